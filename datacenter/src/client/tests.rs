@@ -1,0 +1,106 @@
+use std::time::Instant;
+
+use super::*;
+use crate::shard::{Open, Shard};
+use crate::shard_tables;
+
+const TABLE: TableId = TableId(0);
+
+fn specs() -> Vec<TableSpec> {
+    vec![TableSpec { name: "weights".into(), rows: 5, width: 2 }]
+}
+
+/// Two shards of the five rows, and one client for each of `workers`.
+fn cluster(workers: u32, staleness: Option<u32>) -> (Vec<Shard>, Vec<Client>) {
+    let placement = Placement::new(2);
+    let shards = (0..2).map(|i| {
+        let shapes = shard_tables(&specs(), placement, ShardId(i));
+        let initial = shapes.iter().map(|s| vec![0.0; s.elements()]).collect();
+        Shard::new(ShardId(i), &shapes, initial, workers as usize, staleness)
+    });
+    let clients = (0..workers).map(|w| Client::new(WorkerId(w), &specs(), placement, staleness));
+    (shards.collect(), clients.collect())
+}
+
+fn fetch(client: &mut Client, shards: &mut [Shard], rows: &[u32]) -> usize {
+    let reads = client.plan([(TABLE, rows)].into_iter());
+    let asked = reads.iter().flat_map(|(_, r)| &r.groups).map(|g| g.slots.len()).sum();
+    for (shard, read) in reads {
+        let reply = shards[shard.index()].handle_read(read, Instant::now(), &Open).unwrap();
+        client.absorb(&reply.expect("not held")).unwrap();
+    }
+    asked
+}
+
+fn clock(client: &mut Client, shards: &mut [Shard]) {
+    for (shard, flush) in client.flush() {
+        shards[shard.index()].handle_flush(&flush).unwrap();
+    }
+}
+
+#[test]
+fn a_worker_sees_its_own_deltas_at_once_and_others_after_their_flush() {
+    let (mut shards, mut clients) = cluster(2, Some(0));
+    let [a, b] = &mut clients[..] else { unreachable!() };
+    fetch(a, &mut shards, &[0, 3, 4]);
+    fetch(b, &mut shards, &[3]);
+    a.add(TABLE, 3, &[1.0, 0.0]);
+    a.add(TABLE, 3, &[1.0, 5.0]);
+    assert_eq!(a.row(TABLE, 3), [2.0, 5.0]);
+    assert_eq!(b.row(TABLE, 3), [0.0, 0.0]);
+    clock(a, &mut shards);
+    b.add(TABLE, 3, &[0.0, -1.0]);
+    clock(b, &mut shards);
+    fetch(a, &mut shards, &[3]);
+    fetch(b, &mut shards, &[3]);
+    assert_eq!(a.row(TABLE, 3), [2.0, 4.0]);
+    assert_eq!(b.row(TABLE, 3), [2.0, 4.0]);
+}
+
+#[test]
+fn unflushed_deltas_survive_a_fetch() {
+    let (mut shards, mut clients) = cluster(1, None);
+    let a = &mut clients[0];
+    fetch(a, &mut shards, &[1]);
+    a.add(TABLE, 1, &[3.0, 0.0]);
+    fetch(a, &mut shards, &[1]);
+    assert_eq!(a.row(TABLE, 1), [3.0, 0.0]);
+    clock(a, &mut shards);
+    fetch(a, &mut shards, &[1]);
+    assert_eq!(a.row(TABLE, 1), [3.0, 0.0], "counted once");
+}
+
+#[test]
+fn a_fresh_row_is_not_asked_for_again() {
+    let (mut shards, mut clients) = cluster(1, Some(2));
+    let a = &mut clients[0];
+    assert_eq!(fetch(a, &mut shards, &[0, 1, 2]), 3);
+    for expected in [0, 0, 3, 0, 0, 3] {
+        clock(a, &mut shards);
+        assert_eq!(fetch(a, &mut shards, &[0, 1, 2]), expected, "at {}", a.clock());
+    }
+}
+
+#[test]
+fn a_flush_goes_to_every_shard_and_carries_each_delta_once() {
+    let (_, mut clients) = cluster(1, None);
+    let a = &mut clients[0];
+    a.add(TABLE, 4, &[1.0, 2.0]);
+    a.add(TABLE, 2, &[0.0, 7.0]);
+    let flushes = a.flush();
+    let even = &flushes[0].1.deltas[0];
+    assert_eq!((even.indexes.as_slice(), even.values.as_slice()), (&[3, 4, 5][..], &[7.0, 1.0, 2.0][..]));
+    assert!(flushes[1].1.deltas.is_empty());
+    assert!(a.flush().iter().all(|(_, f)| f.deltas.is_empty() && f.clock == Clock(2)));
+}
+
+#[test]
+fn an_answer_to_another_question_is_refused() {
+    let (mut shards, mut clients) = cluster(1, None);
+    let a = &mut clients[0];
+    let (shard, read) = a.plan([(TABLE, &[0, 2][..])].into_iter()).remove(0);
+    let mut reply = shards[shard.index()].handle_read(read, Instant::now(), &Open).unwrap().unwrap();
+    reply.blocks[0].slots[0] = 2;
+    assert!(a.absorb(&reply).is_err());
+    assert!(a.absorb(&reply).is_err(), "nothing is asked any more");
+}

@@ -1,0 +1,228 @@
+//! The compact payload of elements: which they are, and their values (time-free).
+//!
+//! The problem: an update that the significance filter lets pass is a scattering of elements over a large table, and
+//! written as (index, value) pairs half of the WAN bytes would be indexes. What is dense, clustered or sparse also
+//! changes from table to table and from clock to clock.
+//!
+//! The idea: the index set and the values are two columns. The index set has five encodings, good for different
+//! densities ([`IndexEncoding`]); their sizes are computed together in one pass, without encoding, and the smallest is
+//! written. The sizes are exact, so a baseline that is never sent can still be counted byte by byte ([`IndexSizer`]).
+//!
+//! ```text
+//! payload  = header count [first body] values
+//! header   = 1 byte: index encoding in the low four bits, value encoding in the high four
+//! count    = varint (LEB128); where it is zero the payload ends here
+//! first    = varint: the first index
+//! body     = the other indexes, in the encoding of the header; `count` ends it
+//! values   = count values in the order of their indexes, to the end of the payload
+//! ```
+//!
+//! The table, and whether values are deltas, stand in the message around the payload. A set of rows (read requests,
+//! selective barriers) is the same payload without values.
+//!
+//! What arrives is not trusted: every size is checked before memory is set aside for it, so a payload of `n` bytes
+//! costs at most `n / 4` elements where it has values, and at most the `capacity` that the receiver holds anyway where
+//! it has none.
+
+mod indexes;
+mod rice;
+mod size;
+
+use thiserror::Error;
+
+use crate::{Elements, TableId};
+
+pub use indexes::IndexEncoding;
+pub use size::IndexSizer;
+
+use indexes::Reader;
+
+/// How values are written; the high four bits of the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueEncoding {
+    /// There are none: the payload is a set of indexes.
+    Absent = 0,
+    /// Four bytes, little-endian.
+    F32 = 1,
+    /// The upper half of an f32. Reserved.
+    Bf16 = 2,
+    /// IEEE 754 half precision. Reserved.
+    F16 = 3,
+    /// One byte and shared scales. Reserved.
+    Int8 = 4,
+}
+
+impl ValueEncoding {
+    fn from_bits(bits: u8) -> Option<Self> {
+        Some(match bits {
+            0 => Self::Absent,
+            1 => Self::F32,
+            2 => Self::Bf16,
+            3 => Self::F16,
+            4 => Self::Int8,
+            _ => return None,
+        })
+    }
+}
+
+/// Why a payload was refused. All of these are the sender's fault.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CodecError {
+    /// It ends too early.
+    #[error("payload ends before its {count} elements do")]
+    Truncated {
+        /// How many elements it announces; zero where it ends before that.
+        count: u64,
+    },
+    /// A variable-length integer is cut off or too long.
+    #[error("payload has a broken variable-length integer")]
+    Varint,
+    /// Bytes follow the last value.
+    #[error("payload goes on for {bytes} bytes after its end")]
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+    /// The header names no index encoding.
+    #[error("payload has unknown index encoding {0}")]
+    UnknownIndexEncoding(u8),
+    /// The header names no value encoding.
+    #[error("payload has unknown value encoding {0}")]
+    UnknownValueEncoding(u8),
+    /// The values are written in a way that is not understood here.
+    #[error("payload has {found:?} values where {expected:?} is expected")]
+    Values {
+        /// How they are written.
+        found: ValueEncoding,
+        /// How they should be.
+        expected: ValueEncoding,
+    },
+    /// More elements than there are.
+    #[error("payload announces {count} elements of a table with {capacity}")]
+    TooMany {
+        /// How many it announces.
+        count: u64,
+        /// How many there are.
+        capacity: u32,
+    },
+    /// An index beyond the table.
+    #[error("payload names element {index} of a table with {capacity}")]
+    OutOfRange {
+        /// The index.
+        index: u64,
+        /// How many elements there are.
+        capacity: u32,
+    },
+    /// Bits are set that belong to no index.
+    #[error("payload has stray bits after its last index")]
+    Padding,
+}
+
+/// Appends the payload of `elements` to `out`.
+///
+/// # Panics
+///
+/// If the indexes do not strictly ascend, or there is not one value for each.
+pub fn encode(elements: &Elements, out: &mut Vec<u8>) {
+    let Elements { indexes, values, .. } = elements;
+    assert_eq!(indexes.len(), values.len(), "elements have one value for each index");
+    let sizer = IndexSizer::of(indexes);
+    out.reserve(sizer.elements_len());
+    indexes::write(sizer.encoding(), ValueEncoding::F32, indexes, out);
+    write_f32(values, out);
+}
+
+/// The length in bytes of what [`encode`] appends.
+///
+/// # Panics
+///
+/// If the indexes do not strictly ascend.
+pub fn encoded_len(elements: &Elements) -> usize {
+    IndexSizer::of(&elements.indexes).elements_len()
+}
+
+/// Reads the payload of elements of `table`, of which this shard holds `capacity` elements.
+///
+/// # Errors
+///
+/// Whatever `bytes` are: where they are not exactly one payload of ascending indexes below `capacity`.
+pub fn decode(bytes: &[u8], table: TableId, capacity: u32) -> Result<Elements, CodecError> {
+    let (encoding, mut reader, count) = open(bytes, capacity, ValueEncoding::F32)?;
+    if reader.remaining() / size_of::<f32>() < count as usize {
+        return Err(CodecError::Truncated { count: count.into() });
+    }
+    let indexes = indexes::read(encoding, count, capacity, &mut reader)?;
+    let values = read_f32(reader.take(indexes.len() * size_of::<f32>())?);
+    reader.finish()?;
+    Ok(Elements { table, indexes, values })
+}
+
+/// Appends the payload of a set of indexes without values, such as row slots, to `out`.
+///
+/// # Panics
+///
+/// If `indexes` do not strictly ascend.
+pub fn encode_indexes(indexes: &[u32], out: &mut Vec<u8>) {
+    let sizer = IndexSizer::of(indexes);
+    out.reserve(sizer.indexes_len());
+    indexes::write(sizer.encoding(), ValueEncoding::Absent, indexes, out);
+}
+
+/// The length in bytes of what [`encode_indexes`] appends.
+///
+/// # Panics
+///
+/// If `indexes` do not strictly ascend.
+pub fn encoded_indexes_len(indexes: &[u32]) -> usize {
+    IndexSizer::of(indexes).indexes_len()
+}
+
+/// Reads a set of indexes below `capacity`, strictly ascending.
+///
+/// A few bytes can name a whole table, so callers that keep the answer should bound `capacity` by what they hold.
+///
+/// # Errors
+///
+/// Whatever `bytes` are: where they are not exactly one payload of ascending indexes below `capacity`.
+pub fn decode_indexes(bytes: &[u8], capacity: u32) -> Result<Vec<u32>, CodecError> {
+    let (encoding, mut reader, count) = open(bytes, capacity, ValueEncoding::Absent)?;
+    let indexes = indexes::read(encoding, count, capacity, &mut reader)?;
+    reader.finish()?;
+    Ok(indexes)
+}
+
+/// Reads the header and the count.
+fn open(
+    bytes: &[u8],
+    capacity: u32,
+    expected: ValueEncoding,
+) -> Result<(IndexEncoding, Reader<'_>, u32), CodecError> {
+    let (&header, body) = bytes.split_first().ok_or(CodecError::Truncated { count: 0 })?;
+    let (low, high) = (header & 0x0f, header >> 4);
+    let encoding = IndexEncoding::from_bits(low).ok_or(CodecError::UnknownIndexEncoding(low))?;
+    let found = ValueEncoding::from_bits(high).ok_or(CodecError::UnknownValueEncoding(high))?;
+    if found != expected {
+        return Err(CodecError::Values { found, expected });
+    }
+    let mut reader = Reader::new(body);
+    let count = reader.varint()?;
+    match u32::try_from(count) {
+        Ok(count) if count <= capacity => Ok((encoding, reader, count)),
+        _ => Err(CodecError::TooMany { count, capacity }),
+    }
+}
+
+fn write_f32(values: &[f32], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + size_of_val(values), 0);
+    for (bytes, value) in out[start..].as_chunks_mut().0.iter_mut().zip(values) {
+        *bytes = value.to_le_bytes();
+    }
+}
+
+fn read_f32(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,23 @@
+//! A complete parameter server for the LAN of one datacenter.
+//!
+//! Read [`shard::Shard`] first: it holds tables, keeps the vector clock of its workers and decides when a read may be
+//! answered. [`client::Client`] is the worker's side: a cache of rows and a buffer of deltas. [`codec`] is how
+//! elements look on a wire. All of these are plain values without I/O; [`local`] moves their messages inside one
+//! process (feature `net`, on by default).
+//!
+//! What is deliberately not here: anything between datacenters. The `wan` crate puts its conditions on reads through
+//! [`shard::ReadGate`], and hears of every local update from the driver that owns both.
+
+pub mod client;
+pub mod clock;
+pub mod codec;
+mod ids;
+#[cfg(feature = "net")]
+pub mod local;
+pub mod message;
+pub mod shard;
+pub mod table;
+pub mod wire;
+
+pub use ids::{Clock, DatacenterId, ShardId, TableId, WorkerId};
+pub use table::{Elements, Placement, ShardTable, TableSpec, shard_tables};

@@ -1,0 +1,114 @@
+//! A worker's session with the shards of its datacenter, over channels.
+//!
+//! Requests go into one channel for each shard, answers come back through one of the worker's own. Whether a shard's
+//! task reads the channel directly or a socket stands in between is not visible from here.
+//!
+//! Channels are bounded: a shard that does not keep up slows its workers down. A worker has at most one read waiting
+//! on each shard, so a channel for answers needs room for one from each.
+//!
+//! Kind: driver.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::client::{Client, UnexpectedReply};
+use crate::message::{ReadReply, Request, Wait};
+use crate::{ShardId, TableId};
+
+/// Requests that may wait for a shard's task.
+pub const REQUEST_QUEUE: usize = 1024;
+
+/// Both directions of a worker's conversation with all shards.
+#[derive(Debug)]
+pub struct Port {
+    /// Where requests to shard `i` go.
+    pub shards: Vec<mpsc::Sender<(ShardId, Request)>>,
+    /// Where answers come from.
+    pub replies: mpsc::Receiver<ReadReply>,
+}
+
+/// A worker at its tables.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    port: Port,
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum SessionError {
+    /// A shard is gone.
+    #[error("the connection to {0} is closed")]
+    Closed(ShardId),
+    /// All shards are gone.
+    #[error("the shards closed the connection")]
+    NoReply,
+    /// A shard does not keep to the protocol.
+    #[error(transparent)]
+    Unexpected(#[from] UnexpectedReply),
+}
+
+impl Session {
+    /// A session of `client` over `port`.
+    ///
+    /// # Panics
+    ///
+    /// If the port does not have a channel for each shard.
+    pub fn new(client: Client, port: Port) -> Self {
+        assert_eq!(client.shard_count(), port.shards.len(), "a channel for each shard");
+        Self { client, port }
+    }
+
+    /// The cache, to read and add to.
+    pub fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    /// Makes `wanted` rows (ascending) fresh enough. Yields for how long reads were held, by reason; shards hold at
+    /// the same time, so that of each reason the longest counts.
+    ///
+    /// # Errors
+    ///
+    /// If a shard is gone or answers nonsense.
+    pub async fn fetch<'a>(
+        &mut self,
+        wanted: impl Iterator<Item = (TableId, &'a [u32])>,
+    ) -> Result<Vec<(Wait, Duration)>, SessionError> {
+        let reads = self.client.plan(wanted);
+        let count = reads.len();
+        for (shard, read) in reads {
+            self.send(shard, Request::Read(read)).await?;
+        }
+        let mut held: Vec<(Wait, Duration)> = Vec::new();
+        for _ in 0..count {
+            let reply = self.port.replies.recv().await.ok_or(SessionError::NoReply)?;
+            self.client.absorb(&reply)?;
+            for (why, time) in reply.held {
+                match held.iter_mut().find(|(known, _)| *known == why) {
+                    Some((_, longest)) => *longest = time.max(*longest),
+                    None => held.push((why, time)),
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// Ends the iteration: sends every shard its deltas and the clock.
+    ///
+    /// # Errors
+    ///
+    /// If a shard is gone.
+    pub async fn clock(&mut self) -> Result<(), SessionError> {
+        for (shard, flush) in self.client.flush() {
+            self.send(shard, Request::Flush(flush)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, shard: ShardId, request: Request) -> Result<(), SessionError> {
+        let channel = &self.port.shards[shard.index()];
+        channel.send((shard, request)).await.map_err(|_| SessionError::Closed(shard))
+    }
+}

@@ -1,0 +1,115 @@
+//! What workers and shards say to each other.
+//!
+//! Messages between one worker and one shard stay in order; the client counts on it when it promises a worker its own
+//! updates.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::{Clock, DatacenterId, Elements, ShardId, TableId, WorkerId};
+
+/// From a worker to a shard.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// The deltas of an iteration, and its end.
+    Flush(Flush),
+    /// Rows wanted.
+    Read(Read),
+}
+
+/// One iteration's deltas of a worker for one shard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flush {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The clock that the worker has reached: deltas carry the stamp `clock - 1`.
+    pub clock: Clock,
+    /// At most one entry for each table.
+    pub deltas: Vec<Elements>,
+}
+
+/// Rows that a worker wants at its clock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The worker's clock: how many iterations it has completed.
+    pub clock: Clock,
+    /// The rows, grouped by what the worker has of them already.
+    pub groups: Vec<RowGroup>,
+}
+
+/// Rows of one table that the worker last saw at the same version of the shard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowGroup {
+    /// The table.
+    pub table: TableId,
+    /// The shard's version when the worker last had these rows; zero for never. Rows unchanged since are left out.
+    pub since: u64,
+    /// Slots on the shard, strictly ascending.
+    pub slots: Vec<u32>,
+}
+
+/// A shard's answer to a [`Read`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadReply {
+    /// Who answers.
+    pub shard: ShardId,
+    /// Who asked.
+    pub worker: WorkerId,
+    /// The shard's clock: all local updates stamped below it are included.
+    pub clock: Clock,
+    /// The shard's version, for the next request's `since`.
+    pub version: u64,
+    /// The rows that changed, one block for each group of the request.
+    pub blocks: Vec<RowBlock>,
+    /// For how long the read was held, by reason.
+    pub held: Vec<(Wait, Duration)>,
+}
+
+/// Values of some rows of one table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowBlock {
+    /// The table.
+    pub table: TableId,
+    /// Slots on the shard, strictly ascending.
+    pub slots: Vec<u32>,
+    /// Values, shape `[slots, width]`.
+    pub values: Vec<f32>,
+}
+
+/// Why a read is held. A held read has exactly one reason at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wait {
+    /// Workers of this datacenter are behind (bounded staleness).
+    Stale,
+    /// A row was announced by this peer and has not arrived (selective barrier).
+    Barrier(DatacenterId),
+    /// This datacenter leads that peer by too much (mirror clock).
+    MirrorClock(DatacenterId),
+    /// The shard is still fetching its state.
+    Fetching,
+}
+
+impl Wait {
+    /// The reason's name without its peer, as metrics and reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::Barrier(_) => "barrier",
+            Self::MirrorClock(_) => "mirror_clock",
+            Self::Fetching => "fetching",
+        }
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stale => f.write_str("local workers are behind"),
+            Self::Barrier(peer) => write!(f, "barrier of {peer}"),
+            Self::MirrorClock(peer) => write!(f, "mirror clock of {peer}"),
+            Self::Fetching => f.write_str("fetching state"),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The shape of a model: tables of dense rows, and how their rows spread over shards.
+//!
+//! Row `r` lives on shard `r mod shards`, in slot `r div shards`. Every datacenter uses the same function, so shard
+//! `i` holds the same rows everywhere, and neighbouring rows (popular items, in many data sets) land on different
+//! shards. Inside a shard an element is named by its flat index `slot * width + column`.
+
+use crate::{ShardId, TableId};
+
+/// The most elements that one shard may hold of one table: flat indexes are 32 bits wide on the wire.
+pub const MAX_SHARD_ELEMENTS: u64 = u32::MAX as u64;
+
+/// A dense table of `rows x width` f32 values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSpec {
+    /// The name by which people and checkpoints know it.
+    pub name: String,
+    /// How many rows.
+    pub rows: u32,
+    /// How many elements in a row.
+    pub width: u32,
+}
+
+/// Which shard holds a row, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    shards: u16,
+}
+
+impl Placement {
+    /// A placement over `shards` shards.
+    ///
+    /// # Panics
+    ///
+    /// If `shards` is zero: configuration is checked before it gets here.
+    pub fn new(shards: u16) -> Self {
+        assert!(shards > 0, "a model has at least one shard");
+        Self { shards }
+    }
+
+    /// How many shards there are.
+    pub fn shard_count(self) -> u16 {
+        self.shards
+    }
+
+    /// The shard that holds `row`.
+    pub fn shard_of(self, row: u32) -> ShardId {
+        ShardId((row % u32::from(self.shards)) as u16)
+    }
+
+    /// The slot of `row` on its shard.
+    pub fn slot_of(self, row: u32) -> u32 {
+        row / u32::from(self.shards)
+    }
+
+    /// The row in `slot` of `shard`.
+    pub fn row_at(self, shard: ShardId, slot: u32) -> u32 {
+        slot * u32::from(self.shards) + u32::from(shard.0)
+    }
+
+    /// How many of `rows` rows `shard` holds.
+    pub fn slot_count(self, shard: ShardId, rows: u32) -> u32 {
+        let (shards, shard) = (u32::from(self.shards), u32::from(shard.0));
+        rows / shards + u32::from(shard < rows % shards)
+    }
+}
+
+/// One shard's part of one table: `slots x width`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardTable {
+    /// How many rows of the table this shard holds.
+    pub slots: u32,
+    /// How many elements in a row.
+    pub width: u32,
+}
+
+impl ShardTable {
+    /// How many elements: `slots * width`.
+    pub fn elements(self) -> usize {
+        self.slots as usize * self.width as usize
+    }
+}
+
+/// The shapes of all tables on `shard`, in the order of `specs`.
+pub fn shard_tables(specs: &[TableSpec], placement: Placement, shard: ShardId) -> Vec<ShardTable> {
+    specs.iter().map(|t| ShardTable { slots: placement.slot_count(shard, t.rows), width: t.width }).collect()
+}
+
+/// Some elements of one table of one shard, by flat index.
+///
+/// It carries deltas (to be added) and values (to be read) alike; the message it stands in says which.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Elements {
+    /// The table.
+    pub table: TableId,
+    /// Flat indexes `slot * width + column`, strictly ascending.
+    pub indexes: Vec<u32>,
+    /// One value for each index.
+    pub values: Vec<f32>,
+}
+
+impl Elements {
+    /// No elements of `table`.
+    pub fn new(table: TableId) -> Self {
+        Self { table, indexes: Vec::new(), values: Vec::new() }
+    }
+
+    /// How many elements.
+    pub fn len(&self) -> usize {
+        self.indexes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.indexes.is_empty()
+    }
+
+    /// Appends an element; indexes must come in ascending order.
+    pub fn push(&mut self, index: u32, value: f32) {
+        debug_assert!(self.indexes.last().is_none_or(|last| *last < index), "indexes ascend");
+        self.indexes.push(index);
+        self.values.push(value);
+    }
+}

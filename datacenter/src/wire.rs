@@ -1,0 +1,256 @@
+//! Messages between workers and shards, as bytes.
+//!
+//! A frame is one protocol buffer (`proto/datacenter.proto`), preceded by its length as a varint where the transport
+//! does not keep frames apart. Index sets and elements inside are the payload [`codec`]'s. Decoding
+//! checks everything against the shapes of the tables before it allocates for it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use thiserror::Error;
+
+use crate::codec::{self, CodecError};
+use crate::message::{Flush, Read, ReadReply, Request, RowBlock, RowGroup, Wait};
+use crate::{Clock, DatacenterId, Elements, ShardId, ShardTable, TableId, WorkerId};
+
+#[allow(missing_docs, unreachable_pub, reason = "generated from the schema, which has the documentation")]
+mod proto {
+    include!(concat!(env!("OUT_DIR"), "/gaia.datacenter.v1.rs"));
+}
+
+/// What an envelope takes, roughly: ids, clocks and lengths.
+const ENVELOPE_BYTES: usize = 24;
+
+/// A frame that no correct peer sends.
+#[derive(Debug, Error)]
+pub enum WireError {
+    /// Not a protocol buffer of the expected type.
+    #[error("not a valid message: {0}")]
+    Malformed(#[from] prost::DecodeError),
+    /// The payload inside is broken.
+    #[error("{table}: {source}")]
+    Payload {
+        /// Of this table.
+        table: TableId,
+        /// What is wrong.
+        source: CodecError,
+    },
+    /// A field has a value that means nothing.
+    #[error("field {field} has no valid value")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+    },
+    /// A frame is longer than allowed.
+    #[error("a frame of {found} bytes, at most {allowed} are allowed")]
+    TooLong {
+        /// Its length.
+        found: u64,
+        /// The limit.
+        allowed: usize,
+    },
+}
+
+/// Encodes a request.
+pub fn encode_request(request: &Request) -> Bytes {
+    let (worker, clock, kind) = match request {
+        Request::Flush(Flush { worker, clock, deltas }) => {
+            let deltas = deltas.iter().map(block).collect();
+            (worker, clock, proto::request::Kind::Flush(proto::Flush { deltas }))
+        }
+        Request::Read(Read { worker, clock, groups }) => {
+            let groups = groups.iter().map(|g| proto::RowGroup {
+                table: g.table.0.into(),
+                since: g.since,
+                slots: index_set(&g.slots),
+            });
+            (worker, clock, proto::request::Kind::Read(proto::Read { groups: groups.collect() }))
+        }
+    };
+    proto::Request { worker: worker.0, clock: clock.0, kind: Some(kind) }.encode_to_vec().into()
+}
+
+/// The size of a request's payload: indexes, slots and values.
+pub fn request_payload_len(request: &Request) -> usize {
+    match request {
+        Request::Flush(flush) => flush.deltas.iter().map(codec::encoded_len).sum(),
+        Request::Read(read) => read.groups.iter().map(|g| codec::encoded_indexes_len(&g.slots)).sum(),
+    }
+}
+
+/// The size of an answer's payload, likewise.
+pub fn reply_payload_len(reply: &ReadReply) -> usize {
+    reply.blocks.iter().map(|b| codec::encoded_indexes_len(&b.slots) + 4 * b.values.len()).sum()
+}
+
+/// About how many bytes [`encode_request`] makes, without making them.
+pub fn request_len(request: &Request) -> usize {
+    ENVELOPE_BYTES + request_payload_len(request)
+}
+
+/// About how many bytes [`encode_reply`] makes, likewise.
+pub fn reply_len(reply: &ReadReply) -> usize {
+    ENVELOPE_BYTES + reply_payload_len(reply)
+}
+
+/// Decodes a request to a shard with tables of these shapes.
+///
+/// # Errors
+///
+/// If it is not what [`encode_request`] makes for such a shard.
+pub fn decode_request(frame: Bytes, shapes: &[ShardTable]) -> Result<Request, WireError> {
+    let request = proto::Request::decode(frame)?;
+    let (worker, clock) = (WorkerId(request.worker), Clock(request.clock));
+    Ok(match request.kind.ok_or(WireError::Invalid { field: "kind" })? {
+        proto::request::Kind::Flush(flush) => {
+            let deltas = flush.deltas.iter().map(|b| elements(b, shapes)).collect::<Result<_, _>>()?;
+            Request::Flush(Flush { worker, clock, deltas })
+        }
+        proto::request::Kind::Read(read) => {
+            let groups = read.groups.iter().map(|g| {
+                let (table, shape) = table_of(g.table, shapes)?;
+                Ok(RowGroup { table, since: g.since, slots: slots(&g.slots, table, shape)? })
+            });
+            Request::Read(Read { worker, clock, groups: groups.collect::<Result<_, WireError>>()? })
+        }
+    })
+}
+
+/// Encodes an answer.
+pub fn encode_reply(reply: &ReadReply) -> Bytes {
+    let blocks = reply.blocks.iter().map(|b| proto::RowBlock {
+        table: b.table.0.into(),
+        slots: index_set(&b.slots),
+        values: b.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into(),
+    });
+    let held = reply.held.iter().map(|&(why, time)| {
+        let (reason, peer) = match why {
+            Wait::Stale => (proto::Reason::Stale, 0),
+            Wait::Barrier(peer) => (proto::Reason::Barrier, peer.0),
+            Wait::MirrorClock(peer) => (proto::Reason::MirrorClock, peer.0),
+            Wait::Fetching => (proto::Reason::Fetching, 0),
+        };
+        proto::Held { reason: reason.into(), peer: peer.into(), nanos: time.as_nanos() as u64 }
+    });
+    proto::ReadReply {
+        shard: reply.shard.0.into(),
+        worker: reply.worker.0,
+        clock: reply.clock.0,
+        version: reply.version,
+        blocks: blocks.collect(),
+        held: held.collect(),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+/// Decodes an answer of one of the shards whose tables have these shapes, by shard.
+///
+/// # Errors
+///
+/// If it is not what [`encode_reply`] makes for such a shard.
+pub fn decode_reply(frame: Bytes, shapes: &[Vec<ShardTable>]) -> Result<ReadReply, WireError> {
+    let reply = proto::ReadReply::decode(frame)?;
+    let shapes = shapes.get(reply.shard as usize).ok_or(WireError::Invalid { field: "shard" })?;
+    let blocks = reply.blocks.iter().map(|b| {
+        let (table, shape) = table_of(b.table, shapes)?;
+        let slots = slots(&b.slots, table, shape)?;
+        if b.values.len() as u64 != slots.len() as u64 * u64::from(shape.width) * 4 {
+            return Err(WireError::Invalid { field: "values" });
+        }
+        let values = b.values.chunks_exact(4).map(|v| f32::from_le_bytes([v[0], v[1], v[2], v[3]])).collect();
+        Ok(RowBlock { table, slots, values })
+    });
+    let held = reply.held.iter().map(|h| {
+        let peer = DatacenterId(u16::try_from(h.peer).map_err(|_| WireError::Invalid { field: "peer" })?);
+        let why = match h.reason() {
+            proto::Reason::Unspecified => return Err(WireError::Invalid { field: "reason" }),
+            proto::Reason::Stale => Wait::Stale,
+            proto::Reason::Barrier => Wait::Barrier(peer),
+            proto::Reason::MirrorClock => Wait::MirrorClock(peer),
+            proto::Reason::Fetching => Wait::Fetching,
+        };
+        Ok((why, Duration::from_nanos(h.nanos)))
+    });
+    Ok(ReadReply {
+        shard: ShardId(u16::try_from(reply.shard).map_err(|_| WireError::Invalid { field: "shard" })?),
+        worker: WorkerId(reply.worker),
+        clock: Clock(reply.clock),
+        version: reply.version,
+        held: held.collect::<Result<_, _>>()?,
+        blocks: blocks.collect::<Result<_, WireError>>()?,
+    })
+}
+
+fn block(elements: &Elements) -> proto::Block {
+    let mut bytes = Vec::with_capacity(codec::encoded_len(elements));
+    codec::encode(elements, &mut bytes);
+    proto::Block { table: elements.table.0.into(), elements: bytes.into() }
+}
+
+fn index_set(slots: &[u32]) -> Bytes {
+    let mut bytes = Vec::with_capacity(codec::encoded_indexes_len(slots));
+    codec::encode_indexes(slots, &mut bytes);
+    bytes.into()
+}
+
+fn elements(block: &proto::Block, shapes: &[ShardTable]) -> Result<Elements, WireError> {
+    let (table, shape) = table_of(block.table, shapes)?;
+    codec::decode(&block.elements, table, shape.elements() as u32)
+        .map_err(|source| WireError::Payload { table, source })
+}
+
+fn slots(bytes: &[u8], table: TableId, shape: ShardTable) -> Result<Vec<u32>, WireError> {
+    codec::decode_indexes(bytes, shape.slots).map_err(|source| WireError::Payload { table, source })
+}
+
+fn table_of(table: u32, shapes: &[ShardTable]) -> Result<(TableId, ShardTable), WireError> {
+    let shape = shapes.get(table as usize).ok_or(WireError::Invalid { field: "table" })?;
+    Ok((TableId(table as u16), *shape))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPES: [ShardTable; 2] = [ShardTable { slots: 10, width: 3 }, ShardTable { slots: 4, width: 1 }];
+
+    #[test]
+    fn requests_and_replies_survive_the_wire() {
+        let mut delta = Elements::new(TableId(0));
+        delta.push(4, 1.5);
+        delta.push(29, -2.0);
+        let flush = Request::Flush(Flush { worker: WorkerId(3), clock: Clock(7), deltas: vec![delta] });
+        let groups = vec![
+            RowGroup { table: TableId(0), since: 5, slots: vec![0, 1, 9] },
+            RowGroup { table: TableId(1), since: 0, slots: vec![2] },
+        ];
+        let read = Request::Read(Read { worker: WorkerId(0), clock: Clock(0), groups });
+        for request in [flush, read] {
+            assert_eq!(decode_request(encode_request(&request), &SHAPES).unwrap(), request);
+        }
+        let reply = ReadReply {
+            shard: ShardId(2),
+            worker: WorkerId(1),
+            clock: Clock(9),
+            version: 77,
+            blocks: vec![RowBlock { table: TableId(0), slots: vec![9], values: vec![1.0, 2.0, 3.0] }],
+            held: vec![(Wait::MirrorClock(DatacenterId(2)), Duration::from_millis(30))],
+        };
+        let shards = vec![vec![], vec![], SHAPES.to_vec()];
+        assert_eq!(decode_reply(encode_reply(&reply), &shards).unwrap(), reply);
+        assert!(decode_reply(encode_reply(&reply), &shards[..2]).is_err(), "no such shard");
+    }
+
+    #[test]
+    fn what_does_not_fit_the_tables_is_refused() {
+        let slots = vec![4];
+        let groups = vec![RowGroup { table: TableId(1), since: 0, slots }];
+        let read = encode_request(&Request::Read(Read { worker: WorkerId(0), clock: Clock(0), groups }));
+        assert!(matches!(decode_request(read.clone(), &SHAPES), Err(WireError::Payload { .. })));
+        assert!(matches!(decode_request(read, &SHAPES[..1]), Err(WireError::Invalid { field: "table" })));
+        assert!(matches!(decode_request(Bytes::new(), &SHAPES), Err(WireError::Invalid { field: "kind" })));
+        assert!(matches!(decode_reply(Bytes::from_static(b"\xff"), &[]), Err(WireError::Malformed(_))));
+    }
+}
