@@ -1,0 +1,15 @@
+//! Moves a node's messages over QUIC.
+//!
+//! One task owns the [`Node`](crate::node::Node): [`server`] waits for one event, applies it, and sends what came out.
+//! [`peers`] keeps a link to each peer, dialling or accepting, for as long as it is wanted; [`hello`] is what both
+//! sides check before they talk; [`link`] runs an established link until it breaks. A broken link is routine: it ends
+//! in an event, and the next hello resumes where the last one left off.
+//!
+//! Kind: driver.
+
+pub mod frames;
+pub mod hello;
+pub mod link;
+pub mod peers;
+pub mod remote;
+pub mod server;

@@ -1,0 +1,188 @@
+//! What two datacenters check of each other before they talk.
+//!
+//! The certificate has said who the peer is; the hello says whether both run the same job over the same protocol.
+//! Whoever finds a difference closes the connection and gives both values as the reason, so that either side's log
+//! suffices.
+//!
+//! Kind: time-free.
+
+use datacenter::DatacenterId;
+use thiserror::Error;
+
+use crate::message::Resume;
+use crate::transport::{PeerName, Role};
+use crate::wire::{Channel, Hello, VERSION};
+
+/// What this side says and expects.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Our own name.
+    pub datacenter: String,
+    /// Hash of what all regions must agree on.
+    pub job_digest: Vec<u8>,
+    /// The peers that are let in, by name, with their ids.
+    pub peers: Vec<(String, DatacenterId)>,
+}
+
+/// Why a peer is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// It speaks another version.
+    #[error("it speaks protocol version {theirs}, we speak {ours}")]
+    Version {
+        /// Our version.
+        ours: u32,
+        /// Its version.
+        theirs: u32,
+    },
+    /// It runs another job.
+    #[error("its job digest is {theirs}, ours is {ours}")]
+    Job {
+        /// Our digest, in hex.
+        ours: String,
+        /// Its digest, in hex.
+        theirs: String,
+    },
+    /// It is not configured here.
+    #[error("datacenter '{name}' is not one of our peers ({known})")]
+    Unknown {
+        /// Its name.
+        name: String,
+        /// Those that are.
+        known: String,
+    },
+    /// It has our own name.
+    #[error("it calls itself '{name}', and so do we")]
+    OwnName {
+        /// The name.
+        name: String,
+    },
+    /// Its certificate is not that of a server.
+    #[error("its certificate is for the role '{found}', 'server' is needed")]
+    Role {
+        /// The role.
+        found: &'static str,
+    },
+    /// Its hello and its certificate disagree.
+    #[error("its hello says '{said}', its certificate '{certified}'")]
+    Name {
+        /// The hello's name.
+        said: String,
+        /// The certificate's.
+        certified: String,
+    },
+    /// It opened the connection for something else.
+    #[error("its connection is for {theirs:?}, we expected {ours:?}")]
+    Channel {
+        /// Ours.
+        ours: Channel,
+        /// Its.
+        theirs: Channel,
+    },
+}
+
+impl Terms {
+    /// Our hello for a connection.
+    pub fn hello(&self, channel: Channel, session: u64, resumes: Vec<Resume>) -> Hello {
+        Hello {
+            version: VERSION,
+            datacenter: self.datacenter.clone(),
+            job_digest: self.job_digest.clone(),
+            channel,
+            session,
+            resumes,
+        }
+    }
+
+    /// Which peer a certificate belongs to.
+    ///
+    /// # Errors
+    ///
+    /// If it is nobody's that is let in.
+    pub fn identify(&self, certified: &PeerName) -> Result<DatacenterId, Refusal> {
+        let name = certified.datacenter();
+        if name == self.datacenter {
+            return Err(Refusal::OwnName { name: name.into() });
+        }
+        if certified.role() != Role::Server {
+            return Err(Refusal::Role { found: certified.role().as_str() });
+        }
+        let known = || self.peers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        self.peers
+            .iter()
+            .find_map(|(peer, id)| (peer == name).then_some(*id))
+            .ok_or_else(|| Refusal::Unknown { name: name.into(), known: known() })
+    }
+
+    /// Checks a peer's hello.
+    ///
+    /// # Errors
+    ///
+    /// With the first thing that differs.
+    pub fn check(&self, hello: &Hello, certified: &PeerName) -> Result<(), Refusal> {
+        if hello.version != VERSION {
+            return Err(Refusal::Version { ours: VERSION, theirs: hello.version });
+        }
+        if hello.datacenter != certified.datacenter() {
+            let (said, certified) = (hello.datacenter.clone(), certified.datacenter().into());
+            return Err(Refusal::Name { said, certified });
+        }
+        if hello.job_digest != self.job_digest {
+            return Err(Refusal::Job { ours: hex(&self.job_digest), theirs: hex(&hello.job_digest) });
+        }
+        Ok(())
+    }
+}
+
+/// The first bytes suffice to tell digests apart, and keep the message within a close frame.
+fn hex(digest: &[u8]) -> String {
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms() -> Terms {
+        Terms {
+            datacenter: "virginia".into(),
+            job_digest: vec![1; 32],
+            peers: vec![("ireland".into(), DatacenterId(1))],
+        }
+    }
+
+    fn name(datacenter: &str, role: Role) -> PeerName {
+        PeerName::new(datacenter, role).expect("a valid name")
+    }
+
+    #[test]
+    fn only_configured_servers_are_let_in() {
+        assert_eq!(terms().identify(&name("ireland", Role::Server)), Ok(DatacenterId(1)));
+        for (datacenter, role, message) in [
+            ("ireland", Role::Worker, "its certificate is for the role 'worker', 'server' is needed"),
+            ("virginia", Role::Server, "it calls itself 'virginia', and so do we"),
+            ("tokyo", Role::Server, "datacenter 'tokyo' is not one of our peers (ireland)"),
+        ] {
+            let refusal = terms().identify(&name(datacenter, role)).expect_err("refused");
+            assert_eq!(refusal.to_string(), message);
+        }
+    }
+
+    #[test]
+    fn a_hello_must_agree_in_everything() {
+        let ireland = name("ireland", Role::Server);
+        let theirs = Terms { datacenter: "ireland".into(), ..terms() };
+        let good = theirs.hello(Channel::Control, 1, vec![]);
+        assert_eq!(terms().check(&good, &ireland), Ok(()));
+        let version = Hello { version: 9, ..good.clone() };
+        let job = Hello { job_digest: vec![2; 32], ..good.clone() };
+        let said = Hello { datacenter: "tokyo".into(), ..good };
+        for (hello, message) in [
+            (version, "it speaks protocol version 9, we speak 1"),
+            (job, "its job digest is 0202020202020202, ours is 0101010101010101"),
+            (said, "its hello says 'tokyo', its certificate 'ireland'"),
+        ] {
+            assert_eq!(terms().check(&hello, &ireland).expect_err("refused").to_string(), message);
+        }
+    }
+}

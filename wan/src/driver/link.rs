@@ -1,0 +1,292 @@
+//! An established link: two connections to one peer, and the tasks that serve them.
+//!
+//! Control frames go over the control connection. Updates go over several unidirectional streams of the data
+//! connection: whichever stream is free takes the next, so that a lost packet delays only its own stream. The link
+//! ends when either connection does, or when the peer breaks the protocol; then both connections are closed.
+//!
+//! Kind: driver.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use datacenter::DatacenterId;
+use quinn::{Connection, VarInt};
+use thiserror::Error;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use crate::driver::frames::{self, FrameError};
+use crate::driver::server::Event;
+use crate::message::Resume;
+use crate::outbox::UPDATE_TARGET_BYTES;
+use crate::transport::{ControlError, ControlReceiver, ControlSender};
+use crate::wire::{self, Shapes};
+
+/// Control messages that may wait for the control connection; what does not fit stays in the node, where newer
+/// statements replace older ones.
+const CONTROL_QUEUE: usize = 16;
+
+/// The application's codes in QUIC close frames.
+pub mod close_code {
+    use quinn::VarInt;
+
+    /// The sender is done or restarting.
+    pub const LEAVING: VarInt = VarInt::from_u32(0);
+    /// The receiver's hello or certificate is not acceptable.
+    pub const REFUSED: VarInt = VarInt::from_u32(1);
+    /// The receiver broke the protocol.
+    pub const PROTOCOL: VarInt = VarInt::from_u32(2);
+    /// The other connection of the link broke, or a newer link replaces it.
+    pub const REPLACED: VarInt = VarInt::from_u32(3);
+}
+
+/// Two connections whose hellos are done.
+#[derive(Debug)]
+pub struct Link {
+    /// The peer.
+    pub peer: DatacenterId,
+    /// For control messages.
+    pub control: Connection,
+    /// For updates.
+    pub data: Connection,
+    /// How many streams updates are striped over.
+    pub bulk_streams: usize,
+    /// What the peer has applied.
+    pub resumes: Vec<Resume>,
+    /// Tells this link from earlier ones to the same peer.
+    pub session: u64,
+}
+
+/// How the node's task sends over a link.
+#[derive(Debug)]
+pub struct LinkHandle {
+    /// Tells this link from earlier ones to the same peer.
+    pub session: u64,
+    /// Encoded control messages.
+    pub control: mpsc::Sender<Bytes>,
+    /// Encoded updates. No bound of its own is needed: the node's window bounds what it hands out.
+    pub updates: mpsc::UnboundedSender<Bytes>,
+}
+
+/// Why a link ended.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// A connection is gone.
+    #[error("the connection ended: {0}")]
+    Connection(#[from] quinn::ConnectionError),
+    /// A stream broke or carried nonsense.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A stream could not be written.
+    #[error("a stream could not be written: {0}")]
+    Write(#[from] quinn::WriteError),
+    /// The control channel failed.
+    #[error("the control channel failed: {0}")]
+    Control(#[from] ControlError),
+    /// A frame does not decode.
+    #[error("the peer sent a frame that does not decode: {0}")]
+    Wire(#[from] datacenter::wire::WireError),
+    /// The node's task is gone, or wants no more of this link.
+    #[error("the link is no longer wanted")]
+    Unwanted,
+}
+
+impl LinkError {
+    /// Whether the peer is to blame.
+    fn is_protocol(&self) -> bool {
+        matches!(
+            self,
+            Self::Wire(_)
+                | Self::Frame(FrameError::Wire(_) | FrameError::Truncated)
+                | Self::Control(ControlError::Malformed | ControlError::TooLarge { .. })
+        )
+    }
+}
+
+impl Link {
+    /// Runs the link until it breaks; tells the node's task when it is up and when it is down.
+    pub async fn run(self, shapes: Arc<Shapes>, events: mpsc::Sender<Event>, tally: &Tally) -> LinkError {
+        let Self { peer, control, data, bulk_streams, resumes, session } = self;
+        let (control_frames, control_queue) = mpsc::channel(CONTROL_QUEUE);
+        let (updates, update_queue) = mpsc::unbounded_channel();
+        let handle = LinkHandle { session, control: control_frames, updates };
+        let up = Event::Up { peer, handle, resumes, rtt: control.rtt() };
+        if events.send(up).await.is_err() {
+            return LinkError::Unwanted;
+        }
+
+        tally.begin(peer, [&control, &data]);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(send_control(control.clone(), data.clone(), control_queue, peer, events.clone()));
+        tasks.spawn(receive_control(control.clone(), data.clone(), shapes.clone(), peer, events.clone()));
+        let update_queue = Arc::new(Mutex::new(update_queue));
+        for _ in 0..bulk_streams {
+            tasks.spawn(send_updates(data.clone(), update_queue.clone()));
+        }
+        tasks.spawn(receive_updates(data.clone(), shapes, peer, events.clone()));
+
+        let error = match tasks.join_next().await {
+            Some(Ok(Err(error))) => error,
+            // The tasks end only with an error, and nobody else aborts them.
+            _ => LinkError::Unwanted,
+        };
+        tasks.shutdown().await;
+        let (code, reason) = match error.is_protocol() {
+            true => (close_code::PROTOCOL, error.to_string()),
+            false => (close_code::REPLACED, "the link is down".into()),
+        };
+        close(&control, code, &reason);
+        close(&data, code, &reason);
+        let _ = events.send(Event::Down { peer, session }).await;
+        error
+    }
+}
+
+/// What was lost on the way to each peer and had to be sent again by QUIC, over all its links so far.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(Arc<std::sync::Mutex<BTreeMap<DatacenterId, PeerTally>>>);
+
+#[derive(Debug, Default)]
+struct PeerTally {
+    /// Of connections that are closed.
+    lost_bytes: u64,
+    open: Vec<Connection>,
+}
+
+impl Tally {
+    /// Counts these connections to `peer` too.
+    pub fn begin<'a>(&self, peer: DatacenterId, connections: impl IntoIterator<Item = &'a Connection>) {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = peers.entry(peer).or_default();
+        let (closed, mut open): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut tally.open).into_iter().partition(|c| c.close_reason().is_some());
+        tally.lost_bytes += closed.iter().map(lost_bytes).sum::<u64>();
+        open.extend(connections.into_iter().cloned());
+        tally.open = open;
+    }
+
+    /// Bytes of packets to `peer` that were lost.
+    pub fn lost_bytes(&self, peer: DatacenterId) -> u64 {
+        let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.get(&peer).map_or(0, |t| t.lost_bytes + t.open.iter().map(lost_bytes).sum::<u64>())
+    }
+}
+
+fn lost_bytes(connection: &Connection) -> u64 {
+    connection.stats().path.lost_bytes
+}
+
+/// Closes with a reason that fits into one packet.
+pub fn close(connection: &Connection, code: VarInt, reason: &str) {
+    let end = (0..=reason.len().min(512)).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
+    connection.close(code, &reason.as_bytes()[..end]);
+}
+
+async fn send_control(
+    connection: Connection,
+    data: Connection,
+    mut queue: mpsc::Receiver<Bytes>,
+    peer: DatacenterId,
+    events: mpsc::Sender<Event>,
+) -> Result<(), LinkError> {
+    let stream = connection.open_uni().await?;
+    let sender = ControlSender::new(connection, stream, Some(data));
+    while let Some(message) = queue.recv().await {
+        sender.send(message).await?;
+        if queue.is_empty() {
+            // The node may have kept statements back while the queue was full.
+            events.send(Event::Writable { peer }).await.map_err(|_| LinkError::Unwanted)?;
+        }
+    }
+    Err(LinkError::Unwanted)
+}
+
+/// Whether a connection has lost more than one packet in two thousand: below that a hole is rare enough not to matter.
+fn is_lossy(connection: &Connection) -> bool {
+    let path = connection.stats().path;
+    path.lost_packets.saturating_mul(2000) > path.sent_packets
+}
+
+async fn receive_control(
+    connection: Connection,
+    data: Connection,
+    shapes: Arc<Shapes>,
+    peer: DatacenterId,
+    events: mpsc::Sender<Event>,
+) -> Result<(), LinkError> {
+    let stream = connection.accept_uni().await?;
+    let mut receiver = ControlReceiver::new(connection.clone(), stream);
+    while let Some(message) = receiver.recv().await? {
+        let controls = wire::decode_control(message, &shapes)?;
+        let event = Event::Control { peer, controls, rtt: connection.rtt(), is_lossy: is_lossy(&data) };
+        events.send(event).await.map_err(|_| LinkError::Unwanted)?;
+    }
+    Err(FrameError::Truncated.into())
+}
+
+async fn send_updates(
+    connection: Connection,
+    queue: Arc<Mutex<mpsc::UnboundedReceiver<Bytes>>>,
+) -> Result<(), LinkError> {
+    // The stream is opened with its first update: on a quiet link one stream carries everything.
+    let mut stream = None;
+    loop {
+        let mut batch = Vec::new();
+        {
+            let mut queue = queue.lock().await;
+            let first = queue.recv().await.ok_or(LinkError::Unwanted)?;
+            let mut bytes = first.len();
+            batch.push(first);
+            // Small updates of several shards share a packet.
+            while bytes < UPDATE_TARGET_BYTES
+                && let Ok(next) = queue.try_recv()
+            {
+                bytes += next.len();
+                batch.push(next);
+            }
+        }
+        if stream.is_none() {
+            stream = Some(connection.open_uni().await?);
+        }
+        if let Some(stream) = &mut stream {
+            frames::write(stream, batch).await?;
+        }
+    }
+}
+
+async fn receive_updates(
+    connection: Connection,
+    shapes: Arc<Shapes>,
+    peer: DatacenterId,
+    events: mpsc::Sender<Event>,
+) -> Result<(), LinkError> {
+    let mut streams = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            stream = connection.accept_uni() => {
+                let mut stream = stream?;
+                let (shapes, events) = (shapes.clone(), events.clone());
+                streams.spawn(async move {
+                    let max_bytes = shapes.max_update_bytes();
+                    while let Some(frame) = frames::read(&mut stream, max_bytes).await? {
+                        let (update, bytes) = wire::decode_update(frame, &shapes)?;
+                        let event = Event::Update { peer, update, bytes };
+                        events.send(event).await.map_err(|_| LinkError::Unwanted)?;
+                    }
+                    Ok::<(), LinkError>(())
+                });
+            }
+            Some(ended) = streams.join_next() => {
+                if let Ok(Err(error)) = ended {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// How long a connection may take to say hello.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);

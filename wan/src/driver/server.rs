@@ -1,0 +1,350 @@
+//! The task that owns a node.
+//!
+//! It waits for one event, takes whatever else has already come, and then sends everything that follows from it: so a
+//! clock that completes on several shards at once costs one control message, and answers leave before anything waits.
+//!
+//! Kind: driver.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use datacenter::message::{ReadReply, Request};
+use datacenter::{Clock, DatacenterId, ShardId};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+use crate::driver::link::LinkHandle;
+use crate::message::{Resume, ShardControl, Update};
+use crate::node::Node;
+use crate::wire;
+
+/// Events that may wait for the node's task; links slow down beyond.
+pub const EVENT_QUEUE: usize = 256;
+
+/// How long a clock that is complete on some shards waits for the others before it crosses the WAN: workers flush to
+/// all shards at about the same time, and one message for all of them costs half as much as one for each.
+const CORK: Duration = Duration::from_millis(2);
+
+/// Events applied before the node's output is looked at.
+const BATCH: usize = 256;
+
+/// What the links, and the process around them, tell the node's task.
+pub enum Event {
+    /// A link is about to say hello: what has been applied of this peer's updates?
+    Resumes {
+        /// The peer.
+        peer: DatacenterId,
+        /// Where to answer.
+        answer: oneshot::Sender<Vec<Resume>>,
+    },
+    /// A link is up.
+    Up {
+        /// The peer.
+        peer: DatacenterId,
+        /// How to send over it.
+        handle: LinkHandle,
+        /// What the peer has applied.
+        resumes: Vec<Resume>,
+        /// The path's round-trip time.
+        rtt: Duration,
+    },
+    /// A link is down.
+    Down {
+        /// The peer.
+        peer: DatacenterId,
+        /// Which link.
+        session: u64,
+    },
+    /// The control queue of a link has room again.
+    Writable {
+        /// The peer.
+        peer: DatacenterId,
+    },
+    /// A peer's control message.
+    Control {
+        /// The peer.
+        peer: DatacenterId,
+        /// What it says of each shard.
+        controls: Vec<ShardControl>,
+        /// The path's round-trip time.
+        rtt: Duration,
+        /// Whether it loses packets.
+        is_lossy: bool,
+    },
+    /// A peer's update.
+    Update {
+        /// The peer.
+        peer: DatacenterId,
+        /// The update.
+        update: Update,
+        /// The size of its payload.
+        bytes: u64,
+    },
+    /// The local workers are done with this clock: release everything and report when peers have confirmed it. What
+    /// they flushed may still be on its way.
+    Finish {
+        /// Their last.
+        clock: Clock,
+    },
+    /// Somebody wants to look at the node.
+    Inspect(Inspect),
+}
+
+/// A look at a node, taken in its task.
+pub type Inspect = Box<dyn FnOnce(&Node) + Send>;
+
+/// Hears of a node's progress, in its task: it should be quick.
+pub trait Observer: Send {
+    /// All hosted shards have completed `clock`.
+    fn clock(&mut self, node: &Node, clock: Clock, now: Instant);
+}
+
+/// An observer that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn clock(&mut self, _: &Node, _: Clock, _: Instant) {}
+}
+
+/// A node and all its channels.
+pub struct Server<O> {
+    node: Node,
+    observer: O,
+    requests: mpsc::Receiver<(ShardId, Request)>,
+    /// By worker.
+    replies: Vec<mpsc::Sender<ReadReply>>,
+    events: mpsc::Receiver<Event>,
+    links: Vec<Option<ActiveLink>>,
+    clock: Clock,
+    cork: Cork,
+    drained: watch::Sender<bool>,
+}
+
+/// Whether output to the WAN waits for shards whose clock is about to complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cork {
+    /// All shards are at the same clock.
+    Aligned,
+    /// They are not; output waits until then.
+    Until(Instant),
+    /// They still are not, and output has waited long enough.
+    Expired,
+}
+
+impl Cork {
+    fn update(&mut self, is_aligned: bool, now: Instant) {
+        *self = match *self {
+            _ if is_aligned => Self::Aligned,
+            Self::Aligned => Self::Until(now + CORK),
+            Self::Until(at) if at <= now => Self::Expired,
+            waiting => waiting,
+        };
+    }
+
+    fn until(self) -> Option<Instant> {
+        match self {
+            Self::Until(at) => Some(at),
+            Self::Aligned | Self::Expired => None,
+        }
+    }
+}
+
+/// A link that is up, and control frames for which it had no room yet: at most those of one look at the node.
+struct ActiveLink {
+    handle: LinkHandle,
+    frames: VecDeque<Bytes>,
+}
+
+impl<O: Observer> Server<O> {
+    /// A server of `node`, which answers worker `w` through `replies[w]`. The receiver turns true once the node is
+    /// finished and its peers have confirmed everything.
+    pub fn new(
+        node: Node,
+        observer: O,
+        requests: mpsc::Receiver<(ShardId, Request)>,
+        replies: Vec<mpsc::Sender<ReadReply>>,
+        events: mpsc::Receiver<Event>,
+    ) -> (Self, watch::Receiver<bool>) {
+        let (drained, receiver) = watch::channel(false);
+        let links = node.peers().map(|_| None).collect();
+        let server = Self {
+            node,
+            observer,
+            requests,
+            replies,
+            events,
+            links,
+            clock: Clock(0),
+            cork: Cork::Aligned,
+            drained,
+        };
+        (server, receiver)
+    }
+
+    /// Serves until nobody can send it events any more.
+    pub async fn run(mut self) {
+        loop {
+            let timeout = self.poll_timeout().map(tokio::time::Instant::from_std);
+            let wake = async {
+                match timeout {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some((shard, request)) = self.requests.recv() => self.handle_request(shard, request),
+                event = self.events.recv() => match event {
+                    Some(event) => self.handle_event(event),
+                    None => return,
+                },
+                () = wake => {}
+            }
+            for _ in 0..BATCH {
+                if let Ok((shard, request)) = self.requests.try_recv() {
+                    self.handle_request(shard, request);
+                } else if let Ok(event) = self.events.try_recv() {
+                    self.handle_event(event);
+                } else {
+                    break;
+                }
+            }
+            self.send_all();
+        }
+    }
+
+    fn handle_request(&mut self, shard: ShardId, request: Request) {
+        match self.node.handle_request(shard, request, now()) {
+            Ok(Some(reply)) => self.answer(reply),
+            Ok(None) => {}
+            // A worker that asks nonsense gets no answer; its session ends where the connection is, not here.
+            Err(error) => warn!(%shard, %error, "refused a worker's request"),
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        let outcome = match event {
+            Event::Resumes { peer, answer } => {
+                if let Some(at) = self.index_of(peer) {
+                    let _ = answer.send(self.node.resumes(at));
+                }
+                return;
+            }
+            Event::Finish { clock } => return self.node.finish(clock, now()),
+            Event::Inspect(look) => return look(&self.node),
+            Event::Writable { .. } => return,
+            Event::Down { peer, session } => {
+                if let Some(at) = self.index_of(peer)
+                    && self.links[at].as_ref().is_some_and(|link| link.handle.session == session)
+                {
+                    self.links[at] = None;
+                    self.node.handle_down(at);
+                    info!(%peer, "link down");
+                }
+                return;
+            }
+            Event::Up { peer, handle, resumes, rtt } => self.with(peer, |server, at| {
+                server.node.handle_down(at);
+                server.node.handle_rtt(at, rtt);
+                server.node.handle_up(at, &resumes, now())?;
+                server.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
+                info!(%peer, ?rtt, "link up");
+                Ok(())
+            }),
+            Event::Control { peer, controls, rtt, is_lossy } => self.with(peer, |server, at| {
+                server.node.handle_rtt(at, rtt);
+                server.node.handle_loss(at, is_lossy);
+                server.node.handle_control(at, &controls, now())
+            }),
+            Event::Update { peer, update, bytes } => {
+                self.with(peer, |server, at| server.node.handle_update(at, &update, bytes, now()))
+            }
+        };
+        if let Err((peer, error)) = outcome {
+            warn!(%peer, %error, "the peer broke the protocol: closing its link");
+            if let Some(at) = self.index_of(peer) {
+                // Dropping the handle ends the link's tasks.
+                self.links[at] = None;
+                self.node.handle_down(at);
+            }
+        }
+    }
+
+    fn with(
+        &mut self,
+        peer: DatacenterId,
+        apply: impl FnOnce(&mut Self, usize) -> Result<(), crate::inbox::PeerError>,
+    ) -> Result<(), (DatacenterId, crate::inbox::PeerError)> {
+        let Some(at) = self.index_of(peer) else { return Ok(()) };
+        apply(self, at).map_err(|error| (peer, error))
+    }
+
+    fn send_all(&mut self) {
+        let now = now();
+        while let Some(reply) = self.node.poll_reply(now) {
+            self.answer(reply);
+        }
+        let clocks = || self.node.replicas().iter().map(|r| r.shard().clock());
+        let least = clocks().min().unwrap_or_default();
+        self.cork.update(clocks().all(|clock| clock == least), now);
+        if self.cork.until().is_none() {
+            (0..self.links.len()).for_each(|at| self.send_to_peer(at, now));
+        }
+        if least > self.clock {
+            self.clock = least;
+            self.observer.clock(&self.node, least, now);
+        }
+        if self.node.is_finished() {
+            self.drained.send_replace(true);
+        }
+    }
+
+    /// When to send again if nothing happens before. What cannot be sent yet, since output waits for a clock or a link
+    /// for room, is not waited for: to wake for it would be to spin.
+    fn poll_timeout(&self) -> Option<Instant> {
+        let has_room = |at: &usize| self.links[*at].as_ref().is_some_and(|link| link.frames.is_empty());
+        let links = || (0..self.links.len()).filter(has_room);
+        self.cork.until().or_else(|| links().filter_map(|at| self.node.poll_timeout(at)).min())
+    }
+
+    fn send_to_peer(&mut self, at: usize, now: Instant) {
+        let Some(link) = &mut self.links[at] else { return };
+        while let Some((update, _)) = self.node.poll_update(at) {
+            // A send fails only when the link is ending; then the hello of the next one sorts it out.
+            let _ = link.handle.updates.send(wire::encode_update(&update));
+        }
+        // While the link is busy, what is to be said stays in the node, where newer statements replace older ones.
+        if link.frames.is_empty() {
+            let controls = self.node.poll_control(at, now);
+            if !controls.is_empty() {
+                link.frames.extend(wire::encode_control(&controls));
+            }
+        }
+        while let Some(frame) = link.frames.pop_front() {
+            if let Err(TrySendError::Full(frame)) = link.handle.control.try_send(frame) {
+                link.frames.push_front(frame);
+                break;
+            }
+        }
+    }
+
+    fn answer(&mut self, reply: ReadReply) {
+        let worker = reply.worker;
+        // There is room for one answer of each shard; a worker that is gone needs none.
+        if self.replies[worker.index()].try_send(reply).is_err() {
+            warn!(%worker, "the worker is gone, its answer is dropped");
+        }
+    }
+
+    fn index_of(&self, peer: DatacenterId) -> Option<usize> {
+        self.node.peers().position(|p| p == peer)
+    }
+}
+
+/// Tokio's clock, which is virtual in a simulation.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

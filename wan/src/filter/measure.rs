@@ -1,0 +1,199 @@
+//! The significance functions, as loops over blocks of elements (time-free).
+//!
+//! All built-in functions have the form `|a| / scale > v`, where the scale is `|x|`, one, or a root mean square. It is
+//! decided as `|a| > v * scale`, in f64, which needs no division and makes a scale of zero significant for every `a`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datacenter::Elements;
+
+use super::bits::positions;
+use crate::policy::Significance;
+
+/// A significance function of one's own.
+///
+/// Law: the answer depends on the arguments alone, so that a run can be repeated.
+pub trait SignificanceFunction: Send + Sync {
+    /// Its name. Two functions with one name are taken to be the same.
+    fn name(&self) -> &str;
+
+    /// How significant the accumulated update `a` of element `index` is, whose current value is `x`.
+    ///
+    /// `index` is flat, `slot * width + column`. An answer that is not a number is significant at any threshold.
+    fn significance(&self, a: f32, x: f32, index: u32) -> f64;
+}
+
+/// A shared [`SignificanceFunction`], equal to those with the same name.
+#[derive(Clone)]
+pub struct CustomSignificance(Arc<dyn SignificanceFunction>);
+
+impl CustomSignificance {
+    /// Wraps `function`.
+    pub fn new(function: impl SignificanceFunction + 'static) -> Self {
+        Self(Arc::new(function))
+    }
+
+    /// The name of the function.
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+}
+
+impl PartialEq for CustomSignificance {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for CustomSignificance {}
+
+impl fmt::Debug for CustomSignificance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CustomSignificance").field(&self.name()).finish()
+    }
+}
+
+/// What a release held back in a block of 64 elements.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    /// Which elements.
+    pub(super) bits: u64,
+    /// The largest `|a|` of them.
+    pub(super) largest: f32,
+}
+
+/// Decides what one release of one table holds back. Blocks must come in ascending order.
+pub(super) enum Measure<'a> {
+    /// Nothing.
+    Everything,
+    /// What is at most `threshold * scale`.
+    Uniform { threshold: f64, scale: f64 },
+    /// What is at most `threshold * |x|`.
+    Relative { threshold: f64, values: &'a [f32] },
+    /// What is at most `threshold` times the root mean square of its row.
+    RowRms {
+        threshold: f64,
+        values: &'a [f32],
+        width: usize,
+        /// Where the row ends that was last looked at; zero for none.
+        row_end: usize,
+        /// The root mean square of that row.
+        scale: f64,
+    },
+    /// What a user's function puts at or below `threshold`.
+    Custom { threshold: f64, values: &'a [f32], function: &'a dyn SignificanceFunction },
+}
+
+impl<'a> Measure<'a> {
+    /// The measure by `function` for a table whose values are `values`, `[slots * width]`.
+    pub(super) fn new(function: &'a Significance, threshold: f64, values: &'a [f32], width: u32) -> Self {
+        match function {
+            Significance::Absolute => Self::Uniform { threshold, scale: 1.0 },
+            Significance::TableRms => Self::Uniform { threshold, scale: root_mean_square(values) },
+            Significance::Relative => Self::Relative { threshold, values },
+            Significance::RowRms => {
+                let width = width as usize;
+                Self::RowRms { threshold, values, width, row_end: 0, scale: 0.0 }
+            }
+            Significance::Custom(custom) => Self::Custom { threshold, values, function: &*custom.0 },
+        }
+    }
+
+    /// Whether every `|a| <= largest` is held back, wherever it is.
+    pub(super) fn holds_up_to(&self, largest: f32) -> bool {
+        match self {
+            Self::Uniform { threshold, scale } => is_held(largest, *threshold, *scale),
+            Self::Everything | Self::Relative { .. } | Self::RowRms { .. } | Self::Custom { .. } => false,
+        }
+    }
+
+    /// Moves what is not held back, of the elements `base + p` for each bit `p` of `waiting`, from `accumulated` to
+    /// `out`, and leaves zeros.
+    pub(super) fn release_block(
+        &mut self,
+        waiting: u64,
+        base: usize,
+        accumulated: &mut [f32],
+        out: &mut Elements,
+    ) -> Kept {
+        match self {
+            Self::Everything => release_block(waiting, base, accumulated, out, |_, _| false),
+            Self::Uniform { threshold, scale } => {
+                release_block(waiting, base, accumulated, out, |_, a| is_held(a, *threshold, *scale))
+            }
+            Self::Relative { threshold, values } => release_block(waiting, base, accumulated, out, |i, a| {
+                is_held(a, *threshold, f64::from(values[i]).abs())
+            }),
+            Self::RowRms { threshold, values, width, row_end, scale } => {
+                release_block(waiting, base, accumulated, out, |i, a| {
+                    if i >= *row_end {
+                        let row = i / *width;
+                        *row_end = (row + 1) * *width;
+                        *scale = root_mean_square(&values[row * *width..*row_end]);
+                    }
+                    is_held(a, *threshold, *scale)
+                })
+            }
+            Self::Custom { threshold, values, function } => {
+                release_block(waiting, base, accumulated, out, |i, a| {
+                    a.is_finite()
+                        && values[i].is_finite()
+                        && function.significance(a, values[i], i as u32) <= *threshold
+                })
+            }
+        }
+    }
+}
+
+/// Whether `|a| > threshold * scale` does not hold and all three are numbers; `a` and `scale` also finite.
+///
+/// Written so that every comparison with something that is not a number answers "not held".
+fn is_held(a: f32, threshold: f64, scale: f64) -> bool {
+    let magnitude = f64::from(a).abs();
+    magnitude <= threshold * scale && magnitude <= f64::MAX && scale <= f64::MAX
+}
+
+fn release_block(
+    waiting: u64,
+    base: usize,
+    accumulated: &mut [f32],
+    out: &mut Elements,
+    mut is_held: impl FnMut(usize, f32) -> bool,
+) -> Kept {
+    let mut kept = Kept::default();
+    for position in positions(waiting) {
+        let index = base + position;
+        let a = accumulated[index];
+        if a == 0.0 {
+            // Updates cancelled out.
+            continue;
+        }
+        if is_held(index, a) {
+            kept.bits |= 1 << position;
+            kept.largest = kept.largest.max(a.abs());
+        } else {
+            out.push(index as u32, a);
+            accumulated[index] = 0.0;
+        }
+    }
+    kept
+}
+
+/// `sqrt(mean of x^2)`; zero for no values. The order of summation is fixed: eight interleaved sums, in f64.
+pub(super) fn root_mean_square(values: &[f32]) -> f64 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    let mut sums = [0.0f64; 8];
+    let (chunks, rest) = values.as_chunks::<8>();
+    for chunk in chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(*x) * f64::from(*x);
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *sum += f64::from(*x) * f64::from(*x);
+    }
+    (sums.iter().sum::<f64>() / values.len() as f64).sqrt()
+}

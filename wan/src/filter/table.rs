@@ -1,0 +1,143 @@
+//! What has accumulated in one table of one shard (time-free).
+
+use datacenter::codec::IndexSizer;
+use datacenter::{Elements, ShardTable, TableId};
+
+use super::FilterCounters;
+use super::bits::{SparseBits, positions};
+use super::measure::Measure;
+
+/// The accumulators of one table, 4.3 bytes an element.
+#[derive(Debug)]
+pub(super) struct TableFilter {
+    id: TableId,
+    shape: ShardTable,
+    /// `a`, `[slots * width]`.
+    accumulated: Vec<f32>,
+    /// Elements updated since the last release.
+    touched: SparseBits,
+    /// Elements that the last release held back: all others that were not touched since have `a == 0`.
+    held: SparseBits,
+    /// By block of 64 elements: the largest `|a|` that the last release held back there.
+    largest: Vec<f32>,
+}
+
+impl TableFilter {
+    /// A filter in which nothing has accumulated.
+    pub(super) fn new(id: TableId, shape: ShardTable) -> Self {
+        let elements = shape.elements();
+        Self {
+            id,
+            shape,
+            accumulated: vec![0.0; elements],
+            touched: SparseBits::new(elements),
+            held: SparseBits::new(elements),
+            largest: vec![0.0; elements.div_ceil(64)],
+        }
+    }
+
+    pub(super) fn shape(&self) -> ShardTable {
+        self.shape
+    }
+
+    /// Whether nothing was updated and nothing is held back, so that a release would do nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.touched.is_empty() && self.held.is_empty()
+    }
+
+    /// Adds deltas to the accumulators.
+    pub(super) fn offer(&mut self, deltas: &Elements) {
+        add(&mut self.accumulated, &mut self.touched, &deltas.indexes, &deltas.values);
+    }
+
+    /// Adds deltas to the accumulators as if they had been held back by the last release.
+    pub(super) fn restore(&mut self, remainder: &Elements) {
+        add(&mut self.accumulated, &mut self.held, &remainder.indexes, &remainder.values);
+        for &index in &remainder.indexes {
+            let largest = &mut self.largest[index as usize / 64];
+            // Not a number would be passed over by `max`, and with it the whole block.
+            *largest = match self.accumulated[index as usize].abs() {
+                a if a.is_nan() => f32::INFINITY,
+                a => largest.max(a),
+            };
+        }
+    }
+
+    /// Appends what `measure` does not hold back to `out`, and counts it and what the baseline would send.
+    pub(super) fn release(
+        &mut self,
+        mut measure: Measure<'_>,
+        counters: &mut FilterCounters,
+        out: &mut Vec<Elements>,
+    ) {
+        let mut shipped = Elements::new(self.id);
+        let mut naive = IndexSizer::new();
+        for i in 0..self.touched.summary_count() {
+            for block in positions(self.touched.summary(i) | self.held.summary(i)).map(|p| i * 64 + p) {
+                let touched = self.touched.replace(block, 0);
+                if touched == 0 && measure.holds_up_to(self.largest[block]) {
+                    continue;
+                }
+                count_bits(touched, block, &mut naive);
+                let waiting = touched | self.held.word(block);
+                let kept = measure.release_block(waiting, block * 64, &mut self.accumulated, &mut shipped);
+                self.largest[block] = kept.largest;
+                self.held.replace(block, kept.bits);
+            }
+        }
+        counters.elements_updated += naive.count() as u64;
+        counters.elements_shipped += shipped.len() as u64;
+        if naive.count() > 0 {
+            counters.naive_payload_bytes += naive.elements_len() as u64;
+        }
+        if !shipped.is_empty() {
+            out.push(shipped);
+        }
+    }
+
+    /// All elements with `a != 0`.
+    pub(super) fn remainder(&self) -> Elements {
+        let mut remainder = Elements::new(self.id);
+        for i in 0..self.touched.summary_count() {
+            for block in positions(self.touched.summary(i) | self.held.summary(i)).map(|p| i * 64 + p) {
+                for index in
+                    positions(self.touched.word(block) | self.held.word(block)).map(|p| block * 64 + p)
+                {
+                    if self.accumulated[index] != 0.0 {
+                        remainder.push(index as u32, self.accumulated[index]);
+                    }
+                }
+            }
+        }
+        remainder
+    }
+}
+
+/// Adds `deltas[i]` to `accumulated[indexes[i]]`, and the indexes of deltas other than zero to `set`.
+///
+/// Bits are collected in a register for as long as indexes stay in one word. Any order of indexes is right, ascending
+/// ones are fast.
+fn add(accumulated: &mut [f32], set: &mut SparseBits, indexes: &[u32], deltas: &[f32]) {
+    let Some(&first) = indexes.first() else { return };
+    let (mut block, mut bits) = (first as usize / 64, 0);
+    for (&index, &delta) in indexes.iter().zip(deltas) {
+        let index = index as usize;
+        accumulated[index] += delta;
+        if index / 64 != block {
+            set.add(block, bits);
+            (block, bits) = (index / 64, 0);
+        }
+        bits |= u64::from(delta != 0.0) << (index % 64);
+    }
+    set.add(block, bits);
+}
+
+/// Adds the elements of a word of `touched` to the size of what the baseline would send.
+fn count_bits(touched: u64, block: usize, naive: &mut IndexSizer) {
+    let base = (block * 64) as u32;
+    if touched == u64::MAX {
+        naive.push_run(base, 64);
+    } else {
+        positions(touched).for_each(|p| naive.push(base + p as u32));
+    }
+}

@@ -1,0 +1,79 @@
+use super::*;
+
+const TABLE: TableId = TableId(0);
+
+fn inbox() -> Inbox {
+    Inbox::new(ShardId(0), &[ShardTable { slots: 10, width: 2 }])
+}
+
+fn delta(indexes: &[u32]) -> Vec<Elements> {
+    vec![Elements { table: TABLE, indexes: indexes.to_vec(), values: vec![1.0; indexes.len()] }]
+}
+
+fn progress(clock: u32, covered: u32, covered_seq: u64) -> Progress {
+    Progress { clock: Clock(clock), covered: Clock(covered), covered_seq }
+}
+
+#[test]
+fn each_number_is_new_once_in_any_order() {
+    let mut inbox = inbox();
+    let fresh: Vec<bool> =
+        [2, 1, 2, 5, 1, 4, 5, 3, 3].map(|seq| inbox.handle_update(seq, &[]).unwrap()).to_vec();
+    assert_eq!(fresh, [true, true, false, true, false, true, false, true, false]);
+    assert_eq!(inbox.resume(), Resume { shard: ShardId(0), through: 5, beyond: vec![] });
+    inbox.handle_update(8, &[]).unwrap();
+    assert_eq!(inbox.resume().beyond, [8]);
+    assert_eq!(inbox.handle_update(0, &[]), Ok(false), "numbers start at one");
+}
+
+#[test]
+fn a_barrier_holds_its_rows_until_they_come() {
+    let mut inbox = inbox();
+    inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1, 4], from_seq: 3 }).unwrap();
+    assert!(inbox.holds_any(TABLE, &[0, 4]));
+    assert!(!inbox.holds_any(TABLE, &[0, 2, 3]), "other rows stay readable");
+    inbox.handle_update(2, &delta(&[2, 8])).unwrap();
+    assert_eq!(inbox.held_rows(), 2, "an older update does not free them");
+    inbox.handle_update(3, &delta(&[3])).unwrap();
+    assert!(!inbox.holds_any(TABLE, &[1]));
+    assert!(inbox.holds_any(TABLE, &[4]));
+    inbox.handle_update(7, &delta(&[8, 9])).unwrap();
+    assert!(!inbox.is_holding());
+}
+
+#[test]
+fn values_that_overtake_their_barrier_leave_nothing_held() {
+    let mut inbox = inbox();
+    inbox.handle_update(3, &delta(&[2])).unwrap();
+    inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1, 2], from_seq: 3 }).unwrap();
+    assert!(!inbox.holds_any(TABLE, &[1]));
+    assert!(inbox.holds_any(TABLE, &[2]));
+}
+
+#[test]
+fn a_mirror_is_as_far_as_its_data_has_come() {
+    let mut inbox = inbox();
+    inbox.handle_progress(progress(1, 1, 2)).unwrap();
+    assert_eq!((inbox.reported_clock(), inbox.arrived_clock()), (Clock(1), Clock(0)));
+    inbox.handle_progress(progress(4, 2, 3)).unwrap();
+    inbox.handle_update(2, &[]).unwrap();
+    inbox.handle_update(3, &[]).unwrap();
+    assert_eq!(inbox.arrived_clock(), Clock(0));
+    inbox.handle_update(1, &[]).unwrap();
+    assert_eq!((inbox.reported_clock(), inbox.arrived_clock()), (Clock(4), Clock(2)));
+    inbox.handle_progress(progress(3, 1, 2)).unwrap();
+    assert_eq!(inbox.arrived_clock(), Clock(2), "an old report changes nothing");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let mut inbox = inbox();
+    assert!(matches!(inbox.handle_update(MAX_GAP + 1, &[]), Err(PeerError::TooFarAhead { .. })));
+    assert!(matches!(inbox.handle_update(1, &delta(&[20])), Err(PeerError::OutOfRange { found: 20, .. })));
+    let nowhere = Barrier { table: TableId(3), slots: vec![], from_seq: 1 };
+    assert_eq!(inbox.handle_barrier(&nowhere), Err(PeerError::UnknownTable(TableId(3))));
+    let far = Barrier { table: TABLE, slots: vec![10], from_seq: 1 };
+    assert!(matches!(inbox.handle_barrier(&far), Err(PeerError::OutOfRange { found: 10, allowed: 10, .. })));
+    assert!(matches!(inbox.handle_progress(progress(1, 2, 0)), Err(PeerError::CoversTheFuture { .. })));
+    assert_eq!(inbox.resume(), Resume::default());
+}

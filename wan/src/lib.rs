@@ -1,0 +1,30 @@
+//! Keeps datacenters approximately in step over a slow WAN.
+//!
+//! Each datacenter has a complete copy of the model. What crosses the WAN is decided here, by plain values:
+//! [`filter`] holds updates back until they matter, [`outbox`] sums what waits for a peer, [`inbox`] applies what
+//! comes exactly once, [`mirror_clock`] bounds how far a datacenter may lead, and barriers hold reads of rows that
+//! are late. [`replica`] joins these for one shard, [`node`] for one server process: read that first.
+//!
+//! With the feature `net` (on by default) come the drivers: [`transport`] is QUIC with mutual TLS, [`driver`] moves a
+//! node's messages over it, and [`emulation`] is a WAN in virtual time, made of [`link`] models.
+//!
+//! What is deliberately not here: models, data and configuration files, which are the `gaia` crate's.
+
+pub mod bandwidth;
+#[cfg(feature = "net")]
+pub mod driver;
+#[cfg(feature = "net")]
+pub mod emulation;
+pub mod filter;
+pub mod inbox;
+pub mod link;
+pub mod message;
+pub mod mirror_clock;
+pub mod node;
+pub mod outbox;
+pub mod policy;
+pub mod replica;
+pub mod seed;
+#[cfg(feature = "net")]
+pub mod transport;
+pub mod wire;

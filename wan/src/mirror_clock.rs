@@ -1,0 +1,79 @@
+//! The mirror clock: a shard must not lead its slowest live mirror by more than `DS` clocks (Gaia, section 4.3).
+//!
+//! The paper compares the clocks that servers announce. We compare with a mirror's clock *as far as its data has
+//! arrived here*, so that a clock that outran its updates on the control queue does not count.
+//!
+//! **Derived `DS`.** Between healthy regions that run in step, a mirror's clock `c` is known here one one-way delay
+//! after it was completed, and regions may be out of phase by a clock. A lead of `1 + ceil(rtt / clock_length)`
+//! therefore occurs without any fault; one more clock absorbs jitter. So `DS = 2 + ceil(rtt / clock_length)`, for
+//! each peer by its own round-trip time; a healthy link never blocks, and a link that cannot carry the traffic blocks
+//! once data is late by more than about one round trip.
+//!
+//! Kind: time-free.
+
+use std::time::Duration;
+
+use datacenter::Clock;
+
+use crate::policy::Lead;
+
+/// The largest derived `DS`: with very short clocks, a bound must stay a bound.
+pub const MAX_DERIVED_LEAD: u32 = 256;
+
+/// The derived `DS` towards a peer; `None` while nothing has been measured.
+pub fn derived_lead(rtt: Option<Duration>, clock_length: Option<Duration>) -> Option<u32> {
+    let (rtt, clock) = (rtt?, clock_length?);
+    if clock.is_zero() {
+        return Some(MAX_DERIVED_LEAD);
+    }
+    let round_trip_clocks = rtt.as_nanos().div_ceil(clock.as_nanos());
+    Some(
+        u32::try_from(round_trip_clocks)
+            .map_or(MAX_DERIVED_LEAD, |n| n.saturating_add(2))
+            .min(MAX_DERIVED_LEAD),
+    )
+}
+
+/// Whether a shard at `own` leads a mirror whose data has arrived up to `mirror` by more than it may.
+pub fn leads_too_far(own: Clock, mirror: Clock, lead: Lead, derived: Option<u32>) -> bool {
+    let limit = match lead {
+        Lead::Limit(limit) => Some(limit),
+        // Nothing is measured before the first clocks are over; then there is little to bound either.
+        Lead::Derived => derived,
+        Lead::Unlimited => None,
+    };
+    limit.is_some_and(|limit| own.lead_over(mirror) > limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_lead_covers_the_round_trip_in_clocks() {
+        let ms = Duration::from_millis;
+        let table =
+            [(160, 1000, 3), (160, 160, 3), (160, 100, 4), (330, 20, 19), (0, 50, 2), (100_000, 1, 256)];
+        for (rtt, clock, expected) in table {
+            assert_eq!(derived_lead(Some(ms(rtt)), Some(ms(clock))), Some(expected), "{rtt} ms, {clock} ms");
+        }
+        assert_eq!(derived_lead(None, Some(ms(5))), None);
+        assert_eq!(derived_lead(Some(ms(5)), Some(Duration::ZERO)), Some(MAX_DERIVED_LEAD));
+    }
+
+    #[test]
+    fn a_lead_up_to_the_limit_is_allowed() {
+        for (own, mirror, lead, derived, held) in [
+            (5, 5, Lead::Limit(0), None, false),
+            (6, 5, Lead::Limit(0), None, true),
+            (8, 5, Lead::Limit(3), None, false),
+            (9, 5, Lead::Limit(3), None, true),
+            (9, 5, Lead::Derived, None, false),
+            (9, 5, Lead::Derived, Some(3), true),
+            (900, 5, Lead::Unlimited, Some(3), false),
+            (1, 5, Lead::Limit(0), None, false),
+        ] {
+            assert_eq!(leads_too_far(Clock(own), Clock(mirror), lead, derived), held, "{own} over {mirror}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What a strategy decides about the WAN: which updates cross it, and how far a datacenter may lead.
+//!
+//! The strategies of Gaia are points in this space: `asp` filters, raises barriers and bounds the lead; `bsp` ships
+//! every update and allows no lead; `ssp` allows some; `async` any.
+
+use std::time::Duration;
+
+use crate::filter::CustomSignificance;
+
+/// How the significance of an accumulated update is measured, element by element (Gaia, NSDI 2017, section 3.2).
+///
+/// `a` is what has accumulated and `x` the current value, which already includes `a`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Significance {
+    /// `|a / x|`, the paper's function; where `x` is zero the update is significant.
+    Relative,
+    /// `|a|`.
+    Absolute,
+    /// `|a|` over the root mean square of the row's values; where that is zero the update is significant.
+    RowRms,
+    /// `|a|` over the root mean square of the values of this shard's part of the table.
+    TableRms,
+    /// A user's own.
+    Custom(CustomSignificance),
+}
+
+/// How the hard threshold moves with the shard's clock `t`, counted from one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Schedule {
+    /// `v0 / sqrt(t)`, the paper's (section 3.4).
+    InverseSqrt,
+    /// `v0`.
+    Constant,
+    /// `v0 * factors[t - 1]`; the last factor holds from then on.
+    Factors(Vec<f64>),
+    /// From `v0` straight to `to` over the first `clocks` clocks, then `to`.
+    Linear {
+        /// The threshold at the end.
+        to: f64,
+        /// How many clocks that takes.
+        clocks: u32,
+    },
+}
+
+/// The filter of one table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilterConfig {
+    /// The significance function.
+    pub function: Significance,
+    /// `v0`, the initial hard threshold: 0.01 is the paper's 1 %.
+    pub threshold: f64,
+    /// How the threshold moves.
+    pub schedule: Schedule,
+}
+
+/// What idle bandwidth is used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Goal {
+    /// The soft threshold spends idle bandwidth on updates below the hard one.
+    Fastest,
+    /// Only the hard threshold decides: the fewest bytes.
+    #[default]
+    Cheapest,
+}
+
+/// By how many clocks a shard may lead its slowest live mirror (`DS` in the paper).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// At most this many.
+    Limit(u32),
+    /// Derived from measured round-trip time and clock length, so that a healthy link never blocks.
+    Derived,
+    /// Any number: no mirror clock.
+    Unlimited,
+}
+
+/// Which updates are shipped at a clock.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Selection {
+    /// All of them: the naive mirrors.
+    Everything,
+    /// Those that pass the significance filter; one entry for each table of the job.
+    Significant {
+        /// The filters, by table.
+        filters: Vec<FilterConfig>,
+        /// Whether idle bandwidth may carry more.
+        goal: Goal,
+    },
+}
+
+/// A strategy, as far as the WAN is concerned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Which updates cross the WAN.
+    pub selection: Selection,
+    /// When a backlog takes longer than this to drain, the indexes of what waits go ahead of the values
+    /// (selective barrier); `None` for no barriers.
+    pub barrier_max_delay: Option<Duration>,
+    /// How far a shard may lead.
+    pub lead: Lead,
+}

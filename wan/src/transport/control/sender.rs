@@ -1,0 +1,239 @@
+//! The sending half of control messages.
+//!
+//! Kind: driver.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quinn::{Connection, SendStream, WriteError};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{ControlError, QUEUE_MESSAGES, check_size, encode};
+
+/// What fits a datagram at QUIC's smallest MTU, with room to spare: larger messages have no copies.
+const MAX_COPY_BYTES: usize = 1000;
+/// Between a message and its copy, and between copies. Two copies stay within a third of the 20 ms that a
+/// control message may be late.
+const COPY_SPACING: Duration = Duration::from_millis(3);
+/// Copies that may wait; beyond it the oldest is forgotten, as its message is on the stream anyway.
+const MAX_WAITING_COPIES: usize = 256;
+
+/// Sends control messages over a connection. Dropping the last clone finishes the stream after what was sent.
+#[derive(Clone, Debug)]
+pub struct ControlSender {
+    queue: mpsc::Sender<Bytes>,
+}
+
+impl ControlSender {
+    /// A sender over `stream` and the datagrams of its `connection`.
+    ///
+    /// `witness` is another connection on the same path, whose losses count too: bulk data meets a lossy path
+    /// long before sparse control does.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn new(connection: Connection, stream: SendStream, witness: Option<Connection>) -> Self {
+        let (queue, messages) = mpsc::channel(QUEUE_MESSAGES);
+        let task = SendTask {
+            witnesses: std::iter::once(connection.clone()).chain(witness).map(Witness::new).collect(),
+            connection,
+            stream,
+            messages,
+            next_sequence: 0,
+            copies: VecDeque::new(),
+            loss: Loss::default(),
+        };
+        tokio::spawn(task.run());
+        Self { queue }
+    }
+
+    /// Sends a message; waits while too many are waiting.
+    ///
+    /// # Errors
+    ///
+    /// When it is too large, or the connection has ended.
+    pub async fn send(&self, message: Bytes) -> Result<(), ControlError> {
+        check_size(message.len())?;
+        self.queue.send(message).await.map_err(|_| ControlError::Closed)
+    }
+
+    /// Sends a message without waiting.
+    ///
+    /// # Errors
+    ///
+    /// When it is too large, too many are waiting, or the connection has ended.
+    pub fn try_send(&self, message: Bytes) -> Result<(), ControlError> {
+        check_size(message.len())?;
+        self.queue.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ControlError::Full,
+            mpsc::error::TrySendError::Closed(_) => ControlError::Closed,
+        })
+    }
+}
+
+struct SendTask {
+    connection: Connection,
+    stream: SendStream,
+    messages: mpsc::Receiver<Bytes>,
+    next_sequence: u32,
+    /// In the order in which they are due.
+    copies: VecDeque<(Instant, Bytes)>,
+    witnesses: Vec<Witness>,
+    loss: Loss,
+}
+
+impl SendTask {
+    async fn run(mut self) {
+        loop {
+            let due = self.copies.front().map_or_else(Instant::now, |&(due, _)| due);
+            tokio::select! {
+                biased;
+                _ = self.connection.closed() => return,
+                message = self.messages.recv() => {
+                    let Some(message) = message else { break };
+                    if let Err(error) = self.send(message).await {
+                        tracing::debug!(%error, "control stream ended");
+                        return;
+                    }
+                }
+                () = tokio::time::sleep_until(due), if !self.copies.is_empty() => self.send_copy(),
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Sends a message, and with it in one packet all others that are waiting.
+    async fn send(&mut self, first: Bytes) -> Result<(), WriteError> {
+        let mut frames = BytesMut::new();
+        let mut count = 0;
+        let mut next = Some(first);
+        while let Some(message) = next {
+            encode(&message, &mut frames);
+            count += 1;
+            next = if frames.len() < MAX_COPY_BYTES / 2 { self.messages.try_recv().ok() } else { None };
+        }
+        let frames = frames.freeze();
+        self.schedule_copies(&frames);
+        self.next_sequence = self.next_sequence.wrapping_add(count);
+        self.stream.write_all_chunks(&mut [frames]).await
+    }
+
+    fn schedule_copies(&mut self, frames: &Bytes) {
+        for witness in &mut self.witnesses {
+            witness.report(&mut self.loss);
+        }
+        let copies = self.loss.copies();
+        if copies == 0 || frames.len() > MAX_COPY_BYTES {
+            return;
+        }
+        let mut datagram = BytesMut::with_capacity(4 + frames.len());
+        datagram.put_u32(self.next_sequence);
+        datagram.put_slice(frames);
+        let datagram = datagram.freeze();
+        let now = Instant::now();
+        for number in 1..=copies {
+            let due = now + COPY_SPACING * number;
+            let index = self.copies.partition_point(|&(other, _)| other <= due);
+            self.copies.insert(index, (due, datagram.clone()));
+        }
+        let excess = self.copies.len().saturating_sub(MAX_WAITING_COPIES);
+        self.copies.drain(..excess);
+    }
+
+    fn send_copy(&mut self) {
+        if let Some((_, datagram)) = self.copies.pop_front() {
+            // A copy that cannot be sent is a copy less: the stream has the message.
+            if let Err(error) = self.connection.send_datagram(datagram) {
+                tracing::trace!(%error, "copy of a control message not sent");
+            }
+        }
+    }
+
+    async fn finish(mut self) {
+        while let Some(&(due, _)) = self.copies.front() {
+            tokio::time::sleep_until(due).await;
+            self.send_copy();
+        }
+        // Fails only when the stream has ended already.
+        let _ = self.stream.finish();
+    }
+}
+
+/// One connection's losses, as far as they have been counted.
+struct Witness {
+    connection: Connection,
+    sent_packets: u64,
+    lost_packets: u64,
+}
+
+impl Witness {
+    fn new(connection: Connection) -> Self {
+        Self { connection, sent_packets: 0, lost_packets: 0 }
+    }
+
+    fn report(&mut self, loss: &mut Loss) {
+        let path = self.connection.stats().path;
+        loss.add(
+            path.sent_packets.saturating_sub(self.sent_packets),
+            path.lost_packets.saturating_sub(self.lost_packets),
+        );
+        (self.sent_packets, self.lost_packets) = (path.sent_packets, path.lost_packets);
+    }
+}
+
+/// The share of packets that were lost of late.
+#[derive(Clone, Copy, Debug, Default)]
+struct Loss {
+    sent_packets: u64,
+    lost_packets: u64,
+}
+
+impl Loss {
+    /// Memory: half of what was seen is forgotten after so many packets.
+    const MEMORY_PACKETS: u64 = 20_000;
+    /// How rarely a message may lose its packet and all copies.
+    const ACCEPTED: f64 = 1e-4;
+    /// Enough up to a loss of 4.6 %; beyond it, data suffers more than control.
+    const MAX_COPIES: u32 = 2;
+
+    fn add(&mut self, sent_packets: u64, lost_packets: u64) {
+        self.sent_packets += sent_packets;
+        self.lost_packets += lost_packets;
+        while self.sent_packets > Self::MEMORY_PACKETS {
+            self.sent_packets /= 2;
+            self.lost_packets /= 2;
+        }
+    }
+
+    /// Copies after which all are lost rarely enough.
+    fn copies(self) -> u32 {
+        if self.sent_packets == 0 {
+            return 0;
+        }
+        let share = (self.lost_packets as f64 / self.sent_packets as f64).min(1.0);
+        let mut all_lost = share;
+        let mut copies = 0;
+        while all_lost > Self::ACCEPTED && copies < Self::MAX_COPIES {
+            all_lost *= share;
+            copies += 1;
+        }
+        copies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_follow_the_loss() {
+        for (sent, lost, copies) in
+            [(0, 0, 0), (1000, 0, 0), (20_000, 1, 0), (10_000, 10, 1), (1000, 10, 1), (1000, 30, 2)]
+        {
+            let mut loss = Loss::default();
+            loss.add(sent, lost);
+            assert_eq!(loss.copies(), copies, "{lost} of {sent}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! QUIC endpoints over any socket.
+//!
+//! Kind: driver.
+//!
+//! One endpoint both dials and accepts. It runs over an emulated socket in virtual time or over a real one,
+//! and what uses it cannot tell.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use quinn::{AsyncUdpSocket, Runtime};
+use rand_chacha::rand_core::Rng;
+use thiserror::Error;
+
+use crate::transport::{
+    Entropy, Identity, Meter, PeerName, Settings,
+    entropy::{Purpose, SeededConnectionIds},
+    identity::server_name,
+};
+
+/// What an endpoint is made of, beside its socket.
+#[derive(Clone, Debug)]
+pub struct EndpointConfig {
+    /// Who we are.
+    pub identity: Identity,
+    /// Where its randomness comes from; a seed must differ from endpoint to endpoint, see
+    /// [`Entropy::derive`].
+    pub entropy: Entropy,
+    /// The settings of accepted connections where [`Endpoint::accept`] is not given others.
+    pub accept: Settings,
+}
+
+/// Why a connection could not be made.
+#[derive(Debug, Error)]
+pub enum DialError {
+    /// It could not even be tried.
+    #[error("cannot dial")]
+    Connect(#[from] quinn::ConnectError),
+    /// The handshake failed.
+    #[error("handshake failed")]
+    Handshake(#[from] quinn::ConnectionError),
+}
+
+/// A QUIC endpoint that dials and accepts.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    quinn: quinn::Endpoint,
+    meter: Arc<Meter>,
+    identity: Identity,
+    client: quinn::ClientConfig,
+    server: quinn::ServerConfig,
+}
+
+impl Endpoint {
+    /// An endpoint over `socket`; timers and tasks are those of `runtime`.
+    ///
+    /// # Errors
+    ///
+    /// When the socket does not know its address.
+    pub fn new(
+        config: EndpointConfig,
+        socket: Arc<dyn AsyncUdpSocket>,
+        runtime: Arc<dyn Runtime>,
+    ) -> io::Result<Self> {
+        let EndpointConfig { identity, entropy, accept } = config;
+        let meter = Meter::new(socket);
+        let client = client_config(&identity, entropy);
+        let mut server = server_config(&identity, entropy);
+        server.transport_config(accept.transport());
+        let quinn = quinn::Endpoint::new_with_abstract_socket(
+            endpoint_config(entropy),
+            Some(server.clone()),
+            meter.clone(),
+            runtime,
+        )?;
+        Ok(Self { quinn, meter, identity, client, server })
+    }
+
+    /// An endpoint over a real UDP socket, in a tokio runtime with I/O.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be made non-blocking or registered.
+    pub fn over_udp(config: EndpointConfig, socket: std::net::UdpSocket) -> io::Result<Self> {
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let socket = runtime.wrap_udp_socket(socket)?;
+        Self::new(config, socket, runtime)
+    }
+
+    /// Connects to `peer` at `address`.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers, or whoever answers is not `peer`. A peer that does not accept us closes the
+    /// connection after the handshake, as TLS 1.3 has it: that shows at first use.
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        peer: &PeerName,
+        settings: &Settings,
+    ) -> Result<quinn::Connection, DialError> {
+        let mut client = self.client.clone();
+        client.transport_config(settings.transport());
+        Ok(self.quinn.connect_with(client, address, &server_name(peer))?.await?)
+    }
+
+    /// Waits for a peer that dials; nothing once the endpoint is closed.
+    pub async fn incoming(&self) -> Option<quinn::Incoming> {
+        self.quinn.accept().await
+    }
+
+    /// Answers a peer with settings for its path; await the result for the connection.
+    ///
+    /// # Errors
+    ///
+    /// When its first packet is malformed, or too many connections are open.
+    pub fn accept(
+        &self,
+        incoming: quinn::Incoming,
+        settings: &Settings,
+    ) -> Result<quinn::Connecting, quinn::ConnectionError> {
+        let mut server = self.server.clone();
+        server.transport_config(settings.transport());
+        incoming.accept_with(Arc::new(server))
+    }
+
+    /// Who we are.
+    pub fn name(&self) -> &PeerName {
+        self.identity.name()
+    }
+
+    /// The address of our socket.
+    ///
+    /// # Errors
+    ///
+    /// When the socket does not know it.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.quinn.local_addr()
+    }
+
+    /// Bytes on the wire, for each remote address.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// quinn's own endpoint, to close it or wait until its connections are gone.
+    pub fn quinn(&self) -> &quinn::Endpoint {
+        &self.quinn
+    }
+}
+
+/// RFC 9000, section 17.2: the longest connection id.
+const MAX_CONNECTION_ID_BYTES: usize = 20;
+
+fn client_config(identity: &Identity, entropy: Entropy) -> quinn::ClientConfig {
+    let mut client = quinn::ClientConfig::new(identity.client());
+    if let Some(generator) = entropy.generator(Purpose::FirstConnectionIds) {
+        let generator = Mutex::new(generator);
+        client.initial_dst_cid_provider(Arc::new(move || {
+            let mut bytes = [0; MAX_CONNECTION_ID_BYTES];
+            generator.lock().expect("no one panics while drawing").fill_bytes(&mut bytes);
+            quinn::ConnectionId::new(&bytes)
+        }));
+    }
+    client
+}
+
+fn server_config(identity: &Identity, entropy: Entropy) -> quinn::ServerConfig {
+    let mut key = [0; 64];
+    entropy.fill(Purpose::TokenKey, &mut key);
+    let token_key = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&key);
+    let mut server = quinn::ServerConfig::new(identity.server(), Arc::new(token_key));
+    server.time_source(Arc::new(identity.dates()));
+    // Tokens spare a returning client a round trip of address validation, which we do not ask for.
+    let mut tokens = quinn::ValidationTokenConfig::default();
+    tokens.sent(0);
+    server.validation_token_config(tokens);
+    server
+}
+
+fn endpoint_config(entropy: Entropy) -> quinn::EndpointConfig {
+    let mut key = [0; 64];
+    entropy.fill(Purpose::ResetKey, &mut key);
+    let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key);
+    let mut endpoint = quinn::EndpointConfig::new(Arc::new(reset_key));
+    if let Some(mut generator) = entropy.generator(Purpose::Connection) {
+        // Skipped packet numbers and greased parameters: without it, no two runs are alike.
+        let mut seed = [0; 32];
+        generator.fill_bytes(&mut seed);
+        endpoint.rng_seed(Some(seed));
+    }
+    if let Some(generator) = entropy.generator(Purpose::ConnectionIds) {
+        endpoint.cid_generator(move || Box::new(SeededConnectionIds(generator.clone())));
+    }
+    endpoint
+}

@@ -1,0 +1,174 @@
+//! Counts what really crosses the wire, for each remote address.
+//!
+//! Kind: driver.
+//!
+//! What a WAN provider charges for is bytes on the wire: payload, QUIC's framing, acknowledgements,
+//! retransmissions and the IP and UDP headers around them. Connections know only their part of it. So the
+//! socket counts: [`Meter`] wraps any socket of quinn's, emulated or real, and changes nothing.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IoSliceMut},
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+    task::{Context, Poll, ready},
+};
+
+use quinn::{
+    AsyncUdpSocket, UdpPoller,
+    udp::{RecvMeta, Transmit},
+};
+
+/// IPv4 header without options, and UDP header.
+const IPV4_HEADER_BYTES: u64 = 20 + 8;
+/// IPv6 header without extensions, and UDP header.
+const IPV6_HEADER_BYTES: u64 = 40 + 8;
+/// Anyone can send us datagrams from any address: beyond this many, addresses share one count.
+const MAX_REMOTES: usize = 4096;
+
+/// The bytes that a UDP payload takes on the wire, IP and UDP headers included.
+pub fn wire_bytes(remote: IpAddr, payload_bytes: usize) -> u64 {
+    // A socket for both families shows IPv4 peers in mapped addresses.
+    let header_bytes = match remote.to_canonical() {
+        IpAddr::V4(_) => IPV4_HEADER_BYTES,
+        IpAddr::V6(_) => IPV6_HEADER_BYTES,
+    };
+    header_bytes + payload_bytes as u64
+}
+
+/// The bytes that `payload_bytes` of bulk data take on the wire in full packets over IPv4: an estimate for traffic that
+/// was not sent.
+///
+/// A packet of 1452 bytes of UDP payload carries 1424 of frames' payload at QUIC's smallest headers; acknowledgements
+/// and retransmissions are not counted, which favours whoever is estimated.
+pub fn bulk_wire_bytes(payload_bytes: u64) -> u64 {
+    const PACKET_PAYLOAD_BYTES: u64 = 1424;
+    const PACKET_OVERHEAD_BYTES: u64 = 28 + IPV4_HEADER_BYTES;
+    payload_bytes + payload_bytes.div_ceil(PACKET_PAYLOAD_BYTES) * PACKET_OVERHEAD_BYTES
+}
+
+/// Datagrams and bytes on the wire; all numbers only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams sent.
+    pub sent_datagrams: u64,
+    /// Their bytes on the wire.
+    pub sent_bytes: u64,
+    /// Datagrams received.
+    pub received_datagrams: u64,
+    /// Their bytes on the wire.
+    pub received_bytes: u64,
+}
+
+/// A socket that counts.
+#[derive(Debug)]
+pub struct Meter {
+    inner: Arc<dyn AsyncUdpSocket>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    remotes: BTreeMap<SocketAddr, Traffic>,
+    others: Traffic,
+}
+
+impl Counts {
+    fn of(&mut self, remote: SocketAddr) -> &mut Traffic {
+        if self.remotes.len() >= MAX_REMOTES && !self.remotes.contains_key(&remote) {
+            return &mut self.others;
+        }
+        self.remotes.entry(remote).or_default()
+    }
+}
+
+impl Meter {
+    /// Counts what passes through `inner` from now on.
+    pub fn new(inner: Arc<dyn AsyncUdpSocket>) -> Arc<Self> {
+        Arc::new(Self { inner, counts: Mutex::default() })
+    }
+
+    /// What was exchanged with `remote`.
+    pub fn traffic(&self, remote: SocketAddr) -> Traffic {
+        self.counts().remotes.get(&remote).copied().unwrap_or_default()
+    }
+
+    /// What was exchanged with each remote address.
+    pub fn remotes(&self) -> BTreeMap<SocketAddr, Traffic> {
+        self.counts().remotes.clone()
+    }
+
+    /// What was exchanged with addresses beyond the first 4096.
+    pub fn others(&self) -> Traffic {
+        self.counts().others
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().expect("no one panics while counting")
+    }
+}
+
+impl AsyncUdpSocket for Meter {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.inner.clone().create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.inner.try_send(transmit)?;
+        let segment_bytes = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        let mut counts = self.counts();
+        let traffic = counts.of(transmit.destination);
+        for segment in transmit.contents.chunks(segment_bytes) {
+            traffic.sent_datagrams += 1;
+            traffic.sent_bytes += wire_bytes(transmit.destination.ip(), segment.len());
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(self.inner.poll_recv(context, buffers, meta))?;
+        let mut counts = self.counts();
+        for received in &meta[..count] {
+            let traffic = counts.of(received.addr);
+            // One buffer may hold several datagrams of `stride` bytes, the last one shorter.
+            let datagrams = received.len.div_ceil(received.stride.max(1)).max(1) as u64;
+            traffic.received_datagrams += datagrams;
+            traffic.received_bytes += received.len as u64 + datagrams * wire_bytes(received.addr.ip(), 0);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_depend_on_the_family() {
+        assert_eq!(wire_bytes("10.0.0.1".parse().unwrap(), 1472), 1500);
+        assert_eq!(wire_bytes("2001:db8::1".parse().unwrap(), 1452), 1500);
+        assert_eq!(wire_bytes("::ffff:10.0.0.1".parse().unwrap(), 1472), 1500);
+    }
+}

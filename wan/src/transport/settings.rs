@@ -1,0 +1,304 @@
+//! All settings of a connection, derived in one place from the link's rate and round-trip time.
+//!
+//! Kind: time-free.
+//!
+//! QUIC's defaults suit a browser: on a long fat link they fill half of it, and windows that are merely large
+//! make quinn close the connection, since it allows a stream's receive buffer no more than 1024 gaps. What
+//! fits depends on one number, the bandwidth-delay product (BDP): rate times round-trip time. So [`Path`]
+//! says what is known of a link, and [`Settings`] are what follows from it for one of the two connections
+//! between a pair of datacenters.
+
+use std::{sync::Arc, time::Duration};
+
+use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt, congestion};
+
+use crate::transport::SteadyConfig;
+
+/// The largest window of one stream. A window of `W` bytes can hold `W / (2 * 1424)` gaps, when every second
+/// packet is lost, and quinn closes a connection at 1024 of them: 2.9 MB.
+const MAX_STREAM_WINDOW_BYTES: u64 = 2_500_000;
+/// Streams that bulk data is striped over: enough that one with a hole does not hold up the rest.
+const MIN_BULK_STREAMS: u64 = 4;
+/// A limit on memory: 64 windows are 160 MB, enough for 4 Gbit/s over 160 ms.
+const MAX_BULK_STREAMS: u64 = 64;
+/// What is taken for the BDP while the rate is not known: 1 Gbit/s over 32 ms, or 200 Mbit/s over 160 ms.
+const UNKNOWN_BDP_BYTES: u64 = 4_000_000;
+/// The first window while the rate is not known: 32 packets.
+const UNKNOWN_INITIAL_WINDOW_BYTES: u64 = 32 * 1200;
+/// RFC 9002, section 7.2.
+const MIN_INITIAL_WINDOW_BYTES: u64 = 14_720;
+/// Control is sparse: its first window need only hold a hello or a list of rows.
+const CONTROL_WINDOW_BYTES: u64 = 128 * 1024;
+/// What is taken for the round-trip time while it is not known: that between two regions of a continent.
+const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// A link may turn out to be faster than stated.
+const MIN_SEND_WINDOW_BYTES: u64 = 4_000_000;
+/// Payload of a typical packet of bulk data.
+const PACKET_BYTES: u64 = 1424;
+
+/// Which congestion controller a connection has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// Our own, [`crate::transport::Steady`]: fills long links, also lossy ones, and keeps queues short.
+    #[default]
+    Steady,
+    /// quinn's default. Halves its rate at each loss: at 160 ms, 0.1 % of loss leaves 4 Mbit/s.
+    Cubic,
+    /// The classic. Like Cubic, and slower to recover.
+    NewReno,
+    /// quinn's experimental BBR: indifferent to loss, and keeps queues full.
+    Bbr,
+}
+
+/// What is known of the path to a peer, configured or measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Bytes a second, headers included.
+    pub rate_bytes_per_sec: Option<u64>,
+    /// There and back, without queues.
+    pub round_trip: Option<Duration>,
+    /// The controller of the data connection.
+    pub congestion: Congestion,
+    /// How long a connection lives without a sign of its peer. An outage shorter than this costs no
+    /// handshake.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Path {
+    fn default() -> Self {
+        Self {
+            rate_bytes_per_sec: None,
+            round_trip: None,
+            congestion: Congestion::default(),
+            idle_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The settings of one connection, as figures; [`transport`](Self::transport) makes them quinn's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The congestion controller.
+    pub congestion: Congestion,
+    /// Bytes that may be under way in the first round trip.
+    pub initial_window_bytes: u64,
+    /// Bytes that may be under way however slow the link may seem.
+    pub min_window_bytes: u64,
+    /// The BDP, where it is known: [`crate::transport::Steady`] approaches it with care.
+    pub expected_bdp_bytes: Option<u64>,
+    /// The round-trip time to assume before the first measurement.
+    pub initial_round_trip: Duration,
+    /// Unidirectional streams to stripe bulk data over; one for control.
+    pub bulk_streams: usize,
+    /// Bytes that the peer may send on one stream beyond what was read.
+    pub stream_window_bytes: u64,
+    /// Bytes that the peer may send in all beyond what was read.
+    pub connection_window_bytes: u64,
+    /// Bytes that may be written and not yet acknowledged; limits what is in flight.
+    pub send_window_bytes: u64,
+    /// Packets that the receiver collects before it acknowledges.
+    pub ack_packets: u32,
+    /// How many packets later one is taken for lost: larger than what jitter reorders.
+    pub packet_threshold: u32,
+    /// How many round trips later a packet is taken for lost.
+    pub time_threshold: f32,
+    /// Bytes of datagrams that may wait to be read; none where datagrams are not used.
+    pub datagram_buffer_bytes: Option<usize>,
+    /// Whether to look for a larger MTU than 1200.
+    pub discover_mtu: bool,
+    /// How long a connection lives without a sign of its peer.
+    pub idle_timeout: Duration,
+}
+
+impl Path {
+    /// Settings of the connection that carries bulk data.
+    pub fn data(&self) -> Settings {
+        let expected_bdp_bytes = self.bdp_bytes();
+        let bdp_bytes = expected_bdp_bytes.unwrap_or(UNKNOWN_BDP_BYTES);
+        let bulk_streams =
+            (2 * bdp_bytes).div_ceil(MAX_STREAM_WINDOW_BYTES).clamp(MIN_BULK_STREAMS, MAX_BULK_STREAMS);
+        let bdp_packets = bdp_bytes / PACKET_BYTES;
+        Settings {
+            congestion: self.congestion,
+            initial_window_bytes: expected_bdp_bytes
+                .map_or(UNKNOWN_INITIAL_WINDOW_BYTES, |bdp| (bdp / 2).max(MIN_INITIAL_WINDOW_BYTES)),
+            min_window_bytes: MIN_INITIAL_WINDOW_BYTES,
+            expected_bdp_bytes,
+            initial_round_trip: self.round_trip.unwrap_or(UNKNOWN_ROUND_TRIP),
+            bulk_streams: bulk_streams as usize,
+            stream_window_bytes: MAX_STREAM_WINDOW_BYTES,
+            connection_window_bytes: bulk_streams * MAX_STREAM_WINDOW_BYTES,
+            // Acknowledged bytes above a hole count until the hole is filled, one or two round trips later.
+            send_window_bytes: (4 * bdp_bytes)
+                .clamp(MIN_SEND_WINDOW_BYTES, bulk_streams * MAX_STREAM_WINDOW_BYTES),
+            // A small part of a round trip, so that few acknowledgements do not look like a queue.
+            ack_packets: (bdp_packets / 64).clamp(2, 10) as u32,
+            // A sixteenth of a round trip: 10 ms of reordering at 160 ms.
+            packet_threshold: (bdp_packets / 16).clamp(3, 128) as u32,
+            // RFC 9002's. At 160 ms that is another 20 ms of reordering, and each lost packet waits no
+            // longer.
+            time_threshold: 1.125,
+            datagram_buffer_bytes: None,
+            discover_mtu: true,
+            idle_timeout: self.idle_timeout,
+        }
+    }
+
+    /// Settings of the connection that carries control messages.
+    pub fn control(&self) -> Settings {
+        let window_bytes =
+            CONTROL_WINDOW_BYTES.min(self.data().initial_window_bytes).max(MIN_INITIAL_WINDOW_BYTES);
+        Settings {
+            // Sparse traffic never fills a window, so quinn's controllers would do as well until a list of
+            // rows is sent. What it learns of the link is next to nothing: a list must not wait for that.
+            congestion: Congestion::Steady,
+            initial_window_bytes: window_bytes,
+            min_window_bytes: window_bytes,
+            expected_bdp_bytes: self.bdp_bytes(),
+            initial_round_trip: self.round_trip.unwrap_or(UNKNOWN_ROUND_TRIP),
+            bulk_streams: 1,
+            stream_window_bytes: 1 << 20,
+            connection_window_bytes: 2 << 20,
+            send_window_bytes: 1 << 20,
+            ack_packets: 10,
+            packet_threshold: 3,
+            time_threshold: 1.125,
+            datagram_buffer_bytes: Some(64 * 1024),
+            // Its probes would be most of the bytes of a quiet connection.
+            discover_mtu: false,
+            idle_timeout: self.idle_timeout,
+        }
+    }
+
+    /// Settings of a connection that a peer opened: what it is for shows only in its hello, so they suit both.
+    pub fn accepted(&self) -> Settings {
+        let control = self.control();
+        let min_window_bytes = control.min_window_bytes.min(UNKNOWN_INITIAL_WINDOW_BYTES);
+        Settings { datagram_buffer_bytes: control.datagram_buffer_bytes, min_window_bytes, ..self.data() }
+    }
+
+    /// Rate times round-trip time, where both are known.
+    pub fn bdp_bytes(&self) -> Option<u64> {
+        let bytes = u128::from(self.rate_bytes_per_sec?) * self.round_trip?.as_nanos() / 1_000_000_000;
+        Some(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+}
+
+impl Settings {
+    /// The settings as quinn takes them.
+    pub fn transport(&self) -> Arc<TransportConfig> {
+        let mut acks = AckFrequencyConfig::default();
+        acks.ack_eliciting_threshold(VarInt::from_u32(self.ack_packets))
+            .reordering_threshold(VarInt::from_u32(self.packet_threshold - 1));
+        let mut transport = TransportConfig::default();
+        transport
+            .congestion_controller_factory(self.controller())
+            .initial_rtt(self.initial_round_trip)
+            .stream_receive_window(var_int(self.stream_window_bytes))
+            .receive_window(var_int(self.connection_window_bytes))
+            .send_window(self.send_window_bytes)
+            .max_concurrent_uni_streams(VarInt::from_u32(MAX_OPEN_STREAMS))
+            .max_concurrent_bidi_streams(VarInt::from_u32(MAX_OPEN_STREAMS))
+            .packet_threshold(self.packet_threshold)
+            .time_threshold(self.time_threshold)
+            .ack_frequency_config(Some(acks))
+            .datagram_receive_buffer_size(self.datagram_buffer_bytes)
+            .datagram_send_buffer_size(self.datagram_buffer_bytes.unwrap_or(0))
+            .mtu_discovery_config(self.discover_mtu.then(MtuDiscoveryConfig::default))
+            .keep_alive_interval(Some(self.idle_timeout / KEEP_ALIVES_PER_TIMEOUT))
+            // A time that no variable-length integer can hold is no limit.
+            .max_idle_timeout(IdleTimeout::try_from(self.idle_timeout).ok());
+        Arc::new(transport)
+    }
+
+    fn controller(&self) -> Arc<dyn congestion::ControllerFactory + Send + Sync> {
+        match self.congestion {
+            Congestion::Steady => Arc::new(SteadyConfig {
+                initial_window_bytes: self.initial_window_bytes,
+                expected_bdp_bytes: self.expected_bdp_bytes,
+                min_window_bytes: self.min_window_bytes,
+                max_window_bytes: self.send_window_bytes,
+            }),
+            Congestion::Cubic => {
+                let mut cubic = congestion::CubicConfig::default();
+                cubic.initial_window(self.initial_window_bytes);
+                Arc::new(cubic)
+            }
+            Congestion::NewReno => {
+                let mut new_reno = congestion::NewRenoConfig::default();
+                new_reno.initial_window(self.initial_window_bytes);
+                Arc::new(new_reno)
+            }
+            Congestion::Bbr => {
+                let mut bbr = congestion::BbrConfig::default();
+                bbr.initial_window(self.initial_window_bytes);
+                Arc::new(bbr)
+            }
+        }
+    }
+}
+
+/// Streams that a peer may have open at a time in each direction.
+const MAX_OPEN_STREAMS: u32 = 2 * MAX_BULK_STREAMS as u32;
+/// A quiet connection survives the loss of all but one of these.
+const KEEP_ALIVES_PER_TIMEOUT: u32 = 6;
+
+fn var_int(value: u64) -> VarInt {
+    VarInt::from_u64(value).unwrap_or(VarInt::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(mbit_per_sec: u64, round_trip_millis: u64) -> Path {
+        Path {
+            rate_bytes_per_sec: Some(mbit_per_sec * 125_000),
+            round_trip: Some(Duration::from_millis(round_trip_millis)),
+            ..Path::default()
+        }
+    }
+
+    #[test]
+    fn settings_follow_the_bandwidth_delay_product() {
+        // (Mbit/s, round trip in ms) -> (streams, initial window, send window, acknowledged packets, packet
+        // threshold)
+        let table = [
+            ((100, 160), (4, 1_000_000, 8_000_000, 10, 87)),
+            ((1000, 160), (16, 10_000_000, 40_000_000, 10, 128)),
+            ((10_000, 300), (64, 187_500_000, 160_000_000, 10, 128)),
+            ((20, 200), (4, 250_000, 4_000_000, 5, 21)),
+            ((1, 10), (4, 14_720, 4_000_000, 2, 3)),
+        ];
+        for ((rate, round_trip), expected) in table {
+            let s = path(rate, round_trip).data();
+            let found = (
+                s.bulk_streams,
+                s.initial_window_bytes,
+                s.send_window_bytes,
+                s.ack_packets,
+                s.packet_threshold,
+            );
+            assert_eq!(found, expected, "{rate} Mbit/s, {round_trip} ms");
+            assert!(s.stream_window_bytes <= 2_500_000);
+        }
+    }
+
+    #[test]
+    fn an_unknown_path_has_settings_too() {
+        let unknown = Path::default();
+        assert_eq!(unknown.bdp_bytes(), None);
+        assert_eq!(unknown.data().expected_bdp_bytes, None);
+        assert_eq!(unknown.data().initial_window_bytes, 38_400);
+        assert_eq!(unknown.control().initial_window_bytes, 38_400);
+    }
+
+    #[test]
+    fn every_controller_can_be_built() {
+        for congestion in [Congestion::Steady, Congestion::Cubic, Congestion::NewReno, Congestion::Bbr] {
+            let path = Path { congestion, ..path(100, 160) };
+            path.data().transport();
+            path.control().transport();
+        }
+    }
+}

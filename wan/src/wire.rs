@@ -1,0 +1,241 @@
+//! Messages between datacenters, as bytes (`proto/wan.proto`).
+//!
+//! Domain types know nothing of the wire; this module converts, and checks everything that comes from outside against
+//! the shapes of the shards hosted here before it allocates for it.
+
+use bytes::Bytes;
+use datacenter::codec;
+use datacenter::wire::WireError;
+use datacenter::{Clock, ShardId, ShardTable, TableId};
+use prost::Message;
+
+use crate::message::{Barrier, Progress, Resume, ShardControl, Update};
+
+#[allow(missing_docs, unreachable_pub, reason = "generated from the schema, which has the documentation")]
+mod proto {
+    include!(concat!(env!("OUT_DIR"), "/gaia.wan.v1.rs"));
+}
+
+/// The version of the protocol between datacenters; the hello refuses any other.
+pub const VERSION: u32 = 1;
+
+/// The longest hello.
+pub const MAX_HELLO_BYTES: usize = 4 * 1024 * 1024;
+
+/// Rows that one control frame announces at most: five bytes each at worst, it stays below what the control channel
+/// carries.
+const MAX_FRAME_SLOTS: usize = 32 * 1024;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// Clocks, barriers and confirmations.
+    Control,
+    /// Updates.
+    Data,
+}
+
+/// First on each connection, both ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The sender's protocol version.
+    pub version: u32,
+    /// The sender's name.
+    pub datacenter: String,
+    /// What all regions must agree on, hashed.
+    pub job_digest: Vec<u8>,
+    /// What this connection is for.
+    pub channel: Channel,
+    /// Joins the two connections of a link.
+    pub session: u64,
+    /// What the sender has applied of the receiver's updates.
+    pub resumes: Vec<Resume>,
+}
+
+/// The shapes of the tables of each shard: what decoding checks against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shapes {
+    shards: Vec<(ShardId, Vec<ShardTable>)>,
+}
+
+impl Shapes {
+    /// The shapes of these shards.
+    pub fn new(shards: Vec<(ShardId, Vec<ShardTable>)>) -> Self {
+        Self { shards }
+    }
+
+    fn of(&self, shard: u32) -> Result<(ShardId, &[ShardTable]), WireError> {
+        let found = self.shards.iter().find(|(id, _)| u32::from(id.0) == shard);
+        found.map(|(id, tables)| (*id, tables.as_slice())).ok_or(WireError::Invalid { field: "shard" })
+    }
+
+    /// The longest frame that a correct peer could send: every element of the largest shard, with room to spare for
+    /// the envelope.
+    pub fn max_update_bytes(&self) -> usize {
+        let elements = |tables: &[ShardTable]| tables.iter().map(|t| t.elements()).sum::<usize>();
+        let largest = self.shards.iter().map(|(_, tables)| elements(tables)).max().unwrap_or(0);
+        largest.saturating_mul(8).saturating_add(64 * 1024)
+    }
+}
+
+/// Encodes an update.
+pub fn encode_update(update: &Update) -> Bytes {
+    let deltas = update.deltas.iter().map(|delta| {
+        let mut elements = Vec::with_capacity(codec::encoded_len(delta));
+        codec::encode(delta, &mut elements);
+        proto::Block { table: delta.table.0.into(), elements: elements.into() }
+    });
+    let update = proto::Update { shard: update.shard.0.into(), seq: update.seq, deltas: deltas.collect() };
+    update.encode_to_vec().into()
+}
+
+/// Decodes an update; yields it with the size of its payload.
+///
+/// # Errors
+///
+/// If it is not what [`encode_update`] makes for such shards.
+pub fn decode_update(frame: Bytes, shapes: &Shapes) -> Result<(Update, u64), WireError> {
+    let update = proto::Update::decode(frame)?;
+    let (shard, tables) = shapes.of(update.shard)?;
+    let payload_bytes = update.deltas.iter().map(|b| b.elements.len() as u64).sum();
+    let mut deltas: Vec<datacenter::Elements> = Vec::new();
+    for block in &update.deltas {
+        let shape = tables.get(block.table as usize).ok_or(WireError::Invalid { field: "table" })?;
+        let table = TableId(block.table as u16);
+        if deltas.last().is_some_and(|last| last.table >= table) {
+            return Err(WireError::Invalid { field: "table" });
+        }
+        let elements = codec::decode(&block.elements, table, shape.elements() as u32)
+            .map_err(|source| WireError::Payload { table, source })?;
+        deltas.push(elements);
+    }
+    Ok((Update { shard, seq: update.seq, deltas }, payload_bytes))
+}
+
+/// Encodes control messages: one frame, or several where barriers name very many rows.
+pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    let mut frame = proto::Control::default();
+    let mut room = MAX_FRAME_SLOTS;
+    for control in controls {
+        let mut shard = proto::ShardControl {
+            shard: control.shard.0.into(),
+            progress: control.progress.map(|p| proto::Progress {
+                clock: p.clock.0,
+                covered_behind: p.clock.lead_over(p.covered),
+                covered_seq: p.covered_seq,
+            }),
+            barriers: Vec::new(),
+            applied: control.applied,
+        };
+        for barrier in &control.barriers {
+            for slots in barrier.slots.chunks(MAX_FRAME_SLOTS) {
+                if slots.len() > room {
+                    let rest = proto::ShardControl { shard: shard.shard, ..Default::default() };
+                    frame.shards.push(std::mem::replace(&mut shard, rest));
+                    frames.push(std::mem::take(&mut frame).encode_to_vec().into());
+                    room = MAX_FRAME_SLOTS;
+                }
+                room -= slots.len();
+                shard.barriers.push(encode_barrier(barrier, slots));
+            }
+        }
+        frame.shards.push(shard);
+    }
+    frames.push(frame.encode_to_vec().into());
+    frames
+}
+
+fn encode_barrier(barrier: &Barrier, slots: &[u32]) -> proto::Barrier {
+    let mut bytes = Vec::with_capacity(codec::encoded_indexes_len(slots));
+    codec::encode_indexes(slots, &mut bytes);
+    proto::Barrier { table: barrier.table.0.into(), slots: bytes.into(), from_seq: barrier.from_seq }
+}
+
+/// Decodes a control message.
+///
+/// # Errors
+///
+/// If it is not what [`encode_control`] makes for such shards.
+pub fn decode_control(frame: Bytes, shapes: &Shapes) -> Result<Vec<ShardControl>, WireError> {
+    let control = proto::Control::decode(frame)?;
+    control.shards.into_iter().map(|c| decode_shard_control(c, shapes)).collect()
+}
+
+fn decode_shard_control(control: proto::ShardControl, shapes: &Shapes) -> Result<ShardControl, WireError> {
+    let (shard, tables) = shapes.of(control.shard)?;
+    let progress = control.progress.map(|p| {
+        let covered =
+            p.clock.checked_sub(p.covered_behind).ok_or(WireError::Invalid { field: "covered_behind" })?;
+        Ok::<_, WireError>(Progress {
+            clock: Clock(p.clock),
+            covered: Clock(covered),
+            covered_seq: p.covered_seq,
+        })
+    });
+    let barriers = control.barriers.iter().map(|b| {
+        let shape = tables.get(b.table as usize).ok_or(WireError::Invalid { field: "table" })?;
+        let table = TableId(b.table as u16);
+        let slots = codec::decode_indexes(&b.slots, shape.slots)
+            .map_err(|source| WireError::Payload { table, source })?;
+        Ok::<_, WireError>(Barrier { table, slots, from_seq: b.from_seq })
+    });
+    Ok(ShardControl {
+        shard,
+        progress: progress.transpose()?,
+        barriers: barriers.collect::<Result<_, _>>()?,
+        applied: control.applied,
+    })
+}
+
+/// Encodes a hello.
+pub fn encode_hello(hello: &Hello) -> Bytes {
+    let channel = match hello.channel {
+        Channel::Control => proto::Channel::Control,
+        Channel::Data => proto::Channel::Data,
+    };
+    let resumes = hello.resumes.iter().map(|r| proto::Resume {
+        shard: r.shard.0.into(),
+        through: r.through,
+        beyond: r.beyond.clone(),
+    });
+    proto::Hello {
+        version: hello.version,
+        datacenter: hello.datacenter.clone(),
+        job_digest: hello.job_digest.clone().into(),
+        channel: channel.into(),
+        session: hello.session,
+        resumes: resumes.collect(),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+/// Decodes a hello.
+///
+/// # Errors
+///
+/// If it is not what [`encode_hello`] makes.
+pub fn decode_hello(frame: Bytes) -> Result<Hello, WireError> {
+    let hello = proto::Hello::decode(frame)?;
+    let channel = match hello.channel() {
+        proto::Channel::Unspecified => return Err(WireError::Invalid { field: "channel" }),
+        proto::Channel::Control => Channel::Control,
+        proto::Channel::Data => Channel::Data,
+    };
+    let resumes = hello.resumes.into_iter().map(|r| {
+        let shard = ShardId(u16::try_from(r.shard).map_err(|_| WireError::Invalid { field: "shard" })?);
+        Ok::<_, WireError>(Resume { shard, through: r.through, beyond: r.beyond })
+    });
+    Ok(Hello {
+        version: hello.version,
+        datacenter: hello.datacenter,
+        job_digest: hello.job_digest.to_vec(),
+        channel,
+        session: hello.session,
+        resumes: resumes.collect::<Result<_, _>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

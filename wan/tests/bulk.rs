@@ -1,0 +1,144 @@
+//! Bulk data, and control beside it, over a long link: 100 Mbit/s over 80 ms each way.
+//!
+//! All times are virtual, so the figures are the same on every machine.
+
+mod common;
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use common::*;
+use wan::{
+    emulation::VirtualClock,
+    link::{LinkConfig, Outage},
+    transport::Path,
+};
+
+const MB: u64 = 1_000_000;
+
+/// What a bulk transfer with control beside it has shown.
+struct Report {
+    transfer: Transfer,
+    /// How late control messages were, beyond the link's delay.
+    late: Vec<Duration>,
+    dropped_queue_full: u64,
+}
+
+/// Sends 100 MB over one data connection, and meanwhile a control message each 100 ms over another.
+fn run(seed: u64, link: &LinkConfig, path: Path) -> Report {
+    let clock = VirtualClock::new();
+    clock
+        .run(Duration::from_secs(120), async {
+            let world = World::new(&clock, seed, 2, link, path);
+            let (from, to) = world.connect(0, 1).await;
+            let (control_from, control_to) = world.connect_control(0, 1).await;
+            let streams = path.data().bulk_streams;
+            let (transfer, delays) = tokio::join!(
+                biased;
+                transfer(&clock, &from, &to, streams, 100 * MB),
+                control_delays(&clock, &control_from, &control_to, Some(from.clone()), 85),
+            );
+            assert_eq!(from.close_reason(), None);
+            Report {
+                transfer,
+                late: delays.into_iter().map(|delay| delay - link.one_way_delay).collect(),
+                dropped_queue_full: world.network.counters(world.ip(0), world.ip(1)).dropped_queue_full,
+            }
+        })
+        .unwrap()
+}
+
+#[test]
+fn bulk_fills_the_link_and_control_is_in_time() {
+    let mut late = Vec::new();
+    for loss in [0.0, 0.001, 0.01] {
+        for queue_bdp in [0.1, 0.5, 1.0, 4.0] {
+            for seed in 1..=2 {
+                let report = run(seed, &long_link(queue_bdp, loss), long_path());
+                let share = report.transfer.share(RATE_BYTES_PER_SEC);
+                let what = format!("loss {loss}, queue of {queue_bdp} BDP, seed {seed}");
+                println!(
+                    "{what}: {:.1} % of the link, {} dropped by the queue, control at most {:?} late",
+                    100.0 * share,
+                    report.dropped_queue_full,
+                    report.late.iter().max(),
+                );
+                assert!(share >= 0.85, "{what}: {share}");
+                if loss == 0.0 {
+                    assert!(report.late.iter().all(|&late| late <= LATE), "{what}");
+                    assert_eq!(report.dropped_queue_full, 0, "{what}");
+                }
+                late.extend(report.late);
+            }
+        }
+    }
+    // A message may be lost with all its copies, or before the first loss was seen.
+    let in_time = late.iter().filter(|&&late| late <= LATE).count();
+    assert!(in_time * 1000 >= late.len() * 999, "{in_time} of {}", late.len());
+}
+
+/// How late a control message may be.
+const LATE: Duration = Duration::from_millis(20);
+
+#[test]
+fn jitter_is_not_taken_for_a_queue() {
+    for reorder in [false, true] {
+        let link = LinkConfig { jitter: Duration::from_millis(5), reorder, ..long_link(1.0, 0.0) };
+        let share = run(1, &link, long_path()).transfer.share(RATE_BYTES_PER_SEC);
+        assert!(share > 0.85, "{share}, reorder {reorder}");
+    }
+}
+
+#[test]
+fn a_path_that_is_not_known_is_explored() {
+    let share = run(1, &long_link(1.0, 0.0), Path::default()).transfer.share(RATE_BYTES_PER_SEC);
+    assert!(share > 0.75, "{share}");
+}
+
+#[test]
+fn two_transfers_share_a_link() {
+    let clock = VirtualClock::new();
+    clock
+        .run(Duration::from_secs(120), async {
+            let world = World::new(&clock, 1, 2, &long_link(1.0, 0.0), long_path());
+            let (first_from, first_to) = world.connect(0, 1).await;
+            let (second_from, second_to) = world.connect(0, 1).await;
+            let (first, second) = tokio::join!(
+                biased;
+                transfer(&clock, &first_from, &first_to, 4, 100 * MB),
+                async {
+                    clock.sleep(Duration::from_secs(2)).await;
+                    transfer(&clock, &second_from, &second_to, 4, 50 * MB).await
+                },
+            );
+            // 150 MB take 12.5 s. The one that came first gives way slowly, but the link is not left idle.
+            assert!(first.took < Duration::from_secs(13), "{first:?}");
+            assert!(second.took < Duration::from_secs(16), "{second:?}");
+        })
+        .unwrap();
+}
+
+#[test]
+fn an_outage_is_survived() {
+    let outage = Outage { start: Duration::from_secs(4), length: Duration::from_secs(5) };
+    let link = LinkConfig { outages: vec![outage], ..long_link(1.0, 0.0) };
+    let clock = VirtualClock::new();
+    clock
+        .run(Duration::from_secs(120), async {
+            let world = World::new(&clock, 1, 2, &link, long_path());
+            let (from, to) = world.connect(0, 1).await;
+            let received = Rc::new(Cell::new(0));
+            let watch = async {
+                // quinn tries again after 0.2, 0.4, 0.8 and so on seconds: at worst as long again as the
+                // outage.
+                clock.sleep_until(outage.start + 2 * outage.length).await;
+                let before = received.get();
+                clock.sleep(Duration::from_secs(2)).await;
+                received.get() - before
+            };
+            let (transfer, meanwhile) =
+                tokio::join!(biased; transfer_watched(&clock, &from, &to, 4, 150 * MB, &received), watch);
+            assert!(meanwhile as f64 > 0.85 * 2.0 * RATE_BYTES_PER_SEC as f64, "{meanwhile}");
+            assert!(transfer.took < Duration::from_secs(25), "{transfer:?}");
+        })
+        .unwrap();
+}
