@@ -1,0 +1,198 @@
+//! How the shipped simulations were tuned: runs a grid of settings over a simulation file, as many runs at once as there
+//! are processors, and prints a Markdown table.
+//!
+//! ```text
+//! cargo run --release --example sweep -- configs/simulations/three-regions.toml \
+//!     --vary job.asp.function=absolute,table-rms --vary job.asp.threshold=0.02,0.05,0.1 --set job.clocks=100
+//! ```
+//!
+//! `--vary KEY=A,B,C` makes one axis of the grid (every combination is run), `--set KEY=VALUE` holds for all of it, and
+//! `--data-path DIR` is short for `--set job.data.path=DIR`. `--strategies asp,bsp` says what gets rows (default `asp`).
+//!
+//! What a clock costs is swept as an axis too: with examples that cost nothing, only the overhead is left.
+//!
+//! ```text
+//! cargo run --release --example sweep -- configs/simulations/three-regions.toml --strategies asp,bsp,stretched \
+//!     --set compute.examples_per_second=1e12 --vary compute.overhead=20ms,100ms,500ms,5s
+//! ```
+//!
+//! Every row is judged by `lan` (target, time) and `bsp` (bytes) of the same settings; those are run once for all rows
+//! that differ in `job.asp` alone, since neither has a filter. Times and bytes are those to the target. The results
+//! are in docs/MEASUREMENTS.md.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread;
+
+use clap::Parser;
+use gaia::config::{self, Overrides};
+use gaia::job::TargetSettings;
+use gaia::outcome::{Run, Target};
+use gaia::progress::Silent;
+use gaia::simulation;
+use gaia::strategy::Strategy;
+
+#[derive(Parser)]
+struct Arguments {
+    /// The simulation file
+    file: PathBuf,
+    /// An axis of the grid: KEY=A,B,C
+    #[arg(long)]
+    vary: Vec<String>,
+    /// What holds for every point: KEY=VALUE
+    #[arg(long)]
+    set: Vec<String>,
+    /// The directory of the data
+    #[arg(long)]
+    data_path: Option<String>,
+    /// What gets rows
+    #[arg(long, value_delimiter = ',', default_value = "asp")]
+    strategies: Vec<Strategy>,
+}
+
+/// Settings by key: a point of the grid.
+type Point = BTreeMap<String, String>;
+
+/// One run: its point and its strategy.
+type Task = (Point, Strategy);
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    let axes = arguments.vary.iter().map(|axis| key_and_value(axis)).collect::<Result<Vec<_>, _>>()?;
+    let mut fixed = arguments.set.iter().map(|set| key_and_value(set)).collect::<Result<Point, _>>()?;
+    fixed.extend(arguments.data_path.map(|path| ("job.data.path".to_owned(), path)));
+    let points = axes.iter().fold(vec![Point::new()], |points, (key, values)| {
+        let with = |point: &Point, value: &str| {
+            let mut point = point.clone();
+            point.insert(key.clone(), value.to_owned());
+            point
+        };
+        points.iter().flat_map(|point| values.split(',').map(move |value| with(point, value))).collect()
+    });
+
+    // What must be run, each once.
+    let mut tasks: Vec<Task> = Vec::new();
+    for point in &points {
+        for strategy in [Strategy::Lan, Strategy::Bsp].iter().chain(&arguments.strategies) {
+            let task = (point.clone(), *strategy);
+            if !tasks.iter().any(|other| is_same(other, &task)) {
+                tasks.push(task);
+            }
+        }
+    }
+    let results = run_all(&tasks, |(point, strategy)| {
+        let mut overrides = Overrides::from_environment()?;
+        fixed.iter().chain(point).for_each(|(key, value)| overrides.flag(key, key, value));
+        let simulation = config::load_simulation(&arguments.file, &overrides)?;
+        let application = simulation::load(&simulation)?;
+        let run = simulation::run_one(&simulation, &*application, *strategy, &Silent)?;
+        Ok((run, simulation.job.target))
+    })?;
+
+    let keys: Vec<&str> = axes.iter().map(|(key, _)| key.rsplit('.').next().unwrap_or(key)).collect();
+    let columns = [&keys[..], &COLUMNS].concat();
+    println!("| {} |\n|{}", columns.join(" | "), "---|".repeat(columns.len()));
+    for point in &points {
+        let of = |strategy: Strategy| {
+            let at = tasks.iter().position(|task| is_same(task, &(point.clone(), strategy)));
+            &results[at.expect("every row and its references are tasks")]
+        };
+        let [(lan, target), (bsp, _)] = [of(Strategy::Lan), of(Strategy::Bsp)];
+        let target = target_of(target, lan);
+        for strategy in &arguments.strategies {
+            let settings = axes.iter().map(|(key, _)| point[key].clone());
+            let cells = settings.chain(cells(&of(*strategy).0, lan, bsp, &target)).collect::<Vec<_>>();
+            println!("| {} |", cells.join(" | "));
+        }
+    }
+    Ok(())
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), Failure> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text}: there is no `=`"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Whether two runs have the same result: strategies without a filter do not depend on its settings.
+fn is_same(a: &Task, b: &Task) -> bool {
+    let filters = a.1.name().starts_with("asp");
+    let matters = |(key, _): &(&String, &String)| filters || !key.starts_with("job.asp.");
+    a.1 == b.1 && a.0.iter().filter(matters).eq(b.0.iter().filter(matters))
+}
+
+/// Runs the tasks, as many at once as there are processors; results are in the order of tasks.
+fn run_all<T: Send>(
+    tasks: &[Task],
+    run: impl Fn(&Task) -> Result<T, Failure> + Sync,
+) -> Result<Vec<T>, Failure> {
+    let queue = Mutex::new(tasks.iter().enumerate());
+    let results = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().expect("no thread panics while it holds the queue").next();
+                    let Some((at, task)) = next else { return };
+                    let result = run(task);
+                    results.lock().expect("no thread panics while it holds the results").insert(at, result);
+                }
+            });
+        }
+    });
+    results.into_inner().expect("all threads are done").into_values().collect()
+}
+
+fn target_of(settings: &TargetSettings, lan: &Run) -> Target {
+    match settings {
+        TargetSettings::Value { metric, value } => Target { metric: metric.clone(), value: *value },
+        TargetSettings::WithinLan(share) => {
+            Target { metric: "objective".into(), value: lan.objective + share * lan.objective.abs() }
+        }
+    }
+}
+
+const COLUMNS: [&str; 11] = [
+    "strategy",
+    "objective",
+    "metric",
+    "MB to target",
+    "fewer than bsp",
+    "s to target",
+    "of lan",
+    "clock, s",
+    "of lan",
+    "shipped",
+    "held by barrier / mirror clock, s",
+];
+
+/// A run beside its references, one cell for each of [`COLUMNS`].
+fn cells(run: &Run, lan: &Run, bsp: &Run, target: &Target) -> Vec<String> {
+    let reached = |run: &Run| {
+        let mut run = run.clone();
+        simulation::judge(&mut run, target);
+        run.seconds_to_target.zip(run.wan_bytes_to_target)
+    };
+    let or_never = |cell: Option<String>| cell.unwrap_or_else(|| "never".into());
+    let (at, at_lan, at_bsp) = (reached(run), reached(lan), reached(bsp));
+    let held = |why: &str| run.holds.get(why).copied().unwrap_or_default();
+    vec![
+        run.strategy.clone(),
+        format!("{:.4}", run.objective),
+        format!("{:.4}", run.metric.value),
+        or_never(at.map(|(_, bytes)| format!("{:.3}", bytes as f64 / 1e6))),
+        or_never(at.zip(at_bsp).map(|(run, bsp)| match run.1 {
+            0 => "-".into(),
+            bytes => format!("{:.1}x", bsp.1 as f64 / bytes as f64),
+        })),
+        or_never(at.map(|(seconds, _)| format!("{seconds:.1}"))),
+        or_never(at.zip(at_lan).map(|(run, lan)| format!("{:.2}x", run.0 / lan.0))),
+        format!("{:.3}", run.clock_seconds),
+        format!("{:.2}x", run.clock_seconds / lan.clock_seconds),
+        run.filter_hit_rate.map_or("-".into(), |rate| format!("{:.2} %", 100.0 * rate)),
+        format!("{:.1} / {:.1}", held("barrier"), held("mirror_clock")),
+    ]
+}

@@ -1,0 +1,134 @@
+//! What a user implements to train a model of their own.
+//!
+//! An [`Application`] names its tables, gives their initial values, makes a [`Learner`] for each worker's part of the
+//! data, and scores a model. A learner declares the rows that it needs for a clock, reads them, and adds deltas to
+//! them. Everything else (shards, clocks, what crosses the WAN) is Gaia's.
+//!
+//! For results to be the same on every machine, arithmetic should keep to IEEE operations in a fixed order and take
+//! `exp` and `ln` from the `libm` crate, not from the platform.
+
+use datacenter::{TableId, TableSpec};
+
+/// A model and how to train it on partitioned data.
+pub trait Application: Send + Sync {
+    /// The tables of the model, the same in every datacenter.
+    fn tables(&self) -> Vec<TableSpec>;
+
+    /// Writes the initial values of `row`; `out` has shape `[width]` and comes zeroed.
+    ///
+    /// Every datacenter calls this with its own copy of the application, so it must depend on nothing but the
+    /// application's own seed.
+    fn initialise(&self, table: TableId, row: u32, out: &mut [f32]);
+
+    /// Splits the training data into `parts` of about equal size, by the configured partition; called once.
+    ///
+    /// `result[p]` holds the indexes of the examples of part `p`, in any order.
+    fn partition(&self, parts: usize) -> Vec<Vec<u32>>;
+
+    /// The learner of a worker that trains on `examples` (indexes into the training data).
+    ///
+    /// `share` is how many of the examples that train the same model this worker has, between zero and one; the shares
+    /// of all its workers add up to one. A learner whose deltas are meant to be averaged multiplies them by it, so
+    /// that parts of unequal size weigh as much as they hold. `seed` is the learner's own.
+    fn learner(&self, examples: Vec<u32>, share: f64, seed: u64) -> Box<dyn Learner + '_>;
+
+    /// Scores `model` on all training data and, where there are any, on the test data.
+    fn evaluate(&self, model: &dyn Model) -> Evaluation;
+
+    /// How many bytes all training examples take when they are moved raw between datacenters.
+    fn example_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// One worker's part of the training.
+pub trait Learner: Send {
+    /// Declares the rows that [`step`](Self::step) will read at this clock (counted from zero).
+    fn rows(&mut self, clock: u32, rows: &mut RowSet);
+
+    /// Trains for one clock; reads declared rows, adds deltas to them, and tells how much work that was.
+    fn step(&mut self, clock: u32, rows: &mut dyn RowAccess) -> Work;
+}
+
+/// How much one [`Learner::step`] did; simulations charge virtual time by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Training examples processed.
+    pub examples: u64,
+}
+
+/// The rows that a learner is about to read, by table. Duplicates are welcome and cost nothing.
+#[derive(Clone, Debug, Default)]
+pub struct RowSet {
+    tables: Vec<Vec<u32>>,
+}
+
+impl RowSet {
+    /// An empty set over `tables` tables.
+    pub fn new(tables: usize) -> Self {
+        Self { tables: vec![Vec::new(); tables] }
+    }
+
+    /// Adds one row.
+    pub fn insert(&mut self, table: TableId, row: u32) {
+        self.tables[table.index()].push(row);
+    }
+
+    /// Adds rows `0..rows`.
+    pub fn insert_all(&mut self, table: TableId, rows: u32) {
+        self.tables[table.index()].extend(0..rows);
+    }
+
+    /// Empties the set and keeps its memory.
+    pub fn clear(&mut self) {
+        self.tables.iter_mut().for_each(Vec::clear);
+    }
+
+    /// Sorts and removes duplicates, then yields each table's rows in ascending order.
+    pub fn sorted(&mut self) -> impl Iterator<Item = (TableId, &[u32])> {
+        self.tables.iter_mut().enumerate().map(|(i, rows)| {
+            rows.sort_unstable();
+            rows.dedup();
+            (TableId(i as u16), rows.as_slice())
+        })
+    }
+}
+
+/// A learner's view of the rows that it declared.
+pub trait RowAccess {
+    /// The row's current values as this worker sees them, its own deltas included; shape `[width]`.
+    ///
+    /// # Panics
+    ///
+    /// If the row was never declared: that is a bug of the learner.
+    fn row(&self, table: TableId, row: u32) -> &[f32];
+
+    /// Adds `delta`, shape `[width]`, to the row; visible to this worker at once, to others after the clock.
+    fn add(&mut self, table: TableId, row: u32, delta: &[f32]);
+}
+
+/// A whole model, to be scored.
+pub trait Model {
+    /// The row's values, shape `[width]`.
+    fn row(&self, table: TableId, row: u32) -> &[f32];
+}
+
+/// A score of a model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// The training objective, smaller is better, regularisation included.
+    pub objective: f64,
+    /// The figure by which people judge this kind of model.
+    pub metric: Metric,
+}
+
+/// A named figure, such as test accuracy or test RMSE.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Metric {
+    /// Its name, in snake case.
+    pub name: &'static str,
+    /// Its value.
+    pub value: f64,
+    /// Whether larger values are better.
+    pub larger_is_better: bool,
+}

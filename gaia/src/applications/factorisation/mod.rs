@@ -1,0 +1,143 @@
+//! Matrix factorisation by stochastic gradient descent.
+//!
+//! A rating of item `i` by user `u` is predicted as `p_u . q_i`, or with biases as `mean + b_u + b_i + p_u . q_i`,
+//! where `mean` is that of the training ratings. Tables `users` and `items` hold a row `[rank]` each, or `[rank + 1]`
+//! with the bias as the last element.
+//!
+//! The objective is the mean over training ratings `r` of
+//! `(r - prediction)^2 + l2 (|p_u|^2 + |q_i|^2) + bias_l2 (b_u^2 + b_i^2)`: mean squared error plus penalties that
+//! weigh each row by how often it is rated (Koren, Bell and Volinsky, IEEE Computer 42(8), 2009, equation 5). It is
+//! what the steps go down, `gamma` times half of a rating's gradient at a time:
+//! `p_u += gamma (e q_i - l2 p_u)` with `e = r - prediction`, and likewise for the others.
+
+mod conflict;
+mod learner;
+
+use datacenter::{TableId, TableSpec};
+
+use self::learner::FactorisationLearner;
+use super::lanes::dot;
+use crate::application::{Application, Evaluation, Learner, Metric, Model};
+use crate::data::partition::{Attributes, partition};
+use crate::data::ratings::{RatingList, Ratings};
+use crate::data::{gaussian, stream};
+use crate::job::{FactorisationSettings, Partition};
+
+const USERS: TableId = TableId(0);
+const ITEMS: TableId = TableId(1);
+
+/// Matrix factorisation of ratings.
+pub struct Factorisation {
+    settings: FactorisationSettings,
+    data: Ratings,
+    partition: Partition,
+    seed: u64,
+    /// What predictions start from: the mean training rating where there are biases, else zero.
+    mean: f32,
+    /// The lowest and the highest training rating.
+    range: (f32, f32),
+    /// How many training ratings each user and each item has; shapes `[users]` and `[items]`.
+    counts: [Vec<u32>; 2],
+}
+
+impl Factorisation {
+    /// The application; `seed` decides the partition and the initial factors.
+    pub fn new(settings: FactorisationSettings, data: Ratings, partition: Partition, seed: u64) -> Self {
+        let mean = if settings.biases { data.train.mean() as f32 } else { 0.0 };
+        let counts = [count(&data.train.users, data.users), count(&data.train.items, data.items)];
+        Self { mean, range: data.train.range(), counts, settings, data, partition, seed }
+    }
+
+    fn rank(&self) -> usize {
+        self.settings.rank as usize
+    }
+
+    /// Length of a row.
+    fn width(&self) -> usize {
+        self.rank() + usize::from(self.settings.biases)
+    }
+
+    fn rows(&self, table: TableId) -> u32 {
+        if table == USERS { self.data.users } else { self.data.items }
+    }
+
+    /// The predicted rating; `user` and `item` are rows of shape `[width]`.
+    fn predict(&self, user: &[f32], item: &[f32]) -> f32 {
+        let rank = self.rank();
+        let biases = user[rank..].iter().sum::<f32>() + item[rank..].iter().sum::<f32>();
+        self.mean + biases + dot(&user[..rank], &item[..rank])
+    }
+
+    /// The objective's penalty of one rating's share of `row`, shape `[width]`.
+    fn penalty(&self, row: &[f32]) -> f64 {
+        let (factors, bias) = row.split_at(self.rank());
+        let square = |values: &[f32]| values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
+        self.settings.l2 * square(factors) + self.settings.bias_l2 * square(bias)
+    }
+}
+
+impl Application for Factorisation {
+    fn tables(&self) -> Vec<TableSpec> {
+        let width = self.width() as u32;
+        let spec = |name: &str, table| TableSpec { name: name.to_owned(), rows: self.rows(table), width };
+        vec![spec("users", USERS), spec("items", ITEMS)]
+    }
+
+    /// Factors are normal with the configured deviation, drawn for each row alone; biases are zero.
+    fn initialise(&self, table: TableId, row: u32, out: &mut [f32]) {
+        let mut random = stream(self.seed, u64::from(table.0) << 32 | u64::from(row));
+        for factor in &mut out[..self.rank()] {
+            *factor = (self.settings.initial_deviation * gaussian(&mut random)) as f32;
+        }
+    }
+
+    fn partition(&self, parts: usize) -> Vec<Vec<u32>> {
+        let RatingList { users, items, .. } = &self.data.train;
+        partition(self.partition, Attributes { keys: users, labels: items }, parts, self.seed)
+    }
+
+    /// Deltas of all workers add up, as if one worker had gone through all their ratings.
+    fn learner(&self, examples: Vec<u32>, share: f64, seed: u64) -> Box<dyn Learner + '_> {
+        Box::new(FactorisationLearner::new(self, examples, share, seed))
+    }
+
+    /// The metric is the root mean squared error of test ratings (of training ratings where there are none), with
+    /// predictions clipped to the range of the training ratings.
+    fn evaluate(&self, model: &dyn Model) -> Evaluation {
+        let rows =
+            |table| -> Vec<&[f32]> { (0..self.rows(table)).map(|row| model.row(table, row)).collect() };
+        let (users, items) = (rows(USERS), rows(ITEMS));
+        let penalties = |rows: &[&[f32]]| -> Vec<f64> { rows.iter().map(|row| self.penalty(row)).collect() };
+        let (user_penalties, item_penalties) = (penalties(&users), penalties(&items));
+
+        let mut sum = 0.0;
+        for (user, item, value) in self.data.train.iter() {
+            let (user, item) = (user as usize, item as usize);
+            let error = f64::from(value - self.predict(users[user], items[item]));
+            sum += error * error + user_penalties[user] + item_penalties[item];
+        }
+
+        let judged = self.data.test.as_ref().unwrap_or(&self.data.train);
+        let squared = |(user, item, value): (u32, u32, f32)| {
+            let prediction = self.predict(users[user as usize], items[item as usize]);
+            let error = f64::from(value - prediction.clamp(self.range.0, self.range.1));
+            error * error
+        };
+        let mean = judged.iter().map(squared).sum::<f64>() / judged.len() as f64;
+        Evaluation {
+            objective: sum / self.data.train.len() as f64,
+            metric: Metric { name: "rmse", value: mean.sqrt(), larger_is_better: false },
+        }
+    }
+
+    fn example_bytes(&self) -> u64 {
+        self.data.train_bytes
+    }
+}
+
+/// How often each of `rows` rows occurs; shape `[rows]`.
+fn count(occurrences: &[u32], rows: u32) -> Vec<u32> {
+    let mut counts = vec![0; rows as usize];
+    occurrences.iter().for_each(|&row| counts[row as usize] += 1);
+    counts
+}

@@ -1,0 +1,144 @@
+//! Softmax (multinomial logistic) regression.
+//!
+//! The objective over examples `x` of class `y` is `mean(-ln softmax(x W + b)[y]) + (l2 / 2) |W|^2`; the intercept
+//! `b` is not penalised. One table, `weights`, has a row for each feature and the intercept as its last row, and a
+//! column for each class: a sparse example touches the rows of its non-zero features and no others.
+//!
+//! The penalty would spoil that, since its gradient touches every row at every step. It is therefore spread over the
+//! examples in which a feature occurs (Recht et al., Hogwild!, NIPS 2011, section 2): with `n_j` of `n` examples
+//! having feature `j`, example `x` carries `(l2 / 2) sum_{j in x} (n / n_j) |w_j|^2`. The mean over all examples is
+//! the same objective, and a mini-batch stays sparse. A feature that never occurs keeps its initial weight, zero,
+//! which is its optimum.
+
+mod learner;
+
+use datacenter::{TableId, TableSpec};
+
+use self::learner::SoftmaxLearner;
+use super::lanes::{padded, sparse_product};
+use crate::application::{Application, Evaluation, Learner, Metric, Model};
+use crate::data::partition::{Attributes, partition};
+use crate::data::{Classification, Examples};
+use crate::job::{Partition, SoftmaxSettings};
+
+const WEIGHTS: TableId = TableId(0);
+
+/// Softmax regression on a data set.
+pub struct Softmax {
+    settings: SoftmaxSettings,
+    data: Classification,
+    partition: Partition,
+    seed: u64,
+    /// `l2 * n / n_j` of each feature; shape `[features]`.
+    penalties: Vec<f32>,
+}
+
+impl Softmax {
+    /// The application; `seed` decides the partition.
+    pub fn new(settings: SoftmaxSettings, data: Classification, partition: Partition, seed: u64) -> Self {
+        let total = settings.l2 * data.train.len() as f64;
+        let occurrences = data.train.rows.occurrences(data.features);
+        let penalties = occurrences.iter().map(|&n| (total / f64::from(n.max(1))) as f32).collect();
+        Self { settings, data, partition, seed, penalties }
+    }
+
+    fn classes(&self) -> usize {
+        self.data.labels.len()
+    }
+
+    /// All weights, rows padded; shape `[features + 1, stride]`.
+    fn gathered(&self, model: &dyn Model) -> Vec<f32> {
+        let stride = padded(self.classes());
+        let mut weights = vec![0.0; (self.data.features as usize + 1) * stride];
+        for (row, out) in (0..).zip(weights.chunks_exact_mut(stride)) {
+            out[..self.classes()].copy_from_slice(model.row(WEIGHTS, row));
+        }
+        weights
+    }
+
+    /// The summed negative log-likelihood, and how many examples are classified correctly.
+    fn score(&self, weights: &[f32], examples: &Examples) -> (f64, usize) {
+        let stride = padded(self.classes());
+        let (weights, intercept) = weights.split_at(self.data.features as usize * stride);
+        let mut logits = vec![0.0; stride];
+        let (mut loss, mut correct) = (0.0, 0);
+        for (index, &class) in examples.classes.iter().enumerate() {
+            let row = examples.rows.row(index);
+            logits.copy_from_slice(intercept);
+            sparse_product(row.features, row.values, weights, &mut logits);
+            let logits = &mut logits[..self.classes()];
+            // The first of equals.
+            let best = (1..logits.len()).fold(0, |best, c| if logits[c] > logits[best] { c } else { best });
+            correct += usize::from(best == class as usize);
+            let logit = f64::from(logits[class as usize]);
+            loss += softmax(logits) - logit;
+        }
+        (loss, correct)
+    }
+}
+
+impl Application for Softmax {
+    fn tables(&self) -> Vec<TableSpec> {
+        let width = self.classes() as u32;
+        vec![TableSpec { name: "weights".to_owned(), rows: self.data.features + 1, width }]
+    }
+
+    fn initialise(&self, _table: TableId, _row: u32, _out: &mut [f32]) {
+        // The objective is convex: zeros are as good a start as any.
+    }
+
+    fn partition(&self, parts: usize) -> Vec<Vec<u32>> {
+        let classes = &self.data.train.classes;
+        partition(self.partition, Attributes { keys: classes, labels: classes }, parts, self.seed)
+    }
+
+    fn learner(&self, examples: Vec<u32>, share: f64, seed: u64) -> Box<dyn Learner + '_> {
+        Box::new(SoftmaxLearner::new(self, examples, share, seed))
+    }
+
+    fn evaluate(&self, model: &dyn Model) -> Evaluation {
+        let weights = self.gathered(model);
+        let penalised = weights.len() - padded(self.classes());
+        let norm: f64 = weights[..penalised].iter().map(|&w| f64::from(w) * f64::from(w)).sum();
+        let (loss, correct) = self.score(&weights, &self.data.train);
+        let train = self.data.train.len();
+        let (correct, judged) = match &self.data.test {
+            Some(test) => (self.score(&weights, test).1, test.len()),
+            None => (correct, train),
+        };
+        let accuracy = correct as f64 / judged as f64;
+        Evaluation {
+            objective: loss / train as f64 + 0.5 * self.settings.l2 * norm,
+            metric: Metric { name: "accuracy", value: accuracy, larger_is_better: true },
+        }
+    }
+
+    fn example_bytes(&self) -> u64 {
+        self.data.train_bytes
+    }
+}
+
+/// Turns logits into probabilities and returns `ln(sum(exp(logits)))`; shape `[classes]`.
+fn softmax(logits: &mut [f32]) -> f64 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0f32;
+    for logit in &mut *logits {
+        *logit = libm::expf(*logit - largest);
+        sum += *logit;
+    }
+    logits.iter_mut().for_each(|p| *p /= sum);
+    f64::from(largest) + libm::log(f64::from(sum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softmax_of_large_logits_does_not_overflow() {
+        let mut logits = [1000.0, 1000.0, -1000.0];
+        let log_sum = softmax(&mut logits);
+        assert_eq!(logits, [0.5, 0.5, 0.0]);
+        assert!((log_sum - 1000.0 - std::f64::consts::LN_2).abs() < 1e-6);
+    }
+}

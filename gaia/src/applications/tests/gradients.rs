@@ -1,0 +1,132 @@
+//! What a learner steps along is the gradient of what `evaluate` scores: checked by finite differences.
+
+use datacenter::TableId;
+
+use super::*;
+use crate::application::{Model, RowAccess, RowSet};
+use crate::data::ratings::{RatingList, Ratings};
+use crate::data::{Classification, Examples, SparseRows, gaussian, stream};
+
+/// A small model held row by row.
+#[derive(Clone)]
+struct Rows(Vec<Vec<Vec<f32>>>);
+
+impl Rows {
+    fn random(application: &dyn Application, deviation: f64) -> Self {
+        let mut random = stream(5, 0);
+        let mut row = |width: u32| (0..width).map(|_| (deviation * gaussian(&mut random)) as f32).collect();
+        let tables = application.tables().into_iter();
+        Self(tables.map(|t| (0..t.rows).map(|_| row(t.width)).collect()).collect())
+    }
+
+    /// One step of one worker that has all examples; the changes of all elements.
+    fn step(&self, application: &dyn Application) -> Self {
+        let mut after = self.clone();
+        let examples = application.partition(1).remove(0);
+        let mut learner = application.learner(examples, 1.0, 3);
+        learner.rows(0, &mut RowSet::new(self.0.len()));
+        learner.step(0, &mut after);
+        let pairs = after.0.iter_mut().flatten().flatten().zip(self.0.iter().flatten().flatten());
+        pairs.for_each(|(after, before)| *after -= before);
+        after
+    }
+
+    /// The central difference of the objective by every element.
+    fn gradient(&self, application: &dyn Application) -> Self {
+        const STEP: f32 = 1.0 / 128.0;
+        let mut gradient = self.clone();
+        for (table, rows) in self.0.iter().enumerate() {
+            for (row, values) in rows.iter().enumerate() {
+                for column in 0..values.len() {
+                    let objective = |sign: f32| {
+                        let mut moved = self.clone();
+                        moved.0[table][row][column] += sign * STEP;
+                        application.evaluate(&moved).objective
+                    };
+                    let difference = (objective(1.0) - objective(-1.0)) / (2.0 * f64::from(STEP));
+                    gradient.0[table][row][column] = difference as f32;
+                }
+            }
+        }
+        gradient
+    }
+
+    /// Panics unless every element is `factor` times that of `other`, up to `tolerance` of the largest.
+    fn assert_multiple(&self, factor: f32, other: &Self, tolerance: f32) {
+        let largest = other.0.iter().flatten().flatten().fold(0.0f32, |most, x| most.max(x.abs()));
+        assert!(largest > 0.01, "a vanishing gradient proves nothing");
+        for (mine, theirs) in self.0.iter().flatten().flatten().zip(other.0.iter().flatten().flatten()) {
+            let difference = (mine / factor - theirs).abs();
+            assert!(difference < tolerance * largest, "{} against {theirs}", mine / factor);
+        }
+    }
+}
+
+impl Model for Rows {
+    fn row(&self, table: TableId, row: u32) -> &[f32] {
+        &self.0[table.index()][row as usize]
+    }
+}
+
+impl RowAccess for Rows {
+    fn row(&self, table: TableId, row: u32) -> &[f32] {
+        &self.0[table.index()][row as usize]
+    }
+
+    fn add(&mut self, table: TableId, row: u32, delta: &[f32]) {
+        let values = &mut self.0[table.index()][row as usize];
+        values.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
+    }
+}
+
+fn constant(initial: f64) -> LearningRate {
+    LearningRate { initial, decay: Decay::Constant }
+}
+
+/// Five classes of seven sparse features; the last feature never occurs.
+fn examples() -> Classification {
+    let mut train = Examples { rows: SparseRows::default(), classes: Vec::new() };
+    for example in 0..40u32 {
+        let feature = |f: u32| (f, ((example * 7 + f * 3) % 11) as f32 / 5.0 - 1.0);
+        train.rows.push((0..6).filter(|f| (example + f) % 3 > 0 || *f == 2).map(feature));
+        train.classes.push(example * example % 5);
+    }
+    Classification { train, test: None, features: 7, labels: (0..5).collect(), train_bytes: 0 }
+}
+
+#[test]
+fn a_full_batch_of_softmax_steps_down_the_gradient() {
+    let rate = 1e-2;
+    let settings =
+        SoftmaxSettings { l2: 0.1, batch: 1000, batches: 1, learning_rate: constant(rate), adagrad: false };
+    let application = Softmax::new(settings, examples(), Partition::Random, 1);
+    let mut model = Rows::random(&application, 0.5);
+    // The weights of a feature without examples are zero from start to end.
+    model.0[0][6].fill(0.0);
+    model.step(&application).assert_multiple(-rate as f32, &model.gradient(&application), 5e-3);
+}
+
+#[test]
+fn small_steps_of_factorisation_add_up_to_half_the_gradient() {
+    let mut train = RatingList::default();
+    (0..60u32).for_each(|n| train.push(n * n % 7, n % 5, 1.0 + (n * 11 % 9) as f32 / 2.0));
+    let count = train.len() as f32;
+    for biases in [false, true] {
+        let data = Ratings { train: train.clone(), test: None, users: 7, items: 5, train_bytes: 0 };
+        let rate = 1e-4;
+        let settings = FactorisationSettings {
+            rank: 3,
+            biases,
+            l2: 0.3,
+            bias_l2: 0.2,
+            learning_rate: constant(rate),
+            adagrad: false,
+            clocks_per_epoch: 1,
+            initial_deviation: 0.1,
+        };
+        let application = Factorisation::new(settings, data, Partition::Random, 1);
+        let model = Rows::random(&application, 0.5);
+        let factor = -rate as f32 * count / 2.0;
+        model.step(&application).assert_multiple(factor, &model.gradient(&application), 1e-2);
+    }
+}

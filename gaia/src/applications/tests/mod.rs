@@ -1,0 +1,47 @@
+//! The applications against plain references: known optima, published errors, finite differences.
+
+use std::path::{Path, PathBuf};
+
+use super::{Factorisation, Softmax};
+use crate::application::{Application, Evaluation};
+use crate::data::{load_classification, load_ratings};
+use crate::job::{
+    DataSettings, DataSource, Decay, FactorisationSettings, LearningRate, Partition, SoftmaxSettings,
+};
+use crate::sequential::Sequential;
+
+mod build;
+mod factorisation;
+mod gradients;
+mod softmax;
+
+/// The data sets that ship with the crate.
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data")
+}
+
+/// A folder of larger data sets, which cannot ship: that of `GAIA_DATA`, else `shared/data` beside the workspace.
+/// Tests that need one pass without it, and say so.
+fn collected(name: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let folder = std::env::var_os("GAIA_DATA").map_or_else(beside, PathBuf::from).join(name);
+    if !folder.is_dir() {
+        println!("skipped: {} is not there", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+fn trained(application: &dyn Application, workers: usize, clocks: u32) -> Evaluation {
+    let evaluation = Sequential::new(application, workers, 100).train(clocks);
+    println!("{workers} workers, {clocks} clocks: {evaluation:?}");
+    evaluation
+}
+
+fn digits(settings: SoftmaxSettings, partition: Partition) -> Softmax {
+    let (train, test) = ("digits-train.csv.gz".into(), Some("digits-test.csv.gz".into()));
+    let source = DataSource::Csv { train, test, header: false, scale: 1.0 / 16.0 };
+    let data =
+        load_classification(&DataSettings { root: shipped(), source }).expect("the shipped data is sound");
+    Softmax::new(settings, data, partition, 1)
+}

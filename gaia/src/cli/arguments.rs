@@ -1,0 +1,169 @@
+//! The arguments, and the help that goes with them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{ConfigError, Overrides};
+use crate::report::Destination;
+use crate::strategy::Strategy;
+
+const LONG_ABOUT: &str = "\
+Trains one machine-learning model over many datacenters as if they were one LAN.
+
+Only updates that matter cross the WAN, and two mechanisms keep the regions' copies of the model \
+honest when the WAN is slow: selective barriers and the mirror clock.";
+
+// Lines are short enough for 80 columns: clap would break longer ones anywhere.
+const AFTER_HELP: &str = "\
+Examples:
+  gaia compare configs/simulations/three-regions.toml
+  gaia simulate configs/simulations/three-regions.toml --strategy bsp
+  gaia check configs/simulations/*.toml
+
+Settings: every key of a file can be overridden, by the environment
+(GAIA__JOB__CLOCKS=50) and by flags (--set job.clocks=50), which win.
+docs/CONFIGURATION.md lists the keys.
+
+Exit codes:
+  0  done
+  1  a run failed, or its result could not be written
+  2  the input has to be put right: command line, settings, data
+
+Styles are for terminals only; NO_COLOR=1 turns them off there too.
+RUST_LOG=info shows on standard error what links and servers do.";
+
+const SIMULATE_EXAMPLES: &str = "\
+Example:
+  gaia simulate configs/simulations/three-regions.toml --set job.clocks=50";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  gaia compare configs/simulations/three-regions.toml --json out.json
+  gaia compare configs/simulations/three-regions.toml --strategies lan,asp,bsp
+  gaia compare configs/simulations/mnist-softmax.toml --data-path ~/data/mnist";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  gaia check configs/simulations/*.toml
+  gaia check configs/simulations/mnist-softmax.toml --data-path ~/data/mnist
+
+The exit code is 2 if anything is not right.";
+
+/// The program.
+#[derive(Debug, Parser)]
+#[command(name = "gaia", version, about = LONG_ABOUT.lines().next(), long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the regions of a file in virtual time, under one strategy
+    Simulate(SimulateArguments),
+    /// Run the same job and seed under several strategies, and show what each cost
+    Compare(CompareArguments),
+    /// Check files without running them: settings, and whether the data can be read
+    Check(CheckArguments),
+}
+
+/// A file and what goes over it.
+#[derive(Args, Debug)]
+pub(super) struct SettingsArguments {
+    /// The simulation file (TOML)
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) over: OverArguments,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct OverArguments {
+    /// Override any key, such as job.clocks=50 or regions.ireland.workers=4; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub(super) set: Vec<(String, String)>,
+    /// The directory of the data (job.data.path)
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_path: Option<String>,
+    /// The seed of every random choice (seed)
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = format!("{}\n\n{SIMULATE_EXAMPLES}", strategies()))]
+pub(super) struct SimulateArguments {
+    #[command(flatten)]
+    pub(super) settings: SettingsArguments,
+    /// What may cross the WAN; see below
+    #[arg(long, value_name = "NAME", default_value_t = Strategy::Asp)]
+    pub(super) strategy: Strategy,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = format!("{}\n\n{COMPARE_EXAMPLES}", strategies()))]
+pub(super) struct CompareArguments {
+    #[command(flatten)]
+    pub(super) settings: SettingsArguments,
+    /// What to compare, with commas; see below [default: the file's `strategies`]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(super) strategies: Option<Vec<Strategy>>,
+    /// Write the result as JSON; `-` is standard output
+    #[arg(long, value_name = "OUT", value_parser = destination)]
+    pub(super) json: Option<Destination>,
+    /// Write the result as CSV, one line for each strategy; `-` is standard output
+    #[arg(long, value_name = "OUT", value_parser = destination)]
+    pub(super) csv: Option<Destination>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub(super) struct CheckArguments {
+    /// The files
+    #[arg(required = true)]
+    pub(super) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) over: OverArguments,
+}
+
+impl SettingsArguments {
+    /// The environment and the flags.
+    pub(super) fn overrides(&self) -> Result<Overrides, ConfigError> {
+        self.over.overrides()
+    }
+}
+
+impl OverArguments {
+    /// The environment and the flags.
+    pub(super) fn overrides(&self) -> Result<Overrides, ConfigError> {
+        let mut overrides = Overrides::from_environment()?;
+        for (key, value) in &self.set {
+            overrides.flag(&format!("--set {key}"), key, value);
+        }
+        if let Some(path) = &self.data_path {
+            overrides.flag("--data-path", "job.data.path", path);
+        }
+        if let Some(seed) = &self.seed {
+            overrides.flag("--seed", "seed", seed);
+        }
+        Ok(overrides)
+    }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) =
+        text.split_once('=').ok_or("there is no `=`; write KEY=VALUE, such as job.clocks=50")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn destination(text: &str) -> Result<Destination, String> {
+    if text.is_empty() { Err("a file name, or `-`".to_owned()) } else { Ok(Destination::from(text)) }
+}
+
+fn strategies() -> String {
+    let line = |strategy: Strategy| format!("\n  {:<19}  {}", strategy.name(), strategy.summary());
+    format!("Strategies:{}", Strategy::ALL.map(line).concat())
+}

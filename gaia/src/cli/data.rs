@@ -1,0 +1,55 @@
+//! Whether the files of a job are there: asked before anything runs, so that the answer can name the key.
+
+use std::path::Path;
+
+use crate::config::Problem;
+use crate::job::{DataSource, Job};
+
+/// The job's files that are not there, or are no files; `file` is where the job was read from.
+pub(super) fn problems(job: &Job, file: &Path) -> Vec<Problem> {
+    let problem = |key: &str, what: String| Problem {
+        place: file.display().to_string(),
+        key: Some(format!("job.data.{key}")),
+        message: format!(
+            "{what}; name the directory of the data with --data-path DIR or GAIA__JOB__DATA__PATH"
+        ),
+    };
+    let files = files(&job.data.source);
+    if !files.is_empty() && !job.data.root.is_dir() {
+        return vec![problem("path", format!("{} is no directory", job.data.root.display()))];
+    }
+    let missing = |(key, name): &(&'static str, &Path)| {
+        let path = job.data.root.join(name);
+        // Opened, and not only looked at: a file that may not be read is as good as none.
+        let error = match std::fs::File::open(&path).and_then(|file| file.metadata()) {
+            Ok(metadata) if metadata.is_dir() => "is a directory".to_owned(),
+            Ok(_) => return None,
+            Err(error) => format!("cannot be read: {error}"),
+        };
+        Some(problem(key, format!("{} {error}", path.display())))
+    };
+    files.iter().filter_map(missing).collect()
+}
+
+/// The files of a source, with their keys.
+fn files(source: &DataSource) -> Vec<(&'static str, &Path)> {
+    fn some<'a>(key: &'static str, path: Option<&'a Path>) -> impl Iterator<Item = (&'static str, &'a Path)> {
+        path.map(|path| (key, path)).into_iter()
+    }
+    match source {
+        DataSource::Idx { train: [images, labels], test } => {
+            let test = test.as_ref().map(|[images, labels]| (images.as_path(), labels.as_path()));
+            some("train_images", Some(images.as_path()))
+                .chain(some("train_labels", Some(labels.as_path())))
+                .chain(some("test_images", test.map(|(images, _)| images)))
+                .chain(some("test_labels", test.map(|(_, labels)| labels)))
+                .collect()
+        }
+        DataSource::Libsvm { train, test, .. }
+        | DataSource::Csv { train, test, .. }
+        | DataSource::MovieLens { train, test } => {
+            some("train", Some(train.as_path())).chain(some("test", test.as_deref())).collect()
+        }
+        DataSource::Own | DataSource::Planted { .. } => Vec::new(),
+    }
+}

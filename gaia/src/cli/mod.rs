@@ -1,0 +1,235 @@
+//! The command line: what can be asked for, and how it is answered.
+//!
+//! Kind: driver. Everything that a command does besides talking goes through an [`Engine`], so that the face can be
+//! tested without the simulator behind it.
+
+mod arguments;
+mod check;
+mod data;
+#[cfg(test)]
+mod tests;
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use self::arguments::{Arguments, Command, CompareArguments, SettingsArguments, SimulateArguments};
+use crate::config::{self, ConfigError, Problem};
+use crate::outcome::{Comparison, Run};
+use crate::progress;
+use crate::report::{self, Destination, OutputError, Style};
+use crate::scenario::Simulation;
+use crate::simulation::{self, Observer, SimulationError};
+use crate::strategy::Strategy;
+
+/// What does the work.
+pub trait Engine {
+    /// Runs `simulation` under one strategy.
+    fn simulate(
+        &self,
+        simulation: &Simulation,
+        strategy: Strategy,
+        observer: &dyn Observer,
+    ) -> Result<Run, SimulationError>;
+
+    /// Runs `simulation` under each of `strategies`.
+    fn compare(
+        &self,
+        simulation: &Simulation,
+        strategies: &[Strategy],
+        observer: &dyn Observer,
+    ) -> Result<Comparison, SimulationError>;
+
+    /// Loads what `simulation` trains on, and tells what it found in a few words.
+    fn check(&self, simulation: &Simulation) -> Result<String, SimulationError>;
+}
+
+/// The simulator of this crate.
+struct Simulator;
+
+impl Engine for Simulator {
+    fn simulate(
+        &self,
+        simulation: &Simulation,
+        strategy: Strategy,
+        observer: &dyn Observer,
+    ) -> Result<Run, SimulationError> {
+        simulation::simulate(simulation, strategy, observer)
+    }
+
+    fn compare(
+        &self,
+        simulation: &Simulation,
+        strategies: &[Strategy],
+        observer: &dyn Observer,
+    ) -> Result<Comparison, SimulationError> {
+        simulation::compare(simulation, strategies, observer)
+    }
+
+    fn check(&self, simulation: &Simulation) -> Result<String, SimulationError> {
+        simulation::check(simulation)
+    }
+}
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
+    /// A place for a result that cannot be one.
+    #[error(transparent)]
+    Place(OutputError),
+    /// A result that could not be written after all.
+    #[error(transparent)]
+    Output(OutputError),
+    /// What `check` found has been said already.
+    #[error("something is not right")]
+    Checked,
+}
+
+impl CommandError {
+    /// Whose fault it is: the operator's, to be put right in the input, or the run's.
+    fn code(&self) -> u8 {
+        match self {
+            Self::Config(_)
+            | Self::Simulation(SimulationError::Input(_))
+            | Self::Place(_)
+            | Self::Checked => INPUT,
+            Self::Simulation(SimulationError::Failed { .. }) | Self::Output(_) => FAILED,
+        }
+    }
+}
+
+/// Exit code of a run that failed.
+const FAILED: u8 = 1;
+/// Exit code of input that has to be put right; clap uses the same for the command line.
+const INPUT: u8 = 2;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    show_logs();
+    match run(&arguments.command, &Simulator) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !matches!(error, CommandError::Checked) {
+                // There is nobody to tell if that fails too.
+                let _ = writeln!(io::stderr(), "error: {}", with_causes(&error));
+            }
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+/// Logs go to standard error; only errors unless `RUST_LOG` asks for more, as progress is shown there too. They carry
+/// no time: that of the machine says nothing about a simulation.
+fn show_logs() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::ERROR.into()).from_env_lossy();
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && !is_plain)
+        .without_time()
+        .init();
+}
+
+fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
+    match command {
+        Command::Simulate(arguments) => simulate(arguments, engine),
+        Command::Compare(arguments) => compare(arguments, engine),
+        Command::Check(arguments) => check::check(arguments, engine),
+    }
+}
+
+fn simulate(arguments: &SimulateArguments, engine: &dyn Engine) -> Result<(), CommandError> {
+    let simulation = load(&arguments.settings)?;
+    let observer = progress::observer(arguments.settings.quiet);
+    let run = engine.simulate(&simulation, arguments.strategy, &*observer)?;
+    Destination::Stdout
+        .write(&report::run(&run, style(io::stdout().is_terminal())))
+        .map_err(CommandError::Output)
+}
+
+fn compare(arguments: &CompareArguments, engine: &dyn Engine) -> Result<(), CommandError> {
+    let simulation = load(&arguments.settings)?;
+    let strategies = arguments.strategies.as_ref().unwrap_or(&simulation.strategies);
+    unambiguous(arguments)?;
+    for place in arguments.json.iter().chain(&arguments.csv) {
+        // Better now than after the runs.
+        place.check().map_err(CommandError::Place)?;
+    }
+    let observer = progress::observer(arguments.settings.quiet);
+    let comparison = engine.compare(&simulation, strategies, &*observer)?;
+    drop(observer);
+    let mut table_goes_to_stderr = false;
+    for (place, text) in
+        [(&arguments.json, report::json as fn(&Comparison) -> String), (&arguments.csv, report::csv)]
+    {
+        if let Some(place) = place {
+            table_goes_to_stderr |= *place == Destination::Stdout;
+            place.write(&text(&comparison)).map_err(CommandError::Output)?;
+        }
+    }
+    let target = &simulation.job.target;
+    if table_goes_to_stderr {
+        // Standard output is for the program that reads it.
+        let text = report::comparison(&comparison, target, style(io::stderr().is_terminal()));
+        let _ = io::stderr().write_all(text.as_bytes());
+        Ok(())
+    } else {
+        let text = report::comparison(&comparison, target, style(io::stdout().is_terminal()));
+        Destination::Stdout.write(&text).map_err(CommandError::Output)
+    }
+}
+
+/// Checks what clap cannot: no strategy twice, and at most one result on standard output.
+fn unambiguous(arguments: &CompareArguments) -> Result<(), ConfigError> {
+    let problem = |place: &str, message: String| Problem { place: place.to_owned(), key: None, message };
+    let strategies = arguments.strategies.as_deref().unwrap_or_default();
+    if let Some(twice) =
+        strategies.iter().enumerate().find(|(index, name)| strategies[..*index].contains(name))
+    {
+        return Err(problem("--strategies", format!("names {} twice", twice.1)).into());
+    }
+    match (&arguments.json, &arguments.csv) {
+        (Some(json), Some(csv)) if json == csv => {
+            Err(problem("--csv", "goes where --json goes; allowed: two different places".to_owned()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads the settings of one file, and checks that the data's files are there.
+fn load(arguments: &SettingsArguments) -> Result<Simulation, CommandError> {
+    let simulation = config::load_simulation(&arguments.file, &arguments.overrides()?)?;
+    let problems = data::problems(&simulation.job, &arguments.file);
+    if problems.is_empty() { Ok(simulation) } else { Err(ConfigError { problems }.into()) }
+}
+
+/// How to lay out text: for the terminal at hand, or plainly.
+fn style(is_terminal: bool) -> Style {
+    const PLAIN_WIDTH: u16 = 100;
+    let from_environment = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let from_terminal = || is_terminal.then(|| comfy_table::Table::new().width()).flatten();
+    let width = from_terminal().or(from_environment).unwrap_or(PLAIN_WIDTH).clamp(80, 200);
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    Style { width, styled: is_terminal && !is_plain }
+}
+
+/// The message with those of its causes.
+fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    message
+}

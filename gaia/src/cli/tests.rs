@@ -1,0 +1,219 @@
+use std::fs;
+use std::sync::Mutex;
+
+use clap::CommandFactory;
+
+use super::*;
+use crate::report::tests::good;
+use crate::simulation::Progress;
+
+/// An engine that finds what it is told to find, and remembers what it was asked for.
+#[derive(Default)]
+struct Scripted {
+    asked: Mutex<Vec<(u64, u32, Vec<Strategy>)>>,
+    fails: bool,
+}
+
+impl Scripted {
+    fn ask(&self, simulation: &Simulation, strategies: &[Strategy]) -> Result<(), SimulationError> {
+        let asked = (simulation.seed, simulation.job.clocks, strategies.to_vec());
+        self.asked.lock().expect("no panic").push(asked);
+        if self.fails {
+            let source = datacenter::local::SessionError::NoReply.into();
+            return Err(SimulationError::Failed { strategy: strategies[0], source });
+        }
+        Ok(())
+    }
+}
+
+impl Engine for Scripted {
+    fn simulate(
+        &self,
+        simulation: &Simulation,
+        strategy: Strategy,
+        observer: &dyn Observer,
+    ) -> Result<Run, SimulationError> {
+        self.ask(simulation, &[strategy])?;
+        observer.run_started(strategy, &["virginia".to_owned()], 1);
+        let progress =
+            Progress { region: 0, clock: 1, seconds: 1.0, objective: None, wan_bytes_per_sec: 0.0 };
+        observer.clock(strategy, &progress);
+        let run = good().runs.remove(1);
+        observer.run_finished(&run);
+        Ok(run)
+    }
+
+    fn compare(
+        &self,
+        simulation: &Simulation,
+        strategies: &[Strategy],
+        _: &dyn Observer,
+    ) -> Result<Comparison, SimulationError> {
+        self.ask(simulation, strategies)?;
+        Ok(good())
+    }
+
+    fn check(&self, simulation: &Simulation) -> Result<String, SimulationError> {
+        self.ask(simulation, &[Strategy::Asp])?;
+        Ok("1,437 examples".to_owned())
+    }
+}
+
+/// A file that needs no data.
+const PLANTED: &str = r#"
+name = "tiny"
+strategies = ["lan", "asp"]
+[[regions]]
+name = "here"
+[compute]
+examples_per_second = 10
+[job]
+clocks = 3
+[job.data]
+format = "planted"
+users = 2
+items = 2
+rank = 1
+ratings = 2
+[job.model]
+kind = "factorisation"
+rank = 1
+clocks_per_epoch = 1
+learning_rate.initial = 0.1
+"#;
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(text: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("x.toml"), text).expect("a file");
+        Self(directory)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    /// Runs `gaia COMMAND x.toml REST...`; the code and the message are those of the error.
+    fn run(&self, engine: &Scripted, command: &str, rest: &[&str]) -> Result<(), (u8, String)> {
+        let file = self.path("x.toml");
+        let words = ["gaia", command, &file].into_iter().chain(rest.iter().copied());
+        let arguments = Arguments::try_parse_from(words).map_err(|error| (2, error.to_string()))?;
+        super::run(&arguments.command, engine).map_err(|error| (error.code(), with_causes(&error)))
+    }
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Arguments::command().debug_assert();
+    let help = Arguments::command().render_long_help().to_string();
+    assert!(help.contains("  2  the input has to be put right"), "{help}");
+    for mut command in Arguments::command().get_subcommands().cloned() {
+        assert!(command.render_long_help().to_string().contains("Example"), "{}", command.get_name());
+    }
+}
+
+#[test]
+fn flags_reach_the_engine() {
+    let place = Place::new(PLANTED);
+    let engine = Scripted::default();
+    place.run(&engine, "simulate", &["-q", "--strategy", "bsp", "--seed", "7"]).expect("it runs");
+    place.run(&engine, "compare", &["-q", "--set", "job.clocks=5"]).expect("it runs");
+    place.run(&engine, "compare", &["-q", "--strategies", "bsp,asp-unguarded"]).expect("it runs");
+    place.run(&engine, "check", &["--data-path", "/nowhere"]).expect("it needs no data");
+    let asked = engine.asked.into_inner().expect("no panic");
+    assert_eq!(
+        asked,
+        [
+            (7, 3, vec![Strategy::Bsp]),
+            (1, 5, vec![Strategy::Lan, Strategy::Asp]),
+            (1, 3, vec![Strategy::Bsp, Strategy::AspUnguarded]),
+            (1, 3, vec![Strategy::Asp]),
+        ]
+    );
+}
+
+#[test]
+fn results_are_written_where_they_are_wanted() {
+    let place = Place::new(PLANTED);
+    let (json, csv) = (place.path("out.json"), place.path("out.csv"));
+    place.run(&Scripted::default(), "compare", &["-q", "--json", &json, "--csv", &csv]).expect("it runs");
+    assert_eq!(fs::read_to_string(json).expect("it is there"), report::json(&good()));
+    assert_eq!(fs::read_to_string(csv).expect("it is there"), report::csv(&good()));
+}
+
+#[test]
+fn bad_input_is_refused_before_anything_runs() {
+    let place = Place::new(PLANTED);
+    let engine = Scripted::default();
+    for (command, rest, expected) in [
+        ("compare", vec!["--strategies", "asp,bps"], "`bps` is not one of lan, asp, bsp"),
+        ("compare", vec!["--strategies", "asp,asp"], "--strategies: names asp twice"),
+        (
+            "compare",
+            vec!["--json", "no/such/dir.json"],
+            "cannot write no/such/dir.json: there is no such directory",
+        ),
+        ("compare", vec!["--json", "-", "--csv", "-"], "--csv: goes where --json goes"),
+        ("compare", vec!["--set", "job.clocks"], "there is no `=`; write KEY=VALUE"),
+        ("compare", vec!["--seed", "x"], "--seed: seed: found \"x\"; allowed: a whole number, at least 0"),
+        ("simulate", vec!["--strategy", "fastest"], "`fastest` is not one of lan, asp, bsp"),
+        ("simulate", vec!["--set", "job.clocks=0"], "--set job.clocks: job.clocks: found \"0\""),
+        ("check", vec!["no-such.toml"], "something is not right"),
+    ] {
+        let (code, message) = place.run(&engine, command, &rest).expect_err("it is refused");
+        assert_eq!(code, 2, "{message}");
+        assert!(message.contains(expected), "{message}\nlacks {expected}");
+    }
+    let asked = engine.asked.into_inner().expect("no panic");
+    assert_eq!(asked.len(), 1, "only the check of the right file ran");
+}
+
+#[test]
+fn data_that_is_not_there_is_named_with_its_key() {
+    let world = PLANTED.split_once("[job.data]").expect("there is data").0;
+    let place = Place::new(&format!(
+        r#"{world}
+        [job.data]
+        format = "csv"
+        path = "d"
+        train = "a.csv"
+        test = "b.csv"
+        [job.model]
+        kind = "softmax"
+        batch = 1
+        learning_rate.initial = 1
+        "#
+    ));
+    let compare = |rest: &[&str]| place.run(&Scripted::default(), "compare", &[&["-q"], rest].concat());
+    let (code, message) = compare(&[]).expect_err("no directory");
+    assert_eq!(code, 2);
+    assert!(
+        message.contains("x.toml: job.data.path: ") && message.contains("d is no directory;"),
+        "{message}"
+    );
+    assert!(message.contains("--data-path DIR"), "{message}");
+    fs::create_dir(place.path("d")).expect("a directory");
+    let (_, message) = compare(&[]).expect_err("no files");
+    assert!(message.starts_with("2 problems"), "{message}");
+    assert!(message.contains("x.toml: job.data.train: "), "{message}");
+    assert!(message.contains("b.csv cannot be read: "), "{message}");
+    fs::write(place.path("d/a.csv"), "1,0\n").expect("a file");
+    fs::create_dir(place.path("d/b.csv")).expect("a directory");
+    let (_, message) = compare(&[]).expect_err("a directory is no file");
+    assert!(message.contains("job.data.test: ") && message.contains("is a directory"), "{message}");
+    fs::create_dir(place.path("other")).expect("a directory");
+    fs::write(place.path("other/a.csv"), "1,0\n").expect("a file");
+    fs::write(place.path("other/b.csv"), "1,0\n").expect("a file");
+    compare(&["--data-path", &place.path("other")]).expect("it runs");
+}
+
+#[test]
+fn a_run_that_fails_is_not_the_operators_fault() {
+    let place = Place::new(PLANTED);
+    let engine = Scripted { fails: true, ..Scripted::default() };
+    let (code, message) = place.run(&engine, "simulate", &["-q"]).expect_err("it fails");
+    let expected = "the run of asp failed: a worker's session ended: the shards closed the connection";
+    assert_eq!((code, message.as_str()), (1, expected));
+}

@@ -1,0 +1,316 @@
+//! Reads a job: what is trained, on what, and how. Simulation files and region files share it.
+
+use wan::policy::{Goal, Lead, Schedule, Significance};
+
+use super::kind::{self, choice, duration, file, flag, list, name, path, positive, real, share, whole, word};
+use super::reader::Section;
+use crate::job::{
+    ApplicationSettings, AspSettings, DataSettings, DataSource, Decay, FactorisationSettings, Filter,
+    FilterSchedule, Job, LearningRate, Partition, SoftmaxSettings, TargetSettings,
+};
+
+/// The key under which a job stands in a file, as a table or as the path of a file of its own.
+pub(super) const KEY: &str = "job";
+
+/// Rows of a table, and ratings, that are drawn and not read: more would be a slip, and end in want of memory.
+const MOST_ROWS: u32 = 10_000_000;
+const MOST_RATINGS: u32 = 1_000_000_000;
+/// The longest factor vector.
+const MOST_RANK: u32 = 10_000;
+
+/// Reads the table of a job; `called` is its name where it gives none.
+pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
+    let name = match called {
+        Some(called) => Some(s.or("name", called.to_owned(), name())),
+        None => s.required("name", name()),
+    };
+    let clocks = s.required("clocks", whole(1..=u32::MAX));
+    let staleness = s.or("staleness", Some(0), whole(0..=u32::MAX).map(Some).or_word("async", None));
+    let shards = s.or("shards", 1, whole(1..=u16::MAX));
+    let evaluate_every = s.or("evaluate_every", 1, whole(1..=u32::MAX));
+    let ssp_lead = s.or("ssp_lead", 3, whole(0..=u32::MAX));
+    let partition = partition(s);
+    let data = s.section("data", data);
+    let application = s.section("model", model);
+    let target = s.section("target", target);
+    let asp = s.section("asp", asp);
+    Some(Job {
+        name: name?,
+        clocks: clocks?,
+        staleness,
+        shards,
+        evaluate_every,
+        application: application?,
+        data: data?,
+        partition: partition?,
+        target: target?,
+        asp: asp?,
+        ssp_lead,
+    })
+}
+
+fn partition(s: &Section<'_>) -> Option<Partition> {
+    // Dirichlet's concentration is a key of its own; the one here only stands in for it.
+    const KINDS: &[(&str, Partition)] = &[
+        ("random", Partition::Random),
+        ("contiguous", Partition::Contiguous),
+        ("by-key", Partition::ByKey),
+        ("label-skewed", Partition::LabelSkewed),
+        ("dirichlet", Partition::Dirichlet(1.0)),
+    ];
+    match s.or("partition", Partition::Random, choice(KINDS)) {
+        Partition::Dirichlet(_) => s.required("dirichlet_alpha", positive()).map(Partition::Dirichlet),
+        partition => {
+            s.only_with("partition = \"dirichlet\"", &["dirichlet_alpha"]);
+            Some(partition)
+        }
+    }
+}
+
+fn data(s: &Section<'_>) -> Option<DataSettings> {
+    #[derive(Clone, Copy)]
+    enum Format {
+        Idx,
+        Libsvm,
+        Csv,
+        MovieLens,
+        Planted,
+    }
+    const FORMATS: &[(&str, Format)] = &[
+        ("idx", Format::Idx),
+        ("libsvm", Format::Libsvm),
+        ("csv", Format::Csv),
+        ("movielens", Format::MovieLens),
+        ("planted", Format::Planted),
+    ];
+    let format = s.required("format", choice(FORMATS));
+    let root = match format {
+        // Nothing is read: a path does no harm, so that --data-path may stand in a script for all files.
+        Some(Format::Planted) => Some(s.or("path", ".".into(), path())),
+        Some(_) | None => s.required("path", path()),
+    };
+    let source = match format? {
+        Format::Idx => idx(s),
+        Format::Libsvm => {
+            let train = s.required("train", file());
+            let test = s.optional("test", file());
+            let features = s.optional("features", whole(1..=u32::MAX));
+            Some(DataSource::Libsvm { train: train?, test, features })
+        }
+        Format::Csv => {
+            let train = s.required("train", file());
+            let test = s.optional("test", file());
+            let header = s.or("header", false, flag());
+            let scale = s.or("scale", 1.0, positive());
+            Some(DataSource::Csv { train: train?, test, header, scale })
+        }
+        Format::MovieLens => {
+            let train = s.required("train", file());
+            let test = s.optional("test", file());
+            Some(DataSource::MovieLens { train: train?, test })
+        }
+        Format::Planted => {
+            let users = s.required("users", whole(1..=MOST_ROWS));
+            let items = s.required("items", whole(1..=MOST_ROWS));
+            let rank = s.required("rank", whole(1..=MOST_RANK));
+            let ratings = s.required("ratings", whole(1..=MOST_RATINGS));
+            let noise = s.or("noise", 0.1, real(0.0..=f64::INFINITY));
+            Some(DataSource::Planted { users: users?, items: items?, rank: rank?, ratings: ratings?, noise })
+        }
+    };
+    Some(DataSettings { root: root?, source: source? })
+}
+
+fn idx(s: &Section<'_>) -> Option<DataSource> {
+    let train_images = s.required("train_images", file());
+    let train_labels = s.required("train_labels", file());
+    let test_images = s.optional("test_images", file());
+    let test_labels = s.optional("test_labels", file());
+    let test = match (s.has("test_images"), s.has("test_labels")) {
+        (true, false) => s.required("test_labels", file()).map(|_| None)?,
+        (false, true) => s.required("test_images", file()).map(|_| None)?,
+        (false, false) => None,
+        (true, true) => Some([test_images?, test_labels?]),
+    };
+    Some(DataSource::Idx { train: [train_images?, train_labels?], test })
+}
+
+fn model(s: &Section<'_>) -> Option<ApplicationSettings> {
+    #[derive(Clone, Copy)]
+    enum Model {
+        Softmax,
+        Factorisation,
+    }
+    const MODELS: &[(&str, Model)] = &[("softmax", Model::Softmax), ("factorisation", Model::Factorisation)];
+    let kind = s.required("kind", choice(MODELS));
+    let l2 = s.or("l2", 0.0, real(0.0..=f64::INFINITY));
+    let adagrad = s.or("adagrad", false, flag());
+    let learning_rate = s.section("learning_rate", learning_rate);
+    match kind? {
+        Model::Softmax => {
+            let batch = s.required("batch", whole(1..=u32::MAX));
+            let batches = s.or("batches", 1, whole(1..=u32::MAX));
+            Some(ApplicationSettings::Softmax(SoftmaxSettings {
+                l2,
+                batch: batch?,
+                batches,
+                learning_rate: learning_rate?,
+                adagrad,
+            }))
+        }
+        Model::Factorisation => {
+            let rank = s.required("rank", whole(1..=MOST_RANK));
+            let biases = s.or("biases", true, flag());
+            let bias_l2 = s.or("bias_l2", l2, real(0.0..=f64::INFINITY));
+            let clocks_per_epoch = s.required("clocks_per_epoch", whole(1..=u32::MAX));
+            let initial_deviation = s.or("initial_deviation", 0.1, real(0.0..=f64::INFINITY));
+            Some(ApplicationSettings::Factorisation(FactorisationSettings {
+                rank: rank?,
+                biases,
+                l2,
+                bias_l2,
+                learning_rate: learning_rate?,
+                adagrad,
+                clocks_per_epoch: clocks_per_epoch?,
+                initial_deviation,
+            }))
+        }
+    }
+}
+
+fn learning_rate(s: &Section<'_>) -> Option<LearningRate> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Constant,
+        Exponential,
+        InverseSqrt,
+        Inverse,
+    }
+    const DECAYS: &[(&str, Kind)] = &[
+        ("constant", Kind::Constant),
+        ("exponential", Kind::Exponential),
+        ("inverse-sqrt", Kind::InverseSqrt),
+        ("inverse", Kind::Inverse),
+    ];
+    let initial = s.required("initial", positive());
+    let every = |s: &Section<'_>| s.required("every", whole(1..=u32::MAX));
+    let no_factor = |s: &Section<'_>| s.only_with("decay = \"exponential\"", &["factor"]);
+    let decay = match s.or("decay", Kind::Constant, choice(DECAYS)) {
+        Kind::Constant => {
+            s.only_with("a decay other than \"constant\"", &["factor", "every"]);
+            Some(Decay::Constant)
+        }
+        Kind::Exponential => {
+            let factor = s.required("factor", real(0.0..=1.0));
+            let every = every(s);
+            factor.zip(every).map(|(factor, every)| Decay::Exponential { factor, every })
+        }
+        Kind::InverseSqrt => {
+            no_factor(s);
+            every(s).map(|every| Decay::InverseSqrt { every })
+        }
+        Kind::Inverse => {
+            no_factor(s);
+            every(s).map(|every| Decay::Inverse { every })
+        }
+    };
+    Some(LearningRate { initial: initial?, decay: decay? })
+}
+
+fn target(s: &Section<'_>) -> Option<TargetSettings> {
+    const WITHIN: f64 = 0.01;
+    let within = s.optional("within", share());
+    let metric = s.optional("metric", word());
+    let value = s.optional("value", real(f64::NEG_INFINITY..=f64::INFINITY));
+    match (s.has("within"), s.has("metric"), s.has("value")) {
+        (true, false, false) => within.map(TargetSettings::WithinLan),
+        (false, true, true) => Some(TargetSettings::Value { metric: metric?, value: value? }),
+        (false, false, false) => Some(TargetSettings::WithinLan(WITHIN)),
+        (true, ..) => {
+            s.problem("within", "stands beside metric or value; allowed: one or the other".to_owned());
+            None
+        }
+        (false, true, false) => s.required("value", real(f64::NEG_INFINITY..=f64::INFINITY)).and(None),
+        (false, false, true) => s.required("metric", word()).and(None),
+    }
+}
+
+fn asp(s: &Section<'_>) -> Option<AspSettings> {
+    const GOALS: &[(&str, Goal)] = &[("cheapest", Goal::Cheapest), ("fastest", Goal::Fastest)];
+    let default = AspSettings::default();
+    let base = filter(s, &default.filter);
+    let inherited = base.clone().unwrap_or(default.filter);
+    let tables = s.entries("tables", "<table>", |table, s| Some((table.to_owned(), filter(s, &inherited)?)));
+    let goal = s.or("goal", default.goal, choice(GOALS));
+    let barrier_max_delay = s.section("barrier", |s| {
+        Some(s.or("max_delay", default.barrier_max_delay, duration().map(Some).or_word("off", None)))
+    });
+    let lead = s.section("mirror_clock", |s| {
+        let lead = whole(0..=u32::MAX).map(Lead::Limit);
+        Some(s.or(
+            "lead",
+            default.lead,
+            lead.or_word("derived", Lead::Derived).or_word("unlimited", Lead::Unlimited),
+        ))
+    });
+    Some(AspSettings {
+        filter: base?,
+        tables: tables.into_iter().collect::<Option<_>>()?,
+        goal,
+        barrier_max_delay: barrier_max_delay?,
+        lead: lead?,
+    })
+}
+
+/// Reads a filter; what it leaves out is as in `inherited`.
+fn filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
+    const FUNCTIONS: &[(&str, Significance)] = &[
+        ("relative", Significance::Relative),
+        ("absolute", Significance::Absolute),
+        ("row-rms", Significance::RowRms),
+        ("table-rms", Significance::TableRms),
+    ];
+    #[derive(Clone, Copy)]
+    enum Kind {
+        InverseSqrt,
+        Constant,
+        List,
+        Linear,
+        LearningRate,
+    }
+    const SCHEDULES: &[(&str, Kind)] = &[
+        ("inverse-sqrt", Kind::InverseSqrt),
+        ("constant", Kind::Constant),
+        ("list", Kind::List),
+        ("linear", Kind::Linear),
+        ("learning-rate", Kind::LearningRate),
+    ];
+    let function = s.or("function", inherited.function.clone(), choice(FUNCTIONS));
+    let threshold = s.or("threshold", inherited.threshold, share());
+    let kind = s.optional("schedule", choice(SCHEDULES));
+    let list_keys = |s: &Section<'_>| s.only_with("schedule = \"list\"", &["factors"]);
+    let linear_keys = |s: &Section<'_>| s.only_with("schedule = \"linear\"", &["to", "over"]);
+    let plain = |schedule| {
+        list_keys(s);
+        linear_keys(s);
+        Some(schedule)
+    };
+    let schedule = match kind {
+        None => plain(inherited.schedule.clone()),
+        Some(Kind::InverseSqrt) => plain(FilterSchedule::Plain(Schedule::InverseSqrt)),
+        Some(Kind::Constant) => plain(FilterSchedule::Plain(Schedule::Constant)),
+        Some(Kind::LearningRate) => plain(FilterSchedule::LearningRate),
+        Some(Kind::List) => {
+            linear_keys(s);
+            let factors = s.required("factors", kind::not_empty(list(real(0.0..=f64::INFINITY))));
+            factors.map(|factors| FilterSchedule::Plain(Schedule::Factors(factors)))
+        }
+        Some(Kind::Linear) => {
+            list_keys(s);
+            let to = s.required("to", share());
+            let clocks = s.required("over", whole(1..=u32::MAX));
+            to.zip(clocks).map(|(to, clocks)| FilterSchedule::Plain(Schedule::Linear { to, clocks }))
+        }
+    };
+    Some(Filter { function, threshold, schedule: schedule? })
+}

@@ -1,0 +1,36 @@
+//! Configuration: raw first, then checked.
+//!
+//! A file is TOML; the environment (`GAIA__JOB__CLOCKS=50`) and flags (`--set job.clocks=50`) go over it. Whatever is
+//! wrong is reported at once, each problem with its place, its key, what was found and what is allowed. What comes out
+//! is [`Simulation`], in whose ranges all code may trust. `docs/CONFIGURATION.md` lists the keys.
+
+mod document;
+mod job;
+mod kind;
+mod layers;
+mod links;
+mod problem;
+mod reader;
+mod simulation;
+#[cfg(test)]
+mod tests;
+pub mod units;
+
+use std::path::Path;
+
+pub use layers::{ENVIRONMENT_PREFIX, Overrides};
+pub use problem::{ConfigError, Problem};
+
+use self::layers::Layers;
+use self::reader::Reader;
+use crate::scenario::Simulation;
+
+/// Reads and checks a simulation file, with `overrides` over it.
+///
+/// # Errors
+///
+/// Everything that is wrong with the settings, whoever said them. Whether the data exists is not asked here.
+pub fn load_simulation(path: &Path, overrides: &Overrides) -> Result<Simulation, ConfigError> {
+    let layers = Layers::read(path, overrides, job::KEY)?;
+    Reader::new(&layers).read(simulation::simulation)
+}

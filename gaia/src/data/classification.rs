@@ -1,0 +1,223 @@
+//! Examples of classes, as sparse rows.
+//!
+//! Most classification data is mostly zeros: four fifths of MNIST's pixels are, and nearly all of a bag of words.
+//! So examples are kept in compressed sparse rows, and a model only ever touches the weights of non-zero features.
+
+/// The most features of a data set: 2^26. A stray index in a file must not become a table of terabytes.
+pub const MAX_FEATURES: u32 = 1 << 26;
+
+/// The most classes of a data set. More is surely a mistaken column.
+pub const MAX_CLASSES: usize = 1 << 16;
+
+/// Non-negative counts of examples are 32 bits wide everywhere.
+pub(crate) const MAX_EXAMPLES: usize = u32::MAX as usize;
+
+/// Sparse rows in one piece: compressed sparse row format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SparseRows {
+    /// Row `i` is at `offsets[i]..offsets[i + 1]`; shape `[rows + 1]`.
+    offsets: Vec<usize>,
+    /// Shape `[non-zeros]`, ascending inside a row.
+    features: Vec<u32>,
+    /// Shape `[non-zeros]`.
+    values: Vec<f32>,
+}
+
+/// One example's non-zero features.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SparseRow<'a> {
+    /// Indexes of features, ascending; shape `[non-zeros]`.
+    pub features: &'a [u32],
+    /// Their values; shape `[non-zeros]`.
+    pub values: &'a [f32],
+}
+
+impl Default for SparseRows {
+    fn default() -> Self {
+        Self { offsets: vec![0], features: Vec::new(), values: Vec::new() }
+    }
+}
+
+impl SparseRows {
+    /// Appends a row; features must come in ascending order, and zeros are left out.
+    pub fn push(&mut self, row: impl IntoIterator<Item = (u32, f32)>) {
+        for (feature, value) in row {
+            if value != 0.0 {
+                self.features.push(feature);
+                self.values.push(value);
+            }
+        }
+        self.offsets.push(self.features.len());
+    }
+
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Row `index`.
+    pub fn row(&self, index: usize) -> SparseRow<'_> {
+        let range = self.offsets[index]..self.offsets[index + 1];
+        SparseRow { features: &self.features[range.clone()], values: &self.values[range] }
+    }
+
+    /// In how many rows each of `features` features is non-zero.
+    pub fn occurrences(&self, features: u32) -> Vec<u32> {
+        let mut counts = vec![0; features as usize];
+        self.features.iter().for_each(|&feature| counts[feature as usize] += 1);
+        counts
+    }
+}
+
+/// Examples, each with its class.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Examples {
+    /// One row for each example.
+    pub rows: SparseRows,
+    /// The class of each example, an index into [`Classification::labels`]; shape `[examples]`.
+    pub classes: Vec<u32>,
+}
+
+impl Examples {
+    /// How many examples.
+    pub fn len(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+}
+
+/// A classification data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Classification {
+    /// What to train on; never empty.
+    pub train: Examples,
+    /// What to judge by.
+    pub test: Option<Examples>,
+    /// How many features an example has.
+    pub features: u32,
+    /// The label of each class as the files have it, ascending; at least two.
+    pub labels: Vec<i64>,
+    /// Unpacked size of the training files.
+    pub train_bytes: u64,
+}
+
+/// Rows as a file has them: labels not yet mapped to classes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Labelled {
+    pub(crate) rows: SparseRows,
+    /// One for each row.
+    pub(crate) labels: Vec<i64>,
+    /// How many features the file shows or declares.
+    pub(crate) features: u32,
+    /// Unpacked size of the file.
+    pub(crate) bytes: u64,
+}
+
+/// Why labels cannot be taken for classes.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum ClassesError {
+    /// There is nothing to train on or test with.
+    #[error("has no examples, at least one is needed")]
+    Empty,
+    /// More examples than indexes can name.
+    #[error("has {found} examples, at most {MAX_EXAMPLES} are allowed")]
+    TooManyExamples {
+        /// How many.
+        found: usize,
+    },
+    /// Nothing to tell apart, or surely not labels.
+    #[error("has {found} different labels, 2 to {MAX_CLASSES} are allowed")]
+    Count {
+        /// How many.
+        found: usize,
+    },
+    /// A test label that training never saw.
+    #[error("example {example}: label {found} is none of the training file's {classes} labels")]
+    Unknown {
+        /// Counted from one.
+        example: usize,
+        /// The label.
+        found: i64,
+        /// How many labels there are.
+        classes: usize,
+    },
+}
+
+/// The different labels of a training file, ascending: a label's place among them is its class.
+pub(crate) fn classes_of(labels: &[i64]) -> Result<Vec<i64>, ClassesError> {
+    let mut classes = labels.to_vec();
+    classes.sort_unstable();
+    classes.dedup();
+    match (labels.len(), classes.len()) {
+        (0, _) => Err(ClassesError::Empty),
+        (found, _) if found > MAX_EXAMPLES => Err(ClassesError::TooManyExamples { found }),
+        (_, 2..=MAX_CLASSES) => Ok(classes),
+        (_, found) => Err(ClassesError::Count { found }),
+    }
+}
+
+/// Replaces each label by its class.
+pub(crate) fn classify(file: Labelled, labels: &[i64]) -> Result<Examples, ClassesError> {
+    match file.labels.len() {
+        0 => return Err(ClassesError::Empty),
+        found if found > MAX_EXAMPLES => return Err(ClassesError::TooManyExamples { found }),
+        _ => {}
+    }
+    let class_of = |(index, label): (usize, &i64)| match labels.binary_search(label) {
+        Ok(class) => Ok(class as u32),
+        Err(_) => Err(ClassesError::Unknown { example: index + 1, found: *label, classes: labels.len() }),
+    };
+    let classes = file.labels.iter().enumerate().map(class_of).collect::<Result<_, _>>()?;
+    Ok(Examples { rows: file.rows, classes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labelled(labels: &[i64]) -> Labelled {
+        let mut file = Labelled { labels: labels.to_vec(), features: 1, ..Labelled::default() };
+        labels.iter().for_each(|_| file.rows.push([(0, 1.0)]));
+        file
+    }
+
+    #[test]
+    fn rows_come_back_without_zeros() {
+        let mut rows = SparseRows::default();
+        rows.push([(1, 0.5), (2, 0.0), (4, -1.0)]);
+        rows.push([]);
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows.row(0), SparseRow { features: &[1, 4], values: &[0.5, -1.0] });
+        assert_eq!(rows.row(1), SparseRow { features: &[], values: &[] });
+        assert_eq!(rows.occurrences(5), [0, 1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn labels_become_classes_in_ascending_order() {
+        let labels = classes_of(&[1, -1, 1]).unwrap();
+        assert_eq!(labels, [-1, 1]);
+        assert_eq!(classify(labelled(&[1, -1, 1]), &labels).unwrap().classes, [1, 0, 1]);
+        // The training set's classes hold for a test set that lacks one.
+        assert_eq!(classify(labelled(&[1, 1]), &labels).unwrap().classes, [1, 1]);
+    }
+
+    #[test]
+    fn what_cannot_be_classes_is_refused() {
+        assert_eq!(classes_of(&[]), Err(ClassesError::Empty));
+        assert_eq!(classes_of(&[3, 3]), Err(ClassesError::Count { found: 1 }));
+        let many: Vec<i64> = (0..=MAX_CLASSES as i64).collect();
+        assert_eq!(classes_of(&many), Err(ClassesError::Count { found: MAX_CLASSES + 1 }));
+        let unknown = ClassesError::Unknown { example: 2, found: 5, classes: 2 };
+        assert_eq!(classify(labelled(&[1, 5]), &[1, 2]), Err(unknown));
+        assert_eq!(classify(labelled(&[]), &[1, 2]), Err(ClassesError::Empty));
+    }
+}

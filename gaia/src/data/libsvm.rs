@@ -1,0 +1,115 @@
+//! LIBSVM text: one example a line, `label index:value ...`, indexes ascending from one.
+//!
+//! What follows a `#` is a comment. Labels are integers of any set; values are finite numbers.
+
+use std::io::BufRead;
+
+use super::classification::{Labelled, MAX_FEATURES};
+use super::lines::{LineError, Lines, excerpt, parse_finite, parse_label};
+
+/// Why a file is not usable LIBSVM text.
+#[derive(Debug, thiserror::Error)]
+pub enum LibsvmError {
+    /// A line cannot be had.
+    #[error(transparent)]
+    Line(#[from] LineError),
+    /// The first word of a line.
+    #[error("line {line}: label `{found}`, an integer is allowed")]
+    Label {
+        /// Counted from one.
+        line: u64,
+        /// The word.
+        found: String,
+    },
+    /// A word that is no feature.
+    #[error("line {line}: `{found}`, only index:value with a finite number as value is allowed")]
+    Feature {
+        /// Counted from one.
+        line: u64,
+        /// The word.
+        found: String,
+    },
+    /// An index out of order or out of range.
+    #[error("line {line}: index {found}, {least} to {most} is allowed here")]
+    Index {
+        /// Counted from one.
+        line: u64,
+        /// The index.
+        found: u64,
+        /// One more than the index before it.
+        least: u64,
+        /// How many features there are.
+        most: u64,
+    },
+}
+
+/// Reads all lines; `features` limits the indexes and is how many there are, else the largest index found is.
+pub(crate) fn read(input: impl BufRead, features: Option<u32>) -> Result<Labelled, LibsvmError> {
+    let most = features.unwrap_or(MAX_FEATURES).min(MAX_FEATURES);
+    let mut file = Labelled { features: features.unwrap_or(0), ..Labelled::default() };
+    let mut lines = Lines::new(input);
+    let mut entries = Vec::new();
+    while let Some((line, text)) = lines.next_filled()? {
+        let mut words = text.split('#').next().unwrap_or_default().split_ascii_whitespace();
+        let Some(label) = words.next() else { continue };
+        let label = parse_label(label).ok_or_else(|| LibsvmError::Label { line, found: excerpt(label) })?;
+        entries.clear();
+        let mut least = 1;
+        for word in words {
+            let (index, value) =
+                feature(word).ok_or_else(|| LibsvmError::Feature { line, found: excerpt(word) })?;
+            if !(least..=u64::from(most)).contains(&index) {
+                return Err(LibsvmError::Index { line, found: index, least, most: u64::from(most) });
+            }
+            least = index + 1;
+            entries.push((index as u32 - 1, value));
+        }
+        file.features = file.features.max(least as u32 - 1);
+        file.rows.push(entries.iter().copied());
+        file.labels.push(label);
+    }
+    Ok(file)
+}
+
+fn feature(word: &str) -> Option<(u64, f32)> {
+    let (index, value) = word.split_once(':')?;
+    Some((index.parse().ok()?, parse_finite(value)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_are_read() {
+        let text = "-1 1:0.5 3:2 # why\n\n# nothing\n+1 2:-1e-1 \n";
+        let file = read(text.as_bytes(), None).unwrap();
+        assert_eq!((file.features, &file.labels[..]), (3, &[-1, 1][..]));
+        assert_eq!((file.rows.row(0).features, file.rows.row(0).values), (&[0, 2][..], &[0.5, 2.0][..]));
+        assert_eq!((file.rows.row(1).features, file.rows.row(1).values), (&[1][..], &[-0.1][..]));
+        assert_eq!(read(text.as_bytes(), Some(9)).unwrap().features, 9);
+        assert!(read("".as_bytes(), None).unwrap().labels.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let table = [
+            ("1 1:1\ncat 1:1", "line 2: label `cat`, an integer is allowed"),
+            ("1.5 1:1", "line 1: label `1.5`, an integer is allowed"),
+            ("1 0:1", "line 1: index 0, 1 to 5 is allowed here"),
+            ("1 3:1 2:1", "line 1: index 2, 4 to 5 is allowed here"),
+            ("1 3:1 3:1", "line 1: index 3, 4 to 5 is allowed here"),
+            ("1 6:1", "line 1: index 6, 1 to 5 is allowed here"),
+            ("1 1:nan", "line 1: `1:nan`, only index:value with a finite number as value is allowed"),
+            ("1 1:1e99", "line 1: `1:1e99`, only index:value with a finite number as value is allowed"),
+            ("1 qid:3", "line 1: `qid:3`, only index:value with a finite number as value is allowed"),
+            ("1 -1:3", "line 1: `-1:3`, only index:value with a finite number as value is allowed"),
+            ("1 7", "line 1: `7`, only index:value with a finite number as value is allowed"),
+        ];
+        for (text, message) in table {
+            assert_eq!(read(text.as_bytes(), Some(5)).unwrap_err().to_string(), message);
+        }
+        let stray = read("1 4294967295:1".as_bytes(), None).unwrap_err();
+        assert!(matches!(stray, LibsvmError::Index { found: 4_294_967_295, .. }), "{stray}");
+    }
+}

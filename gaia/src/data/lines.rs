@@ -1,0 +1,134 @@
+//! Text files, one line at a time in one buffer.
+
+use std::io::{self, BufRead, Read};
+
+/// The longest line, in bytes: 64 MiB, far above any sane example and far below a machine's memory.
+pub(crate) const MAX_LINE_BYTES: u64 = 64 << 20;
+
+/// Why a line cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// The file cannot be read on, or its gzip stream is damaged.
+    #[error("line {line}: cannot be read")]
+    Io {
+        /// Counted from one.
+        line: u64,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The line is too long to be an example.
+    #[error("line {line}: is longer than the {MAX_LINE_BYTES} bytes allowed")]
+    TooLong {
+        /// Counted from one.
+        line: u64,
+    },
+    /// The line is not text.
+    #[error("line {line}: is not UTF-8 text")]
+    NotText {
+        /// Counted from one.
+        line: u64,
+    },
+}
+
+/// The lines of a text file, numbered from one.
+pub(crate) struct Lines<R> {
+    input: R,
+    buffer: Vec<u8>,
+    number: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(crate) fn new(input: R) -> Self {
+        Self { input, buffer: Vec::new(), number: 0 }
+    }
+
+    /// The next line that is not blank, with its number, without surrounding white space or a byte order mark.
+    pub(crate) fn next_filled(&mut self) -> Result<Option<(u64, &str)>, LineError> {
+        loop {
+            self.number += 1;
+            let line = self.number;
+            self.buffer.clear();
+            let mut limited = (&mut self.input).take(MAX_LINE_BYTES + 1);
+            let count = limited
+                .read_until(b'\n', &mut self.buffer)
+                .map_err(|source| LineError::Io { line, source })?;
+            if count == 0 {
+                return Ok(None);
+            }
+            if count as u64 > MAX_LINE_BYTES {
+                return Err(LineError::TooLong { line });
+            }
+            if self.buffer.iter().any(|byte| !byte.is_ascii_whitespace()) {
+                break;
+            }
+        }
+        let line = self.number;
+        let text = std::str::from_utf8(&self.buffer).map_err(|_| LineError::NotText { line })?;
+        Ok(Some((line, text.trim_start_matches('\u{feff}').trim())))
+    }
+}
+
+/// `text` as it may stand in a message: its first 40 characters.
+pub(crate) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(40) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// A class label: an integer, or a decimal number without a fraction (`3.0`, `1e0`), as numeric tools write them.
+pub(crate) fn parse_label(text: &str) -> Option<i64> {
+    text.parse().ok().or_else(|| {
+        let number: f64 = text.parse().ok()?;
+        // Up to 2^53 every integer has a representation of its own.
+        (number.fract() == 0.0 && number.abs() <= 9.0e15).then_some(number as i64)
+    })
+}
+
+/// A finite number.
+pub(crate) fn parse_finite(text: &str) -> Option<f32> {
+    text.parse().ok().filter(|number: &f32| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blank_lines_are_skipped_and_still_counted() {
+        let mut lines = Lines::new("\u{feff}a b\r\n\n  \nc".as_bytes());
+        assert_eq!(lines.next_filled().unwrap(), Some((1, "a b")));
+        assert_eq!(lines.next_filled().unwrap(), Some((4, "c")));
+        assert_eq!(lines.next_filled().unwrap(), None);
+    }
+
+    #[test]
+    fn an_endless_line_ends_the_reading_not_the_memory() {
+        let mut lines = Lines::new(io::BufReader::new(io::repeat(b'x')));
+        assert!(matches!(lines.next_filled(), Err(LineError::TooLong { line: 1 })));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused() {
+        let mut lines = Lines::new(&b"ok\n\xff\xfe\n"[..]);
+        assert_eq!(lines.next_filled().unwrap(), Some((1, "ok")));
+        assert!(matches!(lines.next_filled(), Err(LineError::NotText { line: 2 })));
+    }
+
+    #[test]
+    fn labels_are_integers_however_written() {
+        let table = [("7", Some(7)), ("+1", Some(1)), ("-1", Some(-1)), ("3.0", Some(3)), ("1e1", Some(10))];
+        for (text, label) in table {
+            assert_eq!(parse_label(text), label, "{text}");
+        }
+        for text in ["", "1.5", "nan", "inf", "cat", "1e300"] {
+            assert_eq!(parse_label(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn excerpts_are_short() {
+        assert_eq!(excerpt("short"), "short");
+        assert_eq!(excerpt(&"é".repeat(100)), format!("{}...", "é".repeat(40)));
+    }
+}

@@ -1,0 +1,32 @@
+//! Training and test data: file formats, one planted generator, and how examples are dealt out to workers.
+//!
+//! A loader turns bytes into one of two data sets, [`Classification`] (sparse rows with a class each) or [`Ratings`]
+//! (user, item, value). What a file claims about itself is never believed: sizes are compared with limits before
+//! anything is allocated for them, and every complaint names the file, the place in it, what was found and what is
+//! allowed. Files are plain or gzip-compressed, told by their first bytes.
+//!
+//! Read [`load_classification`] and [`load_ratings`] first, then [`partition`].
+
+pub mod classification;
+mod csv;
+mod draw;
+mod idx;
+mod libsvm;
+mod lines;
+mod load;
+mod movielens;
+pub mod partition;
+mod planted;
+pub mod ratings;
+mod source;
+
+pub use self::classification::{ClassesError, Classification, Examples, SparseRow, SparseRows};
+pub use self::csv::CsvError;
+pub(crate) use self::draw::{gaussian, stream};
+pub use self::idx::IdxError;
+pub use self::libsvm::LibsvmError;
+pub use self::lines::LineError;
+pub(crate) use self::load::check_size;
+pub use self::load::{DataError, FileError, load_classification, load_ratings};
+pub use self::movielens::MovieLensError;
+pub use self::ratings::Ratings;

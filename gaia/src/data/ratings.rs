@@ -1,0 +1,63 @@
+//! Ratings of items by users.
+
+/// A list of ratings, in columns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RatingList {
+    /// Who rated, as an index below [`Ratings::users`]; shape `[ratings]`.
+    pub users: Vec<u32>,
+    /// What was rated, as an index below [`Ratings::items`]; shape `[ratings]`.
+    pub items: Vec<u32>,
+    /// How it was rated; shape `[ratings]`.
+    pub values: Vec<f32>,
+}
+
+impl RatingList {
+    /// Appends a rating.
+    pub fn push(&mut self, user: u32, item: u32, value: f32) {
+        self.users.push(user);
+        self.items.push(item);
+        self.values.push(value);
+    }
+
+    /// How many ratings.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// All ratings as `(user, item, value)`.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u32, f32)> {
+        let pairs = self.users.iter().zip(&self.items);
+        pairs.zip(&self.values).map(|((&user, &item), &value)| (user, item, value))
+    }
+
+    /// The mean rating; zero where there are none.
+    pub fn mean(&self) -> f64 {
+        self.values.iter().map(|&value| f64::from(value)).sum::<f64>() / (self.len().max(1)) as f64
+    }
+
+    /// The lowest and the highest rating.
+    pub fn range(&self) -> (f32, f32) {
+        let ends = (f32::INFINITY, f32::NEG_INFINITY);
+        self.values.iter().fold(ends, |(low, high), &value| (low.min(value), high.max(value)))
+    }
+}
+
+/// A ratings data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ratings {
+    /// What to train on; never empty.
+    pub train: RatingList,
+    /// What to judge by.
+    pub test: Option<RatingList>,
+    /// How many users.
+    pub users: u32,
+    /// How many items.
+    pub items: u32,
+    /// Unpacked size of the training file, or twelve bytes a rating where there is none.
+    pub train_bytes: u64,
+}

@@ -1,0 +1,95 @@
+//! A data file, plain or gzip-compressed.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+
+/// The first bytes of a gzip member (RFC 1952, section 2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// The unpacked content of a file, which counts what has been read of it.
+pub(crate) struct Source {
+    input: Box<dyn BufRead>,
+    bytes: u64,
+}
+
+impl Source {
+    /// Opens `path` and looks at its first bytes to tell whether it has to be unpacked.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
+        let packed = file.fill_buf()?.starts_with(&GZIP_MAGIC);
+        let input: Box<dyn BufRead> = if packed {
+            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
+        } else {
+            Box::new(file)
+        };
+        Ok(Self { input, bytes: 0 })
+    }
+
+    /// How many unpacked bytes have been read.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(out)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}
+
+impl BufRead for Source {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.bytes += count as u64;
+        self.input.consume(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn content(bytes: &[u8]) -> io::Result<(Vec<u8>, u64)> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(bytes)?;
+        let mut source = Source::open(file.path())?;
+        let mut out = Vec::new();
+        source.read_to_end(&mut out)?;
+        Ok((out, source.bytes_read()))
+    }
+
+    fn packed(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn plain_packed_and_several_members_read_alike() {
+        assert_eq!(content(b"one\ntwo\n").unwrap(), (b"one\ntwo\n".to_vec(), 8));
+        assert_eq!(content(&packed(b"one\ntwo\n")).unwrap(), (b"one\ntwo\n".to_vec(), 8));
+        let members = [packed(b"one\n"), packed(b"two\n")].concat();
+        assert_eq!(content(&members).unwrap(), (b"one\ntwo\n".to_vec(), 8));
+        assert_eq!(content(b"").unwrap(), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn a_damaged_gzip_file_is_an_error_not_a_panic() {
+        let good = packed(&[b'x'; 1000]);
+        assert!(content(&good[..good.len() - 9]).is_err());
+        assert!(content(&GZIP_MAGIC).is_err());
+    }
+}

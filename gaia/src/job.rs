@@ -1,0 +1,384 @@
+//! What a job trains, on what, and how: checked settings, in code's units.
+//!
+//! These are made by `config` from TOML and by tests directly; whoever holds one may rely on the stated ranges.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wan::policy::{Goal, Lead, Schedule, Significance};
+
+/// A training job, the same in every region.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Its name, for people.
+    pub name: String,
+    /// How many clocks every worker runs; at least one.
+    pub clocks: u32,
+    /// `s` of stale synchronous parallel inside a datacenter; `None` is asynchronous. Default 0 (BSP).
+    pub staleness: Option<u32>,
+    /// How many shards the model is cut into; at least one.
+    pub shards: u16,
+    /// The model is scored every this many clocks (and at the end); at least one.
+    pub evaluate_every: u32,
+    /// The model and its training settings.
+    pub application: ApplicationSettings,
+    /// The data.
+    pub data: DataSettings,
+    /// How the training data is dealt out to workers.
+    pub partition: Partition,
+    /// What counts as done.
+    pub target: TargetSettings,
+    /// Approximate synchronous parallel between datacenters.
+    pub asp: AspSettings,
+    /// `s` of the strategy `ssp` between datacenters. Default 3.
+    pub ssp_lead: u32,
+}
+
+impl Job {
+    /// A job that trains a model of one's own, which a program gives to [`crate::simulation::compare_application`] or
+    /// [`crate::simulation::run_one`]. Everything else is as documented for its field; change what should differ.
+    pub fn of_own_model(name: &str, clocks: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            clocks,
+            staleness: Some(0),
+            shards: 1,
+            evaluate_every: 1,
+            application: ApplicationSettings::Own(LearningRate { initial: 1.0, decay: Decay::Constant }),
+            data: DataSettings { root: PathBuf::new(), source: DataSource::Own },
+            partition: Partition::Random,
+            target: TargetSettings::WithinLan(0.01),
+            asp: AspSettings::default(),
+            ssp_lead: 3,
+        }
+    }
+
+    /// SHA-256 of everything that regions must agree on before they exchange updates of this job.
+    ///
+    /// Where the data lies is each region's own business and does not count. The settings are hashed as this version
+    /// of the program writes them for debugging: regions that run versions with different settings refuse each other,
+    /// which is what one wants of them.
+    pub fn digest(&self, seed: u64, strategy: &str) -> [u8; 32] {
+        let data = DataSettings { root: PathBuf::new(), ..self.data.clone() };
+        let agreed = format!("{:?} {seed} {strategy}", Self { data, ..self.clone() });
+        let digest = ring::digest::digest(&ring::digest::SHA256, agreed.as_bytes());
+        digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+}
+
+/// What is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ApplicationSettings {
+    /// A model that is not built in, and comes from the program. A threshold that is tied to the learning rate falls as
+    /// this one does.
+    Own(LearningRate),
+    /// Multinomial logistic regression.
+    Softmax(SoftmaxSettings),
+    /// Matrix factorisation by stochastic gradient descent.
+    Factorisation(FactorisationSettings),
+}
+
+impl ApplicationSettings {
+    /// The step size and how it falls.
+    pub fn learning_rate(&self) -> &LearningRate {
+        match self {
+            Self::Own(learning_rate) => learning_rate,
+            Self::Softmax(settings) => &settings.learning_rate,
+            Self::Factorisation(settings) => &settings.learning_rate,
+        }
+    }
+}
+
+/// Softmax regression: `mean NLL + (l2 / 2) |W|^2`, the intercept not penalised.
+///
+/// Each worker takes `batches` steps of SGD a clock on its own data; its delta is multiplied by its share of the
+/// examples, so that a clock moves the model by the mean of what the workers would do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SoftmaxSettings {
+    /// L2 penalty.
+    pub l2: f64,
+    /// Examples in a mini-batch of one worker; at least one. A worker that has fewer takes all of them.
+    pub batch: u32,
+    /// Mini-batches of one worker in a clock; at least one.
+    pub batches: u32,
+    /// The step size.
+    pub learning_rate: LearningRate,
+    /// Adapt the step size of each weight by AdaGrad; the accumulators stay with the worker.
+    pub adagrad: bool,
+}
+
+/// Matrix factorisation: squared error of `mean + b_u + b_i + p_u . q_i`, with L2.
+///
+/// Each worker goes through its ratings once in `clocks_per_epoch` clocks; workers' deltas add up, scaled down where
+/// many workers have many ratings of one item. Penalties count once for each rating of a user or an item.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FactorisationSettings {
+    /// Length of a factor vector; at least one.
+    pub rank: u32,
+    /// Whether users and items have biases (and the global mean is subtracted).
+    pub biases: bool,
+    /// L2 penalty of factors.
+    pub l2: f64,
+    /// L2 penalty of biases.
+    pub bias_l2: f64,
+    /// The step size.
+    pub learning_rate: LearningRate,
+    /// Adapt the step size of each element by AdaGrad; the accumulators stay with the worker.
+    pub adagrad: bool,
+    /// In how many clocks a worker goes through its data once; at least one.
+    pub clocks_per_epoch: u32,
+    /// Standard deviation of the initial factors.
+    pub initial_deviation: f64,
+}
+
+/// A step size and how it falls.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LearningRate {
+    /// At the first clock.
+    pub initial: f64,
+    /// How it falls.
+    pub decay: Decay,
+}
+
+/// How a learning rate falls with the clock, counted from zero.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decay {
+    /// It does not.
+    Constant,
+    /// `factor ^ (clock / every)`, with `clock / every` rounded down.
+    Exponential {
+        /// Between zero and one.
+        factor: f64,
+        /// In clocks, at least one.
+        every: u32,
+    },
+    /// `1 / sqrt(1 + clock / every)`, with an exact quotient.
+    InverseSqrt {
+        /// In clocks, at least one.
+        every: u32,
+    },
+    /// `1 / (1 + clock / every)`, with an exact quotient.
+    Inverse {
+        /// In clocks, at least one.
+        every: u32,
+    },
+}
+
+impl LearningRate {
+    /// By what `initial` is multiplied at `clock`, counted from zero.
+    pub fn factor(&self, clock: u32) -> f64 {
+        let clocks = f64::from(clock);
+        match self.decay {
+            Decay::Constant => 1.0,
+            Decay::Exponential { factor, every } => libm::pow(factor, f64::from(clock / every)),
+            Decay::InverseSqrt { every } => 1.0 / (1.0 + clocks / f64::from(every)).sqrt(),
+            Decay::Inverse { every } => 1.0 / (1.0 + clocks / f64::from(every)),
+        }
+    }
+
+    /// The rate at `clock`, counted from zero.
+    pub fn at(&self, clock: u32) -> f64 {
+        self.initial * self.factor(clock)
+    }
+}
+
+/// Where training and test data come from. Relative paths are relative to `root`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataSettings {
+    /// The directory of the files (`data.path`).
+    pub root: PathBuf,
+    /// The format and the files.
+    pub source: DataSource,
+}
+
+/// A file format and its files, each plain or gzip-compressed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DataSource {
+    /// The application has its data already.
+    Own,
+    /// IDX images and labels, pixels scaled by 1/255.
+    Idx {
+        /// Training images and labels.
+        train: [PathBuf; 2],
+        /// Test images and labels.
+        test: Option<[PathBuf; 2]>,
+    },
+    /// LIBSVM text: `label index:value ...`, indexes from one.
+    Libsvm {
+        /// Training file.
+        train: PathBuf,
+        /// Test file.
+        test: Option<PathBuf>,
+        /// How many features; found from the files where it is not given.
+        features: Option<u32>,
+    },
+    /// Numeric CSV with a class label in the last column.
+    Csv {
+        /// Training file.
+        train: PathBuf,
+        /// Test file.
+        test: Option<PathBuf>,
+        /// Whether the first line is a header.
+        header: bool,
+        /// Features are multiplied by this.
+        scale: f64,
+    },
+    /// MovieLens `u.data` (and the folds `u1.base`, `u1.test`), `ratings.dat` or `ratings.csv`, told by content.
+    MovieLens {
+        /// Training ratings.
+        train: PathBuf,
+        /// Test ratings.
+        test: Option<PathBuf>,
+    },
+    /// Ratings drawn from a planted low-rank truth; every count is at least one.
+    Planted {
+        /// How many users.
+        users: u32,
+        /// How many items.
+        items: u32,
+        /// Rank of the truth.
+        rank: u32,
+        /// How many training ratings; a tenth of that many test ratings come on top.
+        ratings: u32,
+        /// Standard deviation of the noise on each rating.
+        noise: f64,
+    },
+}
+
+/// How training examples are dealt out to workers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Partition {
+    /// Shuffled, then cut.
+    Random,
+    /// Cut in file order.
+    Contiguous,
+    /// All examples of a key (a user, in ratings; a label, in classification) go to one worker.
+    ByKey,
+    /// Sorted by label (by item, in ratings), then cut: as skewed as it gets.
+    LabelSkewed,
+    /// For each label, shares drawn from a Dirichlet distribution with this concentration; above zero.
+    Dirichlet(f64),
+}
+
+/// What counts as done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TargetSettings {
+    /// Objective within this share of the `lan` run's final one: 0.01 is 1 %.
+    WithinLan(f64),
+    /// A figure: `objective` or the application's metric.
+    Value {
+        /// Its name.
+        metric: String,
+        /// Its value.
+        value: f64,
+    },
+}
+
+/// Settings of approximate synchronous parallel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AspSettings {
+    /// The filter of tables that `tables` does not name.
+    pub filter: Filter,
+    /// Filters by table name.
+    pub tables: Vec<(String, Filter)>,
+    /// What idle bandwidth is for. Default cheapest.
+    pub goal: Goal,
+    /// `barrier.max_delay`. Default 200 ms; `None` turns barriers off.
+    pub barrier_max_delay: Option<Duration>,
+    /// `mirror_clock.lead`: `DS`. Default derived.
+    pub lead: Lead,
+}
+
+impl Default for AspSettings {
+    /// The paper's filter (sections 3.2 and 3.4), and both guards.
+    fn default() -> Self {
+        let filter = Filter {
+            function: Significance::Relative,
+            threshold: 0.01,
+            schedule: FilterSchedule::Plain(Schedule::InverseSqrt),
+        };
+        Self {
+            filter,
+            tables: Vec::new(),
+            goal: Goal::Cheapest,
+            barrier_max_delay: Some(Duration::from_millis(200)),
+            lead: Lead::Derived,
+        }
+    }
+}
+
+/// A significance filter as a job states it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter {
+    /// The significance function.
+    pub function: Significance,
+    /// `v0`: at or above zero.
+    pub threshold: f64,
+    /// How the hard threshold moves.
+    pub schedule: FilterSchedule,
+}
+
+/// How a job states a threshold's schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FilterSchedule {
+    /// One of the schedules of [`wan::policy`].
+    Plain(Schedule),
+    /// The threshold falls as the job's learning rate does.
+    LearningRate,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A small job with the defaults of the documentation.
+    pub(crate) fn job() -> Job {
+        Job {
+            name: "digits".to_owned(),
+            clocks: 10,
+            staleness: Some(0),
+            shards: 1,
+            evaluate_every: 1,
+            application: ApplicationSettings::Softmax(SoftmaxSettings {
+                l2: 1e-4,
+                batch: 8,
+                batches: 1,
+                learning_rate: LearningRate { initial: 0.5, decay: Decay::Inverse { every: 2 } },
+                adagrad: false,
+            }),
+            data: DataSettings {
+                root: PathBuf::from("gaia/data"),
+                source: DataSource::Csv {
+                    train: PathBuf::from("digits-train.csv.gz"),
+                    test: None,
+                    header: false,
+                    scale: 1.0,
+                },
+            },
+            partition: Partition::Random,
+            target: TargetSettings::WithinLan(0.01),
+            asp: AspSettings {
+                filter: Filter {
+                    function: Significance::Relative,
+                    threshold: 0.01,
+                    schedule: FilterSchedule::Plain(Schedule::InverseSqrt),
+                },
+                tables: Vec::new(),
+                goal: Goal::Cheapest,
+                barrier_max_delay: Some(Duration::from_millis(200)),
+                lead: Lead::Derived,
+            },
+            ssp_lead: 3,
+        }
+    }
+
+    #[test]
+    fn regions_agree_on_everything_but_where_the_data_lies() {
+        let digest = |job: &Job| job.digest(1, "asp");
+        let elsewhere = Job { data: DataSettings { root: "/mnt".into(), ..job().data }, ..job() };
+        assert_eq!(digest(&job()), digest(&elsewhere));
+        assert_ne!(digest(&job()), digest(&Job { clocks: 11, ..job() }));
+        assert_ne!(digest(&job()), job().digest(2, "asp"));
+        assert_ne!(digest(&job()), job().digest(1, "bsp"));
+    }
+}

@@ -1,0 +1,20 @@
+//! Gaia trains one machine-learning model over many datacenters as if they were one LAN.
+//!
+//! This crate puts the parameter server ([`datacenter`]) and the WAN between datacenters ([`wan`]) together, and runs
+//! models on them. To train a model of your own, implement [`application::Application`]; to see what the WAN does to
+//! it, give it to [`simulation::run_one`].
+
+pub mod application;
+pub mod applications;
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod job;
+pub mod outcome;
+pub mod progress;
+pub mod report;
+pub mod scenario;
+pub mod sequential;
+pub mod simulation;
+pub mod strategy;
+pub mod suggest;

@@ -1,0 +1,7 @@
+//! The gaia program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gaia::cli::main()
+}

@@ -1,0 +1,110 @@
+//! What a comparison found: plain data that reports render and `--json` writes as it stands.
+//!
+//! Bytes are bytes on the wire (IP and UDP headers included) unless a name says payload; seconds are virtual.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// The same job and seed under several strategies.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// The job's name.
+    pub job: String,
+    /// The seed of every random choice.
+    pub seed: u64,
+    /// What every run was asked to reach.
+    pub target: Target,
+    /// One entry for each strategy, in the order asked for.
+    pub runs: Vec<Run>,
+}
+
+/// The figure at which a run counts as done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Target {
+    /// `objective`, or the name of the application's metric.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+}
+
+/// One strategy's run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// The strategy's name.
+    pub strategy: String,
+    /// Whether every region's copy of the model reached the target.
+    pub reached_target: bool,
+    /// When the last region reached it.
+    pub seconds_to_target: Option<f64>,
+    /// WAN bytes sent until then.
+    pub wan_bytes_to_target: Option<u64>,
+    /// Length of the whole run.
+    pub seconds: f64,
+    /// All WAN bytes, over all links and both directions.
+    pub wan_bytes: u64,
+    /// Of these, indexes and values of updates, counted once.
+    pub wan_payload_bytes: u64,
+    /// What shipping every update of this run, summed per clock, would have cost on the wire.
+    pub naive_wan_bytes: u64,
+    /// Clocks completed by the slowest region.
+    pub clocks: u32,
+    /// The training objective at the end, of the worst region's copy.
+    pub objective: f64,
+    /// The metric at the end, of the worst region's copy.
+    pub metric: MetricValue,
+    /// Seconds that reads were held, by reason, averaged over workers.
+    pub holds: BTreeMap<String, f64>,
+    /// One entry for each directed pair of regions that exchanged anything.
+    pub links: Vec<LinkBytes>,
+    /// The objective over time.
+    pub curve: Vec<Point>,
+    /// Mean virtual seconds of a clock.
+    pub clock_seconds: f64,
+    /// Share of updated elements that the significance filter shipped; `null` where nothing was mirrored.
+    pub filter_hit_rate: Option<f64>,
+}
+
+/// A named figure.
+#[derive(Clone, Debug, Serialize)]
+pub struct MetricValue {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
+    /// Whether larger values are better.
+    #[serde(skip)]
+    pub larger_is_better: bool,
+}
+
+/// Bytes that crossed one directed link.
+#[derive(Clone, Debug, Serialize)]
+pub struct LinkBytes {
+    /// The sending region.
+    pub from: String,
+    /// The receiving region.
+    pub to: String,
+    /// Indexes and values of updates.
+    pub payload: u64,
+    /// Envelopes, control messages, QUIC, UDP and IP headers, handshakes.
+    pub framing: u64,
+    /// Bytes sent again after a loss.
+    pub retransmitted: u64,
+    /// All of them.
+    pub total: u64,
+}
+
+/// One evaluation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Point {
+    /// When the last region completed the clock.
+    pub seconds: f64,
+    /// The clock.
+    pub clock: u32,
+    /// The objective of the worst region's copy.
+    pub objective: f64,
+    /// The metric of the worst region's copy.
+    pub metric: f64,
+    /// WAN bytes sent so far.
+    pub wan_bytes: u64,
+}

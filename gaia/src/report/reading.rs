@@ -1,0 +1,168 @@
+//! What a comparison means, in sentences; also when it says that Gaia is no use here.
+
+use super::human::{bytes, figure, percent, seconds, times};
+use super::{FASTEST, NAIVE, held, run_of, saving, time_ratio};
+use crate::job::TargetSettings;
+use crate::outcome::{Comparison, Run};
+use crate::strategy::Strategy;
+
+/// Sentences about `comparison`: the target, the lengths of clocks, and how the strategies fared.
+pub fn reading(comparison: &Comparison, settings: &TargetSettings) -> Vec<String> {
+    let mut sentences = vec![target(comparison, settings)];
+    sentences.extend(clocks(comparison));
+    if let Some(asp) = run_of(comparison, Strategy::Asp) {
+        sentences.push(fared(comparison, asp));
+        sentences.extend(slower_than_others(comparison, asp));
+    }
+    sentences.extend(missed(comparison));
+    sentences
+}
+
+fn target(comparison: &Comparison, settings: &TargetSettings) -> String {
+    let target = &comparison.target;
+    let name = words(&target.metric);
+    let figure = figure(target.value);
+    let larger_is_better = target.metric != "objective"
+        && comparison.runs.first().is_some_and(|run| run.metric.larger_is_better);
+    let bound = if larger_is_better { "at least" } else { "at most" };
+    match (settings, run_of(comparison, FASTEST)) {
+        (TargetSettings::WithinLan(share), Some(lan)) => format!(
+            "Target: {name} {bound} {figure}, within {} of the {} that {FASTEST} ends with.",
+            percent(*share),
+            self::figure(lan.objective)
+        ),
+        (TargetSettings::WithinLan(share), None) => {
+            format!(
+                "Target: {name} {bound} {figure}, within {} of what {FASTEST} ends with.",
+                percent(*share)
+            )
+        }
+        (TargetSettings::Value { .. }, _) => format!("Target: {name} {bound} {figure}, as the job says."),
+    }
+}
+
+fn clocks(comparison: &Comparison) -> Option<String> {
+    let lan = run_of(comparison, FASTEST)?;
+    let mut sentence = format!("A clock takes {} on the LAN", seconds(lan.clock_seconds));
+    if let Some(stretched) = run_of(comparison, Strategy::Stretched) {
+        sentence.push_str(&format!(
+            ", and {} with one parameter server stretched over the WAN: {}",
+            seconds(stretched.clock_seconds),
+            times(stretched.clock_seconds / lan.clock_seconds)
+        ));
+    }
+    sentence.push('.');
+    Some(sentence)
+}
+
+/// How `asp` did against the naive baseline and the LAN.
+fn fared(comparison: &Comparison, asp: &Run) -> String {
+    let Some(to_target) = asp.wan_bytes_to_target.zip(asp.seconds_to_target) else {
+        return format!(
+            "asp did not reach the target: it ends with {}. A lower job.asp.threshold ships more and gets closer.",
+            ending(comparison, asp)
+        );
+    };
+    let mut parts = vec![match time_ratio(comparison, asp) {
+        Some(ratio) => format!("in {} the time of {FASTEST}", times(ratio)),
+        None => format!("in {}", seconds(to_target.1)),
+    }];
+    let stretched = run_of(comparison, Strategy::Stretched).and_then(|run| run.seconds_to_target);
+    if let Some(ratio) = stretched.map(|stretched| stretched / to_target.1).filter(|ratio| *ratio >= 1.0) {
+        parts.push(format!("{} sooner than {}", times(ratio), Strategy::Stretched));
+    }
+    let spent = bytes(to_target.0 as f64);
+    let naive =
+        run_of(comparison, NAIVE).and_then(|run| run.wan_bytes_to_target).map(|count| bytes(count as f64));
+    let parts = match saving(comparison, asp).zip(naive) {
+        None => listed(&[parts, vec![format!("with {spent} over the WAN")]].concat()),
+        Some((saving, naive)) if saving >= 1.0 => {
+            let fewer =
+                format!("with {} fewer WAN bytes than {NAIVE} ({spent} instead of {naive})", times(saving));
+            listed(&[vec![fewer], parts].concat())
+        }
+        Some((saving, naive)) => format!(
+            "{}, but it saves nothing: it took {} the WAN bytes of {NAIVE} ({spent} instead of {naive})",
+            listed(&parts),
+            times(1.0 / saving)
+        ),
+    };
+    format!("asp reached the target {parts}.")
+}
+
+/// Says so where another strategy over the WAN was sooner than `asp`, or where `asp` is far from the LAN.
+fn slower_than_others(comparison: &Comparison, asp: &Run) -> Vec<String> {
+    // Further from the LAN than this is not "as fast as a LAN" any more.
+    const LIKE_LAN: f64 = 1.2;
+    // Times closer than this are the same to a reader.
+    const AS_SOON: f64 = 0.005;
+    let Some(asp_seconds) = asp.seconds_to_target else {
+        return Vec::new();
+    };
+    let mut sentences = Vec::new();
+    let others =
+        comparison.runs.iter().filter(|run| run.strategy != FASTEST.name() && run.strategy != asp.strategy);
+    let sooner: Vec<_> = others
+        .filter(|run| run.seconds_to_target.is_some_and(|seconds| seconds < asp_seconds * (1.0 - AS_SOON)))
+        .map(|run| {
+            let saved = 1.0 - run.seconds_to_target.unwrap_or(asp_seconds) / asp_seconds;
+            format!("{} ({} less time)", run.strategy, percent(saved))
+        })
+        .collect();
+    if !sooner.is_empty() {
+        sentences.push(format!("Sooner than asp: {}.", listed(&sooner)));
+    }
+    if time_ratio(comparison, asp).is_some_and(|ratio| ratio > LIKE_LAN) {
+        sentences.push(match asp.holds.iter().max_by(|a, b| a.1.total_cmp(b.1)) {
+            Some((reason, longest)) if *longest > 0.0 => format!(
+                "asp is not as fast as a LAN here: its reads were held for {}, most of that ({}) by: {}.",
+                seconds(held(asp)),
+                seconds(*longest),
+                words(reason)
+            ),
+            _ => "asp is not as fast as a LAN here, though no read was held: what arrives late costs it clocks.".to_owned(),
+        });
+    }
+    sentences
+}
+
+/// Which strategies other than `asp` missed the target.
+fn missed(comparison: &Comparison) -> Option<String> {
+    let missed: Vec<_> = comparison
+        .runs
+        .iter()
+        .filter(|run| !run.reached_target && run.strategy != Strategy::Asp.name())
+        .map(|run| format!("{} ({})", run.strategy, ending(comparison, run)))
+        .collect();
+    (!missed.is_empty()).then(|| format!("Not reached by {}.", listed(&missed)))
+}
+
+/// With what the run ended, in terms of the target.
+fn ending(comparison: &Comparison, run: &Run) -> String {
+    let (name, value) = match comparison.target.metric.as_str() {
+        "objective" => ("objective", run.objective),
+        _ => (run.metric.name.as_str(), run.metric.value),
+    };
+    if !value.is_finite() {
+        return format!("{} diverged", words(name));
+    }
+    let off = (value / comparison.target.value - 1.0).abs();
+    match comparison.target.value {
+        target if target > 0.0 => format!("{} {}, {} off", words(name), figure(value), percent(off)),
+        _ => format!("{} {}", words(name), figure(value)),
+    }
+}
+
+/// A name of the program as people write it.
+pub(super) fn words(name: &str) -> String {
+    name.replace(['_', '-'], " ")
+}
+
+/// "a, b and c".
+fn listed(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}

@@ -1,0 +1,247 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::job::TargetSettings;
+use crate::outcome::{LinkBytes, MetricValue, Point, Target};
+
+/// A run with round figures: the objective, seconds and bytes to the target and in all, seconds of a clock.
+fn made_up(
+    strategy: Strategy,
+    objective: f64,
+    to_target: Option<(f64, u64)>,
+    all: (f64, u64),
+    clock: f64,
+) -> Run {
+    Run {
+        strategy: strategy.name().to_owned(),
+        reached_target: to_target.is_some(),
+        seconds_to_target: to_target.map(|(seconds, _)| seconds),
+        wan_bytes_to_target: to_target.map(|(_, bytes)| bytes),
+        seconds: all.0,
+        wan_bytes: all.1,
+        wan_payload_bytes: all.1 / 10 * 9,
+        naive_wan_bytes: all.1 * 3,
+        clocks: 200,
+        objective,
+        metric: MetricValue { name: "test_accuracy".to_owned(), value: 0.9527, larger_is_better: true },
+        holds: BTreeMap::new(),
+        links: Vec::new(),
+        curve: vec![Point { seconds: all.0, clock: 200, objective, metric: 0.9527, wan_bytes: all.1 }],
+        clock_seconds: clock,
+        filter_hit_rate: None,
+    }
+}
+
+fn holds(mut run: Run, holds: &[(&str, f64)]) -> Run {
+    run.holds = holds.iter().map(|(reason, seconds)| ((*reason).to_owned(), *seconds)).collect();
+    run
+}
+
+/// A comparison as one would hope for.
+pub(crate) fn good() -> Comparison {
+    let mut asp = holds(
+        made_up(Strategy::Asp, 0.15249, Some((66.4, 1_203_000)), (108.1, 1_920_400), 0.5406),
+        &[("stale", 1.25), ("barrier", 0.31), ("mirror_clock", 0.0)],
+    );
+    asp.filter_hit_rate = Some(0.0421);
+    asp.links = vec![LinkBytes {
+        from: "virginia".to_owned(),
+        to: "ireland".to_owned(),
+        payload: 300_000,
+        framing: 20_066,
+        retransmitted: 0,
+        total: 320_066,
+    }];
+    Comparison {
+        job: "digits".to_owned(),
+        seed: 1,
+        target: Target { metric: "objective".to_owned(), value: 0.153823 },
+        runs: vec![
+            made_up(Strategy::Lan, 0.1523, Some((63.2, 0)), (104.2, 0), 0.521),
+            asp,
+            holds(
+                made_up(Strategy::Bsp, 0.1523, Some((91.0, 26_586_000)), (151.1, 44_120_000), 0.7555),
+                &[("mirror_clock", 46.5)],
+            ),
+            made_up(Strategy::Async, f64::NAN, None, (104.9, 44_120_000), 0.5245),
+            made_up(Strategy::Isolated, 0.2051, None, (104.0, 0), 0.52),
+            made_up(Strategy::Stretched, 0.1523, Some((764.0, 61_000_000)), (1262.0, 98_000_000), 6.31),
+        ],
+    }
+}
+
+/// A comparison in which Gaia is no use.
+fn bad() -> Comparison {
+    let mut comparison = good();
+    comparison.runs[1].seconds_to_target = Some(191.0);
+    comparison.runs[1].wan_bytes_to_target = Some(30_000_000);
+    comparison.runs[1].holds.insert("mirror_clock".to_owned(), 80.0);
+    comparison
+}
+
+fn shown(comparison: &Comparison, width: u16) -> String {
+    let style = Style { width, styled: false };
+    super::comparison(comparison, &TargetSettings::WithinLan(0.01), style)
+}
+
+fn snapshot(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/snapshots").join(name);
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&path, text).expect("a snapshot");
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "{name} differs; UPDATE_SNAPSHOTS=1 accepts it:\n{text}");
+}
+
+#[test]
+fn a_comparison_reads_well_at_any_width() {
+    for width in [80, 100, 160] {
+        let text = shown(&good(), width);
+        for line in text.lines() {
+            assert!(line.chars().count() <= usize::from(width), "longer than {width}: {line}");
+        }
+        snapshot(&format!("comparison-{width}.txt"), &text);
+    }
+    snapshot("comparison-bad.txt", &shown(&bad(), 100));
+}
+
+#[test]
+fn styles_change_nothing_but_the_style() {
+    let plain = Style { width: 100, styled: false };
+    let shown = |style| super::comparison(&good(), &TargetSettings::WithinLan(0.01), style);
+    let styled = shown(Style { styled: true, ..plain });
+    assert!(styled.contains("\u{1b}[1m"), "asp is bold");
+    let mut stripped = String::new();
+    for (index, part) in styled.split('\u{1b}').enumerate() {
+        stripped.push_str(if index == 0 { part } else { part.split_once('m').expect("a style").1 });
+    }
+    let trimmed: Vec<_> = stripped.lines().map(str::trim_end).collect();
+    assert_eq!(trimmed, shown(plain).lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn one_run_reads_well() {
+    snapshot("run.txt", &super::run(&good().runs[1], Style { width: 80, styled: false }));
+}
+
+#[test]
+fn long_names_and_few_strategies_fit_too() {
+    let mut comparison = good();
+    comparison.runs = vec![comparison.runs.remove(1)];
+    comparison.runs[0].strategy = Strategy::AspNoMirrorClock.name().to_owned();
+    comparison.runs[0].metric.name = "test_rmse".to_owned();
+    for width in [80, 160] {
+        for line in shown(&comparison, width).lines() {
+            assert!(line.chars().count() <= usize::from(width), "longer than {width}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_reading_is_honest() {
+    let read = |comparison: &Comparison| reading(comparison, &TargetSettings::WithinLan(0.01)).join("\n");
+    let text = read(&good());
+    assert!(
+        text.contains(
+            "with 22.1x fewer WAN bytes than bsp (1.20 MB instead of 26.6 MB), in 1.05x the time of lan and 11.5x sooner than stretched."
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "Not reached by async (objective diverged) and isolated (objective 0.2051, 33.3 % off)."
+        ),
+        "{text}"
+    );
+    let text = read(&bad());
+    assert!(
+        text.contains("asp reached the target in 3.02x the time of lan and 4.00x sooner than stretched, but it saves nothing: it took 1.13x the WAN bytes of bsp (30.0 MB instead of 26.6 MB)."),
+        "{text}"
+    );
+    assert!(text.contains("Sooner than asp: bsp (52.4 % less time)."), "{text}");
+    assert!(text.contains("not as fast as a LAN here: its reads were held for 81.6 s, most of that (80.0 s) by: mirror clock"), "{text}");
+    let mut comparison = good();
+    comparison.runs[1].reached_target = false;
+    comparison.runs[1].seconds_to_target = None;
+    comparison.runs[1].wan_bytes_to_target = None;
+    comparison.runs[1].objective = 0.16;
+    let text = read(&comparison);
+    assert!(
+        text.contains("asp did not reach the target: it ends with objective 0.1600, 4.02 % off."),
+        "{text}"
+    );
+    // Without the baselines there is nothing to compare with, and nothing is claimed.
+    let mut comparison = good();
+    comparison.runs.retain(|run| run.strategy == "asp");
+    let text = read(&comparison);
+    assert!(text.contains("asp reached the target in 66.4 s and with 1.20 MB over the WAN."), "{text}");
+}
+
+#[test]
+fn json_has_the_agreed_order_and_no_number_that_is_none() {
+    let text = json(&good());
+    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(value["runs"][3]["objective"], serde_json::Value::Null);
+    assert_eq!(value["runs"][3]["seconds_to_target"], serde_json::Value::Null);
+    assert_eq!(value["runs"][1]["wan_bytes_to_target"], 1_203_000);
+    let keys = [
+        "\"job\"",
+        "\"seed\"",
+        "\"target\"",
+        "\"runs\"",
+        "\"strategy\"",
+        "\"reached_target\"",
+        "\"seconds_to_target\"",
+        "\"wan_bytes_to_target\"",
+        "\"seconds\"",
+        "\"wan_bytes\"",
+        "\"wan_payload_bytes\"",
+        "\"naive_wan_bytes\"",
+        "\"clocks\"",
+        "\"objective\"",
+        "\"metric\"",
+        "\"holds\"",
+        "\"links\"",
+        "\"curve\"",
+    ];
+    let mut rest = text.as_str();
+    for key in keys {
+        let at =
+            rest.find(&format!("{key}:")).unwrap_or_else(|| panic!("{key} is not behind those before it"));
+        rest = &rest[at + key.len()..];
+    }
+    assert_eq!(text, json(&good()), "the same result, the same bytes");
+}
+
+#[test]
+fn csv_has_one_line_for_each_strategy() {
+    let text = csv(&good());
+    assert_eq!(text.lines().count(), 7);
+    let mut reader = ::csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().expect("a header").clone();
+    let column = |name: &str| header.iter().position(|other| other == name).expect("the column is there");
+    let lines: Vec<_> = reader.records().map(|line| line.expect("a line")).collect();
+    assert_eq!(&lines[1][column("strategy")], "asp");
+    assert_eq!(&lines[1][column("holds")], "barrier=0.31 mirror_clock=0 stale=1.25");
+    assert_eq!(&lines[3][column("objective")], "");
+    assert_eq!(&lines[3][column("seconds_to_target")], "");
+}
+
+#[test]
+fn files_are_replaced_whole_and_bad_places_are_known_before() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("out.json");
+    let destination = Destination::from(path.to_str().expect("text"));
+    destination.check().expect("the directory is there");
+    destination.write("one").expect("it can be written");
+    destination.write("two").expect("and again");
+    assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "two");
+    assert_eq!(
+        std::fs::read_dir(directory.path()).expect("a directory").count(),
+        1,
+        "nothing is left behind"
+    );
+    assert!(Destination::File(directory.path().to_owned()).check().is_err());
+    assert!(Destination::File(directory.path().join("no/such.json")).check().is_err());
+    assert_eq!(Destination::from("-"), Destination::Stdout);
+}

@@ -1,0 +1,299 @@
+//! Runs a job over simulated regions in virtual time.
+//!
+//! Shards, workers, the WAN protocol and QUIC are the real ones; only the network ([`wan::emulation`]) and the cost of
+//! computing are simulated. Every region lives in one thread, so that a run is the same bytes at the same nanoseconds
+//! each time; different strategies run in threads of their own.
+//!
+//! - `topology`: which datacenter hosts which shards and workers under a strategy;
+//! - `cluster`: builds that, and runs it to the end, with `site` for one datacenter's server and links, `sessions` for
+//!   how workers reach shards, and `accounting` for what it cost;
+//! - `lan`: what messages inside a datacenter cost;
+//! - `worker`: one worker's loop;
+//! - `recorder`: the objective over time.
+
+mod accounting;
+mod cluster;
+mod lan;
+mod recorder;
+mod sessions;
+mod site;
+mod topology;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Mutex;
+use std::thread;
+
+use datacenter::{TableId, TableSpec};
+use wan::emulation::OutOfTime;
+
+use crate::application::{Application, Model};
+use crate::applications;
+use crate::job::TargetSettings;
+use crate::outcome::{Comparison, Run, Target};
+use crate::scenario::Simulation;
+use crate::strategy::{Strategy, check_tables};
+
+/// Hears how runs go. Runs of different strategies may go on in different threads at once.
+pub trait Observer: Send + Sync {
+    /// A run begins; `regions` are the datacenters of this run (one alone under `lan`), each to complete `clocks`.
+    fn run_started(&self, strategy: Strategy, regions: &[String], clocks: u32);
+
+    /// A datacenter completed a clock.
+    fn clock(&self, strategy: Strategy, progress: &Progress);
+
+    /// A run ended.
+    fn run_finished(&self, run: &Run);
+}
+
+/// How far a datacenter has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// Which one, as an index into the regions that `run_started` named.
+    pub region: usize,
+    /// Clocks completed.
+    pub clock: u32,
+    /// Virtual time.
+    pub seconds: f64,
+    /// Its objective, where it has just been evaluated.
+    pub objective: Option<f64>,
+    /// What it currently sends over the WAN.
+    pub wan_bytes_per_sec: f64,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulationError {
+    /// The operator's: data that cannot be read, or settings that do not fit it. The message names file or key.
+    #[error(transparent)]
+    Input(Box<dyn Error + Send + Sync>),
+    /// The run broke.
+    #[error("the run of {strategy} failed")]
+    Failed {
+        /// Which one.
+        strategy: Strategy,
+        /// Why.
+        source: RunError,
+    },
+}
+
+/// Why a run broke.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It did not end: a link that never heals, for example.
+    #[error(transparent)]
+    OutOfTime(#[from] OutOfTime),
+    /// A worker lost its shards.
+    #[error("a worker's session ended")]
+    Session(#[from] datacenter::local::SessionError),
+    /// The stretched parameter server could not be connected.
+    #[error("regions could not be connected")]
+    Connect(#[from] wan::transport::DialError),
+}
+
+/// Runs `simulation` under one strategy.
+///
+/// The target is judged only where the job states a value: "within 1 % of `lan`" needs a [`compare`].
+///
+/// # Errors
+///
+/// If the data cannot be used or the run breaks.
+pub fn simulate(
+    simulation: &Simulation,
+    strategy: Strategy,
+    observer: &dyn Observer,
+) -> Result<Run, SimulationError> {
+    let application = load(simulation)?;
+    let mut run = run_one(simulation, application.as_ref(), strategy, observer)?;
+    if let TargetSettings::Value { metric, value } = &simulation.job.target {
+        judge(&mut run, &Target { metric: metric.clone(), value: *value });
+    }
+    Ok(run)
+}
+
+/// Runs `simulation` under each of `strategies`.
+///
+/// A target "within a share of `lan`" makes a run of `lan` necessary, which is added to the result if it was not asked
+/// for.
+///
+/// # Errors
+///
+/// If the data cannot be used or a run breaks.
+pub fn compare(
+    simulation: &Simulation,
+    strategies: &[Strategy],
+    observer: &dyn Observer,
+) -> Result<Comparison, SimulationError> {
+    let application = load(simulation)?;
+    compare_application(simulation, application.as_ref(), strategies, observer)
+}
+
+/// Runs `application` under each of `strategies`: how a model that is not built in is compared.
+///
+/// As [`compare`], but for the application, which is the caller's and not the job's.
+///
+/// # Errors
+///
+/// If the job has a filter for a table that the application has not, or a run breaks.
+pub fn compare_application(
+    simulation: &Simulation,
+    application: &dyn Application,
+    strategies: &[Strategy],
+    observer: &dyn Observer,
+) -> Result<Comparison, SimulationError> {
+    check_tables(&simulation.job, &application.tables())
+        .map_err(|error| SimulationError::Input(error.into()))?;
+    let mut strategies = strategies.to_vec();
+    if matches!(simulation.job.target, TargetSettings::WithinLan(_)) && !strategies.contains(&Strategy::Lan) {
+        strategies.insert(0, Strategy::Lan);
+    }
+    let mut runs = run_all(simulation, application, &strategies, observer)?;
+    let target = match &simulation.job.target {
+        TargetSettings::Value { metric, value } => Target { metric: metric.clone(), value: *value },
+        TargetSettings::WithinLan(share) => {
+            let lan = runs.iter().find(|run| run.strategy == Strategy::Lan.name()).expect("added above");
+            // Objectives may be negative, hence the absolute value.
+            Target { metric: "objective".into(), value: lan.objective + share * lan.objective.abs() }
+        }
+    };
+    runs.iter_mut().for_each(|run| judge(run, &target));
+    Ok(Comparison { job: simulation.job.name.clone(), seed: simulation.seed, target, runs })
+}
+
+/// Loads what `simulation` trains on, and tells what it found in a few words.
+///
+/// # Errors
+///
+/// If the data cannot be used, or settings do not fit it.
+pub fn check(simulation: &Simulation) -> Result<String, SimulationError> {
+    let application = load(simulation)?;
+    let tables = application.tables();
+    let elements: u64 = tables.iter().map(|t| u64::from(t.rows) * u64::from(t.width)).sum();
+    let shapes: Vec<String> = tables.iter().map(|t| format!("{} {} x {}", t.name, t.rows, t.width)).collect();
+    let parts = application.partition(simulation.worker_count() as usize);
+    let sizes = parts.iter().map(Vec::len);
+    Ok(format!(
+        "{} training examples, {} to {} for each of {} workers; model of {elements} values: {}",
+        sizes.clone().sum::<usize>(),
+        sizes.clone().min().unwrap_or(0),
+        sizes.max().unwrap_or(0),
+        parts.len(),
+        shapes.join(", "),
+    ))
+}
+
+/// Loads the data of `simulation` and makes its application.
+///
+/// # Errors
+///
+/// If the data cannot be used, or settings do not fit it.
+pub fn load(simulation: &Simulation) -> Result<Box<dyn Application>, SimulationError> {
+    let application = applications::build(&simulation.job, simulation.seed)
+        .map_err(|error| SimulationError::Input(error.into()))?;
+    check_tables(&simulation.job, &application.tables())
+        .map_err(|error| SimulationError::Input(error.into()))?;
+    check_job(simulation, application.as_ref()).map_err(|error| SimulationError::Input(error.into()))?;
+    Ok(application)
+}
+
+/// Settings of a job that do not fit its application.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Unfit {
+    #[error(
+        "job.target.metric: found \"{found}\"; allowed: \"objective\" or \"{metric}\", which is what this model is judged by"
+    )]
+    Metric { found: String, metric: &'static str },
+    #[error(
+        "job.shards: found {found}; allowed: at most {rows}, the rows of the largest table, as further shards would be empty"
+    )]
+    Shards { found: u16, rows: u32 },
+}
+
+/// Checks what depends on the model.
+fn check_job(simulation: &Simulation, application: &dyn Application) -> Result<(), Unfit> {
+    let tables = application.tables();
+    let rows = tables.iter().map(|table| table.rows).max().unwrap_or(0);
+    let shards = simulation.job.shards;
+    if u32::from(shards) > rows {
+        return Err(Unfit::Shards { found: shards, rows });
+    }
+    if let TargetSettings::Value { metric: found, .. } = &simulation.job.target
+        && found != "objective"
+    {
+        let metric = application.evaluate(&Zeros::new(&tables)).metric.name;
+        if found != metric {
+            return Err(Unfit::Metric { found: found.clone(), metric });
+        }
+    }
+    Ok(())
+}
+
+/// A model that has learned nothing, to ask an application what it is judged by.
+struct Zeros(Vec<Vec<f32>>);
+
+impl Zeros {
+    fn new(tables: &[TableSpec]) -> Self {
+        Self(tables.iter().map(|table| vec![0.0; table.width as usize]).collect())
+    }
+}
+
+impl Model for Zeros {
+    fn row(&self, table: TableId, _: u32) -> &[f32] {
+        &self.0[table.index()]
+    }
+}
+
+/// Runs `application` under one strategy: how a model that is not built in is simulated.
+///
+/// # Errors
+///
+/// If the run breaks.
+pub fn run_one(
+    simulation: &Simulation,
+    application: &dyn Application,
+    strategy: Strategy,
+    observer: &dyn Observer,
+) -> Result<Run, SimulationError> {
+    cluster::run(simulation, application, strategy, observer)
+        .map_err(|source| SimulationError::Failed { strategy, source })
+}
+
+/// Runs each strategy, as many at once as there are processors. The order in which threads get to them changes
+/// nothing: a run depends on nothing but its own seed.
+fn run_all(
+    simulation: &Simulation,
+    application: &dyn Application,
+    strategies: &[Strategy],
+    observer: &dyn Observer,
+) -> Result<Vec<Run>, SimulationError> {
+    let queue = Mutex::new(strategies.iter().copied().enumerate());
+    let results = Mutex::new(BTreeMap::new());
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(strategies.len());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().expect("no thread panics while it holds the queue").next();
+                    let Some((at, strategy)) = next else { return };
+                    let result = run_one(simulation, application, strategy, observer);
+                    results.lock().expect("no thread panics while it holds the results").insert(at, result);
+                }
+            });
+        }
+    });
+    results.into_inner().expect("all threads are done").into_values().collect()
+}
+
+/// Fills in when and at what cost `run` reached `target`.
+pub fn judge(run: &mut Run, target: &Target) {
+    let is_reached = |objective: f64, metric: f64| match target.metric.as_str() {
+        "objective" => objective <= target.value,
+        _ if run.metric.larger_is_better => metric >= target.value,
+        _ => metric <= target.value,
+    };
+    let reached = run.curve.iter().find(|point| is_reached(point.objective, point.metric));
+    run.reached_target = reached.is_some();
+    run.seconds_to_target = reached.map(|point| point.seconds);
+    run.wan_bytes_to_target = reached.map(|point| point.wan_bytes);
+}

@@ -1,0 +1,85 @@
+//! What a run cost: bytes on every link, and what filters saw.
+
+use std::sync::atomic::Ordering;
+
+use datacenter::DatacenterId;
+use tokio::sync::oneshot;
+use wan::driver::server::Event;
+use wan::emulation::host_address;
+use wan::filter::FilterCounters;
+use wan::node::{Node, Sent};
+use wan::transport::{Endpoint, bulk_wire_bytes};
+
+use super::cluster::Cluster;
+use super::recorder::{ShardValues, copy_shards};
+use super::site::Running;
+use crate::outcome::LinkBytes;
+
+impl Cluster<'_> {
+    pub(super) fn link_bytes(
+        &self,
+        at: usize,
+        sites: &[Running],
+        sent: &[(DatacenterId, Sent)],
+    ) -> Vec<LinkBytes> {
+        let others = (0..sites.len()).filter(|other| *other != at);
+        let link = |other: usize| {
+            let site = &sites[at];
+            let total = site.endpoint.meter().traffic(host_address(other as u32)).sent_bytes;
+            let peer = DatacenterId(other as u16);
+            let sent = sent.iter().find(|(id, _)| *id == peer).map(|(_, sent)| *sent).unwrap_or_default();
+            let payload = sent.payload_bytes + site.stretched_payload[other].load(Ordering::Relaxed);
+            let retransmitted = site.tally.lost_bytes(peer) + sent.repeated_bytes;
+            LinkBytes {
+                from: self.topology.sites[at].name.clone(),
+                to: self.topology.sites[other].name.clone(),
+                payload,
+                framing: total.saturating_sub(payload + retransmitted),
+                retransmitted,
+                total,
+            }
+        };
+        others.map(link).filter(|link| link.total > 0).collect()
+    }
+}
+
+/// Sums over sites.
+#[derive(Default)]
+pub(super) struct Totals {
+    pub(super) links: Vec<LinkBytes>,
+    pub(super) updated: u64,
+    pub(super) shipped: u64,
+    pub(super) naive_wan_bytes: u64,
+}
+
+impl Totals {
+    pub(super) fn add_filter(&mut self, counters: FilterCounters, peers: u64) {
+        self.updated += counters.elements_updated;
+        self.shipped += counters.elements_shipped;
+        self.naive_wan_bytes += peers * bulk_wire_bytes(counters.naive_payload_bytes);
+    }
+}
+
+pub(super) fn wan_bytes(endpoint: &Endpoint) -> u64 {
+    endpoint.meter().remotes().values().map(|traffic| traffic.sent_bytes).sum()
+}
+
+pub(super) type Inspected = (Vec<(usize, ShardValues)>, FilterCounters, Vec<(DatacenterId, Sent)>);
+
+/// The final state of a site's node.
+pub(super) async fn inspect(site: &Running) -> Inspected {
+    let (answer, inspected) = oneshot::channel();
+    let look = move |node: &Node| {
+        let mut counters = FilterCounters::default();
+        for one in node.replicas().iter().map(|r| r.filter().counters()) {
+            counters.elements_updated += one.elements_updated;
+            counters.elements_shipped += one.elements_shipped;
+            counters.naive_payload_bytes += one.naive_payload_bytes;
+        }
+        let sent = node.peers().enumerate().map(|(at, id)| (id, node.sent(at))).collect();
+        let _ = answer.send((copy_shards(node), counters, sent));
+    };
+    let sent = site.events.send(Event::Inspect(Box::new(look))).await;
+    assert!(sent.is_ok(), "a site's server runs as long as its channels");
+    inspected.await.expect("a server answers every look")
+}

@@ -1,0 +1,242 @@
+//! Builds the datacenters of a run, and runs them to the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datacenter::{Placement, ShardId, TableId, TableSpec, shard_tables};
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::mpsc;
+use wan::driver::remote::ShardShapes;
+use wan::emulation::{Network, VirtualClock};
+use wan::seed;
+use wan::transport::Authority;
+
+use super::accounting::{Totals, inspect, wan_bytes};
+use super::recorder::{Recorder, Sample, Scorer, ShardValues, point};
+use super::site::Running;
+use super::topology::Topology;
+use super::worker::Holds;
+use super::{Observer, Progress, RunError};
+use crate::application::{Application, Evaluation};
+use crate::outcome::{MetricValue, Point, Run};
+use crate::scenario::Simulation;
+use crate::strategy::Strategy;
+
+/// Virtual time after which a run is given up: no job that is worth simulating takes a hundred days, but a link that
+/// never heals does.
+const LIMIT: Duration = Duration::from_secs(100 * 24 * 3600);
+
+/// Labels of the seeds derived from the simulation's.
+pub(super) mod purpose {
+    pub(in crate::simulation) const NETWORK: u64 = 1;
+    pub(in crate::simulation) const AUTHORITY: u64 = 2;
+    pub(in crate::simulation) const ENDPOINT: u64 = 3;
+    pub(in crate::simulation) const DIAL: u64 = 4;
+    pub(in crate::simulation) const LEARNER: u64 = 5;
+    pub(in crate::simulation) const JITTER: u64 = 6;
+}
+
+/// Runs `application` under `strategy`.
+pub(super) fn run(
+    simulation: &Simulation,
+    application: &dyn Application,
+    strategy: Strategy,
+    observer: &dyn Observer,
+) -> Result<Run, RunError> {
+    let cluster = Cluster::new(simulation, application, strategy, observer);
+    let time = cluster.time.clone();
+    let run = time.run(LIMIT, cluster.run())??;
+    observer.run_finished(&run);
+    Ok(run)
+}
+
+/// Everything that is known of a run before it starts.
+pub(super) struct Cluster<'a> {
+    pub(super) simulation: &'a Simulation,
+    pub(super) application: &'a dyn Application,
+    pub(super) strategy: Strategy,
+    pub(super) observer: &'a dyn Observer,
+    pub(super) topology: Topology,
+    pub(super) specs: Vec<TableSpec>,
+    pub(super) placement: Placement,
+    /// By shard.
+    pub(super) shapes: ShardShapes,
+    pub(super) time: VirtualClock,
+    pub(super) network: Network,
+    /// The examples of each worker, over all sites.
+    pub(super) parts: Vec<Vec<u32>>,
+}
+
+impl<'a> Cluster<'a> {
+    fn new(
+        simulation: &'a Simulation,
+        application: &'a dyn Application,
+        strategy: Strategy,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        let specs = application.tables();
+        let placement = Placement::new(simulation.job.shards);
+        let shapes = (0..simulation.job.shards).map(|s| shard_tables(&specs, placement, ShardId(s)));
+        let time = VirtualClock::new();
+        Self {
+            topology: Topology::new(simulation, strategy),
+            shapes: Arc::new(shapes.collect()),
+            network: Network::new(&time, seed::derive(simulation.seed, &[purpose::NETWORK])),
+            parts: application.partition(simulation.worker_count() as usize),
+            simulation,
+            application,
+            strategy,
+            observer,
+            specs,
+            placement,
+            time,
+        }
+    }
+
+    async fn run(self) -> Result<Run, RunError> {
+        let names: Vec<String> = self.topology.sites.iter().map(|s| s.name.clone()).collect();
+        self.observer.run_started(self.strategy, &names, self.simulation.job.clocks);
+        let (samples, mut sampled) = mpsc::unbounded_channel();
+        let authority = Authority::new(self.seed(purpose::AUTHORITY, 0));
+        let mut sites = Vec::new();
+        for site in 0..names.len() {
+            sites.push(self.start_site(site, &authority, samples.clone()));
+        }
+        drop(samples);
+        if self.topology.stretched {
+            self.connect_stretched(&mut sites).await?;
+        }
+
+        let scorer = Scorer::new(self.application, &self.specs, self.placement);
+        let first = scorer.score(&self.initial_values());
+        let mut recorder = Recorder::new(self.topology.models, self.simulation.job.shards as usize);
+        let recording = self.record(&mut recorder, &scorer, &mut sampled, &sites);
+        let training = async {
+            let holds = try_join_all((0..sites.len()).map(|site| self.train_site(site, &sites))).await?;
+            let trained_at = self.time.now();
+            // Once every region is done, what filters hold back is shipped, so that all end with the same model.
+            join_all(sites.iter().map(|site| async {
+                let mut drained = site.drained.clone();
+                let _ = drained.wait_for(|drained| *drained).await;
+            }))
+            .await;
+            Ok::<_, RunError>((holds, trained_at))
+        };
+        // Recording never ends by itself: the sites' tasks hold its senders.
+        let (holds, trained_at) = tokio::select! {
+            biased;
+            () = recording => unreachable!("sites run until their channels are dropped"),
+            trained = training => trained?,
+        };
+        let ended_at = self.time.now();
+
+        let mut totals = Totals::default();
+        let mut copies: Vec<BTreeMap<usize, ShardValues>> = vec![BTreeMap::new(); self.topology.models];
+        for (at, site) in sites.iter().enumerate() {
+            let (values, counters, sent) = inspect(site).await;
+            copies[self.topology.sites[at].model].extend(values);
+            totals.add_filter(counters, sent.len() as u64);
+            totals.links.extend(self.link_bytes(at, &sites, &sent));
+        }
+        let last: Vec<Evaluation> =
+            copies.into_iter().map(|c| scorer.score(&c.into_values().collect::<Vec<_>>())).collect();
+        let total = sites.iter().map(|s| wan_bytes(&s.endpoint)).sum();
+        let mut curve = vec![point(Duration::ZERO, 0, &[first], 0)];
+        curve.extend(recorder.into_points());
+        curve.push(point(ended_at, self.simulation.job.clocks, &last, total));
+        Ok(self.outcome(curve, totals, &holds.concat(), trained_at, &last))
+    }
+
+    /// Scores samples as they come, and tells the observer; never ends.
+    async fn record(
+        &self,
+        recorder: &mut Recorder,
+        scorer: &Scorer<'_>,
+        sampled: &mut mpsc::UnboundedReceiver<Sample>,
+        sites: &[Running],
+    ) {
+        let mut last = vec![(Duration::ZERO, 0); sites.len()];
+        while let Some(sample) = sampled.recv().await {
+            let total = sites.iter().map(|s| wan_bytes(&s.endpoint)).sum();
+            let sent = wan_bytes(&sites[sample.site].endpoint);
+            let (last_at, last_sent) = std::mem::replace(&mut last[sample.site], (sample.at, sent));
+            let passed = sample.at.saturating_sub(last_at).as_secs_f64().max(1e-9);
+            let mut progress = Progress {
+                region: sample.site,
+                clock: sample.clock.0,
+                seconds: sample.at.as_secs_f64(),
+                objective: None,
+                wan_bytes_per_sec: (sent - last_sent) as f64 / passed,
+            };
+            if sample.is_due {
+                let model = self.topology.sites[sample.site].model;
+                let score = recorder.take(sample, model, total, scorer);
+                progress.objective = score.map(|s| s.objective);
+            }
+            self.observer.clock(self.strategy, &progress);
+        }
+    }
+
+    pub(super) fn seed(&self, purpose: u64, which: u64) -> u64 {
+        seed::derive(self.simulation.seed, &[purpose, which])
+    }
+
+    /// The model at the start, by shard and table.
+    pub(super) fn initial_values(&self) -> Vec<ShardValues> {
+        let shard = |shard: ShardId| {
+            let tables = self.specs.iter().enumerate().map(|(t, spec)| {
+                let mut values = Vec::new();
+                for slot in 0..self.placement.slot_count(shard, spec.rows) {
+                    let start = values.len();
+                    values.resize(start + spec.width as usize, 0.0);
+                    let row = self.placement.row_at(shard, slot);
+                    self.application.initialise(TableId(t as u16), row, &mut values[start..]);
+                }
+                values
+            });
+            tables.collect()
+        };
+        (0..self.simulation.job.shards).map(|s| shard(ShardId(s))).collect()
+    }
+
+    fn outcome(
+        &self,
+        curve: Vec<Point>,
+        totals: Totals,
+        holds: &[Holds],
+        trained_at: Duration,
+        last: &[Evaluation],
+    ) -> Run {
+        let end = curve.last().expect("the end is a point").clone();
+        let clocks = self.simulation.job.clocks;
+        let mut seconds = BTreeMap::new();
+        for (why, time) in holds.iter().flatten() {
+            *seconds.entry((*why).to_owned()).or_insert(0.0) += time.as_secs_f64() / holds.len() as f64;
+        }
+        let metric = last[0].metric;
+        Run {
+            strategy: self.strategy.name().into(),
+            reached_target: false,
+            seconds_to_target: None,
+            wan_bytes_to_target: None,
+            seconds: end.seconds,
+            wan_bytes: end.wan_bytes,
+            wan_payload_bytes: totals.links.iter().map(|l| l.payload).sum(),
+            naive_wan_bytes: totals.naive_wan_bytes,
+            clocks,
+            objective: end.objective,
+            metric: MetricValue {
+                name: metric.name.into(),
+                value: end.metric,
+                larger_is_better: metric.larger_is_better,
+            },
+            holds: seconds,
+            links: totals.links,
+            curve,
+            clock_seconds: trained_at.as_secs_f64() / f64::from(clocks),
+            filter_hit_rate: (self.topology.mirrored && totals.updated > 0)
+                .then(|| totals.shipped as f64 / totals.updated as f64),
+        }
+    }
+}

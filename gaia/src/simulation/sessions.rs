@@ -1,0 +1,111 @@
+//! How workers reach their shards: over the LAN where they are in the same datacenter, over the WAN where a parameter
+//! server is stretched over several.
+
+use std::collections::BTreeMap;
+
+use datacenter::client::Client;
+use datacenter::local::{Port, REQUEST_QUEUE, Session};
+use datacenter::message::{ReadReply, Request};
+use datacenter::wire::{reply_len, request_len};
+use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
+use futures_util::future::try_join_all;
+use tokio::sync::mpsc;
+use wan::driver::remote;
+use wan::driver::server::Event;
+use wan::emulation::host_address;
+use wan::transport::{DialError, peer_name};
+
+use super::cluster::{Cluster, purpose};
+use super::site::Running;
+use super::worker::{Holds, Worker};
+use super::{RunError, lan};
+
+impl Cluster<'_> {
+    /// Connects every two sites of a stretched parameter server, and serves each other's workers.
+    pub(super) async fn connect_stretched(&self, sites: &mut [Running]) -> Result<(), RunError> {
+        let count = sites.len();
+        for low in 0..count {
+            for high in low + 1..count {
+                let settings = self.path(low, high).data();
+                let address = host_address(high as u32);
+                let name = self.peer_name(high);
+                let dialling = sites[low].endpoint.connect(address, &name, &settings);
+                let accepting = async {
+                    let incoming = sites[high].endpoint.incoming().await.expect("the endpoint is open");
+                    let settings = self.path(high, low).data();
+                    Ok::<_, DialError>(sites[high].endpoint.accept(incoming, &settings)?.await?)
+                };
+                let (dialled, accepted) = tokio::try_join!(dialling, accepting)?;
+                debug_assert_eq!(peer_name(&accepted).ok(), Some(self.peer_name(low)));
+                for (here, there, connection) in [(low, high, dialled), (high, low, accepted)] {
+                    let site = &mut sites[here];
+                    site.tally.begin(DatacenterId(there as u16), [&connection]);
+                    let (shapes, requests) = (self.shapes.clone(), site.requests.clone());
+                    let payload = site.stretched_payload[there].clone();
+                    let answers = site.answers.clone();
+                    tokio::spawn(remote::serve(connection.clone(), shapes, requests, answers, payload));
+                    site.connections.insert(there, connection);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Trains with all workers of a site, then lets its server ship what is left.
+    pub(super) async fn train_site(&self, at: usize, sites: &[Running]) -> Result<Vec<Holds>, RunError> {
+        let together: usize = self.topology.peers_of(at).iter().map(|&part| self.parts[part].len()).sum();
+        let workers = self.topology.sites[at].workers.iter().enumerate().map(|(index, place)| {
+            let examples = self.parts[place.part].clone();
+            let share = examples.len() as f64 / together.max(1) as f64;
+            let which = place.part as u64;
+            let id = match self.topology.stretched {
+                true => WorkerId(place.part as u32),
+                false => WorkerId(index as u32),
+            };
+            Worker {
+                learner: self.application.learner(examples, share, self.seed(purpose::LEARNER, which)),
+                session: self.session(at, id, sites),
+                tables: self.specs.len(),
+                clocks: self.simulation.job.clocks,
+                compute: self.simulation.compute,
+                speed: place.speed,
+                seed: self.seed(purpose::JITTER, which),
+            }
+            .run(self.time.clone())
+        });
+        let holds = try_join_all(workers.collect::<Vec<_>>()).await?;
+        let _ = sites[at].events.send(Event::Finish { clock: Clock(self.simulation.job.clocks) }).await;
+        Ok(holds)
+    }
+
+    /// A session of a worker of site `at` with all shards: over the LAN where they are here, over the WAN elsewhere.
+    pub(super) fn session(&self, at: usize, worker: WorkerId, sites: &[Running]) -> Session {
+        let (replies, answers) = mpsc::channel::<ReadReply>(self.simulation.job.shards as usize);
+        let mut routes: BTreeMap<usize, mpsc::Sender<(ShardId, Request)>> = BTreeMap::new();
+        for (there, site) in sites.iter().enumerate() {
+            let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
+            if there == at {
+                let [into, out] = site.ports.clone();
+                let size = |(_, request): &(ShardId, Request)| request_len(request);
+                tokio::spawn(lan::carry(self.time.clone(), into, size, queue, site.requests.clone()));
+                let waiting = site.answers.lock().expect("no task panics with it").remove(&worker);
+                let from_shards = waiting.expect("each worker has one session");
+                tokio::spawn(lan::carry(self.time.clone(), out, reply_len, from_shards, replies.clone()));
+            } else if let Some(connection) = sites[at].connections.get(&there) {
+                let (shapes, replies) = (self.shapes.clone(), replies.clone());
+                let payload = sites[at].stretched_payload[there].clone();
+                tokio::spawn(remote::call(connection.clone(), worker, shapes, queue, replies, payload));
+            } else {
+                continue;
+            }
+            routes.insert(there, requests);
+        }
+        let host = |shard: ShardId| match self.topology.stretched {
+            true => shard.index() % sites.len(),
+            false => at,
+        };
+        let shards = (0..self.simulation.job.shards).map(|s| routes[&host(ShardId(s))].clone());
+        let port = Port { shards: shards.collect(), replies: answers };
+        Session::new(Client::new(worker, &self.specs, self.placement, self.simulation.job.staleness), port)
+    }
+}

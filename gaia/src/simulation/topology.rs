@@ -1,0 +1,87 @@
+//! Which datacenter hosts which shards and workers under a strategy.
+
+use datacenter::ShardId;
+
+use crate::scenario::Simulation;
+use crate::strategy::Strategy;
+
+/// The datacenters of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Topology {
+    pub(super) sites: Vec<Site>,
+    /// Whether sites mirror each other's shards.
+    pub(super) mirrored: bool,
+    /// Whether workers use the shards of other sites.
+    pub(super) stretched: bool,
+    /// How many copies of the model there are.
+    pub(super) models: usize,
+}
+
+/// One datacenter of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Site {
+    pub(super) name: String,
+    pub(super) shards: Vec<ShardId>,
+    pub(super) workers: Vec<WorkerSite>,
+    /// Which copy of the model its shards belong to.
+    pub(super) model: usize,
+}
+
+/// A worker of a site.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct WorkerSite {
+    /// Which part of the data it trains on: counts over all sites.
+    pub(super) part: usize,
+    /// How fast it computes.
+    pub(super) speed: f64,
+}
+
+impl Topology {
+    pub(super) fn new(simulation: &Simulation, strategy: Strategy) -> Self {
+        let mut next_part = 0..;
+        let workers_of = simulation.regions.iter().map(|region| {
+            let speed = region.speed;
+            let parts = next_part.by_ref().take(region.workers as usize);
+            parts.map(|part| WorkerSite { part, speed }).collect::<Vec<_>>()
+        });
+        let workers_of: Vec<_> = workers_of.collect();
+        let all_shards: Vec<_> = (0..simulation.job.shards).map(ShardId).collect();
+        let count = simulation.regions.len();
+        if strategy == Strategy::Lan {
+            let workers = workers_of.concat();
+            let site = Site { name: "lan".into(), shards: all_shards, workers, model: 0 };
+            return Self { sites: vec![site], mirrored: false, stretched: false, models: 1 };
+        }
+        let stretched = strategy == Strategy::Stretched;
+        let sites = workers_of.into_iter().enumerate().map(|(at, workers)| {
+            let name = simulation.regions[at].name.clone();
+            if stretched {
+                let here = |shard: &&ShardId| shard.index() % count == at;
+                let shards = all_shards.iter().filter(here).copied().collect();
+                Site { name, shards, workers, model: 0 }
+            } else {
+                Site { name, shards: all_shards.clone(), workers, model: at }
+            }
+        });
+        Self {
+            sites: sites.collect(),
+            mirrored: !stretched && strategy != Strategy::Isolated,
+            stretched,
+            models: if stretched { 1 } else { count },
+        }
+    }
+
+    /// How many workers train the model that `site` has a copy of.
+    pub(super) fn peers_of(&self, site: usize) -> Vec<usize> {
+        let together = |other: &&Site| self.mirrored || other.model == self.sites[site].model;
+        self.sites.iter().filter(together).flat_map(|s| s.workers.iter().map(|w| w.part)).collect()
+    }
+
+    /// How many workers the shards of `site` serve.
+    pub(super) fn workers_served(&self, site: usize) -> usize {
+        match self.stretched {
+            true => self.sites.iter().map(|s| s.workers.len()).sum(),
+            false => self.sites[site].workers.len(),
+        }
+    }
+}

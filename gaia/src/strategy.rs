@@ -1,0 +1,256 @@
+//! What a run may let cross the WAN, by name.
+//!
+//! Those that mirror the model between datacenters are points in the space of [`wan::policy`]; `lan`, `stretched` and
+//! `isolated` differ in where workers and shards stand, which the simulation arranges.
+
+use std::fmt;
+use std::str::FromStr;
+
+use datacenter::TableSpec;
+use wan::policy::{FilterConfig, Lead, Policy, Schedule, Selection};
+
+use crate::job::{Filter, FilterSchedule, Job};
+use crate::suggest::{NotOneOf, nearest};
+
+/// A strategy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Strategy {
+    /// All workers and the model in one datacenter: as fast as it gets.
+    Lan,
+    /// Approximate synchronous parallel: what Gaia is for.
+    Asp,
+    /// Mirrors that exchange every update and wait for each other at every clock: the naive baseline.
+    Bsp,
+    /// Mirrors that exchange every update and may run some clocks apart.
+    Ssp,
+    /// Mirrors that exchange every update and never wait.
+    Async,
+    /// Each region trains on its own data alone; nothing crosses the WAN.
+    Isolated,
+    /// One parameter server spread over the regions, workers pull and push over the WAN: the paper's Baseline.
+    Stretched,
+    /// `asp` without selective barriers.
+    AspNoBarrier,
+    /// `asp` without the mirror clock.
+    AspNoMirrorClock,
+    /// `asp` with neither: the filter alone.
+    AspUnguarded,
+}
+
+impl Strategy {
+    /// All of them, in the order in which people read them.
+    pub const ALL: [Self; 10] = [
+        Self::Lan,
+        Self::Asp,
+        Self::Bsp,
+        Self::Ssp,
+        Self::Async,
+        Self::Isolated,
+        Self::Stretched,
+        Self::AspNoBarrier,
+        Self::AspNoMirrorClock,
+        Self::AspUnguarded,
+    ];
+
+    /// Those that are compared unless a file or a flag says otherwise.
+    pub const DEFAULT: [Self; 7] =
+        [Self::Lan, Self::Asp, Self::Bsp, Self::Ssp, Self::Async, Self::Isolated, Self::Stretched];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lan => "lan",
+            Self::Asp => "asp",
+            Self::Bsp => "bsp",
+            Self::Ssp => "ssp",
+            Self::Async => "async",
+            Self::Isolated => "isolated",
+            Self::Stretched => "stretched",
+            Self::AspNoBarrier => "asp-no-barrier",
+            Self::AspNoMirrorClock => "asp-no-mirror-clock",
+            Self::AspUnguarded => "asp-unguarded",
+        }
+    }
+
+    /// What it is, in a few words.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Self::Lan => "all workers in one datacenter: as fast as it gets",
+            Self::Asp => "approximate synchronous parallel: what Gaia is for",
+            Self::Bsp => "every update, waiting at every clock: the naive baseline",
+            Self::Ssp => "every update, a few clocks apart at most",
+            Self::Async => "every update, never waiting",
+            Self::Isolated => "each region alone: nothing crosses the WAN",
+            Self::Stretched => "one server over all regions: the paper's Baseline",
+            Self::AspNoBarrier => "asp without selective barriers",
+            Self::AspNoMirrorClock => "asp without the mirror clock",
+            Self::AspUnguarded => "asp with neither: the filter alone",
+        }
+    }
+
+    /// What mirrors do under this strategy, or `None` where there are no mirrors.
+    ///
+    /// `tables` are those of the job's application, in order. See [`check_tables`] for names that match none.
+    pub fn policy(self, job: &Job, tables: &[TableSpec]) -> Option<Policy> {
+        let naive = |lead| Policy { selection: Selection::Everything, barrier_max_delay: None, lead };
+        let asp = || Policy {
+            selection: Selection::Significant { filters: filters(job, tables), goal: job.asp.goal },
+            barrier_max_delay: job.asp.barrier_max_delay,
+            lead: job.asp.lead,
+        };
+        match self {
+            Self::Lan | Self::Isolated | Self::Stretched => None,
+            Self::Bsp => Some(naive(Lead::Limit(0))),
+            Self::Ssp => Some(naive(Lead::Limit(job.ssp_lead))),
+            Self::Async => Some(naive(Lead::Unlimited)),
+            Self::Asp => Some(asp()),
+            Self::AspNoBarrier => Some(Policy { barrier_max_delay: None, ..asp() }),
+            Self::AspNoMirrorClock => Some(Policy { lead: Lead::Unlimited, ..asp() }),
+            Self::AspUnguarded => Some(Policy { barrier_max_delay: None, lead: Lead::Unlimited, ..asp() }),
+        }
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = NotOneOf;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        NotOneOf::find(name, Self::ALL, Self::name)
+    }
+}
+
+/// A filter for a table that the application does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("job.asp.tables.{table}: the model has no such table; it has {}{}", known.join(", "), suggestion(table, known))]
+pub struct UnknownTable {
+    /// The name in the job.
+    pub table: String,
+    /// The names of the application's tables.
+    pub known: Vec<String>,
+}
+
+fn suggestion(table: &str, known: &[String]) -> String {
+    nearest(table, known.iter().map(String::as_str))
+        .map(|meant| format!("; did you mean `{meant}`?"))
+        .unwrap_or_default()
+}
+
+/// Checks that every table with a filter of its own in `job` is one of `tables`.
+pub fn check_tables(job: &Job, tables: &[TableSpec]) -> Result<(), UnknownTable> {
+    match job.asp.tables.iter().find(|(name, _)| tables.iter().all(|table| table.name != *name)) {
+        None => Ok(()),
+        Some((name, _)) => Err(UnknownTable {
+            table: name.clone(),
+            known: tables.iter().map(|table| table.name.clone()).collect(),
+        }),
+    }
+}
+
+fn filters(job: &Job, tables: &[TableSpec]) -> Vec<FilterConfig> {
+    let of = |table: &TableSpec| {
+        let named = job.asp.tables.iter().find(|(name, _)| *name == table.name);
+        resolve(named.map_or(&job.asp.filter, |(_, filter)| filter), job)
+    };
+    tables.iter().map(of).collect()
+}
+
+fn resolve(filter: &Filter, job: &Job) -> FilterConfig {
+    let schedule = match &filter.schedule {
+        FilterSchedule::Plain(schedule) => schedule.clone(),
+        FilterSchedule::LearningRate => {
+            let rate = job.application.learning_rate();
+            Schedule::Factors((0..job.clocks).map(|clock| rate.factor(clock)).collect())
+        }
+    };
+    FilterConfig { function: filter.function.clone(), threshold: filter.threshold, schedule }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use wan::policy::{Goal, Significance};
+
+    use super::*;
+    use crate::job::tests::job;
+
+    fn table(name: &str) -> TableSpec {
+        TableSpec { name: name.to_owned(), rows: 1, width: 1 }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for strategy in Strategy::ALL {
+            assert_eq!(strategy.name().parse(), Ok(strategy));
+        }
+        let error = "asp-no-bariers".parse::<Strategy>().unwrap_err();
+        assert!(error.to_string().ends_with("did you mean `asp-no-barrier`?"), "{error}");
+    }
+
+    #[test]
+    fn naive_mirrors_ship_everything_and_differ_in_their_lead() {
+        let job = job();
+        for (strategy, lead) in [
+            (Strategy::Bsp, Lead::Limit(0)),
+            (Strategy::Ssp, Lead::Limit(job.ssp_lead)),
+            (Strategy::Async, Lead::Unlimited),
+        ] {
+            let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead };
+            assert_eq!(strategy.policy(&job, &[table("w")]), Some(policy));
+        }
+        for strategy in [Strategy::Lan, Strategy::Isolated, Strategy::Stretched] {
+            assert_eq!(strategy.policy(&job, &[table("w")]), None);
+        }
+    }
+
+    #[test]
+    fn asp_resolves_a_filter_for_each_table() {
+        let mut job = job();
+        job.clocks = 3;
+        let tied = Filter {
+            function: Significance::Absolute,
+            threshold: 0.5,
+            schedule: FilterSchedule::LearningRate,
+        };
+        job.asp.tables = vec![("items".to_owned(), tied)];
+        let policy = Strategy::Asp.policy(&job, &[table("users"), table("items")]).expect("asp mirrors");
+        let Selection::Significant { filters, goal } = policy.selection else { panic!("asp filters") };
+        assert_eq!(goal, Goal::Cheapest);
+        assert_eq!(filters[0].schedule, Schedule::InverseSqrt);
+        let rate = job.application.learning_rate();
+        assert_eq!(filters[1].schedule, Schedule::Factors((0..3).map(|c| rate.factor(c)).collect()));
+        assert_eq!(policy.barrier_max_delay, Some(Duration::from_millis(200)));
+        assert_eq!(policy.lead, Lead::Derived);
+    }
+
+    #[test]
+    fn ablations_drop_what_they_name() {
+        let job = job();
+        let of = |strategy: Strategy| {
+            let policy = strategy.policy(&job, &[table("w")]).expect("asp mirrors");
+            (policy.barrier_max_delay.is_some(), policy.lead)
+        };
+        assert_eq!(of(Strategy::Asp), (true, Lead::Derived));
+        assert_eq!(of(Strategy::AspNoBarrier), (false, Lead::Derived));
+        assert_eq!(of(Strategy::AspNoMirrorClock), (true, Lead::Unlimited));
+        assert_eq!(of(Strategy::AspUnguarded), (false, Lead::Unlimited));
+    }
+
+    #[test]
+    fn a_filter_for_no_table_is_an_error_that_names_those_there_are() {
+        let mut job = job();
+        let filter = job.asp.filter.clone();
+        job.asp.tables = vec![("item".to_owned(), filter)];
+        let error = check_tables(&job, &[table("users"), table("items")]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "job.asp.tables.item: the model has no such table; it has users, items; did you mean `items`?"
+        );
+    }
+}

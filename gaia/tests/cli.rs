@@ -1,0 +1,209 @@
+//! The program as a user meets it: exit codes, streams, and what happens when nobody reads on.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Output, Stdio};
+
+fn gaia(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the program starts")
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gaia"));
+    command.args(arguments).env("COLUMNS", "100").env_remove("GAIA__JOB__CLOCKS");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn help_is_help_and_a_wrong_word_is_an_error() {
+    let output = gaia(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("Exit codes:"));
+    let output = gaia(&["compar"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("compare"), "it is suggested");
+}
+
+#[test]
+fn bad_settings_are_one_message_on_standard_error() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("bad.toml");
+    fs::write(&path, "name = \"Bad Name\"\nseed = true\n[job]\nclocks = 0\n").expect("a file");
+    let path = path.display().to_string();
+    let output = gaia(&["compare", &path]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let message = text(&output.stderr);
+    for expected in [
+        ":1: name: found \"Bad Name\"",
+        ":2: seed: found true",
+        ":4: job.clocks: found 0",
+        "regions: missing",
+    ] {
+        assert!(message.contains(expected), "{message}\nlacks {expected}");
+    }
+    assert!(!message.contains('\u{1b}'), "no styles where there is no terminal");
+    let output = gaia(&["check", &path]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stdout).contains("failed  settings"));
+}
+
+#[test]
+fn the_environment_is_a_layer() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/two-regions-thin.toml");
+    let output =
+        command(&["compare", file]).env("GAIA__JOB__CLOCKS", "none").output().expect("the program starts");
+    assert_eq!(output.status.code(), Some(2));
+    let message = text(&output.stderr);
+    assert!(
+        message.contains("environment variable GAIA__JOB__CLOCKS: job.clocks: found \"none\""),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_reason_to_panic() {
+    // The pipe is closed before anything is written.
+    for arguments in [vec!["check", "no-such.toml"], vec!["--help"]] {
+        let mut child = command(&arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        drop(child.stdout.take());
+        let mut message = String::new();
+        child.stderr.take().expect("it is piped").read_to_string(&mut message).expect("text");
+        child.wait().expect("it ends");
+        assert!(!message.contains("panicked"), "{message}");
+    }
+}
+
+/// A small simulation over `train.csv` in its own directory.
+const SMALL: &str = r#"name = "small"
+seed = 1
+strategies = ["lan"]
+[[regions]]
+name = "a"
+workers = 1
+[[regions]]
+name = "b"
+workers = 1
+[link]
+rate = "10 Mbit/s"
+one_way_delay = "10 ms"
+[compute]
+examples_per_second = 1000
+[job]
+name = "small"
+clocks = 3
+shards = 2
+[job.data]
+path = "."
+format = "csv"
+train = "train.csv"
+header = true
+[job.model]
+kind = "softmax"
+batch = 2
+batches = 1
+[job.model.learning_rate]
+initial = 0.1
+[job.target]
+metric = "objective"
+value = 0.5
+[job.asp]
+function = "absolute"
+threshold = 0.01
+"#;
+
+const GOOD_CSV: &str = "x,y,label\n1,2,0\n2,3,1\n3,1,0\n5,2,1\n";
+
+/// Compares `settings` over `csv`; yields what the program says on standard error, having found nothing else wrong.
+fn refused(settings: &str, csv: &[u8]) -> String {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("bad.toml");
+    fs::write(&path, settings).expect("a file");
+    fs::write(directory.path().join("train.csv"), csv).expect("a file");
+    let output = gaia(&["compare", &path.display().to_string()]);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(output.stdout.is_empty(), "{message}");
+    assert!(!message.contains("panicked"), "{message}");
+    message
+}
+
+#[test]
+fn bad_settings_name_file_line_and_key() {
+    for (good, bad, expected) in [
+        ("seed = 1", "seed = 1\nsede = 2", "bad.toml:3: sede: unknown key"),
+        ("\"10 ms\"", "\"10 bananas\"", "bad.toml:12: link.one_way_delay: found \"10 bananas\""),
+        ("name = \"b\"", "name = \"a\"", "bad.toml:8: regions[1].name: found \"a\" a second time"),
+        ("shards = 2", "shards = 0", "bad.toml:18: job.shards: found 0"),
+        ("shards = 2", "shards = 60000", "job.shards: found 60000; allowed: at most"),
+        (
+            "metric = \"objective\"",
+            "metric = \"bleu\"",
+            "job.target.metric: found \"bleu\"; allowed: \"objective\" or",
+        ),
+        (
+            "threshold = 0.01",
+            "threshold = 0.01\n[job.asp.tables.nope]\nthreshold = 1",
+            "job.asp.tables.nope: the model has no such table",
+        ),
+        ("\"train.csv\"", "\"none.csv\"", "job.data.train: "),
+    ] {
+        let message = refused(&SMALL.replace(good, bad), GOOD_CSV.as_bytes());
+        assert!(message.contains(expected), "{message}\nlacks {expected}");
+    }
+    let no_regions =
+        SMALL.replace("[[regions]]\nname = \"a\"\nworkers = 1\n[[regions]]\nname = \"b\"\nworkers = 1\n", "");
+    assert!(refused(&no_regions, GOOD_CSV.as_bytes()).contains("regions: missing; allowed: at least one"));
+}
+
+#[test]
+fn bad_data_names_file_and_place() {
+    for (csv, expected) in [
+        ("x,y,label\n1,2,0\n2,3\n", ["train.csv", "line 3"]),
+        ("x,y,label\n1,2,0\n2,NaN,1\n", ["train.csv", "line 3"]),
+        ("x,y,label\n1,2,0\n2,3,one\n", ["train.csv", "line 3"]),
+        ("x,y,label\n1,2,0\n2,3,99999999999999999999\n", ["train.csv", "line 3"]),
+        ("x,y,label\n", ["train.csv", ""]),
+        ("", ["train.csv", ""]),
+    ] {
+        let message = refused(SMALL, csv.as_bytes());
+        for part in expected {
+            assert!(message.contains(part), "{csv:?}: {message}\nlacks {part}");
+        }
+    }
+}
+
+#[test]
+fn bad_idx_files_name_file_and_place() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = SMALL.replace("format = \"csv\"", "format = \"idx\"").replace(
+        "train = \"train.csv\"\nheader = true",
+        "train_images = \"images\"\ntrain_labels = \"labels\"",
+    );
+    let path = directory.path().join("idx.toml");
+    fs::write(&path, settings).expect("a file");
+    let images: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 1, 2, 3, 4];
+    let labels: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 2, 0, 1];
+    for (images, labels, expected) in [
+        (&images[..18], labels, "images"),
+        (&images[..3], labels, "images"),
+        (images, &labels[..9], "labels"),
+        (images, &[0, 0, 8, 1, 0, 0, 0, 1, 0][..], "labels"),
+    ] {
+        fs::write(directory.path().join("images"), images).expect("a file");
+        fs::write(directory.path().join("labels"), labels).expect("a file");
+        let output = gaia(&["compare", &path.display().to_string()]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(output.stdout.is_empty() && !message.contains("panicked"), "{message}");
+        assert!(message.contains(expected), "{message}\nlacks {expected}");
+    }
+}
