@@ -1,0 +1,246 @@
+//! Peers that are not who they should be, or do not keep to the protocol: each costs its connection, and the others go on.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use datacenter::message::{Flush, Request};
+use datacenter::{Clock, Elements, ShardId, TableId, TableSpec, WorkerId};
+use gaia_tests::site::{Model, Site, SitePlan, World, copy_values, keep_links, server_name};
+use quinn::{Connection, ConnectionError};
+use wan::driver::frames;
+use wan::driver::link::close_code;
+use wan::driver::server::Unobserved;
+use wan::emulation::{VirtualClock, host_address};
+use wan::link::LinkConfig;
+use wan::message::Update;
+use wan::policy::{Lead, Policy, Selection};
+use wan::transport::{Authority, Endpoint, Path, PeerName, Role};
+use wan::wire::{self, Channel, Hello, VERSION};
+
+const DIGEST: [u8; 32] = [7; 32];
+/// The hosts of strangers.
+const STRANGERS: std::ops::Range<u16> = 5..15;
+
+/// Two honest datacenters, and a stranger who can reach the second.
+struct Scene {
+    world: World,
+    model: Model,
+    sites: Vec<(Site, Endpoint)>,
+    clock: Clock,
+    strangers: std::ops::Range<u16>,
+}
+
+impl Scene {
+    fn new(clock: &VirtualClock) -> Self {
+        let world = World::new(clock, 1);
+        let model = Model::new(vec![TableSpec { name: "weights".into(), rows: 10, width: 3 }], 2);
+        let link = LinkConfig::clean(12_500_000, Duration::from_millis(20));
+        for other in STRANGERS.chain([0]) {
+            let ip = |at: u16| host_address(at.into()).ip();
+            world.network.set_link(ip(other), ip(1), link.clone());
+            world.network.set_link(ip(1), ip(other), link.clone());
+        }
+        let site = |at| {
+            let policy =
+                Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+            let plan = SitePlan {
+                at,
+                workers: 1,
+                staleness: None,
+                policy,
+                peers: vec![(1 - at, Path::default())],
+                window_bytes: None,
+                job_digest: DIGEST.to_vec(),
+            };
+            let site = Site::start(&plan, &model, Unobserved);
+            let endpoint = world.endpoint(at, &server_name(at), &world.authority);
+            keep_links(&world, &plan, &model, &endpoint, site.events.clone());
+            (site, endpoint)
+        };
+        let sites = vec![site(0), site(1)];
+        Self { world, model, sites, clock: Clock(0), strangers: STRANGERS }
+    }
+
+    /// The honest datacenters still exchange updates.
+    async fn check_honest(&mut self) {
+        self.clock = self.clock.next();
+        for shard in 0..2 {
+            let mut delta = Elements::new(TableId(0));
+            delta.push(0, 1.0);
+            let flush = Flush { worker: WorkerId(0), clock: self.clock, deltas: vec![delta] };
+            let request = (ShardId(shard), Request::Flush(flush));
+            self.sites[0].0.requests.send(request).await.expect("the server runs");
+        }
+        self.world.clock.sleep(Duration::from_secs(3)).await;
+        let values = self.sites[1].0.inspect(copy_values).await;
+        assert!(
+            values.iter().all(|shard| shard[0][0] == self.clock.0 as f32),
+            "{values:?} at {}",
+            self.clock
+        );
+    }
+
+    /// A stranger with a certificate of the right authority.
+    fn stranger(&mut self, name: &PeerName) -> Endpoint {
+        let host = self.strangers.next().expect("there are enough hosts");
+        self.world.endpoint(host, name, &self.world.authority)
+    }
+}
+
+fn hello(channel: Channel, session: u64) -> Hello {
+    let datacenter = "region-0".into();
+    Hello { version: VERSION, datacenter, job_digest: DIGEST.to_vec(), channel, session, resumes: vec![] }
+}
+
+async fn connect(endpoint: &Endpoint) -> Connection {
+    let (peer, settings) = (server_name(1), Path::default().control());
+    endpoint.connect(host_address(1), &peer, &settings).await.expect("the second datacenter answers")
+}
+
+/// Says hello, and waits for the answer where one is expected.
+async fn greet(connection: &Connection, hello: &Hello) -> Option<Hello> {
+    let (mut send, mut receive) = connection.open_bi().await.ok()?;
+    frames::write(&mut send, [wire::encode_hello(hello)]).await.ok()?;
+    let frame = frames::read(&mut receive, 1 << 20).await.ok()??;
+    wire::decode_hello(frame).ok()
+}
+
+/// Why the other side closed.
+async fn closed(connection: &Connection) -> (quinn::VarInt, String) {
+    match connection.closed().await {
+        ConnectionError::ApplicationClosed(close) => {
+            (close.error_code, String::from_utf8_lossy(&close.reason).into())
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn in_time<F: Future>(clock: &VirtualClock, test: F) -> F::Output {
+    clock.run(Duration::from_secs(600), test).expect("in time")
+}
+
+#[test]
+fn who_is_not_meant_is_told_why() {
+    let clock = VirtualClock::new();
+    in_time(&clock, async {
+        let mut scene = Scene::new(&clock);
+        let name = |datacenter: &str, role| PeerName::new(datacenter, role).expect("a valid name");
+        let good = hello(Channel::Control, 1);
+        for (name, hello, reason) in [
+            (name("region-9", Role::Server), good.clone(), "datacenter 'region-9' is not one of our peers"),
+            (name("region-1", Role::Server), good.clone(), "it calls itself 'region-1', and so do we"),
+            (name("region-0", Role::Worker), good.clone(), "role 'worker', 'server' is needed"),
+            (
+                server_name(0),
+                Hello { datacenter: "region-1".into(), ..good.clone() },
+                "its hello says 'region-1', its certificate 'region-0'",
+            ),
+            (server_name(0), Hello { job_digest: vec![9; 32], ..good.clone() }, "job digest is 0909"),
+            (server_name(0), Hello { version: 99, ..good.clone() }, "protocol version 99, we speak 1"),
+        ] {
+            let endpoint = scene.stranger(&name);
+            let connection = connect(&endpoint).await;
+            assert_eq!(greet(&connection, &hello).await, None);
+            let (code, told) = closed(&connection).await;
+            assert_eq!(code, close_code::REFUSED, "{told}");
+            assert!(told.contains(reason), "{told} lacks {reason}");
+        }
+        let host = scene.strangers.next().expect("there are enough hosts");
+        let other = scene.world.endpoint(host, &server_name(0), &Authority::new(99));
+        let path = Path::default();
+        assert!(other.connect(host_address(1), &server_name(1), &path.control()).await.is_err());
+        scene.check_honest().await;
+    });
+}
+
+#[test]
+fn nonsense_costs_the_link_and_nothing_else() {
+    let clock = VirtualClock::new();
+    in_time(&clock, async {
+        let mut scene = Scene::new(&clock);
+        scene.check_honest().await;
+        let endpoint = scene.stranger(&server_name(0));
+        let update = |shard, seq, index| {
+            let mut delta = Elements::new(TableId(0));
+            delta.push(index, 1.0);
+            wire::encode_update(&Update { shard: ShardId(shard), seq, deltas: vec![delta] })
+        };
+        let framed = |frame: Bytes| {
+            let mut bytes = vec![frame.len() as u8];
+            bytes.extend_from_slice(&frame);
+            bytes
+        };
+        let cases = [
+            ("garbage as data", Channel::Data, vec![5, 0xff, 0xff, 0xff, 0xff, 0xff]),
+            ("a frame of 30 GB", Channel::Data, vec![0xff, 0xff, 0xff, 0xff, 0x7f]),
+            ("an endless length", Channel::Data, vec![0xff; 20]),
+            ("an unknown shard", Channel::Data, framed(update(9, 1, 0))),
+            ("an element beyond the table", Channel::Data, framed(update(0, 1, 1000))),
+            ("garbage as control", Channel::Control, vec![5, 0xff, 0xff, 0xff, 0xff, 0xff]),
+            ("an oversize control message", Channel::Control, vec![0xff, 0xff, 0x7f, 0]),
+            ("an endless control length", Channel::Control, vec![0xff; 20]),
+        ];
+        for (number, (what, channel, bytes)) in (1..).zip(cases) {
+            let (control, data) = (connect(&endpoint).await, connect(&endpoint).await);
+            assert!(greet(&control, &hello(Channel::Control, number)).await.is_some());
+            assert!(greet(&data, &hello(Channel::Data, number)).await.is_some());
+            let at = if channel == Channel::Data { &data } else { &control };
+            let mut stream = at.open_uni().await.expect("streams may be opened");
+            stream.write_all(&bytes).await.expect("bytes may be written");
+            let (code, told) = closed(at).await;
+            assert_eq!(code, close_code::PROTOCOL, "{what}: {told}");
+            // The honest datacenter was shut out while its name was used, and comes back.
+            scene.world.clock.sleep(Duration::from_secs(5)).await;
+            scene.check_honest().await;
+        }
+        // Well-formed, and wrong in what it says: the node refuses.
+        let (control, data) = (connect(&endpoint).await, connect(&endpoint).await);
+        assert!(greet(&control, &hello(Channel::Control, 100)).await.is_some());
+        assert!(greet(&data, &hello(Channel::Data, 100)).await.is_some());
+        let mut stream = data.open_uni().await.expect("streams may be opened");
+        stream.write_all(&framed(update(0, 1 << 40, 0))).await.expect("bytes may be written");
+        closed(&data).await;
+        scene.world.clock.sleep(Duration::from_secs(5)).await;
+        scene.check_honest().await;
+        assert_eq!(scene.model.shapes.len(), 2);
+    });
+}
+
+#[test]
+fn many_streams_and_halves_cost_no_more_than_connections() {
+    let clock = VirtualClock::new();
+    in_time(&clock, async {
+        let mut scene = Scene::new(&clock);
+        scene.check_honest().await;
+        let endpoint = scene.stranger(&server_name(0));
+        let mut halves = Vec::new();
+        for session in 0..100 {
+            let half = connect(&endpoint).await;
+            assert!(greet(&half, &hello(Channel::Data, session)).await.is_some());
+            halves.push(half);
+        }
+        scene.world.clock.sleep(Duration::from_secs(1)).await;
+        let open = halves.iter().filter(|half| half.close_reason().is_none()).count();
+        assert!(open <= 16, "{open} halves are kept");
+        scene.check_honest().await;
+
+        let (control, data) = (connect(&endpoint).await, connect(&endpoint).await);
+        assert!(greet(&control, &hello(Channel::Control, 1000)).await.is_some());
+        assert!(greet(&data, &hello(Channel::Data, 1000)).await.is_some());
+        let mut streams = Vec::new();
+        for _ in 0..1000 {
+            // Until the limit, or until the honest datacenter has its place back.
+            let opened = tokio::time::timeout(Duration::from_secs(1), data.open_uni()).await;
+            let Ok(Ok(mut stream)) = opened else { break };
+            // Each claims a long frame and sends a little of it.
+            if stream.write_all(&[200, 1, 0, 0]).await.is_err() {
+                break;
+            }
+            streams.push(stream);
+        }
+        assert!(streams.len() < 200, "{} streams are open", streams.len());
+        data.close(close_code::LEAVING, b"");
+        scene.world.clock.sleep(Duration::from_secs(40)).await;
+        scene.check_honest().await;
+    });
+}
