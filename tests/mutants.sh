@@ -32,7 +32,8 @@ fi
 mutants=(
   'drop-a-batch|wan/src/outbox.rs|s/(self\.in_flight_bytes \+= bytes;\n\s+self\.sent \+= 1;)/$1 if update.seq == 3 { self.in_flight.pop_back(); self.in_flight_bytes -= bytes; self.sent -= 1; return self.poll_update(); }/'
   'skip-the-duplicate-check|wan/src/inbox.rs|s/if seq <= self\.through \|\| !self\.beyond\.insert\(seq\) \{\s+return false;/if seq <= self.through || !self.beyond.insert(seq) { return true;/'
-  'ignore-barriers|wan/src/inbox.rs|s/self\.held > 0 && slots\.iter\(\)\.any\([^\n]*/let _ = (table, slots); false/'
+  'ignore-barriers|wan/src/inbox.rs|s/self\.awaited\.holds_any\(table, slots\)/let _ = (table, slots); false/'
+  'free-before-all-came|wan/src/inbox/awaited.rs|s/if seq <= through \{/if seq <= through || seq > 0 {/'
   'ignore-ds|wan/src/mirror_clock.rs|s/limit\.is_some_and\(\|limit\| own\.lead_over\(mirror\) > limit\)/limit.is_some_and(|limit| own.lead_over(mirror) > limit.saturating_mul(1000).saturating_add(1000))/'
   'echo|wan/src/replica.rs|s/(update\.deltas\.iter\(\)\.for_each\(\|delta\|) self\.shard\.apply\(delta\)\)/$1 { self.shard.apply(delta); self.filter.offer(delta) })/'
   'forget-coverage|wan/src/outbox.rs|s/(self\.marks\.push_back\(\(self\.waiting\.tail\(\), clock\)\);)/$1 self.progress.covered = clock;/'

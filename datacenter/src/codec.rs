@@ -21,8 +21,7 @@
 //! selective barriers) is the same payload without values.
 //!
 //! What arrives is not trusted: every size is checked before memory is set aside for it, so a payload of `n` bytes
-//! costs at most `n / 4` elements where it has values, and at most the `capacity` that the receiver holds anyway where
-//! it has none.
+//! costs at most `n / 4` elements where it has values, and at most what the caller has room for where it has none.
 
 mod indexes;
 mod rice;
@@ -105,6 +104,14 @@ pub enum CodecError {
         /// How many there are.
         capacity: u32,
     },
+    /// More indexes than the message may still name.
+    #[error("payload announces {count} rows where at most {most} are left to be named")]
+    NoRoom {
+        /// How many it announces.
+        count: u32,
+        /// How many are left.
+        most: usize,
+    },
     /// An index beyond the table.
     #[error("payload names element {index} of a table with {capacity}")]
     OutOfRange {
@@ -177,15 +184,18 @@ pub fn encoded_indexes_len(indexes: &[u32]) -> usize {
     IndexSizer::of(indexes).indexes_len()
 }
 
-/// Reads a set of indexes below `capacity`, strictly ascending.
+/// Reads a set of at most `most` indexes below `capacity`, strictly ascending.
 ///
-/// A few bytes can name a whole table, so callers that keep the answer should bound `capacity` by what they hold.
+/// A few bytes can name a whole table, and a message hold many sets: `most` is what the caller has room for.
 ///
 /// # Errors
 ///
-/// Whatever `bytes` are: where they are not exactly one payload of ascending indexes below `capacity`.
-pub fn decode_indexes(bytes: &[u8], capacity: u32) -> Result<Vec<u32>, CodecError> {
+/// Whatever `bytes` are: where they are not exactly one payload of at most `most` ascending indexes below `capacity`.
+pub fn decode_indexes(bytes: &[u8], capacity: u32, most: usize) -> Result<Vec<u32>, CodecError> {
     let (encoding, mut reader, count) = open(bytes, capacity, ValueEncoding::Absent)?;
+    if count as usize > most {
+        return Err(CodecError::NoRoom { count, most });
+    }
     let indexes = indexes::read(encoding, count, capacity, &mut reader)?;
     reader.finish()?;
     Ok(indexes)

@@ -17,6 +17,16 @@ pub enum Request {
     Read(Read),
 }
 
+impl Request {
+    /// Who asks.
+    pub fn worker(&self) -> WorkerId {
+        match self {
+            Self::Flush(flush) => flush.worker,
+            Self::Read(read) => read.worker,
+        }
+    }
+}
+
 /// One iteration's deltas of a worker for one shard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flush {

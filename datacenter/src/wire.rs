@@ -108,9 +108,10 @@ pub fn decode_request(frame: Bytes, shapes: &[ShardTable]) -> Result<Request, Wi
             Request::Flush(Flush { worker, clock, deltas })
         }
         proto::request::Kind::Read(read) => {
+            let mut room = Room::new(shapes);
             let groups = read.groups.iter().map(|g| {
                 let (table, shape) = table_of(g.table, shapes)?;
-                Ok(RowGroup { table, since: g.since, slots: slots(&g.slots, table, shape)? })
+                Ok(RowGroup { table, since: g.since, slots: room.slots(&g.slots, table, shape)? })
             });
             Request::Read(Read { worker, clock, groups: groups.collect::<Result<_, WireError>>()? })
         }
@@ -153,9 +154,10 @@ pub fn encode_reply(reply: &ReadReply) -> Bytes {
 pub fn decode_reply(frame: Bytes, shapes: &[Vec<ShardTable>]) -> Result<ReadReply, WireError> {
     let reply = proto::ReadReply::decode(frame)?;
     let shapes = shapes.get(reply.shard as usize).ok_or(WireError::Invalid { field: "shard" })?;
+    let mut room = Room::new(shapes);
     let blocks = reply.blocks.iter().map(|b| {
         let (table, shape) = table_of(b.table, shapes)?;
-        let slots = slots(&b.slots, table, shape)?;
+        let slots = room.slots(&b.slots, table, shape)?;
         if b.values.len() as u64 != slots.len() as u64 * u64::from(shape.width) * 4 {
             return Err(WireError::Invalid { field: "values" });
         }
@@ -201,8 +203,21 @@ fn elements(block: &proto::Block, shapes: &[ShardTable]) -> Result<Elements, Wir
         .map_err(|source| WireError::Payload { table, source })
 }
 
-fn slots(bytes: &[u8], table: TableId, shape: ShardTable) -> Result<Vec<u32>, WireError> {
-    codec::decode_indexes(bytes, shape.slots).map_err(|source| WireError::Payload { table, source })
+/// How many more rows a message may name: each row of a table once, in whichever of its sets.
+struct Room(Vec<usize>);
+
+impl Room {
+    fn new(shapes: &[ShardTable]) -> Self {
+        Self(shapes.iter().map(|shape| shape.slots as usize).collect())
+    }
+
+    fn slots(&mut self, bytes: &[u8], table: TableId, shape: ShardTable) -> Result<Vec<u32>, WireError> {
+        let left = &mut self.0[table.index()];
+        let slots = codec::decode_indexes(bytes, shape.slots, *left)
+            .map_err(|source| WireError::Payload { table, source })?;
+        *left -= slots.len();
+        Ok(slots)
+    }
 }
 
 fn table_of(table: u32, shapes: &[ShardTable]) -> Result<(TableId, ShardTable), WireError> {
@@ -241,6 +256,17 @@ mod tests {
         let shards = vec![vec![], vec![], SHAPES.to_vec()];
         assert_eq!(decode_reply(encode_reply(&reply), &shards).unwrap(), reply);
         assert!(decode_reply(encode_reply(&reply), &shards[..2]).is_err(), "no such shard");
+    }
+
+    #[test]
+    fn a_message_that_names_rows_again_and_again_is_refused() {
+        let group = RowGroup { table: TableId(0), since: 0, slots: (0..10).collect() };
+        let read = |groups| {
+            let read = Read { worker: WorkerId(0), clock: Clock(0), groups };
+            decode_request(encode_request(&Request::Read(read)), &SHAPES)
+        };
+        assert!(read(vec![group.clone()]).is_ok());
+        assert!(matches!(read(vec![group; 2]), Err(WireError::Payload { table: TableId(0), .. })));
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! What must hold, judged from outside: by what was sent, delivered and read, not by what a node believes.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use datacenter::message::{Read, ReadReply};
 use datacenter::{Clock, ShardTable};
 use wan::message::{Progress, ShardControl, Update};
 
-/// A row that was announced.
+/// A row that was announced, whether it has come since or not.
 #[derive(Clone, Copy, Debug)]
 struct Awaited {
     /// The first update that can bring it.
@@ -20,36 +19,33 @@ struct Awaited {
 /// One receiver's knowledge of one sender, for one shard.
 #[derive(Clone, Debug, Default)]
 pub struct Witness {
-    /// Announced rows that have not come: `(table, slot)`.
+    /// Announced rows: `(table, slot)`.
     announced: BTreeMap<(u16, u32), Awaited>,
-    /// The latest update that brought a row.
-    brought: BTreeMap<(u16, u32), u64>,
+    /// The rows of each update that is known, whether it has come or not.
+    rows: BTreeMap<u64, BTreeSet<(u16, u32)>>,
     /// Delivered numbers.
-    delivered: BTreeMap<u64, ()>,
+    delivered: BTreeSet<u64>,
     /// The sum of what came for the first element of the first table, each update once.
     counted: f32,
     progress: Vec<Progress>,
 }
 
 impl Witness {
+    /// The sender made an update. Where this is not told, only what is delivered is known.
+    pub fn see_sent(&mut self, update: &Update, shapes: &[ShardTable]) {
+        let rows = update.deltas.iter().flat_map(|delta| {
+            let width = shapes[delta.table.index()].width;
+            delta.indexes.iter().map(move |index| (delta.table.0, index / width))
+        });
+        self.rows.entry(update.seq).or_insert_with(|| rows.collect());
+    }
+
     /// An update was delivered, for the first time or again.
     pub fn see_update(&mut self, update: &Update, shapes: &[ShardTable]) {
-        if self.delivered.insert(update.seq, ()).is_none() {
+        self.see_sent(update, shapes);
+        if self.delivered.insert(update.seq) {
             let first = update.deltas.iter().filter(|d| d.table.0 == 0 && d.indexes.first() == Some(&0));
             self.counted += first.map(|d| d.values[0]).sum::<f32>();
-        }
-        for delta in &update.deltas {
-            let width = shapes[delta.table.index()].width;
-            for index in &delta.indexes {
-                let row = (delta.table.0, index / width);
-                let latest = self.brought.entry(row).or_default();
-                *latest = (*latest).max(update.seq);
-                if let Entry::Occupied(awaited) = self.announced.entry(row)
-                    && awaited.get().from_seq <= update.seq
-                {
-                    awaited.remove();
-                }
-            }
         }
     }
 
@@ -58,18 +54,26 @@ impl Witness {
         for barrier in &control.barriers {
             for slot in &barrier.slots {
                 let row = (barrier.table.0, *slot);
-                if self.brought.get(&row).copied().unwrap_or(0) < barrier.from_seq {
-                    let awaited = self.announced.entry(row).or_insert(Awaited { from_seq: 0, since: now });
-                    awaited.from_seq = awaited.from_seq.max(barrier.from_seq);
-                }
+                let before = self.announced.get(&row).filter(|a| !self.has_come(row, a.from_seq));
+                let from_seq = before.map_or(0, |a| a.from_seq).max(barrier.from_seq);
+                let since = before.map_or(now, |a| a.since);
+                self.announced.insert(row, Awaited { from_seq, since });
             }
         }
         self.progress.extend(control.progress);
     }
 
+    /// Whether the first update from `from_seq` on that has `row` was delivered. An update of which nothing is known may
+    /// have it.
+    fn has_come(&self, row: (u16, u32), from_seq: u64) -> bool {
+        let has_row = |seq| self.rows.get(&seq).map(|rows| rows.contains(&row));
+        let first = (from_seq..).find(|seq| has_row(*seq) != Some(false)).expect("some number is unknown");
+        self.delivered.contains(&first)
+    }
+
     /// The sender's clock as far as all its data has been delivered.
     pub fn arrived_clock(&self) -> Clock {
-        let through = (1..).take_while(|seq| self.delivered.contains_key(seq)).last().unwrap_or(0);
+        let through = (1..).take_while(|seq| self.delivered.contains(seq)).last().unwrap_or(0);
         let whole = self.progress.iter().filter(|p| p.covered_seq <= through);
         whole.map(|p| p.covered).max().unwrap_or_default()
     }
@@ -95,7 +99,10 @@ impl Witness {
         lead: Option<u32>,
         before: Duration,
     ) -> Result<(), String> {
-        let is_awaited = |table, slot| self.announced.get(&(table, slot)).is_some_and(|a| a.since < before);
+        let is_awaited = |table, slot| {
+            let awaited = self.announced.get(&(table, slot)).filter(|a| a.since < before);
+            awaited.is_some_and(|a| !self.has_come((table, slot), a.from_seq))
+        };
         for group in &read.groups {
             if let Some(slot) = group.slots.iter().find(|slot| is_awaited(group.table.0, **slot)) {
                 return Err(format!(

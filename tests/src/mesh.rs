@@ -20,6 +20,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wan::message::{Resume, ShardControl, Update};
 use wan::node::{Node, PeerConfig};
+use wan::outbox::Outgoing;
 use wan::policy::{FilterConfig, Goal, Lead, Policy, Schedule, Selection, Significance};
 use wan::replica::Replica;
 
@@ -430,7 +431,9 @@ impl Mesh {
         for peer in 0..self.sites[site].peers.len() {
             let to = self.sites[site].peers[peer];
             let generation = self.links[&ordered(site, to)].generation;
-            while let Some((update, bytes)) = self.sites[site].node.poll_update(peer) {
+            while let Some(Outgoing { update, bytes, .. }) = self.sites[site].node.poll_update(peer) {
+                let (shard, back) = (update.shard.index(), self.peer_index(to, site));
+                self.sites[to].witnesses[back][shard].see_sent(&update, &self.shapes[shard]);
                 let update = Event::Update { from: site, to, generation, update: (*update).clone(), bytes };
                 if self.rng.random_bool(self.config.duplicate) {
                     self.after_delay(update.clone());

@@ -199,7 +199,9 @@ fn nonsense_costs_the_link_and_nothing_else() {
         assert!(greet(&data, &hello(Channel::Data, 100)).await.is_some());
         let mut stream = data.open_uni().await.expect("streams may be opened");
         stream.write_all(&framed(update(0, 1 << 40, 0))).await.expect("bytes may be written");
-        closed(&data).await;
+        let (code, told) = closed(&data).await;
+        assert_eq!(code, close_code::PROTOCOL, "{told}");
+        assert!(told.contains("ahead of the last applied one"), "{told}");
         scene.world.clock.sleep(Duration::from_secs(5)).await;
         scene.check_honest().await;
         assert_eq!(scene.model.shapes.len(), 2);
@@ -222,6 +224,9 @@ fn many_streams_and_halves_cost_no_more_than_connections() {
         scene.world.clock.sleep(Duration::from_secs(1)).await;
         let open = halves.iter().filter(|half| half.close_reason().is_none()).count();
         assert!(open <= 16, "{open} halves are kept");
+        scene.world.clock.sleep(Duration::from_secs(15)).await;
+        let open = halves.iter().filter(|half| half.close_reason().is_none()).count();
+        assert_eq!(open, 0, "no half waits for ever");
         scene.check_honest().await;
 
         let (control, data) = (connect(&endpoint).await, connect(&endpoint).await);

@@ -6,16 +6,21 @@
 //!
 //! Kind: time-free.
 
+mod awaited;
+
 use std::collections::{BTreeSet, VecDeque};
 
 use datacenter::{Clock, Elements, ShardId, ShardTable, TableId};
 use thiserror::Error;
 
+use self::awaited::AwaitedRows;
 use crate::message::{Barrier, Progress, Resume};
+use crate::outbox::MAX_IN_FLIGHT;
 
-/// How far an update's number may be ahead of the first missing one. A sender's window is far smaller, so that a peer
-/// beyond this is broken or hostile, and cannot make the receiver remember more.
-pub const MAX_GAP: u64 = 1 << 16;
+/// How far a number that a peer speaks of may be ahead of the last one applied here. A sender has at most
+/// [`MAX_IN_FLIGHT`] numbers unconfirmed, and speaks of the next one at most: a peer beyond this is broken or hostile.
+/// So it can neither make the receiver remember more, nor hold its readers for an update that never comes.
+pub const MAX_GAP: u64 = MAX_IN_FLIGHT + 1;
 
 /// Progress reports that wait for their data; one more replaces the newest.
 const MAX_REPORTS: usize = 1024;
@@ -28,9 +33,8 @@ pub struct Inbox {
     through: u64,
     /// Numbers beyond `through` that are applied.
     beyond: BTreeSet<u64>,
-    tables: Vec<AwaitedTable>,
-    /// How many rows are held, over all tables.
-    held: usize,
+    shapes: Vec<ShardTable>,
+    awaited: AwaitedRows,
     /// The clock that the mirror says it completed.
     reported: Clock,
     /// Covered clocks whose last data has not arrived.
@@ -39,24 +43,15 @@ pub struct Inbox {
     arrived: Clock,
 }
 
-/// 16 bytes a row: what a barrier costs to be exact whichever of announcement and values comes first.
-#[derive(Debug)]
-struct AwaitedTable {
-    slots: u32,
-    width: u32,
-    /// By slot: the latest update that brought the row.
-    brought: Vec<u64>,
-    /// By slot: reads wait for an update of this number or later; zero for no wait.
-    awaited: Vec<u64>,
-}
-
 /// A peer broke the protocol; it costs the peer its connection.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PeerError {
-    /// The number is absurdly far ahead.
-    #[error("update {seq} is {} ahead of the first missing one, {MAX_GAP} are allowed", seq - through)]
+    /// A number is absurdly far ahead.
+    #[error("{what} {seq} is {} ahead of the last applied one, {MAX_GAP} are allowed", seq - through)]
     TooFarAhead {
-        /// The update's number.
+        /// Where it stands.
+        what: &'static str,
+        /// The number.
         seq: u64,
         /// Everything up to this one has come.
         through: u64,
@@ -95,18 +90,12 @@ pub enum PeerError {
 impl Inbox {
     /// An inbox that has seen nothing.
     pub fn new(shard: ShardId, shapes: &[ShardTable]) -> Self {
-        let tables = shapes.iter().map(|s| AwaitedTable {
-            slots: s.slots,
-            width: s.width,
-            brought: vec![0; s.slots as usize],
-            awaited: vec![0; s.slots as usize],
-        });
         Self {
             shard,
             through: 0,
             beyond: BTreeSet::new(),
-            tables: tables.collect(),
-            held: 0,
+            shapes: shapes.to_vec(),
+            awaited: AwaitedRows::new(shapes),
             reported: Clock(0),
             reports: VecDeque::new(),
             arrived: Clock(0),
@@ -139,12 +128,9 @@ impl Inbox {
     ///
     /// If it makes no sense; then nothing has changed.
     pub fn handle_update(&mut self, seq: u64, deltas: &[Elements]) -> Result<bool, PeerError> {
-        if seq > self.through.saturating_add(MAX_GAP) {
-            return Err(PeerError::TooFarAhead { seq, through: self.through });
-        }
+        self.check_gap("update", seq)?;
         for delta in deltas {
-            let table = self.tables.get(delta.table.index()).ok_or(PeerError::UnknownTable(delta.table))?;
-            let allowed = u64::from(table.slots) * u64::from(table.width);
+            let allowed = self.shape(delta.table)?.elements() as u64;
             if let Some(&last) = delta.indexes.last().filter(|last| u64::from(**last) >= allowed) {
                 let found = u64::from(last);
                 return Err(PeerError::OutOfRange { table: delta.table, what: "element", found, allowed });
@@ -153,9 +139,7 @@ impl Inbox {
         if !self.note(seq) {
             return Ok(false);
         }
-        for delta in deltas {
-            self.held -= self.tables[delta.table.index()].bring(seq, &delta.indexes);
-        }
+        self.awaited.bring(seq, deltas, self.through);
         self.advance_clock();
         Ok(true)
     }
@@ -164,21 +148,15 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// If it names rows that do not exist; then nothing has changed.
+    /// If it names rows that do not exist, or an update that cannot have been sent; then nothing has changed.
     pub fn handle_barrier(&mut self, barrier: &Barrier) -> Result<(), PeerError> {
-        let table =
-            self.tables.get_mut(barrier.table.index()).ok_or(PeerError::UnknownTable(barrier.table))?;
-        if let Some(&slot) = barrier.slots.last().filter(|slot| **slot >= table.slots) {
-            let (found, allowed) = (u64::from(slot), u64::from(table.slots));
+        let shape = self.shape(barrier.table)?;
+        if let Some(&slot) = barrier.slots.last().filter(|slot| **slot >= shape.slots) {
+            let (found, allowed) = (u64::from(slot), u64::from(shape.slots));
             return Err(PeerError::OutOfRange { table: barrier.table, what: "row", found, allowed });
         }
-        for &slot in &barrier.slots {
-            let slot = slot as usize;
-            if table.brought[slot] < barrier.from_seq {
-                self.held += usize::from(table.awaited[slot] == 0);
-                table.awaited[slot] = table.awaited[slot].max(barrier.from_seq);
-            }
-        }
+        self.check_gap("a barrier from update", barrier.from_seq)?;
+        self.awaited.await_rows(barrier, self.through);
         Ok(())
     }
 
@@ -192,6 +170,7 @@ impl Inbox {
         if covered > clock {
             return Err(PeerError::CoversTheFuture { clock, covered });
         }
+        self.check_gap("a clock covered by update", covered_seq)?;
         self.reported = self.reported.max(clock);
         if self.reports.back().map_or(self.arrived, |(clock, _)| *clock) < covered {
             if self.reports.len() == MAX_REPORTS {
@@ -203,19 +182,25 @@ impl Inbox {
         Ok(())
     }
 
-    /// Whether any row is held.
-    pub fn is_holding(&self) -> bool {
-        self.held > 0
-    }
-
     /// How many rows are held.
     pub fn held_rows(&self) -> usize {
-        self.held
+        self.awaited.held()
     }
 
     /// Whether one of these rows is held.
     pub fn holds_any(&self, table: TableId, slots: &[u32]) -> bool {
-        self.held > 0 && slots.iter().any(|&slot| self.tables[table.index()].awaited[slot as usize] > 0)
+        self.awaited.holds_any(table, slots)
+    }
+
+    fn shape(&self, table: TableId) -> Result<ShardTable, PeerError> {
+        self.shapes.get(table.index()).copied().ok_or(PeerError::UnknownTable(table))
+    }
+
+    fn check_gap(&self, what: &'static str, seq: u64) -> Result<(), PeerError> {
+        match seq > self.through.saturating_add(MAX_GAP) {
+            true => Err(PeerError::TooFarAhead { what, seq, through: self.through }),
+            false => Ok(()),
+        }
     }
 
     /// Yields whether `seq` is new.
@@ -238,27 +223,6 @@ impl Inbox {
             self.reports.pop_front();
             self.arrived = clock;
         }
-    }
-}
-
-impl AwaitedTable {
-    /// Notes that update `seq` brought the rows of these elements; yields how many rows that freed.
-    fn bring(&mut self, seq: u64, indexes: &[u32]) -> usize {
-        let (mut row_end, mut freed) = (0, 0);
-        for &index in indexes {
-            if index < row_end {
-                continue;
-            }
-            let slot = index / self.width;
-            row_end = (slot + 1).saturating_mul(self.width);
-            let slot = slot as usize;
-            self.brought[slot] = self.brought[slot].max(seq);
-            if self.awaited[slot] > 0 && self.awaited[slot] <= seq {
-                self.awaited[slot] = 0;
-                freed += 1;
-            }
-        }
-        freed
     }
 }
 

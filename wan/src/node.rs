@@ -7,16 +7,16 @@
 //!
 //! Kind: time-passed.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datacenter::message::{ReadReply, Request};
 use datacenter::shard::RequestError;
-use datacenter::{Clock, DatacenterId, ShardId, codec};
+use datacenter::{Clock, DatacenterId, ShardId};
 
 use crate::bandwidth::DrainRate;
 use crate::inbox::PeerError;
 use crate::message::{Resume, ShardControl, Update};
+use crate::outbox::Outgoing;
 use crate::policy::Policy;
 use crate::replica::Replica;
 
@@ -136,12 +136,13 @@ impl Node {
         match request {
             Request::Read(read) => self.replicas[at].handle_read(read, now),
             Request::Flush(flush) => {
-                let backlogs = (0..self.peers.len()).map(|peer| self.backlog(peer));
-                let backlog = backlogs.max().unwrap_or_default();
-                if self.replicas[at].handle_flush(&flush, backlog, now)?.is_some() {
+                if let Some(clock) = self.replicas[at].handle_flush(&flush)? {
+                    let backlogs = (0..self.peers.len()).map(|peer| self.backlog(peer));
+                    let backlog = backlogs.max().unwrap_or_default();
+                    self.replicas[at].complete(clock, backlog, now);
                     self.to_recheck[at] = true;
                     self.peers.iter_mut().for_each(|peer| peer.judge_backlog = true);
-                    if self.finish.is_some_and(|last| self.replicas[at].shard().clock() >= last) {
+                    if self.finish.is_some_and(|last| clock >= last) {
                         self.replicas[at].flush_filter();
                     }
                 }
@@ -247,7 +248,7 @@ impl Node {
     }
 
     /// The next update for `peer`, as long as its window has room.
-    pub fn poll_update(&mut self, peer: usize) -> Option<(Arc<Update>, u64)> {
+    pub fn poll_update(&mut self, peer: usize) -> Option<Outgoing> {
         if !self.peers[peer].is_up {
             return None;
         }
@@ -255,15 +256,14 @@ impl Node {
         let count = self.replicas.len();
         let first = self.peers[peer].next_shard;
         for at in (first..count).chain(0..first) {
-            let is_repeat = self.replicas[at].outbox(peer).has_repeat();
-            if let Some(update) = self.replicas[at].poll_update(peer, may_number) {
-                let bytes = update.deltas.iter().map(|d| codec::encoded_len(d) as u64).sum();
+            if let Some(outgoing) = self.replicas[at].poll_update(peer, may_number) {
                 let link = &mut self.peers[peer];
                 link.next_shard = (at + 1) % count;
-                let total =
-                    if is_repeat { &mut link.sent.repeated_bytes } else { &mut link.sent.payload_bytes };
-                *total += bytes;
-                return Some((update, bytes));
+                match outgoing.is_repeat {
+                    true => link.sent.repeated_bytes += outgoing.bytes,
+                    false => link.sent.payload_bytes += outgoing.bytes,
+                }
+                return Some(outgoing);
             }
         }
         None

@@ -13,6 +13,7 @@
 //! Kind: time-free.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use datacenter::codec;
@@ -23,8 +24,15 @@ use crate::message::{Barrier, Progress, Resume, Update};
 /// An update is closed when its payload reaches this, so that bulk spreads over streams; one row always fits.
 pub const UPDATE_TARGET_BYTES: usize = 32 * 1024;
 
+/// Updates that may be unconfirmed at a time, however small they are: bounds what the receiver must remember of numbers
+/// that come out of order.
+pub const MAX_IN_FLIGHT: u64 = 4096;
+
 /// Bytes charged for a waiting element: an f32 and its share of the index.
 const WAITING_ELEMENT_BYTES: u64 = 5;
+
+/// Elements of a table for which an empty outbox keeps its memory; a backlog's is given back.
+const KEPT_ELEMENTS: usize = 64 * 1024;
 
 /// Marks of completed clocks kept while the queue is long; between them coverage is reported less finely.
 const MAX_MARKS: usize = 256;
@@ -48,8 +56,21 @@ pub struct Outbox {
 struct InFlight {
     update: Arc<Update>,
     bytes: u64,
+    /// The rows in it that were announced, ascending.
+    announced: Vec<(TableId, u32)>,
     /// The peer has it already, out of order: it is not sent again.
     applied: bool,
+}
+
+/// An update to send.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    /// The update.
+    pub update: Arc<Update>,
+    /// The size of its payload.
+    pub bytes: u64,
+    /// Whether it was sent before, on a former connection.
+    pub is_repeat: bool,
 }
 
 impl Outbox {
@@ -113,27 +134,36 @@ impl Outbox {
     }
 
     /// The next update to send: first those to be repeated after a reconnect, then what waits.
-    pub fn poll_update(&mut self) -> Option<Arc<Update>> {
+    ///
+    /// None while [`MAX_IN_FLIGHT`] updates are unconfirmed.
+    pub fn poll_update(&mut self) -> Option<Outgoing> {
         while let Some(repeat) = self.in_flight.get(self.sent) {
             self.sent += 1;
             if !repeat.applied {
-                return Some(repeat.update.clone());
+                return Some(Outgoing {
+                    update: repeat.update.clone(),
+                    bytes: repeat.bytes,
+                    is_repeat: true,
+                });
             }
         }
-        let deltas = self.waiting.take(UPDATE_TARGET_BYTES)?;
+        if self.in_flight.len() as u64 >= MAX_IN_FLIGHT {
+            return None;
+        }
+        let Taken { deltas, announced } = self.waiting.take(UPDATE_TARGET_BYTES)?;
         let bytes = deltas.iter().map(|d| codec::encoded_len(d) as u64).sum();
         let update = Arc::new(Update { shard: self.shard, seq: self.next_seq, deltas });
         self.next_seq += 1;
-        self.in_flight.push_back(InFlight { update: update.clone(), bytes, applied: false });
+        self.in_flight.push_back(InFlight { update: update.clone(), bytes, announced, applied: false });
         self.in_flight_bytes += bytes;
         self.sent += 1;
         self.advance_coverage();
-        Some(update)
+        Some(Outgoing { update, bytes, is_repeat: false })
     }
 
     /// Announces the rows that wait and have not been announced yet.
     pub fn announce(&mut self) -> Vec<Barrier> {
-        self.waiting.announce(self.next_seq, false)
+        self.waiting.announce(self.next_seq)
     }
 
     /// The peer has applied every update up to `seq`. Yields how many payload bytes that set free.
@@ -154,8 +184,8 @@ impl Outbox {
         Ok(before - self.in_flight_bytes)
     }
 
-    /// The link is up (again) and the peer has applied what `resume` says: the rest will be sent again, and what was
-    /// announced and still waits is announced again.
+    /// The link is up (again) and the peer has applied what `resume` says: the rest will be sent again. Yields the
+    /// announcements of rows that have not come, as the former connection may have lost them.
     ///
     /// # Errors
     ///
@@ -171,7 +201,9 @@ impl Outbox {
         for flight in &mut self.in_flight {
             flight.applied = early.contains(&flight.update.seq);
         }
-        Ok(self.waiting.announce(self.next_seq, true))
+        let flying = self.in_flight.iter().filter(|f| !f.applied);
+        let flying = flying.flat_map(|f| barriers(&f.announced, f.update.seq));
+        Ok(flying.chain(self.waiting.announced(self.next_seq)).collect())
     }
 
     fn advance_coverage(&mut self) {
@@ -203,6 +235,8 @@ struct Waiting {
     queue: VecDeque<(TableId, u32)>,
     /// How many rows have ever left the queue: the place of its head.
     head: u64,
+    /// Rows at places before this one have been announced.
+    announced_to: u64,
     /// How many elements have a sum other than zero.
     elements: u64,
 }
@@ -214,8 +248,23 @@ struct WaitingTable {
     /// By slot: one more than the row's place in the slab; zero where nothing waits.
     place: Vec<u32>,
     slab: Vec<f32>,
-    announced: Vec<bool>,
     free: Vec<u32>,
+}
+
+/// What leaves the queue as one update.
+struct Taken {
+    deltas: Vec<Elements>,
+    /// Its rows that were announced, ascending.
+    announced: Vec<(TableId, u32)>,
+}
+
+/// Announcements of `rows`, which ascend, by table.
+fn barriers(rows: &[(TableId, u32)], from_seq: u64) -> impl Iterator<Item = Barrier> {
+    rows.chunk_by(|a, b| a.0 == b.0).map(move |rows| Barrier {
+        table: rows[0].0,
+        slots: rows.iter().map(|(_, slot)| *slot).collect(),
+        from_seq,
+    })
 }
 
 impl Waiting {
@@ -224,10 +273,9 @@ impl Waiting {
             width: shape.width as usize,
             place: vec![0; shape.slots as usize],
             slab: Vec::new(),
-            announced: Vec::new(),
             free: Vec::new(),
         });
-        Self { tables: tables.collect(), queue: VecDeque::new(), head: 0, elements: 0 }
+        Self { tables: tables.collect(), queue: VecDeque::new(), head: 0, announced_to: 0, elements: 0 }
     }
 
     fn tail(&self) -> u64 {
@@ -257,50 +305,52 @@ impl Waiting {
     }
 
     /// Takes rows from the head of the queue, about `target_bytes` of them and at least one.
-    fn take(&mut self, target_bytes: usize) -> Option<Vec<Elements>> {
+    fn take(&mut self, target_bytes: usize) -> Option<Taken> {
         let mut rows = Vec::new();
         let mut elements = 0;
         // A row is charged for one element more, so that empty ones end too.
         while (elements + rows.len() as u64) * WAITING_ELEMENT_BYTES < target_bytes as u64 {
             let Some((table, slot)) = self.queue.pop_front() else { break };
-            let held = &self.tables[table.index()];
-            elements += held.row(slot).iter().filter(|v| **v != 0.0).count() as u64;
-            rows.push((table, slot));
+            elements += self.tables[table.index()].row(slot).iter().filter(|v| **v != 0.0).count() as u64;
+            rows.push((table, slot, self.head < self.announced_to));
+            self.head += 1;
         }
         self.elements -= elements;
         if rows.is_empty() {
             return None;
         }
-        self.head += rows.len() as u64;
         rows.sort_unstable();
         let mut deltas: Vec<Elements> = Vec::new();
-        for (table, slot) in rows {
+        for &(table, slot, is_announced) in &rows {
             if deltas.last().is_none_or(|d| d.table != table) {
                 deltas.push(Elements::new(table));
             }
             let out = deltas.last_mut().expect("pushed if there was none");
-            self.tables[table.index()].release(slot, out);
+            self.tables[table.index()].release(slot, is_announced, out);
         }
-        Some(deltas)
+        if self.queue.is_empty() {
+            self.tables.iter_mut().for_each(WaitingTable::shrink);
+        }
+        let announced = rows.into_iter().filter(|row| row.2).map(|(table, slot, _)| (table, slot));
+        Some(Taken { deltas, announced: announced.collect() })
     }
 
-    /// Rows that wait: all of them after a reconnect, otherwise those not announced before.
-    fn announce(&mut self, from_seq: u64, repeat: bool) -> Vec<Barrier> {
-        let mut barriers = Vec::new();
-        for (i, table) in self.tables.iter_mut().enumerate() {
-            let mut slots = Vec::new();
-            for (slot, &place) in table.place.iter().enumerate().filter(|(_, place)| **place > 0) {
-                let announced = &mut table.announced[place as usize - 1];
-                if *announced == repeat {
-                    *announced = true;
-                    slots.push(slot as u32);
-                }
-            }
-            if !slots.is_empty() {
-                barriers.push(Barrier { table: TableId(i as u16), slots, from_seq });
-            }
-        }
-        barriers
+    /// Announces the rows that wait and were not announced before; linear in their number.
+    fn announce(&mut self, from_seq: u64) -> Vec<Barrier> {
+        let known = self.announced_to.saturating_sub(self.head) as usize;
+        self.announced_to = self.tail();
+        self.barriers(known..self.queue.len(), from_seq)
+    }
+
+    /// Announces again the rows that wait and were announced before.
+    fn announced(&self, from_seq: u64) -> Vec<Barrier> {
+        self.barriers(0..self.announced_to.saturating_sub(self.head) as usize, from_seq)
+    }
+
+    fn barriers(&self, places: Range<usize>, from_seq: u64) -> Vec<Barrier> {
+        let mut rows: Vec<_> = self.queue.range(places).copied().collect();
+        rows.sort_unstable();
+        barriers(&rows, from_seq).collect()
     }
 }
 
@@ -310,8 +360,7 @@ impl WaitingTable {
         if self.place[slot as usize] == 0 {
             let place = self.free.pop().unwrap_or_else(|| {
                 self.slab.resize(self.slab.len() + self.width, 0.0);
-                self.announced.push(false);
-                self.announced.len() as u32 - 1
+                (self.slab.len() / self.width) as u32 - 1
             });
             self.place[slot as usize] = place + 1;
         }
@@ -324,7 +373,7 @@ impl WaitingTable {
     }
 
     /// Moves the row's sums to `out` and forgets the row.
-    fn release(&mut self, slot: u32, out: &mut Elements) {
+    fn release(&mut self, slot: u32, is_announced: bool, out: &mut Elements) {
         let place = std::mem::take(&mut self.place[slot as usize]) as usize - 1;
         let first = slot * self.width as u32;
         let before = out.len();
@@ -333,11 +382,18 @@ impl WaitingTable {
                 out.push(first + column as u32, std::mem::take(sum));
             }
         }
-        if std::mem::take(&mut self.announced[place]) && out.len() == before {
+        if is_announced && out.len() == before {
             // The sums cancelled, but the peer holds its readers until the row comes: a zero frees them.
             out.push(first, 0.0);
         }
         self.free.push(place as u32);
+    }
+
+    /// Gives back the memory of a backlog that is over. Nothing may wait.
+    fn shrink(&mut self) {
+        if self.slab.len() > KEPT_ELEMENTS {
+            (self.slab, self.free) = (Vec::new(), Vec::new());
+        }
     }
 }
 

@@ -9,7 +9,6 @@
 //!
 //! Kind: time-passed.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datacenter::message::{Flush, Read, ReadReply, Wait};
@@ -20,7 +19,7 @@ use crate::filter::Filter;
 use crate::inbox::{Inbox, PeerError};
 use crate::message::{Barrier, Progress, Resume, ShardControl, Update};
 use crate::mirror_clock::{derived_lead, leads_too_far};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Outgoing};
 use crate::policy::{Lead, Policy};
 
 /// Weight of a new sample in the average clock length.
@@ -97,29 +96,35 @@ impl Replica {
         &self.filter
     }
 
-    /// A worker's deltas for one clock. Yields the shard's new clock if it moved. `backlog` is how long the slowest
-    /// link needs for what waits, by which the filter's soft threshold moves.
+    /// A worker's deltas for one clock. Yields the shard's new clock if it moved; then [`complete`](Self::complete) is
+    /// next.
     ///
     /// # Errors
     ///
     /// If the flush makes no sense; then nothing has changed.
-    pub fn handle_flush(
-        &mut self,
-        flush: &Flush,
-        backlog: Duration,
-        now: Instant,
-    ) -> Result<Option<Clock>, RequestError> {
+    pub fn handle_flush(&mut self, flush: &Flush) -> Result<Option<Clock>, RequestError> {
         let moved = self.shard.handle_flush(flush)?;
-        if self.mirrors.is_empty() {
-            return Ok(moved);
-        }
-        for delta in &flush.deltas {
-            self.filter.offer(delta);
-        }
-        if let Some(clock) = moved {
-            self.complete(clock, backlog, now);
+        if !self.mirrors.is_empty() {
+            flush.deltas.iter().for_each(|delta| self.filter.offer(delta));
         }
         Ok(moved)
+    }
+
+    /// The shard has completed `clock`: ships what is significant. `backlog` is how long the slowest link needs for what
+    /// waits, by which the filter's soft threshold moves.
+    pub fn complete(&mut self, clock: Clock, backlog: Duration, now: Instant) {
+        if self.mirrors.is_empty() {
+            return;
+        }
+        self.measure_clock(now);
+        if let Some(length) = self.clock_length {
+            self.filter.observe(backlog, length);
+        }
+        let shard = &self.shard;
+        let values: Vec<&[f32]> = (0..shard.table_count()).map(|t| shard.values(TableId(t as u16))).collect();
+        self.filter.release(clock, &values, &mut self.released);
+        self.ship();
+        self.mirrors.iter_mut().for_each(|m| m.outbox.complete(clock));
     }
 
     /// A worker's read. Yields the answer if it may be given now.
@@ -204,7 +209,7 @@ impl Replica {
     }
 
     /// The next update for a mirror; only repeats of numbered ones unless `may_number`.
-    pub fn poll_update(&mut self, peer: usize, may_number: bool) -> Option<Arc<Update>> {
+    pub fn poll_update(&mut self, peer: usize, may_number: bool) -> Option<Outgoing> {
         let outbox = &mut self.mirrors[peer].outbox;
         (may_number || outbox.has_repeat()).then(|| outbox.poll_update()).flatten()
     }
@@ -252,18 +257,6 @@ impl Replica {
         };
         (say.progress_told, say.applied_told, say.unconfirmed_bytes) = (progress, applied, 0);
         (!control.is_empty()).then_some(control)
-    }
-
-    fn complete(&mut self, clock: Clock, backlog: Duration, now: Instant) {
-        self.measure_clock(now);
-        if let Some(length) = self.clock_length {
-            self.filter.observe(backlog, length);
-        }
-        let shard = &self.shard;
-        let values: Vec<&[f32]> = (0..shard.table_count()).map(|t| shard.values(TableId(t as u16))).collect();
-        self.filter.release(clock, &values, &mut self.released);
-        self.ship();
-        self.mirrors.iter_mut().for_each(|m| m.outbox.complete(clock));
     }
 
     /// Moves what the filter released into every outbox.

@@ -10,6 +10,7 @@ use datacenter::{Clock, ShardId, ShardTable, TableId};
 use prost::Message;
 
 use crate::message::{Barrier, Progress, Resume, ShardControl, Update};
+use crate::outbox::UPDATE_TARGET_BYTES;
 
 #[allow(missing_docs, unreachable_pub, reason = "generated from the schema, which has the documentation")]
 mod proto {
@@ -25,6 +26,9 @@ pub const MAX_HELLO_BYTES: usize = 4 * 1024 * 1024;
 /// Rows that one control frame announces at most: five bytes each at worst, it stays below what the control channel
 /// carries.
 const MAX_FRAME_SLOTS: usize = 32 * 1024;
+
+/// What an envelope, or a block in it, takes besides elements, at most.
+const ENVELOPE_BYTES: usize = 64;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +73,15 @@ impl Shapes {
         found.map(|(id, tables)| (*id, tables.as_slice())).ok_or(WireError::Invalid { field: "shard" })
     }
 
-    /// The longest frame that a correct peer could send: every element of the largest shard, with room to spare for
-    /// the envelope.
+    /// The longest frame that a correct peer could send: an update is closed once it reaches its target, so that it
+    /// exceeds it by one row at most; each element takes four bytes and an index.
     pub fn max_update_bytes(&self) -> usize {
-        let elements = |tables: &[ShardTable]| tables.iter().map(|t| t.elements()).sum::<usize>();
-        let largest = self.shards.iter().map(|(_, tables)| elements(tables)).max().unwrap_or(0);
-        largest.saturating_mul(8).saturating_add(64 * 1024)
+        let tables = self.shards.iter().flat_map(|(_, tables)| tables);
+        let widest = tables.map(|table| table.width as usize).max().unwrap_or(0);
+        let index_and_value = 5 + size_of::<f32>();
+        let blocks = self.shards.iter().map(|(_, tables)| tables.len()).max().unwrap_or(0);
+        let envelopes = blocks.saturating_add(1).saturating_mul(ENVELOPE_BYTES);
+        widest.saturating_add(UPDATE_TARGET_BYTES).saturating_mul(index_and_value).saturating_add(envelopes)
     }
 }
 
@@ -159,10 +166,16 @@ fn encode_barrier(barrier: &Barrier, slots: &[u32]) -> proto::Barrier {
 /// If it is not what [`encode_control`] makes for such shards.
 pub fn decode_control(frame: Bytes, shapes: &Shapes) -> Result<Vec<ShardControl>, WireError> {
     let control = proto::Control::decode(frame)?;
-    control.shards.into_iter().map(|c| decode_shard_control(c, shapes)).collect()
+    let mut room = MAX_FRAME_SLOTS;
+    control.shards.into_iter().map(|c| decode_shard_control(c, shapes, &mut room)).collect()
 }
 
-fn decode_shard_control(control: proto::ShardControl, shapes: &Shapes) -> Result<ShardControl, WireError> {
+/// `room` is how many rows the frame may still name.
+fn decode_shard_control(
+    control: proto::ShardControl,
+    shapes: &Shapes,
+    room: &mut usize,
+) -> Result<ShardControl, WireError> {
     let (shard, tables) = shapes.of(control.shard)?;
     let progress = control.progress.map(|p| {
         let covered =
@@ -176,8 +189,9 @@ fn decode_shard_control(control: proto::ShardControl, shapes: &Shapes) -> Result
     let barriers = control.barriers.iter().map(|b| {
         let shape = tables.get(b.table as usize).ok_or(WireError::Invalid { field: "table" })?;
         let table = TableId(b.table as u16);
-        let slots = codec::decode_indexes(&b.slots, shape.slots)
+        let slots = codec::decode_indexes(&b.slots, shape.slots, *room)
             .map_err(|source| WireError::Payload { table, source })?;
+        *room -= slots.len();
         Ok::<_, WireError>(Barrier { table, slots, from_seq: b.from_seq })
     });
     Ok(ShardControl {

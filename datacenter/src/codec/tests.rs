@@ -110,7 +110,7 @@ fn what_is_wrong_is_named() {
         ("00 01 00 00", Trailing { bytes: 1 }),
     ];
     for (bytes, error) in cases {
-        assert_eq!(decode_indexes(&unhex(bytes), 100), Err(error.clone()), "{bytes}");
+        assert_eq!(decode_indexes(&unhex(bytes), 100, 100), Err(error.clone()), "{bytes}");
     }
     let values: &[(&str, CodecError)] = &[
         ("10 02 00 00 00 80 3f", Truncated { count: 2 }),
@@ -127,7 +127,7 @@ fn what_is_wrong_is_named() {
 fn the_ends_of_the_index_range_work() {
     let capacity = u32::MAX;
     for indexes in [vec![u32::MAX - 1], vec![0, u32::MAX - 1], vec![u32::MAX - 3, u32::MAX - 1]] {
-        assert_eq!(decode_indexes(&encoded_indexes(&indexes), capacity), Ok(indexes));
+        assert_eq!(decode_indexes(&encoded_indexes(&indexes), capacity, indexes.len()), Ok(indexes));
     }
 }
 
@@ -190,7 +190,7 @@ proptest! {
         }
         let bytes = encoded_indexes(&update.indexes);
         prop_assert_eq!(bytes.len(), encoded_indexes_len(&update.indexes));
-        prop_assert_eq!(decode_indexes(&bytes, capacity), Ok(update.indexes));
+        prop_assert_eq!(decode_indexes(&bytes, capacity, capacity as usize), Ok(update.indexes));
     }
 
     #[test]
@@ -203,7 +203,7 @@ proptest! {
             if !indexes.is_empty() {
                 let bytes = body(encoding, &indexes);
                 prop_assert_eq!(bytes.len(), head + size, "{:?}", encoding);
-                prop_assert_eq!(decode_indexes(&bytes, u32::MAX), Ok(indexes.clone()));
+                prop_assert_eq!(decode_indexes(&bytes, u32::MAX, indexes.len()), Ok(indexes.clone()));
             }
         }
     }
@@ -225,7 +225,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(mut bytes in vec(any::<u8>(), 0..300), header in 0u8..5, capacity: u32) {
-        let _ = decode_indexes(&bytes, capacity.min(1 << 16));
+        let _ = decode_indexes(&bytes, capacity.min(1 << 16), 1 << 16);
         if let Some(first) = bytes.first_mut() {
             *first = header | 0x10;
         }
@@ -249,4 +249,13 @@ proptest! {
             prop_assert!(read.indexes.is_sorted_by(|a, b| a < b));
         }
     }
+}
+
+#[test]
+fn a_set_larger_than_there_is_room_for_is_refused_before_it_takes_memory() {
+    let all: Vec<u32> = (0..1000).collect();
+    let bytes = encoded_indexes(&all);
+    assert!(bytes.len() < 10, "a few bytes name them all");
+    assert_eq!(decode_indexes(&bytes, u32::MAX, 999), Err(CodecError::NoRoom { count: 1000, most: 999 }));
+    assert_eq!(decode_indexes(&bytes, u32::MAX, 1000), Ok(all));
 }

@@ -71,13 +71,19 @@ pub enum Refusal {
         /// The certificate's.
         certified: String,
     },
-    /// It opened the connection for something else.
-    #[error("its connection is for {theirs:?}, we expected {ours:?}")]
-    Channel {
-        /// Ours.
+    /// Its answer is not to our hello.
+    #[error(
+        "it answers for {theirs:?} of session {their_session:x}, we asked for {ours:?} of {our_session:x}"
+    )]
+    Answer {
+        /// What we opened the connection for.
         ours: Channel,
-        /// Its.
+        /// What it answers for.
         theirs: Channel,
+        /// Our session.
+        our_session: u64,
+        /// Its session.
+        their_session: u64,
     },
 }
 
@@ -132,6 +138,23 @@ impl Terms {
         }
         Ok(())
     }
+
+    /// Checks that a hello answers ours.
+    ///
+    /// # Errors
+    ///
+    /// If it is for another connection.
+    pub fn check_answer(ours: &Hello, theirs: &Hello) -> Result<(), Refusal> {
+        if (ours.channel, ours.session) == (theirs.channel, theirs.session) {
+            return Ok(());
+        }
+        Err(Refusal::Answer {
+            ours: ours.channel,
+            theirs: theirs.channel,
+            our_session: ours.session,
+            their_session: theirs.session,
+        })
+    }
 }
 
 /// The first bytes suffice to tell digests apart, and keep the message within a close frame.
@@ -174,6 +197,9 @@ mod tests {
         let theirs = Terms { datacenter: "ireland".into(), ..terms() };
         let good = theirs.hello(Channel::Control, 1, vec![]);
         assert_eq!(terms().check(&good, &ireland), Ok(()));
+        assert_eq!(Terms::check_answer(&good, &good), Ok(()));
+        let other = Hello { channel: Channel::Data, ..good.clone() };
+        assert!(matches!(Terms::check_answer(&good, &other), Err(Refusal::Answer { .. })));
         let version = Hello { version: 9, ..good.clone() };
         let job = Hello { job_digest: vec![2; 32], ..good.clone() };
         let said = Hello { datacenter: "tokyo".into(), ..good };

@@ -14,11 +14,12 @@ use bytes::Bytes;
 use datacenter::DatacenterId;
 use quinn::{Connection, VarInt};
 use thiserror::Error;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::driver::frames::{self, FrameError};
 use crate::driver::server::Event;
+use crate::inbox::PeerError;
 use crate::message::Resume;
 use crate::outbox::UPDATE_TARGET_BYTES;
 use crate::transport::{ControlError, ControlReceiver, ControlSender};
@@ -68,6 +69,8 @@ pub struct LinkHandle {
     pub control: mpsc::Sender<Bytes>,
     /// Encoded updates. No bound of its own is needed: the node's window bounds what it hands out.
     pub updates: mpsc::UnboundedSender<Bytes>,
+    /// Ends the link, and tells the peer what it did wrong. Dropping it ends the link as well.
+    pub refuse: oneshot::Sender<PeerError>,
 }
 
 /// Why a link ended.
@@ -88,6 +91,9 @@ pub enum LinkError {
     /// A frame does not decode.
     #[error("the peer sent a frame that does not decode: {0}")]
     Wire(#[from] datacenter::wire::WireError),
+    /// The peer's messages contradict each other, or the job.
+    #[error("the peer broke the protocol: {0}")]
+    Refused(#[from] PeerError),
     /// The node's task is gone, or wants no more of this link.
     #[error("the link is no longer wanted")]
     Unwanted,
@@ -99,6 +105,7 @@ impl LinkError {
         matches!(
             self,
             Self::Wire(_)
+                | Self::Refused(_)
                 | Self::Frame(FrameError::Wire(_) | FrameError::Truncated)
                 | Self::Control(ControlError::Malformed | ControlError::TooLarge { .. })
         )
@@ -111,7 +118,8 @@ impl Link {
         let Self { peer, control, data, bulk_streams, resumes, session } = self;
         let (control_frames, control_queue) = mpsc::channel(CONTROL_QUEUE);
         let (updates, update_queue) = mpsc::unbounded_channel();
-        let handle = LinkHandle { session, control: control_frames, updates };
+        let (refuse, refused) = oneshot::channel();
+        let handle = LinkHandle { session, control: control_frames, updates, refuse };
         let up = Event::Up { peer, handle, resumes, rtt: control.rtt() };
         if events.send(up).await.is_err() {
             return LinkError::Unwanted;
@@ -119,6 +127,7 @@ impl Link {
 
         tally.begin(peer, [&control, &data]);
         let mut tasks = JoinSet::new();
+        tasks.spawn(async { Err(refused.await.map_or(LinkError::Unwanted, LinkError::Refused)) });
         tasks.spawn(send_control(control.clone(), data.clone(), control_queue, peer, events.clone()));
         tasks.spawn(receive_control(control.clone(), data.clone(), shapes.clone(), peer, events.clone()));
         let update_queue = Arc::new(Mutex::new(update_queue));

@@ -17,7 +17,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info, warn};
 
 use crate::driver::frames::{self, FrameError};
@@ -33,6 +33,9 @@ const MAX_HALVES: usize = 16;
 
 /// The first pause before dialling again, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+
+/// A link that lasted this long was a good one: when it breaks, dialling starts with the first pause again.
+const STABLE: Duration = Duration::from_secs(10);
 
 /// A peer to keep a link to.
 #[derive(Clone, Debug)]
@@ -107,9 +110,12 @@ impl Peers {
         loop {
             match self.connect(&peer, rng.random()).await {
                 Ok(link) => {
-                    pause = BACKOFF[0];
+                    let up = Instant::now();
                     let error = link.run(self.shapes.clone(), self.events.clone(), &self.tally).await;
                     info!(peer = %peer.name, %error, "link ended");
+                    if up.elapsed() >= STABLE {
+                        pause = BACKOFF[0];
+                    }
                 }
                 Err(ConnectError::Stopping) => return,
                 Err(error) => {
@@ -151,7 +157,10 @@ impl Peers {
                         let error = link.run(this.shapes.clone(), this.events.clone(), &this.tally).await;
                         info!(%peer, %error, "link ended");
                     }
-                    Ok(None) => {}
+                    Ok(None) => {
+                        sleep(HELLO_TIMEOUT).await;
+                        halves.give_up(&connection);
+                    }
                     Err(error) => {
                         warn!(%address, %error, "a peer was not let in");
                         link::close(&connection, close_code::REFUSED, &error.to_string());
@@ -205,6 +214,7 @@ impl Peers {
         let frame = frames::read(&mut receive, MAX_HELLO_BYTES).await?.ok_or(FrameError::Truncated)?;
         let theirs = wire::decode_hello(frame)?;
         self.terms.check(&theirs, &certified)?;
+        Terms::check_answer(&hello, &theirs)?;
         Ok(theirs)
     }
 
@@ -284,5 +294,15 @@ impl Halves {
         }
         halves.insert((peer, session), (channel, half));
         None
+    }
+
+    /// Closes a connection if it still waits for its other half.
+    fn give_up(&self, connection: &Connection) {
+        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = |(_, half): &(Channel, Half)| half.connection.stable_id() == connection.stable_id();
+        if let Some(key) = halves.iter().find_map(|(key, half)| waits(half).then_some(*key)) {
+            halves.remove(&key);
+            link::close(connection, close_code::REPLACED, "the other connection of the link never came");
+        }
     }
 }

@@ -13,7 +13,7 @@ use datacenter::message::{ReadReply, Request};
 use datacenter::{Clock, DatacenterId, ShardId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::driver::link::LinkHandle;
 use crate::message::{Resume, ShardControl, Update};
@@ -114,8 +114,8 @@ pub struct Server<O> {
     node: Node,
     observer: O,
     requests: mpsc::Receiver<(ShardId, Request)>,
-    /// By worker.
-    replies: Vec<mpsc::Sender<ReadReply>>,
+    /// By worker; none for one whose session has ended.
+    replies: Vec<Option<mpsc::Sender<ReadReply>>>,
     events: mpsc::Receiver<Event>,
     links: Vec<Option<ActiveLink>>,
     clock: Clock,
@@ -174,7 +174,7 @@ impl<O: Observer> Server<O> {
             node,
             observer,
             requests,
-            replies,
+            replies: replies.into_iter().map(Some).collect(),
             events,
             links,
             clock: Clock(0),
@@ -204,24 +204,30 @@ impl<O: Observer> Server<O> {
                 () = wake => {}
             }
             for _ in 0..BATCH {
-                if let Ok((shard, request)) = self.requests.try_recv() {
-                    self.handle_request(shard, request);
-                } else if let Ok(event) = self.events.try_recv() {
-                    self.handle_event(event);
-                } else {
+                // One of each in turn: neither workers nor peers can keep the others waiting.
+                let (request, event) = (self.requests.try_recv(), self.events.try_recv());
+                if request.is_err() && event.is_err() {
                     break;
                 }
+                request.into_iter().for_each(|(shard, request)| self.handle_request(shard, request));
+                event.into_iter().for_each(|event| self.handle_event(event));
             }
             self.send_all();
         }
     }
 
     fn handle_request(&mut self, shard: ShardId, request: Request) {
+        let worker = request.worker();
         match self.node.handle_request(shard, request, now()) {
             Ok(Some(reply)) => self.answer(reply),
             Ok(None) => {}
-            // A worker that asks nonsense gets no answer; its session ends where the connection is, not here.
-            Err(error) => warn!(%shard, %error, "refused a worker's request"),
+            // It would wait for an answer for ever: its session ends instead.
+            Err(error) => {
+                warn!(%shard, %worker, %error, "refused a worker's request: ending its session");
+                if let Some(replies) = self.replies.get_mut(worker.index()) {
+                    *replies = None;
+                }
+            }
         }
     }
 
@@ -249,8 +255,8 @@ impl<O: Observer> Server<O> {
             Event::Up { peer, handle, resumes, rtt } => self.with(peer, |server, at| {
                 server.node.handle_down(at);
                 server.node.handle_rtt(at, rtt);
-                server.node.handle_up(at, &resumes, now())?;
                 server.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
+                server.node.handle_up(at, &resumes, now())?;
                 info!(%peer, ?rtt, "link up");
                 Ok(())
             }),
@@ -266,9 +272,11 @@ impl<O: Observer> Server<O> {
         if let Err((peer, error)) = outcome {
             warn!(%peer, %error, "the peer broke the protocol: closing its link");
             if let Some(at) = self.index_of(peer) {
-                // Dropping the handle ends the link's tasks.
-                self.links[at] = None;
                 self.node.handle_down(at);
+                if let Some(link) = self.links[at].take() {
+                    // It may have ended by itself.
+                    let _ = link.handle.refuse.send(error);
+                }
             }
         }
     }
@@ -312,9 +320,9 @@ impl<O: Observer> Server<O> {
 
     fn send_to_peer(&mut self, at: usize, now: Instant) {
         let Some(link) = &mut self.links[at] else { return };
-        while let Some((update, _)) = self.node.poll_update(at) {
+        while let Some(outgoing) = self.node.poll_update(at) {
             // A send fails only when the link is ending; then the hello of the next one sorts it out.
-            let _ = link.handle.updates.send(wire::encode_update(&update));
+            let _ = link.handle.updates.send(wire::encode_update(&outgoing.update));
         }
         // While the link is busy, what is to be said stays in the node, where newer statements replace older ones.
         if link.frames.is_empty() {
@@ -333,9 +341,18 @@ impl<O: Observer> Server<O> {
 
     fn answer(&mut self, reply: ReadReply) {
         let worker = reply.worker;
-        // There is room for one answer of each shard; a worker that is gone needs none.
-        if self.replies[worker.index()].try_send(reply).is_err() {
-            warn!(%worker, "the worker is gone, its answer is dropped");
+        let Some(replies) = &self.replies[worker.index()] else { return };
+        match replies.try_send(reply) {
+            Ok(()) => {}
+            Err(TrySendError::Closed(_)) => {
+                debug!(%worker, "the worker is gone, its answer is dropped");
+                self.replies[worker.index()] = None;
+            }
+            // There is room for one answer of each shard, and a worker reads one at a time from each.
+            Err(TrySendError::Full(_)) => {
+                warn!(%worker, "the worker asks without taking its answers: ending its session");
+                self.replies[worker.index()] = None;
+            }
         }
     }
 

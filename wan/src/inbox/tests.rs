@@ -32,19 +32,69 @@ fn a_barrier_holds_its_rows_until_they_come() {
     inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1, 4], from_seq: 3 }).unwrap();
     assert!(inbox.holds_any(TABLE, &[0, 4]));
     assert!(!inbox.holds_any(TABLE, &[0, 2, 3]), "other rows stay readable");
+    inbox.handle_update(1, &[]).unwrap();
     inbox.handle_update(2, &delta(&[2, 8])).unwrap();
     assert_eq!(inbox.held_rows(), 2, "an older update does not free them");
     inbox.handle_update(3, &delta(&[3])).unwrap();
     assert!(!inbox.holds_any(TABLE, &[1]));
     assert!(inbox.holds_any(TABLE, &[4]));
-    inbox.handle_update(7, &delta(&[8, 9])).unwrap();
-    assert!(!inbox.is_holding());
+    inbox.handle_update(4, &delta(&[8, 9])).unwrap();
+    assert_eq!(inbox.held_rows(), 0);
+}
+
+#[test]
+fn a_later_update_does_not_free_a_row_whose_announced_values_are_still_missing() {
+    let mut inbox = inbox();
+    inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1], from_seq: 2 }).unwrap();
+    inbox.handle_update(1, &[]).unwrap();
+    // The row's announced values are in 2, on a stream that lost a packet; 3 has the row as well.
+    inbox.handle_update(3, &delta(&[2])).unwrap();
+    assert!(inbox.holds_any(TABLE, &[1]));
+    inbox.handle_update(2, &delta(&[3])).unwrap();
+    assert_eq!(inbox.held_rows(), 0);
+}
+
+#[test]
+fn a_row_that_ripens_frees_with_the_numbers_before_it() {
+    let mut inbox = inbox();
+    // 3 is the first to have the row, and comes first; whether 1 or 2 have it too cannot be known before they come.
+    inbox.handle_update(3, &delta(&[2])).unwrap();
+    inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1], from_seq: 2 }).unwrap();
+    assert!(inbox.holds_any(TABLE, &[1]));
+    inbox.handle_update(2, &[]).unwrap();
+    assert!(inbox.holds_any(TABLE, &[1]));
+    inbox.handle_update(1, &[]).unwrap();
+    assert_eq!(inbox.held_rows(), 0);
+    // A newer barrier is not freed by what ripened for the older one.
+    inbox.handle_update(5, &delta(&[2])).unwrap();
+    inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1], from_seq: 4 }).unwrap();
+    inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1], from_seq: 6 }).unwrap();
+    inbox.handle_update(4, &[]).unwrap();
+    assert!(inbox.holds_any(TABLE, &[1]));
+    inbox.handle_update(6, &delta(&[2])).unwrap();
+    assert_eq!(inbox.held_rows(), 0);
+}
+
+#[test]
+fn announcing_again_and_again_does_not_grow_memory() {
+    let mut inbox = inbox();
+    // 1 is missing, so that everything ripens.
+    for seq in 2..1000 {
+        inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1, 2], from_seq: seq }).unwrap();
+        inbox.handle_update(seq, &delta(&[2, 4])).unwrap();
+    }
+    assert!(inbox.awaited.ripening_rows() <= 2 * 10 + 2);
+    assert_eq!(inbox.held_rows(), 2);
+    inbox.handle_update(1, &[]).unwrap();
+    assert_eq!(inbox.held_rows(), 0);
 }
 
 #[test]
 fn values_that_overtake_their_barrier_leave_nothing_held() {
     let mut inbox = inbox();
-    inbox.handle_update(3, &delta(&[2])).unwrap();
+    for seq in 1..=3 {
+        inbox.handle_update(seq, &delta(&[2])).unwrap();
+    }
     inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1, 2], from_seq: 3 }).unwrap();
     assert!(!inbox.holds_any(TABLE, &[1]));
     assert!(inbox.holds_any(TABLE, &[2]));
@@ -74,6 +124,11 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(inbox.handle_barrier(&nowhere), Err(PeerError::UnknownTable(TableId(3))));
     let far = Barrier { table: TABLE, slots: vec![10], from_seq: 1 };
     assert!(matches!(inbox.handle_barrier(&far), Err(PeerError::OutOfRange { found: 10, allowed: 10, .. })));
+    let never = Barrier { table: TABLE, slots: vec![1], from_seq: u64::MAX };
+    assert!(matches!(inbox.handle_barrier(&never), Err(PeerError::TooFarAhead { .. })));
+    let never = progress(1, 1, u64::MAX);
+    assert!(matches!(inbox.handle_progress(never), Err(PeerError::TooFarAhead { .. })));
+    assert_eq!((inbox.held_rows(), inbox.reported_clock()), (0, Clock(0)), "nothing was taken over");
     assert!(matches!(inbox.handle_progress(progress(1, 2, 0)), Err(PeerError::CoversTheFuture { .. })));
     assert_eq!(inbox.resume(), Resume::default());
 }

@@ -12,7 +12,7 @@ fn delta(table: u16, elements: &[(u32, f32)]) -> Elements {
 }
 
 fn seqs(outbox: &mut Outbox) -> Vec<u64> {
-    std::iter::from_fn(|| outbox.poll_update()).map(|u| u.seq).collect()
+    std::iter::from_fn(|| outbox.poll_update()).map(|u| u.update.seq).collect()
 }
 
 #[test]
@@ -20,16 +20,13 @@ fn what_waits_is_summed_and_goes_once() {
     let mut outbox = outbox();
     outbox.push(&delta(0, &[(2, 1.0), (9, 4.0)]));
     outbox.push(&delta(0, &[(2, 2.0), (3, 5.0)]));
-    let update = outbox.poll_update().expect("something waits");
+    let Outgoing { update, bytes, is_repeat } = outbox.poll_update().expect("something waits");
+    assert!(!is_repeat);
     assert_eq!((update.seq, update.deltas.as_slice()), (1, &[delta(0, &[(2, 3.0), (3, 5.0), (9, 4.0)])][..]));
     assert_eq!(outbox.poll_update(), None);
     assert!(!outbox.is_drained());
-    assert_eq!(outbox.handle_applied(1), Ok(outbox_bytes(&update)));
+    assert_eq!(outbox.handle_applied(1), Ok(bytes));
     assert!(outbox.is_drained());
-}
-
-fn outbox_bytes(update: &Update) -> u64 {
-    update.deltas.iter().map(|d| codec::encoded_len(d) as u64).sum()
 }
 
 #[test]
@@ -109,8 +106,25 @@ fn a_row_is_announced_once_and_again_after_a_reconnect() {
     assert_eq!(outbox.announce(), [Barrier { table: TABLE, slots: vec![10], from_seq: 1 }]);
     let all = Barrier { table: TABLE, slots: vec![2, 4, 10], from_seq: 1 };
     assert_eq!(outbox.handle_resume(&Resume::default()), Ok(vec![all]));
-    outbox.poll_update().unwrap();
+    let sent = outbox.poll_update().unwrap();
     assert_eq!(outbox.announce(), []);
+    // The announcement may have gone down with the connection, and so may the update: it names the number now.
+    outbox.push(&delta(0, &[(8, 1.0)]));
+    let flying = Barrier { table: TABLE, slots: vec![2, 4, 10], from_seq: sent.update.seq };
+    assert_eq!(outbox.handle_resume(&Resume::default()), Ok(vec![flying]));
+    let resume = Resume { through: sent.update.seq, ..Resume::default() };
+    assert_eq!(outbox.handle_resume(&resume), Ok(vec![]), "what was applied holds nobody");
+}
+
+#[test]
+fn no_more_updates_fly_than_a_receiver_remembers() {
+    let mut outbox = outbox();
+    for i in 0..=MAX_IN_FLIGHT {
+        outbox.push(&delta(0, &[(0, 1.0)]));
+        assert_eq!(outbox.poll_update().is_some(), i < MAX_IN_FLIGHT);
+    }
+    outbox.handle_applied(1).unwrap();
+    assert_eq!(outbox.poll_update().map(|o| o.update.seq), Some(MAX_IN_FLIGHT + 1));
 }
 
 #[test]
@@ -119,7 +133,7 @@ fn an_announced_row_comes_even_if_its_sums_cancel() {
     outbox.push(&delta(0, &[(4, 1.0)]));
     outbox.announce();
     outbox.push(&delta(0, &[(4, -1.0)]));
-    assert_eq!(outbox.poll_update().unwrap().deltas, [delta(0, &[(4, 0.0)])]);
+    assert_eq!(outbox.poll_update().unwrap().update.deltas, [delta(0, &[(4, 0.0)])]);
 }
 
 #[test]
@@ -129,6 +143,6 @@ fn a_row_that_cancelled_unannounced_leaves_an_empty_update() {
     outbox.push(&delta(0, &[(4, -1.0)]));
     outbox.complete(Clock(1));
     // A number is spent, so that coverage moves; the payload is next to nothing.
-    assert!(outbox.poll_update().unwrap().deltas.iter().all(Elements::is_empty));
+    assert!(outbox.poll_update().unwrap().update.deltas.iter().all(Elements::is_empty));
     assert_eq!(outbox.progress().covered, Clock(1));
 }

@@ -94,3 +94,36 @@ fn very_many_announced_rows_take_several_frames() {
     let slots: Vec<u32> = decoded.iter().flat_map(|c| &c.barriers).flat_map(all).collect();
     assert_eq!(slots, barriers.iter().flat_map(all).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_frame_that_names_rows_again_and_again_is_refused_before_it_takes_memory() {
+    let huge = Shapes::new(vec![(ShardId(1), vec![ShardTable { slots: u32::MAX / 8, width: 1 }])]);
+    let all: Vec<u32> = (0..MAX_FRAME_SLOTS as u32).collect();
+    let barrier = Barrier { table: TableId(0), slots: vec![], from_seq: 1 };
+    let (full, empty) = (encode_barrier(&barrier, &all), encode_barrier(&barrier, &[]));
+    let frame = |barriers: Vec<proto::Barrier>| {
+        let shard = proto::ShardControl { shard: 1, barriers, ..Default::default() };
+        Bytes::from(proto::Control { shards: vec![shard] }.encode_to_vec())
+    };
+    assert!(decode_control(frame(vec![full.clone(), empty]), &huge).is_ok(), "as many as a frame may name");
+    let bomb = frame(vec![full; 1000]);
+    assert!(bomb.len() < 32 * 1024);
+    assert!(matches!(decode_control(bomb, &huge), Err(WireError::Payload { .. })));
+}
+
+#[test]
+fn the_largest_update_fits_its_frame() {
+    for (slots, width) in [(50_000, 1), (3, 100_000), (700, 13)] {
+        let shape = ShardTable { slots, width };
+        let shapes = Shapes::new(vec![(ShardId(1), vec![shape])]);
+        let mut outbox = crate::outbox::Outbox::new(ShardId(1), &[shape]);
+        let indexes: Vec<u32> = (0..shape.elements() as u32).step_by(2).collect();
+        let values = vec![1.0; indexes.len()];
+        outbox.push(&Elements { table: TableId(0), indexes, values });
+        while let Some(outgoing) = outbox.poll_update() {
+            let bytes = encode_update(&outgoing.update).len();
+            assert!(bytes <= shapes.max_update_bytes(), "{bytes} bytes of {slots} x {width}");
+            outbox.handle_applied(outgoing.update.seq).expect("it was sent");
+        }
+    }
+}
