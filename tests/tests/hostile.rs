@@ -12,7 +12,7 @@ use wan::driver::link::close_code;
 use wan::driver::server::Unobserved;
 use wan::emulation::{VirtualClock, host_address};
 use wan::link::LinkConfig;
-use wan::message::Update;
+use wan::message::{Resume, Update};
 use wan::policy::{Lead, Policy, Selection};
 use wan::transport::{Authority, Endpoint, Path, PeerName, Role};
 use wan::wire::{self, Channel, Hello, VERSION};
@@ -89,7 +89,8 @@ impl Scene {
 
 fn hello(channel: Channel, session: u64) -> Hello {
     let datacenter = "region-0".into();
-    Hello { version: VERSION, datacenter, job_digest: DIGEST.to_vec(), channel, session, resumes: vec![] }
+    let resumes = (0..2).map(|shard| Resume { shard: ShardId(shard), through: 0, beyond: vec![] }).collect();
+    Hello { version: VERSION, datacenter, job_digest: DIGEST.to_vec(), channel, session, resumes }
 }
 
 async fn connect(endpoint: &Endpoint) -> Connection {

@@ -1,7 +1,7 @@
 //! The significance filter: which of a datacenter's updates are worth the WAN (time-free).
 //!
 //! The problem: most updates change a parameter by a fraction of its value, and the WAN is 15 to 60 times slower than
-//! the network on which they arise. The idea (Gaia, NSDI 2017, section 3.2): add up what is not yet shipped, element by
+//! the network on which they arise. The idea (Gaia, NSDI 2017, section 3): add up what is not yet shipped, element by
 //! element, and ship the sum once it matters. What is held back is never lost, only late.
 //!
 //! With `a` what has accumulated of this datacenter's own updates, `x` the current value (which includes `a`) and `t`

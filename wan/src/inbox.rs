@@ -59,6 +59,9 @@ pub enum PeerError {
     /// There is no such shard here.
     #[error("{0} is not hosted here")]
     UnknownShard(ShardId),
+    /// Its hello does not say what it has of a shard: whatever it lacks would never be sent again.
+    #[error("its hello does not say what it has applied of {0}")]
+    NoResume(ShardId),
     /// There is no such table.
     #[error("{0} does not exist")]
     UnknownTable(TableId),

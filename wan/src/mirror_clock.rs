@@ -1,4 +1,4 @@
-//! The mirror clock: a shard must not lead its slowest live mirror by more than `DS` clocks (Gaia, section 4.3).
+//! The mirror clock: a shard must not lead its slowest live mirror by more than `DS` clocks (Gaia, NSDI 2017, section 3).
 //!
 //! The paper compares the clocks that servers announce. We compare with a mirror's clock *as far as its data has
 //! arrived here*, so that a clock that outran its updates on the control queue does not count.

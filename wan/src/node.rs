@@ -162,12 +162,16 @@ impl Node {
         None
     }
 
-    /// The link to `peer` is up; it has applied what `resumes` say of each shard it shares with this node.
+    /// The link to `peer` is up; it has applied what `resumes` say of each shard of this node.
     ///
     /// # Errors
     ///
     /// If they make no sense: the link should be closed.
     pub fn handle_up(&mut self, peer: usize, resumes: &[Resume], now: Instant) -> Result<(), PeerError> {
+        let is_missing = |shard: &ShardId| resumes.iter().all(|resume| resume.shard != *shard);
+        if let Some(shard) = self.replicas.iter().map(|r| r.shard().id()).find(is_missing) {
+            return Err(PeerError::NoResume(shard));
+        }
         for resume in resumes {
             let at = self.position(resume.shard).ok_or(PeerError::UnknownShard(resume.shard))?;
             self.replicas[at].handle_resume(peer, resume)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::filter::CustomSignificance;
 
-/// How the significance of an accumulated update is measured, element by element (Gaia, NSDI 2017, section 3.2).
+/// How the significance of an accumulated update is measured, element by element (Gaia, NSDI 2017, section 3).
 ///
 /// `a` is what has accumulated and `x` the current value, which already includes `a`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Significance {
 /// How the hard threshold moves with the shard's clock `t`, counted from one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Schedule {
-    /// `v0 / sqrt(t)`, the paper's (section 3.4).
+    /// `v0 / sqrt(t)`, the paper's (section 3).
     InverseSqrt,
     /// `v0`.
     Constant,

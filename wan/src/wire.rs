@@ -27,6 +27,12 @@ pub const MAX_HELLO_BYTES: usize = 4 * 1024 * 1024;
 /// carries.
 const MAX_FRAME_SLOTS: usize = 32 * 1024;
 
+/// What a shard takes in a control frame besides rows, counted in rows: its number, progress and confirmation.
+const SHARD_SLOTS: usize = 12;
+
+/// What a barrier takes besides its rows, counted in rows.
+const BARRIER_SLOTS: usize = 4;
+
 /// What an envelope, or a block in it, takes besides elements, at most.
 const ENVELOPE_BYTES: usize = 64;
 
@@ -125,6 +131,11 @@ pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
     let mut frame = proto::Control::default();
     let mut room = MAX_FRAME_SLOTS;
     for control in controls {
+        if room < SHARD_SLOTS {
+            frames.push(std::mem::take(&mut frame).encode_to_vec().into());
+            room = MAX_FRAME_SLOTS;
+        }
+        room -= SHARD_SLOTS;
         let mut shard = proto::ShardControl {
             shard: control.shard.0.into(),
             progress: control.progress.map(|p| proto::Progress {
@@ -136,14 +147,14 @@ pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
             applied: control.applied,
         };
         for barrier in &control.barriers {
-            for slots in barrier.slots.chunks(MAX_FRAME_SLOTS) {
-                if slots.len() > room {
+            for slots in barrier.slots.chunks(MAX_FRAME_SLOTS - BARRIER_SLOTS) {
+                if slots.len() + BARRIER_SLOTS > room {
                     let rest = proto::ShardControl { shard: shard.shard, ..Default::default() };
                     frame.shards.push(std::mem::replace(&mut shard, rest));
                     frames.push(std::mem::take(&mut frame).encode_to_vec().into());
                     room = MAX_FRAME_SLOTS;
                 }
-                room -= slots.len();
+                room -= slots.len() + BARRIER_SLOTS;
                 shard.barriers.push(encode_barrier(barrier, slots));
             }
         }

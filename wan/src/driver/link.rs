@@ -129,12 +129,13 @@ impl Link {
         let mut tasks = JoinSet::new();
         tasks.spawn(async { Err(refused.await.map_or(LinkError::Unwanted, LinkError::Refused)) });
         tasks.spawn(send_control(control.clone(), data.clone(), control_queue, peer, events.clone()));
-        tasks.spawn(receive_control(control.clone(), data.clone(), shapes.clone(), peer, events.clone()));
+        let source = Source { peer, session, shapes, events: events.clone() };
+        tasks.spawn(receive_control(control.clone(), data.clone(), source.clone()));
         let update_queue = Arc::new(Mutex::new(update_queue));
         for _ in 0..bulk_streams {
             tasks.spawn(send_updates(data.clone(), update_queue.clone()));
         }
-        tasks.spawn(receive_updates(data.clone(), shapes, peer, events.clone()));
+        tasks.spawn(receive_updates(data.clone(), source));
 
         let error = match tasks.join_next().await {
             Some(Ok(Err(error))) => error,
@@ -218,18 +219,23 @@ fn is_lossy(connection: &Connection) -> bool {
     path.lost_packets.saturating_mul(2000) > path.sent_packets
 }
 
-async fn receive_control(
-    connection: Connection,
-    data: Connection,
-    shapes: Arc<Shapes>,
+/// Where messages come from, and where they go.
+#[derive(Clone)]
+struct Source {
     peer: DatacenterId,
+    session: u64,
+    shapes: Arc<Shapes>,
     events: mpsc::Sender<Event>,
-) -> Result<(), LinkError> {
+}
+
+async fn receive_control(connection: Connection, data: Connection, source: Source) -> Result<(), LinkError> {
+    let Source { peer, session, shapes, events } = source;
     let stream = connection.accept_uni().await?;
     let mut receiver = ControlReceiver::new(connection.clone(), stream);
     while let Some(message) = receiver.recv().await? {
         let controls = wire::decode_control(message, &shapes)?;
-        let event = Event::Control { peer, controls, rtt: connection.rtt(), is_lossy: is_lossy(&data) };
+        let (rtt, is_lossy) = (connection.rtt(), is_lossy(&data));
+        let event = Event::Control { peer, session, controls, rtt, is_lossy };
         events.send(event).await.map_err(|_| LinkError::Unwanted)?;
     }
     Err(FrameError::Truncated.into())
@@ -265,24 +271,19 @@ async fn send_updates(
     }
 }
 
-async fn receive_updates(
-    connection: Connection,
-    shapes: Arc<Shapes>,
-    peer: DatacenterId,
-    events: mpsc::Sender<Event>,
-) -> Result<(), LinkError> {
+async fn receive_updates(connection: Connection, source: Source) -> Result<(), LinkError> {
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             stream = connection.accept_uni() => {
                 let mut stream = stream?;
-                let (shapes, events) = (shapes.clone(), events.clone());
+                let Source { peer, session, shapes, events } = source.clone();
                 streams.spawn(async move {
                     let max_bytes = shapes.max_update_bytes();
                     while let Some(frame) = frames::read(&mut stream, max_bytes).await? {
                         let (update, bytes) = wire::decode_update(frame, &shapes)?;
-                        let event = Event::Update { peer, update, bytes };
+                        let event = Event::Update { peer, session, update, bytes };
                         events.send(event).await.map_err(|_| LinkError::Unwanted)?;
                     }
                     Ok::<(), LinkError>(())

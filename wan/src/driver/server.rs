@@ -66,6 +66,8 @@ pub enum Event {
     Control {
         /// The peer.
         peer: DatacenterId,
+        /// Over which link.
+        session: u64,
         /// What it says of each shard.
         controls: Vec<ShardControl>,
         /// The path's round-trip time.
@@ -77,6 +79,8 @@ pub enum Event {
     Update {
         /// The peer.
         peer: DatacenterId,
+        /// Over which link.
+        session: u64,
         /// The update.
         update: Update,
         /// The size of its payload.
@@ -243,51 +247,40 @@ impl<O: Observer> Server<O> {
             Event::Inspect(look) => return look(&self.node),
             Event::Writable { .. } => return,
             Event::Down { peer, session } => {
-                if let Some(at) = self.index_of(peer)
-                    && self.links[at].as_ref().is_some_and(|link| link.handle.session == session)
-                {
+                if let Some(at) = self.index_of_link(peer, session) {
                     self.links[at] = None;
                     self.node.handle_down(at);
                     info!(%peer, "link down");
                 }
                 return;
             }
-            Event::Up { peer, handle, resumes, rtt } => self.with(peer, |server, at| {
-                server.node.handle_down(at);
-                server.node.handle_rtt(at, rtt);
-                server.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
-                server.node.handle_up(at, &resumes, now())?;
-                info!(%peer, ?rtt, "link up");
-                Ok(())
-            }),
-            Event::Control { peer, controls, rtt, is_lossy } => self.with(peer, |server, at| {
-                server.node.handle_rtt(at, rtt);
-                server.node.handle_loss(at, is_lossy);
-                server.node.handle_control(at, &controls, now())
-            }),
-            Event::Update { peer, update, bytes } => {
-                self.with(peer, |server, at| server.node.handle_update(at, &update, bytes, now()))
-            }
-        };
-        if let Err((peer, error)) = outcome {
-            warn!(%peer, %error, "the peer broke the protocol: closing its link");
-            if let Some(at) = self.index_of(peer) {
+            Event::Up { peer, handle, resumes, rtt } => self.index_of(peer).map(|at| {
                 self.node.handle_down(at);
-                if let Some(link) = self.links[at].take() {
-                    // It may have ended by itself.
-                    let _ = link.handle.refuse.send(error);
-                }
+                self.node.handle_rtt(at, rtt);
+                self.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
+                info!(%peer, ?rtt, "link up");
+                (at, self.node.handle_up(at, &resumes, now()))
+            }),
+            Event::Control { peer, session, controls, rtt, is_lossy } => {
+                self.index_of_link(peer, session).map(|at| {
+                    self.node.handle_rtt(at, rtt);
+                    self.node.handle_loss(at, is_lossy);
+                    (at, self.node.handle_control(at, &controls, now()))
+                })
+            }
+            Event::Update { peer, session, update, bytes } => self
+                .index_of_link(peer, session)
+                .map(|at| (at, self.node.handle_update(at, &update, bytes, now()))),
+        };
+        if let Some((at, Err(error))) = outcome {
+            let peer = self.node.peers().nth(at);
+            warn!(peer = peer.map(tracing::field::display), %error, "the peer broke the protocol: closing its link");
+            self.node.handle_down(at);
+            if let Some(link) = self.links[at].take() {
+                // It may have ended by itself.
+                let _ = link.handle.refuse.send(error);
             }
         }
-    }
-
-    fn with(
-        &mut self,
-        peer: DatacenterId,
-        apply: impl FnOnce(&mut Self, usize) -> Result<(), crate::inbox::PeerError>,
-    ) -> Result<(), (DatacenterId, crate::inbox::PeerError)> {
-        let Some(at) = self.index_of(peer) else { return Ok(()) };
-        apply(self, at).map_err(|error| (peer, error))
     }
 
     fn send_all(&mut self) {
@@ -358,6 +351,13 @@ impl<O: Observer> Server<O> {
 
     fn index_of(&self, peer: DatacenterId) -> Option<usize> {
         self.node.peers().position(|p| p == peer)
+    }
+
+    /// The peer, unless another link has replaced this one: what was still queued of a former link is void. Updates in
+    /// it will be sent again, and neither its end nor its errors concern the new one.
+    fn index_of_link(&self, peer: DatacenterId, session: u64) -> Option<usize> {
+        let is_current = |at: &usize| self.links[*at].as_ref().is_some_and(|l| l.handle.session == session);
+        self.index_of(peer).filter(is_current)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The soft threshold: idle bandwidth spent on updates below the hard threshold (time-free).
 //!
 //! The problem: the hard threshold says what must be shipped, and on a fast link leaves most of it idle, though every
-//! update that arrives earlier helps. The paper (section 3.4) has a second, lower threshold for that. The idea here:
+//! update that arrives earlier helps. The paper (section 4) has a second, lower threshold for that. The idea here:
 //! it is the hard one times a factor, and the factor probes like a congestion window. While what was released drains
 //! within its clock the factor falls by an eighth a clock; once a queue remains it doubles, because what queues are
 //! significant updates too; when a whole clock's worth waits the factor is back at one at once.

@@ -127,3 +127,26 @@ fn the_largest_update_fits_its_frame() {
         }
     }
 }
+
+#[test]
+fn what_very_many_shards_say_still_fits_the_control_channel() {
+    let progress = Progress { clock: Clock(u32::MAX), covered: Clock(0), covered_seq: u64::MAX };
+    let slots = (0..40).collect();
+    let barrier = Barrier { table: TableId(0), slots, from_seq: u64::MAX };
+    let control = |shard| ShardControl {
+        shard: ShardId(shard),
+        progress: Some(progress),
+        barriers: vec![barrier.clone()],
+        applied: Some(u64::MAX),
+    };
+    let controls: Vec<_> = (0..20_000).map(control).collect();
+    let shapes =
+        Shapes::new((0..20_000).map(|s| (ShardId(s), vec![ShardTable { slots: 40, width: 1 }])).collect());
+    let mut decoded = Vec::new();
+    for frame in encode_control(&controls) {
+        assert!(frame.len() <= crate::transport::MAX_CONTROL_BYTES, "{}", frame.len());
+        decoded.extend(decode_control(frame, &shapes).expect("each frame is valid"));
+    }
+    assert_eq!(decoded.iter().filter(|c| c.progress.is_some()).count(), controls.len());
+    assert_eq!(decoded.iter().map(|c| c.barriers.len()).sum::<usize>(), controls.len());
+}
