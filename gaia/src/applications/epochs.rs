@@ -2,7 +2,7 @@
 
 use rand::seq::SliceRandom;
 
-use crate::data::stream;
+use crate::data::{Purpose, stream};
 
 /// A worker's examples, shuffled anew for every pass (epoch).
 ///
@@ -30,7 +30,7 @@ impl Epochs {
     pub(crate) fn order(&mut self, epoch: u64) -> &[u32] {
         if self.epoch != Some(epoch) {
             self.order.clone_from(&self.examples);
-            self.order.shuffle(&mut stream(self.seed, epoch));
+            self.order.shuffle(&mut stream(self.seed, Purpose::Order, epoch));
             self.epoch = Some(epoch);
         }
         &self.order

@@ -3,11 +3,33 @@
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// A generator for one purpose: streams of one seed are independent of each other.
-pub(crate) fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    random.set_stream(stream);
-    random
+/// What is drawn: each has generators of its own, so that none repeats the draws of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Factors of planted users.
+    PlantedUsers,
+    /// Factors of planted items.
+    PlantedItems,
+    /// How popular planted items are.
+    PlantedPopularity,
+    /// Planted ratings to train on.
+    PlantedTraining,
+    /// Planted ratings to test with.
+    PlantedTest,
+    /// Which worker has which example.
+    Partition,
+    /// Initial values of a row, by table and row.
+    InitialRow,
+    /// The order of examples, by epoch.
+    Order,
+}
+
+/// Tells these generators from those that the simulation derives of the same seed.
+const DOMAIN: u64 = 0x6761_6961_6461_7461;
+
+/// The generator of `purpose` with a number; all of one seed are independent of each other.
+pub(crate) fn stream(seed: u64, purpose: Purpose, number: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(wan::seed::derive(seed, &[DOMAIN, purpose as u64, number]))
 }
 
 /// A draw from the standard normal distribution, by Box and Muller's transform.
@@ -24,7 +46,7 @@ mod tests {
 
     #[test]
     fn gaussian_has_the_moments_of_a_standard_normal() {
-        let mut random = stream(7, 0);
+        let mut random = stream(7, Purpose::Order, 0);
         let draws: Vec<f64> = (0..100_000).map(|_| gaussian(&mut random)).collect();
         let moment = |power| draws.iter().map(|x| libm::pow(*x, power)).sum::<f64>() / draws.len() as f64;
         assert!(moment(1.0).abs() < 0.01, "mean {}", moment(1.0));
@@ -34,9 +56,11 @@ mod tests {
 
     #[test]
     fn streams_differ_and_repeat() {
-        let first = |seed, number| stream(seed, number).next_u64();
-        assert_eq!(first(1, 2), first(1, 2));
-        assert_ne!(first(1, 2), first(1, 3));
-        assert_ne!(first(1, 2), first(2, 2));
+        let first = |seed, purpose, number| stream(seed, purpose, number).next_u64();
+        let order = first(1, Purpose::Order, 2);
+        assert_eq!(order, first(1, Purpose::Order, 2));
+        for other in [(1, Purpose::Order, 3), (2, Purpose::Order, 2), (1, Purpose::InitialRow, 2)] {
+            assert_ne!(order, first(other.0, other.1, other.2), "{other:?}");
+        }
     }
 }

@@ -22,7 +22,7 @@ mod source;
 
 pub use self::classification::{ClassesError, Classification, Examples, SparseRow, SparseRows};
 pub use self::csv::CsvError;
-pub(crate) use self::draw::{gaussian, stream};
+pub(crate) use self::draw::{Purpose, gaussian, stream};
 pub use self::idx::IdxError;
 pub use self::libsvm::LibsvmError;
 pub use self::lines::LineError;

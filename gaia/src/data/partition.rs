@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use rand::{Rng, RngExt, seq::SliceRandom};
 use rand_distr::{Distribution, Gamma};
 
-use super::draw::stream;
+use super::draw::{Purpose, stream};
 use crate::job::Partition;
 
 /// What the skewed kinds go by; both have one entry for each example.
@@ -32,7 +32,7 @@ pub struct Attributes<'a> {
 /// If `parts` is zero: a job without workers is refused before it gets here.
 pub fn partition(kind: Partition, attributes: Attributes<'_>, parts: usize, seed: u64) -> Vec<Vec<u32>> {
     assert!(parts > 0, "a job has at least one worker");
-    let random = &mut stream(seed, 0);
+    let random = &mut stream(seed, Purpose::Partition, 0);
     let count = attributes.keys.len();
     match kind {
         Partition::Random => cut(&shuffled(count, random), parts),

@@ -47,7 +47,7 @@ impl Hold {
     const RIPENING: u64 = 1 << 63;
 
     /// An update from `seq` on must bring the row.
-    fn from(seq: u64) -> Self {
+    fn until(seq: u64) -> Self {
         Self(seq & !Self::RIPENING)
     }
 
@@ -106,7 +106,7 @@ impl AwaitedRows {
                 continue;
             }
             self.held += usize::from(hold.is_free());
-            *hold = Hold::from(barrier.from_seq);
+            *hold = Hold::until(barrier.from_seq);
             if brought >= barrier.from_seq {
                 hold.ripen();
                 self.ripening.entry(brought).or_default().push((barrier.table, slot));

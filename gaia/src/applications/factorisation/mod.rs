@@ -20,7 +20,7 @@ use super::lanes::dot;
 use crate::application::{Application, Evaluation, Learner, Metric, Model};
 use crate::data::partition::{Attributes, partition};
 use crate::data::ratings::{RatingList, Ratings};
-use crate::data::{gaussian, stream};
+use crate::data::{Purpose, gaussian, stream};
 use crate::job::{FactorisationSettings, Partition};
 
 const USERS: TableId = TableId(0);
@@ -85,7 +85,7 @@ impl Application for Factorisation {
 
     /// Factors are normal with the configured deviation, drawn for each row alone; biases are zero.
     fn initialise(&self, table: TableId, row: u32, out: &mut [f32]) {
-        let mut random = stream(self.seed, u64::from(table.0) << 32 | u64::from(row));
+        let mut random = stream(self.seed, Purpose::InitialRow, u64::from(table.0) << 32 | u64::from(row));
         for factor in &mut out[..self.rank()] {
             *factor = (self.settings.initial_deviation * gaussian(&mut random)) as f32;
         }

@@ -5,7 +5,7 @@ use datacenter::TableId;
 use super::*;
 use crate::application::{Model, RowAccess, RowSet};
 use crate::data::ratings::{RatingList, Ratings};
-use crate::data::{Classification, Examples, SparseRows, gaussian, stream};
+use crate::data::{Classification, Examples, Purpose, SparseRows, gaussian, stream};
 
 /// A small model held row by row.
 #[derive(Clone)]
@@ -13,7 +13,7 @@ struct Rows(Vec<Vec<Vec<f32>>>);
 
 impl Rows {
     fn random(application: &dyn Application, deviation: f64) -> Self {
-        let mut random = stream(5, 0);
+        let mut random = stream(5, Purpose::InitialRow, 0);
         let mut row = |width: u32| (0..width).map(|_| (deviation * gaussian(&mut random)) as f32).collect();
         let tables = application.tables().into_iter();
         Self(tables.map(|t| (0..t.rows).map(|_| row(t.width)).collect()).collect())
