@@ -55,7 +55,7 @@ impl Hold {
         self.0 == 0
     }
 
-    fn from_seq(self) -> u64 {
+    fn first_seq(self) -> u64 {
         self.0 & !Self::RIPENING
     }
 
@@ -102,7 +102,7 @@ impl AwaitedRows {
             let brought = table.brought[slot as usize];
             let hold = &mut table.hold[slot as usize];
             let has_come = brought >= barrier.from_seq && brought <= through;
-            if has_come || hold.from_seq() >= barrier.from_seq {
+            if has_come || hold.first_seq() >= barrier.from_seq {
                 continue;
             }
             self.held += usize::from(hold.is_free());
@@ -130,7 +130,7 @@ impl AwaitedRows {
                 let brought = &mut table.brought[slot as usize];
                 *brought = (*brought).max(seq);
                 let hold = &mut table.hold[slot as usize];
-                if hold.is_free() || hold.from_seq() > seq {
+                if hold.is_free() || hold.first_seq() > seq {
                     continue;
                 }
                 if seq <= through {
@@ -155,7 +155,7 @@ impl AwaitedRows {
             for (table, slot) in rows {
                 let hold = &mut self.tables[table.index()].hold[slot as usize];
                 // Another barrier may have come for the row in the meantime, or a lower number may have freed it.
-                if !hold.is_free() && hold.from_seq() <= seq {
+                if !hold.is_free() && hold.first_seq() <= seq {
                     *hold = Hold::default();
                     self.held -= 1;
                 }
@@ -173,7 +173,7 @@ impl AwaitedRows {
         self.ripening.retain(|seq, rows| {
             rows.retain(|(table, slot)| {
                 let hold = tables[table.index()].hold[*slot as usize];
-                hold.is_ripening() && hold.from_seq() <= *seq
+                hold.is_ripening() && hold.first_seq() <= *seq
             });
             !rows.is_empty()
         });
