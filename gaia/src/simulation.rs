@@ -9,6 +9,7 @@
 //!   how workers reach shards, and `accounting` for what it cost;
 //! - `lan`: what messages inside a datacenter cost;
 //! - `worker`: one worker's loop;
+//! - `vigil`: when a run that has stopped is given up, and `stalled` for why;
 //! - `recorder`: the objective over time.
 
 mod accounting;
@@ -17,7 +18,9 @@ mod lan;
 mod recorder;
 mod sessions;
 mod site;
+mod stalled;
 mod topology;
+mod vigil;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -34,6 +37,8 @@ use crate::job::TargetSettings;
 use crate::outcome::{Comparison, Run, Target};
 use crate::scenario::Simulation;
 use crate::strategy::{Strategy, check_tables};
+
+pub use self::stalled::Stalled;
 
 /// Hears how runs go. Runs of different strategies may go on in different threads at once.
 pub trait Observer: Send + Sync {
@@ -81,15 +86,25 @@ pub enum SimulationError {
 /// Why a run broke.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// It did not end: a link that never heals, for example.
+    /// Nothing moved any more: a link that never heals, for example.
+    #[error(transparent)]
+    Stalled(#[from] Stalled),
+    /// It did not end.
     #[error(transparent)]
     OutOfTime(#[from] OutOfTime),
     /// A worker lost its shards.
     #[error("a worker's session ended")]
     Session(#[from] datacenter::local::SessionError),
     /// The stretched parameter server could not be connected.
-    #[error("regions could not be connected")]
-    Connect(#[from] wan::transport::DialError),
+    #[error("{from} and {to} could not be connected")]
+    Connect {
+        /// A region.
+        from: String,
+        /// Another.
+        to: String,
+        /// Why.
+        source: wan::transport::DialError,
+    },
 }
 
 /// Runs `simulation` under one strategy.

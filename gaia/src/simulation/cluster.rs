@@ -16,6 +16,7 @@ use super::accounting::{Totals, inspect, wan_bytes};
 use super::recorder::{Recorder, Sample, Scorer, ShardValues, point};
 use super::site::Running;
 use super::topology::Topology;
+use super::vigil::Vigil;
 use super::worker::Holds;
 use super::{Observer, Progress, RunError};
 use crate::application::{Application, Evaluation};
@@ -23,8 +24,8 @@ use crate::outcome::{MetricValue, Point, Run};
 use crate::scenario::Simulation;
 use crate::strategy::Strategy;
 
-/// Virtual time after which a run is given up: no job that is worth simulating takes a hundred days, but a link that
-/// never heals does.
+/// Virtual time after which a run is given up though it moves: no job that is worth simulating takes a hundred days. One
+/// that does not move is given up long before, see [`Vigil`].
 const LIMIT: Duration = Duration::from_secs(100 * 24 * 3600);
 
 /// Labels of the seeds derived from the simulation's.
@@ -66,6 +67,7 @@ pub(super) struct Cluster<'a> {
     pub(super) network: Network,
     /// The examples of each worker, over all sites.
     pub(super) parts: Vec<Vec<u32>>,
+    pub(super) vigil: Vigil,
 }
 
 impl<'a> Cluster<'a> {
@@ -79,7 +81,9 @@ impl<'a> Cluster<'a> {
         let placement = Placement::new(simulation.job.shards);
         let shapes = (0..simulation.job.shards).map(|s| shard_tables(&specs, placement, ShardId(s)));
         let time = VirtualClock::new();
+        let elements = specs.iter().map(|spec| u64::from(spec.rows) * u64::from(spec.width)).sum();
         Self {
+            vigil: Vigil::new(simulation, elements),
             topology: Topology::new(simulation, strategy),
             shapes: Arc::new(shapes.collect()),
             network: Network::new(&time, seed::derive(simulation.seed, &[purpose::NETWORK])),
@@ -128,6 +132,7 @@ impl<'a> Cluster<'a> {
             biased;
             () = recording => unreachable!("sites run until their channels are dropped"),
             trained = training => trained?,
+            () = self.watch() => return Err(self.stalled(&sites).await.into()),
         };
         let ended_at = self.time.now();
 

@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wan::emulation::VirtualClock;
 
+use super::vigil::Vigil;
 use crate::application::{Learner, RowAccess, RowSet};
 use crate::scenario::ComputeSettings;
 
@@ -18,6 +19,8 @@ pub(super) type Holds = BTreeMap<&'static str, Duration>;
 
 /// What a worker is made of.
 pub(super) struct Worker<'a> {
+    /// Which part of the data it trains on.
+    pub(super) part: usize,
     pub(super) learner: Box<dyn Learner + 'a>,
     pub(super) session: Session,
     pub(super) tables: usize,
@@ -30,7 +33,7 @@ pub(super) struct Worker<'a> {
 
 impl Worker<'_> {
     /// Trains for all clocks.
-    pub(super) async fn run(mut self, time: VirtualClock) -> Result<Holds, SessionError> {
+    pub(super) async fn run(mut self, time: VirtualClock, vigil: &Vigil) -> Result<Holds, SessionError> {
         let mut holds = Holds::new();
         let mut rows = RowSet::new(self.tables);
         let mut jitter = ChaCha8Rng::seed_from_u64(self.seed);
@@ -47,8 +50,12 @@ impl Worker<'_> {
             longest.into_iter().for_each(|(why, time)| *holds.entry(why).or_default() += time);
             let work = self.learner.step(clock, &mut Rows(self.session.client()));
             // The deltas exist already, but nobody sees them before the declared time has passed.
-            time.sleep(self.compute.clock_time(work, self.speed, jitter.random())).await;
+            let done_at =
+                time.now().saturating_add(self.compute.clock_time(work, self.speed, jitter.random()));
+            vigil.computes(done_at);
+            time.sleep_until(done_at).await;
             self.session.clock().await?;
+            vigil.completed(self.part, clock + 1, time.now());
         }
         Ok(holds)
     }
