@@ -35,6 +35,7 @@ use crate::application::{Application, Model};
 use crate::applications;
 use crate::job::TargetSettings;
 use crate::outcome::{Comparison, Run, Target};
+use crate::report::human;
 use crate::scenario::Simulation;
 use crate::strategy::{Strategy, check_tables};
 
@@ -223,7 +224,16 @@ enum Unfit {
         "job.shards: found {found}; allowed: at most {rows}, the rows of the largest table, as further shards would be empty"
     )]
     Shards { found: u16, rows: u32 },
+    #[error(
+        "regions[].workers: {workers} workers in {regions} regions, each with a copy of a model of {elements} values, would \
+         take about {}; allowed: at most {}",
+        human::bytes(*bytes as f64), human::bytes(MOST_BYTES as f64)
+    )]
+    Memory { workers: u32, regions: usize, elements: u64, bytes: u64 },
 }
+
+/// The most memory that a run may be known to need: more is a slip, and would end the program without a word.
+const MOST_BYTES: u64 = 64_000_000_000;
 
 /// Checks what depends on the model.
 fn check_job(simulation: &Simulation, application: &dyn Application) -> Result<(), Unfit> {
@@ -232,6 +242,14 @@ fn check_job(simulation: &Simulation, application: &dyn Application) -> Result<(
     let shards = simulation.job.shards;
     if u32::from(shards) > rows {
         return Err(Unfit::Shards { found: shards, rows });
+    }
+    let elements: u64 = tables.iter().map(|t| u64::from(t.rows) * u64::from(t.width)).sum();
+    let (workers, regions) = (simulation.worker_count(), simulation.regions.len());
+    // A worker caches values and deltas, a region has values and what its filter holds back.
+    let copies = 2 * (u64::from(workers) + regions as u64);
+    let bytes = elements.saturating_mul(copies).saturating_mul(size_of::<f32>() as u64);
+    if bytes > MOST_BYTES {
+        return Err(Unfit::Memory { workers, regions, elements, bytes });
     }
     if let TargetSettings::Value { metric: found, .. } = &simulation.job.target
         && found != "objective"

@@ -191,9 +191,17 @@ pub(super) fn duration() -> Kind<Duration> {
     Kind::new(units::DURATION, |raw| units::duration(raw.text()?))
 }
 
-/// A rate above zero, in bytes a second.
+/// How long a message may be on its way: an hour is beyond the inner planets, and its products with rates are numbers.
+pub(super) fn delay() -> Kind<Duration> {
+    const MOST: Duration = Duration::from_secs(3600);
+    duration().only(", at most 1 h", |delay| *delay <= MOST)
+}
+
+/// A rate above zero and within reason, in bytes a second.
 pub(super) fn rate() -> Kind<u64> {
-    Kind::new(units::RATE, |raw| units::rate(raw.text()?)).only(", above 0", |rate| *rate > 0)
+    const MOST: u64 = 1_000_000_000_000;
+    Kind::new(units::RATE, |raw| units::rate(raw.text()?))
+        .only(", above 0 and at most 1 TB/s", |rate| (1..=MOST).contains(rate))
 }
 
 /// How long a link's queue may grow.

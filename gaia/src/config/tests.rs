@@ -112,10 +112,10 @@ fn everything_wrong_is_reported_at_once_with_its_line() {
         [
             r#"x.toml:6: compute.examples_per_second: found "10"; allowed: a number from 0.001 to 1000000000000"#,
             "x.toml:7: compute.overhead: found 5; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h)",
-            "x.toml:9: job.clocks: missing; allowed: a whole number, at least 1",
+            "x.toml:9: job.clocks: missing; allowed: a whole number from 1 to 1000000",
             "x.toml:11: job.staleness: found \"lots\"; allowed: a whole number, at least 0, or \"async\"",
-            "x.toml:10: job.shards: found 0; allowed: a whole number, at least 1",
-            "x.toml:18: job.model.batch: found 4.5; allowed: a whole number, at least 1",
+            "x.toml:10: job.shards: found 0; allowed: a whole number from 1 to 1024",
+            "x.toml:18: job.model.batch: found 4.5; allowed: a whole number from 1 to 10000000",
             "x.toml:9: job.cloks: unknown key; did you mean `clocks`?",
         ]
     );
@@ -141,11 +141,35 @@ fn one_wrong_value_gives_one_problem() {
         ),
         (
             SMALLEST.replace("\"here\"", "\"here\"\nworkers = 0"),
-            "x.toml:5: regions.here.workers: found 0; allowed: a whole number from 1 to 256",
+            "x.toml:5: regions.here.workers: found 0; allowed: a whole number from 1 to 128",
         ),
         (
             SMALLEST.replace("\"here\"", "\"Here!\""),
             "x.toml:4: regions[0].name: found \"Here!\"; allowed: a name of lower-case letters, digits and hyphens, at most 63",
+        ),
+        (
+            in_job("evaluate_every = 1").replace("clocks = 3", "clocks = 4_000_000_000"),
+            "x.toml:8: job.clocks: found 4000000000; allowed: a whole number from 1 to 1000000",
+        ),
+        (
+            in_job("shards = 65535"),
+            "x.toml:9: job.shards: found 65535; allowed: a whole number from 1 to 1024",
+        ),
+        (
+            SMALLEST.replace("batch = 4", "batch = 4_000_000_000"),
+            "x.toml:15: job.model.batch: found 4000000000; allowed: a whole number from 1 to 10000000",
+        ),
+        (
+            SMALLEST.replace("batch = 4", "batch = 4\nbatches = 4_000_000_000"),
+            "x.toml:16: job.model.batches: found 4000000000, which makes 16000000000 examples a clock; allowed: 1, or batch * batches at most 1000000",
+        ),
+        (
+            with("lan.rate = \"2 TB/s\""),
+            "x.toml:1: lan.rate: found \"2 TB/s\"; allowed: a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti), above 0 and at most 1 TB/s",
+        ),
+        (
+            with("link.one_way_delay = \"2 h\""),
+            "x.toml:1: link.one_way_delay: found \"2 h\"; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h), at most 1 h",
         ),
         (with("seed = -1"), "x.toml:1: seed: found -1; allowed: a whole number, at least 0"),
         (with("seed = \"1\""), "x.toml:1: seed: found \"1\"; allowed: a whole number, at least 0"),
@@ -154,7 +178,7 @@ fn one_wrong_value_gives_one_problem() {
         (with("link = 3"), "x.toml:1: link: found 3; allowed: a table"),
         (
             with("link.rate = \"100 Mbit\""),
-            "x.toml:1: link.rate: found \"100 Mbit\"; allowed: a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti), above 0",
+            "x.toml:1: link.rate: found \"100 Mbit\"; allowed: a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti), above 0 and at most 1 TB/s",
         ),
         (
             with("link.loss = 1.0"),
@@ -383,10 +407,10 @@ fn wrong_overrides_name_the_variable_or_the_flag() {
     );
     let error = load_with(SMALLEST, &overrides).unwrap_err();
     for expected in [
-        "environment variable GAIA__JOB__CLOCKS: job.clocks: found \"many\"; allowed: a whole number, at least 1",
+        "environment variable GAIA__JOB__CLOCKS: job.clocks: found \"many\"; allowed: a whole number from 1 to 1000000",
         "environment variable GAIA__JOB__CLOKS: job.cloks: unknown key; did you mean `clocks`?",
         "environment variable GAIA__REGIONS__THERE__WORKERS: regions.there.workers: there is no `there` here; there are 1 entries (here)",
-        "--set job.shards: job.shards: found \"0\"; allowed: a whole number, at least 1",
+        "--set job.shards: job.shards: found \"0\"; allowed: a whole number from 1 to 1024",
         "--set no such: no such: not a key: keys are words joined by dots, such as job.clocks",
         "--set regions: regions: found \"3\"; allowed: an array of tables",
     ] {

@@ -11,7 +11,6 @@ use wan::node::Node;
 use super::accounting::look;
 use super::cluster::Cluster;
 use super::site::Running;
-use super::vigil::LONGEST_OUTAGE;
 use crate::report::human::seconds;
 
 impl Cluster<'_> {
@@ -120,6 +119,7 @@ impl fmt::Display for Stalled {
         if self.regions.len() > SHOWN {
             write!(f, "\n  and {} more regions", self.regions.len() - SHOWN)?;
         }
-        write!(f, "\nIs a link down for more than {}, or too thin?", seconds(LONGEST_OUTAGE.as_secs_f64()))
+        // See `LONGEST_OUTAGE`.
+        f.write_str("\nIs a link down for more than a day, or too thin?")
     }
 }
