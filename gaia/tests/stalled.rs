@@ -52,7 +52,7 @@ fn a_link_that_never_heals_is_named_by_who_waits_for_it() {
         (Strategy::Bsp, "\n  virginia, at clock 4 of 10, waits for the clock of singapore (mirror clock)"),
         (Strategy::Asp, "the clock of singapore (mirror clock)"),
         (Strategy::Async, "virginia, at clock 10 of 10, waits for singapore to confirm its last updates"),
-        (Strategy::Stretched, "waits for answers to its reads (network)"),
+        (Strategy::Stretched, "waits for the updates of other workers (stale)"),
     ] {
         let message = failure(&dead, strategy);
         assert!(message.starts_with(&format!("the run of {strategy} failed: given up after ")), "{message}");

@@ -60,7 +60,7 @@ impl Cluster<'_> {
 
     fn in_words(&self, why: Wait) -> String {
         match why {
-            Wait::Stale => "slower workers (stale)".to_owned(),
+            Wait::Stale => "the updates of other workers (stale)".to_owned(),
             Wait::Barrier(peer) => format!("rows announced by {} (barrier)", self.name(peer)),
             Wait::MirrorClock(peer) => format!("the clock of {} (mirror clock)", self.name(peer)),
             Wait::Fetching => "its state (fetching)".to_owned(),

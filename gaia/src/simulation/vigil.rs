@@ -82,7 +82,9 @@ impl Vigil {
         let patient_until = self.still_since().saturating_add(self.patience);
         self.outages.iter().fold(patient_until, |until, outage| {
             let healed = outage.start.saturating_add(outage.length);
-            if outage.start <= until { until.max(healed.saturating_add(self.patience)) } else { until }
+            // A connection that lives on tries again at intervals that double: it may need as long again to find out.
+            let noticed = healed.saturating_add(self.patience.max(outage.length));
+            if outage.start <= until { until.max(noticed) } else { until }
         })
     }
 }
@@ -132,8 +134,9 @@ mod tests {
     fn outages_are_waited_for_if_they_end_within_a_day() {
         let at = |outages: &[(u64, u64)]| vigil(1_000_000, outages).give_up_at();
         let secs = Duration::from_secs;
-        assert_eq!(at(&[(10, 7200)]), HOUR + secs(7210));
-        assert_eq!(at(&[(9000, 7200), (10, 7200)]), HOUR + secs(16_200), "one after the other");
+        assert_eq!(at(&[(10, 60)]), HOUR + secs(70));
+        assert_eq!(at(&[(10, 7200)]), secs(10 + 2 * 7200), "as long again to find out");
+        assert_eq!(at(&[(9000, 7200), (10, 7200)]), secs(9000 + 2 * 7200), "one after the other");
         assert_eq!(at(&[(3601, 7200)]), HOUR, "it begins too late to be the cause");
         assert_eq!(at(&[(10, 24 * 3600 + 1)]), HOUR, "it never heals");
     }
