@@ -318,15 +318,65 @@ fn run_all(
     results.into_inner().expect("all threads are done").into_values().collect()
 }
 
-/// Fills in when and at what cost `run` reached `target`.
+/// Fills in when and at what cost `run` reached `target`, by the points of its training: the last point is that after the
+/// final exchange.
 pub fn judge(run: &mut Run, target: &Target) {
     let is_reached = |objective: f64, metric: f64| match target.metric.as_str() {
         "objective" => objective <= target.value,
         _ if run.metric.larger_is_better => metric >= target.value,
         _ => metric <= target.value,
     };
-    let reached = run.curve.iter().find(|point| is_reached(point.objective, point.metric));
+    let training = run.curve.split_last().map_or(&[][..], |(_, training)| training);
+    let reached = training.iter().find(|point| is_reached(point.objective, point.metric));
     run.reached_target = reached.is_some();
     run.seconds_to_target = reached.map(|point| point.seconds);
     run.wan_bytes_to_target = reached.map(|point| point.wan_bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::outcome::{MetricValue, Point};
+
+    #[test]
+    fn the_final_exchange_does_not_decide_about_the_target() {
+        let point = |(clock, objective): (u32, f64)| Point {
+            seconds: f64::from(clock),
+            clock,
+            objective,
+            metric: 1.0 - objective,
+            wan_bytes: u64::from(clock) * 10,
+        };
+        let mut run = Run {
+            strategy: "asp".to_owned(),
+            reached_target: false,
+            seconds_to_target: None,
+            wan_bytes_to_target: None,
+            seconds: 3.0,
+            wan_bytes: 30,
+            wan_payload_bytes: 0,
+            naive_wan_bytes: None,
+            clocks: 2,
+            objective: 0.1,
+            metric: MetricValue { name: "accuracy".to_owned(), value: 0.9, larger_is_better: true },
+            holds: BTreeMap::new(),
+            links: Vec::new(),
+            curve: [(0, 0.9), (1, 0.5), (2, 0.3), (2, 0.1)].map(point).to_vec(),
+            clock_seconds: 1.0,
+            filter_hit_rate: None,
+        };
+        for (metric, value, expected) in [
+            ("objective", 0.9, Some((0.0, 0))),
+            ("objective", 0.4, Some((2.0, 20))),
+            ("objective", 0.2, None),
+            ("accuracy", 0.5, Some((1.0, 10))),
+            ("accuracy", 0.8, None),
+        ] {
+            judge(&mut run, &Target { metric: metric.to_owned(), value });
+            assert_eq!(run.seconds_to_target.zip(run.wan_bytes_to_target), expected, "{metric} {value}");
+            assert_eq!(run.reached_target, expected.is_some());
+        }
+    }
 }

@@ -123,7 +123,7 @@ struct Line<'a> {
     seconds: f64,
     wan_bytes: u64,
     wan_payload_bytes: u64,
-    naive_wan_bytes: u64,
+    naive_wan_bytes: Option<u64>,
     clocks: u32,
     clock_seconds: Option<f64>,
     objective: Option<f64>,

@@ -228,7 +228,7 @@ impl<'a> Cluster<'a> {
             seconds: end.seconds,
             wan_bytes: end.wan_bytes,
             wan_payload_bytes: totals.links.iter().map(|l| l.payload).sum(),
-            naive_wan_bytes: totals.naive_wan_bytes,
+            naive_wan_bytes: self.topology.mirrored.then_some(totals.naive_wan_bytes),
             clocks,
             objective: end.objective,
             metric: MetricValue {

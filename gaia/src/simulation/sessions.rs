@@ -84,6 +84,7 @@ impl Cluster<'_> {
                 learner: self.application.learner(examples, share, self.seed(purpose::LEARNER, which)),
                 session: self.session(at, id, sites),
                 tables: self.specs.len(),
+                is_remote: self.topology.stretched,
                 clocks: self.simulation.job.clocks,
                 compute: self.simulation.compute,
                 speed: place.speed,

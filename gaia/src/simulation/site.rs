@@ -88,6 +88,7 @@ impl Cluster<'_> {
         let sampler = Sampler {
             site: at,
             every: job.evaluate_every,
+            end: job.clocks,
             last: 0,
             start: (tokio::time::Instant::now() - self.time.now()).into_std(),
             samples,
