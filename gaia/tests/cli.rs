@@ -219,3 +219,19 @@ fn a_model_that_fits_no_machine_is_refused_before_it_is_made() {
     assert!(message.contains("regions[].workers: 130 workers in 2 regions, each with a copy"), "{message}");
     assert!(message.contains("would take about 962 GB; allowed: at most 64.0 GB"), "{message}");
 }
+
+#[test]
+fn a_narrow_stretched_server_is_noted() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml");
+    let note = "stretched has its parameter server in 2 of the 3 regions, as job.shards is 2";
+    let output = gaia(&["check", file, "--set", "job.shards=2"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains(note), "{}", text(&output.stdout));
+    let run = ["simulate", file, "-q", "--set", "job.clocks=1", "--strategy", "stretched"];
+    let output = gaia(&[&run[..], &["--set", "job.shards=2"]].concat());
+    assert!(text(&output.stderr).contains(&format!("note: {note}")), "{}", text(&output.stderr));
+    assert!(
+        !text(&gaia(&run).stderr).contains("note"),
+        "there is nothing to say of the file as it is shipped"
+    );
+}

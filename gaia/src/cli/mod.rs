@@ -208,7 +208,7 @@ fn unambiguous(arguments: &CompareArguments) -> Result<(), ConfigError> {
         return Err(problem("--strategies", format!("names {} twice", twice.1)).into());
     }
     match (&arguments.json, &arguments.csv) {
-        (Some(json), Some(csv)) if json == csv => {
+        (Some(json), Some(csv)) if json.is_same(csv) => {
             Err(problem("--csv", "goes where --json goes; allowed: two different places".to_owned()).into())
         }
         _ => Ok(()),

@@ -111,7 +111,7 @@ fn everything_wrong_is_reported_at_once_with_its_line() {
         problems(&text),
         [
             r#"x.toml:6: compute.examples_per_second: found "10"; allowed: a number from 0.001 to 1000000000000"#,
-            "x.toml:7: compute.overhead: found 5; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h)",
+            "x.toml:7: compute.overhead: found 5; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h); did you mean \"5ms\"?",
             "x.toml:9: job.clocks: missing; allowed: a whole number from 1 to 1000000",
             "x.toml:11: job.staleness: found \"lots\"; allowed: a whole number, at least 0, or \"async\"",
             "x.toml:10: job.shards: found 0; allowed: a whole number from 1 to 1024",
@@ -179,6 +179,18 @@ fn one_wrong_value_gives_one_problem() {
         (
             with("link.rate = \"100 Mbit\""),
             "x.toml:1: link.rate: found \"100 Mbit\"; allowed: a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti), above 0 and at most 1 TB/s",
+        ),
+        (
+            with("link.jitter = \"80\""),
+            "x.toml:1: link.jitter: found \"80\"; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h), at most 1 h; did you mean \"80ms\"?",
+        ),
+        (
+            with("link.queue = 1.5"),
+            "x.toml:1: link.queue: found 1.5; allowed: a size such as \"2.5 MB\" or \"64 KiB\" (B with k, M, G, T or Ki, Mi, Gi, Ti), or a number of bandwidth-delay products such as \"1 bdp\"; above 0; did you mean \"1.5 bdp\"?",
+        ),
+        (
+            with("lan.rate = 100"),
+            "x.toml:1: lan.rate: found 100; allowed: a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti), above 0 and at most 1 TB/s; did you mean \"100 Mbit/s\"?",
         ),
         (
             with("link.loss = 1.0"),
