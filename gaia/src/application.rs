@@ -34,11 +34,6 @@ pub trait Application: Send + Sync {
 
     /// Scores `model` on all training data and, where there are any, on the test data.
     fn evaluate(&self, model: &dyn Model) -> Evaluation;
-
-    /// How many bytes all training examples take when they are moved raw between datacenters.
-    fn example_bytes(&self) -> u64 {
-        0
-    }
 }
 
 /// One worker's part of the training.

@@ -33,7 +33,8 @@ pub struct Target {
 pub struct Run {
     /// The strategy's name.
     pub strategy: String,
-    /// Whether every region's copy of the model reached the target.
+    /// Whether every region's copy of the model reached the target in training: what the final exchange adds, when
+    /// filters ship all that they still hold back, does not count.
     pub reached_target: bool,
     /// When the last region reached it.
     pub seconds_to_target: Option<f64>,
@@ -45,19 +46,22 @@ pub struct Run {
     pub wan_bytes: u64,
     /// Of these, indexes and values of updates, counted once.
     pub wan_payload_bytes: u64,
-    /// What shipping every update of this run, summed per clock, would have cost on the wire.
-    pub naive_wan_bytes: u64,
+    /// What shipping every update of this run, summed per clock, would have cost on the wire; `null` where nothing was
+    /// mirrored, and so nothing counted.
+    pub naive_wan_bytes: Option<u64>,
     /// Clocks completed by the slowest region.
     pub clocks: u32,
     /// The training objective at the end, of the worst region's copy.
     pub objective: f64,
     /// The metric at the end, of the worst region's copy.
     pub metric: MetricValue,
-    /// Seconds that reads were held, by reason, averaged over workers.
+    /// Seconds that a worker's reads were held, by reason, as the mean over workers. They add up to no more than the
+    /// worker waited: where shards held a read for different reasons at the same time, these share the time.
     pub holds: BTreeMap<String, f64>,
     /// One entry for each directed pair of regions that exchanged anything.
     pub links: Vec<LinkBytes>,
-    /// The objective over time.
+    /// The objective over time: the start, then every clock that is scored, the last one among them. The last point is
+    /// the end of the run, after the final exchange.
     pub curve: Vec<Point>,
     /// Mean virtual seconds of a clock.
     pub clock_seconds: f64,

@@ -59,6 +59,19 @@ impl Simulation {
         }
     }
 
+    /// What is allowed and yet worth a thought before these strategies are compared.
+    pub fn remarks(&self, strategies: &[Strategy]) -> Vec<String> {
+        let (shards, regions) = (usize::from(self.job.shards), self.regions.len());
+        let is_narrow = strategies.contains(&Strategy::Stretched) && shards < regions;
+        let narrow = is_narrow.then(|| {
+            format!(
+                "stretched has its parameter server in {shards} of the {regions} regions, as job.shards is {shards}; \
+                 with {regions} or more it would use all links"
+            )
+        });
+        narrow.into_iter().collect()
+    }
+
     /// Workers over all regions.
     pub fn worker_count(&self) -> u32 {
         self.regions.iter().map(|region| region.workers).sum()

@@ -9,6 +9,7 @@
 //!   how workers reach shards, and `accounting` for what it cost;
 //! - `lan`: what messages inside a datacenter cost;
 //! - `worker`: one worker's loop;
+//! - `vigil`: when a run that has stopped is given up, and `stalled` for why;
 //! - `recorder`: the objective over time.
 
 mod accounting;
@@ -17,7 +18,9 @@ mod lan;
 mod recorder;
 mod sessions;
 mod site;
+mod stalled;
 mod topology;
+mod vigil;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -32,8 +35,11 @@ use crate::application::{Application, Model};
 use crate::applications;
 use crate::job::TargetSettings;
 use crate::outcome::{Comparison, Run, Target};
+use crate::report::human;
 use crate::scenario::Simulation;
 use crate::strategy::{Strategy, check_tables};
+
+pub use self::stalled::Stalled;
 
 /// Hears how runs go. Runs of different strategies may go on in different threads at once.
 pub trait Observer: Send + Sync {
@@ -81,15 +87,25 @@ pub enum SimulationError {
 /// Why a run broke.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// It did not end: a link that never heals, for example.
+    /// Nothing moved any more: a link that never heals, for example.
+    #[error(transparent)]
+    Stalled(#[from] Stalled),
+    /// It did not end.
     #[error(transparent)]
     OutOfTime(#[from] OutOfTime),
     /// A worker lost its shards.
     #[error("a worker's session ended")]
     Session(#[from] datacenter::local::SessionError),
     /// The stretched parameter server could not be connected.
-    #[error("regions could not be connected")]
-    Connect(#[from] wan::transport::DialError),
+    #[error("{from} and {to} could not be connected")]
+    Connect {
+        /// A region.
+        from: String,
+        /// Another.
+        to: String,
+        /// Why.
+        source: wan::transport::DialError,
+    },
 }
 
 /// Runs `simulation` under one strategy.
@@ -208,7 +224,16 @@ enum Unfit {
         "job.shards: found {found}; allowed: at most {rows}, the rows of the largest table, as further shards would be empty"
     )]
     Shards { found: u16, rows: u32 },
+    #[error(
+        "regions[].workers: {workers} workers in {regions} regions, each with a copy of a model of {elements} values, would \
+         take about {}; allowed: at most {}",
+        human::bytes(*bytes as f64), human::bytes(MOST_BYTES as f64)
+    )]
+    Memory { workers: u32, regions: usize, elements: u64, bytes: u64 },
 }
+
+/// The most memory that a run may be known to need: more is a slip, and would end the program without a word.
+const MOST_BYTES: u64 = 64_000_000_000;
 
 /// Checks what depends on the model.
 fn check_job(simulation: &Simulation, application: &dyn Application) -> Result<(), Unfit> {
@@ -217,6 +242,14 @@ fn check_job(simulation: &Simulation, application: &dyn Application) -> Result<(
     let shards = simulation.job.shards;
     if u32::from(shards) > rows {
         return Err(Unfit::Shards { found: shards, rows });
+    }
+    let elements: u64 = tables.iter().map(|t| u64::from(t.rows) * u64::from(t.width)).sum();
+    let (workers, regions) = (simulation.worker_count(), simulation.regions.len());
+    // A worker caches values and deltas, a region has values and what its filter holds back.
+    let copies = 2 * (u64::from(workers) + regions as u64);
+    let bytes = elements.saturating_mul(copies).saturating_mul(size_of::<f32>() as u64);
+    if bytes > MOST_BYTES {
+        return Err(Unfit::Memory { workers, regions, elements, bytes });
     }
     if let TargetSettings::Value { metric: found, .. } = &simulation.job.target
         && found != "objective"
@@ -285,15 +318,65 @@ fn run_all(
     results.into_inner().expect("all threads are done").into_values().collect()
 }
 
-/// Fills in when and at what cost `run` reached `target`.
+/// Fills in when and at what cost `run` reached `target`, by the points of its training: the last point is that after the
+/// final exchange.
 pub fn judge(run: &mut Run, target: &Target) {
     let is_reached = |objective: f64, metric: f64| match target.metric.as_str() {
         "objective" => objective <= target.value,
         _ if run.metric.larger_is_better => metric >= target.value,
         _ => metric <= target.value,
     };
-    let reached = run.curve.iter().find(|point| is_reached(point.objective, point.metric));
+    let training = run.curve.split_last().map_or(&[][..], |(_, training)| training);
+    let reached = training.iter().find(|point| is_reached(point.objective, point.metric));
     run.reached_target = reached.is_some();
     run.seconds_to_target = reached.map(|point| point.seconds);
     run.wan_bytes_to_target = reached.map(|point| point.wan_bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::outcome::{MetricValue, Point};
+
+    #[test]
+    fn the_final_exchange_does_not_decide_about_the_target() {
+        let point = |(clock, objective): (u32, f64)| Point {
+            seconds: f64::from(clock),
+            clock,
+            objective,
+            metric: 1.0 - objective,
+            wan_bytes: u64::from(clock) * 10,
+        };
+        let mut run = Run {
+            strategy: "asp".to_owned(),
+            reached_target: false,
+            seconds_to_target: None,
+            wan_bytes_to_target: None,
+            seconds: 3.0,
+            wan_bytes: 30,
+            wan_payload_bytes: 0,
+            naive_wan_bytes: None,
+            clocks: 2,
+            objective: 0.1,
+            metric: MetricValue { name: "accuracy".to_owned(), value: 0.9, larger_is_better: true },
+            holds: BTreeMap::new(),
+            links: Vec::new(),
+            curve: [(0, 0.9), (1, 0.5), (2, 0.3), (2, 0.1)].map(point).to_vec(),
+            clock_seconds: 1.0,
+            filter_hit_rate: None,
+        };
+        for (metric, value, expected) in [
+            ("objective", 0.9, Some((0.0, 0))),
+            ("objective", 0.4, Some((2.0, 20))),
+            ("objective", 0.2, None),
+            ("accuracy", 0.5, Some((1.0, 10))),
+            ("accuracy", 0.8, None),
+        ] {
+            judge(&mut run, &Target { metric: metric.to_owned(), value });
+            assert_eq!(run.seconds_to_target.zip(run.wan_bytes_to_target), expected, "{metric} {value}");
+            assert_eq!(run.reached_target, expected.is_some());
+        }
+    }
 }

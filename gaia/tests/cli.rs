@@ -143,7 +143,7 @@ fn bad_settings_name_file_line_and_key() {
         ("\"10 ms\"", "\"10 bananas\"", "bad.toml:12: link.one_way_delay: found \"10 bananas\""),
         ("name = \"b\"", "name = \"a\"", "bad.toml:8: regions[1].name: found \"a\" a second time"),
         ("shards = 2", "shards = 0", "bad.toml:18: job.shards: found 0"),
-        ("shards = 2", "shards = 60000", "job.shards: found 60000; allowed: at most"),
+        ("shards = 2", "shards = 600", "job.shards: found 600; allowed: at most"),
         (
             "metric = \"objective\"",
             "metric = \"bleu\"",
@@ -206,4 +206,32 @@ fn bad_idx_files_name_file_and_place() {
         assert!(output.stdout.is_empty() && !message.contains("panicked"), "{message}");
         assert!(message.contains(expected), "{message}\nlacks {expected}");
     }
+}
+
+#[test]
+fn a_model_that_fits_no_machine_is_refused_before_it_is_made() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/two-regions-thin.toml");
+    let small = ["--set", "job.data.ratings=100", "--set", "job.data.users=10000000"];
+    let large = ["--set", "job.model.rank=90", "--set", "regions.singapore.workers=128"];
+    let output = gaia(&[&["check", file], &small[..], &large[..]].concat());
+    let message = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("regions[].workers: 130 workers in 2 regions, each with a copy"), "{message}");
+    assert!(message.contains("would take about 962 GB; allowed: at most 64.0 GB"), "{message}");
+}
+
+#[test]
+fn a_narrow_stretched_server_is_noted() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml");
+    let note = "stretched has its parameter server in 2 of the 3 regions, as job.shards is 2";
+    let output = gaia(&["check", file, "--set", "job.shards=2"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains(note), "{}", text(&output.stdout));
+    let run = ["simulate", file, "-q", "--set", "job.clocks=1", "--strategy", "stretched"];
+    let output = gaia(&[&run[..], &["--set", "job.shards=2"]].concat());
+    assert!(text(&output.stderr).contains(&format!("note: {note}")), "{}", text(&output.stderr));
+    assert!(
+        !text(&gaia(&run).stderr).contains("note"),
+        "there is nothing to say of the file as it is shipped"
+    );
 }

@@ -89,7 +89,7 @@ pub(super) struct OverArguments {
     #[arg(long, value_name = "DIR")]
     pub(super) data_path: Option<String>,
     /// The seed of every random choice (seed)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(super) seed: Option<String>,
 }
 

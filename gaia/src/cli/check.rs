@@ -36,6 +36,8 @@ fn check_file(file: &Path, overrides: &Overrides, engine: &dyn Engine) -> Vec<Li
     if simulation.regions.len() > 1 {
         lines.push(("links".to_owned(), Ok(links(&simulation))));
     }
+    let remarks = simulation.remarks(&simulation.strategies);
+    lines.extend(remarks.into_iter().map(|remark| ("note".to_owned(), Ok(remark))));
     let missing = data::problems(&simulation.job, file);
     if missing.is_empty() {
         // Reading the data tells more than that it is there.

@@ -150,10 +150,11 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
 
 fn simulate(arguments: &SimulateArguments, engine: &dyn Engine) -> Result<(), CommandError> {
     let simulation = load(&arguments.settings)?;
+    note(&simulation, &[arguments.strategy]);
     let observer = progress::observer(arguments.settings.quiet);
     let run = engine.simulate(&simulation, arguments.strategy, &*observer)?;
     Destination::Stdout
-        .write(&report::run(&run, style(io::stdout().is_terminal())))
+        .write(&report::run(&run, &simulation.job.target, style(io::stdout().is_terminal())))
         .map_err(CommandError::Output)
 }
 
@@ -165,6 +166,7 @@ fn compare(arguments: &CompareArguments, engine: &dyn Engine) -> Result<(), Comm
         // Better now than after the runs.
         place.check().map_err(CommandError::Place)?;
     }
+    note(&simulation, strategies);
     let observer = progress::observer(arguments.settings.quiet);
     let comparison = engine.compare(&simulation, strategies, &*observer)?;
     drop(observer);
@@ -189,6 +191,13 @@ fn compare(arguments: &CompareArguments, engine: &dyn Engine) -> Result<(), Comm
     }
 }
 
+/// Tells what is allowed and yet worth a thought.
+fn note(simulation: &Simulation, strategies: &[Strategy]) {
+    for remark in simulation.remarks(strategies) {
+        let _ = writeln!(io::stderr(), "note: {remark}");
+    }
+}
+
 /// Checks what clap cannot: no strategy twice, and at most one result on standard output.
 fn unambiguous(arguments: &CompareArguments) -> Result<(), ConfigError> {
     let problem = |place: &str, message: String| Problem { place: place.to_owned(), key: None, message };
@@ -199,7 +208,7 @@ fn unambiguous(arguments: &CompareArguments) -> Result<(), ConfigError> {
         return Err(problem("--strategies", format!("names {} twice", twice.1)).into());
     }
     match (&arguments.json, &arguments.csv) {
-        (Some(json), Some(csv)) if json == csv => {
+        (Some(json), Some(csv)) if json.is_same(csv) => {
             Err(problem("--csv", "goes where --json goes; allowed: two different places".to_owned()).into())
         }
         _ => Ok(()),

@@ -14,7 +14,15 @@ pub(super) const KEY: &str = "job";
 
 /// Rows of a table, and ratings, that are drawn and not read: more would be a slip, and end in want of memory.
 const MOST_ROWS: u32 = 10_000_000;
-const MOST_RATINGS: u32 = 1_000_000_000;
+const MOST_RATINGS: u32 = 100_000_000;
+/// Clocks of a run: thresholds that follow the learning rate and points of the curve are kept for all of them.
+const MOST_CLOCKS: u32 = 1_000_000;
+/// Shards: each costs every worker a message at every clock.
+const MOST_SHARDS: u16 = 1024;
+/// Examples of a mini-batch; a worker takes no more than it has.
+const MOST_BATCH: u32 = 10_000_000;
+/// Examples of several mini-batches, which may be more than there are: a worker has all of a clock's at hand.
+const MOST_DRAWN: u64 = 1_000_000;
 /// The longest factor vector.
 const MOST_RANK: u32 = 10_000;
 
@@ -24,9 +32,9 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
         Some(called) => Some(s.or("name", called.to_owned(), name())),
         None => s.required("name", name()),
     };
-    let clocks = s.required("clocks", whole(1..=u32::MAX));
+    let clocks = s.required("clocks", whole(1..=MOST_CLOCKS));
     let staleness = s.or("staleness", Some(0), whole(0..=u32::MAX).map(Some).or_word("async", None));
-    let shards = s.or("shards", 1, whole(1..=u16::MAX));
+    let shards = s.or("shards", 1, whole(1..=MOST_SHARDS));
     let evaluate_every = s.or("evaluate_every", 1, whole(1..=u32::MAX));
     let ssp_lead = s.or("ssp_lead", 3, whole(0..=u32::MAX));
     let partition = partition(s);
@@ -148,8 +156,16 @@ fn model(s: &Section<'_>) -> Option<ApplicationSettings> {
     let learning_rate = s.section("learning_rate", learning_rate);
     match kind? {
         Model::Softmax => {
-            let batch = s.required("batch", whole(1..=u32::MAX));
+            let batch = s.required("batch", whole(1..=MOST_BATCH));
             let batches = s.or("batches", 1, whole(1..=u32::MAX));
+            let drawn = u64::from(batch?) * u64::from(batches);
+            if batches > 1 && drawn > MOST_DRAWN {
+                let message = format!(
+                    "found {batches}, which makes {drawn} examples a clock; allowed: 1, or batch * batches at most {MOST_DRAWN}"
+                );
+                s.problem("batches", message);
+                return None;
+            }
             Some(ApplicationSettings::Softmax(SoftmaxSettings {
                 l2,
                 batch: batch?,

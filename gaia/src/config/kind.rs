@@ -110,6 +110,24 @@ impl<T: 'static> Kind<T> {
     }
 }
 
+impl<T: 'static> Kind<T> {
+    /// The same, with a hint where a number stands alone: `unit` is what may have been meant.
+    fn with_unit(self, unit: &'static str) -> Self {
+        let read: Read<T> = Box::new(move |raw| {
+            (self.read)(raw).map_err(|hint| {
+                let number = match raw.text() {
+                    Some(text) => {
+                        Some(text.trim()).filter(|text| text.parse::<f64>().is_ok()).map(str::to_owned)
+                    }
+                    None => raw.real().map(|number| number.to_string()),
+                };
+                hint.or_else(|| Some(format!("did you mean \"{}{unit}\"?", number?)))
+            })
+        });
+        Self { allowed: self.allowed, read }
+    }
+}
+
 /// A whole number.
 pub(super) fn whole<T>(range: RangeInclusive<T>) -> Kind<T>
 where
@@ -188,12 +206,21 @@ pub(super) fn word() -> Kind<String> {
 
 /// A duration.
 pub(super) fn duration() -> Kind<Duration> {
-    Kind::new(units::DURATION, |raw| units::duration(raw.text()?))
+    Kind::new(units::DURATION, |raw| units::duration(raw.text()?)).with_unit("ms")
 }
 
-/// A rate above zero, in bytes a second.
+/// How long a message may be on its way: an hour is beyond the inner planets, and its products with rates are numbers.
+pub(super) fn delay() -> Kind<Duration> {
+    const MOST: Duration = Duration::from_secs(3600);
+    duration().only(", at most 1 h", |delay| *delay <= MOST)
+}
+
+/// A rate above zero and within reason, in bytes a second.
 pub(super) fn rate() -> Kind<u64> {
-    Kind::new(units::RATE, |raw| units::rate(raw.text()?)).only(", above 0", |rate| *rate > 0)
+    const MOST: u64 = 1_000_000_000_000;
+    Kind::new(units::RATE, |raw| units::rate(raw.text()?))
+        .with_unit(" Mbit/s")
+        .only(", above 0 and at most 1 TB/s", |rate| (1..=MOST).contains(rate))
 }
 
 /// How long a link's queue may grow.
@@ -215,6 +242,7 @@ pub(super) fn queue() -> Kind<Queue> {
         let bytes = || units::size(text).filter(|bytes| *bytes > 0);
         products.map(Queue::BandwidthDelayProducts).or_else(|| bytes().map(Queue::Bytes))
     })
+    .with_unit(" bdp")
 }
 
 /// A path; a relative one is relative to the file that says it, or to the working directory where no file does.

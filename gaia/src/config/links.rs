@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wan::link::{LinkConfig, Outage};
 
-use super::kind::{Queue, duration, flag, list, name, probability, queue, rate};
+use super::kind::{Queue, delay, duration, flag, list, name, probability, queue, rate};
 use super::reader::Section;
 use crate::scenario::Links;
 use crate::suggest::nearest;
@@ -61,13 +61,13 @@ fn link(s: &Section<'_>) -> Option<RawLink> {
         Some(Outage { start: start?, length: length? })
     };
     let rate = s.optional("rate", rate());
-    let one_way_delay = s.optional("one_way_delay", duration());
+    let one_way_delay = s.optional("one_way_delay", delay());
     // Said, and wrong: links that take it from here should not be called without one as well.
     let is_spoilt = (s.has("rate") && rate.is_none()) || (s.has("one_way_delay") && one_way_delay.is_none());
     let link = RawLink {
         rate,
         one_way_delay,
-        jitter: s.optional("jitter", duration()),
+        jitter: s.optional("jitter", delay()),
         reorder: s.optional("reorder", flag()),
         loss: s.optional("loss", probability()),
         duplicate: s.optional("duplicate", probability()),

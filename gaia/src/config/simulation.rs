@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::job;
-use super::kind::{duration, list, name, not_empty, parsed, rate, real, share, whole};
+use super::kind::{delay, duration, list, name, not_empty, parsed, rate, real, share, whole};
 use super::links::links;
 use super::reader::Section;
 use crate::scenario::{ComputeSettings, Congestion, LanSettings, Region, Simulation};
@@ -55,9 +55,10 @@ fn strategies(s: &Section<'_>) -> Option<Vec<Strategy>> {
 }
 
 fn regions(s: &Section<'_>) -> Option<Vec<Region>> {
-    // More than a simulation of either has been tried with.
+    // More than a simulation has been tried with.
     const MOST_REGIONS: usize = 64;
-    const MOST_WORKERS: u32 = 256;
+    // Under `stretched` each worker has a stream of its own on its region's connections, and there are no more of these.
+    const MOST_WORKERS: u32 = 128;
     let mut names: Vec<String> = Vec::new();
     let regions = s.sections("regions", |s| {
         let name = s.required("name", name());
@@ -90,7 +91,7 @@ fn lan(s: &Section<'_>) -> Option<LanSettings> {
     let default = LanSettings::default();
     Some(LanSettings {
         rate_bytes_per_sec: s.or("rate", default.rate_bytes_per_sec, rate()),
-        one_way_delay: s.or("one_way_delay", default.one_way_delay, duration()),
+        one_way_delay: s.or("one_way_delay", default.one_way_delay, delay()),
     })
 }
 

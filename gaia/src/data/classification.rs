@@ -106,8 +106,6 @@ pub struct Classification {
     pub features: u32,
     /// The label of each class as the files have it, ascending; at least two.
     pub labels: Vec<i64>,
-    /// Unpacked size of the training files.
-    pub train_bytes: u64,
 }
 
 /// Rows as a file has them: labels not yet mapped to classes.
@@ -118,8 +116,6 @@ pub(crate) struct Labelled {
     pub(crate) labels: Vec<i64>,
     /// How many features the file shows or declares.
     pub(crate) features: u32,
-    /// Unpacked size of the file.
-    pub(crate) bytes: u64,
 }
 
 /// Why labels cannot be taken for classes.

@@ -80,11 +80,11 @@ pub(crate) fn read_images(input: impl Read) -> Result<Labelled, IdxError> {
         rows.push(image.iter().enumerate().map(|(i, &byte)| (i as u32, scaled[usize::from(byte)])));
     }
     reader.end()?;
-    Ok(Labelled { rows, labels: Vec::new(), features: pixels as u32, bytes: reader.byte })
+    Ok(Labelled { rows, labels: Vec::new(), features: pixels as u32 })
 }
 
-/// Reads labels and the size of the file.
-pub(crate) fn read_labels(input: impl Read) -> Result<(Vec<i64>, u64), IdxError> {
+/// Reads labels.
+pub(crate) fn read_labels(input: impl Read) -> Result<Vec<i64>, IdxError> {
     let mut reader = Reader { input, byte: 0, declared: 8 };
     reader.magic(LABELS_MAGIC, "labels of unsigned bytes")?;
     let count = reader.size("labels", MAX_EXAMPLES as u64)?;
@@ -100,7 +100,7 @@ pub(crate) fn read_labels(input: impl Read) -> Result<(Vec<i64>, u64), IdxError>
         left -= part.len() as u64;
     }
     reader.end()?;
-    Ok((labels, reader.byte))
+    Ok(labels)
 }
 
 /// Reads exactly what the header declares, and knows where it is.
@@ -172,12 +172,12 @@ mod tests {
     #[test]
     fn images_and_labels_are_read() {
         let images = read_images(&file(&[0x803, 2, 1, 3], &[0, 255, 51, 0, 0, 0])[..]).unwrap();
-        assert_eq!((images.features, images.bytes, images.rows.len()), (3, 22, 2));
+        assert_eq!((images.features, images.rows.len()), (3, 2));
         assert_eq!(images.rows.row(0).features, [1, 2]);
         assert_eq!(images.rows.row(0).values, [1.0, 0.2]);
         assert!(images.rows.row(1).features.is_empty());
         let labels = file(&[0x801, 5000], &[7; 5000]);
-        assert_eq!(read_labels(&labels[..]).unwrap(), (vec![7; 5000], 5008));
+        assert_eq!(read_labels(&labels[..]).unwrap(), vec![7; 5000]);
     }
 
     #[test]

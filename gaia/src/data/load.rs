@@ -127,17 +127,9 @@ pub fn load_ratings(data: &DataSettings, seed: u64) -> Result<Ratings, DataError
     match &data.source {
         DataSource::MovieLens { train, test } => {
             let load = |path: &PathBuf| -> Result<_, DataError> {
-                let mut bytes = 0;
-                let raw = file(&data.root.join(path), |source| {
-                    let raw = movielens::read(&mut *source);
-                    bytes = source.bytes_read();
-                    raw
-                })?;
-                Ok((raw, bytes))
+                file(&data.root.join(path), |source| movielens::read(source))
             };
-            let (train, bytes) = load(train)?;
-            let test = test.as_ref().map(load).transpose()?;
-            Ok(movielens::index(train, test.map(|(raw, _)| raw), bytes))
+            Ok(movielens::index(load(train)?, test.as_ref().map(load).transpose()?))
         }
         &DataSource::Planted { users, items, rank, ratings, noise } => {
             let counts = [("users", users), ("items", items), ("rank", rank), ("ratings", ratings)];
@@ -195,11 +187,7 @@ impl Loaded {
         path: PathBuf,
         read: impl FnOnce(&mut Source) -> Result<Labelled, E>,
     ) -> Result<Self, DataError> {
-        let examples = file(&path, |source| {
-            let mut examples = read(source)?;
-            examples.bytes = source.bytes_read();
-            Ok::<_, E>(examples)
-        })?;
+        let examples = file(&path, read)?;
         Ok(Self { examples, features_path: path.clone(), labels_path: path })
     }
 
@@ -210,7 +198,7 @@ impl Loaded {
 
 fn idx_pair(images: PathBuf, labels: PathBuf) -> Result<Loaded, DataError> {
     let mut examples = file(&images, |source| idx::read_images(source))?;
-    let (values, bytes) = file(&labels, |source| idx::read_labels(source))?;
+    let values = file(&labels, |source| idx::read_labels(source))?;
     if values.len() != examples.rows.len() {
         return Err(DataError::Fit {
             path: labels,
@@ -221,7 +209,6 @@ fn idx_pair(images: PathBuf, labels: PathBuf) -> Result<Loaded, DataError> {
         });
     }
     examples.labels = values;
-    examples.bytes += bytes;
     Ok(Loaded { examples, features_path: images, labels_path: labels })
 }
 
@@ -246,9 +233,8 @@ fn classification(
         }
         features = features.max(found);
     }
-    let train_bytes = train.examples.bytes;
     let test = test.map(|test| test.classify(&labels)).transpose()?;
-    Ok(Classification { train: train.classify(&labels)?, test, features, labels, train_bytes })
+    Ok(Classification { train: train.classify(&labels)?, test, features, labels })
 }
 
 #[cfg(test)]

@@ -112,8 +112,8 @@ fn id(line: u64, what: &'static str, text: &str) -> Result<u64, MovieLensError> 
     text.parse().map_err(|_| MovieLensError::Id { line, what, found: excerpt(text) })
 }
 
-/// Gives users and items dense indexes; `train_bytes` is the unpacked size of the training file.
-pub(crate) fn index(train: RawRatings, test: Option<RawRatings>, train_bytes: u64) -> Ratings {
+/// Gives users and items dense indexes.
+pub(crate) fn index(train: RawRatings, test: Option<RawRatings>) -> Ratings {
     let users = distinct(&train.users, test.as_ref().map(|t| &t.users));
     let items = distinct(&train.items, test.as_ref().map(|t| &t.items));
     let indexed = |raw: RawRatings| RatingList {
@@ -126,7 +126,6 @@ pub(crate) fn index(train: RawRatings, test: Option<RawRatings>, train_bytes: u6
         test: test.map(indexed),
         users: users.len() as u32,
         items: items.len() as u32,
-        train_bytes,
     }
 }
 
@@ -166,8 +165,8 @@ mod tests {
     fn indexes_are_dense_over_train_and_test_together() {
         let train = read("9\t7\t3\t0\n2\t70\t5\t0\n".as_bytes()).unwrap();
         let test = read("5\t7\t1\t0\n".as_bytes()).unwrap();
-        let ratings = index(train, Some(test), 18);
-        assert_eq!((ratings.users, ratings.items, ratings.train_bytes), (3, 2, 18));
+        let ratings = index(train, Some(test));
+        assert_eq!((ratings.users, ratings.items), (3, 2));
         assert_eq!((ratings.train.users, ratings.train.items), (vec![2, 0], vec![0, 1]));
         assert_eq!(ratings.test.unwrap().users, [1]);
     }

@@ -45,7 +45,6 @@ pub(crate) fn draw(plan: Plan, seed: u64) -> Ratings {
         test: Some(truth.ratings((plan.ratings / 10).max(1), &mut stream(seed, Purpose::PlantedTest, 0))),
         users: plan.users,
         items: plan.items,
-        train_bytes: u64::from(plan.ratings) * 12,
     }
 }
 
@@ -134,7 +133,7 @@ mod tests {
     fn it_looks_like_ratings() {
         let ratings = draw(PLAN, 1);
         let test = ratings.test.unwrap();
-        assert_eq!((ratings.train.len(), test.len(), ratings.train_bytes), (20_000, 2_000, 240_000));
+        assert_eq!((ratings.train.len(), test.len()), (20_000, 2_000));
         assert!((ratings.train.mean() - MEAN).abs() < 0.3);
         let variance =
             ratings.train.values.iter().map(|v| (f64::from(*v) - ratings.train.mean()).powi(2)).sum::<f64>()

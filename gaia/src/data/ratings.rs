@@ -58,6 +58,4 @@ pub struct Ratings {
     pub users: u32,
     /// How many items.
     pub items: u32,
-    /// Unpacked size of the training file, or twelve bytes a rating where there is none.
-    pub train_bytes: u64,
 }

@@ -9,11 +9,8 @@ use flate2::bufread::MultiGzDecoder;
 /// The first bytes of a gzip member (RFC 1952, section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// The unpacked content of a file, which counts what has been read of it.
-pub(crate) struct Source {
-    input: Box<dyn BufRead>,
-    bytes: u64,
-}
+/// The unpacked content of a file.
+pub(crate) struct Source(Box<dyn BufRead>);
 
 impl Source {
     /// Opens `path` and looks at its first bytes to tell whether it has to be unpacked.
@@ -25,31 +22,23 @@ impl Source {
         } else {
             Box::new(file)
         };
-        Ok(Self { input, bytes: 0 })
-    }
-
-    /// How many unpacked bytes have been read.
-    pub(crate) fn bytes_read(&self) -> u64 {
-        self.bytes
+        Ok(Self(input))
     }
 }
 
 impl Read for Source {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(out)?;
-        self.bytes += count as u64;
-        Ok(count)
+        self.0.read(out)
     }
 }
 
 impl BufRead for Source {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.input.fill_buf()
+        self.0.fill_buf()
     }
 
     fn consume(&mut self, count: usize) {
-        self.bytes += count as u64;
-        self.input.consume(count);
+        self.0.consume(count);
     }
 }
 
@@ -62,13 +51,13 @@ mod tests {
 
     use super::*;
 
-    fn content(bytes: &[u8]) -> io::Result<(Vec<u8>, u64)> {
+    fn content(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut file = tempfile::NamedTempFile::new()?;
         file.write_all(bytes)?;
         let mut source = Source::open(file.path())?;
         let mut out = Vec::new();
         source.read_to_end(&mut out)?;
-        Ok((out, source.bytes_read()))
+        Ok(out)
     }
 
     fn packed(bytes: &[u8]) -> Vec<u8> {
@@ -79,11 +68,11 @@ mod tests {
 
     #[test]
     fn plain_packed_and_several_members_read_alike() {
-        assert_eq!(content(b"one\ntwo\n").unwrap(), (b"one\ntwo\n".to_vec(), 8));
-        assert_eq!(content(&packed(b"one\ntwo\n")).unwrap(), (b"one\ntwo\n".to_vec(), 8));
+        assert_eq!(content(b"one\ntwo\n").unwrap(), b"one\ntwo\n");
+        assert_eq!(content(&packed(b"one\ntwo\n")).unwrap(), b"one\ntwo\n");
         let members = [packed(b"one\n"), packed(b"two\n")].concat();
-        assert_eq!(content(&members).unwrap(), (b"one\ntwo\n".to_vec(), 8));
-        assert_eq!(content(b"").unwrap(), (Vec::new(), 0));
+        assert_eq!(content(&members).unwrap(), b"one\ntwo\n");
+        assert_eq!(content(b"").unwrap(), b"");
     }
 
     #[test]

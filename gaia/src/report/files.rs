@@ -37,7 +37,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// If there is no such directory, or a directory of that name.
+    /// If there is no such directory, or a directory of that name, or nothing can be written there.
     pub fn check(&self) -> Result<(), OutputError> {
         let Self::File(path) = self else { return Ok(()) };
         let error = |kind: io::ErrorKind, message: &str| OutputError {
@@ -50,7 +50,28 @@ impl Destination {
         if !directory_of(path).is_dir() {
             return Err(error(io::ErrorKind::NotFound, "there is no such directory"));
         }
-        Ok(())
+        if path.exists() && !path.is_file() {
+            // A pipe or a device: to open it would already mean something to its reader.
+            return Ok(());
+        }
+        // What will be done in the end, but for the name.
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let trial = tempfile::Builder::new().prefix(".gaia-").tempfile_in(directory_of(&target));
+        trial.map(drop).map_err(|source| OutputError { path: path.clone(), source })
+    }
+
+    /// Whether `other` is the same place, by whatever name.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let place = |path: &Path| {
+            let directory = fs::canonicalize(directory_of(path)).ok()?;
+            fs::canonicalize(path).ok().or_else(|| Some(directory.join(path.file_name()?)))
+        };
+        match (self, other) {
+            (Self::File(one), Self::File(two)) => {
+                one == two || place(one).is_some_and(|at| Some(at) == place(two))
+            }
+            _ => self == other,
+        }
     }
 
     /// Writes `text`: to a file beside the final one, which is then renamed, so that nobody sees half a result.
@@ -123,7 +144,7 @@ struct Line<'a> {
     seconds: f64,
     wan_bytes: u64,
     wan_payload_bytes: u64,
-    naive_wan_bytes: u64,
+    naive_wan_bytes: Option<u64>,
     clocks: u32,
     clock_seconds: Option<f64>,
     objective: Option<f64>,

@@ -26,7 +26,7 @@ fn run_of(comparison: &Comparison, strategy: Strategy) -> Option<&Run> {
 
 /// By how many times `run` reached the target later than the LAN.
 fn time_ratio(comparison: &Comparison, run: &Run) -> Option<f64> {
-    let lan = run_of(comparison, FASTEST)?.seconds_to_target?;
+    let lan = run_of(comparison, FASTEST)?.seconds_to_target.filter(|seconds| *seconds > 0.0)?;
     Some(run.seconds_to_target? / lan)
 }
 
@@ -37,7 +37,7 @@ fn saving(comparison: &Comparison, run: &Run) -> Option<f64> {
     Some(naive as f64 / bytes as f64)
 }
 
-/// Seconds that reads were held, for whatever reason.
+/// Seconds that a worker's reads were held, for whatever reason.
 fn held(run: &Run) -> f64 {
     run.holds.values().sum()
 }

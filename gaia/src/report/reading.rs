@@ -3,13 +3,18 @@
 use super::human::{bytes, figure, percent, seconds, times};
 use super::{FASTEST, NAIVE, held, run_of, saving, time_ratio};
 use crate::job::TargetSettings;
-use crate::outcome::{Comparison, Run};
+use crate::outcome::{Comparison, Run, Target};
 use crate::strategy::Strategy;
 
 /// Sentences about `comparison`: the target, the lengths of clocks, and how the strategies fared.
 pub fn reading(comparison: &Comparison, settings: &TargetSettings) -> Vec<String> {
     let mut sentences = vec![target(comparison, settings)];
     sentences.extend(clocks(comparison));
+    if let Some(why) = no_yardstick(comparison) {
+        sentences.push(why);
+        return sentences;
+    }
+    sentences.extend(resolution(comparison));
     if let Some(asp) = run_of(comparison, Strategy::Asp) {
         sentences.push(fared(comparison, asp));
         sentences.extend(slower_than_others(comparison, asp));
@@ -20,11 +25,11 @@ pub fn reading(comparison: &Comparison, settings: &TargetSettings) -> Vec<String
 
 fn target(comparison: &Comparison, settings: &TargetSettings) -> String {
     let target = &comparison.target;
-    let name = words(&target.metric);
-    let figure = figure(target.value);
-    let larger_is_better = target.metric != "objective"
-        && comparison.runs.first().is_some_and(|run| run.metric.larger_is_better);
-    let bound = if larger_is_better { "at least" } else { "at most" };
+    if !target.value.is_finite() {
+        return format!("There is no target: {FASTEST} diverged, and the job asks for what it ends with.");
+    }
+    let (name, figure) = (words(&target.metric), figure(target.value));
+    let bound = comparison.runs.first().map_or("at most", |run| bound(target, run));
     match (settings, run_of(comparison, FASTEST)) {
         (TargetSettings::WithinLan(share), Some(lan)) => format!(
             "Target: {name} {bound} {figure}, within {} of the {} that {FASTEST} ends with.",
@@ -39,6 +44,54 @@ fn target(comparison: &Comparison, settings: &TargetSettings) -> String {
         }
         (TargetSettings::Value { .. }, _) => format!("Target: {name} {bound} {figure}, as the job says."),
     }
+}
+
+/// Whether the target is a floor or a ceiling.
+pub(super) fn bound(target: &Target, run: &Run) -> &'static str {
+    if target.metric != "objective" && run.metric.larger_is_better { "at least" } else { "at most" }
+}
+
+/// Why the target says nothing about the strategies, if it does not.
+fn no_yardstick(comparison: &Comparison) -> Option<String> {
+    const ADVICE: &str = "A smaller job.model.learning_rate.initial may help.";
+    if let Some(lan) = run_of(comparison, FASTEST) {
+        if !lan.objective.is_finite() {
+            return Some(format!("{FASTEST} diverged: this job does not train on any network. {ADVICE}"));
+        }
+        if let Some(start) = lan.curve.first().map(|point| point.objective)
+            && lan.objective >= start
+        {
+            return Some(format!(
+                "{FASTEST} ends with {}, no better than the {} it started with: this job does not train on any network. {ADVICE}",
+                figure(lan.objective),
+                figure(start)
+            ));
+        }
+    }
+    comparison.runs.iter().any(|run| run.seconds_to_target == Some(0.0)).then(|| {
+        "The target was met before training began: times and bytes to it say nothing about strategies."
+            .to_owned()
+    })
+}
+
+/// Of which interval a time to the target is the end: how many clocks, and seconds of `run`. Both are none where it was
+/// not scored in between.
+fn interval(run: &Run) -> Option<(u32, f64)> {
+    // The first point is the start, the last the end.
+    let [_, first, .., _] = run.curve.as_slice() else { return None };
+    Some((first.clock, f64::from(first.clock) * run.clock_seconds))
+}
+
+/// How exact times to the target are.
+fn resolution(comparison: &Comparison) -> Option<String> {
+    let run =
+        run_of(comparison, Strategy::Asp).or(run_of(comparison, FASTEST)).or(comparison.runs.first())?;
+    let (clocks, length) = interval(run)?;
+    let scored = if clocks == 1 { "at every clock".to_owned() } else { format!("every {clocks} clocks") };
+    Some(format!(
+        "Models are scored {scored}: a time to target may be {} too long, and differences below that mean nothing.",
+        seconds(length)
+    ))
 }
 
 fn clocks(comparison: &Comparison) -> Option<String> {
@@ -94,16 +147,16 @@ fn fared(comparison: &Comparison, asp: &Run) -> String {
 fn slower_than_others(comparison: &Comparison, asp: &Run) -> Vec<String> {
     // Further from the LAN than this is not "as fast as a LAN" any more.
     const LIKE_LAN: f64 = 1.2;
-    // Times closer than this are the same to a reader.
-    const AS_SOON: f64 = 0.005;
     let Some(asp_seconds) = asp.seconds_to_target else {
         return Vec::new();
     };
+    // Times that are closer than they are known are the same.
+    let sooner_than = asp_seconds - interval(asp).map_or(0.0, |(_, length)| length);
     let mut sentences = Vec::new();
     let others =
         comparison.runs.iter().filter(|run| run.strategy != FASTEST.name() && run.strategy != asp.strategy);
     let sooner: Vec<_> = others
-        .filter(|run| run.seconds_to_target.is_some_and(|seconds| seconds < asp_seconds * (1.0 - AS_SOON)))
+        .filter(|run| run.seconds_to_target.is_some_and(|seconds| seconds < sooner_than))
         .map(|run| {
             let saved = 1.0 - run.seconds_to_target.unwrap_or(asp_seconds) / asp_seconds;
             format!("{} ({} less time)", run.strategy, percent(saved))
@@ -115,7 +168,7 @@ fn slower_than_others(comparison: &Comparison, asp: &Run) -> Vec<String> {
     if time_ratio(comparison, asp).is_some_and(|ratio| ratio > LIKE_LAN) {
         sentences.push(match asp.holds.iter().max_by(|a, b| a.1.total_cmp(b.1)) {
             Some((reason, longest)) if *longest > 0.0 => format!(
-                "asp is not as fast as a LAN here: its reads were held for {}, most of that ({}) by: {}.",
+                "asp is not as fast as a LAN here: a worker's reads were held for {} on average, most of that ({}) by: {}.",
                 seconds(held(asp)),
                 seconds(*longest),
                 words(reason)
@@ -134,7 +187,7 @@ fn missed(comparison: &Comparison) -> Option<String> {
         .filter(|run| !run.reached_target && run.strategy != Strategy::Asp.name())
         .map(|run| format!("{} ({})", run.strategy, ending(comparison, run)))
         .collect();
-    (!missed.is_empty()).then(|| format!("Not reached by {}.", listed(&missed)))
+    (!missed.is_empty()).then(|| format!("The target was not reached by {}.", listed(&missed)))
 }
 
 /// With what the run ended, in terms of the target.
@@ -146,10 +199,17 @@ fn ending(comparison: &Comparison, run: &Run) -> String {
     if !value.is_finite() {
         return format!("{} diverged", words(name));
     }
-    let off = (value / comparison.target.value - 1.0).abs();
-    match comparison.target.value {
-        target if target > 0.0 => format!("{} {}, {} off", words(name), figure(value), percent(off)),
-        _ => format!("{} {}", words(name), figure(value)),
+    let target = comparison.target.value;
+    let reached = format!("{} {}", words(name), figure(value));
+    let is_met = if bound(&comparison.target, run) == "at least" { value >= target } else { value <= target };
+    if is_met {
+        // Runs that met it in training are not asked for here.
+        return format!("{reached}, which meets it only after the final exchange");
+    }
+    let side = if value > target { "above" } else { "below" };
+    match target {
+        target if target > 0.0 => format!("{reached}, {} {side} it", percent((value / target - 1.0).abs())),
+        _ => format!("{reached}, {} {side} it", figure((value - target).abs())),
     }
 }
 

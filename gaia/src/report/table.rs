@@ -6,10 +6,10 @@ use comfy_table::{
 };
 
 use super::human::{bytes, figure, percent, seconds, times};
-use super::reading::{reading, words};
+use super::reading::{bound, reading, words};
 use super::{FASTEST, NAIVE, held, run_of, saving, time_ratio};
 use crate::job::TargetSettings;
-use crate::outcome::{Comparison, Run};
+use crate::outcome::{Comparison, Run, Target};
 use crate::strategy::Strategy;
 
 /// How much room there is, and whether it may be bold.
@@ -47,8 +47,8 @@ pub fn comparison(comparison: &Comparison, target: &TargetSettings, style: Style
     blocks.join("\n\n") + "\n"
 }
 
-/// Shows one run.
-pub fn run(run: &Run, style: Style) -> String {
+/// Shows one run, and how it stands to the job's target.
+pub fn run(run: &Run, target: &TargetSettings, style: Style) -> String {
     let mut table = frame(style);
     let mut row = |name: &str, value: String| {
         table.add_row([Cell::new(name), Cell::new(value)]);
@@ -59,10 +59,11 @@ pub fn run(run: &Run, style: Style) -> String {
         "virtual time",
         format!("{} for {} clocks of {}", seconds(run.seconds), run.clocks, seconds(run.clock_seconds)),
     );
+    row("target", reached(run, target));
     row("WAN", bytes(run.wan_bytes as f64));
-    if run.naive_wan_bytes > 0 && run.wan_bytes > 0 {
-        let ratio = run.naive_wan_bytes as f64 / run.wan_bytes as f64;
-        row("shipping every update", format!("{} ({})", bytes(run.naive_wan_bytes as f64), times(ratio)));
+    if let Some(naive) = run.naive_wan_bytes.filter(|_| run.wan_bytes > 0) {
+        let ratio = naive as f64 / run.wan_bytes as f64;
+        row("shipping every update", format!("{} ({})", bytes(naive as f64), times(ratio)));
     }
     if let Some(share) = run.filter_hit_rate {
         row("updates shipped", percent(share));
@@ -73,6 +74,26 @@ pub fn run(run: &Run, style: Style) -> String {
         blocks.push(links(run, style));
     }
     blocks.join("\n\n") + "\n"
+}
+
+/// "objective at most 0.1500: reached after 66.4 s and 1.20 MB".
+fn reached(run: &Run, target: &TargetSettings) -> String {
+    let (metric, value) = match target {
+        TargetSettings::Value { metric, value } => (metric, *value),
+        TargetSettings::WithinLan(share) => {
+            return format!(
+                "within {} of what {FASTEST} ends with, which takes a `gaia compare` to know",
+                percent(*share)
+            );
+        }
+    };
+    let target = Target { metric: metric.clone(), value };
+    let outcome = match run.seconds_to_target.zip(run.wan_bytes_to_target) {
+        Some((0.0, _)) => "met before training began".to_owned(),
+        Some((time, sent)) => format!("reached after {} and {}", seconds(time), bytes(sent as f64)),
+        None => "not reached".to_owned(),
+    };
+    format!("{} {} {}: {outcome}", words(metric), bound(&target, run), figure(value))
 }
 
 fn links(run: &Run, style: Style) -> String {
@@ -134,7 +155,7 @@ fn columns(comparison: &Comparison) -> Vec<Column<'_>> {
         Column::figures(Part::Whole, "updates shipped", move |run| or_none(run.filter_hit_rate.map(percent))),
         Column {
             part: Part::Whole,
-            title: "reads held, and why".to_owned(),
+            title: "reads held per worker, and why".to_owned(),
             is_text: true,
             cell: Box::new(holds),
         },
@@ -194,7 +215,8 @@ fn strategy_name(run: &Run) -> String {
 
 /// "22.1x fewer", or "2.27x more".
 fn fewer(saving: f64) -> String {
-    if saving == 1.0 {
+    const SAME: f64 = 0.005;
+    if (saving - 1.0).abs() < SAME {
         "the same".to_owned()
     } else if saving > 1.0 {
         format!("{} fewer", times(saving))
@@ -240,9 +262,10 @@ fn right(text: String) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// "12.3 s: barrier 8.1 s, mirror clock 4.2 s", the longest first.
+/// "12.3 s: barrier 8.1 s, mirror clock 4.2 s", the longest first; what is too short to matter is left out.
 fn holds(run: &Run) -> String {
-    let mut holds: Vec<_> = run.holds.iter().filter(|(_, seconds)| **seconds > 0.0).collect();
+    const SHORTEST: f64 = 1e-4;
+    let mut holds: Vec<_> = run.holds.iter().filter(|(_, seconds)| **seconds >= SHORTEST).collect();
     holds.sort_by(|a, b| b.1.total_cmp(a.1));
     match holds.as_slice() {
         [] => NONE.to_owned(),

@@ -20,13 +20,21 @@ fn made_up(
         seconds: all.0,
         wan_bytes: all.1,
         wan_payload_bytes: all.1 / 10 * 9,
-        naive_wan_bytes: all.1 * 3,
+        naive_wan_bytes: (all.1 > 0).then_some(all.1 * 3),
         clocks: 200,
         objective,
-        metric: MetricValue { name: "test_accuracy".to_owned(), value: 0.9527, larger_is_better: true },
+        metric: MetricValue { name: "accuracy".to_owned(), value: 0.9527, larger_is_better: true },
         holds: BTreeMap::new(),
         links: Vec::new(),
-        curve: vec![Point { seconds: all.0, clock: 200, objective, metric: 0.9527, wan_bytes: all.1 }],
+        curve: [(0, 2.3), (10, 1.0), (200, objective), (200, objective)]
+            .map(|(at, objective)| Point {
+                seconds: all.0 * f64::from(at) / 200.0,
+                clock: at,
+                objective,
+                metric: 0.9527,
+                wan_bytes: all.1 * u64::from(at) / 200,
+            })
+            .to_vec(),
         clock_seconds: clock,
         filter_hit_rate: None,
     }
@@ -79,6 +87,10 @@ fn bad() -> Comparison {
     comparison
 }
 
+fn value(value: f64) -> TargetSettings {
+    TargetSettings::Value { metric: "objective".to_owned(), value }
+}
+
 fn shown(comparison: &Comparison, width: u16) -> String {
     let style = Style { width, styled: false };
     super::comparison(comparison, &TargetSettings::WithinLan(0.01), style)
@@ -121,7 +133,7 @@ fn styles_change_nothing_but_the_style() {
 
 #[test]
 fn one_run_reads_well() {
-    snapshot("run.txt", &super::run(&good().runs[1], Style { width: 80, styled: false }));
+    snapshot("run.txt", &super::run(&good().runs[1], &value(0.1538), Style { width: 80, styled: false }));
 }
 
 #[test]
@@ -129,7 +141,7 @@ fn long_names_and_few_strategies_fit_too() {
     let mut comparison = good();
     comparison.runs = vec![comparison.runs.remove(1)];
     comparison.runs[0].strategy = Strategy::AspNoMirrorClock.name().to_owned();
-    comparison.runs[0].metric.name = "test_rmse".to_owned();
+    comparison.runs[0].metric.name = "rmse".to_owned();
     for width in [80, 160] {
         for line in shown(&comparison, width).lines() {
             assert!(line.chars().count() <= usize::from(width), "longer than {width}: {line}");
@@ -149,7 +161,7 @@ fn the_reading_is_honest() {
     );
     assert!(
         text.contains(
-            "Not reached by async (objective diverged) and isolated (objective 0.2051, 33.3 % off)."
+            "The target was not reached by async (objective diverged) and isolated (objective 0.2051, 33.3 % above it)."
         ),
         "{text}"
     );
@@ -159,7 +171,7 @@ fn the_reading_is_honest() {
         "{text}"
     );
     assert!(text.contains("Sooner than asp: bsp (52.4 % less time)."), "{text}");
-    assert!(text.contains("not as fast as a LAN here: its reads were held for 81.6 s, most of that (80.0 s) by: mirror clock"), "{text}");
+    assert!(text.contains("not as fast as a LAN here: a worker's reads were held for 81.6 s on average, most of that (80.0 s) by: mirror clock"), "{text}");
     let mut comparison = good();
     comparison.runs[1].reached_target = false;
     comparison.runs[1].seconds_to_target = None;
@@ -167,9 +179,17 @@ fn the_reading_is_honest() {
     comparison.runs[1].objective = 0.16;
     let text = read(&comparison);
     assert!(
-        text.contains("asp did not reach the target: it ends with objective 0.1600, 4.02 % off."),
+        text.contains("asp did not reach the target: it ends with objective 0.1600, 4.02 % above it."),
         "{text}"
     );
+    // What holds at the end and did not in training.
+    comparison.runs[1].objective = 0.1530;
+    assert!(read(&comparison).contains("0.1530, which meets it only after the final exchange."));
+    // A metric of which more is better.
+    comparison.target = Target { metric: "accuracy".to_owned(), value: 0.96 };
+    let text = read(&comparison);
+    assert!(text.contains("Target: accuracy at least 0.9600"), "{text}");
+    assert!(text.contains("it ends with accuracy 0.9527, 0.76 % below it."), "{text}");
     // Without the baselines there is nothing to compare with, and nothing is claimed.
     let mut comparison = good();
     comparison.runs.retain(|run| run.strategy == "asp");
@@ -184,32 +204,11 @@ fn json_has_the_agreed_order_and_no_number_that_is_none() {
     assert_eq!(value["runs"][3]["objective"], serde_json::Value::Null);
     assert_eq!(value["runs"][3]["seconds_to_target"], serde_json::Value::Null);
     assert_eq!(value["runs"][1]["wan_bytes_to_target"], 1_203_000);
-    let keys = [
-        "\"job\"",
-        "\"seed\"",
-        "\"target\"",
-        "\"runs\"",
-        "\"strategy\"",
-        "\"reached_target\"",
-        "\"seconds_to_target\"",
-        "\"wan_bytes_to_target\"",
-        "\"seconds\"",
-        "\"wan_bytes\"",
-        "\"wan_payload_bytes\"",
-        "\"naive_wan_bytes\"",
-        "\"clocks\"",
-        "\"objective\"",
-        "\"metric\"",
-        "\"holds\"",
-        "\"links\"",
-        "\"curve\"",
-    ];
-    let mut rest = text.as_str();
-    for key in keys {
-        let at =
-            rest.find(&format!("{key}:")).unwrap_or_else(|| panic!("{key} is not behind those before it"));
-        rest = &rest[at + key.len()..];
-    }
+    // Every key in its place; one run with everything, and one with as little as there can be.
+    let mut few = good();
+    few.runs = vec![few.runs.swap_remove(1), few.runs.swap_remove(0)];
+    few.runs.iter_mut().for_each(|run| run.curve.truncate(1));
+    snapshot("comparison.json", &json(&few));
     assert_eq!(text, json(&good()), "the same result, the same bytes");
 }
 
@@ -244,4 +243,60 @@ fn files_are_replaced_whole_and_bad_places_are_known_before() {
     assert!(Destination::File(directory.path().to_owned()).check().is_err());
     assert!(Destination::File(directory.path().join("no/such.json")).check().is_err());
     assert_eq!(Destination::from("-"), Destination::Stdout);
+}
+
+#[test]
+fn a_target_that_says_nothing_is_called_that() {
+    let read = |comparison: &Comparison| reading(comparison, &TargetSettings::WithinLan(0.01)).join("\n");
+    let mut diverged = good();
+    diverged.runs[0].objective = f64::NAN;
+    diverged.target.value = f64::NAN;
+    let text = read(&diverged);
+    assert!(text.starts_with("There is no target: lan diverged"), "{text}");
+    assert!(text.contains("lan diverged: this job does not train on any network."), "{text}");
+    assert!(!text.contains("asp reached"), "{text}");
+    let mut worse = good();
+    worse.runs[0].objective = 2.5;
+    let text = read(&worse);
+    assert!(text.contains("lan ends with 2.5000, no better than the 2.3000 it started with"), "{text}");
+    let mut met = good();
+    for run in &mut met.runs {
+        (run.seconds_to_target, run.wan_bytes_to_target) = (Some(0.0), Some(0));
+    }
+    let text = read(&met);
+    assert!(
+        text.ends_with(
+            "The target was met before training began: times and bytes to it say nothing about strategies."
+        ),
+        "{text}"
+    );
+    assert!(!shown(&met, 100).contains("NaN"), "no ratio of nothing to nothing");
+}
+
+#[test]
+fn one_run_says_whether_it_reached_the_target() {
+    let style = Style { width: 120, styled: false };
+    let mut run = good().runs.remove(1);
+    let line = |run: &Run, target: &TargetSettings| {
+        let text = super::run(run, target, style);
+        let line = text.lines().find(|line| line.starts_with(" target ")).expect("it is there");
+        line.trim_start_matches(" target").trim().to_owned()
+    };
+    assert_eq!(line(&run, &value(0.1538)), "objective at most 0.1538: reached after 66.4 s and 1.20 MB");
+    run.seconds_to_target = Some(0.0);
+    assert_eq!(line(&run, &value(5.0)), "objective at most 5.0000: met before training began");
+    run.seconds_to_target = None;
+    assert_eq!(line(&run, &value(0.1)), "objective at most 0.1000: not reached");
+    assert_eq!(
+        line(&run, &TargetSettings::WithinLan(0.01)),
+        "within 1 % of what lan ends with, which takes a `gaia compare` to know"
+    );
+}
+
+#[test]
+fn holds_too_short_to_matter_are_left_out() {
+    let mut comparison = good();
+    comparison.runs[2].holds.insert("stale".to_owned(), 0.00009);
+    assert!(!shown(&comparison, 160).contains("90.0"), "{}", shown(&comparison, 160));
+    assert_eq!(shown(&comparison, 160).matches("stale").count(), 1);
 }

@@ -68,8 +68,7 @@ pub(super) type Inspected = (Vec<(usize, ShardValues)>, FilterCounters, Vec<(Dat
 
 /// The final state of a site's node.
 pub(super) async fn inspect(site: &Running) -> Inspected {
-    let (answer, inspected) = oneshot::channel();
-    let look = move |node: &Node| {
+    look(site, |node| {
         let mut counters = FilterCounters::default();
         for one in node.replicas().iter().map(|r| r.filter().counters()) {
             counters.elements_updated += one.elements_updated;
@@ -77,9 +76,19 @@ pub(super) async fn inspect(site: &Running) -> Inspected {
             counters.naive_payload_bytes += one.naive_payload_bytes;
         }
         let sent = node.peers().enumerate().map(|(at, id)| (id, node.sent(at))).collect();
-        let _ = answer.send((copy_shards(node), counters, sent));
-    };
+        (copy_shards(node), counters, sent)
+    })
+    .await
+}
+
+/// What `see` makes of a site's node.
+pub(super) async fn look<T: Send + 'static>(
+    site: &Running,
+    see: impl FnOnce(&Node) -> T + Send + 'static,
+) -> T {
+    let (answer, seen) = oneshot::channel();
+    let look = move |node: &Node| _ = answer.send(see(node));
     let sent = site.events.send(Event::Inspect(Box::new(look))).await;
     assert!(sent.is_ok(), "a site's server runs as long as its channels");
-    inspected.await.expect("a server answers every look")
+    seen.await.expect("a server answers every look")
 }

@@ -16,6 +16,7 @@ use super::accounting::{Totals, inspect, wan_bytes};
 use super::recorder::{Recorder, Sample, Scorer, ShardValues, point};
 use super::site::Running;
 use super::topology::Topology;
+use super::vigil::Vigil;
 use super::worker::Holds;
 use super::{Observer, Progress, RunError};
 use crate::application::{Application, Evaluation};
@@ -23,8 +24,8 @@ use crate::outcome::{MetricValue, Point, Run};
 use crate::scenario::Simulation;
 use crate::strategy::Strategy;
 
-/// Virtual time after which a run is given up: no job that is worth simulating takes a hundred days, but a link that
-/// never heals does.
+/// Virtual time after which a run is given up though it moves: no job that is worth simulating takes a hundred days. One
+/// that does not move is given up long before, see [`Vigil`].
 const LIMIT: Duration = Duration::from_secs(100 * 24 * 3600);
 
 /// Labels of the seeds derived from the simulation's.
@@ -66,6 +67,9 @@ pub(super) struct Cluster<'a> {
     pub(super) network: Network,
     /// The examples of each worker, over all sites.
     pub(super) parts: Vec<Vec<u32>>,
+    pub(super) vigil: Vigil,
+    /// The model at the start, by shard and table.
+    pub(super) initial: Vec<ShardValues>,
 }
 
 impl<'a> Cluster<'a> {
@@ -79,7 +83,10 @@ impl<'a> Cluster<'a> {
         let placement = Placement::new(simulation.job.shards);
         let shapes = (0..simulation.job.shards).map(|s| shard_tables(&specs, placement, ShardId(s)));
         let time = VirtualClock::new();
+        let elements = specs.iter().map(|spec| u64::from(spec.rows) * u64::from(spec.width)).sum();
         Self {
+            vigil: Vigil::new(simulation, elements),
+            initial: initial_values(application, &specs, placement),
             topology: Topology::new(simulation, strategy),
             shapes: Arc::new(shapes.collect()),
             network: Network::new(&time, seed::derive(simulation.seed, &[purpose::NETWORK])),
@@ -97,6 +104,8 @@ impl<'a> Cluster<'a> {
     async fn run(self) -> Result<Run, RunError> {
         let names: Vec<String> = self.topology.sites.iter().map(|s| s.name.clone()).collect();
         self.observer.run_started(self.strategy, &names, self.simulation.job.clocks);
+        // Without a bound of its own: a sample stands for a clock, which takes a flush of every worker, and workers advance in
+        // the same task that takes samples first. So there are no more than flushes that fit into the queue of a server.
         let (samples, mut sampled) = mpsc::unbounded_channel();
         let authority = Authority::new(self.seed(purpose::AUTHORITY, 0));
         let mut sites = Vec::new();
@@ -109,7 +118,7 @@ impl<'a> Cluster<'a> {
         }
 
         let scorer = Scorer::new(self.application, &self.specs, self.placement);
-        let first = scorer.score(&self.initial_values());
+        let first = scorer.score(&self.initial);
         let mut recorder = Recorder::new(self.topology.models, self.simulation.job.shards as usize);
         let recording = self.record(&mut recorder, &scorer, &mut sampled, &sites);
         let training = async {
@@ -128,6 +137,7 @@ impl<'a> Cluster<'a> {
             biased;
             () = recording => unreachable!("sites run until their channels are dropped"),
             trained = training => trained?,
+            () = self.watch() => return Err(self.stalled(&sites).await.into()),
         };
         let ended_at = self.time.now();
 
@@ -182,24 +192,6 @@ impl<'a> Cluster<'a> {
         seed::derive(self.simulation.seed, &[purpose, which])
     }
 
-    /// The model at the start, by shard and table.
-    pub(super) fn initial_values(&self) -> Vec<ShardValues> {
-        let shard = |shard: ShardId| {
-            let tables = self.specs.iter().enumerate().map(|(t, spec)| {
-                let mut values = Vec::new();
-                for slot in 0..self.placement.slot_count(shard, spec.rows) {
-                    let start = values.len();
-                    values.resize(start + spec.width as usize, 0.0);
-                    let row = self.placement.row_at(shard, slot);
-                    self.application.initialise(TableId(t as u16), row, &mut values[start..]);
-                }
-                values
-            });
-            tables.collect()
-        };
-        (0..self.simulation.job.shards).map(|s| shard(ShardId(s))).collect()
-    }
-
     fn outcome(
         &self,
         curve: Vec<Point>,
@@ -223,7 +215,7 @@ impl<'a> Cluster<'a> {
             seconds: end.seconds,
             wan_bytes: end.wan_bytes,
             wan_payload_bytes: totals.links.iter().map(|l| l.payload).sum(),
-            naive_wan_bytes: totals.naive_wan_bytes,
+            naive_wan_bytes: self.topology.mirrored.then_some(totals.naive_wan_bytes),
             clocks,
             objective: end.objective,
             metric: MetricValue {
@@ -239,4 +231,23 @@ impl<'a> Cluster<'a> {
                 .then(|| totals.shipped as f64 / totals.updated as f64),
         }
     }
+}
+
+/// The model at the start, by shard and table.
+fn initial_values(
+    application: &dyn Application,
+    specs: &[TableSpec],
+    placement: Placement,
+) -> Vec<ShardValues> {
+    let shard = |shard: ShardId| {
+        let tables = (0..).map(TableId).zip(specs).map(|(table, spec)| {
+            let mut values = vec![0.0; placement.slot_count(shard, spec.rows) as usize * spec.width as usize];
+            for (slot, out) in (0..).zip(values.chunks_exact_mut(spec.width as usize)) {
+                application.initialise(table, placement.row_at(shard, slot), out);
+            }
+            values
+        });
+        tables.collect()
+    };
+    (0..placement.shard_count()).map(|s| shard(ShardId(s))).collect()
 }

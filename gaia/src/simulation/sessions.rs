@@ -2,6 +2,7 @@
 //! server is stretched over several.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use datacenter::client::Client;
 use datacenter::local::{Port, REQUEST_QUEUE, Session};
@@ -13,10 +14,11 @@ use tokio::sync::mpsc;
 use wan::driver::remote;
 use wan::driver::server::Event;
 use wan::emulation::host_address;
-use wan::transport::{DialError, peer_name};
+use wan::transport::{DialError, Path, Settings, peer_name};
 
 use super::cluster::{Cluster, purpose};
 use super::site::Running;
+use super::vigil::LONGEST_OUTAGE;
 use super::worker::{Holds, Worker};
 use super::{RunError, lan};
 
@@ -26,16 +28,22 @@ impl Cluster<'_> {
         let count = sites.len();
         for low in 0..count {
             for high in low + 1..count {
-                let settings = self.path(low, high).data();
+                let settings = self.stretched_path(low, high);
                 let address = host_address(high as u32);
                 let name = self.peer_name(high);
                 let dialling = sites[low].endpoint.connect(address, &name, &settings);
                 let accepting = async {
                     let incoming = sites[high].endpoint.incoming().await.expect("the endpoint is open");
-                    let settings = self.path(high, low).data();
+                    let settings = self.stretched_path(high, low);
                     Ok::<_, DialError>(sites[high].endpoint.accept(incoming, &settings)?.await?)
                 };
-                let (dialled, accepted) = tokio::try_join!(dialling, accepting)?;
+                let name = |at: usize| self.topology.sites[at].name.clone();
+                let connected = tokio::try_join!(dialling, accepting);
+                let (dialled, accepted) = connected.map_err(|source| RunError::Connect {
+                    from: name(low),
+                    to: name(high),
+                    source,
+                })?;
                 debug_assert_eq!(peer_name(&accepted).ok(), Some(self.peer_name(low)));
                 for (here, there, connection) in [(low, high, dialled), (high, low, accepted)] {
                     let site = &mut sites[here];
@@ -51,9 +59,18 @@ impl Cluster<'_> {
         Ok(())
     }
 
+    /// The settings of a connection of the stretched parameter server. There is no protocol above it that would make it
+    /// again, so it has to live through any outage that ends.
+    fn stretched_path(&self, from: usize, to: usize) -> Settings {
+        let outages = self.simulation.links.iter().flat_map(|(_, _, link)| &link.outages);
+        let path = self.path(from, to);
+        let patience = outages.map(|outage| outage.length.min(LONGEST_OUTAGE)).sum::<Duration>();
+        Path { idle_timeout: path.idle_timeout + patience, ..path }.data()
+    }
+
     /// Trains with all workers of a site, then lets its server ship what is left.
     pub(super) async fn train_site(&self, at: usize, sites: &[Running]) -> Result<Vec<Holds>, RunError> {
-        let together: usize = self.topology.peers_of(at).iter().map(|&part| self.parts[part].len()).sum();
+        let together: usize = self.topology.parts_of(at).iter().map(|&part| self.parts[part].len()).sum();
         let workers = self.topology.sites[at].workers.iter().enumerate().map(|(index, place)| {
             let examples = self.parts[place.part].clone();
             let share = examples.len() as f64 / together.max(1) as f64;
@@ -63,15 +80,17 @@ impl Cluster<'_> {
                 false => WorkerId(index as u32),
             };
             Worker {
+                part: place.part,
                 learner: self.application.learner(examples, share, self.seed(purpose::LEARNER, which)),
                 session: self.session(at, id, sites),
                 tables: self.specs.len(),
+                is_remote: self.topology.stretched,
                 clocks: self.simulation.job.clocks,
                 compute: self.simulation.compute,
                 speed: place.speed,
                 seed: self.seed(purpose::JITTER, which),
             }
-            .run(self.time.clone())
+            .run(self.time.clone(), &self.vigil)
         });
         let holds = try_join_all(workers.collect::<Vec<_>>()).await?;
         let _ = sites[at].events.send(Event::Finish { clock: Clock(self.simulation.job.clocks) }).await;

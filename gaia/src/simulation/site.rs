@@ -72,10 +72,9 @@ impl Cluster<'_> {
                 window_bytes: None,
             })
             .collect();
-        let initial = self.initial_values();
         let workers = self.topology.workers_served(at);
         let replicas = site.shards.iter().map(|&id| {
-            let values = initial[id.index()].clone();
+            let values = self.initial[id.index()].clone();
             let shard = Shard::new(id, &self.shapes[id.index()], values, workers, job.staleness);
             Replica::new(shard, &policy, peer_configs.iter().map(|p| p.id))
         });
@@ -88,6 +87,7 @@ impl Cluster<'_> {
         let sampler = Sampler {
             site: at,
             every: job.evaluate_every,
+            end: job.clocks,
             last: 0,
             start: (tokio::time::Instant::now() - self.time.now()).into_std(),
             samples,

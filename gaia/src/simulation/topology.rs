@@ -1,6 +1,6 @@
 //! Which datacenter hosts which shards and workers under a strategy.
 
-use datacenter::ShardId;
+use datacenter::{ShardId, WorkerId};
 
 use crate::scenario::Simulation;
 use crate::strategy::Strategy;
@@ -71,10 +71,19 @@ impl Topology {
         }
     }
 
-    /// How many workers train the model that `site` has a copy of.
-    pub(super) fn peers_of(&self, site: usize) -> Vec<usize> {
+    /// The parts of the data that the model of `site` is trained on.
+    pub(super) fn parts_of(&self, site: usize) -> Vec<usize> {
         let together = |other: &&Site| self.mirrored || other.model == self.sites[site].model;
         self.sites.iter().filter(together).flat_map(|s| s.workers.iter().map(|w| w.part)).collect()
+    }
+
+    /// The site of `worker`, as the shards of `site` number it.
+    pub(super) fn site_of(&self, site: usize, worker: WorkerId) -> usize {
+        if !self.stretched {
+            return site;
+        }
+        let is_here = |other: &Site| other.workers.iter().any(|w| w.part == worker.index());
+        self.sites.iter().position(is_here).unwrap_or(site)
     }
 
     /// How many workers the shards of `site` serve.

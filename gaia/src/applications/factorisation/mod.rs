@@ -129,10 +129,6 @@ impl Application for Factorisation {
             metric: Metric { name: "rmse", value: mean.sqrt(), larger_is_better: false },
         }
     }
-
-    fn example_bytes(&self) -> u64 {
-        self.data.train_bytes
-    }
 }
 
 /// How often each of `rows` rows occurs; shape `[rows]`.

@@ -112,10 +112,6 @@ impl Application for Softmax {
             metric: Metric { name: "accuracy", value: accuracy, larger_is_better: true },
         }
     }
-
-    fn example_bytes(&self) -> u64 {
-        self.data.train_bytes
-    }
 }
 
 /// Turns logits into probabilities and returns `ln(sum(exp(logits)))`; shape `[classes]`.

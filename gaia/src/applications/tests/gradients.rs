@@ -91,7 +91,7 @@ fn examples() -> Classification {
         train.rows.push((0..6).filter(|f| (example + f) % 3 > 0 || *f == 2).map(feature));
         train.classes.push(example * example % 5);
     }
-    Classification { train, test: None, features: 7, labels: (0..5).collect(), train_bytes: 0 }
+    Classification { train, test: None, features: 7, labels: (0..5).collect() }
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn small_steps_of_factorisation_add_up_to_half_the_gradient() {
     (0..60u32).for_each(|n| train.push(n * n % 7, n % 5, 1.0 + (n * 11 % 9) as f32 / 2.0));
     let count = train.len() as f32;
     for biases in [false, true] {
-        let data = Ratings { train: train.clone(), test: None, users: 7, items: 5, train_bytes: 0 };
+        let data = Ratings { train: train.clone(), test: None, users: 7, items: 5 };
         let rate = 1e-4;
         let settings = FactorisationSettings {
             rank: 3,

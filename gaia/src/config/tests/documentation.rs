@@ -1,0 +1,93 @@
+//! Every choice that there is, and that the documentation knows all keys.
+
+use std::collections::BTreeSet;
+
+use wan::policy::Schedule;
+
+use super::*;
+use crate::job::{DataSource, Decay, FilterSchedule, Partition};
+
+/// Settings of the choices that [`SMALLEST`] leaves out.
+const CHOICES: [&str; 6] = [
+    "[job.data]\nformat = \"idx\"\npath = \".\"\ntrain_images = \"a\"\ntrain_labels = \"b\"\ntest_images = \"c\"\ntest_labels = \"d\"",
+    "[job.data]\nformat = \"libsvm\"\npath = \".\"\ntrain = \"a\"\nfeatures = 3",
+    "[job.data]\nformat = \"movielens\"\npath = \".\"\ntrain = \"a\"",
+    "[job.data]\nformat = \"planted\"\nusers = 1\nitems = 1\nrank = 1\nratings = 1",
+    "partition = \"dirichlet\"\ndirichlet_alpha = 0.5\n[job.asp]\nschedule = \"list\"\nfactors = [1, 0.5]\n[job.asp.tables.w]\nschedule = \"list\"\nfactors = [1]",
+    "[job.asp]\nschedule = \"linear\"\nto = 0.1\nover = 4\n[job.asp.tables.w]\nschedule = \"linear\"\nto = 1\nover = 2",
+];
+
+fn with_choice(choice: &str) -> String {
+    let (head, data) = SMALLEST.split_once("[job.data]").expect("there is data");
+    let (_, model) = data.split_once("[job.model]").expect("there is a model");
+    let data = if choice.contains("[job.data]") {
+        String::new()
+    } else {
+        SMALLEST[head.len()..].replace(model, "").replace("[job.model]", "")
+    };
+    format!("{head}{choice}\n{data}\n[job.model]{model}")
+}
+
+#[test]
+fn every_choice_can_be_made() {
+    let job = |choice| load(&with_choice(choice)).unwrap_or_else(|error| panic!("{error}")).job;
+    assert!(matches!(job(CHOICES[0]).data.source, DataSource::Idx { test: Some(_), .. }));
+    assert!(matches!(job(CHOICES[1]).data.source, DataSource::Libsvm { features: Some(3), .. }));
+    assert!(matches!(job(CHOICES[2]).data.source, DataSource::MovieLens { test: None, .. }));
+    assert!(matches!(job(CHOICES[3]).data.source, DataSource::Planted { users: 1, .. }));
+    let listed = job(CHOICES[4]);
+    assert_eq!(listed.partition, Partition::Dirichlet(0.5));
+    assert_eq!(listed.asp.filter.schedule, FilterSchedule::Plain(Schedule::Factors(vec![1.0, 0.5])));
+    // What a table leaves out is as for all.
+    assert_eq!(listed.asp.tables[0].1.threshold, listed.asp.filter.threshold);
+    let linear = FilterSchedule::Plain(Schedule::Linear { to: 0.1, clocks: 4 });
+    assert_eq!(job(CHOICES[5]).asp.filter.schedule, linear);
+    let decay = |text: &str| {
+        let text = SMALLEST
+            .replace("learning_rate.initial = 0.1", &format!("learning_rate = {{ initial = 0.1, {text} }}"));
+        load(&text).map(|simulation| simulation.job.application.learning_rate().decay.clone())
+    };
+    assert_eq!(decay("decay = \"inverse\", every = 5"), Ok(Decay::Inverse { every: 5 }));
+    assert_eq!(decay("decay = \"inverse-sqrt\", every = 5"), Ok(Decay::InverseSqrt { every: 5 }));
+    let exponential = Decay::Exponential { factor: 0.5, every: 5 };
+    assert_eq!(decay("decay = \"exponential\", factor = 0.5, every = 5"), Ok(exponential));
+    let error = decay("decay = \"inverse\"").unwrap_err();
+    assert!(error.contains("job.model.learning_rate.every: missing"), "{error}");
+}
+
+#[test]
+fn the_documentation_lists_the_keys_that_there_are() {
+    let mut asked = BTreeSet::new();
+    let mut read = |path: &Path| {
+        let layers = Layers::read(path, &Overrides::default(), job::KEY).expect("TOML");
+        let reader = Reader::new(&layers);
+        asked.extend(reader.keys_asked(simulation::simulation));
+    };
+    shipped().iter().for_each(|file| read(file));
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("x.toml");
+    for choice in CHOICES {
+        let text = format!("{}{TRIANGLE}", with_choice(choice));
+        fs::write(&path, text).expect("a file");
+        read(&path);
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CONFIGURATION.md");
+    let text = fs::read_to_string(path).expect("the documentation is there");
+    let (settings, _) =
+        text.split_once("\n## What comes out\n").expect("results are documented behind settings");
+    let listed: BTreeSet<_> = settings
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .map(str::to_owned)
+        .collect();
+    // Tables are headings there, or said to exist by their keys.
+    let is_table = |key: &String| {
+        asked
+            .iter()
+            .any(|other| other.starts_with(&format!("{key}.")) || other.starts_with(&format!("{key}[].")))
+    };
+    let keys: BTreeSet<_> = asked.iter().filter(|key| !is_table(key)).cloned().collect();
+    let missing: Vec<_> = keys.difference(&listed).collect();
+    let stale: Vec<_> = listed.difference(&keys).collect();
+    assert!(missing.is_empty() && stale.is_empty(), "missing there: {missing:#?}\nno such key: {stale:#?}");
+}

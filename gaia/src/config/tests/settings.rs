@@ -1,0 +1,42 @@
+//! What right files mean.
+
+use std::time::Duration;
+
+use wan::policy::{Goal, Lead, Schedule, Significance};
+
+use super::*;
+use crate::job::{FilterSchedule, Partition, TargetSettings};
+use crate::scenario::Congestion;
+use crate::strategy::Strategy;
+
+#[test]
+fn every_shipped_file_loads() {
+    let files = shipped();
+    assert!(files.len() >= 4);
+    for file in files {
+        let simulation =
+            load_simulation(&file, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(Some(simulation.name.as_str()), file.file_stem().and_then(|stem| stem.to_str()));
+    }
+}
+
+#[test]
+fn the_smallest_file_gets_the_documented_defaults() {
+    let simulation = load(SMALLEST).expect("it is complete");
+    assert_eq!(simulation.seed, 1);
+    assert_eq!(simulation.strategies, Strategy::DEFAULT);
+    assert_eq!(simulation.congestion, Congestion::Steady);
+    assert_eq!((simulation.regions[0].workers, simulation.regions[0].speed), (1, 1.0));
+    assert_eq!(simulation.lan.rate_bytes_per_sec, 1_250_000_000);
+    let job = simulation.job;
+    assert_eq!(job.name, "tiny");
+    assert_eq!((job.staleness, job.shards, job.evaluate_every, job.ssp_lead), (Some(0), 1, 1, 3));
+    assert_eq!(job.partition, Partition::Random);
+    assert_eq!(job.target, TargetSettings::WithinLan(0.01));
+    assert_eq!(job.asp.filter.function, Significance::Relative);
+    assert_eq!(job.asp.filter.threshold, 0.01);
+    assert_eq!(job.asp.filter.schedule, FilterSchedule::Plain(Schedule::InverseSqrt));
+    assert_eq!(job.asp.goal, Goal::Cheapest);
+    assert_eq!(job.asp.barrier_max_delay, Some(Duration::from_millis(200)));
+    assert_eq!(job.asp.lead, Lead::Derived);
+}

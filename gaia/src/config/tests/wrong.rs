@@ -1,0 +1,185 @@
+//! What is wrong, with its place and what is allowed.
+
+use super::*;
+
+#[test]
+fn everything_wrong_is_reported_at_once_with_its_line() {
+    let text = SMALLEST
+        .replace("clocks = 3", "cloks = 3\nshards = 0\nstaleness = \"lots\"")
+        .replace("examples_per_second = 10", "examples_per_second = \"10\"\noverhead = 5")
+        .replace("batch = 4", "batch = 4.5");
+    assert_eq!(
+        problems(&text),
+        [
+            r#"x.toml:6: compute.examples_per_second: found "10"; allowed: a number from 0.001 to 1000000000000"#,
+            "x.toml:7: compute.overhead: found 5; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h); did you mean \"5ms\"?",
+            "x.toml:9: job.clocks: missing; allowed: a whole number from 1 to 1000000",
+            "x.toml:11: job.staleness: found \"lots\"; allowed: a whole number, at least 0, or \"async\"",
+            "x.toml:10: job.shards: found 0; allowed: a whole number from 1 to 1024",
+            "x.toml:18: job.model.batch: found 4.5; allowed: a whole number from 1 to 10000000",
+            "x.toml:9: job.cloks: unknown key; did you mean `clocks`?",
+        ]
+    );
+}
+
+#[test]
+fn one_wrong_value_gives_one_problem() {
+    let with = |line: &str| format!("{line}\n{SMALLEST}");
+    let in_job = |line: &str| SMALLEST.replace("clocks = 3", &format!("clocks = 3\n{line}"));
+    let in_data = |line: &str| SMALLEST.replace("format = \"csv\"", line);
+    for (text, expected) in [
+        (
+            SMALLEST.replace("[[regions]]\nname = \"here\"", ""),
+            "regions: missing; allowed: at least one [[regions]] table",
+        ),
+        (
+            SMALLEST.replace("[[regions]]\nname = \"here\"", "regions = []"),
+            "x.toml:3: regions: found 0 regions; allowed: 1 to 64",
+        ),
+        (
+            SMALLEST.replace("[[regions]]", "[[regions]]\nname = \"here\"\n[[regions]]"),
+            "x.toml:6: regions[1].name: found \"here\" a second time; allowed: a name that no other region has",
+        ),
+        (
+            SMALLEST.replace("\"here\"", "\"here\"\nworkers = 0"),
+            "x.toml:5: regions.here.workers: found 0; allowed: a whole number from 1 to 128",
+        ),
+        (
+            SMALLEST.replace("\"here\"", "\"Here!\""),
+            "x.toml:4: regions[0].name: found \"Here!\"; allowed: a name of lower-case letters, digits and hyphens, at most 63",
+        ),
+        (
+            in_job("evaluate_every = 1").replace("clocks = 3", "clocks = 4_000_000_000"),
+            "x.toml:8: job.clocks: found 4000000000; allowed: a whole number from 1 to 1000000",
+        ),
+        (
+            in_job("shards = 65535"),
+            "x.toml:9: job.shards: found 65535; allowed: a whole number from 1 to 1024",
+        ),
+        (
+            SMALLEST.replace("batch = 4", "batch = 4_000_000_000"),
+            "x.toml:15: job.model.batch: found 4000000000; allowed: a whole number from 1 to 10000000",
+        ),
+        (
+            SMALLEST.replace("batch = 4", "batch = 4\nbatches = 4_000_000_000"),
+            "x.toml:16: job.model.batches: found 4000000000, which makes 16000000000 examples a clock; allowed: 1, or batch * batches at most 1000000",
+        ),
+        (
+            with("lan.rate = \"2 TB/s\""),
+            "x.toml:1: lan.rate: found \"2 TB/s\"; allowed: a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti), above 0 and at most 1 TB/s",
+        ),
+        (
+            with("link.one_way_delay = \"2 h\""),
+            "x.toml:1: link.one_way_delay: found \"2 h\"; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h), at most 1 h",
+        ),
+        (with("seed = -1"), "x.toml:1: seed: found -1; allowed: a whole number, at least 0"),
+        (with("seed = \"1\""), "x.toml:1: seed: found \"1\"; allowed: a whole number, at least 0"),
+        (with("region = 3"), "x.toml:1: region: unknown key; did you mean `regions`?"),
+        (with("\"a[9999999999]\" = 3"), "x.toml:1: \"a[9999999999]\": unknown key"),
+        (with("link = 3"), "x.toml:1: link: found 3; allowed: a table"),
+        (
+            with("link.rate = \"100 Mbit\""),
+            "x.toml:1: link.rate: found \"100 Mbit\"; allowed: a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti), above 0 and at most 1 TB/s",
+        ),
+        (
+            with("link.jitter = \"80\""),
+            "x.toml:1: link.jitter: found \"80\"; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h), at most 1 h; did you mean \"80ms\"?",
+        ),
+        (
+            with("link.queue = 1.5"),
+            "x.toml:1: link.queue: found 1.5; allowed: a size such as \"2.5 MB\" or \"64 KiB\" (B with k, M, G, T or Ki, Mi, Gi, Ti), or a number of bandwidth-delay products such as \"1 bdp\"; above 0; did you mean \"1.5 bdp\"?",
+        ),
+        (
+            with("lan.rate = 100"),
+            "x.toml:1: lan.rate: found 100; allowed: a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti), above 0 and at most 1 TB/s; did you mean \"100 Mbit/s\"?",
+        ),
+        (
+            with("link.loss = 1.0"),
+            "x.toml:1: link.loss: found 1.0; allowed: a probability from 0 to below 1, such as 0.001 or \"0.1 %\"",
+        ),
+        (
+            with("link.outages = [{ start = \"1s\" }]"),
+            "x.toml:1: link.outages[0].length: missing; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h)",
+        ),
+        (
+            with("strategies = [\"asp\", \"bps\"]"),
+            "x.toml:1: strategies: found [\"asp\", \"bps\"]; allowed: an array; each entry: one of \"lan\", \"asp\", \"bsp\", \"ssp\", \"async\", \"isolated\", \"stretched\", \"asp-no-barrier\", \"asp-no-mirror-clock\", \"asp-unguarded\"; at least one; did you mean \"bsp\"?",
+        ),
+        (
+            with("strategies = [\"asp\", \"asp\"]"),
+            "x.toml:1: strategies: names asp twice; allowed: each strategy once",
+        ),
+        (
+            with("transport.congestion = \"Cubic\""),
+            "x.toml:1: transport.congestion: found \"Cubic\"; allowed: one of \"steady\", \"cubic\", \"newreno\", \"bbr\"; did you mean \"cubic\"?",
+        ),
+        (
+            in_job("dirichlet_alpha = 0.5"),
+            "x.toml:9: job.dirichlet_alpha: is used with partition = \"dirichlet\" only",
+        ),
+        (
+            in_job("partition = \"dirichlet\""),
+            "x.toml:8: job.dirichlet_alpha: missing; allowed: a number above 0",
+        ),
+        (in_job("asp.factors = [1]"), "x.toml:9: job.asp.factors: is used with schedule = \"list\" only"),
+        (
+            in_job("asp.threshold = nan"),
+            "x.toml:9: job.asp.threshold: found NaN; allowed: a number such as 0.01 or a percentage such as \"1 %\", at least 0",
+        ),
+        (
+            in_job("asp.tables.w.treshold = 1"),
+            "x.toml:9: job.asp.tables.w.treshold: unknown key; did you mean `threshold`?",
+        ),
+        (in_job("target.metric = \"objective\""), "x.toml:9: job.target.value: missing; allowed: a number"),
+        (
+            in_job("target = { within = 0.1, metric = \"objective\", value = 1 }"),
+            "x.toml:9: job.target.within: stands beside metric or value; allowed: one or the other",
+        ),
+        (
+            in_data("format = \"cvs\""),
+            "x.toml:10: job.data.format: found \"cvs\"; allowed: one of \"idx\", \"libsvm\", \"csv\", \"movielens\", \"planted\"; did you mean \"csv\"?",
+        ),
+    ] {
+        // A wrong format leaves the keys of all formats unknown: the format's own problem is the first.
+        let found = problems(&text);
+        let found: Vec<_> =
+            found.iter().filter(|problem| !problem.contains("job.data.train: unknown")).collect();
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].ends_with(expected), "{} is not\n{expected}", found[0]);
+    }
+}
+
+#[test]
+fn syntax_errors_name_their_lines() {
+    let found = problems("name = \"x\nseed = 3\n[job\nclocks = = 3\n");
+    assert!(found.len() >= 2, "{found:#?}");
+    assert!(found[0].starts_with("x.toml:1: not TOML: "), "{found:#?}");
+    assert!(found.iter().any(|problem| problem.starts_with("x.toml:3: not TOML: ")), "{found:#?}");
+    let found = problems("seed = 99999999999999999999\nname = 'x'\n");
+    assert!(found[0].starts_with("x.toml:1: 99999999999999999999: number too large"), "{found:#?}");
+    assert!(problems("a = 1\na = 2\n")[0].starts_with("x.toml:2: not TOML: duplicate key"));
+}
+
+#[test]
+fn depth_is_bounded() {
+    let deep = 50_000;
+    for text in [
+        format!("a = {}", "[".repeat(deep)),
+        format!("job = {}", "{a=".repeat(deep)),
+        format!("{}a = 1", "a.".repeat(deep)),
+    ] {
+        let found = problems(&text);
+        assert!(found.len() <= 8 && found[0].contains("recursion"), "{found:#?}");
+    }
+    let key = format!("{}a", "a.".repeat(deep));
+    let error = load_with(SMALLEST, &overrides(&[], &[(&key, "1")])).unwrap_err();
+    assert!(error.contains("no setting has more than 16 levels"), "it is refused");
+    let error = load_with(SMALLEST, &overrides(&[], &[("regions", &"[".repeat(deep))])).unwrap_err();
+    assert!(error.contains("allowed: an array of tables"), "it is refused");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = load_simulation(Path::new("no/such.toml"), &Overrides::default()).unwrap_err();
+    assert!(error.to_string().starts_with("no/such.toml: cannot be read: "), "{error}");
+}

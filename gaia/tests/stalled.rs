@@ -1,0 +1,75 @@
+//! A run behind a link that never heals ends with a reason; one behind a link that heals goes on.
+
+use std::path::Path;
+use std::time::Duration;
+
+use gaia::config::{Overrides, load_simulation};
+use gaia::progress::Silent;
+use gaia::scenario::{Links, Simulation};
+use gaia::simulation;
+use gaia::strategy::Strategy;
+use wan::link::{LinkConfig, Outage};
+
+/// The main job, short, with these outages of the links to and from Singapore.
+fn interrupted(outages: &[(u64, u64)]) -> Simulation {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml"));
+    let mut overrides = Overrides::from_variables(None).expect("nothing to refuse");
+    overrides.flag("--set job.clocks", "job.clocks", "10");
+    let mut simulation = load_simulation(path, &overrides).expect("a shipped file is good");
+    let outage = |&(start, length): &(u64, u64)| Outage {
+        start: Duration::from_secs(start),
+        length: Duration::from_secs(length),
+    };
+    let links = simulation.links.clone();
+    let singapore = 2;
+    simulation.links = Links::new(simulation.regions.len(), |from, to| LinkConfig {
+        outages: match from == singapore || to == singapore {
+            true => outages.iter().map(outage).collect(),
+            false => Vec::new(),
+        },
+        ..links.get(from, to).clone()
+    });
+    simulation
+}
+
+const YEAR: u64 = 365 * 24 * 3600;
+
+fn failure(simulation: &Simulation, strategy: Strategy) -> String {
+    let error = simulation::simulate(simulation, strategy, &Silent).expect_err("it cannot end");
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        message.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    message
+}
+
+#[test]
+fn a_link_that_never_heals_is_named_by_who_waits_for_it() {
+    let dead = interrupted(&[(2, YEAR)]);
+    for (strategy, expected) in [
+        (Strategy::Bsp, "\n  virginia, at clock 4 of 10, waits for the clock of singapore (mirror clock)"),
+        (Strategy::Asp, "the clock of singapore (mirror clock)"),
+        (Strategy::Async, "virginia, at clock 10 of 10, waits for singapore to confirm its last updates"),
+        (Strategy::Stretched, "waits for the updates of other workers (stale)"),
+    ] {
+        let message = failure(&dead, strategy);
+        assert!(message.starts_with(&format!("the run of {strategy} failed: given up after ")), "{message}");
+        assert!(message.contains(expected), "{message}\nlacks {expected}");
+    }
+    let dead = interrupted(&[(0, YEAR)]);
+    let message = failure(&dead, Strategy::Stretched);
+    assert!(message.contains("virginia and singapore could not be connected"), "{message}");
+}
+
+#[test]
+fn an_outage_that_heals_costs_time_and_nothing_else() {
+    // Longer than connections live, and than the least patience.
+    let healing = interrupted(&[(2, 3 * 3600)]);
+    for strategy in [Strategy::Bsp, Strategy::Stretched] {
+        let run = simulation::simulate(&healing, strategy, &Silent).expect("it heals");
+        assert!(run.seconds > 3.0 * 3600.0, "{strategy}: {}", run.seconds);
+        assert_eq!(run.clocks, 10);
+    }
+}
