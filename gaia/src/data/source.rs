@@ -1,8 +1,9 @@
 //! A data file, plain or gzip-compressed.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -13,9 +14,14 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 pub(crate) struct Source(Box<dyn BufRead>);
 
 impl Source {
-    /// Opens `path` and looks at its first bytes to tell whether it has to be unpacked.
+    /// Opens `path` and looks at its first bytes to tell whether it has to be unpacked. Where there is no such file,
+    /// it may stand there packed, or unpacked, with `.gz` after its name or without.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
+        let file = File::open(path).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => File::open(repacked(path)).map_err(|_| error),
+            _ => Err(error),
+        })?;
+        let mut file = BufReader::with_capacity(1 << 16, file);
         let packed = file.fill_buf()?.starts_with(&GZIP_MAGIC);
         let input: Box<dyn BufRead> = if packed {
             Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
@@ -24,6 +30,16 @@ impl Source {
         };
         Ok(Self(input))
     }
+}
+
+/// The name of `path` with `.gz` after it, or without.
+fn repacked(path: &Path) -> PathBuf {
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        return path.with_extension("");
+    }
+    let mut name = OsString::from(path);
+    name.push(".gz");
+    name.into()
 }
 
 impl Read for Source {
@@ -73,6 +89,18 @@ mod tests {
         let members = [packed(b"one\n"), packed(b"two\n")].concat();
         assert_eq!(content(&members).unwrap(), b"one\ntwo\n");
         assert_eq!(content(b"").unwrap(), b"");
+    }
+
+    #[test]
+    fn a_file_is_found_packed_or_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("u1.base"), "plain").unwrap();
+        std::fs::write(at("u1.test.gz"), packed(b"packed")).unwrap();
+        let read = |name: &str| io::read_to_string(Source::open(&at(name))?);
+        assert_eq!(read("u1.base.gz").unwrap(), "plain");
+        assert_eq!(read("u1.test").unwrap(), "packed");
+        assert_eq!(read("u2.base").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
