@@ -1,14 +1,18 @@
 //! What a job trains, on what, and how: checked settings, in code's units.
 //!
-//! These are made by `config` from TOML and by tests directly; whoever holds one may rely on the stated ranges.
+//! These are made by `config` from TOML and by tests directly; whoever holds one may rely on the stated ranges. They are
+//! written (by `serde`) for the digest alone, which `digest` makes.
+
+mod digest;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
 use wan::policy::{Goal, Lead, Schedule, Significance};
 
 /// A training job, the same in every region.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Job {
     /// Its name, for people.
     pub name: String,
@@ -52,22 +56,10 @@ impl Job {
             ssp_lead: 3,
         }
     }
-
-    /// SHA-256 of everything that regions must agree on before they exchange updates of this job.
-    ///
-    /// Where the data lies is each region's own business and does not count. The settings are hashed as this version
-    /// of the program writes them for debugging: regions that run versions with different settings refuse each other,
-    /// which is what one wants of them.
-    pub fn digest(&self, seed: u64, strategy: &str) -> [u8; 32] {
-        let data = DataSettings { root: PathBuf::new(), ..self.data.clone() };
-        let agreed = format!("{:?} {seed} {strategy}", Self { data, ..self.clone() });
-        let digest = ring::digest::digest(&ring::digest::SHA256, agreed.as_bytes());
-        digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
-    }
 }
 
 /// What is trained.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum ApplicationSettings {
     /// A model that is not built in, and comes from the program. A threshold that is tied to the learning rate falls as
     /// this one does.
@@ -93,7 +85,7 @@ impl ApplicationSettings {
 ///
 /// Each worker takes `batches` steps of SGD a clock on its own data; its delta is multiplied by its share of the
 /// examples, so that a clock moves the model by the mean of what the workers would do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SoftmaxSettings {
     /// L2 penalty.
     pub l2: f64,
@@ -111,7 +103,7 @@ pub struct SoftmaxSettings {
 ///
 /// Each worker goes through its ratings once in `clocks_per_epoch` clocks; workers' deltas add up, scaled down where
 /// many workers have many ratings of one item. Penalties count once for each rating of a user or an item.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FactorisationSettings {
     /// Length of a factor vector; at least one.
     pub rank: u32,
@@ -132,7 +124,7 @@ pub struct FactorisationSettings {
 }
 
 /// A step size and how it falls.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LearningRate {
     /// At the first clock.
     pub initial: f64,
@@ -141,7 +133,7 @@ pub struct LearningRate {
 }
 
 /// How a learning rate falls with the clock, counted from zero.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Decay {
     /// It does not.
     Constant,
@@ -183,16 +175,17 @@ impl LearningRate {
 }
 
 /// Where training and test data come from. Relative paths are relative to `root`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DataSettings {
-    /// The directory of the files (`data.path`).
+    /// The directory of the files (`data.path`); each region's own business.
+    #[serde(skip)]
     pub root: PathBuf,
     /// The format and the files.
     pub source: DataSource,
 }
 
 /// A file format and its files, each plain or gzip-compressed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum DataSource {
     /// The application has its data already.
     Own,
@@ -246,7 +239,7 @@ pub enum DataSource {
 }
 
 /// How training examples are dealt out to workers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum Partition {
     /// Shuffled, then cut.
     Random,
@@ -261,7 +254,7 @@ pub enum Partition {
 }
 
 /// What counts as done.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum TargetSettings {
     /// Objective within this share of the `lan` run's final one: 0.01 is 1 %.
     WithinLan(f64),
@@ -275,17 +268,19 @@ pub enum TargetSettings {
 }
 
 /// Settings of approximate synchronous parallel.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AspSettings {
     /// The filter of tables that `tables` does not name.
     pub filter: Filter,
     /// Filters by table name.
     pub tables: Vec<(String, Filter)>,
     /// What idle bandwidth is for. Default cheapest.
+    #[serde(with = "digest::GoalText")]
     pub goal: Goal,
     /// `barrier.max_delay`. Default 200 ms; `None` turns barriers off.
     pub barrier_max_delay: Option<Duration>,
     /// `mirror_clock.lead`: `DS`. Default derived.
+    #[serde(with = "digest::LeadText")]
     pub lead: Lead,
 }
 
@@ -308,9 +303,10 @@ impl Default for AspSettings {
 }
 
 /// A significance filter as a job states it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Filter {
     /// The significance function.
+    #[serde(with = "digest::SignificanceText")]
     pub function: Significance,
     /// `v0`: at or above zero.
     pub threshold: f64,
@@ -319,10 +315,10 @@ pub struct Filter {
 }
 
 /// How a job states a threshold's schedule.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum FilterSchedule {
     /// One of the schedules of [`wan::policy`].
-    Plain(Schedule),
+    Plain(#[serde(with = "digest::ScheduleText")] Schedule),
     /// The threshold falls as the job's learning rate does.
     LearningRate,
 }
@@ -370,15 +366,5 @@ pub(crate) mod tests {
             },
             ssp_lead: 3,
         }
-    }
-
-    #[test]
-    fn regions_agree_on_everything_but_where_the_data_lies() {
-        let digest = |job: &Job| job.digest(1, "asp");
-        let elsewhere = Job { data: DataSettings { root: "/mnt".into(), ..job().data }, ..job() };
-        assert_eq!(digest(&job()), digest(&elsewhere));
-        assert_ne!(digest(&job()), digest(&Job { clocks: 11, ..job() }));
-        assert_ne!(digest(&job()), job().digest(2, "asp"));
-        assert_ne!(digest(&job()), job().digest(1, "bsp"));
     }
 }

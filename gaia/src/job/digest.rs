@@ -1,0 +1,101 @@
+//! What regions compare before they exchange updates of a job.
+//!
+//! The settings are written as JSON with their fields in the order of their declaration, and hashed. So the digest changes
+//! when a setting does, and when the settings that a version of the program knows do: regions that run versions with
+//! different settings refuse each other, which is what one wants of them. It does not change with the compiler.
+
+use serde::{Serialize, Serializer};
+use wan::filter::CustomSignificance;
+use wan::policy::{Goal, Lead, Schedule, Significance};
+
+use super::Job;
+
+impl Job {
+    /// SHA-256 of everything that regions must agree on before they exchange updates of this job.
+    ///
+    /// Where the data lies is each region's own business and does not count.
+    pub fn digest(&self, seed: u64, strategy: &str) -> [u8; 32] {
+        let agreed = serde_json::to_vec(&(self, seed, strategy)).expect("settings are plain data");
+        let digest = ring::digest::digest(&ring::digest::SHA256, &agreed);
+        digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+}
+
+// The protocol's own enums are not made to be written. These have the same variants, which the compiler checks.
+
+#[derive(Serialize)]
+#[serde(remote = "Goal")]
+pub(super) enum GoalText {
+    Fastest,
+    Cheapest,
+}
+
+#[derive(Serialize)]
+#[serde(remote = "Lead")]
+pub(super) enum LeadText {
+    Limit(u32),
+    Derived,
+    Unlimited,
+}
+
+#[derive(Serialize)]
+#[serde(remote = "Schedule")]
+pub(super) enum ScheduleText {
+    InverseSqrt,
+    Constant,
+    Factors(Vec<f64>),
+    Linear { to: f64, clocks: u32 },
+}
+
+#[derive(Serialize)]
+#[serde(remote = "Significance")]
+pub(super) enum SignificanceText {
+    Relative,
+    Absolute,
+    RowRms,
+    TableRms,
+    #[serde(serialize_with = "name")]
+    Custom(CustomSignificance),
+}
+
+/// A user's own function is known by its name.
+fn name<S: Serializer>(function: &CustomSignificance, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(function.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::job::tests::job;
+    use crate::job::{DataSettings, DataSource};
+
+    #[test]
+    fn regions_agree_on_everything_but_where_the_data_lies() {
+        let digest = |job: &Job| job.digest(1, "asp");
+        let elsewhere = Job { data: DataSettings { root: "/mnt".into(), ..job().data }, ..job() };
+        assert_eq!(digest(&job()), digest(&elsewhere));
+        assert_ne!(digest(&job()), job().digest(2, "asp"));
+        assert_ne!(digest(&job()), job().digest(1, "bsp"));
+        let differs = |change: fn(&mut Job)| {
+            let mut changed = job();
+            change(&mut changed);
+            assert_ne!(digest(&changed), digest(&job()), "{changed:?}");
+        };
+        differs(|job| job.clocks = 11);
+        differs(|job| job.data.source = DataSource::Own);
+        differs(|job| job.asp.goal = Goal::Fastest);
+        differs(|job| job.asp.lead = Lead::Limit(3));
+        differs(|job| job.asp.filter.function = Significance::Absolute);
+        differs(|job| job.asp.filter.threshold = 0.010_000_000_000_000_002);
+        differs(|job| job.asp.barrier_max_delay = Some(Duration::from_nanos(200_000_001)));
+    }
+
+    #[test]
+    fn the_digest_is_pinned() {
+        // It may change with the settings, and with nothing else: regions must be able to agree across builds.
+        let hex: String = job().digest(1, "asp").iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "acaf94ee7a8504af4d8d9b2cbd330bd94816b507c9c0c135edc59eb787bcac0b");
+    }
+}
