@@ -33,12 +33,15 @@ fn the_laws_hold_over_random_clusters() {
 fn strained(sabotage: Option<Sabotage>) -> MeshConfig {
     let selection = Selection::Everything;
     let barrier_max_delay = Some(Duration::ZERO);
+    // Judged by what has come, a clock that came wrong would break law 4 before the end shows that it breaks law 1.
+    let adds_up = matches!(sabotage, None | Some(Sabotage::IgnoreBarriers | Sabotage::IgnoreLead));
+    let lead = if adds_up { Lead::Limit(2) } else { Lead::Unlimited };
     MeshConfig {
         datacenters: 3,
         workers: 2,
         shards: 2,
         clocks: 12,
-        policy: Policy { selection, barrier_max_delay, lead: Lead::Limit(2) },
+        policy: Policy { selection, barrier_max_delay, lead },
         staleness: Some(0),
         max_delay: Duration::from_millis(200),
         rate_bytes_per_sec: 100,
@@ -62,17 +65,17 @@ fn without_sabotage_the_strained_cluster_keeps_the_laws() {
 
 #[test]
 fn a_lost_update_is_noticed() {
-    assert_eq!(broken(Some(Sabotage::DropUpdate), ""), 100);
+    assert_eq!(broken(Some(Sabotage::DropUpdate), "law 1"), 100);
 }
 
 #[test]
 fn a_doubled_update_is_noticed() {
-    assert_eq!(broken(Some(Sabotage::ForgetDuplicates), ""), 100);
+    assert_eq!(broken(Some(Sabotage::ForgetDuplicates), "law 1"), 100);
 }
 
 #[test]
 fn an_echo_is_noticed() {
-    assert_eq!(broken(Some(Sabotage::Echo), ""), 100);
+    assert_eq!(broken(Some(Sabotage::Echo), "law 1"), 100);
 }
 
 #[test]

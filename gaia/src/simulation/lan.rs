@@ -10,13 +10,15 @@ use wan::link::{Fate, Link, LinkConfig};
 
 use crate::scenario::LanSettings;
 
-/// One direction of a server's port, which all its workers share.
+/// One direction of the ports of a datacenter's servers, which all its workers share.
 #[derive(Clone)]
 pub(super) struct Wire(Arc<Mutex<Link>>);
 
 impl Wire {
-    pub(super) fn new(settings: LanSettings) -> Self {
-        let config = LinkConfig::clean(settings.rate_bytes_per_sec, settings.one_way_delay);
+    /// The ports of so many servers, over which shards are spread evenly.
+    pub(super) fn new(settings: LanSettings, servers: u64) -> Self {
+        let rate = settings.rate_bytes_per_sec.saturating_mul(servers);
+        let config = LinkConfig::clean(rate, settings.one_way_delay);
         // A switch that drops is not what is simulated here; workers wait for answers, which bounds the queue.
         Self(Arc::new(Mutex::new(Link::new(LinkConfig { queue_bytes: u64::MAX, ..config }, 0))))
     }

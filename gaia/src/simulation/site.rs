@@ -101,7 +101,7 @@ impl Cluster<'_> {
             self.keep_links(at, &others, &endpoint, &events, &tally);
         }
         let answers = (0..).map(WorkerId).zip(answers).collect();
-        let port = || lan::Wire::new(self.simulation.lan);
+        let port = || lan::Wire::new(self.simulation.lan, self.topology.sites[at].servers);
         Running {
             requests,
             answers: Arc::new(Mutex::new(answers)),

@@ -25,6 +25,9 @@ pub(super) struct Site {
     pub(super) workers: Vec<WorkerSite>,
     /// Which copy of the model its shards belong to.
     pub(super) model: usize,
+    /// How many machines serve its shards: as many under every strategy, one for each region, so that a `lan` of all
+    /// workers has as many ports as the regions together.
+    pub(super) servers: u64,
 }
 
 /// A worker of a site.
@@ -49,7 +52,8 @@ impl Topology {
         let count = simulation.regions.len();
         if strategy == Strategy::Lan {
             let workers = workers_of.concat();
-            let site = Site { name: "lan".into(), shards: all_shards, workers, model: 0 };
+            let site =
+                Site { name: "lan".into(), shards: all_shards, workers, model: 0, servers: count as u64 };
             return Self { sites: vec![site], mirrored: false, stretched: false, models: 1 };
         }
         let stretched = strategy == Strategy::Stretched;
@@ -58,9 +62,9 @@ impl Topology {
             if stretched {
                 let here = |shard: &&ShardId| shard.index() % count == at;
                 let shards = all_shards.iter().filter(here).copied().collect();
-                Site { name, shards, workers, model: 0 }
+                Site { name, shards, workers, model: 0, servers: 1 }
             } else {
-                Site { name, shards: all_shards.clone(), workers, model: at }
+                Site { name, shards: all_shards.clone(), workers, model: at, servers: 1 }
             }
         });
         Self {
