@@ -360,3 +360,6 @@ impl Node {
         self.replicas.iter().position(|r| r.shard().id() == shard)
     }
 }
+
+#[cfg(test)]
+mod tests;

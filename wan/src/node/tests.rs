@@ -1,0 +1,112 @@
+use datacenter::message::{Flush, Read, RowGroup, Wait};
+use datacenter::shard::Shard;
+use datacenter::{Elements, ShardTable, TableId, WorkerId};
+
+use super::*;
+use crate::message::Progress;
+use crate::policy::{Lead, Selection};
+
+const SHARD: ShardId = ShardId(0);
+const TABLE: TableId = TableId(0);
+const PEER: DatacenterId = DatacenterId(1);
+
+/// A node of one shard with one worker and one peer, which ships everything.
+fn node(lead: Lead, barrier_max_delay: Option<Duration>) -> Node {
+    let policy = Policy { selection: Selection::Everything, barrier_max_delay, lead };
+    let shape = ShardTable { slots: 20_000, width: 1 };
+    let shard = Shard::new(SHARD, &[shape], vec![vec![0.0; shape.elements()]], 1, Some(0));
+    let peer = PeerConfig { id: PEER, rate_bytes_per_sec: Some(1_000_000), window_bytes: None };
+    Node::new(vec![Replica::new(shard, &policy, [PEER])], &[peer], &policy)
+}
+
+fn flush(clock: u32, elements: u32) -> Request {
+    let indexes: Vec<u32> = (0..elements).collect();
+    let values = vec![1.0; indexes.len()];
+    let deltas = vec![Elements { table: TABLE, indexes, values }];
+    Request::Flush(Flush { worker: WorkerId(0), clock: Clock(clock), deltas })
+}
+
+fn read(clock: u32) -> Request {
+    let groups = vec![RowGroup { table: TABLE, since: 0, slots: vec![0] }];
+    Request::Read(Read { worker: WorkerId(0), clock: Clock(clock), groups })
+}
+
+fn nothing_applied() -> Vec<Resume> {
+    vec![Resume { shard: SHARD, ..Resume::default() }]
+}
+
+#[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+#[test]
+fn the_derived_lead_follows_round_trip_and_clock_length() {
+    // Two and a half clocks there and back: DS is 2 + 3.
+    let (start, clock) = (start(), Duration::from_millis(100));
+    let mut node = node(Lead::Derived, None);
+    node.handle_rtt(0, Duration::from_millis(250));
+    for own in 1..=6 {
+        let now = start + clock * own;
+        node.handle_request(SHARD, flush(own, 1), now).unwrap();
+        let reply = node.handle_request(SHARD, read(own), now).unwrap();
+        let held: Vec<_> = node.replicas()[0].shard().waiting().collect();
+        match own {
+            ..=5 => assert!(reply.is_some(), "held at a lead of {own}: {held:?}"),
+            _ => assert_eq!((reply, held), (None, vec![(WorkerId(0), Wait::MirrorClock(PEER))])),
+        }
+    }
+    // The peer's first clock comes, and with it one of ours.
+    let progress = Some(Progress { clock: Clock(1), covered: Clock(1), covered_seq: 0 });
+    let control = ShardControl { shard: SHARD, progress, ..ShardControl::default() };
+    node.handle_control(0, &[control], start + clock * 7).unwrap();
+    assert!(node.poll_reply(start + clock * 7).is_some());
+}
+
+#[test]
+fn a_hello_that_leaves_out_a_shard_is_refused() {
+    let mut node = node(Lead::Unlimited, None);
+    assert_eq!(node.handle_up(0, &[], start()), Err(PeerError::NoResume(SHARD)));
+    assert_eq!(node.handle_up(0, &nothing_applied(), start()), Ok(()));
+    let elsewhere = [Resume { shard: ShardId(9), ..Resume::default() }, nothing_applied().remove(0)];
+    assert_eq!(node.handle_up(0, &elsewhere, start()), Err(PeerError::UnknownShard(ShardId(9))));
+}
+
+#[test]
+fn the_window_bounds_what_flies_and_a_confirmation_makes_room() {
+    let now = start();
+    let mut node = node(Lead::Unlimited, None);
+    // A window of the least size and an update more: some eight of 32 KiB.
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    let mut sent: Vec<_> = Vec::new();
+    for clock in 1..100 {
+        node.handle_request(SHARD, flush(clock, 20_000), now).unwrap();
+        sent.extend(std::iter::from_fn(|| node.poll_update(0)));
+    }
+    let flying: u64 = sent.iter().map(|o| o.bytes).sum();
+    let bound = node.window_bytes(0) + 2 * crate::outbox::UPDATE_TARGET_BYTES as u64;
+    assert!((node.window_bytes(0)..bound).contains(&flying), "{flying} of {bound}");
+    let control = ShardControl { shard: SHARD, applied: Some(2), ..ShardControl::default() };
+    node.handle_control(0, &[control], now).unwrap();
+    assert!(node.poll_update(0).is_some());
+}
+
+#[test]
+fn a_backlog_raises_a_barrier_once_a_clock() {
+    let now = start();
+    let mut node = node(Lead::Unlimited, Some(Duration::from_millis(50)));
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    // Over a link of 1 MB/s, 20,000 elements take a tenth of a second; most fly within the window.
+    let mut announced = Vec::new();
+    for clock in 1..=8 {
+        node.handle_request(SHARD, flush(clock, 20_000), now).unwrap();
+        while node.poll_update(0).is_some() {}
+        let controls = node.poll_control(0, now);
+        announced.push(controls.iter().flat_map(|c| &c.barriers).map(|b| b.slots.len()).sum::<usize>());
+        assert!(node.poll_control(0, now).iter().all(|c| c.barriers.is_empty()), "said once");
+    }
+    assert_eq!(announced[0], 0, "nothing waits behind the window yet");
+    assert!(announced.iter().any(|rows| *rows > 0), "{announced:?}");
+    let rows: u64 = announced.iter().map(|rows| *rows as u64).sum();
+    assert_eq!(node.sent(0).announced_rows, rows);
+}
