@@ -4,8 +4,11 @@
 //! [`Read`] for each shard. It then reads and adds to cached rows, and sees its own deltas at once.
 //! [`Client::flush`] ends the iteration: every shard gets the deltas of its rows and the worker's new clock.
 //!
-//! Memory: twice the model (values and deltas) and 17 bytes a row, allocated at the start so that the hot path never
-//! allocates.
+//! Memory: twice the model (values and deltas) and 17 bytes a row, allocated at the start, so that reading and adding
+//! never allocate; planning and flushing allocate the messages that they make.
+//!
+//! A row that is fresh enough is not asked for, so what a shard holds its reads for (barriers, mirror clocks) holds
+//! back a worker only when it asks: up to the staleness of clocks later.
 //!
 //! Kind: time-free.
 

@@ -225,7 +225,8 @@ impl<O: Observer> Server<O> {
         match self.node.handle_request(shard, request, now()) {
             Ok(Some(reply)) => self.answer(reply),
             Ok(None) => {}
-            // It would wait for an answer for ever: its session ends instead.
+            // It would wait for an answer for ever: its session ends instead. Its clock stands still, as that of any worker
+            // that is gone, until somebody takes it out of the shards' vector clocks.
             Err(error) => {
                 warn!(%shard, %worker, %error, "refused a worker's request: ending its session");
                 if let Some(replies) = self.replies.get_mut(worker.index()) {
