@@ -88,11 +88,11 @@ pub struct LinkBytes {
     pub from: String,
     /// The receiving region.
     pub to: String,
-    /// Indexes and values of updates.
+    /// Indexes and values of updates, counted once.
     pub payload: u64,
     /// Envelopes, control messages, QUIC, UDP and IP headers, handshakes.
     pub framing: u64,
-    /// Bytes sent again after a loss.
+    /// Bytes sent again: after a loss, or after a connection broke.
     pub retransmitted: u64,
     /// All of them.
     pub total: u64,
