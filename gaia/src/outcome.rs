@@ -15,8 +15,20 @@ pub struct Comparison {
     pub seed: u64,
     /// What every run was asked to reach.
     pub target: Target,
-    /// One entry for each strategy, in the order asked for.
+    /// One entry for each strategy whose run ended, in the order asked for.
     pub runs: Vec<Run>,
+    /// Those whose run broke; not written where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<Failure>,
+}
+
+/// A strategy that has no result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The strategy's name.
+    pub strategy: String,
+    /// Why its run broke, in words.
+    pub reason: String,
 }
 
 /// The figure at which a run counts as done.
@@ -88,11 +100,11 @@ pub struct LinkBytes {
     pub from: String,
     /// The receiving region.
     pub to: String,
-    /// Indexes and values of updates.
+    /// Indexes and values of updates, counted once.
     pub payload: u64,
     /// Envelopes, control messages, QUIC, UDP and IP headers, handshakes.
     pub framing: u64,
-    /// Bytes sent again after a loss.
+    /// Bytes sent again: after a loss, or after a connection broke.
     pub retransmitted: u64,
     /// All of them.
     pub total: u64,

@@ -34,7 +34,7 @@ use wan::emulation::OutOfTime;
 use crate::application::{Application, Model};
 use crate::applications;
 use crate::job::TargetSettings;
-use crate::outcome::{Comparison, Run, Target};
+use crate::outcome::{Comparison, Failure, Run, Target};
 use crate::report::human;
 use crate::scenario::Simulation;
 use crate::strategy::{Strategy, check_tables};
@@ -80,6 +80,16 @@ pub enum SimulationError {
         /// Which one.
         strategy: Strategy,
         /// Why.
+        source: RunError,
+    },
+    /// All runs were to be judged by one, and that one broke.
+    #[error(
+        "nothing could be judged: the target is within a share of what {} ends with, and the run of {} failed",
+        Strategy::Lan,
+        Strategy::Lan
+    )]
+    NoTarget {
+        /// Why it did.
         source: RunError,
     },
 }
@@ -131,11 +141,11 @@ pub fn simulate(
 /// Runs `simulation` under each of `strategies`.
 ///
 /// A target "within a share of `lan`" makes a run of `lan` necessary, which is added to the result if it was not asked
-/// for.
+/// for. A run that breaks takes none of the others with it: it is in the result, with its reason.
 ///
 /// # Errors
 ///
-/// If the data cannot be used or a run breaks.
+/// If the data cannot be used, or the run that the target depends on breaks.
 pub fn compare(
     simulation: &Simulation,
     strategies: &[Strategy],
@@ -151,7 +161,7 @@ pub fn compare(
 ///
 /// # Errors
 ///
-/// If the job has a filter for a table that the application has not, or a run breaks.
+/// If the job has a filter for a table that the application has not, or the run that the target depends on breaks.
 pub fn compare_application(
     simulation: &Simulation,
     application: &dyn Application,
@@ -164,7 +174,18 @@ pub fn compare_application(
     if matches!(simulation.job.target, TargetSettings::WithinLan(_)) && !strategies.contains(&Strategy::Lan) {
         strategies.insert(0, Strategy::Lan);
     }
-    let mut runs = run_all(simulation, application, &strategies, observer)?;
+    let (mut runs, mut failed) = (Vec::new(), Vec::new());
+    for (strategy, result) in run_all(simulation, application, &strategies, observer) {
+        match (result, &simulation.job.target) {
+            (Ok(run), _) => runs.push(run),
+            (Err(source), TargetSettings::WithinLan(_)) if strategy == Strategy::Lan => {
+                return Err(SimulationError::NoTarget { source });
+            }
+            (Err(error), _) => {
+                failed.push(Failure { strategy: strategy.name().into(), reason: human::with_causes(&error) });
+            }
+        }
+    }
     let target = match &simulation.job.target {
         TargetSettings::Value { metric, value } => Target { metric: metric.clone(), value: *value },
         TargetSettings::WithinLan(share) => {
@@ -174,7 +195,7 @@ pub fn compare_application(
         }
     };
     runs.iter_mut().for_each(|run| judge(run, &target));
-    Ok(Comparison { job: simulation.job.name.clone(), seed: simulation.seed, target, runs })
+    Ok(Comparison { job: simulation.job.name.clone(), seed: simulation.seed, target, runs, failed })
 }
 
 /// Loads what `simulation` trains on, and tells what it found in a few words.
@@ -299,7 +320,7 @@ fn run_all(
     application: &dyn Application,
     strategies: &[Strategy],
     observer: &dyn Observer,
-) -> Result<Vec<Run>, SimulationError> {
+) -> Vec<(Strategy, Result<Run, RunError>)> {
     let queue = Mutex::new(strategies.iter().copied().enumerate());
     let results = Mutex::new(BTreeMap::new());
     let threads = thread::available_parallelism().map_or(1, usize::from).min(strategies.len());
@@ -309,8 +330,9 @@ fn run_all(
                 loop {
                     let next = queue.lock().expect("no thread panics while it holds the queue").next();
                     let Some((at, strategy)) = next else { return };
-                    let result = run_one(simulation, application, strategy, observer);
-                    results.lock().expect("no thread panics while it holds the results").insert(at, result);
+                    let result = cluster::run(simulation, application, strategy, observer);
+                    let mut results = results.lock().expect("no thread panics while it holds the results");
+                    results.insert(at, (strategy, result));
                 }
             });
         }

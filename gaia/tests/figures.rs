@@ -1,20 +1,27 @@
 //! What a run counts, and what it does not.
 
 use std::path::Path;
+use std::time::Duration;
 
 use gaia::config::{Overrides, load_simulation};
 use gaia::outcome::Run;
 use gaia::progress::Silent;
+use gaia::scenario::{Links, Simulation};
 use gaia::simulation;
 use gaia::strategy::Strategy::{self, Asp, Bsp, Isolated, Lan, Stretched};
+use wan::link::{LinkConfig, Outage};
+
+/// The main job, of this many clocks.
+fn main_job(clocks: &str) -> Simulation {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml"));
+    let mut overrides = Overrides::from_variables(None).expect("nothing to refuse");
+    overrides.flag("--set job.clocks", "job.clocks", clocks);
+    load_simulation(path, &overrides).expect("a shipped file is good")
+}
 
 /// The main job, short, with a last clock that is not one of those scored on the way.
 fn run(strategy: Strategy) -> Run {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml"));
-    let mut overrides = Overrides::from_variables(None).expect("nothing to refuse");
-    overrides.flag("--set job.clocks", "job.clocks", "5");
-    let simulation = load_simulation(path, &overrides).expect("a shipped file is good");
-    simulation::simulate(&simulation, strategy, &Silent).expect("it runs")
+    simulation::simulate(&main_job("5"), strategy, &Silent).expect("it runs")
 }
 
 #[test]
@@ -45,5 +52,39 @@ fn a_worker_waits_no_longer_than_the_run_takes_and_a_stretched_one_for_the_netwo
         // The farther regions are half a round trip of 220 ms apart.
         let network = run.holds.get("network").copied();
         assert_eq!(network.is_some_and(|seconds| seconds > 5.0 * 0.1), strategy == Stretched, "{network:?}");
+    }
+}
+
+#[test]
+fn the_parts_of_every_links_bytes_add_up_whatever_breaks() {
+    let outage =
+        |(start, length)| Outage { start: Duration::from_secs(start), length: Duration::from_secs(length) };
+    // Connections live through 10 seconds without a sign of the peer, and not through 40.
+    let broken = |outages: &[(u64, u64)], loss, duplicate| {
+        let mut simulation = main_job("40");
+        let links = simulation.links.clone();
+        simulation.links = Links::new(simulation.regions.len(), |from, to| LinkConfig {
+            outages: outages.iter().copied().map(outage).collect(),
+            loss,
+            duplicate,
+            ..links.get(from, to).clone()
+        });
+        simulation
+    };
+    let whole = broken(&[], 0.0, 0.0);
+    let lossy = broken(&[(4, 2)], 0.03, 0.05);
+    let interrupted = broken(&[(5, 40), (60, 50)], 0.001, 0.01);
+    for strategy in Strategy::ALL {
+        for (simulation, is_whole) in [(&whole, true), (&lossy, false), (&interrupted, false)] {
+            let run = simulation::simulate(simulation, strategy, &Silent).expect("it ends");
+            for link in &run.links {
+                let parts = link.payload + link.framing + link.retransmitted;
+                assert_eq!(parts, link.total, "{strategy} {link:?}");
+                // Headers alone are more: 56 bytes around no more than 1424.
+                assert!(link.payload > 0 && link.framing > link.total / 30, "{strategy} {link:?}");
+                assert_eq!(link.retransmitted == 0, is_whole, "{strategy} {link:?}");
+            }
+            assert_eq!(run.links.iter().map(|link| link.total).sum::<u64>(), run.wan_bytes, "{strategy}");
+        }
     }
 }

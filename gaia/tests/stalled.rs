@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use gaia::config::{Overrides, load_simulation};
+use gaia::job::TargetSettings;
 use gaia::progress::Silent;
 use gaia::scenario::{Links, Simulation};
 use gaia::simulation;
@@ -61,6 +62,34 @@ fn a_link_that_never_heals_is_named_by_who_waits_for_it() {
     let dead = interrupted(&[(0, YEAR)]);
     let message = failure(&dead, Strategy::Stretched);
     assert!(message.contains("virginia and singapore could not be connected"), "{message}");
+}
+
+#[test]
+fn a_run_that_breaks_takes_no_other_with_it() {
+    let simulation = interrupted(&[(2, YEAR)]);
+    let strategies = [Strategy::Bsp, Strategy::Lan, Strategy::Async, Strategy::Isolated];
+    let comparison = simulation::compare(&simulation, &strategies, &Silent).expect("two of them end");
+    let names: Vec<_> = comparison.runs.iter().map(|run| run.strategy.as_str()).collect();
+    assert_eq!(names, ["lan", "isolated"]);
+    assert!(comparison.runs[0].reached_target, "it is judged as ever");
+    let failed: Vec<_> = comparison.failed.iter().map(|failure| failure.strategy.as_str()).collect();
+    assert_eq!(failed, ["bsp", "async"]);
+    let reason = &comparison.failed[0].reason;
+    assert!(reason.starts_with("given up after ") && reason.contains("(mirror clock)"), "{reason}");
+}
+
+#[test]
+fn nothing_is_judged_by_a_run_that_broke() {
+    let mut simulation = interrupted(&[]);
+    // A clock takes longer than any run may.
+    simulation.compute.overhead = Duration::from_secs(YEAR);
+    let strategies = [Strategy::Lan, Strategy::Isolated];
+    let error = simulation::compare(&simulation, &strategies, &Silent).expect_err("the target is not known");
+    let expected = "nothing could be judged: the target is within a share of what lan ends with, and the run of lan failed";
+    assert_eq!(error.to_string(), expected);
+    simulation.job.target = TargetSettings::Value { metric: "objective".to_owned(), value: 1.0 };
+    let comparison = simulation::compare(&simulation, &strategies, &Silent).expect("the target is known");
+    assert_eq!((comparison.runs.len(), comparison.failed.len()), (0, 2));
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn one_file_and_seed_give_one_result() {
     let first = simulation::compare(&simulation, &strategies, &Silent).expect("it runs");
     let second = simulation::compare(&simulation, &strategies, &Silent).expect("it runs");
     assert_eq!(json(&first), json(&second));
+    assert_eq!(first.runs.len(), strategies.len(), "{:?}", first.failed);
     // Each alone in this thread is the same as beside the others.
     for run in &first.runs {
         let strategy = strategies.into_iter().find(|s| s.name() == run.strategy).expect("it was asked for");

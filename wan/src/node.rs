@@ -76,8 +76,6 @@ struct PeerLink {
 pub struct Sent {
     /// Payload bytes of updates, each counted once.
     pub payload_bytes: u64,
-    /// Payload bytes sent again after reconnects.
-    pub repeated_bytes: u64,
     /// Barriers raised: rows announced.
     pub announced_rows: u64,
 }
@@ -263,9 +261,8 @@ impl Node {
             if let Some(outgoing) = self.replicas[at].poll_update(peer, may_number) {
                 let link = &mut self.peers[peer];
                 link.next_shard = (at + 1) % count;
-                match outgoing.is_repeat {
-                    true => link.sent.repeated_bytes += outgoing.bytes,
-                    false => link.sent.payload_bytes += outgoing.bytes,
+                if !outgoing.is_repeat {
+                    link.sent.payload_bytes += outgoing.bytes;
                 }
                 return Some(outgoing);
             }

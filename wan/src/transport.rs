@@ -31,5 +31,5 @@ pub use control::{ControlError, ControlReceiver, ControlSender, MAX_CONTROL_BYTE
 pub use endpoint::{DialError, Endpoint, EndpointConfig};
 pub use entropy::Entropy;
 pub use identity::{Dates, Identity, IdentityError, PeerName, PeerNameError, Role, peer_name};
-pub use meter::{Meter, Traffic, bulk_wire_bytes, wire_bytes};
+pub use meter::{Meter, PACKET_HEADER_BYTES, Traffic, bulk_wire_bytes, wire_bytes};
 pub use settings::{Congestion, Path, Settings};

@@ -9,7 +9,6 @@ mod data;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -21,6 +20,7 @@ use self::arguments::{Arguments, Command, CompareArguments, SettingsArguments, S
 use crate::config::{self, ConfigError, Problem};
 use crate::outcome::{Comparison, Run};
 use crate::progress;
+use crate::report::human::with_causes;
 use crate::report::{self, Destination, OutputError, Style};
 use crate::scenario::Simulation;
 use crate::simulation::{self, Observer, SimulationError};
@@ -88,6 +88,9 @@ enum CommandError {
     /// A result that could not be written after all.
     #[error(transparent)]
     Output(OutputError),
+    /// A comparison from which strategies are missing; their reasons have been shown with the others' results.
+    #[error("no result for {}", _0.join(", "))]
+    Incomplete(Vec<String>),
     /// What `check` found has been said already.
     #[error("something is not right")]
     Checked,
@@ -101,7 +104,9 @@ impl CommandError {
             | Self::Simulation(SimulationError::Input(_))
             | Self::Place(_)
             | Self::Checked => INPUT,
-            Self::Simulation(SimulationError::Failed { .. }) | Self::Output(_) => FAILED,
+            Self::Simulation(SimulationError::Failed { .. } | SimulationError::NoTarget { .. })
+            | Self::Incomplete(_)
+            | Self::Output(_) => FAILED,
         }
     }
 }
@@ -184,11 +189,14 @@ fn compare(arguments: &CompareArguments, engine: &dyn Engine) -> Result<(), Comm
         // Standard output is for the program that reads it.
         let text = report::comparison(&comparison, target, style(io::stderr().is_terminal()));
         let _ = io::stderr().write_all(text.as_bytes());
-        Ok(())
     } else {
         let text = report::comparison(&comparison, target, style(io::stdout().is_terminal()));
-        Destination::Stdout.write(&text).map_err(CommandError::Output)
+        Destination::Stdout.write(&text).map_err(CommandError::Output)?;
     }
+    if comparison.failed.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::Incomplete(comparison.failed.into_iter().map(|failure| failure.strategy).collect()))
 }
 
 /// Tells what is allowed and yet worth a thought.
@@ -230,15 +238,4 @@ fn style(is_terminal: bool) -> Style {
     let width = from_terminal().or(from_environment).unwrap_or(PLAIN_WIDTH).clamp(80, 200);
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     Style { width, styled: is_terminal && !is_plain }
-}
-
-/// The message with those of its causes.
-fn with_causes(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        message.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    message
 }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use clap::CommandFactory;
 
 use super::*;
-use crate::report::tests::good;
+use crate::report::tests::{good, incomplete};
 use crate::simulation::Progress;
 
 /// An engine that finds what it is told to find, and remembers what it was asked for.
@@ -12,6 +12,8 @@ use crate::simulation::Progress;
 struct Scripted {
     asked: Mutex<Vec<(u64, u32, Vec<Strategy>)>>,
     fails: bool,
+    /// One of the strategies of a comparison.
+    one_fails: bool,
 }
 
 impl Scripted {
@@ -50,7 +52,7 @@ impl Engine for Scripted {
         _: &dyn Observer,
     ) -> Result<Comparison, SimulationError> {
         self.ask(simulation, strategies)?;
-        Ok(good())
+        Ok(if self.one_fails { incomplete() } else { good() })
     }
 
     fn check(&self, simulation: &Simulation) -> Result<String, SimulationError> {
@@ -219,4 +221,15 @@ fn a_run_that_fails_is_not_the_operators_fault() {
     let (code, message) = place.run(&engine, "simulate", &["-q"]).expect_err("it fails");
     let expected = "the run of asp failed: a worker's session ended: the shards closed the connection";
     assert_eq!((code, message.as_str()), (1, expected));
+}
+
+#[test]
+fn what_others_found_is_written_though_one_failed() {
+    let place = Place::new(PLANTED);
+    let engine = Scripted { one_fails: true, ..Scripted::default() };
+    let (json, csv) = (place.path("out.json"), place.path("out.csv"));
+    let written = place.run(&engine, "compare", &["-q", "--json", &json, "--csv", &csv]);
+    assert_eq!(written, Err((1, "no result for bsp".to_owned())));
+    assert!(fs::read_to_string(json).expect("a file").contains("\"failed\""));
+    assert_eq!(fs::read_to_string(csv).expect("a file").lines().count(), 6);
 }

@@ -32,7 +32,9 @@ pub fn comparison(comparison: &Comparison, target: &TargetSettings, style: Style
     let (to_target, whole): (Vec<_>, Vec<_>) =
         columns.into_iter().partition(|column| column.part == Part::ToTarget);
     let mut blocks = vec![format!("{}, seed {}", comparison.job, comparison.seed)];
-    if style.width >= ROOM_FOR_ONE {
+    if comparison.runs.is_empty() {
+        // There is nothing to show but why.
+    } else if style.width >= ROOM_FOR_ONE {
         let all: Vec<_> = to_target.into_iter().chain(whole).collect();
         blocks.push(table(comparison, &all, style));
     } else {
@@ -44,6 +46,8 @@ pub fn comparison(comparison: &Comparison, target: &TargetSettings, style: Style
         .map(|sentence| wrap(sentence, usize::from(style.width.min(100))))
         .collect();
     blocks.push(sentences.join("\n"));
+    // Reasons have lines of their own making.
+    blocks.extend(comparison.failed.iter().map(|f| format!("No result for {}: {}", f.strategy, f.reason)));
     blocks.join("\n\n") + "\n"
 }
 

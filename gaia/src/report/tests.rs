@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::job::TargetSettings;
-use crate::outcome::{LinkBytes, MetricValue, Point, Target};
+use crate::outcome::{Failure, LinkBytes, MetricValue, Point, Target};
 
 /// A run with round figures: the objective, seconds and bytes to the target and in all, seconds of a clock.
 fn made_up(
@@ -75,7 +75,17 @@ pub(crate) fn good() -> Comparison {
             made_up(Strategy::Isolated, 0.2051, None, (104.0, 0), 0.52),
             made_up(Strategy::Stretched, 0.1523, Some((764.0, 61_000_000)), (1262.0, 98_000_000), 6.31),
         ],
+        failed: Vec::new(),
     }
+}
+
+/// The same without what would have been the third run.
+pub(crate) fn incomplete() -> Comparison {
+    let mut comparison = good();
+    let strategy = comparison.runs.remove(2).strategy;
+    let reason = "given up after 1 h without progress\n  virginia, at clock 4 of 10, waits".to_owned();
+    comparison.failed = vec![Failure { strategy, reason }];
+    comparison
 }
 
 /// A comparison in which Gaia is no use.
@@ -208,8 +218,23 @@ fn json_has_the_agreed_order_and_no_number_that_is_none() {
     let mut few = good();
     few.runs = vec![few.runs.swap_remove(1), few.runs.swap_remove(0)];
     few.runs.iter_mut().for_each(|run| run.curve.truncate(1));
+    few.failed = incomplete().failed;
     snapshot("comparison.json", &json(&few));
     assert_eq!(text, json(&good()), "the same result, the same bytes");
+    assert!(value.get("failed").is_none(), "nothing failed");
+}
+
+#[test]
+fn what_failed_is_told_after_what_did_not() {
+    let text = shown(&incomplete(), 100);
+    let last =
+        "\n\nNo result for bsp: given up after 1 h without progress\n  virginia, at clock 4 of 10, waits\n";
+    assert!(text.ends_with(last) && text.contains("\n stretched "), "{text}");
+    assert_eq!(csv(&incomplete()).lines().count(), 6);
+    let mut nothing = incomplete();
+    nothing.runs.clear();
+    let text = shown(&nothing, 100);
+    assert!(text.ends_with(last) && !text.contains(" strategy "), "{text}");
 }
 
 #[test]

@@ -29,13 +29,16 @@ impl Cluster<'_> {
             let peer = DatacenterId(other as u16);
             let sent = sent.iter().find(|(id, _)| *id == peer).map(|(_, sent)| *sent).unwrap_or_default();
             let payload = sent.payload_bytes + site.stretched_payload[other].load(Ordering::Relaxed);
-            let retransmitted = site.tally.lost_bytes(peer) + sent.repeated_bytes;
+            // A run ends when all updates are confirmed: what they carry has crossed. Of a stretched one the last answers
+            // may be on their way.
+            let crossed = site.tally.crossed_bytes(peer);
+            let payload = payload.min(crossed);
             LinkBytes {
                 from: self.topology.sites[at].name.clone(),
                 to: self.topology.sites[other].name.clone(),
                 payload,
-                framing: total.saturating_sub(payload + retransmitted),
-                retransmitted,
+                framing: total.checked_sub(crossed).expect("a socket sends all that its connections do"),
+                retransmitted: crossed - payload,
                 total,
             }
         };

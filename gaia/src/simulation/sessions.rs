@@ -47,9 +47,9 @@ impl Cluster<'_> {
                 debug_assert_eq!(peer_name(&accepted).ok(), Some(self.peer_name(low)));
                 for (here, there, connection) in [(low, high, dialled), (high, low, accepted)] {
                     let site = &mut sites[here];
-                    site.tally.begin(DatacenterId(there as u16), [&connection]);
-                    let (shapes, requests) = (self.shapes.clone(), site.requests.clone());
                     let payload = site.stretched_payload[there].clone();
+                    site.tally.begin(DatacenterId(there as u16), [(&connection, payload.clone())]);
+                    let (shapes, requests) = (self.shapes.clone(), site.requests.clone());
                     let answers = site.answers.clone();
                     tokio::spawn(remote::serve(connection.clone(), shapes, requests, answers, payload));
                     site.connections.insert(there, connection);

@@ -7,6 +7,7 @@
 //! Kind: driver.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::driver::server::Event;
 use crate::inbox::PeerError;
 use crate::message::Resume;
 use crate::outbox::UPDATE_TARGET_BYTES;
-use crate::transport::{ControlError, ControlReceiver, ControlSender};
+use crate::transport::{ControlError, ControlReceiver, ControlSender, PACKET_HEADER_BYTES};
 use crate::wire::{self, Shapes};
 
 /// Control messages that may wait for the control connection; what does not fit stays in the node, where newer
@@ -68,9 +69,18 @@ pub struct LinkHandle {
     /// Encoded control messages.
     pub control: mpsc::Sender<Bytes>,
     /// Encoded updates. No bound of its own is needed: the node's window bounds what it hands out.
-    pub updates: mpsc::UnboundedSender<Bytes>,
+    pub updates: mpsc::UnboundedSender<UpdateFrame>,
     /// Ends the link, and tells the peer what it did wrong. Dropping it ends the link as well.
     pub refuse: oneshot::Sender<PeerError>,
+}
+
+/// An update on its way to the link.
+#[derive(Clone, Debug)]
+pub struct UpdateFrame {
+    /// The update, encoded.
+    pub frame: Bytes,
+    /// How much of it is payload.
+    pub payload_bytes: u64,
 }
 
 /// Why a link ended.
@@ -125,7 +135,8 @@ impl Link {
             return LinkError::Unwanted;
         }
 
-        tally.begin(peer, [&control, &data]);
+        let written = Arc::<AtomicU64>::default();
+        tally.begin(peer, [(&control, Arc::default()), (&data, written.clone())]);
         let mut tasks = JoinSet::new();
         tasks.spawn(async { Err(refused.await.map_or(LinkError::Unwanted, LinkError::Refused)) });
         tasks.spawn(send_control(control.clone(), data.clone(), control_queue, peer, events.clone()));
@@ -133,7 +144,7 @@ impl Link {
         tasks.spawn(receive_control(control.clone(), data.clone(), source.clone()));
         let update_queue = Arc::new(Mutex::new(update_queue));
         for _ in 0..bulk_streams {
-            tasks.spawn(send_updates(data.clone(), update_queue.clone()));
+            tasks.spawn(send_updates(data.clone(), update_queue.clone(), written.clone()));
         }
         tasks.spawn(receive_updates(data.clone(), source));
 
@@ -154,38 +165,66 @@ impl Link {
     }
 }
 
-/// What was lost on the way to each peer and had to be sent again by QUIC, over all its links so far.
+/// What crossed to each peer for the sake of payload, over all its connections so far: payload, and what QUIC or the
+/// protocol sent again.
+///
+/// QUIC does not tell which of the bytes written to a stream have left. On a connection that lives until all is
+/// confirmed they all have, and beside them the packets that were lost. One that breaks takes down with it what was
+/// written and still waited for its turn; but it cannot have carried more than it sent. So what crossed on a connection
+/// is the lesser of the two: the payload written to it and the bytes of its lost packets, or all that it sent but for the
+/// headers of packets.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(Arc<std::sync::Mutex<BTreeMap<DatacenterId, PeerTally>>>);
 
 #[derive(Debug, Default)]
 struct PeerTally {
-    /// Of connections that are closed.
-    lost_bytes: u64,
-    open: Vec<Connection>,
+    /// On connections that are closed.
+    crossed_bytes: u64,
+    open: Vec<Counted>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    connection: Connection,
+    /// Payload written to its streams.
+    written: Arc<AtomicU64>,
+}
+
+impl Counted {
+    fn crossed_bytes(&self) -> u64 {
+        let stats = self.connection.stats();
+        let most = self.written.load(Ordering::Relaxed) + stats.path.lost_bytes;
+        // A datagram too small for its share of headers carries no data either.
+        most.min(stats.udp_tx.bytes.saturating_sub(stats.udp_tx.datagrams * PACKET_HEADER_BYTES))
+    }
 }
 
 impl Tally {
-    /// Counts these connections to `peer` too.
-    pub fn begin<'a>(&self, peer: DatacenterId, connections: impl IntoIterator<Item = &'a Connection>) {
+    /// Counts these connections to `peer` too, each with the payload that is written to it.
+    pub fn begin<'a>(
+        &self,
+        peer: DatacenterId,
+        connections: impl IntoIterator<Item = (&'a Connection, Arc<AtomicU64>)>,
+    ) {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let tally = peers.entry(peer).or_default();
-        let (closed, mut open): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut tally.open).into_iter().partition(|c| c.close_reason().is_some());
-        tally.lost_bytes += closed.iter().map(lost_bytes).sum::<u64>();
-        open.extend(connections.into_iter().cloned());
+        let (closed, open): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut tally.open).into_iter().partition(|c| c.connection.close_reason().is_some());
+        tally.crossed_bytes += closed.iter().map(Counted::crossed_bytes).sum::<u64>();
         tally.open = open;
+        let counted =
+            |(connection, written): (&Connection, _)| Counted { connection: connection.clone(), written };
+        tally.open.extend(connections.into_iter().map(counted));
     }
 
-    /// Bytes of packets to `peer` that were lost.
-    pub fn lost_bytes(&self, peer: DatacenterId) -> u64 {
+    /// Bytes of payload that crossed to `peer`, with what crossed again. No less than the payload that `peer` has
+    /// confirmed, and less than what the socket sent to it.
+    pub fn crossed_bytes(&self, peer: DatacenterId) -> u64 {
         let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.get(&peer).map_or(0, |t| t.lost_bytes + t.open.iter().map(lost_bytes).sum::<u64>())
+        peers
+            .get(&peer)
+            .map_or(0, |t| t.crossed_bytes + t.open.iter().map(Counted::crossed_bytes).sum::<u64>())
     }
-}
-
-fn lost_bytes(connection: &Connection) -> u64 {
-    connection.stats().path.lost_bytes
 }
 
 /// Closes with a reason that fits into one packet.
@@ -243,7 +282,8 @@ async fn receive_control(connection: Connection, data: Connection, source: Sourc
 
 async fn send_updates(
     connection: Connection,
-    queue: Arc<Mutex<mpsc::UnboundedReceiver<Bytes>>>,
+    queue: Arc<Mutex<mpsc::UnboundedReceiver<UpdateFrame>>>,
+    written: Arc<AtomicU64>,
 ) -> Result<(), LinkError> {
     // The stream is opened with its first update: on a quiet link one stream carries everything.
     let mut stream = None;
@@ -252,13 +292,13 @@ async fn send_updates(
         {
             let mut queue = queue.lock().await;
             let first = queue.recv().await.ok_or(LinkError::Unwanted)?;
-            let mut bytes = first.len();
+            let mut bytes = first.frame.len();
             batch.push(first);
             // Small updates of several shards share a packet.
             while bytes < UPDATE_TARGET_BYTES
                 && let Ok(next) = queue.try_recv()
             {
-                bytes += next.len();
+                bytes += next.frame.len();
                 batch.push(next);
             }
         }
@@ -266,7 +306,8 @@ async fn send_updates(
             stream = Some(connection.open_uni().await?);
         }
         if let Some(stream) = &mut stream {
-            frames::write(stream, batch).await?;
+            written.fetch_add(batch.iter().map(|update| update.payload_bytes).sum(), Ordering::Relaxed);
+            frames::write(stream, batch.into_iter().map(|update| update.frame)).await?;
         }
     }
 }

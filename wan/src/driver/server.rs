@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
-use crate::driver::link::LinkHandle;
+use crate::driver::link::{LinkHandle, UpdateFrame};
 use crate::message::{Resume, ShardControl, Update};
 use crate::node::Node;
 use crate::wire;
@@ -316,7 +316,8 @@ impl<O: Observer> Server<O> {
         let Some(link) = &mut self.links[at] else { return };
         while let Some(outgoing) = self.node.poll_update(at) {
             // A send fails only when the link is ending; then the hello of the next one sorts it out.
-            let _ = link.handle.updates.send(wire::encode_update(&outgoing.update));
+            let frame = wire::encode_update(&outgoing.update);
+            let _ = link.handle.updates.send(UpdateFrame { frame, payload_bytes: outgoing.bytes });
         }
         // While the link is busy, what is to be said stays in the node, where newer statements replace older ones.
         if link.frames.is_empty() {

@@ -24,6 +24,8 @@ use quinn::{
 const IPV4_HEADER_BYTES: u64 = 20 + 8;
 /// IPv6 header without extensions, and UDP header.
 const IPV6_HEADER_BYTES: u64 = 40 + 8;
+/// The smallest headers that QUIC puts around data: of a packet with its tag, 26 bytes, and of a stream frame, two.
+pub const PACKET_HEADER_BYTES: u64 = 28;
 /// Anyone can send us datagrams from any address: beyond this many, addresses share one count.
 const MAX_REMOTES: usize = 4096;
 
@@ -44,7 +46,7 @@ pub fn wire_bytes(remote: IpAddr, payload_bytes: usize) -> u64 {
 /// and retransmissions are not counted, which favours whoever is estimated.
 pub fn bulk_wire_bytes(payload_bytes: u64) -> u64 {
     const PACKET_PAYLOAD_BYTES: u64 = 1424;
-    const PACKET_OVERHEAD_BYTES: u64 = 28 + IPV4_HEADER_BYTES;
+    const PACKET_OVERHEAD_BYTES: u64 = PACKET_HEADER_BYTES + IPV4_HEADER_BYTES;
     payload_bytes + payload_bytes.div_ceil(PACKET_PAYLOAD_BYTES) * PACKET_OVERHEAD_BYTES
 }
 
