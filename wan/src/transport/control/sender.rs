@@ -15,6 +15,8 @@ const MAX_COPY_BYTES: usize = 1000;
 /// Between a message and its copy, and between copies. Two copies stay within a third of the 20 ms that a
 /// control message may be late.
 const COPY_SPACING: Duration = Duration::from_millis(3);
+/// Packets on the path since the last message that say that bulk is under way.
+const BULK_PACKETS: u64 = 64;
 /// Copies that may wait; beyond it the oldest is forgotten, as its message is on the stream anyway.
 const MAX_WAITING_COPIES: usize = 256;
 
@@ -120,10 +122,8 @@ impl SendTask {
     }
 
     fn schedule_copies(&mut self, frames: &Bytes) {
-        for witness in &mut self.witnesses {
-            witness.report(&mut self.loss);
-        }
-        let copies = self.loss.copies();
+        let passed: u64 = self.witnesses.iter_mut().map(|witness| witness.report(&mut self.loss)).sum();
+        let copies = self.loss.copies(passed >= BULK_PACKETS);
         if copies == 0 || frames.len() > MAX_COPY_BYTES {
             return;
         }
@@ -172,13 +172,13 @@ impl Witness {
         Self { connection, sent_packets: 0, lost_packets: 0 }
     }
 
-    fn report(&mut self, loss: &mut Loss) {
+    /// Adds what is new to `loss`; yields how many packets were sent.
+    fn report(&mut self, loss: &mut Loss) -> u64 {
         let path = self.connection.stats().path;
-        loss.add(
-            path.sent_packets.saturating_sub(self.sent_packets),
-            path.lost_packets.saturating_sub(self.lost_packets),
-        );
+        let sent = path.sent_packets.saturating_sub(self.sent_packets);
+        loss.add(sent, path.lost_packets.saturating_sub(self.lost_packets));
         (self.sent_packets, self.lost_packets) = (path.sent_packets, path.lost_packets);
+        sent
     }
 }
 
@@ -206,12 +206,21 @@ impl Loss {
         }
     }
 
+    /// What a path is taken to lose before it has shown otherwise: so many packets in so many.
+    const PRIOR: (u64, u64) = (1, 100);
+
     /// Copies after which all are lost rarely enough.
-    fn copies(self) -> u32 {
-        if self.sent_packets == 0 {
+    ///
+    /// A loss is known a round trip late, and what was said until then comes late if it is lost, with all behind it on
+    /// the stream. So while bulk is under way, next to which copies cost nothing, a path is expected to lose until it
+    /// has shown otherwise. On a quiet path copies would be a good part of the traffic.
+    fn copies(self, in_bulk: bool) -> u32 {
+        let (lost, sent) = if in_bulk { Self::PRIOR } else { (0, 0) };
+        let (lost, sent) = (self.lost_packets + lost, self.sent_packets + sent);
+        if sent == 0 {
             return 0;
         }
-        let share = (self.lost_packets as f64 / self.sent_packets as f64).min(1.0);
+        let share = (lost as f64 / sent as f64).min(1.0);
         let mut all_lost = share;
         let mut copies = 0;
         while all_lost > Self::ACCEPTED && copies < Self::MAX_COPIES {
@@ -228,12 +237,18 @@ mod tests {
 
     #[test]
     fn copies_follow_the_loss() {
-        for (sent, lost, copies) in
-            [(0, 0, 0), (1000, 0, 0), (20_000, 1, 0), (10_000, 10, 1), (1000, 10, 1), (1000, 30, 2)]
-        {
+        for (sent, lost, quiet, in_bulk) in [
+            (0, 0, 0, 1),
+            (1000, 0, 0, 1),
+            (20_000, 0, 0, 0),
+            (20_000, 1, 0, 0),
+            (10_000, 10, 1, 1),
+            (1000, 10, 1, 1),
+            (1000, 30, 2, 2),
+        ] {
             let mut loss = Loss::default();
             loss.add(sent, lost);
-            assert_eq!(loss.copies(), copies, "{lost} of {sent}");
+            assert_eq!((loss.copies(false), loss.copies(true)), (quiet, in_bulk), "{lost} of {sent}");
         }
     }
 }
