@@ -182,6 +182,21 @@ fn bad_data_names_file_and_place() {
 }
 
 #[test]
+fn data_is_found_unpacked_where_the_file_names_it_packed() {
+    let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml");
+    let directory = tempfile::tempdir().expect("a directory");
+    for set in ["train", "test"] {
+        let packed = format!("{}/data/digits-{set}.csv.gz", env!("CARGO_MANIFEST_DIR"));
+        let mut content = Vec::new();
+        let file = fs::File::open(packed).expect("shipped");
+        flate2::read::GzDecoder::new(file).read_to_end(&mut content).expect("a gzip file");
+        fs::write(directory.path().join(format!("digits-{set}.csv")), content).expect("a file");
+    }
+    let output = gaia(&["check", settings, "--data-path", &directory.path().display().to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+}
+
+#[test]
 fn bad_idx_files_name_file_and_place() {
     let directory = tempfile::tempdir().expect("a directory");
     let settings = SMALL.replace("format = \"csv\"", "format = \"idx\"").replace(
@@ -213,7 +228,8 @@ fn a_model_that_fits_no_machine_is_refused_before_it_is_made() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/two-regions-thin.toml");
     let small = ["--set", "job.data.ratings=100", "--set", "job.data.users=10000000"];
     let large = ["--set", "job.model.rank=90", "--set", "regions.singapore.workers=128"];
-    let output = gaia(&[&["check", file], &small[..], &large[..]].concat());
+    let other = ["--set", "regions.sao-paulo.workers=2"];
+    let output = gaia(&[&["check", file], &small[..], &large[..], &other[..]].concat());
     let message = text(&output.stdout);
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("regions[].workers: 130 workers in 2 regions, each with a copy"), "{message}");

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::config::Problem;
+use crate::data::open_file;
 use crate::job::{DataSource, Job};
 
 /// The job's files that are not there, or are no files; `file` is where the job was read from.
@@ -21,7 +22,7 @@ pub(super) fn problems(job: &Job, file: &Path) -> Vec<Problem> {
     let missing = |(key, name): &(&'static str, &Path)| {
         let path = job.data.root.join(name);
         // Opened, and not only looked at: a file that may not be read is as good as none.
-        let error = match std::fs::File::open(&path).and_then(|file| file.metadata()) {
+        let error = match open_file(&path).and_then(|file| file.metadata()) {
             Ok(metadata) if metadata.is_dir() => "is a directory".to_owned(),
             Ok(_) => return None,
             Err(error) => format!("cannot be read: {error}"),

@@ -30,3 +30,4 @@ pub(crate) use self::load::check_size;
 pub use self::load::{DataError, FileError, load_classification, load_ratings};
 pub use self::movielens::MovieLensError;
 pub use self::ratings::Ratings;
+pub(crate) use self::source::open_file;

@@ -14,14 +14,9 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 pub(crate) struct Source(Box<dyn BufRead>);
 
 impl Source {
-    /// Opens `path` and looks at its first bytes to tell whether it has to be unpacked. Where there is no such file,
-    /// it may stand there packed, or unpacked, with `.gz` after its name or without.
+    /// Opens `path`, as [`open_file`] does, and looks at its first bytes to tell whether it has to be unpacked.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => File::open(repacked(path)).map_err(|_| error),
-            _ => Err(error),
-        })?;
-        let mut file = BufReader::with_capacity(1 << 16, file);
+        let mut file = BufReader::with_capacity(1 << 16, open_file(path)?);
         let packed = file.fill_buf()?.starts_with(&GZIP_MAGIC);
         let input: Box<dyn BufRead> = if packed {
             Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
@@ -30,6 +25,14 @@ impl Source {
         };
         Ok(Self(input))
     }
+}
+
+/// Opens `path`. Where there is no such file, it may stand there packed, or unpacked, with `.gz` after its name or without.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    File::open(path).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => File::open(repacked(path)).map_err(|_| error),
+        _ => Err(error),
+    })
 }
 
 /// The name of `path` with `.gz` after it, or without.
