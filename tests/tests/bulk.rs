@@ -184,12 +184,12 @@ fn check(seed: u64, loss: f64, queue_bdp: f64) {
     );
     assert!(report.share(report.wire_bytes) >= 0.85, "{what}: {report:?}");
     // What is lost and sent again must not be what fills the link.
-    assert!(report.share(report.payload_bytes) >= 0.8, "{what}: {report:?}");
+    let least = if loss > 0.0 { 0.8 } else { 0.85 };
+    assert!(report.share(report.payload_bytes) >= least, "{what}: {report:?}");
     assert!(report.barriers_late.len() >= 60, "{what}: {} barriers", report.barriers_late.len());
-    // A message may be lost before the first loss was seen, after which each is sent more than once. It carries a clock and
-    // a barrier.
+    // The first message may be lost: only after it does bulk begin, during which each is sent more than once.
     let most = usize::from(loss > 0.0);
-    assert!(clocks <= most && barriers <= most, "{what}: {clocks} clocks and {barriers} barriers are late");
+    assert!(clocks <= most && barriers == 0, "{what}: {clocks} clocks and {barriers} barriers are late");
 }
 
 #[test]

@@ -7,9 +7,9 @@
 //! sent again it comes one and a half round trips late. Control messages are small, so it is cheaper to send
 //! them twice than to wait.
 //!
-//! Every message goes over a reliable stream. While the path loses packets, each is also sent as one or two
-//! *copies* in unreliable datagrams, a few milliseconds apart, since what overflows a queue takes several
-//! packets in a row. The receiver counts messages: the n-th on the stream has number n, a copy carries its
+//! Every message goes over a reliable stream. While the path loses packets, or bulk is under way on a path
+//! that has not yet shown whether it does, each is also sent as one or two *copies* in unreliable datagrams, a few
+//! milliseconds apart, since what overflows a queue takes several packets in a row. The receiver counts messages: the n-th on the stream has number n, a copy carries its
 //! number, and whichever comes first is delivered. So each message is delivered exactly once, but **out of
 //! order** when a copy has overtaken a lost packet: messages should be statements whose newest wins, or carry
 //! their own order.
