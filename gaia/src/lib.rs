@@ -16,5 +16,6 @@ pub mod report;
 pub mod scenario;
 pub mod sequential;
 pub mod simulation;
+pub mod status;
 pub mod strategy;
 pub mod suggest;

@@ -1,0 +1,228 @@
+//! What a process tells of itself: the content of `/status`, and what `/metrics` and `gaia status` are made of.
+//!
+//! Kind: time-free. One value, taken at one moment, from which all faces are derived, so that they never disagree.
+//! Counters only grow while a process lives. Durations are in seconds, sizes in bytes on the wire unless a name says
+//! payload.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One process: some of a region's servers and workers, often one of either.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// The region.
+    pub datacenter: String,
+    /// What this process is: `server 0`, `worker 2`, or `region` for all of a region's roles in one.
+    pub role: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// What it waits for, in words, one for each thing; empty where it does not wait.
+    pub waiting_for: Vec<String>,
+    /// Since it started.
+    pub uptime_seconds: f64,
+    /// What is trained.
+    pub job: JobStatus,
+    /// The servers in this process.
+    pub servers: Vec<ServerStatus>,
+    /// The workers in this process.
+    pub workers: Vec<WorkerStatus>,
+    /// Its certificates.
+    pub certificates: Vec<CertificateStatus>,
+    /// Connections that were refused, here or by the other side, by scope (`lan`, `wan`) and cause.
+    pub refusals: Vec<Refusals>,
+}
+
+/// How far a process is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It reads its settings and data, and opens its sockets.
+    #[default]
+    Starting,
+    /// It waits for others before it can train; see `waiting_for`.
+    Waiting,
+    /// It trains, or serves those who do.
+    Training,
+    /// It was asked to stop, and hands over what it has.
+    Draining,
+    /// The job is done; it serves until it is stopped.
+    Finished,
+}
+
+/// The job, as this process knows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// Its name.
+    pub name: String,
+    /// The first bytes of its digest, in hex; the same in every process of the job.
+    pub digest: String,
+    /// What crosses the WAN: `asp`, `bsp`.
+    pub strategy: String,
+    /// How many clocks every worker runs.
+    pub clocks: u32,
+}
+
+/// One server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Its index in its region.
+    pub index: u16,
+    /// The shards that it hosts.
+    pub shards: Vec<ShardStatus>,
+    /// The workers that train on them: connected and counted in the shards' clocks.
+    pub workers: Vec<u32>,
+    /// Its links to servers of other regions.
+    pub links: Vec<LinkStatus>,
+    /// All that its WAN socket sent, whoever it went to.
+    pub wan_sent_bytes: u64,
+    /// All that its WAN socket received.
+    pub wan_received_bytes: u64,
+}
+
+/// One shard.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// Which one.
+    pub shard: u16,
+    /// How many clocks its workers have completed.
+    pub clock: u32,
+    /// Its mirrors in the other regions.
+    pub mirrors: Vec<MirrorStatus>,
+    /// Reads that are held now.
+    pub holds: Vec<HoldStatus>,
+    /// For how long reads have been held in all, by reason, those of all workers added up.
+    pub held_seconds: BTreeMap<String, f64>,
+    /// Elements that local updates have touched, counted once a clock.
+    pub updated_elements: u64,
+    /// Those of them that were significant, and shipped.
+    pub shipped_elements: u64,
+}
+
+/// What a shard knows of its mirror in another region.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MirrorStatus {
+    /// The region.
+    pub datacenter: String,
+    /// The last clock of it whose data has all arrived.
+    pub clock: u32,
+    /// By how many clocks this shard leads it.
+    pub lead: u32,
+    /// By how many it may (`DS`); none where that is not bounded or not known yet.
+    pub lead_limit: Option<u32>,
+    /// Whether nobody waits for it: it has no workers now.
+    pub idle: bool,
+}
+
+/// A read that is held.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HoldStatus {
+    /// Who reads.
+    pub worker: u32,
+    /// Why: `stale`, `barrier`, `mirror_clock`, `fetching`.
+    pub reason: String,
+    /// The region that is waited for, where there is one.
+    pub datacenter: Option<String>,
+    /// For how long, by now.
+    pub seconds: f64,
+}
+
+/// One server's link to a server of another region.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// The region.
+    pub datacenter: String,
+    /// Which of its servers.
+    pub server: u16,
+    /// Whether it is up.
+    pub up: bool,
+    /// Why it is not, where that is known.
+    pub problem: Option<String>,
+    /// Since it came up or went down.
+    pub since_seconds: f64,
+    /// Where the other end is, while it is up.
+    pub address: Option<String>,
+    /// How often it has come up.
+    pub connects: u64,
+    /// There and back.
+    pub round_trip_seconds: Option<f64>,
+    /// What it has been seen to carry, or what the settings say, in bytes of payload a second.
+    pub rate_bytes_per_sec: Option<f64>,
+    /// Payload that waits to be sent.
+    pub backlog_bytes: u64,
+    /// How long the link needs for that.
+    pub backlog_seconds: f64,
+    /// Payload sent and not confirmed.
+    pub in_flight_bytes: u64,
+    /// Bytes sent, on the wire.
+    pub sent_bytes: u64,
+    /// Bytes received, on the wire.
+    pub received_bytes: u64,
+    /// Of those sent, payload of updates, each counted once.
+    pub sent_payload_bytes: u64,
+    /// Of those sent, what was sent again.
+    pub repeated_bytes: u64,
+    /// What shipping every update would have sent, on the wire.
+    pub naive_bytes: u64,
+    /// Rows announced by selective barriers.
+    pub announced_rows: u64,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its index in its region.
+    pub index: u32,
+    /// How many clocks it has completed.
+    pub clock: u32,
+    /// How many examples it trains on.
+    pub examples: u64,
+    /// How many it has processed.
+    pub processed_examples: u64,
+    /// Of its time, what went into computing.
+    pub compute_seconds: f64,
+    /// And what into waiting for rows.
+    pub wait_seconds: f64,
+    /// The region's copy of the model, scored on the region's data; the worker with index 0 does that.
+    pub score: Option<ScoreStatus>,
+}
+
+/// A score of a region's copy of the model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScoreStatus {
+    /// At which clock.
+    pub clock: u32,
+    /// The training objective.
+    pub objective: f64,
+    /// The name of the metric.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+}
+
+/// A certificate in use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Whose: `virginia.server.gaia`, or the authority's name.
+    pub name: String,
+    /// Its serial number, in hex.
+    pub serial: String,
+    /// Until it expires, negative after that.
+    pub seconds_to_expiry: f64,
+}
+
+/// How often connections were refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusals {
+    /// `lan` or `wan`.
+    pub scope: String,
+    /// `unknown_authority`, `expired`, `revoked`, `name`, `role`, `plaintext`, `version`, `job`, `unknown_datacenter`,
+    /// `own_name`, `protocol`.
+    pub cause: String,
+    /// Who refused: `us` or `them`.
+    pub by: String,
+    /// How often.
+    pub count: u64,
+}
