@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod data;
 pub mod job;
+pub mod logs;
 pub mod outcome;
 pub mod progress;
 pub mod report;

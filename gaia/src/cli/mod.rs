@@ -13,11 +13,10 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 use self::arguments::{Arguments, Command, CompareArguments, SettingsArguments, SimulateArguments};
 use crate::config::{self, ConfigError, Problem};
+use crate::logs;
 use crate::outcome::{Comparison, Run};
 use crate::progress;
 use crate::report::human::with_causes;
@@ -119,7 +118,7 @@ const INPUT: u8 = 2;
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    show_logs();
+    logs::init_command();
     match run(&arguments.command, &Simulator) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -130,19 +129,6 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.code())
         }
     }
-}
-
-/// Logs go to standard error; only errors unless `RUST_LOG` asks for more, as progress is shown there too. They carry
-/// no time: that of the machine says nothing about a simulation.
-fn show_logs() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::ERROR.into()).from_env_lossy();
-    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && !is_plain)
-        .without_time()
-        .init();
 }
 
 fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
