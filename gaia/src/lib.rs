@@ -4,6 +4,7 @@
 //! models on them. To train a model of your own, implement [`application::Application`]; to see what the WAN does to
 //! it, give it to [`simulation::run_one`].
 
+pub mod admin;
 pub mod application;
 pub mod applications;
 pub mod cli;
