@@ -7,6 +7,7 @@
 pub mod fetch;
 #[cfg(test)]
 pub(crate) mod made_up;
+pub mod view;
 
 use std::collections::BTreeMap;
 

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ConfigError, Overrides};
 use crate::report::Destination;
+use crate::status::fetch::Url;
 use crate::strategy::Strategy;
 
 const LONG_ABOUT: &str = "\
@@ -50,6 +51,15 @@ Examples:
 
 The exit code is 2 if anything is not right.";
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  gaia status --url http://127.0.0.1:7500 --url http://127.0.0.1:7501
+  gaia status --watch --url virginia-0:9464 --url ireland-0:9464
+  gaia status --json --url http://127.0.0.1:7500 | jq '.[].status.phase'
+
+Keys of --watch: arrows, Page Up and Page Down scroll; q, Esc, Ctrl-C quit.
+The exit code is 1 if a process does not answer.";
+
 /// The program.
 #[derive(Debug, Parser)]
 #[command(name = "gaia", version, about = LONG_ABOUT.lines().next(), long_about = LONG_ABOUT, after_help = AFTER_HELP)]
@@ -66,6 +76,8 @@ pub(super) enum Command {
     Compare(CompareArguments),
     /// Check files without running them: settings, and whether the data can be read
     Check(CheckArguments),
+    /// Show how the processes of a job are: clocks, holds, links, bytes saved
+    Status(StatusArguments),
 }
 
 /// A file and what goes over it.
@@ -127,6 +139,20 @@ pub(super) struct CheckArguments {
     pub(super) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) over: OverArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(super) struct StatusArguments {
+    /// The admin listener of a process; may be repeated
+    #[arg(long = "url", value_name = "URL", required = true)]
+    pub(super) urls: Vec<Url>,
+    /// Show it again every second, on the whole terminal
+    #[arg(long, short)]
+    pub(super) watch: bool,
+    /// Print what the processes say as JSON
+    #[arg(long, conflicts_with = "watch")]
+    pub(super) json: bool,
 }
 
 impl SettingsArguments {

@@ -6,6 +6,7 @@
 mod arguments;
 mod check;
 mod data;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -93,6 +94,15 @@ enum CommandError {
     /// What `check` found has been said already.
     #[error("something is not right")]
     Checked,
+    /// Those that do not answer have been shown with the others.
+    #[error("{silent} of {asked} processes do not answer")]
+    Silent { silent: usize, asked: usize },
+    #[error("--watch needs a terminal to show it on; without it, the status is printed once")]
+    NoTerminal,
+    #[error("the terminal cannot be used")]
+    Terminal(#[source] io::Error),
+    #[error("the system gives no sockets or timers")]
+    Runtime(#[source] io::Error),
 }
 
 impl CommandError {
@@ -102,10 +112,14 @@ impl CommandError {
             Self::Config(_)
             | Self::Simulation(SimulationError::Input(_))
             | Self::Place(_)
-            | Self::Checked => INPUT,
+            | Self::Checked
+            | Self::NoTerminal => INPUT,
             Self::Simulation(SimulationError::Failed { .. } | SimulationError::NoTarget { .. })
             | Self::Incomplete(_)
-            | Self::Output(_) => FAILED,
+            | Self::Output(_)
+            | Self::Silent { .. }
+            | Self::Terminal(_)
+            | Self::Runtime(_) => FAILED,
         }
     }
 }
@@ -136,6 +150,7 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Simulate(arguments) => simulate(arguments, engine),
         Command::Compare(arguments) => compare(arguments, engine),
         Command::Check(arguments) => check::check(arguments, engine),
+        Command::Status(arguments) => status::status(arguments),
     }
 }
 
