@@ -28,7 +28,8 @@ docs/CONFIGURATION.md lists the keys.
 
 Exit codes:
   0  done
-  1  a run failed, or its result could not be written
+  1  a run failed, its result could not be written, or a process
+     does not answer
   2  the input has to be put right: command line, settings, data
 
 Styles are for terminals only; NO_COLOR=1 turns them off there too.

@@ -3,12 +3,13 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use serde_json::json;
+use serde::Serialize;
 
 use super::arguments::StatusArguments;
 use super::{CommandError, style};
 use crate::report::Destination;
 use crate::report::human::with_causes;
+use crate::status::Status;
 use crate::status::fetch::{Fetched, TIME_LIMIT, Target, fetch};
 use crate::status::view::{self, History};
 
@@ -48,15 +49,24 @@ async fn once(targets: &[Target], as_json: bool) -> Result<(), CommandError> {
     if silent == 0 { Ok(()) } else { Err(CommandError::Silent { silent, asked: targets.len() }) }
 }
 
-/// An array with, for each process, its URL and either its status or the reason that there is none.
+/// What `--json` says of one process: its status, or the reason that there is none.
+#[derive(Serialize)]
+struct Entry<'a> {
+    url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
 fn json(fetched: &[Fetched]) -> String {
-    let entry = |fetched: &Fetched| {
-        let url = fetched.target.url.to_string();
-        match &fetched.status {
-            Ok(status) => json!({ "url": url, "status": status }),
-            Err(error) => json!({ "url": url, "error": with_causes(error) }),
+    fn entry(fetched: &Fetched) -> Entry<'_> {
+        Entry {
+            url: fetched.target.url.to_string(),
+            status: fetched.status.as_ref().ok(),
+            error: fetched.status.as_ref().err().map(|error| with_causes(error)),
         }
-    };
+    }
     let entries: Vec<_> = fetched.iter().map(entry).collect();
     serde_json::to_string_pretty(&entries).expect("a status is plain data") + "\n"
 }
