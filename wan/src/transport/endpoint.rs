@@ -18,7 +18,7 @@ use thiserror::Error;
 use crate::transport::{
     Entropy, Identity, Meter, PeerName, Settings,
     entropy::{Purpose, SeededConnectionIds},
-    identity::server_name,
+    identity::{TokenDates, quic_client, quic_server},
 };
 
 /// What an endpoint is made of, beside its socket.
@@ -104,7 +104,7 @@ impl Endpoint {
     ) -> Result<quinn::Connection, DialError> {
         let mut client = self.client.clone();
         client.transport_config(settings.transport());
-        Ok(self.quinn.connect_with(client, address, &server_name(peer))?.await?)
+        Ok(self.quinn.connect_with(client, address, &peer.to_string())?.await?)
     }
 
     /// Waits for a peer that dials; nothing once the endpoint is closed.
@@ -156,7 +156,7 @@ impl Endpoint {
 const MAX_CONNECTION_ID_BYTES: usize = 20;
 
 fn client_config(identity: &Identity, entropy: Entropy) -> quinn::ClientConfig {
-    let mut client = quinn::ClientConfig::new(identity.client());
+    let mut client = quinn::ClientConfig::new(quic_client(identity));
     if let Some(generator) = entropy.generator(Purpose::FirstConnectionIds) {
         let generator = Mutex::new(generator);
         client.initial_dst_cid_provider(Arc::new(move || {
@@ -172,8 +172,8 @@ fn server_config(identity: &Identity, entropy: Entropy) -> quinn::ServerConfig {
     let mut key = [0; 64];
     entropy.fill(Purpose::TokenKey, &mut key);
     let token_key = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&key);
-    let mut server = quinn::ServerConfig::new(identity.server(), Arc::new(token_key));
-    server.time_source(Arc::new(identity.dates()));
+    let mut server = quinn::ServerConfig::new(quic_server(identity), Arc::new(token_key));
+    server.time_source(Arc::new(TokenDates(identity.dates())));
     // Tokens spare a returning client a round trip of address validation, which we do not ask for.
     let mut tokens = quinn::ValidationTokenConfig::default();
     tokens.sent(0);
