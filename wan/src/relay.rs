@@ -51,7 +51,9 @@ pub const MAX_SESSIONS: usize = 256;
 pub struct RelayLink {
     /// Its name, which no other link has.
     pub name: String,
-    /// What it does from one end to the other.
+    /// What it joins.
+    pub ends: [String; 2],
+    /// What it does from the first end to the second.
     pub forward: LinkConfig,
     /// What it does on the way back.
     pub backward: LinkConfig,
@@ -140,6 +142,8 @@ pub struct DirectionCounters {
 pub struct RelayCounters {
     /// The link's name.
     pub name: String,
+    /// What it joins.
+    pub ends: [String; 2],
     /// From its first end to its second.
     pub forward: DirectionCounters,
     /// From the second to the first.
@@ -151,6 +155,8 @@ pub struct RelayCounters {
 pub struct ServedRoute {
     /// The name of its link.
     pub link: String,
+    /// The end at which clients are, and the end at which the target is.
+    pub ends: [String; 2],
     /// Where clients send: as configured, with the port that the system chose where that was 0.
     pub listen: SocketAddr,
     /// Where their datagrams go.
@@ -162,7 +168,7 @@ pub struct ServedRoute {
 /// A running relay; it ends when it is dropped, and what was under way is lost.
 #[derive(Debug)]
 pub struct Relay {
-    names: Vec<String>,
+    links: Vec<(String, [String; 2])>,
     routes: Vec<ServedRoute>,
     courier: Courier,
     _tasks: JoinSet<()>,
@@ -183,7 +189,8 @@ impl Relay {
     pub fn start(links: Vec<RelayLink>, seed: u64) -> Result<Self, RelayError> {
         let bound = bind(&links)?;
         let models = links.iter().zip(0..).flat_map(|(link, index)| {
-            let model = |config: &LinkConfig, way| Link::new(config.clone(), seed::derive(seed, &[index, way]));
+            let model =
+                |config: &LinkConfig, way| Link::new(config.clone(), seed::derive(seed, &[index, way]));
             [model(&link.forward, 0), model(&link.backward, 1)]
         });
         let courier = Courier::start(models.collect()).map_err(RelayError::Thread)?;
@@ -191,8 +198,13 @@ impl Relay {
         let mut routes = Vec::new();
         for (index, listen, listener) in bound {
             let (link, route) = (&links[index.0], &links[index.0].routes[index.1]);
+            let [first, second] = link.ends.clone();
             routes.push(ServedRoute {
                 link: link.name.clone(),
+                ends: match route.direction {
+                    Direction::Forward => [first, second],
+                    Direction::Backward => [second, first],
+                },
                 listen,
                 target: route.target.clone(),
                 direction: route.direction,
@@ -201,8 +213,8 @@ impl Relay {
             let route = Route::new(courier.desk(), Arc::new(listener), &route.target, lanes);
             tasks.spawn(route.run());
         }
-        let names = links.into_iter().map(|link| link.name).collect();
-        Ok(Self { names, routes, courier, _tasks: tasks })
+        let links = links.into_iter().map(|link| (link.name, link.ends)).collect();
+        Ok(Self { links, routes, courier, _tasks: tasks })
     }
 
     /// The routes, in the order in which they were given.
@@ -245,18 +257,19 @@ impl Relay {
 
     /// What each link has done so far, in the order in which they were given.
     pub fn counters(&self) -> Vec<RelayCounters> {
-        let of_link = |(index, name): (usize, &String)| {
+        let of_link = |(index, (name, ends)): (usize, &(String, [String; 2]))| {
             self.courier.desk().with_lanes(|lanes, _| RelayCounters {
                 name: name.clone(),
+                ends: ends.clone(),
                 forward: lanes.counters(LaneId::new(index, Direction::Forward)),
                 backward: lanes.counters(LaneId::new(index, Direction::Backward)),
             })
         };
-        self.names.iter().enumerate().map(of_link).collect()
+        self.links.iter().enumerate().map(of_link).collect()
     }
 
     fn lane(&self, name: &str, direction: Direction) -> Result<LaneId, NoSuchLink> {
-        let index = self.names.iter().position(|each| each == name);
+        let index = self.links.iter().position(|(each, _)| each == name);
         let index = index.ok_or_else(|| NoSuchLink { name: name.to_owned() })?;
         Ok(LaneId::new(index, direction))
     }

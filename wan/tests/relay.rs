@@ -33,7 +33,8 @@ fn route(target: impl ToString) -> RelayRoute {
 }
 
 fn link(forward: LinkConfig, backward: LinkConfig, routes: Vec<RelayRoute>) -> RelayLink {
-    RelayLink { name: "a-b".to_owned(), forward, backward, routes }
+    let ends = ["a", "b"].map(str::to_owned);
+    RelayLink { name: "a-b".to_owned(), ends, forward, backward, routes }
 }
 
 fn fast(delay: Duration) -> LinkConfig {
@@ -205,6 +206,7 @@ async fn a_link_is_cut_and_healed_while_it_runs() {
     let target = bind(LOOPBACK).await;
     let routes = vec![RelayRoute { direction: Direction::Backward, ..route(address(&target)) }];
     let relay = Relay::start(vec![link(fast(MS), fast(2 * MS), routes)], 1).expect("it starts");
+    assert_eq!(relay.routes()[0].ends, ["b", "a"]);
     let client = client(&relay, 0).await;
     let healthy = relay.link("a-b", Direction::Backward).expect("it is there");
     assert_eq!(healthy.one_way_delay, 2 * MS);
@@ -246,7 +248,8 @@ async fn both_families_are_relayed() {
 async fn all_addresses_that_are_taken_are_named() {
     let taken = [bind(LOOPBACK).await, bind(LOOPBACK).await];
     let routes = taken.iter().map(|socket| RelayRoute { listen: address(socket), ..route("127.0.0.1:1") });
-    let error = Relay::start(vec![link(fast(MS), fast(MS), routes.collect())], 1).expect_err("they are taken");
+    let error =
+        Relay::start(vec![link(fast(MS), fast(MS), routes.collect())], 1).expect_err("they are taken");
     let RelayError::Listen(failures) = &error else { panic!("{error}") };
     assert_eq!(failures.len(), 2);
     assert!(failures.iter().all(|(.., error)| error.kind() == io::ErrorKind::AddrInUse));

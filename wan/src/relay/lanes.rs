@@ -38,11 +38,7 @@ impl<P: Clone> Lanes<P> {
     /// Lanes over `links`: of each link the one forward, then the one backward.
     pub(super) fn new(links: Vec<Link>) -> Self {
         let lane = |link| Lane { link, oversized: 0, unroutable: 0, unsent: 0 };
-        Self {
-            lanes: links.into_iter().map(lane).collect(),
-            under_way: BTreeMap::new(),
-            next_sequence: 0,
-        }
+        Self { lanes: links.into_iter().map(lane).collect(), under_way: BTreeMap::new(), next_sequence: 0 }
     }
 
     /// Sends `parcel`, which takes `wire_bytes` on the wire, at `now`; true if it will be the next to arrive.

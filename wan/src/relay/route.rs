@@ -131,7 +131,12 @@ impl Route {
 
 impl Shared {
     /// Sends a client's datagram over the link.
-    fn forward(self: &Arc<Self>, sessions: &mut BTreeMap<SocketAddr, Session>, client: SocketAddr, payload: &[u8]) {
+    fn forward(
+        self: &Arc<Self>,
+        sessions: &mut BTreeMap<SocketAddr, Session>,
+        client: SocketAddr,
+        payload: &[u8],
+    ) {
         let Some(session) = self.session(sessions, client) else {
             self.desk.with_lanes(|lanes, _| lanes.count_unroutable(self.there));
             return;
