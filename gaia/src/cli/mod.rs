@@ -6,6 +6,7 @@
 mod arguments;
 mod check;
 mod data;
+mod link;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use wan::relay::RelayError;
 
 use self::arguments::{Arguments, Command, CompareArguments, SettingsArguments, SimulateArguments};
 use crate::config::{self, ConfigError, Problem};
@@ -91,6 +93,12 @@ enum CommandError {
     /// A comparison from which strategies are missing; their reasons have been shown with the others' results.
     #[error("no result for {}", _0.join(", "))]
     Incomplete(Vec<String>),
+    /// Links that cannot be served.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// What the operating system refuses.
+    #[error("the system refuses what every process needs")]
+    System(#[source] io::Error),
     /// What `check` found has been said already.
     #[error("something is not right")]
     Checked,
@@ -103,9 +111,12 @@ impl CommandError {
             Self::Config(_)
             | Self::Simulation(SimulationError::Input(_))
             | Self::Place(_)
+            | Self::Relay(RelayError::Listen(_))
             | Self::Checked => INPUT,
             Self::Simulation(SimulationError::Failed { .. } | SimulationError::NoTarget { .. })
             | Self::Incomplete(_)
+            | Self::Relay(RelayError::Thread(_))
+            | Self::System(_)
             | Self::Output(_) => FAILED,
         }
     }
@@ -150,6 +161,7 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Simulate(arguments) => simulate(arguments, engine),
         Command::Compare(arguments) => compare(arguments, engine),
         Command::Check(arguments) => check::check(arguments, engine),
+        Command::Link(arguments) => link::link(arguments),
     }
 }
 
