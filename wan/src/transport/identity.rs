@@ -7,8 +7,8 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use datacenter::identity::peer_name_of;
 pub use datacenter::identity::{Dates, Identity, IdentityError, PeerName, PeerNameError, Role};
+use datacenter::identity::{Shown, peer_name_of};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::CertificateDer;
 
@@ -17,14 +17,14 @@ const ALPN: &[u8] = b"gaia/1";
 
 const INITIAL_SUITE: &str = "TLS 1.3 with ring always has the suite of QUIC's first packets";
 
-/// How to dial, as of now.
-pub(super) fn quic_client(identity: &Identity) -> Arc<QuicClientConfig> {
-    Arc::new(QuicClientConfig::try_from(identity.client(ALPN)).expect(INITIAL_SUITE))
+/// How to dial now.
+pub(super) fn quic_client(identity: &Identity, shown: &Shown) -> Arc<QuicClientConfig> {
+    Arc::new(QuicClientConfig::try_from(identity.client(ALPN, shown)).expect(INITIAL_SUITE))
 }
 
-/// How to accept, as of now.
-pub(super) fn quic_server(identity: &Identity) -> Arc<QuicServerConfig> {
-    Arc::new(QuicServerConfig::try_from(identity.server(ALPN)).expect(INITIAL_SUITE))
+/// How to accept now.
+pub(super) fn quic_server(identity: &Identity, shown: &Shown) -> Arc<QuicServerConfig> {
+    Arc::new(QuicServerConfig::try_from(identity.server(ALPN, shown)).expect(INITIAL_SUITE))
 }
 
 /// Judges the age of address validation tokens.
@@ -42,10 +42,16 @@ impl quinn::TimeSource for TokenDates {
 ///
 /// When the peer's certificate, although signed by the authority, does not name a peer.
 pub fn peer_name(connection: &quinn::Connection) -> Result<PeerName, IdentityError> {
-    let chain = connection
-        .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
-    peer_name_of(chain.as_deref().map(Vec::as_slice))
+    peer_name_of(peer_chain(connection).as_deref())
+}
+
+/// The certificate at the other end of an established connection, for [`Identity::is_revoked`].
+pub fn peer_certificate(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
+    peer_chain(connection)?.into_iter().next()
+}
+
+fn peer_chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+    connection.peer_identity()?.downcast().ok().map(|chain| *chain)
 }
 
 #[cfg(test)]
