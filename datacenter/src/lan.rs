@@ -27,10 +27,14 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use crate::identity::handshake::HandshakeError;
 use crate::identity::{self, Identity, Shown};
 use crate::refusals::Refused;
+use crate::Clock;
 use crate::wire::WireError;
 
 /// How long a connection may take for its handshakes.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// The clock of a worker that has left, in the server's word that it knows.
+const LEFT: Clock = Clock(u32::MAX);
 
 /// How connections inside a datacenter are protected.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod data;
 pub mod job;
+mod model;
 pub mod outcome;
 pub mod progress;
 pub mod region;

@@ -8,7 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::{Duration, Instant};
 
 use datacenter::message::{Flush, Read, ReadReply, Request, RowGroup};
@@ -143,10 +143,12 @@ pub struct Mesh {
     sabotaged: bool,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct LinkState {
     is_up: bool,
     generation: u64,
+    /// The ends that have had the other's hello.
+    greeted: BTreeSet<usize>,
 }
 
 struct Site {
@@ -264,6 +266,14 @@ impl Mesh {
 
     fn handle(&mut self, event: Event) -> Result<(), String> {
         let now = self.start + self.now;
+        // A link runs when its hello is done: what overtakes it waits at the door.
+        if let Event::Update { from, to, generation, .. } | Event::Control { from, to, generation, .. } = &event
+            && self.is_current(*from, *to, *generation)
+            && !self.links[&ordered(*from, *to)].greeted.contains(to)
+        {
+            self.after_delay(event);
+            return Ok(());
+        }
         match event {
             Event::Step { site, worker } => self.step(site, worker)?,
             Event::Poll { site } => self.flush(site)?,
@@ -288,7 +298,8 @@ impl Mesh {
             }
             Event::Up { pair } => {
                 let link = self.links.get_mut(&pair).expect("every pair has a link");
-                *link = LinkState { is_up: true, generation: link.generation + 1 };
+                *link =
+                    LinkState { is_up: true, generation: link.generation + 1, greeted: BTreeSet::new() };
                 let generation = link.generation;
                 for (from, to) in [pair, (pair.1, pair.0)] {
                     let resumes = self.sites[from].node.resumes(DatacenterId(to as u16));
@@ -301,6 +312,8 @@ impl Mesh {
             }
             Event::Hello { from, to, generation, resumes } => {
                 if self.is_current(from, to, generation) {
+                    let link = self.links.get_mut(&ordered(from, to)).expect("every pair has a link");
+                    link.greeted.insert(to);
                     let peer = self.peer_index(to, from);
                     let node = &mut self.sites[to].node;
                     node.handle_rtt(peer, self.config.max_delay);
@@ -543,7 +556,7 @@ impl Mesh {
     }
 
     fn is_current(&self, from: usize, to: usize, generation: u64) -> bool {
-        let link = self.links[&ordered(from, to)];
+        let link = &self.links[&ordered(from, to)];
         link.is_up && link.generation == generation
     }
 

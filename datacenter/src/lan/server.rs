@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::{Frames, HANDSHAKE, LanError, Security, Stream, Terms, framed, next, with_causes};
+use super::{Frames, HANDSHAKE, LEFT, LanError, Security, Stream, Terms, framed, next, with_causes};
 use crate::identity::{PeerName, Role, handshake};
 use crate::local::Call;
 use crate::message::{Notice, ReadReply, Request, Standing};
@@ -51,6 +51,8 @@ pub struct Door {
     pub notice: watch::Receiver<Notice>,
     /// Where refusals are counted.
     pub refusals: Refusals,
+    /// The workers that are connected, each as often as it is.
+    pub connected: watch::Sender<Vec<WorkerId>>,
 }
 
 impl Door {
@@ -76,7 +78,13 @@ impl Door {
                     Ok(guest) => {
                         let worker = guest.worker;
                         info!(%worker, "a worker is connected");
+                        door.connected.send_modify(|workers| workers.push(worker));
                         let error = door.host(guest).await;
+                        door.connected.send_modify(|workers| {
+                            if let Some(place) = workers.iter().position(|connected| *connected == worker) {
+                                workers.swap_remove(place);
+                            }
+                        });
                         info!(%worker, %error, "a worker's connection ended");
                     }
                     Err(error) => {
@@ -229,7 +237,8 @@ impl Door {
         }
         let accepted = match &request {
             Request::Flush(flush) => Some(ToWorker::Accepted(shard, flush.clock)),
-            Request::Read(_) | Request::Leave(_) => None,
+            Request::Leave(_) => Some(ToWorker::Accepted(shard, LEFT)),
+            Request::Read(_) => None,
         };
         self.requests.send((shard, request)).await.map_err(|_| LanError::Stopping)?;
         Ok(accepted)

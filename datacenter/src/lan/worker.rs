@@ -26,6 +26,7 @@ use crate::message::{Notice, Read, ReadReply, Request, Standing};
 use crate::refusals::Refusals;
 use crate::wire::{Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
 use crate::{Clock, ShardId, WorkerId};
+use super::LEFT;
 
 /// The first pause before dialling again, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
@@ -257,8 +258,7 @@ impl Line {
                     joining = Some(answer);
                 }
             }
-            if !is_open && self.unconfirmed.flushes.is_empty() {
-                // The last leave is on its way, in order; closing waits until it has been handed over.
+            if !is_open && self.unconfirmed.is_empty() {
                 sink.close().await?;
                 return Ok(());
             }
@@ -285,6 +285,9 @@ impl Unconfirmed {
             Request::Read(_) | Request::Leave(_) => false,
         };
         self.flushes.retain(|entry| !is_done(entry));
+        if clock == LEFT {
+            self.leaves.retain(|(of, _)| *of != shard);
+        }
     }
 
     /// Forgets what the server has, by the worker's clock on its shards.

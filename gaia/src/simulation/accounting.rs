@@ -11,8 +11,9 @@ use wan::node::{Node, Sent};
 use wan::transport::{Endpoint, bulk_wire_bytes};
 
 use super::cluster::Cluster;
-use super::recorder::{ShardValues, copy_shards};
+use super::recorder::copy_shards;
 use super::site::{Running, server_id};
+use crate::model::ShardValues;
 use crate::outcome::LinkBytes;
 
 impl Cluster<'_> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datacenter::{Placement, ShardId, TableId, TableSpec, shard_tables};
+use datacenter::{Placement, ShardId, TableSpec, shard_tables};
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::mpsc;
 use wan::driver::remote::ShardShapes;
@@ -13,13 +13,14 @@ use wan::seed;
 use wan::transport::Authority;
 
 use super::accounting::{Totals, inspect, wan_bytes};
-use super::recorder::{Recorder, Sample, Scorer, ShardValues, point};
+use super::recorder::{Recorder, Sample, Scorer, point};
 use super::site::Running;
 use super::topology::Topology;
 use super::vigil::Vigil;
 use super::worker::Holds;
 use super::{Observer, Progress, RunError};
 use crate::application::{Application, Evaluation};
+use crate::model::{ShardValues, initial_values};
 use crate::outcome::{MetricValue, Point, Run};
 use crate::scenario::Simulation;
 use crate::strategy::Strategy;
@@ -231,23 +232,4 @@ impl<'a> Cluster<'a> {
                 .then(|| totals.shipped as f64 / totals.updated as f64),
         }
     }
-}
-
-/// The model at the start, by shard and table.
-fn initial_values(
-    application: &dyn Application,
-    specs: &[TableSpec],
-    placement: Placement,
-) -> Vec<ShardValues> {
-    let shard = |shard: ShardId| {
-        let tables = (0..).map(TableId).zip(specs).map(|(table, spec)| {
-            let mut values = vec![0.0; placement.slot_count(shard, spec.rows) as usize * spec.width as usize];
-            for (slot, out) in (0..).zip(values.chunks_exact_mut(spec.width as usize)) {
-                application.initialise(table, placement.row_at(shard, slot), out);
-            }
-            values
-        });
-        tables.collect()
-    };
-    (0..placement.shard_count()).map(|s| shard(ShardId(s))).collect()
 }
