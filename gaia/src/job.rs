@@ -28,6 +28,8 @@ pub struct Job {
     pub application: ApplicationSettings,
     /// The data.
     pub data: DataSettings,
+    /// Whose data that is. Default [`DataScope::Shared`].
+    pub data_scope: DataScope,
     /// How the training data is dealt out to workers.
     pub partition: Partition,
     /// What counts as done.
@@ -50,6 +52,7 @@ impl Job {
             evaluate_every: 1,
             application: ApplicationSettings::Own(LearningRate { initial: 1.0, decay: Decay::Constant }),
             data: DataSettings { root: PathBuf::new(), source: DataSource::Own },
+            data_scope: DataScope::Shared,
             partition: Partition::Random,
             target: TargetSettings::WithinLan(0.01),
             asp: AspSettings::default(),
@@ -238,6 +241,16 @@ pub enum DataSource {
     },
 }
 
+/// Whose training data the files of a region hold. A simulation has one set of files, and deals it out to all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum DataScope {
+    /// The job's: every region sees the same files, and their examples are dealt out to the workers of all regions.
+    #[default]
+    Shared,
+    /// The region's own, dealt out to its own workers. Its weight in the job is that of its workers among all.
+    Own,
+}
+
 /// How training examples are dealt out to workers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum Partition {
@@ -351,6 +364,7 @@ pub(crate) mod tests {
                     scale: 1.0,
                 },
             },
+            data_scope: DataScope::Shared,
             partition: Partition::Random,
             target: TargetSettings::WithinLan(0.01),
             asp: AspSettings {

@@ -109,9 +109,9 @@ pub(super) struct OverArguments {
 pub(super) struct SimulateArguments {
     #[command(flatten)]
     pub(super) settings: SettingsArguments,
-    /// What may cross the WAN; see below
-    #[arg(long, value_name = "NAME", default_value_t = Strategy::Asp)]
-    pub(super) strategy: Strategy,
+    /// What may cross the WAN; see below [default: the job's `strategy`, or asp]
+    #[arg(long, value_name = "NAME")]
+    pub(super) strategy: Option<Strategy>,
 }
 
 #[derive(Args, Debug)]

@@ -167,9 +167,10 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
 
 fn simulate(arguments: &SimulateArguments, engine: &dyn Engine) -> Result<(), CommandError> {
     let simulation = load(&arguments.settings)?;
-    note(&simulation, &[arguments.strategy]);
+    let strategy = arguments.strategy.unwrap_or(simulation.strategy);
+    note(&simulation, &[strategy]);
     let observer = progress::observer(arguments.settings.quiet);
-    let run = engine.simulate(&simulation, arguments.strategy, &*observer)?;
+    let run = engine.simulate(&simulation, strategy, &*observer)?;
     Destination::Stdout
         .write(&report::run(&run, &simulation.job.target, style(io::stdout().is_terminal())))
         .map_err(CommandError::Output)

@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
     use crate::job::tests::job;
-    use crate::job::{DataSettings, DataSource};
+    use crate::job::{DataScope, DataSettings, DataSource};
 
     #[test]
     fn regions_agree_on_everything_but_where_the_data_lies() {
@@ -92,6 +92,7 @@ mod tests {
         };
         differs(|job| job.clocks = 11);
         differs(|job| job.data.source = DataSource::Own);
+        differs(|job| job.data_scope = DataScope::Own);
         differs(|job| job.asp.goal = Goal::Fastest);
         differs(|job| job.asp.lead = Lead::Limit(3));
         differs(|job| job.asp.filter.function = Significance::Absolute);

@@ -98,7 +98,7 @@ fn the_documentation_lists_the_keys_of_link_files() {
 }
 
 /// The keys that a chapter of the documentation lists.
-fn listed(chapter: &str) -> Vec<String> {
+pub(super) fn listed(chapter: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CONFIGURATION.md");
     let text = fs::read_to_string(path).expect("the documentation is there");
     let (_, rest) = text.split_once(&format!("\n## {chapter}\n")).expect("there is such a chapter");
@@ -111,7 +111,7 @@ fn listed(chapter: &str) -> Vec<String> {
 
 /// Compares the keys that are asked for with those that are documented.
 #[track_caller]
-fn compare(asked: &BTreeSet<String>, listed: &[String]) {
+pub(super) fn compare(asked: &BTreeSet<String>, listed: &[String]) {
     let listed: BTreeSet<_> = listed.iter().cloned().collect();
     // Tables are headings there, or said to exist by their keys.
     let is_table = |key: &String| {

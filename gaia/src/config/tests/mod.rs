@@ -11,6 +11,7 @@ mod job_files;
 mod link_files;
 mod links;
 mod overrides;
+mod region_files;
 
 mod settings;
 mod wrong;
