@@ -1,10 +1,11 @@
-//! A model as values: at its start, and put together from its shards.
+//! A model as values: at its start, in a worker's cache, and put together from its shards.
 //!
 //! Kind: time-free.
 
+use datacenter::client::Client;
 use datacenter::{Placement, ShardId, TableId, TableSpec};
 
-use crate::application::{Application, Model};
+use crate::application::{Application, Model, RowAccess};
 
 /// Values of one shard, by table.
 pub(crate) type ShardValues = Vec<Vec<f32>>;
@@ -48,6 +49,19 @@ impl Model for Tables {
     fn row(&self, table: TableId, row: u32) -> &[f32] {
         let width = self.widths[table.index()];
         &self.values[table.index()][row as usize * width..(row as usize + 1) * width]
+    }
+}
+
+/// A learner's view of its cache.
+pub(crate) struct CachedRows<'a>(pub(crate) &'a mut Client);
+
+impl RowAccess for CachedRows<'_> {
+    fn row(&self, table: TableId, row: u32) -> &[f32] {
+        self.0.row(table, row)
+    }
+
+    fn add(&mut self, table: TableId, row: u32, delta: &[f32]) {
+        self.0.add(table, row, delta);
     }
 }
 

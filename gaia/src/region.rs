@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use datacenter::TableSpec;
 use wan::driver::address::Address;
 
 use crate::job::Job;
@@ -156,8 +157,13 @@ impl Region {
         self.members[..self.place()].iter().map(|member| member.workers).sum()
     }
 
-    /// What regions must agree on before they exchange updates, hashed.
-    pub fn digest(&self) -> [u8; 32] {
-        self.job.digest_with(&self.members, self.seed, self.strategy.name())
+    /// SHA-256 of everything that regions must agree on before they exchange updates: the job with its members, the seed,
+    /// the strategy, and the tables that each makes of its data.
+    pub fn digest(&self, tables: &[TableSpec]) -> [u8; 32] {
+        let tables: Vec<_> = tables.iter().map(|t| (&t.name, t.rows, t.width)).collect();
+        let agreed = (&self.job, &self.members, self.seed, self.strategy.name(), tables);
+        let agreed = serde_json::to_vec(&agreed).expect("settings are plain data");
+        let digest = ring::digest::digest(&ring::digest::SHA256, &agreed);
+        digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 }

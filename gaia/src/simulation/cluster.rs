@@ -21,6 +21,7 @@ use super::worker::Holds;
 use super::{Observer, Progress, RunError};
 use crate::application::{Application, Evaluation};
 use crate::model::{ShardValues, initial_values};
+use crate::seeds::purpose;
 use crate::outcome::{MetricValue, Point, Run};
 use crate::scenario::Simulation;
 use crate::strategy::Strategy;
@@ -28,16 +29,6 @@ use crate::strategy::Strategy;
 /// Virtual time after which a run is given up though it moves: no job that is worth simulating takes a hundred days. One
 /// that does not move is given up long before, see [`Vigil`].
 const LIMIT: Duration = Duration::from_secs(100 * 24 * 3600);
-
-/// Labels of the seeds derived from the simulation's.
-pub(super) mod purpose {
-    pub(in crate::simulation) const NETWORK: u64 = 1;
-    pub(in crate::simulation) const AUTHORITY: u64 = 2;
-    pub(in crate::simulation) const ENDPOINT: u64 = 3;
-    pub(in crate::simulation) const DIAL: u64 = 4;
-    pub(in crate::simulation) const LEARNER: u64 = 5;
-    pub(in crate::simulation) const JITTER: u64 = 6;
-}
 
 /// Runs `application` under `strategy`.
 pub(super) fn run(

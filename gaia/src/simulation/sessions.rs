@@ -15,11 +15,12 @@ use wan::driver::remote;
 use wan::emulation::host_address;
 use wan::transport::{DialError, Path, Settings, peer_name};
 
-use super::cluster::{Cluster, purpose};
+use super::cluster::Cluster;
 use super::site::{Running, server_id};
 use super::vigil::LONGEST_OUTAGE;
 use super::worker::{Holds, Worker};
 use super::{RunError, lan};
+use crate::seeds::purpose;
 
 impl Cluster<'_> {
     /// Connects every two sites of a stretched parameter server, and serves each other's workers.

@@ -26,9 +26,10 @@ use wan::replica::Replica;
 use wan::transport::{Authority, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
 use wan::wire::Shapes;
 
-use super::cluster::{Cluster, purpose};
+use super::cluster::Cluster;
 use super::lan;
 use super::recorder::{Sample, Sampler};
+use crate::seeds::purpose;
 
 /// A datacenter that runs.
 pub(super) struct Running {
