@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::certs_arguments::{CERTS_EXAMPLES, CertsCommand};
 use crate::config::{ConfigError, Overrides};
 use crate::report::Destination;
 use crate::strategy::Strategy;
@@ -66,6 +67,9 @@ pub(super) enum Command {
     Compare(CompareArguments),
     /// Check files without running them: settings, and whether the data can be read
     Check(CheckArguments),
+    /// Make and look after the certificates of a job's processes
+    #[command(subcommand, after_help = CERTS_EXAMPLES)]
+    Certs(CertsCommand),
 }
 
 /// A file and what goes over it.
