@@ -107,6 +107,19 @@ impl Session {
         Ok(())
     }
 
+    /// Says to every shard that this worker trains no more; it may still read.
+    ///
+    /// # Errors
+    ///
+    /// If a shard is gone.
+    pub async fn leave(&mut self) -> Result<(), SessionError> {
+        let worker = self.client.worker();
+        for shard in (0..self.client.shard_count() as u16).map(ShardId) {
+            self.send(shard, Request::Leave(worker)).await?;
+        }
+        Ok(())
+    }
+
     async fn send(&mut self, shard: ShardId, request: Request) -> Result<(), SessionError> {
         let channel = &self.port.shards[shard.index()];
         channel.send((shard, request)).await.map_err(|_| SessionError::Closed(shard))

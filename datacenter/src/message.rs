@@ -15,6 +15,8 @@ pub enum Request {
     Flush(Flush),
     /// Rows wanted.
     Read(Read),
+    /// The worker trains no more, for now or for good: nobody waits for it. It may still read.
+    Leave(WorkerId),
 }
 
 impl Request {
@@ -23,6 +25,7 @@ impl Request {
         match self {
             Self::Flush(flush) => flush.worker,
             Self::Read(read) => read.worker,
+            Self::Leave(worker) => *worker,
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn encode_request(request: &Request) -> Bytes {
     let (worker, clock, kind) = match request {
         Request::Flush(Flush { worker, clock, deltas }) => {
             let deltas = deltas.iter().map(block).collect();
-            (worker, clock, proto::request::Kind::Flush(proto::Flush { deltas }))
+            (*worker, *clock, proto::request::Kind::Flush(proto::Flush { deltas }))
         }
         Request::Read(Read { worker, clock, groups }) => {
             let groups = groups.iter().map(|g| proto::RowGroup {
@@ -65,8 +65,9 @@ pub fn encode_request(request: &Request) -> Bytes {
                 since: g.since,
                 slots: index_set(&g.slots),
             });
-            (worker, clock, proto::request::Kind::Read(proto::Read { groups: groups.collect() }))
+            (*worker, *clock, proto::request::Kind::Read(proto::Read { groups: groups.collect() }))
         }
+        Request::Leave(worker) => (*worker, Clock(0), proto::request::Kind::Leave(proto::Leave {})),
     };
     proto::Request { worker: worker.0, clock: clock.0, kind: Some(kind) }.encode_to_vec().into()
 }
@@ -76,6 +77,7 @@ pub fn request_payload_len(request: &Request) -> usize {
     match request {
         Request::Flush(flush) => flush.deltas.iter().map(codec::encoded_len).sum(),
         Request::Read(read) => read.groups.iter().map(|g| codec::encoded_indexes_len(&g.slots)).sum(),
+        Request::Leave(_) => 0,
     }
 }
 
@@ -115,6 +117,7 @@ pub fn decode_request(frame: Bytes, shapes: &[ShardTable]) -> Result<Request, Wi
             });
             Request::Read(Read { worker, clock, groups: groups.collect::<Result<_, WireError>>()? })
         }
+        proto::request::Kind::Leave(proto::Leave {}) => Request::Leave(worker),
     })
 }
 
@@ -242,7 +245,7 @@ mod tests {
             RowGroup { table: TableId(1), since: 0, slots: vec![2] },
         ];
         let read = Request::Read(Read { worker: WorkerId(0), clock: Clock(0), groups });
-        for request in [flush, read] {
+        for request in [flush, read, Request::Leave(WorkerId(3))] {
             assert_eq!(decode_request(encode_request(&request), &SHAPES).unwrap(), request);
         }
         let reply = ReadReply {

@@ -18,7 +18,7 @@ use datacenter::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wan::message::{Resume, ShardControl, Update};
+use wan::message::{Resume, ServerId, ShardControl, Update};
 use wan::node::{Node, PeerConfig};
 use wan::outbox::Outgoing;
 use wan::policy::{FilterConfig, Goal, Lead, Policy, Schedule, Selection, Significance};
@@ -202,8 +202,12 @@ impl Mesh {
                     PeerConfig { id, rate_bytes_per_sec, window_bytes: config.window_bytes }
                 })
                 .collect();
+            let mut node = Node::new(replicas.collect(), &peer_configs, &policy);
+            for id in ids_of_peers() {
+                node.peer(ServerId::first(id)).expect("all are configured");
+            }
             Site {
-                node: Node::new(replicas.collect(), &peer_configs, &policy),
+                node,
                 witnesses: vec![vec![Witness::default(); config.shards as usize]; peers.len()],
                 peers,
                 workers: (0..config.workers).map(|_| Worker { clock: 0, asked: BTreeMap::new() }).collect(),
@@ -287,7 +291,7 @@ impl Mesh {
                 *link = LinkState { is_up: true, generation: link.generation + 1 };
                 let generation = link.generation;
                 for (from, to) in [pair, (pair.1, pair.0)] {
-                    let resumes = self.sites[from].node.resumes(self.peer_index(from, to));
+                    let resumes = self.sites[from].node.resumes(DatacenterId(to as u16));
                     self.after_delay(Event::Hello { from, to, generation, resumes });
                 }
                 if !self.config.cut_every.is_zero() && !self.all_finished() {
@@ -418,7 +422,13 @@ impl Mesh {
         let here = &mut self.sites[site];
         if !here.finished && here.workers.iter().all(|w| w.clock >= self.config.clocks) {
             here.finished = true;
-            here.node.finish(Clock(self.config.clocks), self.start + self.now);
+            for (worker, shard) in
+                (0..self.config.workers).flat_map(|w| (0..self.config.shards).map(move |s| (w, s)))
+            {
+                let leave = Request::Leave(WorkerId(worker));
+                let left = here.node.handle_request(ShardId(shard), leave, self.start + self.now);
+                left.map_err(|e| e.to_string())?;
+            }
         }
         self.flush(site)
     }
@@ -473,7 +483,7 @@ impl Mesh {
     /// Laws 1, 2 and 5 at the end: everybody is done and answered, and every replica is the sum of all deltas.
     fn check_end(&self) -> Result<(), String> {
         for (i, site) in self.sites.iter().enumerate() {
-            if !site.finished || !site.node.is_finished() {
+            if !site.finished || !site.node.is_settled() {
                 let waiting: Vec<_> = site.node.replicas().iter().flat_map(|r| r.shard().waiting()).collect();
                 return Err(format!("law 5: datacenter {i} is not done, waiting {waiting:?}"));
             }

@@ -27,7 +27,7 @@ const LINGER_BYTES: u64 = 64 * 1024;
 pub enum HandshakeError {
     /// One side refused the other.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(Box<Refused>),
     /// The connection broke.
     #[error("the connection broke during the handshake")]
     Io(#[source] io::Error),
@@ -86,7 +86,9 @@ where
 }
 
 fn explained(identity: &Identity, error: io::Error, shown: &Shown) -> HandshakeError {
-    identity.explain(&error, shown).map_or(HandshakeError::Io(error), HandshakeError::Refused)
+    identity
+        .explain(&error, shown)
+        .map_or(HandshakeError::Io(error), |refused| HandshakeError::Refused(Box::new(refused)))
 }
 
 async fn linger<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO) {

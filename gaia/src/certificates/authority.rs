@@ -21,8 +21,8 @@ use super::{DAY_SECONDS, ProcessName};
 const BACKDATED: Duration = Duration::from_secs(10 * 60);
 /// How long a revocation list promises to be the newest. It counts also after that.
 const LIST_DAYS: u64 = 90;
-/// RFC 5280, section 4.1.2.2, allows 20; 16 random ones do not repeat.
-const SERIAL_BYTES: usize = 16;
+/// RFC 5280, section 4.1.2.2, allows 20; 8 random ones do not repeat in one authority, and people can still compare them.
+const SERIAL_BYTES: usize = 8;
 
 /// From when to when something is valid.
 #[derive(Clone, Copy, Debug)]

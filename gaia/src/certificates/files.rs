@@ -119,6 +119,13 @@ pub enum Warning {
         /// Today.
         now: Date,
     },
+    /// Peers refuse the certificate that we show, and go on showing, as there is no other.
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// The certificate, and what they say.
+        refused: Box<Refused>,
+    },
     /// There should be a newer revocation list. The old one counts.
     ListIsOld {
         /// Its file.
@@ -141,7 +148,11 @@ impl std::fmt::Display for Warning {
             Self::ExpiresSoon { path, certificate, now } => {
                 let (end, here) = (certificate.not_after, certificate.not_after.from_here(*now));
                 let path = path.display();
-                write!(f, "certificate {certificate} in {path} expires on {end}, {here}; `gaia certs renew`")
+                let ends = if certificate.not_after < *now { "expired" } else { "expires" };
+                write!(f, "certificate {certificate} in {path} {ends} on {end}, {here}; `gaia certs renew`")
+            }
+            Self::Refused { path, refused } => {
+                write!(f, "{}: no new connection can be made: {refused}", path.display())
             }
             Self::ListIsOld { path, due } => {
                 let path = path.display();
@@ -186,15 +197,26 @@ impl TlsFiles {
 
     /// Reads them again for an `identity` that is in use.
     ///
+    /// A new certificate that peers would refuse is an error. Not so the one that is in use: the other files may be
+    /// better than those from before, above all the revocation list.
+    ///
     /// # Errors
     ///
     /// With the first thing that is wrong with them; then nothing changes.
     pub fn reload(&self, identity: &Identity) -> Result<Vec<Warning>, FilesError> {
         let credentials = self.credentials(identity.name())?;
-        // What a peer would refuse must not replace what it accepts.
-        let loaded = self.checked(credentials.clone(), identity.name(), identity.dates())?;
+        let loaded = self.checked(credentials.clone(), identity.name(), identity.dates());
+        let warnings = match loaded {
+            Ok(loaded) => loaded.warnings,
+            Err(FilesError::Refused { path, certificate, refused, .. })
+                if certificate.serial == identity.certificate().serial =>
+            {
+                vec![Warning::Refused { path, refused }]
+            }
+            Err(error) => return Err(error),
+        };
         identity.replace(credentials).map_err(|error| self.blamed(error, identity.name()))?;
-        Ok(loaded.warnings)
+        Ok(warnings)
     }
 
     fn checked(

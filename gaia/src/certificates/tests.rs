@@ -58,7 +58,7 @@ fn what_is_issued_can_be_used() {
     assert_eq!(certificate.dns_names, ["virginia.server.gaia"]);
     assert!(certificate.issuer.starts_with("Gaia authority "));
     assert!(certificate.not_before < NOW, "clocks differ");
-    assert_eq!(certificate.serial.len(), 32);
+    assert_eq!(certificate.serial.len(), 16);
     assert_eq!(certificate.not_after.days_since(NOW), 90);
     let soon = load(&directory, "virginia-server-0", 80).unwrap();
     let [Warning::ExpiresSoon { .. }] = soon.warnings.as_slice() else { panic!("{:?}", soon.warnings) };

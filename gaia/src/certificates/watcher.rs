@@ -101,13 +101,17 @@ impl Watcher {
     pub async fn run(mut self, every: Duration, hurry: Arc<Notify>) {
         loop {
             let reload = tokio::select! {
-                () = tokio::time::sleep(every) => self.look(),
+                biased;
                 () = hurry.notified() => Some(self.reload()),
+                () = tokio::time::sleep(every) => self.look(),
             };
             match reload {
-                Some(Reload::Replaced(_)) => {
+                Some(Reload::Replaced(warnings)) => {
                     let certificate = self.identity.certificate();
                     info!(%certificate, not_after = %certificate.not_after, "certificates were read again");
+                    // That one ends soon is said below.
+                    let is_new = |warning: &&Warning| matches!(warning, Warning::Refused { .. });
+                    warnings.iter().filter(is_new).for_each(|warning| warn!("{warning}"));
                     self.warned = None;
                 }
                 Some(Reload::Kept(error)) => {
@@ -191,6 +195,19 @@ mod tests {
                 matches!(watcher.reload(), Reload::Kept(FilesError::Missing { path, .. }) if path == list)
             );
         }
+    }
+
+    #[test]
+    fn a_list_is_taken_up_although_it_names_ourselves() {
+        let (_temporary, directory) = region();
+        let mut watcher = start(&directory);
+        let other = std::fs::read(directory.certificate(&process("virginia-worker-0"))).unwrap();
+        let other = rustls::pki_types::pem::PemObject::from_pem_slice(&other).unwrap();
+        directory.revoke(&["virginia-server-0".into(), "virginia-worker-0".into()], NOW).unwrap();
+        let Reload::Replaced(warnings) = watcher.reload() else { panic!("the list is good") };
+        let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+        assert!(warning.to_string().ends_with(": it is revoked"), "{warning}");
+        assert!(watcher.identity().is_revoked(&other));
     }
 
     #[tokio::test(start_paused = true)]

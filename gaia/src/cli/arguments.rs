@@ -21,6 +21,8 @@ Examples:
   gaia compare configs/simulations/three-regions.toml
   gaia simulate configs/simulations/three-regions.toml --strategy bsp
   gaia check configs/simulations/*.toml
+  gaia link configs/links/three-regions.toml
+  gaia certs init
 
 Settings: every key of a file can be overridden, by the environment
 (GAIA__JOB__CLOCKS=50) and by flags (--set job.clocks=50), which win.
@@ -28,7 +30,8 @@ docs/CONFIGURATION.md lists the keys.
 
 Exit codes:
   0  done
-  1  a run failed, or its result could not be written
+  1  a run failed, or its result could not be written;
+     of gaia certs show: something has expired
   2  the input has to be put right: command line, settings, data
 
 Styles are for terminals only; NO_COLOR=1 turns them off there too.
@@ -51,6 +54,14 @@ Examples:
 
 The exit code is 2 if anything is not right.";
 
+const LINK_EXAMPLES: &str = "\
+Examples:
+  gaia link configs/links/three-regions.toml
+  gaia link configs/links/three-regions.toml --set links.virginia-ireland.loss=1%
+
+Processes dial the addresses that the file listens on instead of each other's.
+Ctrl-C or SIGTERM ends it, with exit code 0.";
+
 /// The program.
 #[derive(Debug, Parser)]
 #[command(name = "gaia", version, about = LONG_ABOUT.lines().next(), long_about = LONG_ABOUT, after_help = AFTER_HELP)]
@@ -70,6 +81,8 @@ pub(super) enum Command {
     /// Make and look after the certificates of a job's processes
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(CertsCommand),
+    /// Put links of a file between real processes: a relay of UDP datagrams with delay, rate and loss
+    Link(LinkArguments),
 }
 
 /// A file and what goes over it.
@@ -133,6 +146,22 @@ pub(super) struct CheckArguments {
     pub(super) over: OverArguments,
 }
 
+#[derive(Args, Debug)]
+#[command(after_help = LINK_EXAMPLES)]
+pub(super) struct LinkArguments {
+    /// The file of links (TOML)
+    pub(super) file: PathBuf,
+    /// Override any key of the file, such as links.0.rate=10Mbit/s; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub(super) set: Vec<(String, String)>,
+    /// Write what went over each link as JSON, every second and at the end
+    #[arg(long, value_name = "OUT", value_parser = file)]
+    pub(super) counters: Option<Destination>,
+    /// Show neither routes nor counters
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
 impl SettingsArguments {
     /// The environment and the flags.
     pub(super) fn overrides(&self) -> Result<Overrides, ConfigError> {
@@ -165,6 +194,14 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 
 fn destination(text: &str) -> Result<Destination, String> {
     if text.is_empty() { Err("a file name, or `-`".to_owned()) } else { Ok(Destination::from(text)) }
+}
+
+/// A result that is written again and again, which standard output would only pile up.
+fn file(text: &str) -> Result<Destination, String> {
+    match destination(text)? {
+        Destination::Stdout => Err("a file name".to_owned()),
+        file @ Destination::File(_) => Ok(file),
+    }
 }
 
 fn strategies() -> String {

@@ -44,7 +44,8 @@ unless it is revoked.";
 const REVOKE_EXAMPLES: &str = "\
 Examples:
   gaia certs revoke virginia-server-0
-  gaia certs revoke 5e1c0a52f2f94c1cb6b0a4d2a9d3c7e8
+  gaia certs revoke 5e1c0a52f2f94c1c
+  gaia certs revoke certs/virginia-server-0.pem
 
 After a key has leaked: revoke, then renew, then bring crl.pem and the new
 files to the processes.

@@ -8,6 +8,7 @@ mod certs;
 mod certs_arguments;
 mod check;
 mod data;
+mod link;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use clap::Parser;
 use datacenter::identity::PeerNameError;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use wan::relay::RelayError;
 
 use self::arguments::{Arguments, Command, CompareArguments, SettingsArguments, SimulateArguments};
 use crate::certificates::CertsError;
@@ -104,6 +106,12 @@ enum CommandError {
     /// Some certificates, which have been shown, are over.
     #[error("{_0} expired; `gaia certs renew` renews what the authority here has issued")]
     Expired(usize),
+    /// Links that cannot be served.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// What the operating system refuses.
+    #[error("the system refuses what every process needs")]
+    System(#[source] io::Error),
     /// What `check` found has been said already.
     #[error("something is not right")]
     Checked,
@@ -117,12 +125,15 @@ impl CommandError {
             | Self::Simulation(SimulationError::Input(_))
             | Self::Place(_)
             | Self::PeerName(_)
+            | Self::Relay(RelayError::Listen(_))
             | Self::Checked => INPUT,
             Self::Certs(error) if error.is_input() => INPUT,
             Self::Simulation(SimulationError::Failed { .. } | SimulationError::NoTarget { .. })
             | Self::Incomplete(_)
             | Self::Certs(_)
             | Self::Expired(_)
+            | Self::Relay(RelayError::Thread(_))
+            | Self::System(_)
             | Self::Output(_) => FAILED,
         }
     }
@@ -168,6 +179,7 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Compare(arguments) => compare(arguments, engine),
         Command::Check(arguments) => check::check(arguments, engine),
         Command::Certs(command) => certs::certs(command),
+        Command::Link(arguments) => link::link(arguments),
     }
 }
 

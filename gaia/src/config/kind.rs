@@ -1,6 +1,7 @@
 //! The kinds of values that settings have: what is allowed, in words and in code.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -257,6 +258,26 @@ pub(super) fn path() -> Kind<PathBuf> {
 pub(super) fn file() -> Kind<PathBuf> {
     Kind::new("a file name", |raw| {
         raw.text().filter(|text| !text.is_empty() && !text.contains('\0')).map(PathBuf::from)
+    })
+}
+
+/// A socket's address; what may stand there has no names, which can mean several.
+pub(super) fn socket_address() -> Kind<SocketAddr> {
+    Kind::new("an IP address and a port, such as \"127.0.0.1:9001\" or \"[::1]:9001\"", |raw| {
+        raw.text()?.parse().ok()
+    })
+}
+
+/// Where something can be reached: an address or a name, and a port, as they stand.
+pub(super) fn host_and_port() -> Kind<String> {
+    Kind::new("a host and a port, such as \"ireland-0:7200\" or \"[::1]:7200\"", |raw| {
+        let text = raw.text()?;
+        let (host, port) = text.rsplit_once(':')?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_';
+        let is_name = !host.is_empty() && host.bytes().all(plain);
+        let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+        (text.parse::<SocketAddr>().is_ok() || is_name).then_some(())?;
+        is_port.then(|| text.to_owned())
     })
 }
 

@@ -11,6 +11,7 @@ mod layers;
 mod links;
 mod problem;
 mod reader;
+mod relay;
 mod simulation;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use std::path::Path;
 
 pub use layers::{ENVIRONMENT_PREFIX, Overrides};
 pub use problem::{ConfigError, Problem};
+pub use relay::LinkFile;
 
 use self::layers::Layers;
 use self::reader::Reader;
@@ -34,3 +36,16 @@ pub fn load_simulation(path: &Path, overrides: &Overrides) -> Result<Simulation,
     let layers = Layers::read(path, overrides, job::KEY)?;
     Reader::new(&layers).read(simulation::simulation)
 }
+
+/// Reads and checks a file of links between real processes, with the flags of `overrides` over it.
+///
+/// # Errors
+///
+/// Everything that is wrong with the settings. Whether the addresses are free is not asked here.
+pub fn load_link_file(path: &Path, overrides: &Overrides) -> Result<LinkFile, ConfigError> {
+    let layers = Layers::read(path, overrides, NO_INCLUDE)?;
+    Reader::new(&layers).read(relay::link_file)
+}
+
+/// The include of files that have none: no key is empty.
+const NO_INCLUDE: &str = "";

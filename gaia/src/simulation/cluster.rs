@@ -126,8 +126,8 @@ impl<'a> Cluster<'a> {
             let trained_at = self.time.now();
             // Once every region is done, what filters hold back is shipped, so that all end with the same model.
             join_all(sites.iter().map(|site| async {
-                let mut drained = site.drained.clone();
-                let _ = drained.wait_for(|drained| *drained).await;
+                let mut settled = site.settled.clone();
+                let _ = settled.wait_for(|settled| *settled).await;
             }))
             .await;
             Ok::<_, RunError>((holds, trained_at))

@@ -61,6 +61,7 @@ impl Worker<'_> {
             self.session.clock().await?;
             vigil.completed(self.part, clock + 1, time.now());
         }
+        self.session.leave().await?;
         Ok(holds)
     }
 }

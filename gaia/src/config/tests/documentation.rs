@@ -71,15 +71,48 @@ fn the_documentation_lists_the_keys_that_there_are() {
         fs::write(&path, text).expect("a file");
         read(&path);
     }
+    compare(&asked, &[listed("The simulation"), listed("The job")].concat());
+}
+
+#[test]
+fn the_documentation_lists_the_keys_of_link_files() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("x.toml");
+    let outages = "outages = [{ start = \"1s\", length = \"1s\" }]";
+    let text = format!(
+        "link = {{ {outages} }}\nlinks = [{{ name = \"a-b\", between = [\"a\", \"b\"], rate = \"1 MB/s\", \
+         one_way_delay = \"1 ms\", {outages}, forward = {{ {outages} }}, backward = {{ {outages} }}, \
+         routes = [{{ listen = \"127.0.0.1:1\", target = \"b:1\" }}] }}]"
+    );
+    fs::write(&path, text).expect("a file");
+    let layers = Layers::read(&path, &Overrides::default(), NO_INCLUDE).expect("TOML");
+    let asked = Reader::new(&layers).keys_asked(relay::link_file);
+    let listed = listed("Link files");
+    // What may differ for a link, or for a direction of it, is listed once.
+    let of_all: Vec<_> = listed.iter().filter_map(|key| key.strip_prefix("link.")).collect();
+    let expand = |key: &String| match key.strip_suffix("KEY") {
+        Some(table) => of_all.iter().map(|key| format!("{table}{key}")).collect(),
+        None => vec![key.clone()],
+    };
+    compare(&asked, &listed.iter().flat_map(expand).collect::<Vec<_>>());
+}
+
+/// The keys that a chapter of the documentation lists.
+fn listed(chapter: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CONFIGURATION.md");
     let text = fs::read_to_string(path).expect("the documentation is there");
-    let (settings, _) =
-        text.split_once("\n## What comes out\n").expect("results are documented behind settings");
-    let listed: BTreeSet<_> = settings
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-        .map(str::to_owned)
-        .collect();
+    let (_, rest) = text.split_once(&format!("\n## {chapter}\n")).expect("there is such a chapter");
+    let chapter = rest.split("\n## ").next().unwrap_or(rest);
+    // Tables of settings have a column for what is allowed; those of results do not.
+    let is_setting = |line: &&str| line.starts_with("| `") && line.matches(" | ").count() == 3;
+    let settings = chapter.lines().filter(is_setting);
+    settings.filter_map(|line| line.split('`').nth(1)).map(str::to_owned).collect()
+}
+
+/// Compares the keys that are asked for with those that are documented.
+#[track_caller]
+fn compare(asked: &BTreeSet<String>, listed: &[String]) {
+    let listed: BTreeSet<_> = listed.iter().cloned().collect();
     // Tables are headings there, or said to exist by their keys.
     let is_table = |key: &String| {
         asked

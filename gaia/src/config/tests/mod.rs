@@ -8,8 +8,10 @@ use super::*;
 mod anything;
 mod documentation;
 mod job_files;
+mod link_files;
 mod links;
 mod overrides;
+
 mod settings;
 mod wrong;
 
