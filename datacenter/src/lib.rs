@@ -15,8 +15,12 @@ pub mod codec;
 pub mod identity;
 mod ids;
 #[cfg(feature = "net")]
+pub mod lan;
+#[cfg(feature = "net")]
 pub mod local;
 pub mod message;
+#[cfg(feature = "net")]
+pub mod refusals;
 pub mod shard;
 pub mod table;
 pub mod wire;

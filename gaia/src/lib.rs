@@ -13,6 +13,7 @@ pub mod data;
 pub mod job;
 pub mod outcome;
 pub mod progress;
+pub mod region;
 pub mod report;
 pub mod scenario;
 pub mod sequential;

@@ -19,6 +19,13 @@ impl Job {
         let digest = ring::digest::digest(&ring::digest::SHA256, &agreed);
         digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
+
+    /// The same for a job whose regions are a part of it.
+    pub fn digest_with(&self, members: &impl Serialize, seed: u64, strategy: &str) -> [u8; 32] {
+        let agreed = serde_json::to_vec(&(self, members, seed, strategy)).expect("settings are plain data");
+        let digest = ring::digest::digest(&ring::digest::SHA256, &agreed);
+        digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
 }
 
 // The protocol's own enums are not made to be written. These have the same variants, which the compiler checks.

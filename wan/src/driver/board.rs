@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use datacenter::refusals::Refusals;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,12 +21,12 @@ struct Shared {
     notes: Mutex<Notes>,
     /// Changes whenever a link comes up or goes down.
     changed: watch::Sender<u64>,
+    refusals: Refusals,
 }
 
 #[derive(Debug, Default)]
 struct Notes {
     links: BTreeMap<ServerId, LinkNote>,
-    refusals: BTreeMap<Refused, u64>,
 }
 
 /// What is known of the link to one peer.
@@ -43,18 +44,13 @@ pub struct LinkNote {
     pub problem: Option<String>,
 }
 
-/// A kind of refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Refused {
-    /// Why, as metrics name it.
-    pub cause: &'static str,
-    /// Whether it was us who refused.
-    pub by_us: bool,
-}
-
 impl Default for Board {
     fn default() -> Self {
-        Self(Arc::new(Shared { notes: Mutex::default(), changed: watch::channel(0).0 }))
+        Self(Arc::new(Shared {
+            notes: Mutex::default(),
+            changed: watch::channel(0).0,
+            refusals: Refusals::default(),
+        }))
     }
 }
 
@@ -64,9 +60,9 @@ impl Board {
         self.notes().links.clone()
     }
 
-    /// How often connections were refused.
-    pub fn refusals(&self) -> BTreeMap<Refused, u64> {
-        self.notes().refusals.clone()
+    /// Where refusals are counted.
+    pub fn refusals(&self) -> &Refusals {
+        &self.0.refusals
     }
 
     /// Whether a link to `peer` is up.
@@ -121,11 +117,6 @@ impl Board {
     /// A try to make a link failed.
     pub(super) fn failed(&self, peer: ServerId, problem: String) {
         self.notes().note(peer).problem = Some(problem);
-    }
-
-    /// A connection was refused.
-    pub fn refused(&self, refused: Refused) {
-        *self.notes().refusals.entry(refused).or_default() += 1;
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {

@@ -13,16 +13,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use datacenter::DatacenterId;
+use datacenter::refusals::Refused;
 use quinn::Connection;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, info, warn};
 
 use crate::driver::address::Address;
-use crate::driver::board::{Board, Refused};
+use crate::driver::board::Board;
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::{Refusal, Terms};
 use crate::driver::link::{self, HELLO_TIMEOUT, Link, Tally, close_code};
@@ -115,11 +116,12 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// If this is a refusal: why, and by whom.
-    fn refused(&self) -> Option<Refused> {
+    fn refused(&self, endpoint: &Endpoint) -> Option<Refused> {
         let lost = match self {
             Self::Refused(refusal) => return Some(Refused { cause: refusal.cause(), by_us: true }),
             Self::Identity(_) => return Some(Refused { cause: "name", by_us: true }),
             Self::Hello(_) | Self::Server { .. } => return Some(Refused { cause: "protocol", by_us: true }),
+            Self::Dial(DialError::Refused(refused)) => return Some(refused.into()),
             Self::Connection(error) | Self::Dial(DialError::Handshake(error)) => error,
             Self::Frame(FrameError::Stream(quinn::ReadError::ConnectionLost(error))) => error,
             Self::Write(quinn::WriteError::ConnectionLost(error)) => error,
@@ -129,7 +131,8 @@ impl ConnectError {
             quinn::ConnectionError::ApplicationClosed(close) => {
                 close_code::cause_of(close.error_code).map(|cause| Refused { cause, by_us: false })
             }
-            _ => None,
+            // Whether a dialer's certificate is accepted shows at its first use.
+            error => endpoint.explain(error).as_ref().map(Refused::from),
         }
     }
 }
@@ -184,7 +187,7 @@ impl Peers {
                 Err(ConnectError::Stopping) => return,
                 Err(error) => {
                     warn!(peer = %peer.name, server = peer.id.index, %address, %error, "no link, will try again");
-                    error.refused().into_iter().for_each(|refused| self.board.refused(refused));
+                    error.refused(&self.endpoint).into_iter().for_each(|r| self.board.refusals().count(r));
                     self.board.failed(peer.id, with_causes(&error));
                 }
             }
@@ -212,21 +215,14 @@ impl Peers {
             let address = incoming.remote_address();
             let by_address = paths.iter().find(|(known, _)| *known == address);
             let path = by_address.map(|(_, path)| *path).unwrap_or_default();
-            let connecting = match self.endpoint.accept(incoming, &path.accepted()) {
-                Ok(connecting) => connecting,
-                Err(error) => {
-                    debug!(%address, %error, "not a connection");
-                    continue;
-                }
-            };
             let (this, halves) = (self.clone(), halves.clone());
             let serving = async move {
-                let greeted = match connecting.await {
+                let greeted = match this.endpoint.admit(incoming, &path.accepted()).await {
                     Ok(connection) => {
                         let greeted = this.greet(&connection, &halves, &path).await;
                         greeted.map(|link| (connection.clone(), link)).map_err(|error| {
                             let code = error
-                                .refused()
+                                .refused(&this.endpoint)
                                 .map_or(close_code::REFUSED, |r| close_code::of_cause(r.cause));
                             link::close(&connection, code, &error.to_string());
                             error
@@ -242,7 +238,10 @@ impl Peers {
                     }
                     Err(error) => {
                         warn!(%address, %error, "a peer was not let in");
-                        error.refused().into_iter().for_each(|refused| this.board.refused(refused));
+                        error
+                            .refused(&this.endpoint)
+                            .into_iter()
+                            .for_each(|r| this.board.refusals().count(r));
                     }
                 }
             };
@@ -275,7 +274,9 @@ impl Peers {
         let theirs = match theirs {
             Ok(theirs) => theirs,
             Err(error) => {
-                let code = error.refused().map_or(close_code::REFUSED, |r| close_code::of_cause(r.cause));
+                let code = error
+                    .refused(&self.endpoint)
+                    .map_or(close_code::REFUSED, |r| close_code::of_cause(r.cause));
                 for connection in [&control, &data] {
                     link::close(connection, code, &error.to_string());
                 }

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use datacenter::message::{ReadReply, Request};
+use datacenter::local::Call;
+use datacenter::message::{ReadReply, Request, Standing};
 use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -89,37 +90,10 @@ pub enum Event {
         /// The size of its payload.
         bytes: u64,
     },
-    /// A worker begins or resumes a session.
-    Attach {
-        /// Who.
-        worker: WorkerId,
-        /// Where its answers go from now on.
-        replies: mpsc::Sender<ReadReply>,
-        /// Where to tell how far things are.
-        answer: oneshot::Sender<Vec<Standing>>,
-    },
-    /// A worker begins to train.
-    Join {
-        /// Who.
-        worker: WorkerId,
-        /// At which clock.
-        clock: Clock,
-        /// Where to tell at which clock it is, on each shard.
-        answer: oneshot::Sender<Vec<(ShardId, Clock)>>,
-    },
+    /// A worker comes.
+    Worker(Call),
     /// Somebody wants to look at the node.
     Inspect(Inspect),
-}
-
-/// How far a shard is, for a worker that comes to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The shard.
-    pub shard: ShardId,
-    /// Its clock.
-    pub clock: Clock,
-    /// That of the worker, if it counts among the live ones.
-    pub worker: Option<Clock>,
 }
 
 /// A look at a node, taken in its task.
@@ -267,11 +241,11 @@ impl<O: Observer> Server<O> {
                 let _ = answer.send(self.node.resumes(datacenter));
                 return;
             }
-            Event::Attach { worker, replies, answer } => {
+            Event::Worker(Call::Attach { worker, replies, answer }) => {
                 let _ = answer.send(self.attach(worker, replies));
                 return;
             }
-            Event::Join { worker, clock, answer } => {
+            Event::Worker(Call::Join { worker, clock, answer }) => {
                 let _ = answer.send(self.node.join(worker, clock));
                 return;
             }
