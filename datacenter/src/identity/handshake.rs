@@ -27,7 +27,7 @@ const LINGER_BYTES: u64 = 64 * 1024;
 pub enum HandshakeError {
     /// One side refused the other.
     #[error(transparent)]
-    Refused(Box<Refused>),
+    Refused(#[from] Refused),
     /// The connection broke.
     #[error("the connection broke during the handshake")]
     Io(#[source] io::Error),
@@ -86,9 +86,7 @@ where
 }
 
 fn explained(identity: &Identity, error: io::Error, shown: &Shown) -> HandshakeError {
-    identity
-        .explain(&error, shown)
-        .map_or(HandshakeError::Io(error), |refused| HandshakeError::Refused(Box::new(refused)))
+    identity.explain(&error, shown).map_or(HandshakeError::Io(error), HandshakeError::Refused)
 }
 
 async fn linger<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO) {

@@ -69,7 +69,7 @@ fn identity(credentials: Credentials) -> Identity {
 async fn shake(dialer: &Identity, to: &str, acceptor: &Identity) -> [Option<Refused>; 2] {
     let (here, there) = duplex(1 << 16);
     let refused = |error| match error {
-        HandshakeError::Refused(refused) => *refused,
+        HandshakeError::Refused(refused) => refused,
         other => panic!("{other}"),
     };
     let dial = async {

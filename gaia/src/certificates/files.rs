@@ -16,7 +16,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use thiserror::Error;
 
-use super::SOON_DAYS;
+use super::{ProcessName, SOON_DAYS};
+use crate::region::TlsSettings;
 
 /// Where a process finds what proves who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub enum FilesError {
         /// The certificate.
         certificate: Box<Certificate>,
         /// What they would say.
-        refused: Box<Refused>,
+        refused: Refused,
         /// What to do about it.
         remedy: String,
     },
@@ -124,7 +125,7 @@ pub enum Warning {
         /// The file.
         path: PathBuf,
         /// The certificate, and what they say.
-        refused: Box<Refused>,
+        refused: Refused,
     },
     /// There should be a newer revocation list. The old one counts.
     ListIsOld {
@@ -176,13 +177,31 @@ pub struct Loaded {
 
 impl TlsFiles {
     /// The files of a process as `gaia certs` names them.
-    pub fn in_directory(directory: &Path, process: &super::ProcessName) -> Self {
+    pub fn in_directory(directory: &Path, process: &ProcessName) -> Self {
         let directory = super::Directory::new(directory);
         Self {
             ca: directory.ca(),
             revocations: Some(directory.list()),
             certificate: directory.certificate(process),
             key: directory.key(process),
+        }
+    }
+
+    /// The files of a process as the settings of its region name them.
+    pub fn of(settings: &TlsSettings, process: &ProcessName) -> Self {
+        let named = |template: &str| {
+            let name = template
+                .replace("{datacenter}", process.peer().datacenter())
+                .replace("{role}", process.peer().role().as_str())
+                .replace("{index}", &process.index().to_string());
+            settings.directory.join(name)
+        };
+        let directory = super::Directory::new(&settings.directory);
+        Self {
+            ca: directory.ca(),
+            revocations: Some(directory.list()),
+            certificate: named(&settings.certificate),
+            key: named(&settings.key),
         }
     }
 
@@ -233,7 +252,7 @@ impl TlsFiles {
         if let Some(refused) = identity.check_own() {
             let certificate = Box::new(identity.certificate());
             let (path, remedy) = (self.certificate.clone(), self.remedy(refused.cause));
-            return Err(FilesError::Refused { path, certificate, refused: Box::new(refused), remedy });
+            return Err(FilesError::Refused { path, certificate, refused, remedy });
         }
         let warnings = self.warnings(&identity);
         Ok(Loaded { identity, warnings })

@@ -129,7 +129,7 @@ async fn dial_tcp(identity: &Identity, target: &str, address: SocketAddr) -> Opt
     let stream = TcpStream::connect(address).await.unwrap();
     let mut stream = match handshake::connect(identity, &target.parse().unwrap(), stream).await {
         Ok(stream) => stream,
-        Err(HandshakeError::Refused(refused)) => return Some(*refused),
+        Err(HandshakeError::Refused(refused)) => return Some(refused),
         Err(other) => panic!("{other:?}"),
     };
     stream.write_all(&[7; 1000]).await.unwrap();
@@ -145,7 +145,7 @@ async fn accept_tcp(identity: &Identity, listener: &TcpListener) -> Option<Refus
             stream.read_exact(&mut [0; 1000]).await.unwrap();
             None
         }
-        Err(HandshakeError::Refused(refused)) => Some(*refused),
+        Err(HandshakeError::Refused(refused)) => Some(refused),
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -174,7 +174,7 @@ async fn dial_quic(endpoint: &Endpoint, target: &str, address: SocketAddr) -> Op
     let settings = Path::default().control();
     let connection = match endpoint.connect(address, &target.parse().unwrap(), &settings).await {
         Ok(connection) => connection,
-        Err(DialError::Refused(refused)) => return Some(*refused),
+        Err(DialError::Refused(refused)) => return Some(refused),
         Err(other) => panic!("{other:?}"),
     };
     // The acceptor closes, one way or the other.
@@ -188,7 +188,7 @@ async fn accept_quic(endpoint: &Endpoint) -> Option<Refused> {
             connection.close(0u32.into(), b"welcome");
             None
         }
-        Err(DialError::Refused(refused)) => Some(*refused),
+        Err(DialError::Refused(refused)) => Some(refused),
         Err(other) => panic!("{other:?}"),
     };
     endpoint.quinn().close(0u32.into(), b"");

@@ -38,6 +38,11 @@ impl ProcessName {
         &self.peer
     }
 
+    /// Its number among those of its role.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
     /// What its certificate calls it, for people: "virginia server 0".
     pub fn common_name(&self) -> String {
         format!("{} {} {}", self.peer.datacenter(), self.peer.role().as_str(), self.index)

@@ -65,6 +65,22 @@ fn what_is_issued_can_be_used() {
     assert!(soon.warnings[0].to_string().ends_with("expires on 2026-04-01, in 10 days; `gaia certs renew`"));
 }
 
+#[test]
+fn files_are_found_by_the_settings_of_a_region() {
+    let settings = crate::region::TlsSettings {
+        directory: "certs".into(),
+        certificate: "{datacenter}-{role}-{index}.pem".into(),
+        key: "{datacenter}/{role}.{index}.key".into(),
+        plaintext_lan: false,
+    };
+    let name = process("us-east-1-worker-12");
+    let files = TlsFiles::of(&settings, &name);
+    assert_eq!(files.key, std::path::Path::new("certs/us-east-1/worker.12.key"));
+    assert_eq!(TlsFiles { key: "certs/us-east-1-worker-12.key".into(), ..files }, {
+        TlsFiles::in_directory("certs".as_ref(), &name)
+    });
+}
+
 #[cfg(unix)]
 #[test]
 fn keys_are_for_their_owner() {

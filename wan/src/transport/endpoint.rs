@@ -43,7 +43,7 @@ pub enum DialError {
     Connect(#[from] quinn::ConnectError),
     /// One side refused the other.
     #[error(transparent)]
-    Refused(Box<Refused>),
+    Refused(Refused),
     /// The handshake failed.
     #[error("handshake failed")]
     Handshake(#[from] quinn::ConnectionError),
@@ -208,8 +208,7 @@ impl Endpoint {
     }
 
     fn dial_error(&self, error: quinn::ConnectionError, shown: &Shown) -> DialError {
-        explain(&self.identity, &error, shown)
-            .map_or(DialError::Handshake(error), |refused| DialError::Refused(Box::new(refused)))
+        explain(&self.identity, &error, shown).map_or(DialError::Handshake(error), DialError::Refused)
     }
 }
 
