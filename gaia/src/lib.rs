@@ -6,6 +6,7 @@
 
 pub mod application;
 pub mod applications;
+pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod data;

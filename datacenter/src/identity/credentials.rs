@@ -35,6 +35,18 @@ pub struct Credentials {
     pub revocations: Vec<CertificateRevocationListDer<'static>>,
 }
 
+impl Clone for Credentials {
+    fn clone(&self) -> Self {
+        Self {
+            roots: self.roots.clone(),
+            chain: self.chain.clone(),
+            // Keys are copied on purpose only, hence by a method of another name.
+            key: self.key.clone_key(),
+            revocations: self.revocations.clone(),
+        }
+    }
+}
+
 /// Credentials that fit together.
 pub(super) struct Checked {
     name: PeerName,

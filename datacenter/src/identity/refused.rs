@@ -100,7 +100,7 @@ pub struct Refused {
     /// What for.
     pub cause: Cause,
     /// The certificate of the other side, where it is known.
-    pub certificate: Option<Certificate>,
+    pub certificate: Option<Box<Certificate>>,
     /// The particulars: names, dates.
     pub detail: String,
 }
@@ -120,7 +120,7 @@ impl Refused {
             Error::PeerIncompatible(_) | Error::NoApplicationProtocol => (Cause::Protocol, error.to_string()),
             error => (Cause::Other, error.to_string()),
         };
-        Self { by: Party::Us, cause, certificate: shown, detail }
+        Self { by: Party::Us, cause, certificate: shown.map(Box::new), detail }
     }
 
     /// One side ended it with TLS's `alert`, having been shown `certificate`; QUIC also brings a `reason`.
@@ -154,7 +154,7 @@ impl Refused {
             40 | 70 | 120 => (Cause::Protocol, said("no protocol in common")),
             other => (Cause::Other, said(&format!("TLS alert {other}"))),
         };
-        Self { by, cause, certificate, detail }
+        Self { by, cause, certificate: certificate.map(Box::new), detail }
     }
 
     /// They speak TLS and we do not, if the first bytes that they sent are a record of TLS.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::certs_arguments::{CERTS_EXAMPLES, CertsCommand};
 use crate::config::{ConfigError, Overrides};
 use crate::report::Destination;
 use crate::strategy::Strategy;
@@ -21,6 +22,7 @@ Examples:
   gaia simulate configs/simulations/three-regions.toml --strategy bsp
   gaia check configs/simulations/*.toml
   gaia link configs/links/three-regions.toml
+  gaia certs init
 
 Settings: every key of a file can be overridden, by the environment
 (GAIA__JOB__CLOCKS=50) and by flags (--set job.clocks=50), which win.
@@ -28,7 +30,8 @@ docs/CONFIGURATION.md lists the keys.
 
 Exit codes:
   0  done
-  1  a run failed, or its result could not be written
+  1  a run failed, or its result could not be written;
+     of gaia certs show: something has expired
   2  the input has to be put right: command line, settings, data
 
 Styles are for terminals only; NO_COLOR=1 turns them off there too.
@@ -75,6 +78,9 @@ pub(super) enum Command {
     Compare(CompareArguments),
     /// Check files without running them: settings, and whether the data can be read
     Check(CheckArguments),
+    /// Make and look after the certificates of a job's processes
+    #[command(subcommand, after_help = CERTS_EXAMPLES)]
+    Certs(CertsCommand),
     /// Put links of a file between real processes: a relay of UDP datagrams with delay, rate and loss
     Link(LinkArguments),
 }

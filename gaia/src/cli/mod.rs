@@ -4,6 +4,8 @@
 //! tested without the simulator behind it.
 
 mod arguments;
+mod certs;
+mod certs_arguments;
 mod check;
 mod data;
 mod link;
@@ -14,11 +16,13 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use datacenter::identity::PeerNameError;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use wan::relay::RelayError;
 
 use self::arguments::{Arguments, Command, CompareArguments, SettingsArguments, SimulateArguments};
+use crate::certificates::CertsError;
 use crate::config::{self, ConfigError, Problem};
 use crate::outcome::{Comparison, Run};
 use crate::progress;
@@ -93,6 +97,15 @@ enum CommandError {
     /// A comparison from which strategies are missing; their reasons have been shown with the others' results.
     #[error("no result for {}", _0.join(", "))]
     Incomplete(Vec<String>),
+    /// Certificates cannot be made or read.
+    #[error(transparent)]
+    Certs(#[from] CertsError),
+    /// A datacenter with a name that no certificate can have.
+    #[error(transparent)]
+    PeerName(PeerNameError),
+    /// Some certificates, which have been shown, are over.
+    #[error("{_0} expired; `gaia certs renew` renews what the authority here has issued")]
+    Expired(usize),
     /// Links that cannot be served.
     #[error(transparent)]
     Relay(#[from] RelayError),
@@ -111,10 +124,14 @@ impl CommandError {
             Self::Config(_)
             | Self::Simulation(SimulationError::Input(_))
             | Self::Place(_)
+            | Self::PeerName(_)
             | Self::Relay(RelayError::Listen(_))
             | Self::Checked => INPUT,
+            Self::Certs(error) if error.is_input() => INPUT,
             Self::Simulation(SimulationError::Failed { .. } | SimulationError::NoTarget { .. })
             | Self::Incomplete(_)
+            | Self::Certs(_)
+            | Self::Expired(_)
             | Self::Relay(RelayError::Thread(_))
             | Self::System(_)
             | Self::Output(_) => FAILED,
@@ -161,6 +178,7 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Simulate(arguments) => simulate(arguments, engine),
         Command::Compare(arguments) => compare(arguments, engine),
         Command::Check(arguments) => check::check(arguments, engine),
+        Command::Certs(command) => certs::certs(command),
         Command::Link(arguments) => link::link(arguments),
     }
 }
