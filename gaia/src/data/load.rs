@@ -1,36 +1,36 @@
 //! From a job's settings to a data set.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::classification::{ClassesError, Classification, Examples, Labelled, classes_of, classify};
 use super::source::Source;
 use super::{CsvError, IdxError, LibsvmError, MovieLensError, Ratings};
 use super::{csv, idx, libsvm, movielens, planted};
-use crate::job::{DataSettings, DataSource};
+use crate::job::{DataFile, DataSettings, DataSource};
 
 /// Why there is no data set.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file is missing, unreadable or not what it should be.
-    #[error("cannot use {}", path.display())]
+    #[error("cannot use {file}")]
     File {
         /// The file.
-        path: PathBuf,
+        file: DataFile,
         /// What is wrong with it.
         source: FileError,
     },
     /// Two files that belong together do not fit together.
-    #[error("{} has {found} {what}, {} has {allowed}", path.display(), other.display())]
+    #[error("{file} has {found} {what}, {other} has {allowed}")]
     Fit {
         /// The file.
-        path: PathBuf,
+        file: DataFile,
         /// What was counted.
         what: &'static str,
         /// How many it has.
         found: u64,
         /// The file that it should agree with.
-        other: PathBuf,
+        other: DataFile,
         /// How many that has.
         allowed: u64,
     },
@@ -94,7 +94,7 @@ pub enum FileError {
 ///
 /// If a file cannot be used, if files do not fit together, or if the source has ratings instead.
 pub fn load_classification(data: &DataSettings) -> Result<Classification, DataError> {
-    let at = |path: &PathBuf| data.root.join(path);
+    let at = |path: &PathBuf| data.root.file(path);
     match &data.source {
         DataSource::Idx { train, test } => {
             let load = |[images, labels]: &[PathBuf; 2]| idx_pair(at(images), at(labels));
@@ -127,7 +127,7 @@ pub fn load_ratings(data: &DataSettings, seed: u64) -> Result<Ratings, DataError
     match &data.source {
         DataSource::MovieLens { train, test } => {
             let load = |path: &PathBuf| -> Result<_, DataError> {
-                file(&data.root.join(path), |source| movielens::read(source))
+                read_file(&data.root.file(path), |source| movielens::read(source))
             };
             Ok(movielens::index(load(train)?, test.as_ref().map(load).transpose()?))
         }
@@ -162,46 +162,46 @@ pub(crate) fn check_size(rows: u64, width: u64) -> Result<(), DataError> {
     Ok(())
 }
 
-/// Opens `path`, reads it by `read`, and puts its name on whatever goes wrong.
-fn file<T, E: Into<FileError>>(
-    path: &Path,
+/// Opens `file`, reads it by `read`, and puts its name on whatever goes wrong.
+fn read_file<T, E: Into<FileError>>(
+    file: &DataFile,
     read: impl FnOnce(&mut Source) -> Result<T, E>,
 ) -> Result<T, DataError> {
-    let mut source = Source::open(path).map_err(|e| wrong(path, FileError::Open(e)))?;
-    read(&mut source).map_err(|e| wrong(path, e))
+    let mut source = Source::open(file).map_err(|e| wrong(file, FileError::Open(e)))?;
+    read(&mut source).map_err(|e| wrong(file, e))
 }
 
-fn wrong(path: &Path, source: impl Into<FileError>) -> DataError {
-    DataError::File { path: path.to_owned(), source: source.into() }
+fn wrong(file: &DataFile, source: impl Into<FileError>) -> DataError {
+    DataError::File { file: file.clone(), source: source.into() }
 }
 
 /// Examples, and where they come from.
 struct Loaded {
     examples: Labelled,
-    features_path: PathBuf,
-    labels_path: PathBuf,
+    features_file: DataFile,
+    labels_file: DataFile,
 }
 
 impl Loaded {
     fn read<E: Into<FileError>>(
-        path: PathBuf,
+        file: DataFile,
         read: impl FnOnce(&mut Source) -> Result<Labelled, E>,
     ) -> Result<Self, DataError> {
-        let examples = file(&path, read)?;
-        Ok(Self { examples, features_path: path.clone(), labels_path: path })
+        let examples = read_file(&file, read)?;
+        Ok(Self { examples, features_file: file.clone(), labels_file: file })
     }
 
     fn classify(self, labels: &[i64]) -> Result<Examples, DataError> {
-        classify(self.examples, labels).map_err(|e| wrong(&self.labels_path, e))
+        classify(self.examples, labels).map_err(|e| wrong(&self.labels_file, e))
     }
 }
 
-fn idx_pair(images: PathBuf, labels: PathBuf) -> Result<Loaded, DataError> {
-    let mut examples = file(&images, |source| idx::read_images(source))?;
-    let values = file(&labels, |source| idx::read_labels(source))?;
+fn idx_pair(images: DataFile, labels: DataFile) -> Result<Loaded, DataError> {
+    let mut examples = read_file(&images, |source| idx::read_images(source))?;
+    let values = read_file(&labels, |source| idx::read_labels(source))?;
     if values.len() != examples.rows.len() {
         return Err(DataError::Fit {
-            path: labels,
+            file: labels,
             what: "examples",
             found: values.len() as u64,
             other: images,
@@ -209,7 +209,7 @@ fn idx_pair(images: PathBuf, labels: PathBuf) -> Result<Loaded, DataError> {
         });
     }
     examples.labels = values;
-    Ok(Loaded { examples, features_path: images, labels_path: labels })
+    Ok(Loaded { examples, features_file: images, labels_file: labels })
 }
 
 /// Maps labels to classes; `same_features` where every file states how many features an example has.
@@ -219,15 +219,15 @@ fn classification(
     same_features: bool,
 ) -> Result<Classification, DataError> {
     let mut features = train.examples.features;
-    let labels = classes_of(&train.examples.labels).map_err(|e| wrong(&train.labels_path, e))?;
+    let labels = classes_of(&train.examples.labels).map_err(|e| wrong(&train.labels_file, e))?;
     if let Some(test) = &test {
         let found = test.examples.features;
         if same_features && found != features && !test.examples.labels.is_empty() {
             return Err(DataError::Fit {
-                path: test.features_path.clone(),
+                file: test.features_file.clone(),
                 what: "features",
                 found: u64::from(found),
-                other: train.features_path,
+                other: train.features_file,
                 allowed: u64::from(features),
             });
         }

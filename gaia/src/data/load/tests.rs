@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fs;
 
 use super::*;
+use crate::job::DataRoot;
 
 /// Names and contents.
 type Files<'a> = &'a [(&'a str, &'a [u8])];
@@ -11,19 +12,19 @@ type Files<'a> = &'a [(&'a str, &'a [u8])];
 fn settings(files: Files<'_>, source: DataSource) -> (tempfile::TempDir, DataSettings) {
     let folder = tempfile::tempdir().unwrap();
     files.iter().for_each(|(name, content)| fs::write(folder.path().join(name), content).unwrap());
-    let root = folder.path().to_owned();
+    let root = folder.path().to_owned().into();
     (folder, DataSettings { root, source })
 }
 
 /// The messages of an error and its causes, the folder left out.
-fn chain(error: &dyn Error, root: &Path) -> String {
+fn chain(error: &dyn Error, root: &DataRoot) -> String {
     let mut messages = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {
         messages.push(error.to_string());
         cause = error.source();
     }
-    messages.join(": ").replace(&format!("{}/", root.display()), "")
+    messages.join(": ").replace(&format!("{}/", root), "")
 }
 
 fn classes(files: Files<'_>, source: DataSource) -> Result<Classification, String> {
