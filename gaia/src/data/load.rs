@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::classification::{ClassesError, Classification, Examples, Labelled, classes_of, classify};
+use super::classification::{
+    ClassesError, Classification, Examples, Keep, Labelled, Slice, classes_of, classify,
+};
 use super::source::Source;
 use super::{CsvError, IdxError, LibsvmError, MovieLensError, Ratings};
 use super::{csv, idx, libsvm, movielens, planted};
@@ -33,6 +35,12 @@ pub enum DataError {
         other: DataFile,
         /// How many that has.
         allowed: u64,
+    },
+    /// A file that was read twice.
+    #[error("{file} was changed while it was read")]
+    Changed {
+        /// The file.
+        file: DataFile,
     },
     /// Planted ratings without a planted thing.
     #[error("planted ratings with 0 {what}, at least 1 is needed")]
@@ -94,20 +102,47 @@ pub enum FileError {
 ///
 /// If a file cannot be used, if files do not fit together, or if the source has ratings instead.
 pub fn load_classification(data: &DataSettings) -> Result<Classification, DataError> {
+    classification(training(data, Keep::All)?, test(data)?, has_same_features(&data.source))
+}
+
+/// Loads examples with classes, and keeps the features of those training examples that `choose` names when it is told
+/// the classes of all.
+///
+/// The training file is read twice: what is kept may depend on all labels. An example that is not kept costs 12 bytes.
+///
+/// # Errors
+///
+/// As [`load_classification`], and if the file is not the same when it is read again.
+pub fn load_classification_slice(
+    data: &DataSettings,
+    choose: impl FnOnce(&[u32]) -> Vec<u32>,
+) -> Result<Classification, DataError> {
+    let whole = training(data, Keep::Those(&[]))?;
+    let labels = classes_of(&whole.examples.labels).map_err(|e| wrong(&whole.labels_file, e))?;
+    let (known, occurrences) = (whole.examples.labels.clone(), whole.examples.occurrences.clone());
+    let mut kept = choose(&whole.classify(&labels)?.classes);
+    kept.sort_unstable();
+    let mut keep = vec![false; known.len()];
+    kept.iter().for_each(|&example| keep[example as usize] = true);
+    let train = training(data, Keep::Those(&keep))?;
+    if train.examples.labels != known || train.examples.occurrences != occurrences {
+        return Err(DataError::Changed { file: train.features_file });
+    }
+    let mut data = classification(train, test(data)?, has_same_features(&data.source))?;
+    data.slice = Some(Slice { kept, occurrences });
+    Ok(data)
+}
+
+/// Reads the training examples.
+fn training(data: &DataSettings, keep: Keep<'_>) -> Result<Loaded, DataError> {
     let at = |path: &PathBuf| data.root.file(path);
     match &data.source {
-        DataSource::Idx { train, test } => {
-            let load = |[images, labels]: &[PathBuf; 2]| idx_pair(at(images), at(labels));
-            classification(load(train)?, test.as_ref().map(load).transpose()?, true)
+        DataSource::Idx { train: [images, labels], .. } => idx_pair(at(images), at(labels), keep),
+        DataSource::Libsvm { train, features, .. } => {
+            Loaded::read(at(train), |source| libsvm::read(source, *features, keep))
         }
-        DataSource::Libsvm { train, test, features } => {
-            let load = |path: &PathBuf| Loaded::read(at(path), |source| libsvm::read(source, *features));
-            // A LIBSVM file shows only the largest index that occurs in it.
-            classification(load(train)?, test.as_ref().map(load).transpose()?, false)
-        }
-        DataSource::Csv { train, test, header, scale } => {
-            let load = |path: &PathBuf| Loaded::read(at(path), |source| csv::read(source, *header, *scale));
-            classification(load(train)?, test.as_ref().map(load).transpose()?, true)
+        DataSource::Csv { train, header, scale, .. } => {
+            Loaded::read(at(train), |source| csv::read(source, *header, *scale, keep))
         }
         DataSource::Own => Err(DataError::Own),
         DataSource::MovieLens { .. } | DataSource::Planted { .. } => Err(DataError::Kind {
@@ -116,6 +151,25 @@ pub fn load_classification(data: &DataSettings) -> Result<Classification, DataEr
             source_kind: "ratings",
         }),
     }
+}
+
+/// Reads the test examples, where there are any, as training examples of another file.
+fn test(data: &DataSettings) -> Result<Option<Loaded>, DataError> {
+    let mut source = data.source.clone();
+    let is_there = match &mut source {
+        DataSource::Idx { train, test } => test.take().map(|test| *train = test),
+        DataSource::Libsvm { train, test, .. } | DataSource::Csv { train, test, .. } => {
+            test.take().map(|test| *train = test)
+        }
+        DataSource::Own | DataSource::MovieLens { .. } | DataSource::Planted { .. } => None,
+    };
+    is_there.map(|()| training(&DataSettings { root: data.root.clone(), source }, Keep::All)).transpose()
+}
+
+/// Whether every file states how many features an example has. A LIBSVM file shows only the largest index that occurs in
+/// it.
+fn has_same_features(source: &DataSource) -> bool {
+    !matches!(source, DataSource::Libsvm { .. })
 }
 
 /// Loads or draws ratings; `seed` matters for drawn ones alone.
@@ -196,8 +250,8 @@ impl Loaded {
     }
 }
 
-fn idx_pair(images: DataFile, labels: DataFile) -> Result<Loaded, DataError> {
-    let mut examples = read_file(&images, |source| idx::read_images(source))?;
+fn idx_pair(images: DataFile, labels: DataFile, keep: Keep<'_>) -> Result<Loaded, DataError> {
+    let mut examples = read_file(&images, |source| idx::read_images(source, keep))?;
     let values = read_file(&labels, |source| idx::read_labels(source))?;
     if values.len() != examples.rows.len() {
         return Err(DataError::Fit {
@@ -234,7 +288,7 @@ fn classification(
         features = features.max(found);
     }
     let test = test.map(|test| test.classify(&labels)).transpose()?;
-    Ok(Classification { train: train.classify(&labels)?, test, features, labels })
+    Ok(Classification { train: train.classify(&labels)?, test, features, labels, slice: None })
 }
 
 #[cfg(test)]

@@ -22,14 +22,14 @@ pub mod ratings;
 mod source;
 mod store;
 
-pub use self::classification::{ClassesError, Classification, Examples, SparseRow, SparseRows};
+pub use self::classification::{ClassesError, Classification, Examples, Slice, SparseRow, SparseRows};
 pub use self::csv::CsvError;
 pub(crate) use self::draw::{Purpose, gaussian, stream};
 pub use self::idx::IdxError;
 pub use self::libsvm::LibsvmError;
 pub use self::lines::LineError;
 pub(crate) use self::load::check_size;
-pub use self::load::{DataError, FileError, load_classification, load_ratings};
+pub use self::load::{DataError, FileError, load_classification, load_classification_slice, load_ratings};
 pub use self::movielens::MovieLensError;
 pub use self::ratings::Ratings;
 pub(crate) use self::source::look;
