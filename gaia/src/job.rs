@@ -4,12 +4,15 @@
 //! written (by `serde`) for the digest alone, which `digest` makes.
 
 mod digest;
+mod location;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 use wan::policy::{Goal, Lead, Schedule, Significance};
+
+pub use self::location::{DataFile, DataRoot};
 
 /// A training job, the same in every region.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,7 +54,7 @@ impl Job {
             shards: 1,
             evaluate_every: 1,
             application: ApplicationSettings::Own(LearningRate { initial: 1.0, decay: Decay::Constant }),
-            data: DataSettings { root: PathBuf::new(), source: DataSource::Own },
+            data: DataSettings { root: PathBuf::new().into(), source: DataSource::Own },
             data_scope: DataScope::Shared,
             partition: Partition::Random,
             target: TargetSettings::WithinLan(0.01),
@@ -177,12 +180,12 @@ impl LearningRate {
     }
 }
 
-/// Where training and test data come from. Relative paths are relative to `root`.
+/// Where training and test data come from. Files are relative to `root`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DataSettings {
-    /// The directory of the files (`data.path`); each region's own business.
+    /// Where the files are (`data.path`); each region's own business.
     #[serde(skip)]
-    pub root: PathBuf,
+    pub root: DataRoot,
     /// The format and the files.
     pub source: DataSource,
 }
@@ -356,7 +359,7 @@ pub(crate) mod tests {
                 adagrad: false,
             }),
             data: DataSettings {
-                root: PathBuf::from("gaia/data"),
+                root: PathBuf::from("gaia/data").into(),
                 source: DataSource::Csv {
                     train: PathBuf::from("digits-train.csv.gz"),
                     test: None,

@@ -102,8 +102,8 @@ pub(super) struct OverArguments {
     /// Override any key, such as job.clocks=50 or regions.ireland.workers=4; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub(super) set: Vec<(String, String)>,
-    /// The directory of the data (job.data.path)
-    #[arg(long, value_name = "DIR")]
+    /// Where the data is (job.data.path): a directory, or a URL such as s3://bucket/prefix
+    #[arg(long, value_name = "PLACE")]
     pub(super) data_path: Option<String>,
     /// The seed of every random choice (seed)
     #[arg(long, value_name = "N", allow_hyphen_values = true)]

@@ -1,8 +1,12 @@
 //! Reads a job: what is trained, on what, and how. Simulation files and region files share it.
 
+use std::path::PathBuf;
+
 use wan::policy::{Goal, Lead, Schedule, Significance};
 
-use super::kind::{self, choice, duration, file, flag, list, name, path, positive, real, share, whole, word};
+use super::kind::{
+    self, choice, data_root, duration, file, flag, list, name, positive, real, share, whole, word,
+};
 use super::reader::Section;
 use crate::job::{
     ApplicationSettings, AspSettings, DataScope, DataSettings, DataSource, Decay, FactorisationSettings, Filter,
@@ -102,8 +106,8 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
     let format = s.required("format", choice(FORMATS));
     let root = match format {
         // Nothing is read: a path does no harm, so that --data-path may stand in a script for all files.
-        Some(Format::Planted) => Some(s.or("path", ".".into(), path())),
-        Some(_) | None => s.required("path", path()),
+        Some(Format::Planted) => Some(s.or("path", PathBuf::from(".").into(), data_root())),
+        Some(_) | None => s.required("path", data_root()),
     };
     let source = match format? {
         Format::Idx => idx(s),

@@ -14,6 +14,7 @@ pub(super) use addresses::{Processes, alternatives, host_and_port, listen_addres
 
 use super::document::inline;
 use super::units;
+use crate::job::DataRoot;
 use crate::suggest::{NotOneOf, nearest};
 
 /// A value as it was found.
@@ -249,12 +250,12 @@ pub(super) fn queue() -> Kind<Queue> {
     .with_unit(" bdp")
 }
 
-/// A path; a relative one is relative to the file that says it, or to the working directory where no file does.
-pub(super) fn path() -> Kind<PathBuf> {
-    Kind::new("a path", |raw| {
-        let text = raw.text().filter(|text| !text.is_empty() && !text.contains('\0'))?;
-        Some(raw.directory.map_or_else(|| PathBuf::from(text), |directory| directory.join(text)))
-    })
+/// Where data lies. A relative path is relative to the file that says it, or to the working directory where no file
+/// does; a URL stands for itself.
+pub(super) fn data_root() -> Kind<DataRoot> {
+    let allowed = "a path, or a URL of a store such as \"s3://bucket/prefix\" (s3, gs, az, http, https), without password \
+                   and query";
+    Kind::new(allowed, |raw| DataRoot::parse(raw.text()?, raw.directory))
 }
 
 /// A path inside the data directory, as it stands.

@@ -69,13 +69,16 @@ mod tests {
 
     use super::*;
     use crate::job::tests::job;
-    use crate::job::{DataScope, DataSettings, DataSource};
+    use crate::job::{DataRoot, DataScope, DataSettings, DataSource};
 
     #[test]
     fn regions_agree_on_everything_but_where_the_data_lies() {
         let digest = |job: &Job| job.digest(1, "asp");
-        let elsewhere = Job { data: DataSettings { root: "/mnt".into(), ..job().data }, ..job() };
-        assert_eq!(digest(&job()), digest(&elsewhere));
+        for place in ["/mnt", "s3://bucket/prefix"] {
+            let root = DataRoot::parse(place, None).expect("a place");
+            let elsewhere = Job { data: DataSettings { root, ..job().data }, ..job() };
+            assert_eq!(digest(&job()), digest(&elsewhere));
+        }
         assert_ne!(digest(&job()), job().digest(2, "asp"));
         assert_ne!(digest(&job()), job().digest(1, "bsp"));
         let differs = |change: fn(&mut Job)| {
