@@ -4,6 +4,7 @@
 //! models on them. To train a model of your own, implement [`application::Application`]; to see what the WAN does to
 //! it, give it to [`simulation::run_one`].
 
+pub mod admin;
 pub mod application;
 pub mod applications;
 pub mod certificates;
@@ -12,6 +13,7 @@ pub mod config;
 pub mod data;
 pub mod job;
 mod model;
+pub mod logs;
 pub mod outcome;
 pub mod progress;
 pub mod region;

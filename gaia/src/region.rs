@@ -11,6 +11,7 @@ use datacenter::TableSpec;
 use wan::driver::address::Address;
 
 use crate::job::Job;
+use crate::logs::Format;
 use crate::scenario::{ComputeSettings, Congestion};
 use crate::strategy::Strategy;
 
@@ -47,7 +48,7 @@ pub struct Region {
     /// Where processes tell how they are.
     pub admin: AdminSettings,
     /// How processes log.
-    pub log: LogFormat,
+    pub log: Format,
     /// What happens when the job is done.
     pub at_end: AtEnd,
     /// Where servers write the trained tables at the end, if anywhere.
@@ -101,16 +102,6 @@ pub struct AdminSettings {
     pub workers: Option<Vec<Address>>,
     /// Where processes listen for that, where that is not the same.
     pub listen: Option<SocketAddr>,
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// What a process does when the job is done.

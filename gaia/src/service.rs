@@ -6,13 +6,15 @@
 //! - `setup`: what every process of a region starts from;
 //! - `server`: one server: its shards, its WAN socket, and the door through which workers come;
 //! - `worker`: one worker's life, and `session` for how it reaches its shards;
-//! - `process`: puts these together, answers for their status, and stops them in order;
-//! - `evaluation`: the region's copy of the model, scored while it is trained.
+//! - `process`: puts these together and stops them in order, and `report` answers for their status;
+//! - `evaluation`: the region's copy of the model, scored while it is trained, and `output`: written when it is.
 //!
 //! Kind: driver.
 
 mod evaluation;
+mod output;
 mod process;
+mod report;
 mod server;
 mod session;
 mod setup;
@@ -26,7 +28,9 @@ use datacenter::local::SessionError;
 use thiserror::Error;
 
 pub use self::process::{Outcome, Part, run};
-pub use self::setup::{Identities, Setup};
+pub use self::setup::Setup;
+
+use crate::certificates::FilesError;
 
 use crate::data::DataError;
 use crate::strategy::UnknownTable;
@@ -48,6 +52,12 @@ pub enum ServiceError {
         /// The most there may be.
         rows: u32,
     },
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] FilesError),
+    /// The system does not deliver signals.
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
     /// A socket could not be opened.
     #[error("cannot listen on {address} ({what})")]
     Listen {

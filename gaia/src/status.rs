@@ -4,9 +4,14 @@
 //! Counters only grow while a process lives. Durations are in seconds, sizes in bytes on the wire unless a name says
 //! payload.
 
+pub mod fetch;
+#[cfg(test)]
+pub(crate) mod made_up;
+pub mod view;
+
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// One process: some of a region's servers and workers, often one of either.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,7 +41,7 @@ pub struct Status {
 }
 
 /// How far a process is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// It reads its settings and data, and opens its sockets.
@@ -50,6 +55,23 @@ pub enum Phase {
     Draining,
     /// The job is done; it serves until it is stopped.
     Finished,
+}
+
+impl Phase {
+    /// All of them, in the order in which a process goes through them.
+    pub const ALL: [Self; 5] =
+        [Self::Starting, Self::Waiting, Self::Training, Self::Draining, Self::Finished];
+
+    /// Its name, as JSON and metrics write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Waiting => "waiting",
+            Self::Training => "training",
+            Self::Draining => "draining",
+            Self::Finished => "finished",
+        }
+    }
 }
 
 /// The job, as this process knows it.
@@ -153,6 +175,7 @@ pub struct LinkStatus {
     /// Payload that waits to be sent.
     pub backlog_bytes: u64,
     /// How long the link needs for that.
+    #[serde(deserialize_with = "number")]
     pub backlog_seconds: f64,
     /// Payload sent and not confirmed.
     pub in_flight_bytes: u64,
@@ -194,11 +217,13 @@ pub struct WorkerStatus {
 pub struct ScoreStatus {
     /// At which clock.
     pub clock: u32,
-    /// The training objective.
+    /// The training objective; not a number once training has diverged.
+    #[serde(deserialize_with = "number")]
     pub objective: f64,
     /// The name of the metric.
     pub metric: String,
-    /// Its value.
+    /// Its value; not a number once training has diverged.
+    #[serde(deserialize_with = "number")]
     pub value: f64,
 }
 
@@ -225,4 +250,30 @@ pub struct Refusals {
     pub by: String,
     /// How often.
     pub count: u64,
+}
+
+/// A number, or `null`, which is how JSON writes one that is infinite or none.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_has_diverged_can_still_be_told_of() {
+        let score =
+            ScoreStatus { clock: 3, objective: f64::NAN, metric: "rmse".to_owned(), value: f64::INFINITY };
+        let json = serde_json::to_string(&score).expect("plain data");
+        let read: ScoreStatus = serde_json::from_str(&json).expect("what was written");
+        assert!(read.objective.is_nan() && read.value.is_nan(), "{json}");
+    }
+
+    #[test]
+    fn phases_are_written_as_they_are_named() {
+        for phase in Phase::ALL {
+            assert_eq!(serde_json::to_value(phase).expect("plain data"), phase.name());
+        }
+    }
 }

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::certs_arguments::{CERTS_EXAMPLES, CertsCommand};
 use crate::config::{ConfigError, Overrides};
 use crate::report::Destination;
+use crate::status::fetch::Url;
 use crate::strategy::Strategy;
 
 const LONG_ABOUT: &str = "\
@@ -62,6 +63,15 @@ Examples:
 Processes dial the addresses that the file listens on instead of each other's.
 Ctrl-C or SIGTERM ends it, with exit code 0.";
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  gaia status --url http://127.0.0.1:7500 --url http://127.0.0.1:7501
+  gaia status --watch --url virginia-0:9464 --url ireland-0:9464
+  gaia status --json --url http://127.0.0.1:7500 | jq '.[].status.phase'
+
+Keys of --watch: arrows, Page Up and Page Down scroll; q, Esc, Ctrl-C quit.
+The exit code is 1 if a process does not answer.";
+
 /// The program.
 #[derive(Debug, Parser)]
 #[command(name = "gaia", version, about = LONG_ABOUT.lines().next(), long_about = LONG_ABOUT, after_help = AFTER_HELP)]
@@ -83,6 +93,8 @@ pub(super) enum Command {
     Certs(CertsCommand),
     /// Put links of a file between real processes: a relay of UDP datagrams with delay, rate and loss
     Link(LinkArguments),
+    /// Show how the processes of a job are: clocks, holds, links, bytes saved
+    Status(StatusArguments),
 }
 
 /// A file and what goes over it.
@@ -160,6 +172,20 @@ pub(super) struct LinkArguments {
     /// Show neither routes nor counters
     #[arg(long, short)]
     pub(super) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(super) struct StatusArguments {
+    /// The admin listener of a process; may be repeated
+    #[arg(long = "url", value_name = "URL", required = true)]
+    pub(super) urls: Vec<Url>,
+    /// Show it again every second, on the whole terminal
+    #[arg(long, short)]
+    pub(super) watch: bool,
+    /// Print what the processes say as JSON
+    #[arg(long, conflicts_with = "watch")]
+    pub(super) json: bool,
 }
 
 impl SettingsArguments {

@@ -9,6 +9,7 @@ mod certs_arguments;
 mod check;
 mod data;
 mod link;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +18,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use datacenter::identity::PeerNameError;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 use wan::relay::RelayError;
 
 use self::arguments::{Arguments, Command, CompareArguments, SettingsArguments, SimulateArguments};
 use crate::certificates::CertsError;
 use crate::config::{self, ConfigError, Problem};
+use crate::logs;
 use crate::outcome::{Comparison, Run};
 use crate::progress;
 use crate::report::human::with_causes;
@@ -115,6 +115,15 @@ enum CommandError {
     /// What `check` found has been said already.
     #[error("something is not right")]
     Checked,
+    /// Those that do not answer have been shown with the others.
+    #[error("{silent} of {asked} processes do not answer")]
+    Silent { silent: usize, asked: usize },
+    #[error("--watch needs a terminal to show it on; without it, the status is printed once")]
+    NoTerminal,
+    #[error("the terminal cannot be used")]
+    Terminal(#[source] io::Error),
+    #[error("the system gives no sockets or timers")]
+    Runtime(#[source] io::Error),
 }
 
 impl CommandError {
@@ -126,6 +135,7 @@ impl CommandError {
             | Self::Place(_)
             | Self::PeerName(_)
             | Self::Relay(RelayError::Listen(_))
+            | Self::NoTerminal
             | Self::Checked => INPUT,
             Self::Certs(error) if error.is_input() => INPUT,
             Self::Simulation(SimulationError::Failed { .. } | SimulationError::NoTarget { .. })
@@ -134,6 +144,9 @@ impl CommandError {
             | Self::Expired(_)
             | Self::Relay(RelayError::Thread(_))
             | Self::System(_)
+            | Self::Silent { .. }
+            | Self::Terminal(_)
+            | Self::Runtime(_)
             | Self::Output(_) => FAILED,
         }
     }
@@ -147,7 +160,7 @@ const INPUT: u8 = 2;
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    show_logs();
+    logs::init_command();
     match run(&arguments.command, &Simulator) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -160,19 +173,6 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Logs go to standard error; only errors unless `RUST_LOG` asks for more, as progress is shown there too. They carry
-/// no time: that of the machine says nothing about a simulation.
-fn show_logs() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::ERROR.into()).from_env_lossy();
-    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && !is_plain)
-        .without_time()
-        .init();
-}
-
 fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
     match command {
         Command::Simulate(arguments) => simulate(arguments, engine),
@@ -180,6 +180,7 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Check(arguments) => check::check(arguments, engine),
         Command::Certs(command) => certs::certs(command),
         Command::Link(arguments) => link::link(arguments),
+        Command::Status(arguments) => status::status(arguments),
     }
 }
 

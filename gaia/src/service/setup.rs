@@ -33,15 +33,6 @@ pub struct Setup {
     pub digest: [u8; 32],
 }
 
-/// Who a process is, by the certificates of its parts.
-#[derive(Clone, Debug)]
-pub struct Identities {
-    /// Of its servers.
-    pub server: Option<Identity>,
-    /// Of its worker, where that is a process of its own.
-    pub worker: Option<Identity>,
-}
-
 impl Setup {
     /// Reads the data of `region` and makes its model.
     ///

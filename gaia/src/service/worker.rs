@@ -131,7 +131,7 @@ impl Worker<'_> {
             let (links, mut session) = Links::open(self.setup, WorkerId(self.index), &self.route).await;
             let standings = tokio::select! {
                 standings = links.ready(|waiting| self.notes.lock().waiting = waiting) => standings,
-                () = asked(&mut self.stop.clone()) => return Ok(Ended::default()),
+                () = asked(self.stop.clone()) => return Ok(Ended::default()),
             };
             self.check(&standings, seen)?;
             let at = standings.iter().map(|s| s.worker.unwrap_or(s.clock)).max().unwrap_or_default();
@@ -218,7 +218,7 @@ impl Worker<'_> {
             // Nothing of this clock exists yet, so whoever stops here loses nothing.
             tokio::select! {
                 biased;
-                () = asked(&mut self.stop.clone()) => return Ok(Stopped::Asked),
+                () = asked(self.stop.clone()) => return Ok(Stopped::Asked),
                 fetched = session.fetch(rows.sorted()) => drop(fetched?),
                 together = links.until(Together::Leaving) => return Ok(Stopped::Servers(together)),
             }
@@ -251,7 +251,7 @@ impl Worker<'_> {
             self.notes.lock().waiting = vec!["the last updates of other regions".into()];
             let settled = tokio::select! {
                 together = links.until(Together::Settled) => together == Together::Settled,
-                () = asked(&mut self.stop.clone()) => false,
+                () = asked(self.stop.clone()) => false,
             };
             if settled {
                 let mut rows = RowSet::new(self.setup.specs.len());
@@ -275,7 +275,7 @@ impl Worker<'_> {
 }
 
 /// Returns once the process is asked to stop.
-async fn asked(stop: &mut watch::Receiver<bool>) {
+async fn asked(mut stop: watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         // Nobody can ask any more.
         std::future::pending::<()>().await;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use datacenter::TableId;
 use datacenter::local::{Session, SessionError};
 use datacenter::message::Wait;
 use rand::{RngExt, SeedableRng};

@@ -1,0 +1,216 @@
+//! The admin listener: what a process tells of itself over HTTP, to Prometheus, to whoever restarts it, to people.
+//!
+//! Kind: driver. Every answer is made from one [`Status`], asked for when the request comes. The listener has no other
+//! access to the process, and changes nothing in it.
+//!
+//! | path | answer |
+//! | --- | --- |
+//! | `/metrics` | Prometheus' text format; see [`METRICS`] |
+//! | `/healthz` | 200 while the process's tasks answer, else 503 |
+//! | `/readyz` | 200 when it trains or has finished, else 503 and what it waits for |
+//! | `/status` | the [`Status`], as JSON |
+//! | `/` | a short index |
+//!
+//! It is meant for a trusted network: there is neither TLS nor a password, nor anything secret to see.
+//!
+//! **Invariant:** a client costs its connection at most. One request is answered on each connection, which lives no
+//! longer than [`CONNECTION_LIMIT`]; its head fits into [`HEAD_LIMIT_BYTES`], its body is not read; there are no more
+//! than [`CONNECTIONS`], and further ones wait in the kernel's queue.
+
+mod exposition;
+mod metrics;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Response, StatusCode, header};
+use axum::routing::get;
+use futures_util::future::BoxFuture;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+pub use self::exposition::text as metrics_text;
+pub use self::metrics::{Kind, METRICS, Metric, Unit};
+use crate::status::{Phase, Status};
+
+/// Connections that are served at the same time.
+pub const CONNECTIONS: usize = 32;
+/// The longest head of a request, its path and headers.
+pub const HEAD_LIMIT_BYTES: usize = 16 * 1024;
+/// The longest life of a connection. Whoever has not asked and read by then is cut off.
+pub const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
+/// How long the process may take to tell its status.
+pub const STATUS_LIMIT: Duration = Duration::from_secs(2);
+/// [`CONNECTION_LIMIT`] and [`STATUS_LIMIT`], or what a test has in their place.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    connection: Duration,
+    status: Duration,
+}
+
+/// How long to wait when the system has no connection to give, as when files have run out.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const INDEX: &str = "\
+/metrics  Prometheus' text format
+/healthz  200 while the process's tasks answer
+/readyz   200 when it trains or has finished, else what it waits for
+/status   all of it, as JSON; `gaia status --url http://HOST:PORT` shows it
+";
+
+/// Who knows a process's status.
+///
+/// The status is put together anew for each request, and within [`STATUS_LIMIT`]: what does not answer until then
+/// counts as stuck. It should ask the very tasks that do the work, so that the answer means something. The future is
+/// dropped when the limit has passed or the client has gone.
+pub trait StatusSource: Send + Sync + 'static {
+    /// The status now.
+    fn status(&self) -> BoxFuture<'_, Status>;
+}
+
+impl<F, S> StatusSource for F
+where
+    F: Fn() -> S + Send + Sync + 'static,
+    S: Future<Output = Status> + Send + 'static,
+{
+    fn status(&self) -> BoxFuture<'_, Status> {
+        Box::pin(self())
+    }
+}
+
+/// Answers on `listener` until it is dropped, and all its connections with it. Never returns.
+pub async fn serve(listener: TcpListener, source: Arc<dyn StatusSource>) {
+    let limits = Limits { connection: CONNECTION_LIMIT, status: STATUS_LIMIT };
+    serve_within(limits, listener, source).await;
+}
+
+async fn serve_within(limits: Limits, listener: TcpListener, source: Arc<dyn StatusSource>) {
+    let routes = routes(Asked { source, limit: limits.status });
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    // Dropped with this future, and ends its tasks then.
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let permit = Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let routes = routes.clone();
+                connections.spawn(async move {
+                    answer(stream, routes, limits.connection).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "the admin listener got no connection");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection.
+///
+/// By hyper itself, as `axum::serve` knows no limits. One request for each connection makes them simple: a limit on
+/// the connection's life is one on everything, be it that heads come byte by byte or that answers are not read.
+async fn answer(stream: TcpStream, routes: Router, limit: Duration) {
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(HEAD_LIMIT_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    match tokio::time::timeout(limit, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "an admin connection ended"),
+        Err(_) => debug!("an admin connection took too long"),
+    }
+}
+
+/// Whom to ask, and for how long.
+#[derive(Clone)]
+struct Asked {
+    source: Arc<dyn StatusSource>,
+    limit: Duration,
+}
+
+fn routes(asked: Asked) -> Router {
+    Router::new()
+        .route("/", get(async || reply(StatusCode::OK, TEXT, INDEX.to_owned())))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .fallback(async || reply(StatusCode::NOT_FOUND, TEXT, INDEX.to_owned()))
+        .with_state(asked)
+}
+
+async fn metrics(State(asked): State<Asked>) -> Response<Body> {
+    let status = match asked.status().await {
+        Ok(status) => status,
+        Err(stuck) => return stuck,
+    };
+    match exposition::text(&status) {
+        Ok(text) => reply(StatusCode::OK, exposition::CONTENT_TYPE, text),
+        Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+    }
+}
+
+async fn healthz(State(asked): State<Asked>) -> Response<Body> {
+    match asked.status().await {
+        Ok(_) => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        Err(stuck) => stuck,
+    }
+}
+
+async fn readyz(State(asked): State<Asked>) -> Response<Body> {
+    let status = match asked.status().await {
+        Ok(status) => status,
+        Err(stuck) => return stuck,
+    };
+    let mut text = format!("{}\n", status.phase.name());
+    for awaited in &status.waiting_for {
+        let _ = writeln!(text, "waits for {awaited}");
+    }
+    let code = match status.phase {
+        Phase::Training | Phase::Finished => StatusCode::OK,
+        Phase::Starting | Phase::Waiting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    reply(code, TEXT, text)
+}
+
+async fn status(State(asked): State<Asked>) -> Response<Body> {
+    match asked.status().await {
+        Ok(status) => {
+            let mut json = serde_json::to_string_pretty(&status).expect("a status is plain data");
+            json.push('\n');
+            reply(StatusCode::OK, "application/json", json)
+        }
+        Err(stuck) => stuck,
+    }
+}
+
+impl Asked {
+    /// The status, or the answer if there is none in time.
+    async fn status(&self) -> Result<Status, Response<Body>> {
+        tokio::time::timeout(self.limit, self.source.status()).await.map_err(|_| {
+            let text = format!("the process's tasks have not answered within {:?}\n", self.limit);
+            reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+        })
+    }
+}
+
+fn reply(code: StatusCode, kind: &str, body: String) -> Response<Body> {
+    let answer = Response::builder().status(code).header(header::CONTENT_TYPE, kind);
+    answer.header(header::CACHE_CONTROL, "no-store").body(Body::from(body)).expect("headers are plain text")
+}

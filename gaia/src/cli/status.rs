@@ -1,0 +1,100 @@
+//! `gaia status`: who is at which clock, who waits for what and why, what each link carries and saves.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::arguments::StatusArguments;
+use super::{CommandError, style};
+use crate::report::Destination;
+use crate::report::human::with_causes;
+use crate::status::fetch::{Fetched, TIME_LIMIT, Target, fetch};
+use crate::status::view::{self, History};
+
+/// How long a process may take while all others are shown again every second.
+const WATCH_LIMIT: Duration = Duration::from_secs(1);
+
+/// Asks the processes, and shows what they say.
+pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
+    let targets = targets(arguments);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(CommandError::Runtime)?;
+    runtime.block_on(async {
+        if arguments.watch { watch(&targets).await } else { once(&targets, arguments.json).await }
+    })
+}
+
+/// Those to be asked, each once.
+fn targets(arguments: &StatusArguments) -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::new();
+    for url in &arguments.urls {
+        if targets.iter().all(|target| target.url != *url) {
+            targets.push(url.clone().into());
+        }
+    }
+    targets
+}
+
+async fn once(targets: &[Target], as_json: bool) -> Result<(), CommandError> {
+    let fetched = fetch(targets, TIME_LIMIT).await;
+    let silent = fetched.iter().filter(|fetched| fetched.status.is_err()).count();
+    let text = if as_json {
+        json(&fetched)
+    } else {
+        view::text(&History::once(fetched), style(io::stdout().is_terminal()).width)
+    };
+    Destination::Stdout.write(&text).map_err(CommandError::Output)?;
+    if silent == 0 { Ok(()) } else { Err(CommandError::Silent { silent, asked: targets.len() }) }
+}
+
+/// An array with, for each process, its URL and either its status or the reason that there is none.
+fn json(fetched: &[Fetched]) -> String {
+    let entry = |fetched: &Fetched| {
+        let url = fetched.target.url.to_string();
+        match &fetched.status {
+            Ok(status) => json!({ "url": url, "status": status }),
+            Err(error) => json!({ "url": url, "error": with_causes(error) }),
+        }
+    };
+    let entries: Vec<_> = fetched.iter().map(entry).collect();
+    serde_json::to_string_pretty(&entries).expect("a status is plain data") + "\n"
+}
+
+async fn watch(targets: &[Target]) -> Result<(), CommandError> {
+    if !io::stdout().is_terminal() {
+        return Err(CommandError::NoTerminal);
+    }
+    let ended = view::run(|| fetch(targets, WATCH_LIMIT), terminated()).await;
+    ended.map(|_| ()).map_err(CommandError::Terminal)
+}
+
+/// Asked to stop from outside, with the terminal still to be given back.
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        // Keys still end it.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::made_up;
+
+    #[test]
+    fn json_tells_of_each_process_its_status_or_why_there_is_none() {
+        let entries: serde_json::Value = serde_json::from_str(&json(&made_up::fetched(100))).expect("JSON");
+        assert_eq!(entries[0]["url"], "http://127.0.0.1:7500");
+        assert_eq!(entries[0]["status"]["datacenter"], "virginia");
+        assert_eq!(entries[0]["status"]["phase"], "training");
+        assert_eq!(entries[13]["error"], "no connection: connection refused");
+    }
+}

@@ -1,0 +1,222 @@
+//! Logs: for people, or as JSON for programs, always on standard error.
+//!
+//! Kind: driver. A simulation's logs carry no time, as that of the machine says nothing about it. Those of a process
+//! carry the time, and on every line the region and role of the process, in whichever task the line was written. What a
+//! line is about beyond that comes from its spans and fields: [`shard_span`] for the tasks that own a shard, and `clock`
+//! as a field where it matters.
+//!
+//! Keys, certificates and what is trained on are never logged.
+
+use std::fmt::{self, Debug};
+use std::io::{self, IsTerminal};
+
+use tracing::{Event, Span, Subscriber, info_span};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+/// What lines look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object on each line.
+    Json,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
+
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Which process writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its region.
+    pub region: String,
+    /// Its role, as in [`Status::role`](crate::status::Status::role).
+    pub role: String,
+}
+
+/// What a process logs unless `RUST_LOG` says otherwise: what it does, and of TLS and QUIC only what went wrong.
+const PROCESS_LEVELS: &str = "info,quinn=warn,quinn_proto=warn,rustls=warn,hyper=warn";
+
+/// Sets up the logs of a process that serves or trains. `RUST_LOG` wins over what is logged by default; a part of it
+/// that makes no sense is reported and left out.
+///
+/// # Panics
+///
+/// If logs were set up before.
+pub fn init_process(format: Format, process: &Process) {
+    let levels = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|levels| !levels.is_empty());
+    let filter = EnvFilter::builder().parse_lossy(levels.as_deref().unwrap_or(PROCESS_LEVELS));
+    let subscriber = process_subscriber(format, process, filter, is_styled(), io::stderr);
+    tracing::subscriber::set_global_default(subscriber).expect("logs are set up once");
+}
+
+/// Sets up the logs of commands that show something else: only errors, unless `RUST_LOG` asks for more, and no time.
+///
+/// # Panics
+///
+/// If logs were set up before.
+pub fn init_command() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::ERROR.into()).from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(is_styled())
+        .without_time()
+        .init();
+}
+
+/// The span of whatever concerns one shard. `clock` is not known yet, and may be recorded as it advances.
+pub fn shard_span(shard: u16) -> Span {
+    info_span!("shard", shard, clock = tracing::field::Empty)
+}
+
+/// Whether standard error is a terminal, and may be coloured.
+fn is_styled() -> bool {
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !is_plain
+}
+
+fn process_subscriber<W>(
+    format: Format,
+    process: &Process,
+    filter: EnvFilter,
+    is_styled: bool,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(is_styled);
+    let Process { region, role } = process;
+    match format {
+        Format::Text => {
+            let prefix = format!("{region} {role} ");
+            let inner = tracing_subscriber::fmt::format();
+            Box::new(builder.event_format(Prefixed { prefix, skipped: "", inner }).finish())
+        }
+        Format::Json => {
+            let quoted = |text: &String| serde_json::to_string(text).expect("text is JSON");
+            let prefix = format!("{{\"region\":{},\"role\":{},", quoted(region), quoted(role));
+            let inner = tracing_subscriber::fmt::format().json().with_current_span(false);
+            let prefixed = Prefixed { prefix, skipped: "{", inner };
+            Box::new(builder.fmt_fields(JsonFields::new()).event_format(prefixed).finish())
+        }
+    }
+}
+
+/// Puts a constant in front of each line, in place of how lines begin. A span around everything would not do: tasks
+/// that a library starts are outside of it.
+struct Prefixed<F> {
+    prefix: String,
+    skipped: &'static str,
+    inner: F,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Prefixed<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        writer.write_str(&self.prefix)?;
+        if self.skipped.is_empty() {
+            return self.inner.format_event(context, writer, event);
+        }
+        let mut line = String::new();
+        self.inner.format_event(context, Writer::new(&mut line), event)?;
+        writer.write_str(line.strip_prefix(self.skipped).unwrap_or(&line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged in `format`, from a task inside of a shard's span and from one outside of it.
+    fn logged(format: Format) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let process = Process { region: "virginia".to_owned(), role: "server 0".to_owned() };
+        let filter = EnvFilter::new("info");
+        let subscriber = process_subscriber(format, &process, filter, false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(peer = "ireland \"0\"", "link down");
+            let span = shard_span(3);
+            span.record("clock", 17);
+            span.in_scope(|| tracing::info!(rows = 5, "barrier"));
+            tracing::debug!("not wanted");
+        });
+        let bytes = lines.0.lock().expect("no panic").clone();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn a_line_for_people_tells_time_process_shard_and_clock() {
+        let text = logged(Format::Text);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines.iter().all(|line| line.starts_with("virginia server 0 2")), "{text}");
+        assert!(
+            lines[0].contains("WARN") && lines[0].ends_with(r#"link down peer="ireland \"0\"""#),
+            "{text}"
+        );
+        assert!(lines[1].contains("INFO shard{shard=3 clock=17}"), "{text}");
+        assert!(lines[1].ends_with("barrier rows=5"), "{text}");
+    }
+
+    #[test]
+    fn a_line_for_programs_has_the_same_as_json() {
+        let text = logged(Format::Json);
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        for line in &lines {
+            assert_eq!((&line["region"], &line["role"]), (&"virginia".into(), &"server 0".into()));
+            assert!(line["timestamp"].is_string(), "{text}");
+        }
+        assert_eq!(lines[0]["level"], "WARN");
+        assert_eq!(lines[0]["fields"]["message"], "link down");
+        assert_eq!(lines[0]["fields"]["peer"], "ireland \"0\"");
+        assert_eq!(lines[1]["fields"]["rows"], 5);
+        assert_eq!(lines[1]["spans"][0]["shard"], 3);
+        assert_eq!(lines[1]["spans"][0]["clock"], 17);
+    }
+}

@@ -1,0 +1,344 @@
+//! The page: a head, and below it a block for each region.
+//!
+//! Kind: time-free.
+
+use std::collections::BTreeSet;
+
+use ratatui::text::{Line, Span};
+
+use super::links::links;
+use super::paint::{Ink, Item, Palette, beside, flow, item, justified, labelled};
+use super::region::{Held, Region, regions};
+use super::{History, Moment};
+use crate::report::human::{bytes, figure, percent, seconds, times, with_causes};
+use crate::status::fetch::Fetched;
+use crate::status::{Phase, Status};
+
+/// From this width on, a region's links stand beside what else is known of it.
+const ROOM_FOR_TWO: u16 = 156;
+/// Between the two.
+const GAP: u16 = 2;
+/// The narrowest page that is laid out; a narrower terminal does not see its right end.
+const NARROWEST: u16 = 70;
+/// The length of a bar, where there is room.
+const BAR: usize = 28;
+/// A certificate that lives no longer is spoken of.
+const EXPIRY_WARNING_DAYS: f64 = 30.0;
+const SECONDS_OF_DAY: f64 = 86_400.0;
+
+/// What is shown, line by line.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// What the job is and how it goes; stays where it is.
+    pub head: Vec<Line<'static>>,
+    /// The regions; scrolls where there is no room for all.
+    pub body: Vec<Line<'static>>,
+}
+
+/// Lays out what is known for lines of `width` characters, of 70 at least.
+pub fn page(history: &History, width: u16, palette: Palette) -> Page {
+    let Some(now) = history.now() else {
+        return Page { head: vec![Line::from(palette.span(Ink::Label, "asking ..."))], body: vec![] };
+    };
+    let width = width.max(NARROWEST);
+    let (regions, nameless) = regions(now);
+    let writer = Writer { history, palette, width };
+    let mut body = Vec::new();
+    for region in &regions {
+        body.push(Line::default());
+        body.extend(writer.region(region));
+    }
+    if !nameless.is_empty() {
+        body.push(Line::default());
+        body.extend(writer.silent(&nameless));
+    }
+    Page { head: writer.head(now, &regions), body }
+}
+
+struct Writer<'a> {
+    history: &'a History,
+    palette: Palette,
+    width: u16,
+}
+
+impl Writer<'_> {
+    fn head(&self, now: &Moment, regions: &[Region<'_>]) -> Vec<Line<'static>> {
+        let palette = self.palette;
+        let (asked, answered) = (now.fetched.len(), now.statuses().count());
+        let job = now.statuses().find(|status| !status.job.name.is_empty()).map(|status| &status.job);
+        let mut left = Line::default();
+        if let Some(job) = job {
+            left.push_span(palette.span(Ink::Name, job.name.clone()));
+            left.push_span(palette.span(Ink::Label, format!("   {}", job.strategy)));
+            left.push_span(palette.span(Ink::Label, "   "));
+        }
+        let (ink, answers) = if answered == asked {
+            (Ink::Label, format!("{} answering", count(asked, "process", "processes")))
+        } else {
+            (Ink::Bad, format!("{answered} of {} answering", count(asked, "process", "processes")))
+        };
+        left.push_span(palette.span(ink, answers));
+        let uptime = now.statuses().map(|status| status.uptime_seconds).fold(0.0, f64::max);
+        let right = Line::from(palette.span(Ink::Label, format!("up {}", whole_seconds(uptime))));
+        let mut lines = justified(left, right, self.width);
+        let sent: u64 = regions.iter().map(Region::sent_bytes).sum();
+        let naive: u64 = regions.iter().map(Region::naive_bytes).sum();
+        if sent > 0 {
+            let mut wan =
+                vec![(Ink::Label, "WAN ".to_owned()), (Ink::Normal, format!("{} sent", bytes(sent as f64)))];
+            if naive > 0 {
+                wan.push((Ink::Normal, format!(", {} less", times(naive as f64 / sent as f64))));
+                wan.push((Ink::Label, format!(" than every update would take ({})", bytes(naive as f64))));
+            }
+            lines.extend(flow(palette, palette.span(Ink::Label, ""), 0, &[wan], self.width));
+        }
+        let digests: BTreeSet<_> = now.statuses().map(|status| &status.job.digest).collect();
+        if digests.iter().filter(|digest| !digest.is_empty()).count() > 1 {
+            let warning = item(Ink::Bad, "these processes do not train the same job: their digests differ");
+            lines.extend(flow(palette, palette.span(Ink::Label, ""), 0, &[warning], self.width));
+        }
+        lines
+    }
+
+    fn region(&self, region: &Region<'_>) -> Vec<Line<'static>> {
+        let (left_width, right_width) = if self.width >= ROOM_FOR_TWO {
+            let left = self.width / 2 - GAP;
+            (left, self.width - left - GAP)
+        } else {
+            (self.width, self.width)
+        };
+        let left = self.facts(region, left_width);
+        let right = links(region, self.history, self.palette, right_width);
+        if self.width >= ROOM_FOR_TWO { beside(left, right, left_width, GAP) } else { [left, right].concat() }
+    }
+
+    fn facts(&self, region: &Region<'_>, width: u16) -> Vec<Line<'static>> {
+        let palette = self.palette;
+        let mut lines = self.title(region, width);
+        let mut add = |label: &str, items: &[Item]| lines.extend(labelled(palette, label, items, width));
+        if let Some(score) = region.score() {
+            let metric = score.metric.replace('_', " ");
+            let text = format!("objective {}   {metric} {}", figure(score.objective), figure(score.value));
+            add("model", &[vec![(Ink::Normal, text), (Ink::Label, format!("   at clock {}", score.clock))]]);
+        }
+        if region.worker_count() > 0 {
+            add("workers", &self.work(region));
+        }
+        let leads = region.leads();
+        if !leads.is_empty() {
+            let lead = |(datacenter, lead): (&&str, &super::region::Lead)| {
+                let limit = lead.limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
+                let idle = if lead.is_idle { ", idle" } else { "" };
+                let is_full = lead.limit.is_some_and(|limit| lead.clocks >= limit) && !lead.is_idle;
+                let ink = if is_full { Ink::Slow } else { Ink::Normal };
+                vec![(Ink::Normal, format!("{datacenter} ")), (ink, format!("+{}{limit}{idle}", lead.clocks))]
+            };
+            add("leads", &leads.iter().map(lead).collect::<Vec<_>>());
+        }
+        self.holds(region, &mut add);
+        for (awaited, roles) in region.waiting_for() {
+            add("waits", &[vec![(Ink::Slow, roles.join(", ")), (Ink::Normal, format!(" for {awaited}"))]]);
+        }
+        self.traffic(region, &mut add);
+        self.trust(region, &mut add);
+        if !region.silent.is_empty() {
+            lines.extend(self.silent(&region.silent));
+        }
+        lines
+    }
+
+    /// "virginia   training   ━━━━━━━━━━╸────────   clock 118..120 of 200".
+    fn title(&self, region: &Region<'_>, width: u16) -> Vec<Line<'static>> {
+        let palette = self.palette;
+        let mut left = Line::from(palette.span(Ink::Name, format!("{:<10} ", region.name)));
+        let phases = region.phases();
+        let is_one = phases.len() == 1;
+        for (at, (phase, count)) in phases.iter().enumerate() {
+            let ink = match phase {
+                Phase::Training | Phase::Finished => Ink::Good,
+                Phase::Starting | Phase::Waiting | Phase::Draining => Ink::Slow,
+            };
+            let comma = if at == 0 { "" } else { ", " };
+            let many = if is_one { String::new() } else { format!("{count} ") };
+            left.push_span(palette.span(ink, format!("{comma}{many}{}", phase.name())));
+        }
+        if !region.silent.is_empty() {
+            let comma = if phases.is_empty() { "" } else { ", " };
+            left.push_span(palette.span(Ink::Bad, format!("{comma}{} silent", region.silent.len())));
+        }
+        let mut right = Line::default();
+        if let Some((least, most)) = region.clocks() {
+            let clocks = if least == most { least.to_string() } else { format!("{least}..{most}") };
+            let text = match region.job_clocks() {
+                None => format!("clock {clocks}"),
+                Some(total) => {
+                    let digits = total.to_string().len();
+                    let text = format!("clock {clocks:>width$} of {total}", width = 2 * digits + 2);
+                    let room = usize::from(width).saturating_sub(left.width() + text.len() + 5);
+                    right.extend(bar(palette, f64::from(least) / f64::from(total), room.min(BAR)));
+                    right.push_span(Span::raw("  "));
+                    text
+                }
+            };
+            right.push_span(palette.span(Ink::Normal, text));
+        }
+        justified(left, right, width)
+    }
+
+    /// "3 connected   82 % computing   3.10 clocks/s   26 s to go".
+    fn work(&self, region: &Region<'_>) -> Vec<Item> {
+        let mut items = vec![item(Ink::Normal, count(region.worker_count(), "connected", "connected"))];
+        let earlier = self.history.before().and_then(|(moment, seconds)| {
+            let earlier = regions(moment).0.into_iter().find(|earlier| earlier.name == region.name)?;
+            Some((earlier, seconds))
+        });
+        let (mut compute, mut wait) = region.work();
+        if let Some((before, _)) =
+            earlier.as_ref().filter(|(before, _)| before.workers().count() == region.workers().count())
+        {
+            // Workers that started again count from zero.
+            let (compute_before, wait_before) = before.work();
+            if compute > compute_before && wait >= wait_before {
+                compute -= compute_before;
+                wait -= wait_before;
+            }
+        }
+        if compute > 0.0 {
+            let share = percent((compute / (compute + wait) * 100.0).round() / 100.0);
+            items.push(item(Ink::Label, format!("{share} computing")));
+        }
+        if let (Some((before, seconds_between)), Some((now, _))) = (earlier, region.clocks()) {
+            let pace = before.clocks().and_then(|(then, _)| now.checked_sub(then));
+            let pace = f64::from(pace.unwrap_or(0)) / seconds_between;
+            items.push(item(Ink::Normal, format!("{pace:.2} clocks/s")));
+            let rest = region.job_clocks().map_or(0, |total| total.saturating_sub(now));
+            if pace > 0.0 && rest > 0 {
+                items.push(item(Ink::Label, format!("{} to go", whole_seconds(f64::from(rest) / pace))));
+            }
+        }
+        items
+    }
+
+    /// Each reason on a line of its own. There are as many lines as there were lately: holds come and go, and what is
+    /// below must not jump with them.
+    fn holds(&self, region: &Region<'_>, add: &mut impl FnMut(&str, &[Item])) {
+        if region.shards().next().is_none() {
+            return;
+        }
+        let held = region.held();
+        if held.is_empty() {
+            add("held", &[item(Ink::Label, "nothing")]);
+        }
+        for (at, held) in held.iter().enumerate() {
+            let (who, why) = hold(held);
+            add(if at == 0 { "held" } else { "" }, &[vec![(Ink::Slow, who), (Ink::Normal, why)]]);
+        }
+        let lately = self.history.moments.iter().map(|moment| {
+            let (regions, _) = regions(moment);
+            regions
+                .iter()
+                .find(|earlier| earlier.name == region.name)
+                .map_or(0, |earlier| earlier.held().len())
+        });
+        for _ in held.len().max(1)..lately.max().unwrap_or(0) {
+            add("", &[]);
+        }
+    }
+
+    fn traffic(&self, region: &Region<'_>, add: &mut impl FnMut(&str, &[Item])) {
+        if region.links().next().is_none() {
+            return;
+        }
+        let (sent, naive) = (region.sent_bytes() as f64, region.naive_bytes() as f64);
+        let mut items = vec![item(Ink::Normal, format!("{} sent", bytes(sent)))];
+        if sent > 0.0 && naive > 0.0 {
+            items.push(vec![
+                (Ink::Normal, format!("{} less", times(naive / sent))),
+                (Ink::Label, format!(" than {}", bytes(naive))),
+            ]);
+        }
+        items.push(item(Ink::Label, format!("{} received", bytes(region.received_bytes() as f64))));
+        add("WAN", &items);
+    }
+
+    /// Certificates that expire, and connections that were refused.
+    fn trust(&self, region: &Region<'_>, add: &mut impl FnMut(&str, &[Item])) {
+        let own = region.statuses.iter().flat_map(|status| &status.certificates);
+        let mut expiring: Vec<_> =
+            own.map(|own| (&own.name, own.seconds_to_expiry / SECONDS_OF_DAY)).collect();
+        expiring.retain(|(_, days)| *days < EXPIRY_WARNING_DAYS);
+        expiring.sort_by(|one, other| one.1.total_cmp(&other.1));
+        if let Some((name, days)) = expiring.first() {
+            let (ink, when) = match days {
+                ..0.0 => (Ink::Bad, "has expired".to_owned()),
+                _ => (Ink::Slow, format!("expires in {:.0} days", days.floor())),
+            };
+            add("trust", &[vec![(Ink::Normal, format!("{name} ")), (ink, when)]]);
+        }
+        let refused: Vec<_> = region.statuses.iter().flat_map(|status| &status.refusals).collect();
+        if !refused.is_empty() {
+            let items: Vec<_> = refused
+                .iter()
+                .map(|refused| {
+                    let cause = refused.cause.replace('_', " ");
+                    let by = if refused.by == "them" { ", by them" } else { "" };
+                    item(
+                        Ink::Slow,
+                        format!("{} ({cause}, {}{by})", refused.count, refused.scope.to_uppercase()),
+                    )
+                })
+                .collect();
+            add("refused", &items);
+        }
+    }
+
+    fn silent(&self, silent: &[&Fetched]) -> Vec<Line<'static>> {
+        let line = |fetched: &&Fetched| {
+            let role =
+                fetched.target.name.as_ref().map(|(_, role)| format!("{role} at ")).unwrap_or_default();
+            let reason = match &fetched.status {
+                Ok(Status { .. }) => String::new(),
+                Err(error) => with_causes(error),
+            };
+            let text = vec![(Ink::Normal, format!("{role}{}: ", fetched.target.url)), (Ink::Bad, reason)];
+            labelled(self.palette, "silent", &[text], self.width.min(ROOM_FOR_TWO / 2))
+        };
+        silent.iter().flat_map(line).collect()
+    }
+}
+
+/// "worker 2 waits 1.2 s", ": barrier of ireland".
+fn hold(held: &Held) -> (String, String) {
+    let workers: Vec<_> = held.workers.iter().map(u32::to_string).collect();
+    let who = match workers.as_slice() {
+        [one] => format!("worker {one} waits {}", seconds(held.seconds)),
+        _ => format!("workers {} wait {}", workers.join(", "), seconds(held.seconds)),
+    };
+    let why = match (held.reason.as_str(), &held.datacenter) {
+        ("stale", _) => ": slower workers of this region".to_owned(),
+        ("fetching", _) => ": the shard fetches its state".to_owned(),
+        (reason, Some(datacenter)) => format!(": {} of {datacenter}", reason.replace('_', " ")),
+        (reason, None) => format!(": {}", reason.replace('_', " ")),
+    };
+    (who, why)
+}
+
+/// "━━━━━╸─────", `share` of it done.
+fn bar(palette: Palette, share: f64, width: usize) -> Line<'static> {
+    let done = ((share.clamp(0.0, 1.0) * width as f64) as usize).min(width);
+    let head = usize::from(done < width && share > 0.0);
+    Line::from(vec![
+        palette.span(Ink::Good, format!("{}{}", "━".repeat(done), "╸".repeat(head))),
+        palette.span(Ink::Label, "─".repeat(width - done - head)),
+    ])
+}
+
+/// A time of which nobody wants to see fractions.
+fn whole_seconds(time: f64) -> String {
+    if time < 99.5 { format!("{time:.0} s") } else { seconds(time) }
+}
+
+/// "1 process", "3 processes".
+fn count(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}

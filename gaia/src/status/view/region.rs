@@ -1,0 +1,185 @@
+//! One region, put together from what its processes say.
+//!
+//! Kind: time-free.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Moment;
+use crate::status::fetch::Fetched;
+use crate::status::{LinkStatus, Phase, ScoreStatus, ServerStatus, ShardStatus, Status, WorkerStatus};
+
+/// The processes of one region.
+pub(super) struct Region<'a> {
+    pub(super) name: &'a str,
+    /// Those that answered.
+    pub(super) statuses: Vec<&'a Status>,
+    /// Those that did not.
+    pub(super) silent: Vec<&'a Fetched>,
+}
+
+/// By how far a region leads another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lead {
+    /// Of the shard that leads most.
+    pub(super) clocks: u32,
+    /// How much that one may.
+    pub(super) limit: Option<u32>,
+    /// Whether the other region has no workers, so that nobody waits for it.
+    pub(super) is_idle: bool,
+}
+
+/// Reads of a region that are held for the same reason.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Held {
+    pub(super) workers: BTreeSet<u32>,
+    /// The longest of them.
+    pub(super) seconds: f64,
+    pub(super) reason: String,
+    pub(super) datacenter: Option<String>,
+}
+
+/// The regions of a moment, in the order in which their first processes were asked for; then those who never said
+/// which region they are of.
+pub(super) fn regions(moment: &Moment) -> (Vec<Region<'_>>, Vec<&Fetched>) {
+    let mut regions: Vec<Region<'_>> = Vec::new();
+    let mut nameless = Vec::new();
+    for fetched in &moment.fetched {
+        let name = match (&fetched.status, &fetched.target.name) {
+            (Ok(status), _) => status.datacenter.as_str(),
+            (Err(_), Some((datacenter, _))) => datacenter,
+            (Err(_), None) => {
+                nameless.push(fetched);
+                continue;
+            }
+        };
+        let at = regions.iter().position(|region| region.name == name).unwrap_or_else(|| {
+            regions.push(Region { name, statuses: vec![], silent: vec![] });
+            regions.len() - 1
+        });
+        match &fetched.status {
+            Ok(status) => regions[at].statuses.push(status),
+            Err(_) => regions[at].silent.push(fetched),
+        }
+    }
+    (regions, nameless)
+}
+
+impl<'a> Region<'a> {
+    pub(super) fn servers(&self) -> impl Iterator<Item = &'a ServerStatus> {
+        self.statuses.iter().flat_map(|status| &status.servers)
+    }
+
+    pub(super) fn shards(&self) -> impl Iterator<Item = &'a ShardStatus> {
+        self.servers().flat_map(|server| &server.shards)
+    }
+
+    pub(super) fn workers(&self) -> impl Iterator<Item = &'a WorkerStatus> {
+        self.statuses.iter().flat_map(|status| &status.workers)
+    }
+
+    /// The links of its servers, each with the server's index.
+    pub(super) fn links(&self) -> impl Iterator<Item = (&'a ServerStatus, &'a LinkStatus)> {
+        self.servers().flat_map(|server| server.links.iter().map(move |link| (server, link)))
+    }
+
+    /// Of its slowest and of its fastest shard; of its workers where no server answers.
+    pub(super) fn clocks(&self) -> Option<(u32, u32)> {
+        let span = |clocks: &mut dyn Iterator<Item = u32>| {
+            clocks.fold(None, |span: Option<(u32, u32)>, clock| {
+                Some(span.map_or((clock, clock), |(least, most)| (least.min(clock), most.max(clock))))
+            })
+        };
+        span(&mut self.shards().map(|shard| shard.clock))
+            .or_else(|| span(&mut self.workers().map(|worker| worker.clock)))
+    }
+
+    /// How many clocks its job has.
+    pub(super) fn job_clocks(&self) -> Option<u32> {
+        self.statuses.iter().map(|status| status.job.clocks).max().filter(|clocks| *clocks > 0)
+    }
+
+    /// How many of its processes are in each phase.
+    pub(super) fn phases(&self) -> BTreeMap<Phase, usize> {
+        let mut phases = BTreeMap::new();
+        for status in &self.statuses {
+            *phases.entry(status.phase).or_default() += 1;
+        }
+        phases
+    }
+
+    /// What its processes wait for, and which ones.
+    pub(super) fn waiting_for(&self) -> BTreeMap<&'a str, Vec<&'a str>> {
+        let mut waiting: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for status in &self.statuses {
+            for awaited in &status.waiting_for {
+                waiting.entry(awaited.as_str()).or_default().push(status.role.as_str());
+            }
+        }
+        waiting
+    }
+
+    pub(super) fn leads(&self) -> BTreeMap<&'a str, Lead> {
+        let mut leads: BTreeMap<&str, Lead> = BTreeMap::new();
+        for mirror in self.shards().flat_map(|shard| &shard.mirrors) {
+            let found = Lead { clocks: mirror.lead, limit: mirror.lead_limit, is_idle: mirror.idle };
+            let lead = leads.entry(&mirror.datacenter).or_insert_with(|| found.clone());
+            let is_idle = lead.is_idle && found.is_idle;
+            if found.clocks > lead.clocks {
+                *lead = found;
+            }
+            lead.is_idle = is_idle;
+        }
+        leads
+    }
+
+    /// The longest first.
+    pub(super) fn held(&self) -> Vec<Held> {
+        let mut held: Vec<Held> = Vec::new();
+        for hold in self.shards().flat_map(|shard| &shard.holds) {
+            let same = |held: &&mut Held| held.reason == hold.reason && held.datacenter == hold.datacenter;
+            match held.iter_mut().find(same) {
+                Some(held) => {
+                    held.workers.insert(hold.worker);
+                    held.seconds = held.seconds.max(hold.seconds);
+                }
+                None => held.push(Held {
+                    workers: BTreeSet::from([hold.worker]),
+                    seconds: hold.seconds,
+                    reason: hold.reason.clone(),
+                    datacenter: hold.datacenter.clone(),
+                }),
+            }
+        }
+        held.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
+        held
+    }
+
+    pub(super) fn score(&self) -> Option<&'a ScoreStatus> {
+        self.workers().find_map(|worker| worker.score.as_ref())
+    }
+
+    /// The workers that its servers count, or those that answer where no server does.
+    pub(super) fn worker_count(&self) -> usize {
+        let connected: BTreeSet<_> = self.servers().flat_map(|server| &server.workers).collect();
+        if connected.is_empty() { self.workers().count() } else { connected.len() }
+    }
+
+    /// What its workers computed and waited, in seconds.
+    pub(super) fn work(&self) -> (f64, f64) {
+        self.workers().fold((0.0, 0.0), |(compute, wait), worker| {
+            (compute + worker.compute_seconds, wait + worker.wait_seconds)
+        })
+    }
+
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.servers().map(|server| server.wan_sent_bytes).sum()
+    }
+
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.servers().map(|server| server.wan_received_bytes).sum()
+    }
+
+    pub(super) fn naive_bytes(&self) -> u64 {
+        self.links().map(|(_, link)| link.naive_bytes).sum()
+    }
+}

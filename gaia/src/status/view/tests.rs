@@ -1,0 +1,211 @@
+use std::io;
+use std::path::Path;
+
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
+use futures_util::stream;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::style::Color;
+
+use super::terminal::show;
+use super::*;
+use crate::status::fetch::{FetchError, Target};
+use crate::status::{Phase, made_up};
+
+/// Two moments, three seconds and nine clocks apart.
+fn live() -> History {
+    let mut history = History::once(made_up::fetched(109));
+    history.push(Duration::from_secs(3), made_up::fetched(118));
+    history
+}
+
+fn snapshot(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/status/view/snapshots").join(name);
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&path, text).expect("a snapshot");
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "{name} differs; UPDATE_SNAPSHOTS=1 accepts it:\n{text}");
+}
+
+/// What a terminal of this size shows after `keys`.
+fn screen(width: u16, height: u16, palette: Palette, keys: &[KeyCode]) -> Terminal<TestBackend> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a buffer");
+    runtime.expect("a runtime").block_on(async {
+        let mut clock = 106;
+        let source = || {
+            clock += 3;
+            std::future::ready(made_up::fetched(clock))
+        };
+        let keys: Vec<_> = keys.iter().map(|key| Ok(Event::Key(KeyEvent::from(*key)))).collect();
+        // Keys come when there is something to see, and then no more.
+        let wait = stream::once(async {
+            tokio::time::sleep(Duration::from_millis(3500)).await;
+            Ok(Event::FocusGained)
+        });
+        let events = stream::StreamExt::chain(wait, stream::iter(keys));
+        let events = stream::StreamExt::chain(events, stream::pending());
+        let end = tokio::time::sleep(Duration::from_millis(3900));
+        let ended = show(&mut terminal, std::pin::pin!(events), palette, source, end).await;
+        assert_eq!(ended.expect("a buffer does not fail"), Ended::Done(()));
+    });
+    terminal
+}
+
+fn shown(width: u16, height: u16, keys: &[KeyCode]) -> String {
+    let terminal = screen(width, height, Palette::Plain, keys);
+    let buffer = terminal.backend().buffer();
+    let row =
+        |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned() + "\n";
+    (0..height).map(row).collect()
+}
+
+#[test]
+fn a_page_reads_well_at_any_width() {
+    for width in [80, 100, 160] {
+        let text = text(&live(), width);
+        assert!(text.lines().all(|line| line.chars().count() <= usize::from(width)), "{text}");
+        snapshot(&format!("page-{width}.txt"), &text);
+    }
+}
+
+#[test]
+fn a_single_look_has_no_rates() {
+    let text = text(&History::once(made_up::fetched(118)), 80);
+    assert!(!text.contains("clocks/s") && !text.contains("sending"), "{text}");
+    snapshot("once-80.txt", &text);
+}
+
+#[test]
+fn nothing_that_matters_is_cut() {
+    for width in 70..200 {
+        let text = text(&live(), width);
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for expected in [
+            "14 of 15 processes answering",
+            "worker 2 waits 1.20 s: barrier of ireland",
+            "workers 0, 1 wait 0.31 s: mirror clock of singapore",
+            "singapore +6 of 6",
+            "objective",
+            "round trip",
+        ] {
+            assert!(words.contains(expected), "no {expected} at {width}:\n{text}");
+        }
+        // These may be wrapped, and stand beside something else.
+        for word in
+            ["refused", "2026-11-20", "singapore-1.example.net:7100", "12.3", "http://127.0.0.1:7513:"]
+        {
+            assert!(words.contains(word), "no {word} at {width}:\n{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= usize::from(width)), "{width}\n{text}");
+    }
+}
+
+#[test]
+fn a_terminal_shows_head_body_and_keys() {
+    snapshot("screen-80x40.txt", &shown(80, 40, &[]));
+    snapshot("screen-160x40.txt", &shown(160, 40, &[]));
+}
+
+#[test]
+fn a_low_terminal_scrolls() {
+    snapshot("screen-80x12.txt", &shown(80, 12, &[KeyCode::Down, KeyCode::Down, KeyCode::Down, KeyCode::Up]));
+    let end = shown(80, 12, &[KeyCode::End]);
+    assert!(end.contains("lines above") && !end.contains("below"), "{end}");
+    assert_eq!(shown(80, 12, &[KeyCode::End, KeyCode::Home]), shown(80, 12, &[]));
+    assert_eq!(shown(80, 12, &[KeyCode::PageDown, KeyCode::PageUp]), shown(80, 12, &[]));
+    for (width, height) in [(1, 1), (80, 1), (80, 3), (10, 5), (300, 2), (60, 200)] {
+        shown(width, height, &[KeyCode::End, KeyCode::Up]);
+    }
+}
+
+#[test]
+fn keys_end_the_view_and_so_does_the_end_of_all_keys() {
+    let control = |key| KeyEvent::new(KeyCode::Char(key), KeyModifiers::CONTROL);
+    for keys in [
+        vec![KeyEvent::from(KeyCode::Char('q'))],
+        vec![KeyEvent::from(KeyCode::Esc)],
+        vec![KeyEvent::from(KeyCode::Char('c')), KeyEvent::from(KeyCode::Down), control('c')],
+        vec![],
+    ] {
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("a buffer");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let keys = stream::iter(keys.into_iter().map(|key| io::Result::Ok(Event::Key(key))));
+        // A process that never answers does not keep the keys waiting.
+        let source = std::future::pending;
+        let ended = runtime.expect("a runtime").block_on(show(
+            &mut terminal,
+            keys,
+            Palette::Plain,
+            source,
+            std::future::pending::<()>(),
+        ));
+        assert_eq!(ended.expect("a buffer does not fail"), Ended::Quit);
+    }
+}
+
+#[test]
+fn without_colours_there_is_no_style_at_all() {
+    let is_styled = |palette| {
+        let terminal = screen(80, 40, palette, &[]);
+        terminal
+            .backend()
+            .buffer()
+            .content
+            .iter()
+            .any(|cell| cell.fg != Color::Reset || !cell.modifier.is_empty())
+    };
+    assert!(is_styled(Palette::Coloured));
+    assert!(!is_styled(Palette::Plain));
+}
+
+#[test]
+fn who_fell_silent_keeps_a_name_and_who_never_spoke_has_a_place() {
+    let target = |port: u16| Target::from(format!("127.0.0.1:{port}").parse::<Url>().expect("a URL"));
+    let silent =
+        |port| Fetched { target: target(port), status: Err(FetchError::TimedOut(Duration::from_secs(1))) };
+    let status = made_up::processes(5).swap_remove(1);
+    let mut history = History::once(vec![Fetched { target: target(1), status: Ok(status) }, silent(2)]);
+    history.push(Duration::from_secs(1), vec![silent(1), silent(2)]);
+    let text = text(&history, 100);
+    assert!(text.contains("virginia   1 silent"), "{text}");
+    assert!(text.contains("silent   server 1 at http://127.0.0.1:1: no answer within 1s"), "{text}");
+    assert!(text.contains("silent   http://127.0.0.1:2: no answer within 1s"), "{text}");
+}
+
+#[test]
+fn a_counter_that_starts_again_is_no_rate() {
+    let mut history = History::once(made_up::fetched(118));
+    history.push(Duration::from_secs(1), made_up::fetched(7));
+    let text = text(&history, 160);
+    assert!(text.contains("0.00 clocks/s") && !text.contains("to go"), "{text}");
+}
+
+#[test]
+fn odd_things_are_said_and_not_hidden() {
+    let mut all = made_up::fetched(200);
+    let Ok(status) = &mut all[0].status else { panic!("virginia's first server answers") };
+    status.job.digest = "another".to_owned();
+    status.certificates[0].seconds_to_expiry = -5.0;
+    status.phase = Phase::Draining;
+    let text = text(&History::once(all), 80);
+    for expected in [
+        "these processes do not train the same job",
+        "virginia.server.gaia has expired",
+        "1 draining, 4 finished",
+        "2 (unknown authority, WAN)",
+    ] {
+        assert!(text.contains(expected), "no {expected}:\n{text}");
+    }
+}
+
+#[test]
+fn a_history_forgets() {
+    let mut history = History::default();
+    for second in 0..100 {
+        history.push(Duration::from_secs(second), vec![]);
+    }
+    assert_eq!(history.moments.len(), 6);
+    assert_eq!(history.before().expect("an earlier moment").1, 5.0);
+}
