@@ -5,8 +5,8 @@ use wan::policy::{Goal, Lead, Schedule, Significance};
 use super::kind::{self, choice, duration, file, flag, list, name, path, positive, real, share, whole, word};
 use super::reader::Section;
 use crate::job::{
-    ApplicationSettings, AspSettings, DataScope, DataSettings, DataSource, Decay, FactorisationSettings, Filter,
-    FilterSchedule, Job, LearningRate, Partition, SoftmaxSettings, TargetSettings,
+    ApplicationSettings, AspSettings, DataScope, DataSettings, DataSource, Decay, FactorisationSettings,
+    Filter, FilterSchedule, Job, LearningRate, Partition, SoftmaxSettings, TargetSettings,
 };
 
 /// The key under which a job stands in a file, as a table or as the path of a file of its own.

@@ -340,6 +340,7 @@ pub(super) fn describe(value: &Value) -> String {
         }
         ValueKind::Float(number) => format!("{number:?}"),
         ValueKind::Table(_) => "a table".to_owned(),
+        ValueKind::Array(items) if items.is_empty() => "[]".to_owned(),
         ValueKind::Array(items) if items.iter().all(|item| matches!(item.kind, ValueKind::Table(_))) => {
             format!("an array of {} tables", items.len())
         }
