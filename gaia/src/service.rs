@@ -121,3 +121,24 @@ pub enum ServiceError {
         source: io::Error,
     },
 }
+
+impl ServiceError {
+    /// Whether it has to be put right in the input: settings, data, certificates, ports.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Data(_)
+            | Self::Table(_)
+            | Self::Shards { .. }
+            | Self::Certificates(_)
+            | Self::Listen { .. }
+            | Self::Name { .. }
+            | Self::Index { .. } => true,
+            Self::Signals(_)
+            | Self::Session { .. }
+            | Self::Forgotten { .. }
+            | Self::Lan(_)
+            | Self::Undelivered(_)
+            | Self::Output { .. } => false,
+        }
+    }
+}

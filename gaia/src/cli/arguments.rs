@@ -63,6 +63,17 @@ Examples:
 Processes dial the addresses that the file listens on instead of each other's.
 Ctrl-C or SIGTERM ends it, with exit code 0.";
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  gaia run --config configs/regions/virginia.toml
+  gaia server --config configs/regions/virginia.toml --index 0
+  gaia worker --config configs/regions/virginia.toml --index 2
+
+There is no order to start in: whoever is not there yet is waited for. SIGTERM or
+Ctrl-C ends a process in order: it finishes its clock and hands over what it has
+(exit code 0; 1 if that took too long). A second one ends it at once (143, 130).
+docs/OPERATIONS.md leads from nothing to a job that runs.";
+
 const STATUS_EXAMPLES: &str = "\
 Examples:
   gaia status --url http://127.0.0.1:7500 --url http://127.0.0.1:7501
@@ -88,6 +99,12 @@ pub(super) enum Command {
     Compare(CompareArguments),
     /// Check files without running them: settings, and whether the data can be read
     Check(CheckArguments),
+    /// Run one region: all its servers and workers in one process
+    Run(RegionArguments),
+    /// Run one server of a region
+    Server(ServerArguments),
+    /// Run one worker of a region
+    Worker(WorkerArguments),
     /// Make and look after the certificates of a job's processes
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(CertsCommand),
@@ -156,6 +173,35 @@ pub(super) struct CheckArguments {
     pub(super) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) over: OverArguments,
+}
+
+/// A region's file and what goes over it.
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(super) struct RegionArguments {
+    /// The region's file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    #[command(flatten)]
+    pub(super) over: OverArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ServerArguments {
+    #[command(flatten)]
+    pub(super) region: RegionArguments,
+    /// Which one, from 0 [default: the number at the end of the host's name]
+    #[arg(long, value_name = "N")]
+    pub(super) index: Option<u16>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct WorkerArguments {
+    #[command(flatten)]
+    pub(super) region: RegionArguments,
+    /// Which one, from 0 [default: the number at the end of the host's name]
+    #[arg(long, value_name = "N")]
+    pub(super) index: Option<u32>,
 }
 
 #[derive(Args, Debug)]

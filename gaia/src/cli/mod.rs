@@ -9,6 +9,7 @@ mod certs_arguments;
 mod check;
 mod data;
 mod link;
+mod run;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use crate::progress;
 use crate::report::human::with_causes;
 use crate::report::{self, Destination, OutputError, Style};
 use crate::scenario::Simulation;
+use crate::service::ServiceError;
 use crate::simulation::{self, Observer, SimulationError};
 use crate::strategy::Strategy;
 
@@ -88,6 +90,9 @@ enum CommandError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Simulation(#[from] SimulationError),
+    /// A process of a region that could not start, or do its work.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// A place for a result that cannot be one.
     #[error(transparent)]
     Place(OutputError),
@@ -137,9 +142,11 @@ impl CommandError {
             | Self::Relay(RelayError::Listen(_))
             | Self::NoTerminal
             | Self::Checked => INPUT,
+            Self::Service(error) if error.is_input() => INPUT,
             Self::Certs(error) if error.is_input() => INPUT,
             Self::Simulation(SimulationError::Failed { .. } | SimulationError::NoTarget { .. })
             | Self::Incomplete(_)
+            | Self::Service(_)
             | Self::Certs(_)
             | Self::Expired(_)
             | Self::Relay(RelayError::Thread(_))
@@ -160,7 +167,10 @@ const INPUT: u8 = 2;
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    logs::init_command();
+    if !matches!(arguments.command, Command::Run(_) | Command::Server(_) | Command::Worker(_)) {
+        // The processes of a region log in their own way.
+        logs::init_command();
+    }
     match run(&arguments.command, &Simulator) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -178,6 +188,9 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Simulate(arguments) => simulate(arguments, engine),
         Command::Compare(arguments) => compare(arguments, engine),
         Command::Check(arguments) => check::check(arguments, engine),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Server(arguments) => run::server(arguments),
+        Command::Worker(arguments) => run::worker(arguments),
         Command::Certs(command) => certs::certs(command),
         Command::Link(arguments) => link::link(arguments),
         Command::Status(arguments) => status::status(arguments),

@@ -9,8 +9,8 @@ use super::kind::{
 };
 use super::reader::Section;
 use crate::job::{
-    ApplicationSettings, AspSettings, DataScope, DataSettings, DataSource, Decay, FactorisationSettings, Filter,
-    FilterSchedule, Job, LearningRate, Partition, SoftmaxSettings, TargetSettings,
+    ApplicationSettings, AspSettings, DataScope, DataSettings, DataSource, Decay, FactorisationSettings,
+    Filter, FilterSchedule, Job, LearningRate, Partition, SoftmaxSettings, TargetSettings,
 };
 
 /// The key under which a job stands in a file, as a table or as the path of a file of its own.

@@ -258,6 +258,14 @@ pub(super) fn data_root() -> Kind<DataRoot> {
     Kind::new(allowed, |raw| DataRoot::parse(raw.text()?, raw.directory))
 }
 
+/// A path; a relative one is relative to the file that says it, or to the working directory where no file does.
+pub(super) fn path() -> Kind<PathBuf> {
+    Kind::new("a path", |raw| {
+        let text = raw.text().filter(|text| !text.is_empty() && !text.contains('\0'))?;
+        Some(raw.directory.map_or_else(|| PathBuf::from(text), |directory| directory.join(text)))
+    })
+}
+
 /// A path inside the data directory, as it stands.
 pub(super) fn file() -> Kind<PathBuf> {
     Kind::new("a file name", |raw| {
@@ -341,6 +349,7 @@ pub(super) fn describe(value: &Value) -> String {
         }
         ValueKind::Float(number) => format!("{number:?}"),
         ValueKind::Table(_) => "a table".to_owned(),
+        ValueKind::Array(items) if items.is_empty() => "[]".to_owned(),
         ValueKind::Array(items) if items.iter().all(|item| matches!(item.kind, ValueKind::Table(_))) => {
             format!("an array of {} tables", items.len())
         }

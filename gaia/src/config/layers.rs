@@ -136,7 +136,9 @@ impl Layers {
             .values()
             .filter_map(|item| self.place(item))
             .filter(|origin| self.directory(Some(origin)).is_some());
-        of_files.min_by_key(|origin| file_and_line(origin))
+        // The root has values of the included file too, which is not where it stands.
+        let is_included = |origin: &&str| file_and_line(origin).is_none_or(|(name, _)| name != self.file);
+        of_files.min_by_key(|origin| (is_included(origin), file_and_line(origin)))
     }
 
     fn merge(&mut self, sources: &[Layer]) -> Result<(), ConfigError> {

@@ -236,6 +236,11 @@ impl Section<'_> {
         self.reader.problem(value, &key, message);
     }
 
+    /// Reports that something is wrong with the table itself.
+    pub(super) fn problem_of_all(&self, message: String) {
+        self.reader.problem(self.value, &self.key, message);
+    }
+
     fn ask(&self, name: &str) {
         self.names.borrow_mut().insert(name.to_owned());
         self.reader.asked.borrow_mut().insert(join(&self.pattern, name));

@@ -7,13 +7,14 @@ use wan::driver::address::Address;
 use super::agreement::{Agreement, agreement};
 use super::job;
 use super::kind::{
-    Processes, alternatives, choice, delay, file_template, list, listen_address, name, not_empty, parsed, path,
-    rate, whole,
+    Processes, alternatives, choice, delay, file_template, list, listen_address, name, not_empty, parsed,
+    path, rate, whole,
 };
 use super::reader::Section;
 use super::simulation::compute;
 use crate::job::Job;
-use crate::region::{AdminSettings, AtEnd, LogFormat, Member, PeerRegion, Region, TlsSettings};
+use crate::logs::Format;
+use crate::region::{AdminSettings, AtEnd, Member, PeerRegion, Region, TlsSettings};
 use crate::scenario::Congestion;
 use crate::strategy::Strategy;
 use crate::suggest::nearest;
@@ -27,15 +28,15 @@ pub(super) fn region(s: &Section<'_>) -> Option<Region> {
     let at_end = s.or("at_end", AtEnd::default(), choice(AT_END));
     let servers = s.section("servers", |s| servers(s, job.as_ref()));
     let wan = s.section("wan", |s| wan(s, servers.as_ref().map(|servers| u32::from(servers.count))));
-    let peers = peers(s, called.as_deref(), members.as_deref(), job.as_ref(), wan.as_ref());
+    let peers = peers(s, own, members.as_deref(), job.as_ref(), wan.as_ref());
     let tls = s.section("tls", |s| Some(tls(s)));
     let admin = s.section("admin", |s| {
         let servers = servers.as_ref().map(|servers| u32::from(servers.count));
         Some(admin(s, servers, own.map(|own| own.workers)))
     });
     let log = s.section("log", |s| {
-        const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
-        Some(s.or("format", LogFormat::default(), choice(FORMATS)))
+        const FORMATS: &[(&str, Format)] = &[("text", Format::Text), ("json", Format::Json)];
+        Some(s.or("format", Format::default(), choice(FORMATS)))
     });
     let output = s.section("output", |s| Some(s.optional("directory", path())));
     let compute = s.section_if_there("compute", compute);
@@ -74,7 +75,10 @@ fn job_and_agreement(s: &Section<'_>) -> (Option<Job>, Agreement) {
         let job = job::job(s, None);
         let agreement = agreement(s);
         if agreement.members.as_ref().is_some_and(Vec::is_empty) {
-            s.problem("regions", "missing; allowed: a [[regions]] table for each region of the job".to_owned());
+            s.problem(
+                "regions",
+                "missing; allowed: a [[regions]] table for each region of the job".to_owned(),
+            );
         }
         Some((job, agreement))
     });
@@ -140,21 +144,28 @@ fn wan(s: &Section<'_>, count: Option<u32>) -> Option<Wan> {
 /// Reads what is known of the other members, in their order.
 fn peers(
     s: &Section<'_>,
-    own: Option<&str>,
+    own: Option<&Member>,
     members: Option<&[Member]>,
     job: Option<&Job>,
     wan: Option<&Wan>,
 ) -> Option<Vec<PeerRegion>> {
     let most = job.map_or(usize::MAX, |job| usize::from(job.shards));
     let found = s.entries("peers", "<region>", |name, s| {
+        if own.is_some_and(|own| own.name == name) {
+            s.problem_of_all("is this region itself; allowed: the other regions of the job".to_owned());
+        } else if let Some(members) =
+            members.filter(|members| members.iter().all(|member| member.name != name))
+        {
+            s.problem_of_all(format!("is no region of the job; {}", hint(name, members)));
+        }
         let servers = s.optional(
             "servers",
-            not_empty(list(alternatives())).only(", at most one for each shard (job.shards)", move |servers| {
-                servers.len() <= most
-            }),
+            not_empty(list(alternatives()))
+                .only(", at most one for each shard (job.shards)", move |servers| servers.len() <= most),
         );
         if !s.has("servers") && wan.is_some_and(|wan| !wan.listens) {
-            let message = "missing; allowed: where its servers are, as without wan.listen they cannot dial us";
+            let message =
+                "missing; allowed: where its servers are, as without wan.listen they cannot dial us";
             s.problem("servers", message.to_owned());
         }
         let rate_bytes_per_sec = s.optional("rate", rate());
@@ -163,15 +174,7 @@ fn peers(
         Some(PeerRegion { name: name.to_owned(), servers, rate_bytes_per_sec, round_trip })
     });
     let mut found: Vec<_> = found.into_iter().collect::<Option<_>>()?;
-    let (own, members) = (own?, members?);
-    for peer in &found {
-        let key = format!("peers.{}", peer.name);
-        if peer.name == own {
-            s.problem(&key, "is this region itself; allowed: the other regions of the job".to_owned());
-        } else if members.iter().all(|member| member.name != peer.name) {
-            s.problem(&key, format!("is no region of the job; {}", hint(&peer.name, members)));
-        }
-    }
+    let (own, members) = (own?.name.as_str(), members?);
     let place = |name: &str| members.iter().position(|member| member.name == name);
     for member in members.iter().filter(|member| member.name != own) {
         if found.iter().all(|peer| peer.name != member.name) {

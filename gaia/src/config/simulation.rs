@@ -113,8 +113,7 @@ fn of_the_job(s: &Section<'_>, members: &[Member], most_workers: u32) -> Option<
         s.problem("regions", message);
         return None;
     }
-    let region =
-        |member: &Member| Region { name: member.name.clone(), workers: member.workers, speed: 1.0 };
+    let region = |member: &Member| Region { name: member.name.clone(), workers: member.workers, speed: 1.0 };
     Some(members.iter().map(region).collect())
 }
 

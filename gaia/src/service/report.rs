@@ -4,9 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use datacenter::identity::Identity;
+use datacenter::identity::{Date, Identity};
 use datacenter::message::Wait;
 use datacenter::refusals::Refusals;
 use futures_util::future::BoxFuture;
@@ -137,14 +136,13 @@ impl Answers {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "real certificates expire by the real date")]
 fn certificate(identity: &Identity) -> CertificateStatus {
     let certificate = identity.certificate();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    let now = Date::from(identity.dates().now());
     CertificateStatus {
         name: identity.name().to_string(),
         serial: certificate.serial.to_string(),
-        seconds_to_expiry: certificate.not_after.seconds() as f64 - now,
+        seconds_to_expiry: (certificate.not_after.0 - now.0) as f64,
     }
 }
 

@@ -93,7 +93,8 @@ impl Processes {
             Some(count) => format!("an array for the {count} {called}"),
             None => format!("an array for the {called}"),
         };
-        let template = if may_be_the_same { "one text, with or without {index}" } else { "one text with {index}" };
+        let template =
+            if may_be_the_same { "one text, with or without {index}" } else { "one text with {index}" };
         let allowed = format!("{several}, or {template}; each: {}", item.allowed);
         let read: Read<Vec<T>> = Box::new(move |raw| {
             let texts = match texts(raw)? {
@@ -184,7 +185,10 @@ mod tests {
             Ok::<_, Option<String>>(addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(shown("gaia-{index}:7100", false), Ok("gaia-0:7100 gaia-1:7100 gaia-2:7100".to_owned()));
-        assert_eq!(shown("10.0.0.1:710{index}", true), Ok("10.0.0.1:7100 10.0.0.1:7101 10.0.0.1:7102".to_owned()));
+        assert_eq!(
+            shown("10.0.0.1:710{index}", true),
+            Ok("10.0.0.1:7100 10.0.0.1:7101 10.0.0.1:7102".to_owned())
+        );
         assert_eq!(shown("a:1, b:1,c:1", true), Ok("a:1 b:1 c:1".to_owned()));
         assert_eq!(shown("['a:1', 'b:1', 'c:1']", true), Ok("a:1 b:1 c:1".to_owned()));
         for (text, hint) in [

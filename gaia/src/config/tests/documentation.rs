@@ -8,13 +8,14 @@ use super::*;
 use crate::job::{DataSource, Decay, FilterSchedule, Partition};
 
 /// Settings of the choices that [`SMALLEST`] leaves out.
-const CHOICES: [&str; 6] = [
+const CHOICES: [&str; 7] = [
     "[job.data]\nformat = \"idx\"\npath = \".\"\ntrain_images = \"a\"\ntrain_labels = \"b\"\ntest_images = \"c\"\ntest_labels = \"d\"",
     "[job.data]\nformat = \"libsvm\"\npath = \".\"\ntrain = \"a\"\nfeatures = 3",
     "[job.data]\nformat = \"movielens\"\npath = \".\"\ntrain = \"a\"",
     "[job.data]\nformat = \"planted\"\nusers = 1\nitems = 1\nrank = 1\nratings = 1",
     "partition = \"dirichlet\"\ndirichlet_alpha = 0.5\n[job.asp]\nschedule = \"list\"\nfactors = [1, 0.5]\n[job.asp.tables.w]\nschedule = \"list\"\nfactors = [1]",
     "[job.asp]\nschedule = \"linear\"\nto = 0.1\nover = 4\n[job.asp.tables.w]\nschedule = \"linear\"\nto = 1\nover = 2",
+    "regions = [{ name = \"a\", workers = 1 }]",
 ];
 
 fn with_choice(choice: &str) -> String {

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use wan::driver::address::Address;
+use wan::relay::Direction;
+
 use super::*;
 use crate::job::DataScope;
-use crate::region::{AtEnd, LogFormat, Region};
+use crate::logs::Format;
+use crate::region::{AtEnd, Region};
 use crate::scenario::Congestion;
 use crate::strategy::Strategy;
 
 /// What a job's table must have for regions.
-const JOB: &str = r#"
+pub(super) const JOB: &str = r#"
 name = "tiny"
 clocks = 3
 shards = 4
@@ -36,7 +40,7 @@ learning_rate.initial = 0.1
 "#;
 
 /// Everything that must be there.
-const REGION: &str = r#"datacenter = "here"
+pub(super) const REGION: &str = r#"datacenter = "here"
 job = "jobs/j.toml"
 [servers]
 addresses = ["127.0.0.1:7100"]
@@ -82,7 +86,7 @@ overhead = "100 ms"
 jitter = "5 %"
 "#;
 
-fn load_files(region: &str, job: &str, overrides: &Overrides) -> Result<Region, String> {
+pub(super) fn load_files(region: &str, job: &str, overrides: &Overrides) -> Result<Region, String> {
     let directory = tempfile::tempdir().expect("a directory");
     fs::create_dir(directory.path().join("jobs")).expect("a directory");
     fs::write(directory.path().join("jobs/j.toml"), job).expect("a file");
@@ -123,7 +127,7 @@ fn the_shipped_regions_are_one_job() {
         for peer in &region.peers {
             let found = regions.iter().find(|other| other.name == peer.name).expect("it is one of them");
             let listen = found.wan_listen.iter().flatten().map(|address| vec![(*address).into()]);
-            assert_eq!(listen.collect::<Vec<_>>(), peer.servers);
+            assert_eq!(listen.collect::<Vec<Vec<Address>>>(), peer.servers);
         }
     }
 }
@@ -134,8 +138,8 @@ fn the_links_between_processes_lead_to_the_shipped_regions() {
     for link in links.unwrap_or_else(|error| panic!("{error}")).links {
         for route in link.routes {
             let target = match route.direction {
-                wan::relay::Direction::Forward => &link.ends[1],
-                wan::relay::Direction::Backward => &link.ends[0],
+                Direction::Forward => &link.ends[1],
+                Direction::Backward => &link.ends[0],
             };
             let path = configs().join(format!("regions/{target}.toml"));
             let region = load_region(&path, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
@@ -152,7 +156,8 @@ fn a_simulation_may_use_the_job_of_regions() {
     let load = |more: &str| {
         fs::write(directory.path().join("j.toml"), JOB).expect("a file");
         let link = "link = { rate = \"8 Mbit/s\", one_way_delay = \"10 ms\" }";
-        let text = format!("name = \"plan\"\njob = \"j.toml\"\ncompute.examples_per_second = 10\n{link}\n{more}");
+        let text =
+            format!("name = \"plan\"\njob = \"j.toml\"\ncompute.examples_per_second = 10\n{link}\n{more}");
         fs::write(&path, text).expect("a file");
         load_simulation(&path, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"))
     };
@@ -179,7 +184,7 @@ fn the_smallest_region_gets_the_documented_defaults() {
     assert_eq!(region.tls.key, "{datacenter}-{role}-{index}.key");
     assert!(!region.tls.plaintext_lan);
     assert_eq!((region.admin.servers, region.admin.workers, region.admin.listen), (None, None, None));
-    assert_eq!((region.log, region.at_end), (LogFormat::Text, AtEnd::Exit));
+    assert_eq!((region.log, region.at_end), (Format::Text, AtEnd::Exit));
     assert_eq!((region.output, region.compute), (None, None));
     // In the order of the members.
     assert_eq!(region.peers.iter().map(|peer| peer.name.as_str()).collect::<Vec<_>>(), ["far-away", "there"]);
@@ -193,9 +198,7 @@ fn the_smallest_region_gets_the_documented_defaults() {
 #[test]
 fn every_key_of_a_region_is_read() {
     let region = load(WHOLE);
-    let shown = |addresses: &[wan::driver::address::Address]| {
-        addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
-    };
+    let shown = |addresses: &[Address]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(region.servers, 3);
     assert_eq!(shown(&region.server_addresses)[2], "gaia-server-2.servers:7100");
     assert_eq!(region.server_listen, Some(vec!["[::]:7100".parse().unwrap(); 3]));
@@ -211,7 +214,7 @@ fn every_key_of_a_region_is_read() {
     assert_eq!(shown(&region.admin.servers.expect("some"))[1], "gaia-server-1.servers:9464");
     assert_eq!(shown(&region.admin.workers.expect("some")), ["w0:1", "w1:1", "w2:1"]);
     assert_eq!(region.admin.listen, Some("0.0.0.0:9464".parse().unwrap()));
-    assert_eq!((region.log, region.at_end), (LogFormat::Json, AtEnd::Stay));
+    assert_eq!((region.log, region.at_end), (Format::Json, AtEnd::Stay));
     assert!(region.output.expect("somewhere").ends_with("out"));
     assert_eq!(region.compute.expect("declared").overhead, Duration::from_millis(100));
 }
@@ -278,10 +281,10 @@ fn everything_wrong_with_a_region_is_reported_at_once() {
         problems(&region, &job),
         [
             "jobs/j.toml:5: job.seed: found -1; allowed: a whole number, at least 0",
-            "jobs/j.toml:11: job.regions.far-away.workers: missing; allowed: a whole number from 1 to 1024",
+            "jobs/j.toml:10: job.regions.far-away.workers: missing; allowed: a whole number from 1 to 1024",
             "x.toml:4: servers.count: found 5; allowed: a whole number from 1 to 4, at most one for each shard (job.shards)",
             "x.toml:7: wan.lisen: unknown key; did you mean `listen`?",
-            "x.toml:8: peers.far-away.servers: missing; allowed: where its servers are, as without wan.listen they cannot dial us",
+            "x.toml: peers.far-away.servers: missing; allowed: where its servers are, as without wan.listen they cannot dial us",
             "x.toml:10: peers.ther.servers: missing; allowed: where its servers are, as without wan.listen they cannot dial us",
             "x.toml:10: peers.ther.rate: found 5; allowed: a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti), above 0 and at most 1 TB/s; did you mean \"5 Mbit/s\"?",
         ]
@@ -291,9 +294,10 @@ fn everything_wrong_with_a_region_is_reported_at_once() {
 #[test]
 fn one_wrong_value_of_a_region_gives_one_problem() {
     const HOST: &str = "a host and a port, such as \"ireland-0:7200\" or \"[::1]:7200\"";
-    const SOCKET: &str = "an IP address and a port, such as \"127.0.0.1:9001\" or \"[::1]:9001\", with a port from 1 to 65535";
+    const SOCKET: &str =
+        "an IP address and a port, such as \"127.0.0.1:9001\" or \"[::1]:9001\", with a port from 1 to 65535";
     for (from, to, expected) in [
-        ("datacenter = \"here\"\n", "", "x.toml:1: datacenter: missing; allowed: a name of lower-case letters, digits and hyphens, at most 63".to_owned()),
+        ("datacenter = \"here\"\n", "", "x.toml:3: datacenter: missing; allowed: a name of lower-case letters, digits and hyphens, at most 63".to_owned()),
         ("\"here\"", "\"ther\"", "x.toml:1: datacenter: found \"ther\", which is no region of the job; did you mean \"there\"?".to_owned()),
         ("job = \"jobs/j.toml\"\n", "", "x.toml:1: job: missing; allowed: a path".to_owned()),
         ("[servers]\n", "[servers]\ncount = 0\n", "x.toml:4: servers.count: found 0; allowed: a whole number from 1 to 4, at most one for each shard (job.shards)".to_owned()),
@@ -301,7 +305,7 @@ fn one_wrong_value_of_a_region_gives_one_problem() {
         ("[\"127.0.0.1:7100\"]", "\"::1:7100\"", format!("x.toml:4: servers.addresses: found \"::1:7100\"; allowed: an array for the 1 servers, or one text with {{index}}; each: {HOST}")),
         ("\"0.0.0.0:7200\"", "\"0.0.0.0:0\"", format!("x.toml:6: wan.listen: found \"0.0.0.0:0\"; allowed: an array for the 1 servers, or one text, with or without {{index}}; each: {SOCKET}")),
         ("\"0.0.0.0:7200\"", "\"localhost:7200\"", format!("x.toml:6: wan.listen: found \"localhost:7200\"; allowed: an array for the 1 servers, or one text, with or without {{index}}; each: {SOCKET}")),
-        ("[peers.there]\n", "[peers.there]\nservers = []\n", format!("x.toml:9: peers.there.servers: found an array of 0 tables; allowed: an array; each entry: {HOST}, or an array of these; at least one, at most one for each shard (job.shards)")),
+        ("[peers.there]\n", "[peers.there]\nservers = []\n", format!("x.toml:9: peers.there.servers: found []; allowed: an array; each entry: {HOST}, or an array of these; at least one, at most one for each shard (job.shards)")),
         ("[peers.there]\n", "[peers.there]\nservers = [\"a:1\", \"a:2\", \"a:3\", \"a:4\", \"a:5\"]\n", format!("x.toml:9: peers.there.servers: found [\"a:1\", \"a:2\", \"a:3\", \"a:4\", \"a:5\"]; allowed: an array; each entry: {HOST}, or an array of these; at least one, at most one for each shard (job.shards)")),
         ("[peers.there]\n", "", "x.toml:1: peers.there: missing; allowed: a table for every other region, an empty one if it dials us".to_owned()),
         ("[peers.there]\n", "[peers.there]\n[peers.here]\nrate = \"1 MB/s\"\n", "x.toml:10: peers.here: is this region itself; allowed: the other regions of the job".to_owned()),
@@ -318,10 +322,26 @@ fn one_wrong_value_of_a_region_gives_one_problem() {
         assert_eq!(found, [expected]);
     }
     for (from, to, expected) in [
-        ("\"ssp\"", "\"stretched\"", "jobs/j.toml:6: job.strategy: found \"stretched\"; allowed: one of \"asp\", \"bsp\", \"ssp\", \"async\", \"asp-no-barrier\", \"asp-no-mirror-clock\", \"asp-unguarded\""),
-        ("\"own\"", "\"mine\"", "jobs/j.toml:19: job.data.scope: found \"mine\"; allowed: one of \"shared\", \"own\""),
-        ("\"there\"", "\"here\"", "jobs/j.toml:14: job.regions[2].name: found \"here\" a second time; allowed: a name that no other region has"),
-        ("name = \"tiny\"\n", "", "jobs/j.toml:2: job.name: missing; allowed: a name of lower-case letters, digits and hyphens, at most 63"),
+        (
+            "\"ssp\"",
+            "\"stretched\"",
+            "jobs/j.toml:6: job.strategy: found \"stretched\"; allowed: one of \"asp\", \"bsp\", \"ssp\", \"async\", \"asp-no-barrier\", \"asp-no-mirror-clock\", \"asp-unguarded\"",
+        ),
+        (
+            "\"own\"",
+            "\"mine\"",
+            "jobs/j.toml:19: job.data.scope: found \"mine\"; allowed: one of \"shared\", \"own\"",
+        ),
+        (
+            "\"there\"",
+            "\"here\"",
+            "jobs/j.toml:14: job.regions[2].name: found \"here\" a second time; allowed: a name that no other region has",
+        ),
+        (
+            "name = \"tiny\"\n",
+            "",
+            "jobs/j.toml:2: job.name: missing; allowed: a name of lower-case letters, digits and hyphens, at most 63",
+        ),
     ] {
         assert!(JOB.contains(from), "{from}");
         assert_eq!(problems(REGION, &JOB.replacen(from, to, 1)), [expected]);
