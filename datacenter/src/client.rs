@@ -95,6 +95,16 @@ impl Client {
         self.clock
     }
 
+    /// Begins at `clock`: for a worker that joins others who are further.
+    pub fn start_at(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
+    /// All values of a table as cached, shape `[rows * width]`; rows that were never read are zero.
+    pub fn values(&self, table: TableId) -> &[f32] {
+        &self.tables[table.index()].values
+    }
+
     /// The reads, at most one for each shard, without which `wanted` rows (ascending) would be too stale.
     ///
     /// # Panics

@@ -28,6 +28,28 @@ impl VectorClock {
         self.clocks.get(worker.index()).copied().flatten()
     }
 
+    /// How many workers there are, live or not.
+    pub fn worker_count(&self) -> usize {
+        self.clocks.len()
+    }
+
+    /// The live workers with their clocks.
+    pub fn live(&self) -> impl Iterator<Item = (WorkerId, Clock)> {
+        (0..).map(WorkerId).zip(&self.clocks).filter_map(|(worker, clock)| Some((worker, (*clock)?)))
+    }
+
+    /// Waits for `worker` from now on, which is at `clock` or, if others are further all of them, with the last of those.
+    /// Yields the clock that it has then; `None` if there is no such worker. Of one that is live already the clock never
+    /// goes back.
+    pub fn join(&mut self, worker: WorkerId, clock: Clock) -> Option<Clock> {
+        let slot = self.clocks.get_mut(worker.index())?;
+        let clock = clock.max(self.minimum).max(slot.unwrap_or_default());
+        *slot = Some(clock);
+        // With nobody else it sets the pace.
+        self.advance();
+        Some(clock)
+    }
+
     /// Sets the clock of a live worker; yields the new minimum if it moved. A clock never goes back.
     pub fn tick(&mut self, worker: WorkerId, clock: Clock) -> Option<Clock> {
         let slot = self.clocks.get_mut(worker.index())?.as_mut()?;
@@ -64,6 +86,19 @@ mod tests {
         assert_eq!(clocks.remove(WorkerId(2)), Some(Clock(2)));
         assert_eq!(clocks.remove(WorkerId(1)), None, "nobody is left, the clock stays");
         assert_eq!(clocks.minimum(), Clock(2));
+    }
+
+    #[test]
+    fn a_worker_that_joins_is_waited_for_again() {
+        let mut clocks = VectorClock::new(2);
+        clocks.tick(WorkerId(0), Clock(5));
+        assert_eq!(clocks.remove(WorkerId(1)), Some(Clock(5)));
+        assert_eq!(clocks.join(WorkerId(1), Clock(3)), Some(Clock(5)), "the others are further");
+        assert_eq!(clocks.join(WorkerId(1), Clock(7)), Some(Clock(7)), "as its other shards have it");
+        assert_eq!(clocks.join(WorkerId(1), Clock(6)), Some(Clock(7)), "never back");
+        assert_eq!(clocks.join(WorkerId(2), Clock(0)), None);
+        assert_eq!(clocks.tick(WorkerId(0), Clock(9)), Some(Clock(7)));
+        assert_eq!(clocks.live().collect::<Vec<_>>(), [(WorkerId(0), Clock(9)), (WorkerId(1), Clock(7))]);
     }
 
     #[test]

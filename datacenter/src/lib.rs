@@ -3,7 +3,7 @@
 //! Read [`shard::Shard`] first: it holds tables, keeps the vector clock of its workers and decides when a read may be
 //! answered. [`client::Client`] is the worker's side: a cache of rows and a buffer of deltas. [`codec`] is how
 //! elements look on a wire. All of these are plain values without I/O; [`local`] moves their messages inside one
-//! process (feature `net`, on by default).
+//! process, and [`identity`] is who may connect to whom (feature `net`, on by default).
 //!
 //! What is deliberately not here: anything between datacenters. The `wan` crate puts its conditions on reads through
 //! [`shard::ReadGate`], and hears of every local update from the driver that owns both.
@@ -11,10 +11,16 @@
 pub mod client;
 pub mod clock;
 pub mod codec;
+#[cfg(feature = "net")]
+pub mod identity;
 mod ids;
+#[cfg(feature = "net")]
+pub mod lan;
 #[cfg(feature = "net")]
 pub mod local;
 pub mod message;
+#[cfg(feature = "net")]
+pub mod refusals;
 pub mod shard;
 pub mod table;
 pub mod wire;

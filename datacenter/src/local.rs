@@ -11,11 +11,11 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::client::{Client, UnexpectedReply};
-use crate::message::{ReadReply, Request, Wait};
-use crate::{ShardId, TableId};
+use crate::message::{ReadReply, Request, Standing, Wait};
+use crate::{Clock, ShardId, TableId, WorkerId};
 
 /// Requests that may wait for a shard's task.
 pub const REQUEST_QUEUE: usize = 1024;
@@ -27,6 +27,29 @@ pub struct Port {
     pub shards: Vec<mpsc::Sender<(ShardId, Request)>>,
     /// Where answers come from.
     pub replies: mpsc::Receiver<ReadReply>,
+}
+
+/// What a worker's process, or its connection, asks of the task that owns the shards, besides requests to them.
+#[derive(Debug)]
+pub enum Call {
+    /// A session begins, or is resumed.
+    Attach {
+        /// Who.
+        worker: WorkerId,
+        /// Where its answers go from now on.
+        replies: mpsc::Sender<ReadReply>,
+        /// Where to tell how far the shards are.
+        answer: oneshot::Sender<Vec<Standing>>,
+    },
+    /// A worker begins to train.
+    Join {
+        /// Who.
+        worker: WorkerId,
+        /// At which clock.
+        clock: Clock,
+        /// Where to tell its clock on each shard: where they differ, it joins again at the latest of them.
+        answer: oneshot::Sender<Vec<(ShardId, Clock)>>,
+    },
 }
 
 /// A worker at its tables.
@@ -103,6 +126,19 @@ impl Session {
     pub async fn clock(&mut self) -> Result<(), SessionError> {
         for (shard, flush) in self.client.flush() {
             self.send(shard, Request::Flush(flush)).await?;
+        }
+        Ok(())
+    }
+
+    /// Says to every shard that this worker trains no more; it may still read.
+    ///
+    /// # Errors
+    ///
+    /// If a shard is gone.
+    pub async fn leave(&mut self) -> Result<(), SessionError> {
+        let worker = self.client.worker();
+        for shard in (0..self.client.shard_count() as u16).map(ShardId) {
+            self.send(shard, Request::Leave(worker)).await?;
         }
         Ok(())
     }

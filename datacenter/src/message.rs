@@ -15,6 +15,8 @@ pub enum Request {
     Flush(Flush),
     /// Rows wanted.
     Read(Read),
+    /// The worker trains no more, for now or for good: nobody waits for it. It may still read.
+    Leave(WorkerId),
 }
 
 impl Request {
@@ -23,6 +25,7 @@ impl Request {
         match self {
             Self::Flush(flush) => flush.worker,
             Self::Read(read) => read.worker,
+            Self::Leave(worker) => *worker,
         }
     }
 }
@@ -86,6 +89,29 @@ pub struct RowBlock {
     pub slots: Vec<u32>,
     /// Values, shape `[slots, width]`.
     pub values: Vec<f32>,
+}
+
+/// How far a shard is, for a worker that comes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its clock.
+    pub clock: Clock,
+    /// That of the worker, if it counts among the live ones.
+    pub worker: Option<Clock>,
+}
+
+/// What a server tells all its workers of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Notice {
+    /// It is there.
+    #[default]
+    Serving,
+    /// It is about to stop: a worker ends its clock, and leaves.
+    Leaving,
+    /// Nobody trains any more, anywhere, and everything has arrived: what is read now is the result.
+    Settled,
 }
 
 /// Why a read is held. A held read has exactly one reason at a time.

@@ -6,6 +6,7 @@
 //!
 //! Kind: time-passed (only to account how long reads were held).
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -61,10 +62,7 @@ pub enum RequestError {
         /// How many there are.
         allowed: usize,
     },
-    /// A worker that has a read waiting asked again.
-    #[error("{0} has a read waiting and asked for another")]
-    AlreadyWaiting(WorkerId),
-    /// A flush went back in time or left out a clock.
+    /// A flush left out a clock.
     #[error("{worker} flushed clock {found} after clock {last}")]
     ClockSkipped {
         /// The worker.
@@ -74,6 +72,15 @@ pub enum RequestError {
         /// The flush's.
         found: u32,
     },
+}
+
+/// What became of a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// It is added, and the shard's clock moved to this one, if it did.
+    Now(Option<Clock>),
+    /// It had come before.
+    Before,
 }
 
 /// One shard of the model in one datacenter.
@@ -86,6 +93,8 @@ pub struct Shard {
     /// Counts changes, so that a reader can ask for what is new; zero is before all of them.
     version: u64,
     parked: Vec<Parked>,
+    /// For how long reads were held that are held no more, or for another reason.
+    held: BTreeMap<Wait, Duration>,
 }
 
 #[derive(Debug)]
@@ -132,6 +141,7 @@ impl Shard {
             staleness,
             version: 1,
             parked: Vec::new(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -160,13 +170,53 @@ impl Shard {
         self.parked.iter().map(|p| (p.read.worker, p.why))
     }
 
-    /// Adds a worker's deltas and advances its clock; yields the shard's new clock if it moved.
+    /// Reads that wait, with their reasons and for how long it has been that one.
+    pub fn waiting_since(&self, now: Instant) -> impl Iterator<Item = (WorkerId, Wait, Duration)> {
+        self.parked.iter().map(move |p| (p.read.worker, p.why, now.saturating_duration_since(p.since)))
+    }
+
+    /// For how long reads have been held, by reason, those of all workers added up.
+    pub fn held(&self, now: Instant) -> BTreeMap<Wait, Duration> {
+        let mut held = self.held.clone();
+        for (_, why, time) in self.waiting_since(now) {
+            *held.entry(why).or_default() += time;
+        }
+        held
+    }
+
+    /// The clock of a worker, if it is known and live.
+    pub fn clock_of(&self, worker: WorkerId) -> Option<Clock> {
+        self.workers.clock_of(worker)
+    }
+
+    /// The live workers with their clocks.
+    pub fn live_workers(&self) -> impl Iterator<Item = (WorkerId, Clock)> {
+        self.workers.live()
+    }
+
+    /// Whether nobody trains on this shard.
+    pub fn is_idle(&self) -> bool {
+        self.workers.live().next().is_none()
+    }
+
+    /// Counts `worker` among the live ones, at `clock` or later; yields its clock from then on, as
+    /// [`VectorClock::join`] has it.
+    pub fn join(&mut self, worker: WorkerId, clock: Clock) -> Option<Clock> {
+        self.workers.join(worker, clock)
+    }
+
+    /// Adds a worker's deltas and advances its clock.
+    ///
+    /// A flush that has come before changes nothing: a worker whose connection broke says again what was not confirmed.
     ///
     /// # Errors
     ///
     /// If the flush makes no sense; then nothing has changed.
-    pub fn handle_flush(&mut self, flush: &Flush) -> Result<Option<Clock>, RequestError> {
+    pub fn handle_flush(&mut self, flush: &Flush) -> Result<Flushed, RequestError> {
         let last = self.workers.clock_of(flush.worker).ok_or(RequestError::UnknownWorker(flush.worker))?;
+        if flush.clock <= last {
+            return Ok(Flushed::Before);
+        }
         if flush.clock != last.next() {
             return Err(RequestError::ClockSkipped {
                 worker: flush.worker,
@@ -178,7 +228,7 @@ impl Shard {
         for delta in &flush.deltas {
             self.apply(delta);
         }
-        Ok(self.workers.tick(flush.worker, flush.clock))
+        Ok(Flushed::Now(self.workers.tick(flush.worker, flush.clock)))
     }
 
     /// Stops waiting for `worker` and forgets its read; yields the shard's new clock if it moved.
@@ -224,6 +274,8 @@ impl Shard {
         gate: &impl ReadGate,
     ) -> Result<Option<ReadReply>, RequestError> {
         self.check_read(&read)?;
+        // A worker has one read at a time: it asks again when its connection broke.
+        self.parked.retain(|p| p.read.worker != read.worker);
         Ok(match self.why_held(&read, gate) {
             None => Some(self.reply(&read, Vec::new())),
             Some(why) => {
@@ -241,7 +293,8 @@ impl Shard {
             if why == Some(parked.why) {
                 continue;
             }
-            parked.charge(now);
+            let (was, spent) = parked.charge(now);
+            *self.held.entry(was).or_default() += spent;
             match why {
                 Some(why) => parked.why = why,
                 None => {
@@ -288,11 +341,9 @@ impl Shard {
     }
 
     fn check_read(&self, read: &Read) -> Result<(), RequestError> {
-        if self.workers.clock_of(read.worker).is_none() {
+        // One that has left may look on.
+        if read.worker.index() >= self.workers.worker_count() {
             return Err(RequestError::UnknownWorker(read.worker));
-        }
-        if self.parked.iter().any(|p| p.read.worker == read.worker) {
-            return Err(RequestError::AlreadyWaiting(read.worker));
         }
         for group in &read.groups {
             let shape = self.shape(group.table)?;
@@ -325,14 +376,15 @@ impl Shard {
 }
 
 impl Parked {
-    /// Charges the time since the last charge to the reason that held.
-    fn charge(&mut self, now: Instant) {
+    /// Charges the time since the last charge to the reason that held; yields both.
+    fn charge(&mut self, now: Instant) -> (Wait, Duration) {
         let spent = now.saturating_duration_since(self.since);
         self.since = now;
         match self.held.iter_mut().find(|(why, _)| *why == self.why) {
             Some((_, total)) => *total += spent,
             None => self.held.push((self.why, spent)),
         }
+        (self.why, spent)
     }
 }
 

@@ -4,6 +4,8 @@
 //! does not keep frames apart. Index sets and elements inside are the payload [`codec`]'s. Decoding
 //! checks everything against the shapes of the tables before it allocates for it.
 
+mod session;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +20,8 @@ use crate::{Clock, DatacenterId, Elements, ShardId, ShardTable, TableId, WorkerI
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/gaia.datacenter.v1.rs"));
 }
+
+pub use self::session::{Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
 
 /// What an envelope takes, roughly: ids, clocks and lengths.
 const ENVELOPE_BYTES: usize = 24;
@@ -54,10 +58,14 @@ pub enum WireError {
 
 /// Encodes a request.
 pub fn encode_request(request: &Request) -> Bytes {
+    request_message(request).encode_to_vec().into()
+}
+
+fn request_message(request: &Request) -> proto::Request {
     let (worker, clock, kind) = match request {
         Request::Flush(Flush { worker, clock, deltas }) => {
             let deltas = deltas.iter().map(block).collect();
-            (worker, clock, proto::request::Kind::Flush(proto::Flush { deltas }))
+            (*worker, *clock, proto::request::Kind::Flush(proto::Flush { deltas }))
         }
         Request::Read(Read { worker, clock, groups }) => {
             let groups = groups.iter().map(|g| proto::RowGroup {
@@ -65,10 +73,11 @@ pub fn encode_request(request: &Request) -> Bytes {
                 since: g.since,
                 slots: index_set(&g.slots),
             });
-            (worker, clock, proto::request::Kind::Read(proto::Read { groups: groups.collect() }))
+            (*worker, *clock, proto::request::Kind::Read(proto::Read { groups: groups.collect() }))
         }
+        Request::Leave(worker) => (*worker, Clock(0), proto::request::Kind::Leave(proto::Leave {})),
     };
-    proto::Request { worker: worker.0, clock: clock.0, kind: Some(kind) }.encode_to_vec().into()
+    proto::Request { worker: worker.0, clock: clock.0, kind: Some(kind) }
 }
 
 /// The size of a request's payload: indexes, slots and values.
@@ -76,6 +85,7 @@ pub fn request_payload_len(request: &Request) -> usize {
     match request {
         Request::Flush(flush) => flush.deltas.iter().map(codec::encoded_len).sum(),
         Request::Read(read) => read.groups.iter().map(|g| codec::encoded_indexes_len(&g.slots)).sum(),
+        Request::Leave(_) => 0,
     }
 }
 
@@ -100,7 +110,10 @@ pub fn reply_len(reply: &ReadReply) -> usize {
 ///
 /// If it is not what [`encode_request`] makes for such a shard.
 pub fn decode_request(frame: Bytes, shapes: &[ShardTable]) -> Result<Request, WireError> {
-    let request = proto::Request::decode(frame)?;
+    request_of(proto::Request::decode(frame)?, shapes)
+}
+
+fn request_of(request: proto::Request, shapes: &[ShardTable]) -> Result<Request, WireError> {
     let (worker, clock) = (WorkerId(request.worker), Clock(request.clock));
     Ok(match request.kind.ok_or(WireError::Invalid { field: "kind" })? {
         proto::request::Kind::Flush(flush) => {
@@ -115,11 +128,16 @@ pub fn decode_request(frame: Bytes, shapes: &[ShardTable]) -> Result<Request, Wi
             });
             Request::Read(Read { worker, clock, groups: groups.collect::<Result<_, WireError>>()? })
         }
+        proto::request::Kind::Leave(proto::Leave {}) => Request::Leave(worker),
     })
 }
 
 /// Encodes an answer.
 pub fn encode_reply(reply: &ReadReply) -> Bytes {
+    reply_message(reply).encode_to_vec().into()
+}
+
+fn reply_message(reply: &ReadReply) -> proto::ReadReply {
     let blocks = reply.blocks.iter().map(|b| proto::RowBlock {
         table: b.table.0.into(),
         slots: index_set(&b.slots),
@@ -142,8 +160,6 @@ pub fn encode_reply(reply: &ReadReply) -> Bytes {
         blocks: blocks.collect(),
         held: held.collect(),
     }
-    .encode_to_vec()
-    .into()
 }
 
 /// Decodes an answer of one of the shards whose tables have these shapes, by shard.
@@ -152,7 +168,10 @@ pub fn encode_reply(reply: &ReadReply) -> Bytes {
 ///
 /// If it is not what [`encode_reply`] makes for such a shard.
 pub fn decode_reply(frame: Bytes, shapes: &[Vec<ShardTable>]) -> Result<ReadReply, WireError> {
-    let reply = proto::ReadReply::decode(frame)?;
+    reply_of(&proto::ReadReply::decode(frame)?, shapes)
+}
+
+fn reply_of(reply: &proto::ReadReply, shapes: &[Vec<ShardTable>]) -> Result<ReadReply, WireError> {
     let shapes = shapes.get(reply.shard as usize).ok_or(WireError::Invalid { field: "shard" })?;
     let mut room = Room::new(shapes);
     let blocks = reply.blocks.iter().map(|b| {
@@ -242,7 +261,7 @@ mod tests {
             RowGroup { table: TableId(1), since: 0, slots: vec![2] },
         ];
         let read = Request::Read(Read { worker: WorkerId(0), clock: Clock(0), groups });
-        for request in [flush, read] {
+        for request in [flush, read, Request::Leave(WorkerId(3))] {
             assert_eq!(decode_request(encode_request(&request), &SHAPES).unwrap(), request);
         }
         let reply = ReadReply {

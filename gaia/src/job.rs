@@ -4,12 +4,15 @@
 //! written (by `serde`) for the digest alone, which `digest` makes.
 
 mod digest;
+mod location;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 use wan::policy::{Goal, Lead, Schedule, Significance};
+
+pub use self::location::{DataFile, DataRoot};
 
 /// A training job, the same in every region.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,6 +31,8 @@ pub struct Job {
     pub application: ApplicationSettings,
     /// The data.
     pub data: DataSettings,
+    /// Whose data that is. Default [`DataScope::Shared`].
+    pub data_scope: DataScope,
     /// How the training data is dealt out to workers.
     pub partition: Partition,
     /// What counts as done.
@@ -49,7 +54,8 @@ impl Job {
             shards: 1,
             evaluate_every: 1,
             application: ApplicationSettings::Own(LearningRate { initial: 1.0, decay: Decay::Constant }),
-            data: DataSettings { root: PathBuf::new(), source: DataSource::Own },
+            data: DataSettings { root: PathBuf::new().into(), source: DataSource::Own },
+            data_scope: DataScope::Shared,
             partition: Partition::Random,
             target: TargetSettings::WithinLan(0.01),
             asp: AspSettings::default(),
@@ -174,12 +180,12 @@ impl LearningRate {
     }
 }
 
-/// Where training and test data come from. Relative paths are relative to `root`.
+/// Where training and test data come from. Files are relative to `root`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DataSettings {
-    /// The directory of the files (`data.path`); each region's own business.
+    /// Where the files are (`data.path`); each region's own business.
     #[serde(skip)]
-    pub root: PathBuf,
+    pub root: DataRoot,
     /// The format and the files.
     pub source: DataSource,
 }
@@ -236,6 +242,16 @@ pub enum DataSource {
         /// Standard deviation of the noise on each rating.
         noise: f64,
     },
+}
+
+/// Whose training data the files of a region hold. A simulation has one set of files, and deals it out to all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum DataScope {
+    /// The job's: every region sees the same files, and their examples are dealt out to the workers of all regions.
+    #[default]
+    Shared,
+    /// The region's own, dealt out to its own workers. Its weight in the job is that of its workers among all.
+    Own,
 }
 
 /// How training examples are dealt out to workers.
@@ -343,7 +359,7 @@ pub(crate) mod tests {
                 adagrad: false,
             }),
             data: DataSettings {
-                root: PathBuf::from("gaia/data"),
+                root: PathBuf::from("gaia/data").into(),
                 source: DataSource::Csv {
                     train: PathBuf::from("digits-train.csv.gz"),
                     test: None,
@@ -351,6 +367,7 @@ pub(crate) mod tests {
                     scale: 1.0,
                 },
             },
+            data_scope: DataScope::Shared,
             partition: Partition::Random,
             target: TargetSettings::WithinLan(0.01),
             asp: AspSettings {

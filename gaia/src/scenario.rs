@@ -32,6 +32,8 @@ pub struct Simulation {
     pub compute: ComputeSettings,
     /// The congestion controller of the WAN transport, the same for all strategies.
     pub congestion: Congestion,
+    /// What `gaia simulate` runs unless told otherwise: the job's. Default `asp`.
+    pub strategy: Strategy,
     /// What `gaia compare` compares unless told otherwise; at least one, all distinct.
     pub strategies: Vec<Strategy>,
 }
@@ -55,6 +57,7 @@ impl Simulation {
             lan: LanSettings::default(),
             compute,
             congestion: Congestion::default(),
+            strategy: Strategy::Asp,
             strategies: Strategy::DEFAULT.to_vec(),
         }
     }

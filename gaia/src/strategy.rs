@@ -52,6 +52,17 @@ impl Strategy {
         Self::AspUnguarded,
     ];
 
+    /// Those by which regions mirror the model, and which real regions can run.
+    pub const MIRRORING: [Self; 7] = [
+        Self::Asp,
+        Self::Bsp,
+        Self::Ssp,
+        Self::Async,
+        Self::AspNoBarrier,
+        Self::AspNoMirrorClock,
+        Self::AspUnguarded,
+    ];
+
     /// Those that are compared unless a file or a flag says otherwise.
     pub const DEFAULT: [Self; 7] =
         [Self::Lan, Self::Asp, Self::Bsp, Self::Ssp, Self::Async, Self::Isolated, Self::Stretched];
@@ -86,6 +97,11 @@ impl Strategy {
             Self::AspNoMirrorClock => "asp without the mirror clock",
             Self::AspUnguarded => "asp with neither: the filter alone",
         }
+    }
+
+    /// Whether it is one of [`Self::MIRRORING`].
+    pub fn mirrors(self) -> bool {
+        Self::MIRRORING.contains(&self)
     }
 
     /// What mirrors do under this strategy, or `None` where there are no mirrors.
@@ -204,8 +220,8 @@ mod tests {
             let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead };
             assert_eq!(strategy.policy(&job, &[table("w")]), Some(policy));
         }
-        for strategy in [Strategy::Lan, Strategy::Isolated, Strategy::Stretched] {
-            assert_eq!(strategy.policy(&job, &[table("w")]), None);
+        for strategy in Strategy::ALL {
+            assert_eq!(strategy.policy(&job, &[table("w")]).is_some(), strategy.mirrors(), "{strategy}");
         }
     }
 

@@ -8,7 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::{Duration, Instant};
 
 use datacenter::message::{Flush, Read, ReadReply, Request, RowGroup};
@@ -18,7 +18,7 @@ use datacenter::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wan::message::{Resume, ShardControl, Update};
+use wan::message::{Resume, ServerId, ShardControl, Update};
 use wan::node::{Node, PeerConfig};
 use wan::outbox::Outgoing;
 use wan::policy::{FilterConfig, Goal, Lead, Policy, Schedule, Selection, Significance};
@@ -143,10 +143,12 @@ pub struct Mesh {
     sabotaged: bool,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct LinkState {
     is_up: bool,
     generation: u64,
+    /// The ends that have had the other's hello.
+    greeted: BTreeSet<usize>,
 }
 
 struct Site {
@@ -202,8 +204,12 @@ impl Mesh {
                     PeerConfig { id, rate_bytes_per_sec, window_bytes: config.window_bytes }
                 })
                 .collect();
+            let mut node = Node::new(replicas.collect(), &peer_configs, &policy);
+            for id in ids_of_peers() {
+                node.peer(ServerId::first(id)).expect("all are configured");
+            }
             Site {
-                node: Node::new(replicas.collect(), &peer_configs, &policy),
+                node,
                 witnesses: vec![vec![Witness::default(); config.shards as usize]; peers.len()],
                 peers,
                 workers: (0..config.workers).map(|_| Worker { clock: 0, asked: BTreeMap::new() }).collect(),
@@ -260,6 +266,14 @@ impl Mesh {
 
     fn handle(&mut self, event: Event) -> Result<(), String> {
         let now = self.start + self.now;
+        // A link runs when its hello is done: what overtakes it waits at the door.
+        if let Event::Update { from, to, generation, .. } | Event::Control { from, to, generation, .. } = &event
+            && self.is_current(*from, *to, *generation)
+            && !self.links[&ordered(*from, *to)].greeted.contains(to)
+        {
+            self.after_delay(event);
+            return Ok(());
+        }
         match event {
             Event::Step { site, worker } => self.step(site, worker)?,
             Event::Poll { site } => self.flush(site)?,
@@ -284,10 +298,11 @@ impl Mesh {
             }
             Event::Up { pair } => {
                 let link = self.links.get_mut(&pair).expect("every pair has a link");
-                *link = LinkState { is_up: true, generation: link.generation + 1 };
+                *link =
+                    LinkState { is_up: true, generation: link.generation + 1, greeted: BTreeSet::new() };
                 let generation = link.generation;
                 for (from, to) in [pair, (pair.1, pair.0)] {
-                    let resumes = self.sites[from].node.resumes(self.peer_index(from, to));
+                    let resumes = self.sites[from].node.resumes(DatacenterId(to as u16));
                     self.after_delay(Event::Hello { from, to, generation, resumes });
                 }
                 if !self.config.cut_every.is_zero() && !self.all_finished() {
@@ -297,6 +312,8 @@ impl Mesh {
             }
             Event::Hello { from, to, generation, resumes } => {
                 if self.is_current(from, to, generation) {
+                    let link = self.links.get_mut(&ordered(from, to)).expect("every pair has a link");
+                    link.greeted.insert(to);
                     let peer = self.peer_index(to, from);
                     let node = &mut self.sites[to].node;
                     node.handle_rtt(peer, self.config.max_delay);
@@ -418,7 +435,13 @@ impl Mesh {
         let here = &mut self.sites[site];
         if !here.finished && here.workers.iter().all(|w| w.clock >= self.config.clocks) {
             here.finished = true;
-            here.node.finish(Clock(self.config.clocks), self.start + self.now);
+            for (worker, shard) in
+                (0..self.config.workers).flat_map(|w| (0..self.config.shards).map(move |s| (w, s)))
+            {
+                let leave = Request::Leave(WorkerId(worker));
+                let left = here.node.handle_request(ShardId(shard), leave, self.start + self.now);
+                left.map_err(|e| e.to_string())?;
+            }
         }
         self.flush(site)
     }
@@ -473,7 +496,7 @@ impl Mesh {
     /// Laws 1, 2 and 5 at the end: everybody is done and answered, and every replica is the sum of all deltas.
     fn check_end(&self) -> Result<(), String> {
         for (i, site) in self.sites.iter().enumerate() {
-            if !site.finished || !site.node.is_finished() {
+            if !site.finished || !site.node.is_settled() {
                 let waiting: Vec<_> = site.node.replicas().iter().flat_map(|r| r.shard().waiting()).collect();
                 return Err(format!("law 5: datacenter {i} is not done, waiting {waiting:?}"));
             }
@@ -533,7 +556,7 @@ impl Mesh {
     }
 
     fn is_current(&self, from: usize, to: usize, generation: u64) -> bool {
-        let link = self.links[&ordered(from, to)];
+        let link = &self.links[&ordered(from, to)];
         link.is_up && link.generation == generation
     }
 

@@ -9,11 +9,13 @@ use datacenter::{DatacenterId, Placement, ShardId, ShardTable, TableId, TableSpe
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, oneshot, watch};
+use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::link::Tally;
-use wan::driver::peers::{Peer, Peers};
+use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::server::{EVENT_QUEUE, Event, Observer, Server};
 use wan::emulation::{Network, VirtualClock, host_address};
+use wan::message::ServerId;
 use wan::node::{Node, PeerConfig};
 use wan::policy::Policy;
 use wan::replica::Replica;
@@ -121,8 +123,8 @@ pub struct Site {
     pub answers: Vec<mpsc::Receiver<ReadReply>>,
     /// Straight to the node's task.
     pub events: mpsc::Sender<Event>,
-    /// Whether it is finished and its peers have everything.
-    pub drained: watch::Receiver<bool>,
+    /// Whether its workers have left, and all that there is has arrived everywhere.
+    pub settled: watch::Receiver<bool>,
 }
 
 impl Site {
@@ -145,10 +147,11 @@ impl Site {
         let node = Node::new(replicas.collect(), &configs, &plan.policy);
         let (requests, request_queue) = mpsc::channel(REQUEST_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
-        let (replies, answers) = (0..plan.workers).map(|_| mpsc::channel(model.shapes.len())).unzip();
-        let (server, drained) = Server::new(node, observer, request_queue, replies, event_queue);
+        let channels = (0..plan.workers).map(|_| mpsc::channel(model.shapes.len()));
+        let (replies, answers) = channels.map(|(replies, answers)| (Some(replies), answers)).unzip();
+        let (server, settled) = Server::new(node, observer, request_queue, replies, event_queue);
         tokio::spawn(server.run());
-        Self { requests, answers, events, drained }
+        Self { requests, answers, events, settled }
     }
 
     /// Looks at the node.
@@ -174,22 +177,25 @@ pub fn keep_links(
     events: mpsc::Sender<Event>,
 ) {
     let peer = |(at, path): &(u16, Path)| Peer {
-        id: DatacenterId(*at),
+        id: ServerId::first(DatacenterId(*at)),
         name: server_name(*at),
-        address: host_address((*at).into()),
+        addresses: vec![host_address((*at).into()).into()],
         path: *path,
     };
     let terms = Terms {
         datacenter: site_name(plan.at),
+        server: 0,
         job_digest: plan.job_digest.clone(),
         peers: plan.peers.iter().map(|(at, _)| (site_name(*at), DatacenterId(*at))).collect(),
     };
-    let peers = Peers::new(endpoint.clone(), terms, model.wire_shapes(), events, Tally::default());
+    let peers =
+        Peers::new(endpoint.clone(), terms, model.wire_shapes(), events, Tally::default(), Board::default());
     for to in plan.peers.iter().filter(|(at, _)| *at > plan.at) {
         let seed = seed::derive(world.seed, &[u64::from(plan.at), u64::from(to.0)]);
-        tokio::spawn(peers.clone().dial(peer(to), ChaCha8Rng::seed_from_u64(seed)));
+        tokio::spawn(peers.clone().dial(peer(to), Turn::First, ChaCha8Rng::seed_from_u64(seed)));
     }
-    tokio::spawn(peers.accept(plan.peers.iter().map(peer).collect()));
+    let known = |(at, path): &(u16, Path)| (host_address((*at).into()), *path);
+    tokio::spawn(peers.accept(plan.peers.iter().map(known).collect()));
 }
 
 /// A copy of a node's values, by shard and table.

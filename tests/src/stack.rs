@@ -164,19 +164,12 @@ impl Stack {
             }
             sites.push((site, endpoint));
         }
-        let mut left = vec![self.workers; sites.len()];
         while let Some(done) = workers.join_next().await {
             let (at, result) = done.map_err(|panic| panic.to_string())?;
             result.map_err(|error| format!("law 5: a worker of datacenter {at}: {error}"))?;
-            left[at as usize] -= 1;
-            if left[at as usize] == 0 {
-                // The last flush may still be on its way through the tap.
-                let finish = Event::Finish { clock: Clock(self.clocks) };
-                assert!(sites[at as usize].0.events.send(finish).await.is_ok(), "the server runs");
-            }
         }
         for (site, _) in &mut sites {
-            site.drained.wait_for(|drained| *drained).await.map_err(|error| error.to_string())?;
+            site.settled.wait_for(|settled| *settled).await.map_err(|error| error.to_string())?;
         }
         let ended_at = world.clock.now();
         let mut announced_rows = 0;
@@ -248,7 +241,7 @@ impl Stack {
             clock.sleep(self.max_compute.mul_f64(rng.random_range(0.01..1.0))).await;
             session.clock().await?;
         }
-        Ok(())
+        session.leave().await
     }
 
     /// Laws 1 and 2: every replica is the sum of all deltas, and nothing is held. Yields how many rows were announced.
@@ -337,11 +330,11 @@ impl Judge {
             Event::Update { peer, update, .. } => {
                 self.updates += 1;
                 let shard = update.shard.index();
-                self.witnesses[peer.index()][shard].see_update(update, &self.shapes[shard]);
+                self.witnesses[peer.datacenter.index()][shard].see_update(update, &self.shapes[shard]);
             }
             Event::Control { peer, controls, .. } => {
                 for control in controls {
-                    self.witnesses[peer.index()][control.shard.index()].see_control(control, now);
+                    self.witnesses[peer.datacenter.index()][control.shard.index()].see_control(control, now);
                 }
             }
             Event::Up { handle, .. } => {

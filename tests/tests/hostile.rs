@@ -90,7 +90,7 @@ impl Scene {
 fn hello(channel: Channel, session: u64) -> Hello {
     let datacenter = "region-0".into();
     let resumes = (0..2).map(|shard| Resume { shard: ShardId(shard), through: 0, beyond: vec![] }).collect();
-    Hello { version: VERSION, datacenter, job_digest: DIGEST.to_vec(), channel, session, resumes }
+    Hello { version: VERSION, datacenter, server: 0, job_digest: DIGEST.to_vec(), channel, session, resumes }
 }
 
 async fn connect(endpoint: &Endpoint) -> Connection {
@@ -127,23 +127,39 @@ fn who_is_not_meant_is_told_why() {
         let mut scene = Scene::new(&clock);
         let name = |datacenter: &str, role| PeerName::new(datacenter, role).expect("a valid name");
         let good = hello(Channel::Control, 1);
-        for (name, hello, reason) in [
-            (name("region-9", Role::Server), good.clone(), "datacenter 'region-9' is not one of our peers"),
-            (name("region-1", Role::Server), good.clone(), "it calls itself 'region-1', and so do we"),
-            (name("region-0", Role::Worker), good.clone(), "role 'worker', 'server' is needed"),
+        for (cause, name, hello, reason) in [
             (
+                "unknown_datacenter",
+                name("region-9", Role::Server),
+                good.clone(),
+                "datacenter 'region-9' is not one of our peers",
+            ),
+            (
+                "own_name",
+                name("region-1", Role::Server),
+                good.clone(),
+                "it calls itself 'region-1', and so do we",
+            ),
+            ("role", name("region-0", Role::Worker), good.clone(), "role 'worker', 'server' is needed"),
+            (
+                "name",
                 server_name(0),
                 Hello { datacenter: "region-1".into(), ..good.clone() },
                 "its hello says 'region-1', its certificate 'region-0'",
             ),
-            (server_name(0), Hello { job_digest: vec![9; 32], ..good.clone() }, "job digest is 0909"),
-            (server_name(0), Hello { version: 99, ..good.clone() }, "protocol version 99, we speak 1"),
+            ("job", server_name(0), Hello { job_digest: vec![9; 32], ..good.clone() }, "job digest is 0909"),
+            (
+                "version",
+                server_name(0),
+                Hello { version: 99, ..good.clone() },
+                "protocol version 99, we speak 1",
+            ),
         ] {
             let endpoint = scene.stranger(&name);
             let connection = connect(&endpoint).await;
             assert_eq!(greet(&connection, &hello).await, None);
             let (code, told) = closed(&connection).await;
-            assert_eq!(code, close_code::REFUSED, "{told}");
+            assert_eq!(close_code::cause_of(code), Some(cause), "{told}");
             assert!(told.contains(reason), "{told} lacks {reason}");
         }
         let host = scene.strangers.next().expect("there are enough hosts");

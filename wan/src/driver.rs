@@ -7,6 +7,8 @@
 //!
 //! Kind: driver.
 
+pub mod address;
+pub mod board;
 pub mod frames;
 pub mod hello;
 pub mod link;

@@ -41,6 +41,9 @@ pub struct Inbox {
     reports: VecDeque<(Clock, u64)>,
     /// The clock that the mirror completed and all of whose data has arrived.
     arrived: Clock,
+    /// The latest word on whether the mirror has workers, and what it has left to say if not.
+    pauses: u32,
+    last_seq: Option<u64>,
 }
 
 /// A peer broke the protocol; it costs the peer its connection.
@@ -59,9 +62,17 @@ pub enum PeerError {
     /// There is no such shard here.
     #[error("{0} is not hosted here")]
     UnknownShard(ShardId),
-    /// Its hello does not say what it has of a shard: whatever it lacks would never be sent again.
-    #[error("its hello does not say what it has applied of {0}")]
-    NoResume(ShardId),
+    /// It hosts none of the shards that are hosted here.
+    #[error("it hosts none of the shards that are hosted here")]
+    NothingShared,
+    /// Another server of its datacenter hosts a shard already.
+    #[error("it says that it hosts {shard}, which server {by} of its datacenter hosts")]
+    HostedTwice {
+        /// The shard.
+        shard: ShardId,
+        /// The server that is linked already.
+        by: u16,
+    },
     /// There is no such table.
     #[error("{0} does not exist")]
     UnknownTable(TableId),
@@ -102,6 +113,8 @@ impl Inbox {
             reported: Clock(0),
             reports: VecDeque::new(),
             arrived: Clock(0),
+            pauses: 0,
+            last_seq: None,
         }
     }
 
@@ -123,6 +136,11 @@ impl Inbox {
     /// The mirror's clock as far as its data has arrived: what the mirror clock goes by.
     pub fn arrived_clock(&self) -> Clock {
         self.arrived
+    }
+
+    /// Whether the mirror has no workers, and all that it shipped has arrived: there is nothing to wait for.
+    pub fn is_settled(&self) -> bool {
+        self.pauses % 2 == 1 && self.last_seq.is_some_and(|last| last <= self.through)
     }
 
     /// Takes note of an update. Yields whether it is new, and so to be added to the tables.
@@ -169,11 +187,18 @@ impl Inbox {
     ///
     /// If it contradicts itself.
     pub fn handle_progress(&mut self, progress: Progress) -> Result<(), PeerError> {
-        let Progress { clock, covered, covered_seq } = progress;
+        let Progress { clock, covered, covered_seq, pauses, last_seq } = progress;
         if covered > clock {
             return Err(PeerError::CoversTheFuture { clock, covered });
         }
         self.check_gap("a clock covered by update", covered_seq)?;
+        self.check_gap("its last update", last_seq.unwrap_or(0))?;
+        // What was said in an earlier pause is void.
+        if pauses > self.pauses {
+            (self.pauses, self.last_seq) = (pauses, last_seq);
+        } else if pauses == self.pauses {
+            self.last_seq = self.last_seq.max(last_seq);
+        }
         self.reported = self.reported.max(clock);
         if self.reports.back().map_or(self.arrived, |(clock, _)| *clock) < covered {
             if self.reports.len() == MAX_REPORTS {

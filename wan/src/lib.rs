@@ -6,7 +6,8 @@
 //! are late. [`replica`] joins these for one shard, [`node`] for one server process: read that first.
 //!
 //! With the feature `net` (on by default) come the drivers: [`transport`] is QUIC with mutual TLS, [`driver`] moves a
-//! node's messages over it, and [`emulation`] is a WAN in virtual time, made of [`link`] models.
+//! node's messages over it, and [`emulation`] is a WAN in virtual time, made of [`link`] models. [`relay`] puts the same
+//! models between real processes.
 //!
 //! What is deliberately not here: models, data and configuration files, which are the `gaia` crate's.
 
@@ -23,6 +24,8 @@ pub mod mirror_clock;
 pub mod node;
 pub mod outbox;
 pub mod policy;
+#[cfg(feature = "net")]
+pub mod relay;
 pub mod replica;
 pub mod seed;
 #[cfg(feature = "net")]

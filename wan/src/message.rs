@@ -4,7 +4,33 @@
 //! data. Control messages are idempotent statements ("this clock is complete, through that sequence number"), so
 //! repeating, reordering or merging them does no harm.
 
-use datacenter::{Clock, Elements, ShardId, TableId};
+use std::fmt;
+
+use datacenter::{Clock, DatacenterId, Elements, ShardId, TableId};
+
+/// A server process of a datacenter.
+///
+/// Each hosts some of the shards; how many processes share them is each datacenter's own choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId {
+    /// The datacenter.
+    pub datacenter: DatacenterId,
+    /// Which of its servers, counted from zero.
+    pub index: u16,
+}
+
+impl ServerId {
+    /// The only server of a datacenter that has one, or the first.
+    pub fn first(datacenter: DatacenterId) -> Self {
+        Self { datacenter, index: 0 }
+    }
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server {} of {}", self.index, self.datacenter)
+    }
+}
 
 /// A batch of deltas for a mirror. Whoever receives it applies it exactly once, whenever it comes.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +72,17 @@ pub struct Progress {
     pub covered: Clock,
     /// The last of those numbers.
     pub covered_seq: u64,
+    /// Counts when the sender's workers have all left, and when some came back: odd while it has none.
+    pub pauses: u32,
+    /// While it has none: the last of its sequence numbers, once all that it has left to say is numbered.
+    pub last_seq: Option<u64>,
+}
+
+impl Progress {
+    /// Whether the sender has no workers, so that its clock stands still.
+    pub fn is_paused(&self) -> bool {
+        self.pauses % 2 == 1
+    }
 }
 
 /// Rows announced ahead of their values (selective barrier).

@@ -34,15 +34,19 @@ pub fn derived_lead(rtt: Option<Duration>, clock_length: Option<Duration>) -> Op
     )
 }
 
-/// Whether a shard at `own` leads a mirror whose data has arrived up to `mirror` by more than it may.
-pub fn leads_too_far(own: Clock, mirror: Clock, lead: Lead, derived: Option<u32>) -> bool {
-    let limit = match lead {
+/// By how many clocks a shard may lead a mirror; `None` where that is not bounded.
+pub fn lead_limit(lead: Lead, derived: Option<u32>) -> Option<u32> {
+    match lead {
         Lead::Limit(limit) => Some(limit),
         // Nothing is measured before the first clocks are over; then there is little to bound either.
         Lead::Derived => derived,
         Lead::Unlimited => None,
-    };
-    limit.is_some_and(|limit| own.lead_over(mirror) > limit)
+    }
+}
+
+/// Whether a shard at `own` leads a mirror whose data has arrived up to `mirror` by more than it may.
+pub fn leads_too_far(own: Clock, mirror: Clock, lead: Lead, derived: Option<u32>) -> bool {
+    lead_limit(lead, derived).is_some_and(|limit| own.lead_over(mirror) > limit)
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use datacenter::message::{ReadReply, Request};
 use datacenter::shard::RequestError;
-use datacenter::{Clock, DatacenterId, ShardId};
+use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 
 use crate::bandwidth::DrainRate;
 use crate::inbox::PeerError;
-use crate::message::{Resume, ShardControl, Update};
-use crate::outbox::Outgoing;
+use crate::message::{Resume, ServerId, ShardControl, Update};
+use crate::outbox::{Outbox, Outgoing};
 use crate::policy::Policy;
 use crate::replica::Replica;
 
@@ -29,17 +29,20 @@ const CONFIRM_DELAY: Duration = Duration::from_secs(1);
 /// The window where neither rate nor round-trip time is known, and the least one.
 const MIN_WINDOW_BYTES: u64 = 256 * 1024;
 
+/// Servers of one datacenter: no more than there can be shards to share out among them.
+const MAX_SERVERS: usize = 1024;
+
 /// The largest window, whatever the path.
 const MAX_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A peer of this process, as configured.
+/// Another datacenter, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
-    /// Its datacenter.
+    /// Which one.
     pub id: DatacenterId,
     /// The rate of the link towards it, where the operator states one.
     pub rate_bytes_per_sec: Option<u64>,
-    /// How many payload bytes may be on their way to it; derived from the path where it is not set.
+    /// How many payload bytes may be on their way to each of its servers; derived from the path where it is not set.
     pub window_bytes: Option<u64>,
 }
 
@@ -47,17 +50,22 @@ pub struct PeerConfig {
 #[derive(Debug)]
 pub struct Node {
     replicas: Vec<Replica>,
+    /// The other datacenters; the replicas count their mirrors in the same order.
+    datacenters: Vec<PeerConfig>,
     peers: Vec<PeerLink>,
     barrier_max_delay: Option<Duration>,
     /// Replicas whose waiting reads should be looked at again.
     to_recheck: Vec<bool>,
-    /// The clock after which the local workers are done, once it is known.
-    finish: Option<Clock>,
 }
 
+/// A server process of another datacenter, and the link to it.
 #[derive(Debug)]
 struct PeerLink {
-    id: DatacenterId,
+    id: ServerId,
+    /// The place of its datacenter.
+    mirror: usize,
+    /// The places of the replicas that are mirrored there, as its last hello had it.
+    shards: Vec<usize>,
     is_up: bool,
     rtt: Duration,
     is_lossy: bool,
@@ -81,27 +89,47 @@ pub struct Sent {
 }
 
 impl Node {
-    /// A node for `replicas`, each of which mirrors exactly `peers`, in this order.
-    pub fn new(replicas: Vec<Replica>, peers: &[PeerConfig], policy: &Policy) -> Self {
-        let peers = peers.iter().map(|config| PeerLink {
-            id: config.id,
-            is_up: false,
-            rtt: Duration::ZERO,
-            is_lossy: false,
-            window_bytes: config.window_bytes,
-            drain: DrainRate::new(config.rate_bytes_per_sec),
-            judge_backlog: false,
-            confirm_at: None,
-            next_shard: 0,
-            sent: Sent::default(),
-        });
+    /// A node for `replicas`, each of which is mirrored in exactly `datacenters`, in this order.
+    pub fn new(replicas: Vec<Replica>, datacenters: &[PeerConfig], policy: &Policy) -> Self {
         Self {
             to_recheck: vec![false; replicas.len()],
             replicas,
-            peers: peers.collect(),
+            datacenters: datacenters.to_vec(),
+            peers: Vec::new(),
             barrier_max_delay: policy.barrier_max_delay,
-            finish: None,
         }
+    }
+
+    /// The place of a peer among those that `peer` arguments count; a new one for a peer that is not known yet. None if it is
+    /// not of a configured datacenter, or there are more of it than there are shards to share.
+    pub fn peer(&mut self, id: ServerId) -> Option<usize> {
+        self.known_peer(id).or_else(|| {
+            let mirror = self.datacenters.iter().position(|d| d.id == id.datacenter)?;
+            let config = &self.datacenters[mirror];
+            if self.peers.iter().filter(|peer| peer.mirror == mirror).count() >= MAX_SERVERS {
+                return None;
+            }
+            self.peers.push(PeerLink {
+                id,
+                mirror,
+                shards: Vec::new(),
+                is_up: false,
+                rtt: Duration::ZERO,
+                is_lossy: false,
+                window_bytes: config.window_bytes,
+                drain: DrainRate::new(config.rate_bytes_per_sec),
+                judge_backlog: false,
+                confirm_at: None,
+                next_shard: 0,
+                sent: Sent::default(),
+            });
+            Some(self.peers.len() - 1)
+        })
+    }
+
+    /// The place of a peer that has been heard of.
+    pub fn known_peer(&self, id: ServerId) -> Option<usize> {
+        self.peers.iter().position(|peer| peer.id == id)
     }
 
     /// The replicas, for snapshots and status.
@@ -109,9 +137,39 @@ impl Node {
         &self.replicas
     }
 
-    /// The peers, in the order in which `peer` arguments count them.
-    pub fn peers(&self) -> impl ExactSizeIterator<Item = DatacenterId> {
+    /// The other datacenters, in the order in which the replicas count their mirrors.
+    pub fn datacenters(&self) -> impl ExactSizeIterator<Item = DatacenterId> {
+        self.datacenters.iter().map(|d| d.id)
+    }
+
+    /// The peers that have been heard of, in the order in which `peer` arguments count them.
+    pub fn peers(&self) -> impl ExactSizeIterator<Item = ServerId> {
         self.peers.iter().map(|p| p.id)
+    }
+
+    /// The replicas that are mirrored at `peer`, as its last hello had it.
+    pub fn shared(&self, peer: usize) -> impl Iterator<Item = &Replica> {
+        self.peers[peer].shards.iter().map(|&at| &self.replicas[at])
+    }
+
+    /// The place of the datacenter of `peer` among the replicas' mirrors.
+    pub fn mirror_of(&self, peer: usize) -> usize {
+        self.peers[peer].mirror
+    }
+
+    /// Whether the link to `peer` is up.
+    pub fn is_up(&self, peer: usize) -> bool {
+        self.peers[peer].is_up
+    }
+
+    /// The round-trip time of the path to `peer`; zero while it is not known.
+    pub fn rtt(&self, peer: usize) -> Duration {
+        self.peers[peer].rtt
+    }
+
+    /// What the link to `peer` has been seen to drain, in bytes of payload a second, or what was configured.
+    pub fn drain_bytes_per_sec(&self, peer: usize) -> Option<f64> {
+        self.peers[peer].drain.bytes_per_sec()
     }
 
     /// What was handed to the link of `peer`.
@@ -134,19 +192,46 @@ impl Node {
         match request {
             Request::Read(read) => self.replicas[at].handle_read(read, now),
             Request::Flush(flush) => {
-                if let Some(clock) = self.replicas[at].handle_flush(&flush)? {
-                    let backlogs = (0..self.peers.len()).map(|peer| self.backlog(peer));
-                    let backlog = backlogs.max().unwrap_or_default();
-                    self.replicas[at].complete(clock, backlog, now);
-                    self.to_recheck[at] = true;
-                    self.peers.iter_mut().for_each(|peer| peer.judge_backlog = true);
-                    if self.finish.is_some_and(|last| clock >= last) {
-                        self.replicas[at].flush_filter();
-                    }
+                let moved = self.replicas[at].handle_flush(&flush)?;
+                self.complete(at, moved, now);
+                Ok(None)
+            }
+            Request::Leave(worker) => {
+                let moved = self.replicas[at].leave(worker);
+                self.complete(at, moved, now);
+                self.replicas[at].settle();
+                if self.is_idle() {
+                    // Nothing follows that could carry confirmations along.
+                    self.peers.iter_mut().for_each(|peer| peer.confirm_at = peer.confirm_at.map(|_| now));
                 }
                 Ok(None)
             }
         }
+    }
+
+    fn complete(&mut self, at: usize, moved: Option<Clock>, now: Instant) {
+        let Some(clock) = moved else { return };
+        let backlogs = (0..self.peers.len()).map(|peer| self.backlog(peer));
+        let backlog = backlogs.max().unwrap_or_default();
+        self.replicas[at].complete(clock, backlog, now);
+        self.to_recheck[at] = true;
+        self.peers.iter_mut().for_each(|peer| peer.judge_backlog = true);
+    }
+
+    /// Counts a worker among those that train here, at `clock` or later. Yields its clock on each shard: where they differ,
+    /// it joins again at the latest of them. Empty if there is no such worker.
+    pub fn join(&mut self, worker: WorkerId, clock: Clock) -> Vec<(ShardId, Clock)> {
+        let mut joined = Vec::new();
+        for replica in &mut self.replicas {
+            let id = replica.shard().id();
+            joined.extend(replica.join(worker, clock).map(|clock| (id, clock)));
+        }
+        joined
+    }
+
+    /// Whether nobody trains on any shard here.
+    pub fn is_idle(&self) -> bool {
+        self.replicas.iter().all(|replica| replica.shard().is_idle())
     }
 
     /// The next waiting read that may be answered.
@@ -160,23 +245,36 @@ impl Node {
         None
     }
 
-    /// The link to `peer` is up; it has applied what `resumes` say of each shard of this node.
+    /// The link to `peer` is up; it hosts the shards that `resumes` name, and has applied of each what they say.
     ///
     /// # Errors
     ///
     /// If they make no sense: the link should be closed.
     pub fn handle_up(&mut self, peer: usize, resumes: &[Resume], now: Instant) -> Result<(), PeerError> {
-        let is_missing = |shard: &ShardId| resumes.iter().all(|resume| resume.shard != *shard);
-        if let Some(shard) = self.replicas.iter().map(|r| r.shard().id()).find(is_missing) {
-            return Err(PeerError::NoResume(shard));
+        let shared = resumes.iter().filter_map(|resume| Some((self.position(resume.shard)?, resume)));
+        let shared: Vec<(usize, &Resume)> = shared.collect();
+        if shared.is_empty() {
+            return Err(PeerError::NothingShared);
         }
-        for resume in resumes {
-            let at = self.position(resume.shard).ok_or(PeerError::UnknownShard(resume.shard))?;
-            self.replicas[at].handle_resume(peer, resume)?;
+        let mirror = self.peers[peer].mirror;
+        let mut others =
+            self.peers.iter().enumerate().filter(|(at, o)| *at != peer && o.mirror == mirror && o.is_up);
+        let doubled = others.find_map(|(_, other)| {
+            let (at, _) = shared.iter().find(|(at, _)| other.shards.contains(at))?;
+            Some(PeerError::HostedTwice { shard: self.replicas[*at].shard().id(), by: other.id.index })
+        });
+        if let Some(doubled) = doubled {
+            return Err(doubled);
+        }
+        for (at, resume) in &shared {
+            self.replicas[*at].handle_resume(mirror, resume)?;
         }
         let link = &mut self.peers[peer];
-        (link.is_up, link.judge_backlog) = (true, true);
+        link.shards = shared.into_iter().map(|(at, _)| at).collect();
+        (link.is_up, link.judge_backlog, link.next_shard) = (true, true, 0);
         link.confirm_at = Some(now + CONFIRM_DELAY);
+        self.peers[peer].shards.iter().for_each(|&at| self.to_recheck[at] = true);
+        self.handle_rtt(peer, self.peers[peer].rtt);
         Ok(())
     }
 
@@ -188,10 +286,22 @@ impl Node {
         link.drain.handle_down();
     }
 
+    /// The link to `peer` is down since its process has stopped of its own will, having shipped all it had: nobody waits
+    /// for it.
+    pub fn handle_left(&mut self, peer: usize) {
+        self.handle_down(peer);
+        let PeerLink { mirror, shards, .. } = &self.peers[peer];
+        for &at in shards {
+            self.replicas[at].handle_left(*mirror);
+            self.to_recheck[at] = true;
+        }
+    }
+
     /// The path to `peer` has this round-trip time.
     pub fn handle_rtt(&mut self, peer: usize, rtt: Duration) {
-        self.peers[peer].rtt = rtt;
-        self.replicas.iter_mut().for_each(|r| r.handle_rtt(peer, rtt));
+        let link = &mut self.peers[peer];
+        link.rtt = rtt;
+        link.shards.iter().for_each(|&at| self.replicas[at].handle_rtt(link.mirror, rtt));
     }
 
     /// Whether the path to `peer` loses packets.
@@ -211,10 +321,10 @@ impl Node {
         bytes: u64,
         now: Instant,
     ) -> Result<(), PeerError> {
-        let at = self.position(update.shard).ok_or(PeerError::UnknownShard(update.shard))?;
-        self.replicas[at].handle_update(peer, update, bytes)?;
+        let at = self.shared_position(peer, update.shard)?;
+        self.replicas[at].handle_update(self.peers[peer].mirror, update, bytes)?;
         self.to_recheck[at] = true;
-        let delay = if self.finish.is_some() { Duration::ZERO } else { CONFIRM_DELAY };
+        let delay = if self.is_idle() { Duration::ZERO } else { CONFIRM_DELAY };
         self.peers[peer].confirm_at.get_or_insert(now + delay);
         Ok(())
     }
@@ -232,21 +342,25 @@ impl Node {
     ) -> Result<(), PeerError> {
         let mut confirmed = 0;
         for control in controls {
-            let at = self.position(control.shard).ok_or(PeerError::UnknownShard(control.shard))?;
-            confirmed += self.replicas[at].handle_control(peer, control)?;
+            let at = self.shared_position(peer, control.shard)?;
+            confirmed += self.replicas[at].handle_control(self.peers[peer].mirror, control)?;
             self.to_recheck[at] = true;
         }
         if confirmed > 0 {
-            let busy = self.replicas.iter().any(|r| r.outbox(peer).waiting_bytes() > 0);
+            let busy = self.outboxes(peer).any(|outbox| outbox.waiting_bytes() > 0);
             let link = &mut self.peers[peer];
             link.drain.handle_confirmed(confirmed, busy, link.rtt, now);
         }
         Ok(())
     }
 
-    /// What to tell `peer` of its updates in the hello.
-    pub fn resumes(&self, peer: usize) -> Vec<Resume> {
-        self.replicas.iter().map(|r| r.resume(peer)).collect()
+    /// What to tell a server of `datacenter` in the hello: the shards that are hosted here, and what has been applied of its
+    /// datacenter's updates to each. Empty if that is not a configured datacenter.
+    pub fn resumes(&self, datacenter: DatacenterId) -> Vec<Resume> {
+        let Some(mirror) = self.datacenters().position(|id| id == datacenter) else { return Vec::new() };
+        let mut resumes: Vec<_> = self.replicas.iter().map(|replica| replica.resume(mirror)).collect();
+        resumes.sort_by_key(|resume| resume.shard);
+        resumes
     }
 
     /// The next update for `peer`, as long as its window has room.
@@ -255,12 +369,12 @@ impl Node {
             return None;
         }
         let may_number = self.in_flight_bytes(peer) < self.window_bytes(peer);
-        let count = self.replicas.len();
-        let first = self.peers[peer].next_shard;
-        for at in (first..count).chain(0..first) {
-            if let Some(outgoing) = self.replicas[at].poll_update(peer, may_number) {
-                let link = &mut self.peers[peer];
-                link.next_shard = (at + 1) % count;
+        let link = &mut self.peers[peer];
+        let (count, first) = (link.shards.len(), link.next_shard);
+        for turn in (first..count).chain(0..first) {
+            let replica = &mut self.replicas[link.shards[turn]];
+            if let Some(outgoing) = replica.poll_update(link.mirror, may_number) {
+                link.next_shard = (turn + 1) % count;
                 if !outgoing.is_repeat {
                     link.sent.payload_bytes += outgoing.bytes;
                 }
@@ -278,19 +392,22 @@ impl Node {
         }
         let judge = std::mem::take(&mut self.peers[peer].judge_backlog);
         if judge && self.barrier_max_delay.is_some_and(|max_delay| self.backlog(peer) > max_delay) {
-            let before = self.peers[peer].sent.announced_rows;
-            let rows: u64 = self.replicas.iter_mut().map(|r| r.raise_barrier(peer)).sum();
-            self.peers[peer].sent.announced_rows = before + rows;
+            let link = &mut self.peers[peer];
+            for &at in &link.shards {
+                link.sent.announced_rows += self.replicas[at].raise_barrier(link.mirror);
+            }
         }
-        let unconfirmed: u64 = self.replicas.iter().map(|r| r.unconfirmed_bytes(peer)).sum();
-        let is_due = self.replicas.iter().any(|r| r.has_urgent_control(peer))
+        let mirror = self.peers[peer].mirror;
+        let unconfirmed: u64 = self.shared(peer).map(|r| r.unconfirmed_bytes(mirror)).sum();
+        let is_due = self.shared(peer).any(|r| r.has_urgent_control(mirror))
             || unconfirmed >= CONFIRM_BYTES
             || self.peers[peer].confirm_at.is_some_and(|at| at <= now);
         if !is_due {
             return Vec::new();
         }
-        self.peers[peer].confirm_at = None;
-        self.replicas.iter_mut().filter_map(|r| r.poll_control(peer)).collect()
+        let link = &mut self.peers[peer];
+        link.confirm_at = None;
+        link.shards.iter().filter_map(|&at| self.replicas[at].poll_control(mirror)).collect()
     }
 
     /// When [`poll_control`](Self::poll_control) should be asked again for `peer` if nothing happens before.
@@ -298,26 +415,15 @@ impl Node {
         self.peers[peer].confirm_at.filter(|_| self.peers[peer].is_up)
     }
 
-    /// The local workers are done with `clock`: as shards complete it, what the filter holds back is released, so that
-    /// all mirrors end up equal. The last flushes may come before or after this.
-    pub fn finish(&mut self, clock: Clock, now: Instant) {
-        self.finish = Some(clock);
-        let finished = self.replicas.iter_mut().filter(|r| r.shard().clock() >= clock);
-        finished.for_each(Replica::flush_filter);
-        for link in &mut self.peers {
-            link.confirm_at = link.confirm_at.map(|_| now);
-        }
+    /// Whether nobody trains here, and every mirror that is not gone for good has all there is, and so have the shards here:
+    /// the end of a job.
+    pub fn is_settled(&self) -> bool {
+        self.replicas.iter().all(Replica::is_settled)
     }
 
-    /// Whether the last clock is complete, and every peer has confirmed everything.
-    pub fn is_finished(&self) -> bool {
-        self.finish.is_some_and(|clock| self.replicas.iter().all(|r| r.shard().clock() >= clock))
-            && self.is_drained()
-    }
-
-    /// Whether every peer has confirmed everything that was released.
+    /// Whether every mirror that is not gone for good has confirmed everything that was released.
     pub fn is_drained(&self) -> bool {
-        (0..self.peers.len()).all(|peer| self.replicas.iter().all(|r| r.outbox(peer).is_drained()))
+        self.replicas.iter().all(Replica::is_drained)
     }
 
     /// How much may be on its way to `peer`: half as much again as the path holds, so that the measured rate can grow
@@ -336,13 +442,19 @@ impl Node {
         })
     }
 
-    fn in_flight_bytes(&self, peer: usize) -> u64 {
-        self.replicas.iter().map(|r| r.outbox(peer).in_flight_bytes()).sum()
+    /// Payload bytes on their way to `peer`.
+    pub fn in_flight_bytes(&self, peer: usize) -> u64 {
+        self.outboxes(peer).map(Outbox::in_flight_bytes).sum()
+    }
+
+    /// Payload bytes that wait to be sent to `peer`, roughly.
+    pub fn waiting_bytes(&self, peer: usize) -> u64 {
+        self.outboxes(peer).map(Outbox::waiting_bytes).sum()
     }
 
     /// How long the link to `peer` needs for what waits for it; zero where nothing waits.
-    fn backlog(&self, peer: usize) -> Duration {
-        let waiting: u64 = self.replicas.iter().map(|r| r.outbox(peer).waiting_bytes()).sum();
+    pub fn backlog(&self, peer: usize) -> Duration {
+        let waiting = self.waiting_bytes(peer);
         if waiting == 0 {
             return Duration::ZERO;
         }
@@ -351,6 +463,17 @@ impl Node {
         let flying = link.drain.bytes_per_sec().unwrap_or(0.0) * link.rtt.as_secs_f64();
         let queued = self.in_flight_bytes(peer).saturating_sub(flying as u64);
         link.drain.time_for(waiting + queued)
+    }
+
+    fn outboxes(&self, peer: usize) -> impl Iterator<Item = &Outbox> {
+        let mirror = self.peers[peer].mirror;
+        self.shared(peer).map(move |replica| replica.outbox(mirror))
+    }
+
+    /// The place of a shard that is mirrored at `peer`.
+    fn shared_position(&self, peer: usize, shard: ShardId) -> Result<usize, PeerError> {
+        let at = self.position(shard).filter(|at| self.peers[peer].shards.contains(at));
+        at.ok_or(PeerError::UnknownShard(shard))
     }
 
     fn position(&self, shard: ShardId) -> Option<usize> {

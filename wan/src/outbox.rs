@@ -110,7 +110,16 @@ impl Outbox {
 
     /// How far this side has come.
     pub fn progress(&self) -> Progress {
-        self.progress
+        let is_settled = self.progress.is_paused() && self.waiting.queue.is_empty();
+        Progress { last_seq: is_settled.then(|| self.next_seq - 1), ..self.progress }
+    }
+
+    /// Notes that the shard has lost its last worker, and that all it has left to ship has been pushed; or that it has
+    /// workers again.
+    pub fn set_paused(&mut self, is_paused: bool) {
+        if self.progress.is_paused() != is_paused {
+            self.progress.pauses += 1;
+        }
     }
 
     /// Roughly how many bytes wait to be numbered and sent.

@@ -12,13 +12,13 @@
 use std::time::{Duration, Instant};
 
 use datacenter::message::{Flush, Read, ReadReply, Wait};
-use datacenter::shard::{ReadGate, RequestError, Shard};
-use datacenter::{Clock, DatacenterId, Elements, TableId};
+use datacenter::shard::{Flushed, ReadGate, RequestError, Shard};
+use datacenter::{Clock, DatacenterId, Elements, TableId, WorkerId};
 
 use crate::filter::Filter;
 use crate::inbox::{Inbox, PeerError};
 use crate::message::{Barrier, Progress, Resume, ShardControl, Update};
-use crate::mirror_clock::{derived_lead, leads_too_far};
+use crate::mirror_clock::{derived_lead, lead_limit, leads_too_far};
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::{Lead, Policy};
 
@@ -46,6 +46,8 @@ struct Mirror {
     rtt: Option<Duration>,
     derived_lead: Option<u32>,
     to_say: ToSay,
+    /// Its process has stopped of its own will, having shipped all it had.
+    has_left: bool,
 }
 
 /// What the mirror has been told, and what it has not.
@@ -74,6 +76,7 @@ impl Replica {
             rtt: None,
             derived_lead: None,
             to_say: ToSay::default(),
+            has_left: false,
         });
         Self {
             mirrors: mirrors.collect(),
@@ -103,11 +106,61 @@ impl Replica {
     ///
     /// If the flush makes no sense; then nothing has changed.
     pub fn handle_flush(&mut self, flush: &Flush) -> Result<Option<Clock>, RequestError> {
-        let moved = self.shard.handle_flush(flush)?;
+        let Flushed::Now(moved) = self.shard.handle_flush(flush)? else { return Ok(None) };
         if !self.mirrors.is_empty() {
             flush.deltas.iter().for_each(|delta| self.filter.offer(delta));
         }
         Ok(moved)
+    }
+
+    /// Counts a worker among those that train here, at `clock` or later; yields its clock from then on. None if there is
+    /// no such worker.
+    pub fn join(&mut self, worker: WorkerId, clock: Clock) -> Option<Clock> {
+        let joined = self.shard.join(worker, clock);
+        let is_idle = self.shard.is_idle();
+        self.mirrors.iter_mut().for_each(|m| m.outbox.set_paused(is_idle));
+        joined
+    }
+
+    /// A worker trains no more. Yields the shard's new clock if it moved; then [`complete`](Self::complete) is next, and
+    /// in any case [`settle`](Self::settle).
+    pub fn leave(&mut self, worker: WorkerId) -> Option<Clock> {
+        self.shard.remove_worker(worker)
+    }
+
+    /// Where nobody trains any more, ships all that the filter holds back, and says so.
+    pub fn settle(&mut self) {
+        if self.shard.is_idle() {
+            self.flush_filter();
+            self.mirrors.iter_mut().for_each(|m| m.outbox.set_paused(true));
+        }
+    }
+
+    /// Whether nobody trains here, every mirror that is not gone for good has all there is, and so has this shard of
+    /// theirs, who do not train any more either.
+    pub fn is_settled(&self) -> bool {
+        let is_settled = |m: &Mirror| m.has_left || (m.outbox.is_drained() && m.inbox.is_settled());
+        self.shard.is_idle() && self.mirrors.iter().all(is_settled)
+    }
+
+    /// Whether every mirror that is not gone for good has confirmed everything that was released.
+    pub fn is_drained(&self) -> bool {
+        self.mirrors.iter().all(|m| m.has_left || m.outbox.is_drained())
+    }
+
+    /// A mirror's process has stopped of its own will: nobody waits for it.
+    pub fn handle_left(&mut self, peer: usize) {
+        self.mirrors[peer].has_left = true;
+    }
+
+    /// Whether a mirror's process has stopped of its own will.
+    pub fn has_left(&self, peer: usize) -> bool {
+        self.mirrors[peer].has_left
+    }
+
+    /// By how much the shard may lead a mirror, where that is bounded and known.
+    pub fn lead_limit(&self, peer: usize) -> Option<u32> {
+        lead_limit(self.lead, self.mirrors[peer].derived_lead)
     }
 
     /// The shard has completed `clock`: ships what is significant. `backlog` is how long the slowest link needs for what
@@ -143,8 +196,8 @@ impl Replica {
         self.shard.poll_reply(now, &gate)
     }
 
-    /// Releases everything that the filter still holds back: the end of a job.
-    pub fn flush_filter(&mut self) {
+    /// Releases everything that the filter still holds back.
+    fn flush_filter(&mut self) {
         if !self.mirrors.is_empty() {
             self.filter.flush_all(&mut self.released);
             self.ship();
@@ -191,6 +244,7 @@ impl Replica {
         let mirror = &mut self.mirrors[peer];
         let barriers = mirror.outbox.handle_resume(resume)?;
         // Whatever was said on the old connection may be lost: say all of it again.
+        mirror.has_left = false;
         mirror.to_say = ToSay { barriers, unconfirmed_bytes: 1, ..ToSay::default() };
         Ok(())
     }
@@ -287,13 +341,17 @@ struct MirrorGate<'a> {
 
 impl ReadGate for MirrorGate<'_> {
     fn why_all_held(&self) -> Option<Wait> {
-        let ahead = |m: &&Mirror| leads_too_far(self.own, m.inbox.arrived_clock(), self.lead, m.derived_lead);
+        let ahead = |m: &&Mirror| {
+            let is_over = leads_too_far(self.own, m.inbox.arrived_clock(), self.lead, m.derived_lead);
+            is_over && !m.has_left && !m.inbox.is_settled()
+        };
         // The slowest mirror is the reason; of equally slow ones the first.
         let slowest = self.mirrors.iter().filter(ahead).min_by_key(|m| m.inbox.arrived_clock());
         slowest.map(|m| Wait::MirrorClock(m.peer))
     }
 
     fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait> {
-        self.mirrors.iter().find(|m| m.inbox.holds_any(table, slots)).map(|m| Wait::Barrier(m.peer))
+        let holds = |m: &&Mirror| !m.has_left && m.inbox.holds_any(table, slots);
+        self.mirrors.iter().find(holds).map(|m| Wait::Barrier(m.peer))
     }
 }

@@ -23,13 +23,17 @@ mod endpoint;
 mod entropy;
 mod identity;
 mod meter;
+mod refused;
 mod settings;
 
 pub use authority::Authority;
 pub use congestion::{Steady, SteadyConfig};
 pub use control::{ControlError, ControlReceiver, ControlSender, MAX_CONTROL_BYTES};
+pub use datacenter::identity::{Cause, Certificate, Credentials, Party, Refused, Shown};
 pub use endpoint::{DialError, Endpoint, EndpointConfig};
 pub use entropy::Entropy;
-pub use identity::{Dates, Identity, IdentityError, PeerName, PeerNameError, Role, peer_name};
+pub use identity::{
+    Dates, Identity, IdentityError, PeerName, PeerNameError, Role, peer_certificate, peer_name,
+};
 pub use meter::{Meter, PACKET_HEADER_BYTES, Traffic, bulk_wire_bytes, wire_bytes};
 pub use settings::{Congestion, Path, Settings};

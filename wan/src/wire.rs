@@ -52,13 +52,15 @@ pub struct Hello {
     pub version: u32,
     /// The sender's name.
     pub datacenter: String,
+    /// Which of its datacenter's servers it is.
+    pub server: u16,
     /// What all regions must agree on, hashed.
     pub job_digest: Vec<u8>,
     /// What this connection is for.
     pub channel: Channel,
     /// Joins the two connections of a link.
     pub session: u64,
-    /// What the sender has applied of the receiver's updates.
+    /// The shards that the sender hosts, ascending, and what it has applied of the receiver's updates to each.
     pub resumes: Vec<Resume>,
 }
 
@@ -142,6 +144,8 @@ pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
                 clock: p.clock.0,
                 covered_behind: p.clock.lead_over(p.covered),
                 covered_seq: p.covered_seq,
+                pauses: p.pauses,
+                last_seq: p.last_seq,
             }),
             barriers: Vec::new(),
             applied: control.applied,
@@ -195,6 +199,8 @@ fn decode_shard_control(
             clock: Clock(p.clock),
             covered: Clock(covered),
             covered_seq: p.covered_seq,
+            pauses: p.pauses,
+            last_seq: p.last_seq,
         })
     });
     let barriers = control.barriers.iter().map(|b| {
@@ -231,6 +237,7 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
         channel: channel.into(),
         session: hello.session,
         resumes: resumes.collect(),
+        server: hello.server.into(),
     }
     .encode_to_vec()
     .into()
@@ -252,13 +259,18 @@ pub fn decode_hello(frame: Bytes) -> Result<Hello, WireError> {
         let shard = ShardId(u16::try_from(r.shard).map_err(|_| WireError::Invalid { field: "shard" })?);
         Ok::<_, WireError>(Resume { shard, through: r.through, beyond: r.beyond })
     });
+    let resumes = resumes.collect::<Result<Vec<_>, _>>()?;
+    if resumes.windows(2).any(|pair| pair[0].shard >= pair[1].shard) {
+        return Err(WireError::Invalid { field: "resumes" });
+    }
     Ok(Hello {
+        server: u16::try_from(hello.server).map_err(|_| WireError::Invalid { field: "server" })?,
         version: hello.version,
         datacenter: hello.datacenter,
         job_digest: hello.job_digest.to_vec(),
         channel,
         session: hello.session,
-        resumes: resumes.collect::<Result<_, _>>()?,
+        resumes,
     })
 }
 

@@ -9,7 +9,9 @@ use common::*;
 use wan::{
     emulation::{OutOfTime, Trace, VirtualClock, host_address},
     link::LinkConfig,
-    transport::{Authority, DialError, Endpoint, EndpointConfig, Entropy, Path, Traffic, peer_name},
+    transport::{
+        Authority, Cause, DialError, Endpoint, EndpointConfig, Entropy, Party, Path, Traffic, peer_name,
+    },
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -164,7 +166,7 @@ fn whoever_is_not_meant_or_not_certified_is_refused() {
                 }
             });
             let wrong = world.endpoints[0].connect(host_address(1), &name(2), &settings).await;
-            assert!(matches!(wrong, Err(DialError::Handshake(_))), "{wrong:?}");
+            assert_eq!(refusal(wrong), (Party::Us, Cause::Name));
 
             // A stranger with the right name from another authority.
             let socket = world.network.bind(host_address(9)).unwrap();
@@ -178,9 +180,16 @@ fn whoever_is_not_meant_or_not_certified_is_refused() {
             };
             let stranger = Endpoint::new(config, socket, Arc::new(clock.clone())).unwrap();
             let refused = stranger.connect(host_address(1), &name(1), &settings).await;
-            assert!(refused.is_err(), "{refused:?}");
+            assert_eq!(refusal(refused), (Party::Us, Cause::UnknownAuthority));
         })
         .unwrap();
+}
+
+fn refusal(connected: Result<quinn::Connection, DialError>) -> (Party, Cause) {
+    match connected {
+        Err(DialError::Refused(refused)) => (refused.by, refused.cause),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -26,13 +26,13 @@ fn read(worker: u32, clock: u32, since: u64, slots: &[u32]) -> Read {
 #[test]
 fn bsp_answers_when_every_worker_has_flushed() {
     let (mut shard, now) = (shard(2, Some(0)), Instant::now());
-    assert_eq!(shard.handle_flush(&flush(0, 1, &[(2, 1.5)])), Ok(None));
+    assert_eq!(shard.handle_flush(&flush(0, 1, &[(2, 1.5)])), Ok(Flushed::Now(None)));
     assert_eq!(shard.handle_read(read(0, 1, 0, &[1]), now, &Open), Ok(None));
     assert_eq!(shard.waiting().collect::<Vec<_>>(), [(WorkerId(0), Wait::Stale)]);
     assert_eq!(shard.poll_reply(now, &Open), None);
 
     let later = now + Duration::from_secs(3);
-    assert_eq!(shard.handle_flush(&flush(1, 1, &[(2, 1.0), (3, 4.0)])), Ok(Some(Clock(1))));
+    assert_eq!(shard.handle_flush(&flush(1, 1, &[(2, 1.0), (3, 4.0)])), Ok(Flushed::Now(Some(Clock(1)))));
     let reply = shard.poll_reply(later, &Open).expect("both workers are at clock 1");
     assert_eq!(reply.blocks, [RowBlock { table: TABLE, slots: vec![1], values: vec![2.5, 4.0] }]);
     assert_eq!(reply.held, [(Wait::Stale, Duration::from_secs(3))]);
@@ -112,10 +112,38 @@ fn requests_that_make_no_sense_are_refused_and_change_nothing() {
     let row = shard.handle_read(read(0, 0, 0, &[4]), now, &Open);
     assert_eq!(row, Err(RequestError::OutOfRange { table: TABLE, what: "rows", found: 4, allowed: 4 }));
     shard.handle_flush(&flush(0, 1, &[])).unwrap();
-    assert_eq!(shard.handle_read(read(0, 1, 0, &[0]), now, &Open), Ok(None));
-    let again = shard.handle_read(read(0, 1, 0, &[0]), now, &Open);
-    assert_eq!(again, Err(RequestError::AlreadyWaiting(WorkerId(0))));
+    let nobody = shard.handle_read(read(2, 1, 0, &[0]), now, &Open);
+    assert_eq!(nobody, Err(RequestError::UnknownWorker(WorkerId(2))));
     assert!(shard.values(TABLE).iter().all(|v| *v == 0.0));
+}
+
+#[test]
+fn what_a_worker_says_again_counts_once() {
+    let (mut shard, now) = (shard(2, Some(0)), Instant::now());
+    let flushed = flush(0, 1, &[(2, 1.5)]);
+    assert_eq!(shard.handle_flush(&flushed), Ok(Flushed::Now(None)));
+    assert_eq!(shard.handle_flush(&flushed), Ok(Flushed::Before));
+    assert_eq!(shard.values(TABLE)[2], 1.5);
+    // Its connection broke while it waited.
+    assert_eq!(shard.handle_read(read(0, 1, 0, &[0]), now, &Open), Ok(None));
+    assert_eq!(shard.handle_read(read(0, 1, 0, &[1]), now, &Open), Ok(None));
+    assert_eq!(shard.handle_flush(&flush(1, 1, &[])), Ok(Flushed::Now(Some(Clock(1)))));
+    let reply = shard.poll_reply(now, &Open).expect("both are at clock 1");
+    assert_eq!(reply.blocks[0].slots, [1]);
+    assert_eq!(shard.poll_reply(now, &Open), None, "one read, one answer");
+}
+
+#[test]
+fn a_worker_that_left_may_look_on() {
+    let (mut shard, now) = (shard(1, Some(0)), Instant::now());
+    assert!(!shard.is_idle());
+    shard.handle_flush(&flush(0, 1, &[])).unwrap();
+    assert_eq!(shard.remove_worker(WorkerId(0)), None);
+    assert!(shard.is_idle());
+    assert!(shard.handle_read(read(0, 1, 0, &[0]), now, &Open).unwrap().is_some());
+    assert_eq!(shard.handle_flush(&flush(0, 2, &[])), Err(RequestError::UnknownWorker(WorkerId(0))));
+    assert_eq!(shard.join(WorkerId(0), Clock(0)), Some(Clock(1)));
+    assert_eq!(shard.handle_flush(&flush(0, 2, &[])), Ok(Flushed::Now(Some(Clock(2)))));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::certs_arguments::{CERTS_EXAMPLES, CertsCommand};
 use crate::config::{ConfigError, Overrides};
 use crate::report::Destination;
 use crate::status::fetch::Url;
@@ -21,6 +22,8 @@ Examples:
   gaia compare configs/simulations/three-regions.toml
   gaia simulate configs/simulations/three-regions.toml --strategy bsp
   gaia check configs/simulations/*.toml
+  gaia link configs/links/three-regions.toml
+  gaia certs init
 
 Settings: every key of a file can be overridden, by the environment
 (GAIA__JOB__CLOCKS=50) and by flags (--set job.clocks=50), which win.
@@ -28,8 +31,9 @@ docs/CONFIGURATION.md lists the keys.
 
 Exit codes:
   0  done
-  1  a run failed, its result could not be written, or a process
-     does not answer
+  1  a run failed, or its result could not be written;
+     of gaia certs show: something has expired;
+     of gaia status: a process does not answer
   2  the input has to be put right: command line, settings, data
 
 Styles are for terminals only; NO_COLOR=1 turns them off there too.
@@ -51,6 +55,25 @@ Examples:
   gaia check configs/simulations/mnist-softmax.toml --data-path ~/data/mnist
 
 The exit code is 2 if anything is not right.";
+
+const LINK_EXAMPLES: &str = "\
+Examples:
+  gaia link configs/links/three-regions.toml
+  gaia link configs/links/three-regions.toml --set links.virginia-ireland.loss=1%
+
+Processes dial the addresses that the file listens on instead of each other's.
+Ctrl-C or SIGTERM ends it, with exit code 0.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  gaia run --config configs/regions/virginia.toml
+  gaia server --config configs/regions/virginia.toml --index 0
+  gaia worker --config configs/regions/virginia.toml --index 2
+
+There is no order to start in: whoever is not there yet is waited for. SIGTERM or
+Ctrl-C ends a process in order: it finishes its clock and hands over what it has
+(exit code 0; 1 if that took too long). A second one ends it at once (143, 130).
+docs/OPERATIONS.md leads from nothing to a job that runs.";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -77,6 +100,17 @@ pub(super) enum Command {
     Compare(CompareArguments),
     /// Check files without running them: settings, and whether the data can be read
     Check(CheckArguments),
+    /// Run one region: all its servers and workers in one process
+    Run(RegionArguments),
+    /// Run one server of a region
+    Server(ServerArguments),
+    /// Run one worker of a region
+    Worker(WorkerArguments),
+    /// Make and look after the certificates of a job's processes
+    #[command(subcommand, after_help = CERTS_EXAMPLES)]
+    Certs(CertsCommand),
+    /// Put links of a file between real processes: a relay of UDP datagrams with delay, rate and loss
+    Link(LinkArguments),
     /// Show how the processes of a job are: clocks, holds, links, bytes saved
     Status(StatusArguments),
 }
@@ -98,8 +132,8 @@ pub(super) struct OverArguments {
     /// Override any key, such as job.clocks=50 or regions.ireland.workers=4; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub(super) set: Vec<(String, String)>,
-    /// The directory of the data (job.data.path)
-    #[arg(long, value_name = "DIR")]
+    /// Where the data is (job.data.path): a directory, or a URL such as s3://bucket/prefix
+    #[arg(long, value_name = "PLACE")]
     pub(super) data_path: Option<String>,
     /// The seed of every random choice (seed)
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
@@ -111,9 +145,9 @@ pub(super) struct OverArguments {
 pub(super) struct SimulateArguments {
     #[command(flatten)]
     pub(super) settings: SettingsArguments,
-    /// What may cross the WAN; see below
-    #[arg(long, value_name = "NAME", default_value_t = Strategy::Asp)]
-    pub(super) strategy: Strategy,
+    /// What may cross the WAN; see below [default: the job's `strategy`, or asp]
+    #[arg(long, value_name = "NAME")]
+    pub(super) strategy: Option<Strategy>,
 }
 
 #[derive(Args, Debug)]
@@ -140,6 +174,51 @@ pub(super) struct CheckArguments {
     pub(super) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) over: OverArguments,
+}
+
+/// A region's file and what goes over it.
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(super) struct RegionArguments {
+    /// The region's file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    #[command(flatten)]
+    pub(super) over: OverArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ServerArguments {
+    #[command(flatten)]
+    pub(super) region: RegionArguments,
+    /// Which one, from 0 [default: the number at the end of the host's name]
+    #[arg(long, value_name = "N")]
+    pub(super) index: Option<u16>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct WorkerArguments {
+    #[command(flatten)]
+    pub(super) region: RegionArguments,
+    /// Which one, from 0 [default: the number at the end of the host's name]
+    #[arg(long, value_name = "N")]
+    pub(super) index: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = LINK_EXAMPLES)]
+pub(super) struct LinkArguments {
+    /// The file of links (TOML)
+    pub(super) file: PathBuf,
+    /// Override any key of the file, such as links.0.rate=10Mbit/s; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub(super) set: Vec<(String, String)>,
+    /// Write what went over each link as JSON, every second and at the end
+    #[arg(long, value_name = "OUT", value_parser = file)]
+    pub(super) counters: Option<Destination>,
+    /// Show neither routes nor counters
+    #[arg(long, short)]
+    pub(super) quiet: bool,
 }
 
 #[derive(Args, Debug)]
@@ -188,6 +267,14 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 
 fn destination(text: &str) -> Result<Destination, String> {
     if text.is_empty() { Err("a file name, or `-`".to_owned()) } else { Ok(Destination::from(text)) }
+}
+
+/// A result that is written again and again, which standard output would only pile up.
+fn file(text: &str) -> Result<Destination, String> {
+    match destination(text)? {
+        Destination::Stdout => Err("a file name".to_owned()),
+        file @ Destination::File(_) => Ok(file),
+    }
 }
 
 fn strategies() -> String {

@@ -3,31 +3,27 @@
 use std::path::Path;
 
 use crate::config::Problem;
-use crate::data::open_file;
-use crate::job::{DataSource, Job};
+use crate::data::look;
+use crate::job::{DataRoot, DataSource, Job};
 
 /// The job's files that are not there, or are no files; `file` is where the job was read from.
 pub(super) fn problems(job: &Job, file: &Path) -> Vec<Problem> {
     let problem = |key: &str, what: String| Problem {
         place: file.display().to_string(),
         key: Some(format!("job.data.{key}")),
-        message: format!(
-            "{what}; name the directory of the data with --data-path DIR or GAIA__JOB__DATA__PATH"
-        ),
+        message: format!("{what}; say where the data is with --data-path PLACE or GAIA__JOB__DATA__PATH"),
     };
     let files = files(&job.data.source);
-    if !files.is_empty() && !job.data.root.is_dir() {
-        return vec![problem("path", format!("{} is no directory", job.data.root.display()))];
+    if let DataRoot::Directory(path) = &job.data.root
+        && !files.is_empty()
+        && !path.is_dir()
+    {
+        return vec![problem("path", format!("{} is no directory", path.display()))];
     }
     let missing = |(key, name): &(&'static str, &Path)| {
-        let path = job.data.root.join(name);
-        // Opened, and not only looked at: a file that may not be read is as good as none.
-        let error = match open_file(&path).and_then(|file| file.metadata()) {
-            Ok(metadata) if metadata.is_dir() => "is a directory".to_owned(),
-            Ok(_) => return None,
-            Err(error) => format!("cannot be read: {error}"),
-        };
-        Some(problem(key, format!("{} {error}", path.display())))
+        let file = job.data.root.file(name);
+        let error = look(&file).err()?;
+        Some(problem(key, format!("{file} cannot be read: {error}")))
     };
     files.iter().filter_map(missing).collect()
 }

@@ -4,8 +4,12 @@
 //! tested without the simulator behind it.
 
 mod arguments;
+mod certs;
+mod certs_arguments;
 mod check;
 mod data;
+mod link;
+mod run;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -14,8 +18,11 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use datacenter::identity::PeerNameError;
+use wan::relay::RelayError;
 
 use self::arguments::{Arguments, Command, CompareArguments, SettingsArguments, SimulateArguments};
+use crate::certificates::CertsError;
 use crate::config::{self, ConfigError, Problem};
 use crate::logs;
 use crate::outcome::{Comparison, Run};
@@ -23,6 +30,7 @@ use crate::progress;
 use crate::report::human::with_causes;
 use crate::report::{self, Destination, OutputError, Style};
 use crate::scenario::Simulation;
+use crate::service::ServiceError;
 use crate::simulation::{self, Observer, SimulationError};
 use crate::strategy::Strategy;
 
@@ -82,6 +90,9 @@ enum CommandError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Simulation(#[from] SimulationError),
+    /// A process of a region that could not start, or do its work.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// A place for a result that cannot be one.
     #[error(transparent)]
     Place(OutputError),
@@ -91,6 +102,21 @@ enum CommandError {
     /// A comparison from which strategies are missing; their reasons have been shown with the others' results.
     #[error("no result for {}", _0.join(", "))]
     Incomplete(Vec<String>),
+    /// Certificates cannot be made or read.
+    #[error(transparent)]
+    Certs(#[from] CertsError),
+    /// A datacenter with a name that no certificate can have.
+    #[error(transparent)]
+    PeerName(PeerNameError),
+    /// Some certificates, which have been shown, are over.
+    #[error("{_0} expired; `gaia certs renew` renews what the authority here has issued")]
+    Expired(usize),
+    /// Links that cannot be served.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// What the operating system refuses.
+    #[error("the system refuses what every process needs")]
+    System(#[source] io::Error),
     /// What `check` found has been said already.
     #[error("something is not right")]
     Checked,
@@ -112,14 +138,23 @@ impl CommandError {
             Self::Config(_)
             | Self::Simulation(SimulationError::Input(_))
             | Self::Place(_)
-            | Self::Checked
-            | Self::NoTerminal => INPUT,
+            | Self::PeerName(_)
+            | Self::Relay(RelayError::Listen(_))
+            | Self::NoTerminal
+            | Self::Checked => INPUT,
+            Self::Service(error) if error.is_input() => INPUT,
+            Self::Certs(error) if error.is_input() => INPUT,
             Self::Simulation(SimulationError::Failed { .. } | SimulationError::NoTarget { .. })
             | Self::Incomplete(_)
-            | Self::Output(_)
+            | Self::Service(_)
+            | Self::Certs(_)
+            | Self::Expired(_)
+            | Self::Relay(RelayError::Thread(_))
+            | Self::System(_)
             | Self::Silent { .. }
             | Self::Terminal(_)
-            | Self::Runtime(_) => FAILED,
+            | Self::Runtime(_)
+            | Self::Output(_) => FAILED,
         }
     }
 }
@@ -132,7 +167,10 @@ const INPUT: u8 = 2;
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    logs::init_command();
+    if !matches!(arguments.command, Command::Run(_) | Command::Server(_) | Command::Worker(_)) {
+        // The processes of a region log in their own way.
+        logs::init_command();
+    }
     match run(&arguments.command, &Simulator) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -150,15 +188,21 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Simulate(arguments) => simulate(arguments, engine),
         Command::Compare(arguments) => compare(arguments, engine),
         Command::Check(arguments) => check::check(arguments, engine),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Server(arguments) => run::server(arguments),
+        Command::Worker(arguments) => run::worker(arguments),
+        Command::Certs(command) => certs::certs(command),
+        Command::Link(arguments) => link::link(arguments),
         Command::Status(arguments) => status::status(arguments),
     }
 }
 
 fn simulate(arguments: &SimulateArguments, engine: &dyn Engine) -> Result<(), CommandError> {
     let simulation = load(&arguments.settings)?;
-    note(&simulation, &[arguments.strategy]);
+    let strategy = arguments.strategy.unwrap_or(simulation.strategy);
+    note(&simulation, &[strategy]);
     let observer = progress::observer(arguments.settings.quiet);
-    let run = engine.simulate(&simulation, arguments.strategy, &*observer)?;
+    let run = engine.simulate(&simulation, strategy, &*observer)?;
     Destination::Stdout
         .write(&report::run(&run, &simulation.job.target, style(io::stdout().is_terminal())))
         .map_err(CommandError::Output)

@@ -198,7 +198,7 @@ fn data_that_is_not_there_is_named_with_its_key() {
         message.contains("x.toml: job.data.path: ") && message.contains("d is no directory;"),
         "{message}"
     );
-    assert!(message.contains("--data-path DIR"), "{message}");
+    assert!(message.contains("--data-path PLACE"), "{message}");
     fs::create_dir(place.path("d")).expect("a directory");
     let (_, message) = compare(&[]).expect_err("no files");
     assert!(message.starts_with("2 problems"), "{message}");

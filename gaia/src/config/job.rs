@@ -1,12 +1,16 @@
 //! Reads a job: what is trained, on what, and how. Simulation files and region files share it.
 
+use std::path::PathBuf;
+
 use wan::policy::{Goal, Lead, Schedule, Significance};
 
-use super::kind::{self, choice, duration, file, flag, list, name, path, positive, real, share, whole, word};
+use super::kind::{
+    self, choice, data_root, duration, file, flag, list, name, positive, real, share, whole, word,
+};
 use super::reader::Section;
 use crate::job::{
-    ApplicationSettings, AspSettings, DataSettings, DataSource, Decay, FactorisationSettings, Filter,
-    FilterSchedule, Job, LearningRate, Partition, SoftmaxSettings, TargetSettings,
+    ApplicationSettings, AspSettings, DataScope, DataSettings, DataSource, Decay, FactorisationSettings,
+    Filter, FilterSchedule, Job, LearningRate, Partition, SoftmaxSettings, TargetSettings,
 };
 
 /// The key under which a job stands in a file, as a table or as the path of a file of its own.
@@ -38,10 +42,15 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
     let evaluate_every = s.or("evaluate_every", 1, whole(1..=u32::MAX));
     let ssp_lead = s.or("ssp_lead", 3, whole(0..=u32::MAX));
     let partition = partition(s);
-    let data = s.section("data", data);
+    let data = s.section("data", |s| {
+        // Both are read in any case, so that all keys are known.
+        let (data, scope) = (data(s), s.or("scope", DataScope::default(), choice(SCOPES)));
+        Some((data?, scope))
+    });
     let application = s.section("model", model);
     let target = s.section("target", target);
     let asp = s.section("asp", asp);
+    let (data, data_scope) = data?;
     Some(Job {
         name: name?,
         clocks: clocks?,
@@ -49,13 +58,16 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
         shards,
         evaluate_every,
         application: application?,
-        data: data?,
+        data,
+        data_scope,
         partition: partition?,
         target: target?,
         asp: asp?,
         ssp_lead,
     })
 }
+
+const SCOPES: &[(&str, DataScope)] = &[("shared", DataScope::Shared), ("own", DataScope::Own)];
 
 fn partition(s: &Section<'_>) -> Option<Partition> {
     // Dirichlet's concentration is a key of its own; the one here only stands in for it.
@@ -94,8 +106,8 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
     let format = s.required("format", choice(FORMATS));
     let root = match format {
         // Nothing is read: a path does no harm, so that --data-path may stand in a script for all files.
-        Some(Format::Planted) => Some(s.or("path", ".".into(), path())),
-        Some(_) | None => s.required("path", path()),
+        Some(Format::Planted) => Some(s.or("path", PathBuf::from(".").into(), data_root())),
+        Some(_) | None => s.required("path", data_root()),
     };
     let source = match format? {
         Format::Idx => idx(s),

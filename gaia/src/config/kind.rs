@@ -1,5 +1,7 @@
 //! The kinds of values that settings have: what is allowed, in words and in code.
 
+mod addresses;
+
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -8,8 +10,11 @@ use std::time::Duration;
 
 use config::{Value, ValueKind};
 
+pub(super) use addresses::{Processes, alternatives, host_and_port, listen_address, socket_address};
+
 use super::document::inline;
 use super::units;
+use crate::job::DataRoot;
 use crate::suggest::{NotOneOf, nearest};
 
 /// A value as it was found.
@@ -245,6 +250,14 @@ pub(super) fn queue() -> Kind<Queue> {
     .with_unit(" bdp")
 }
 
+/// Where data lies. A relative path is relative to the file that says it, or to the working directory where no file
+/// does; a URL stands for itself.
+pub(super) fn data_root() -> Kind<DataRoot> {
+    let allowed = "a path, or a URL of a store such as \"s3://bucket/prefix\" (s3, gs, az, http, https), without password \
+                   and query";
+    Kind::new(allowed, |raw| DataRoot::parse(raw.text()?, raw.directory))
+}
+
 /// A path; a relative one is relative to the file that says it, or to the working directory where no file does.
 pub(super) fn path() -> Kind<PathBuf> {
     Kind::new("a path", |raw| {
@@ -257,6 +270,16 @@ pub(super) fn path() -> Kind<PathBuf> {
 pub(super) fn file() -> Kind<PathBuf> {
     Kind::new("a file name", |raw| {
         raw.text().filter(|text| !text.is_empty() && !text.contains('\0')).map(PathBuf::from)
+    })
+}
+
+/// A file name with `{datacenter}`, `{role}` and `{index}` to be filled in.
+pub(super) fn file_template() -> Kind<String> {
+    const PARTS: [&str; 3] = ["{datacenter}", "{role}", "{index}"];
+    Kind::new("a file name, in which {datacenter}, {role} and {index} are filled in", |raw| {
+        let text = raw.text().filter(|text| !text.is_empty() && !text.contains('\0'))?;
+        let rest = PARTS.iter().fold(text.to_owned(), |rest, part| rest.replace(part, ""));
+        (!rest.contains(['{', '}'])).then(|| text.to_owned())
     })
 }
 
@@ -326,6 +349,7 @@ pub(super) fn describe(value: &Value) -> String {
         }
         ValueKind::Float(number) => format!("{number:?}"),
         ValueKind::Table(_) => "a table".to_owned(),
+        ValueKind::Array(items) if items.is_empty() => "[]".to_owned(),
         ValueKind::Array(items) if items.iter().all(|item| matches!(item.kind, ValueKind::Table(_))) => {
             format!("an array of {} tables", items.len())
         }

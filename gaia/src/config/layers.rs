@@ -136,7 +136,9 @@ impl Layers {
             .values()
             .filter_map(|item| self.place(item))
             .filter(|origin| self.directory(Some(origin)).is_some());
-        of_files.min_by_key(|origin| file_and_line(origin))
+        // The root has values of the included file too, which is not where it stands.
+        let is_included = |origin: &&str| file_and_line(origin).is_none_or(|(name, _)| name != self.file);
+        of_files.min_by_key(|origin| (is_included(origin), file_and_line(origin)))
     }
 
     fn merge(&mut self, sources: &[Layer]) -> Result<(), ConfigError> {
@@ -258,8 +260,9 @@ fn address(root: &Value, key: &str) -> Result<String, String> {
             if !path.is_empty() {
                 path.push('.');
             }
-            path.push_str(segment);
-            here = here.and_then(|value| child(value, segment));
+            let segment = here.map_or(segment.to_owned(), |value| spelling(value, segment));
+            path.push_str(&segment);
+            here = here.and_then(|value| child(value, &segment));
         }
     }
     Ok(path)
@@ -271,6 +274,13 @@ fn position(items: &[Value], segment: &str) -> Option<usize> {
     named(segment)
         .or_else(|| named(&segment.replace('_', "-")))
         .or_else(|| segment.parse().ok().filter(|index| *index < items.len()))
+}
+
+/// `segment` as the table has it: environment variables write "sao_paulo" for the key `sao-paulo`.
+fn spelling(table: &Value, segment: &str) -> String {
+    let with_hyphens = segment.replace('_', "-");
+    let is_meant = child(table, segment).is_none() && child(table, &with_hyphens).is_some();
+    if is_meant { with_hyphens } else { segment.to_owned() }
 }
 
 /// The name by which an override can address `item`, if no other of `items` has it.

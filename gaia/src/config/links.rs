@@ -37,13 +37,13 @@ pub(super) fn links(s: &Section<'_>, regions: Option<&[String]>) -> Option<Links
     }
     Some(Links::new(regions.len(), |from, to| {
         let (there, back) = (&matrix[from * regions.len() + to], &matrix[to * regions.len() + from]);
-        there.finish(back.one_way_delay.unwrap_or_default())
+        there.finish(back.delay())
     }))
 }
 
 /// What a file says about a link, or about all of them.
 #[derive(Clone, Default)]
-struct RawLink {
+pub(super) struct RawLink {
     rate: Option<u64>,
     one_way_delay: Option<Duration>,
     jitter: Option<Duration>,
@@ -54,7 +54,8 @@ struct RawLink {
     outages: Option<Vec<Outage>>,
 }
 
-fn link(s: &Section<'_>) -> Option<RawLink> {
+/// Reads the keys of a link.
+pub(super) fn link(s: &Section<'_>) -> Option<RawLink> {
     let outage = |s: &Section<'_>| {
         let start = s.required("start", duration());
         let length = s.required("length", duration());
@@ -81,7 +82,8 @@ fn link(s: &Section<'_>) -> Option<RawLink> {
 }
 
 impl RawLink {
-    fn overlay(&mut self, over: &Self) {
+    /// Puts what `over` says in the place of what was said before.
+    pub(super) fn overlay(&mut self, over: &Self) {
         fn set<T: Clone>(under: &mut Option<T>, over: &Option<T>) {
             if over.is_some() {
                 under.clone_from(over);
@@ -97,10 +99,21 @@ impl RawLink {
         set(&mut self.outages, &over.outages);
     }
 
+    /// The keys that are needed and have not been said.
+    pub(super) fn lacking(&self) -> impl Iterator<Item = &'static str> {
+        let keys = [("rate", self.rate.is_some()), ("one_way_delay", self.one_way_delay.is_some())];
+        keys.into_iter().filter(|(_, there)| !there).map(|(key, _)| key)
+    }
+
+    /// The propagation delay, as far as it has been said.
+    pub(super) fn delay(&self) -> Duration {
+        self.one_way_delay.unwrap_or_default()
+    }
+
     /// The link, whose way back takes `delay_back`.
-    fn finish(&self, delay_back: Duration) -> LinkConfig {
+    pub(super) fn finish(&self, delay_back: Duration) -> LinkConfig {
         let rate_bytes_per_sec = self.rate.unwrap_or_default();
-        let one_way_delay = self.one_way_delay.unwrap_or_default();
+        let one_way_delay = self.delay();
         let product = rate_bytes_per_sec as f64 * (one_way_delay + delay_back).as_secs_f64();
         let queue_bytes = match self.queue {
             None => (product as u64).max(DEFAULT_QUEUE_BYTES),
@@ -128,13 +141,7 @@ fn missing(regions: &[String], matrix: &[RawLink]) -> Option<String> {
     for (from, from_name) in regions.iter().enumerate() {
         for (to, to_name) in regions.iter().enumerate().filter(|(to, _)| *to != from) {
             let link = &matrix[from * regions.len() + to];
-            for (key, there) in
-                [("rate", link.rate.is_some()), ("one_way_delay", link.one_way_delay.is_some())]
-            {
-                if !there {
-                    lacking.push(format!("{from_name} -> {to_name} has no {key}"));
-                }
-            }
+            lacking.extend(link.lacking().map(|key| format!("{from_name} -> {to_name} has no {key}")));
         }
     }
     const SHOWN: usize = 4;

@@ -2,8 +2,9 @@
 //!
 //! A file is TOML; the environment (`GAIA__JOB__CLOCKS=50`) and flags (`--set job.clocks=50`) go over it. Whatever is
 //! wrong is reported at once, each problem with its place, its key, what was found and what is allowed. What comes out
-//! is [`Simulation`], in whose ranges all code may trust. `docs/CONFIGURATION.md` lists the keys.
+//! is a [`Simulation`], a [`Region`] or a [`LinkFile`], in whose ranges all code may trust. `docs/CONFIGURATION.md` lists the keys.
 
+mod agreement;
 mod document;
 mod job;
 mod kind;
@@ -11,6 +12,8 @@ mod layers;
 mod links;
 mod problem;
 mod reader;
+mod region;
+mod relay;
 mod simulation;
 #[cfg(test)]
 mod tests;
@@ -20,9 +23,11 @@ use std::path::Path;
 
 pub use layers::{ENVIRONMENT_PREFIX, Overrides};
 pub use problem::{ConfigError, Problem};
+pub use relay::LinkFile;
 
 use self::layers::Layers;
 use self::reader::Reader;
+use crate::region::Region;
 use crate::scenario::Simulation;
 
 /// Reads and checks a simulation file, with `overrides` over it.
@@ -34,3 +39,27 @@ pub fn load_simulation(path: &Path, overrides: &Overrides) -> Result<Simulation,
     let layers = Layers::read(path, overrides, job::KEY)?;
     Reader::new(&layers).read(simulation::simulation)
 }
+
+/// Reads and checks a region file and the job file that it names, with `overrides` over both.
+///
+/// # Errors
+///
+/// Everything that is wrong with the settings, whoever said them. Whether certificates, data and peers are there is not
+/// asked here.
+pub fn load_region(path: &Path, overrides: &Overrides) -> Result<Region, ConfigError> {
+    let layers = Layers::read(path, overrides, job::KEY)?;
+    Reader::new(&layers).read(region::region)
+}
+
+/// Reads and checks a file of links between real processes, with the flags of `overrides` over it.
+///
+/// # Errors
+///
+/// Everything that is wrong with the settings. Whether the addresses are free is not asked here.
+pub fn load_link_file(path: &Path, overrides: &Overrides) -> Result<LinkFile, ConfigError> {
+    let layers = Layers::read(path, overrides, NO_INCLUDE)?;
+    Reader::new(&layers).read(relay::link_file)
+}
+
+/// The include of files that have none: no key is empty.
+const NO_INCLUDE: &str = "";

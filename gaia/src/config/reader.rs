@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use config::{Map, Value, ValueKind};
 
@@ -136,6 +137,16 @@ impl Section<'_> {
         self.reader.section(value, join(&self.key, name), join(&self.pattern, name), read)
     }
 
+    /// Reads a table that may be missing, and then has no defaults.
+    pub(super) fn section_if_there<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Section<'_>) -> Option<T>,
+    ) -> Option<T> {
+        self.ask(name);
+        self.has(name).then(|| self.section(name, read))?
+    }
+
     /// Reads an array of tables; one that is missing is empty.
     pub(super) fn sections<T>(
         &self,
@@ -193,6 +204,26 @@ impl Section<'_> {
         }
     }
 
+    /// Reads something ahead of its turn: its problems are reported behind those of the rest.
+    pub(super) fn ahead<T, U>(
+        &self,
+        first: impl FnOnce(&Self) -> T,
+        rest: impl FnOnce(&Self, &T) -> U,
+    ) -> (T, U) {
+        let count = || self.reader.problems.borrow().len();
+        let start = count();
+        let found = first(self);
+        let of_first = count() - start;
+        let others = rest(self, &found);
+        self.reader.problems.borrow_mut()[start..].rotate_left(of_first);
+        (found, others)
+    }
+
+    /// A path beside the main file, where one that this file says would be relative to.
+    pub(super) fn beside_the_file(&self, name: &str) -> PathBuf {
+        Path::new(&self.reader.layers.file).with_file_name(name)
+    }
+
     /// Whether the key is there.
     pub(super) fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
@@ -203,6 +234,11 @@ impl Section<'_> {
         let value = self.find(name).unwrap_or(self.value);
         let key = join(&self.key, name);
         self.reader.problem(value, &key, message);
+    }
+
+    /// Reports that something is wrong with the table itself.
+    pub(super) fn problem_of_all(&self, message: String) {
+        self.reader.problem(self.value, &self.key, message);
     }
 
     fn ask(&self, name: &str) {

@@ -1,20 +1,48 @@
 //! Reads a simulation file: regions, the network between and inside them, what computing costs, and the job.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::agreement::{Agreement, MOST_REGIONS, agreement, new_name};
 use super::job;
 use super::kind::{delay, duration, list, name, not_empty, parsed, rate, real, share, whole};
 use super::links::links;
 use super::reader::Section;
-use crate::scenario::{ComputeSettings, Congestion, LanSettings, Region, Simulation};
+use crate::region::Member;
+use crate::scenario::{ComputeSettings, Congestion, LanSettings, Links, Region, Simulation};
 use crate::strategy::Strategy;
 
 /// Reads the root table.
 pub(super) fn simulation(s: &Section<'_>) -> Option<Simulation> {
     let called = s.required("name", name());
-    let seed = s.or("seed", 1, whole(0..=u64::MAX));
+    // The job's table may name the seed and the regions, which are needed before its turn.
+    let job = |s: &Section<'_>| {
+        let called = called.as_deref().unwrap_or("unnamed");
+        let read = |s: &Section<'_>| Some((job::job(s, Some(called)), agreement(s)));
+        s.section(job::KEY, read).unwrap_or_default()
+    };
+    let ((job, Agreement { strategy, .. }), world) = s.ahead(job, |s, (_, agreement)| world(s, agreement));
+    let World { seed, strategies, regions, links, lan, compute, congestion } = world?;
+    let strategy = strategy.unwrap_or(Strategy::Asp);
+    let (name, job) = (called?, job?);
+    Some(Simulation { name, seed, job, regions, links, lan, compute, congestion, strategy, strategies })
+}
+
+/// What a simulation file says beside the job.
+struct World {
+    seed: u64,
+    strategies: Vec<Strategy>,
+    regions: Vec<Region>,
+    links: Links,
+    lan: LanSettings,
+    compute: ComputeSettings,
+    congestion: Congestion,
+}
+
+fn world(s: &Section<'_>, agreement: &Agreement) -> Option<World> {
+    let seed = s.or("seed", agreement.seed.unwrap_or(1), whole(0..=u64::MAX));
     let strategies = strategies(s);
-    let regions = regions(s);
+    let regions = regions(s, agreement.members.as_deref());
     // Links to regions that could not be read would only be called unknown.
     let names: Option<Vec<_>> =
         regions.as_ref().map(|regions| regions.iter().map(|region| region.name.clone()).collect());
@@ -28,17 +56,14 @@ pub(super) fn simulation(s: &Section<'_>) -> Option<Simulation> {
             parsed(Congestion::ALL.map(Congestion::name).into_iter()),
         ))
     });
-    let job = s.section(job::KEY, |s| job::job(s, Some(called.as_deref().unwrap_or("unnamed"))));
-    Some(Simulation {
-        name: called?,
+    Some(World {
         seed,
-        job: job?,
+        strategies: strategies?,
         regions: regions?,
         links: links?,
         lan: lan?,
         compute: compute?,
         congestion: congestion?,
-        strategies: strategies?,
     })
 }
 
@@ -54,30 +79,19 @@ fn strategies(s: &Section<'_>) -> Option<Vec<Strategy>> {
     Some(strategies)
 }
 
-fn regions(s: &Section<'_>) -> Option<Vec<Region>> {
-    // More than a simulation has been tried with.
-    const MOST_REGIONS: usize = 64;
+/// Reads the regions, which are those of the job unless the file has others: `None` there if they could not be read.
+fn regions(s: &Section<'_>, members: Option<&[Member]>) -> Option<Vec<Region>> {
     // Under `stretched` each worker has a stream of its own on its region's connections, and there are no more of these.
     const MOST_WORKERS: u32 = 128;
-    let mut names: Vec<String> = Vec::new();
+    let mut names = BTreeSet::new();
     let regions = s.sections("regions", |s| {
         let name = s.required("name", name());
         let workers = s.or("workers", 1, whole(1..=MOST_WORKERS));
         let speed = s.or("speed", 1.0, real(0.001..=1000.0));
-        let name = name?;
-        if names.contains(&name) {
-            s.problem(
-                "name",
-                format!("found {name:?} a second time; allowed: a name that no other region has"),
-            );
-            return None;
-        }
-        names.push(name.clone());
-        Some(Region { name, workers, speed })
+        Some(Region { name: new_name(s, name?, &mut names)?, workers, speed })
     });
-    if regions.is_empty() && !s.has("regions") {
-        s.problem("regions", "missing; allowed: at least one [[regions]] table".to_owned());
-        return None;
+    if !s.has("regions") {
+        return of_the_job(s, members?, MOST_WORKERS);
     }
     if !(1..=MOST_REGIONS).contains(&regions.len()) {
         let found = regions.len();
@@ -85,6 +99,22 @@ fn regions(s: &Section<'_>) -> Option<Vec<Region>> {
         return None;
     }
     regions.into_iter().collect()
+}
+
+fn of_the_job(s: &Section<'_>, members: &[Member], most_workers: u32) -> Option<Vec<Region>> {
+    if members.is_empty() {
+        s.problem("regions", "missing; allowed: at least one [[regions]] table".to_owned());
+        return None;
+    }
+    if let Some(large) = members.iter().find(|member| member.workers > most_workers) {
+        let Member { name, workers } = large;
+        let message =
+            format!("the job has {workers} workers in {name}; allowed: 1 to {most_workers} in a simulation");
+        s.problem("regions", message);
+        return None;
+    }
+    let region = |member: &Member| Region { name: member.name.clone(), workers: member.workers, speed: 1.0 };
+    Some(members.iter().map(region).collect())
 }
 
 fn lan(s: &Section<'_>) -> Option<LanSettings> {
@@ -95,7 +125,8 @@ fn lan(s: &Section<'_>) -> Option<LanSettings> {
     })
 }
 
-fn compute(s: &Section<'_>) -> Option<ComputeSettings> {
+/// Reads what computing costs.
+pub(super) fn compute(s: &Section<'_>) -> Option<ComputeSettings> {
     let examples_per_second = s.required("examples_per_second", real(0.001..=1e12));
     let overhead = s.or("overhead", Duration::ZERO, duration());
     let jitter = s.or("jitter", 0.0, share().only(", at most 10", |jitter| *jitter <= 10.0));

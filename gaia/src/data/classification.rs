@@ -106,6 +106,41 @@ pub struct Classification {
     pub features: u32,
     /// The label of each class as the files have it, ascending; at least two.
     pub labels: Vec<i64>,
+    /// What is left of the training data, where only a part of it was kept.
+    pub slice: Option<Slice>,
+}
+
+impl Classification {
+    /// In how many training examples each feature is non-zero, whether they were kept or not; shape `[features]`.
+    pub fn occurrences(&self) -> Vec<u32> {
+        let mut occurrences = match &self.slice {
+            Some(slice) => slice.occurrences.clone(),
+            None => self.train.rows.occurrences(self.features),
+        };
+        // The test data may have features that training never sees.
+        occurrences.resize(self.features as usize, 0);
+        occurrences
+    }
+}
+
+/// A part of the training data that has its features in memory. All other examples have their places and classes still,
+/// so that indexes mean the same as in the whole, and no features.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slice {
+    /// The examples that were kept, ascending.
+    pub kept: Vec<u32>,
+    /// In how many examples of the whole each feature is non-zero.
+    pub occurrences: Vec<u32>,
+}
+
+/// Which rows of a file are kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Keep<'a> {
+    /// All.
+    #[default]
+    All,
+    /// Those for which there is a true.
+    Those(&'a [bool]),
 }
 
 /// Rows as a file has them: labels not yet mapped to classes.
@@ -116,6 +151,29 @@ pub(crate) struct Labelled {
     pub(crate) labels: Vec<i64>,
     /// How many features the file shows or declares.
     pub(crate) features: u32,
+    /// In how many rows each feature is non-zero, where not all are kept.
+    pub(crate) occurrences: Vec<u32>,
+}
+
+impl Labelled {
+    /// Appends a row, or an empty one in its place if it is not kept; features must come in ascending order.
+    pub(crate) fn push(&mut self, keep: Keep<'_>, row: impl Iterator<Item = (u32, f32)> + Clone) {
+        let Keep::Those(kept) = keep else {
+            return self.rows.push(row);
+        };
+        for (feature, _) in row.clone().filter(|(_, value)| *value != 0.0) {
+            let index = feature as usize;
+            if self.occurrences.len() <= index {
+                self.occurrences.resize(index + 1, 0);
+            }
+            self.occurrences[index] += 1;
+        }
+        if kept.get(self.rows.len()) == Some(&true) {
+            self.rows.push(row);
+        } else {
+            self.rows.push([]);
+        }
+    }
 }
 
 /// Why labels cannot be taken for classes.

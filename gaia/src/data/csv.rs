@@ -4,7 +4,7 @@ use std::io::Read;
 
 use ::csv::{ReaderBuilder, StringRecord};
 
-use super::classification::{Labelled, MAX_FEATURES};
+use super::classification::{Keep, Labelled, MAX_FEATURES};
 use super::lines::{excerpt, parse_finite, parse_label};
 
 /// Why a file is not usable CSV.
@@ -50,8 +50,8 @@ pub enum CsvError {
     },
 }
 
-/// Reads all records; features are multiplied by `scale`.
-pub(crate) fn read(input: impl Read, header: bool, scale: f64) -> Result<Labelled, CsvError> {
+/// Reads all records, and keeps the features of some; features are multiplied by `scale`.
+pub(crate) fn read(input: impl Read, header: bool, scale: f64, keep: Keep<'_>) -> Result<Labelled, CsvError> {
     // Lengths are compared here, with a message that has the same form as the others.
     let mut reader = ReaderBuilder::new()
         .has_headers(header)
@@ -86,7 +86,7 @@ pub(crate) fn read(input: impl Read, header: bool, scale: f64) -> Result<Labelle
             found: excerpt(text),
         })?;
         file.features = features as u32;
-        file.rows.push(entries.iter().copied());
+        file.push(keep, entries.iter().copied());
         file.labels.push(label);
     }
 }
@@ -112,13 +112,13 @@ mod tests {
 
     #[test]
     fn examples_are_read_with_and_without_a_header() {
-        let file = read("x,y,class\n1, 0,3\r\n\n-2,4e0,5.0\n".as_bytes(), true, 0.5).unwrap();
+        let file = read("x,y,class\n1, 0,3\r\n\n-2,4e0,5.0\n".as_bytes(), true, 0.5, Keep::All).unwrap();
         assert_eq!((file.features, &file.labels[..]), (2, &[3, 5][..]));
         assert_eq!((file.rows.row(0).features, file.rows.row(0).values), (&[0][..], &[0.5][..]));
         assert_eq!(file.rows.row(1).values, [-1.0, 2.0]);
-        assert_eq!(read("1,2\n".as_bytes(), false, 1.0).unwrap().labels, [2]);
-        assert!(read("".as_bytes(), false, 1.0).unwrap().labels.is_empty());
-        assert!(read("x,class\n".as_bytes(), true, 1.0).unwrap().labels.is_empty());
+        assert_eq!(read("1,2\n".as_bytes(), false, 1.0, Keep::All).unwrap().labels, [2]);
+        assert!(read("".as_bytes(), false, 1.0, Keep::All).unwrap().labels.is_empty());
+        assert!(read("x,class\n".as_bytes(), true, 1.0, Keep::All).unwrap().labels.is_empty());
     }
 
     #[test]
@@ -136,8 +136,12 @@ mod tests {
             ("1,2,\n", "line 1, column 3: label ``, an integer is allowed"),
         ];
         for (text, message) in table {
-            assert_eq!(read(text.as_bytes(), false, 1000.0).unwrap_err().to_string(), message, "{text}");
+            assert_eq!(
+                read(text.as_bytes(), false, 1000.0, Keep::All).unwrap_err().to_string(),
+                message,
+                "{text}"
+            );
         }
-        assert!(matches!(read(&b"1,\xff\n"[..], false, 1.0), Err(CsvError::Read { line: 1, .. })));
+        assert!(matches!(read(&b"1,\xff\n"[..], false, 1.0, Keep::All), Err(CsvError::Read { line: 1, .. })));
     }
 }

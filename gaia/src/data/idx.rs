@@ -4,7 +4,7 @@
 
 use std::io::{self, Read};
 
-use super::classification::{Labelled, MAX_EXAMPLES, SparseRows};
+use super::classification::{Keep, Labelled, MAX_EXAMPLES};
 
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
@@ -62,7 +62,7 @@ pub enum IdxError {
 }
 
 /// Reads images, each as one row of `height * width` pixels scaled by 1/255; labels are left empty.
-pub(crate) fn read_images(input: impl Read) -> Result<Labelled, IdxError> {
+pub(crate) fn read_images(input: impl Read, keep: Keep<'_>) -> Result<Labelled, IdxError> {
     let mut reader = Reader { input, byte: 0, declared: 16 };
     reader.magic(IMAGES_MAGIC, "images of unsigned bytes")?;
     let count = reader.size("images", MAX_EXAMPLES as u64)?;
@@ -74,13 +74,13 @@ pub(crate) fn read_images(input: impl Read) -> Result<Labelled, IdxError> {
     let scaled: [f32; 256] = std::array::from_fn(|byte| byte as f32 / 255.0);
     // One image is allocated at a time: the header's count is not to be trusted with more.
     let mut image = vec![0u8; pixels as usize];
-    let mut rows = SparseRows::default();
+    let mut file = Labelled { features: pixels as u32, ..Labelled::default() };
     for _ in 0..count {
         reader.fill(&mut image)?;
-        rows.push(image.iter().enumerate().map(|(i, &byte)| (i as u32, scaled[usize::from(byte)])));
+        file.push(keep, image.iter().enumerate().map(|(i, &byte)| (i as u32, scaled[usize::from(byte)])));
     }
     reader.end()?;
-    Ok(Labelled { rows, labels: Vec::new(), features: pixels as u32 })
+    Ok(file)
 }
 
 /// Reads labels.
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn images_and_labels_are_read() {
-        let images = read_images(&file(&[0x803, 2, 1, 3], &[0, 255, 51, 0, 0, 0])[..]).unwrap();
+        let images = read_images(&file(&[0x803, 2, 1, 3], &[0, 255, 51, 0, 0, 0])[..], Keep::All).unwrap();
         assert_eq!((images.features, images.rows.len()), (3, 2));
         assert_eq!(images.rows.row(0).features, [1, 2]);
         assert_eq!(images.rows.row(0).values, [1.0, 0.2]);
@@ -184,7 +184,7 @@ mod tests {
     fn every_truncation_is_told_by_byte() {
         let whole = file(&[0x803, 2, 1, 3], &[1; 6]);
         for length in 0..whole.len() {
-            match read_images(&whole[..length]) {
+            match read_images(&whole[..length], Keep::All) {
                 Err(IdxError::Truncated { byte, .. }) => assert_eq!(byte, length as u64),
                 other => panic!("{length} bytes: {other:?}"),
             }
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_the_header_claims_is_checked_before_it_costs_memory() {
-        let size = |header: &[u32]| match read_images(&file(header, &[])[..]) {
+        let size = |header: &[u32]| match read_images(&file(header, &[])[..], Keep::All) {
             Err(IdxError::Size { byte, .. }) => byte,
             other => panic!("{header:?}: {other:?}"),
         };
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(size(&[0x803, 1, u32::MAX, u32::MAX]), 8);
         assert_eq!(size(&[0x803, 1, 1 << 14, 1 << 14]), 12);
         let huge = file(&[0x803, u32::MAX, 4096, 4096], &[0; 100]);
-        assert!(matches!(read_images(&huge[..]), Err(IdxError::Truncated { byte: 116, .. })));
+        assert!(matches!(read_images(&huge[..], Keep::All), Err(IdxError::Truncated { byte: 116, .. })));
         let huge = file(&[0x801, u32::MAX], &[0; 100]);
         assert!(matches!(read_labels(&huge[..]), Err(IdxError::Truncated { byte: 108, .. })));
     }
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn other_files_and_trailing_bytes_are_refused() {
         assert!(matches!(
-            read_images(&file(&[0x801, 1], &[1])[..]),
+            read_images(&file(&[0x801, 1], &[1])[..], Keep::All),
             Err(IdxError::Magic { found: 0x801, .. })
         ));
         assert!(matches!(read_labels(&b"label,pixel0"[..]), Err(IdxError::Magic { .. })));

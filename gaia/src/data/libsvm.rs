@@ -4,7 +4,7 @@
 
 use std::io::BufRead;
 
-use super::classification::{Labelled, MAX_FEATURES};
+use super::classification::{Keep, Labelled, MAX_FEATURES};
 use super::lines::{LineError, Lines, excerpt, parse_finite, parse_label};
 
 /// Why a file is not usable LIBSVM text.
@@ -44,7 +44,11 @@ pub enum LibsvmError {
 }
 
 /// Reads all lines; `features` limits the indexes and is how many there are, else the largest index found is.
-pub(crate) fn read(input: impl BufRead, features: Option<u32>) -> Result<Labelled, LibsvmError> {
+pub(crate) fn read(
+    input: impl BufRead,
+    features: Option<u32>,
+    keep: Keep<'_>,
+) -> Result<Labelled, LibsvmError> {
     let most = features.unwrap_or(MAX_FEATURES).min(MAX_FEATURES);
     let mut file = Labelled { features: features.unwrap_or(0), ..Labelled::default() };
     let mut lines = Lines::new(input);
@@ -65,7 +69,7 @@ pub(crate) fn read(input: impl BufRead, features: Option<u32>) -> Result<Labelle
             entries.push((index as u32 - 1, value));
         }
         file.features = file.features.max(least as u32 - 1);
-        file.rows.push(entries.iter().copied());
+        file.push(keep, entries.iter().copied());
         file.labels.push(label);
     }
     Ok(file)
@@ -83,12 +87,12 @@ mod tests {
     #[test]
     fn examples_are_read() {
         let text = "-1 1:0.5 3:2 # why\n\n# nothing\n+1 2:-1e-1 \n";
-        let file = read(text.as_bytes(), None).unwrap();
+        let file = read(text.as_bytes(), None, Keep::All).unwrap();
         assert_eq!((file.features, &file.labels[..]), (3, &[-1, 1][..]));
         assert_eq!((file.rows.row(0).features, file.rows.row(0).values), (&[0, 2][..], &[0.5, 2.0][..]));
         assert_eq!((file.rows.row(1).features, file.rows.row(1).values), (&[1][..], &[-0.1][..]));
-        assert_eq!(read(text.as_bytes(), Some(9)).unwrap().features, 9);
-        assert!(read("".as_bytes(), None).unwrap().labels.is_empty());
+        assert_eq!(read(text.as_bytes(), Some(9), Keep::All).unwrap().features, 9);
+        assert!(read("".as_bytes(), None, Keep::All).unwrap().labels.is_empty());
     }
 
     #[test]
@@ -107,9 +111,9 @@ mod tests {
             ("1 7", "line 1: `7`, only index:value with a finite number as value is allowed"),
         ];
         for (text, message) in table {
-            assert_eq!(read(text.as_bytes(), Some(5)).unwrap_err().to_string(), message);
+            assert_eq!(read(text.as_bytes(), Some(5), Keep::All).unwrap_err().to_string(), message);
         }
-        let stray = read("1 4294967295:1".as_bytes(), None).unwrap_err();
+        let stray = read("1 4294967295:1".as_bytes(), None, Keep::All).unwrap_err();
         assert!(matches!(stray, LibsvmError::Index { found: 4_294_967_295, .. }), "{stray}");
     }
 }

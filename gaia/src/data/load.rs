@@ -1,38 +1,46 @@
 //! From a job's settings to a data set.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::classification::{ClassesError, Classification, Examples, Labelled, classes_of, classify};
+use super::classification::{
+    ClassesError, Classification, Examples, Keep, Labelled, Slice, classes_of, classify,
+};
 use super::source::Source;
 use super::{CsvError, IdxError, LibsvmError, MovieLensError, Ratings};
 use super::{csv, idx, libsvm, movielens, planted};
-use crate::job::{DataSettings, DataSource};
+use crate::job::{DataFile, DataSettings, DataSource};
 
 /// Why there is no data set.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file is missing, unreadable or not what it should be.
-    #[error("cannot use {}", path.display())]
+    #[error("cannot use {file}")]
     File {
         /// The file.
-        path: PathBuf,
+        file: DataFile,
         /// What is wrong with it.
         source: FileError,
     },
     /// Two files that belong together do not fit together.
-    #[error("{} has {found} {what}, {} has {allowed}", path.display(), other.display())]
+    #[error("{file} has {found} {what}, {other} has {allowed}")]
     Fit {
         /// The file.
-        path: PathBuf,
+        file: DataFile,
         /// What was counted.
         what: &'static str,
         /// How many it has.
         found: u64,
         /// The file that it should agree with.
-        other: PathBuf,
+        other: DataFile,
         /// How many that has.
         allowed: u64,
+    },
+    /// A file that was read twice.
+    #[error("{file} was changed while it was read")]
+    Changed {
+        /// The file.
+        file: DataFile,
     },
     /// Planted ratings without a planted thing.
     #[error("planted ratings with 0 {what}, at least 1 is needed")]
@@ -94,20 +102,47 @@ pub enum FileError {
 ///
 /// If a file cannot be used, if files do not fit together, or if the source has ratings instead.
 pub fn load_classification(data: &DataSettings) -> Result<Classification, DataError> {
-    let at = |path: &PathBuf| data.root.join(path);
+    classification(training(data, Keep::All)?, test(data)?, has_same_features(&data.source))
+}
+
+/// Loads examples with classes, and keeps the features of those training examples that `choose` names when it is told
+/// the classes of all.
+///
+/// The training file is read twice: what is kept may depend on all labels. An example that is not kept costs 12 bytes.
+///
+/// # Errors
+///
+/// As [`load_classification`], and if the file is not the same when it is read again.
+pub fn load_classification_slice(
+    data: &DataSettings,
+    choose: impl FnOnce(&[u32]) -> Vec<u32>,
+) -> Result<Classification, DataError> {
+    let whole = training(data, Keep::Those(&[]))?;
+    let labels = classes_of(&whole.examples.labels).map_err(|e| wrong(&whole.labels_file, e))?;
+    let (known, occurrences) = (whole.examples.labels.clone(), whole.examples.occurrences.clone());
+    let mut kept = choose(&whole.classify(&labels)?.classes);
+    kept.sort_unstable();
+    let mut keep = vec![false; known.len()];
+    kept.iter().for_each(|&example| keep[example as usize] = true);
+    let train = training(data, Keep::Those(&keep))?;
+    if train.examples.labels != known || train.examples.occurrences != occurrences {
+        return Err(DataError::Changed { file: train.features_file });
+    }
+    let mut data = classification(train, test(data)?, has_same_features(&data.source))?;
+    data.slice = Some(Slice { kept, occurrences });
+    Ok(data)
+}
+
+/// Reads the training examples.
+fn training(data: &DataSettings, keep: Keep<'_>) -> Result<Loaded, DataError> {
+    let at = |path: &PathBuf| data.root.file(path);
     match &data.source {
-        DataSource::Idx { train, test } => {
-            let load = |[images, labels]: &[PathBuf; 2]| idx_pair(at(images), at(labels));
-            classification(load(train)?, test.as_ref().map(load).transpose()?, true)
+        DataSource::Idx { train: [images, labels], .. } => idx_pair(at(images), at(labels), keep),
+        DataSource::Libsvm { train, features, .. } => {
+            Loaded::read(at(train), |source| libsvm::read(source, *features, keep))
         }
-        DataSource::Libsvm { train, test, features } => {
-            let load = |path: &PathBuf| Loaded::read(at(path), |source| libsvm::read(source, *features));
-            // A LIBSVM file shows only the largest index that occurs in it.
-            classification(load(train)?, test.as_ref().map(load).transpose()?, false)
-        }
-        DataSource::Csv { train, test, header, scale } => {
-            let load = |path: &PathBuf| Loaded::read(at(path), |source| csv::read(source, *header, *scale));
-            classification(load(train)?, test.as_ref().map(load).transpose()?, true)
+        DataSource::Csv { train, header, scale, .. } => {
+            Loaded::read(at(train), |source| csv::read(source, *header, *scale, keep))
         }
         DataSource::Own => Err(DataError::Own),
         DataSource::MovieLens { .. } | DataSource::Planted { .. } => Err(DataError::Kind {
@@ -116,6 +151,25 @@ pub fn load_classification(data: &DataSettings) -> Result<Classification, DataEr
             source_kind: "ratings",
         }),
     }
+}
+
+/// Reads the test examples, where there are any, as training examples of another file.
+fn test(data: &DataSettings) -> Result<Option<Loaded>, DataError> {
+    let mut source = data.source.clone();
+    let is_there = match &mut source {
+        DataSource::Idx { train, test } => test.take().map(|test| *train = test),
+        DataSource::Libsvm { train, test, .. } | DataSource::Csv { train, test, .. } => {
+            test.take().map(|test| *train = test)
+        }
+        DataSource::Own | DataSource::MovieLens { .. } | DataSource::Planted { .. } => None,
+    };
+    is_there.map(|()| training(&DataSettings { root: data.root.clone(), source }, Keep::All)).transpose()
+}
+
+/// Whether every file states how many features an example has. A LIBSVM file shows only the largest index that occurs in
+/// it.
+fn has_same_features(source: &DataSource) -> bool {
+    !matches!(source, DataSource::Libsvm { .. })
 }
 
 /// Loads or draws ratings; `seed` matters for drawn ones alone.
@@ -127,7 +181,7 @@ pub fn load_ratings(data: &DataSettings, seed: u64) -> Result<Ratings, DataError
     match &data.source {
         DataSource::MovieLens { train, test } => {
             let load = |path: &PathBuf| -> Result<_, DataError> {
-                file(&data.root.join(path), |source| movielens::read(source))
+                read_file(&data.root.file(path), |source| movielens::read(source))
             };
             Ok(movielens::index(load(train)?, test.as_ref().map(load).transpose()?))
         }
@@ -162,46 +216,46 @@ pub(crate) fn check_size(rows: u64, width: u64) -> Result<(), DataError> {
     Ok(())
 }
 
-/// Opens `path`, reads it by `read`, and puts its name on whatever goes wrong.
-fn file<T, E: Into<FileError>>(
-    path: &Path,
+/// Opens `file`, reads it by `read`, and puts its name on whatever goes wrong.
+fn read_file<T, E: Into<FileError>>(
+    file: &DataFile,
     read: impl FnOnce(&mut Source) -> Result<T, E>,
 ) -> Result<T, DataError> {
-    let mut source = Source::open(path).map_err(|e| wrong(path, FileError::Open(e)))?;
-    read(&mut source).map_err(|e| wrong(path, e))
+    let mut source = Source::open(file).map_err(|e| wrong(file, FileError::Open(e)))?;
+    read(&mut source).map_err(|e| wrong(file, e))
 }
 
-fn wrong(path: &Path, source: impl Into<FileError>) -> DataError {
-    DataError::File { path: path.to_owned(), source: source.into() }
+fn wrong(file: &DataFile, source: impl Into<FileError>) -> DataError {
+    DataError::File { file: file.clone(), source: source.into() }
 }
 
 /// Examples, and where they come from.
 struct Loaded {
     examples: Labelled,
-    features_path: PathBuf,
-    labels_path: PathBuf,
+    features_file: DataFile,
+    labels_file: DataFile,
 }
 
 impl Loaded {
     fn read<E: Into<FileError>>(
-        path: PathBuf,
+        file: DataFile,
         read: impl FnOnce(&mut Source) -> Result<Labelled, E>,
     ) -> Result<Self, DataError> {
-        let examples = file(&path, read)?;
-        Ok(Self { examples, features_path: path.clone(), labels_path: path })
+        let examples = read_file(&file, read)?;
+        Ok(Self { examples, features_file: file.clone(), labels_file: file })
     }
 
     fn classify(self, labels: &[i64]) -> Result<Examples, DataError> {
-        classify(self.examples, labels).map_err(|e| wrong(&self.labels_path, e))
+        classify(self.examples, labels).map_err(|e| wrong(&self.labels_file, e))
     }
 }
 
-fn idx_pair(images: PathBuf, labels: PathBuf) -> Result<Loaded, DataError> {
-    let mut examples = file(&images, |source| idx::read_images(source))?;
-    let values = file(&labels, |source| idx::read_labels(source))?;
+fn idx_pair(images: DataFile, labels: DataFile, keep: Keep<'_>) -> Result<Loaded, DataError> {
+    let mut examples = read_file(&images, |source| idx::read_images(source, keep))?;
+    let values = read_file(&labels, |source| idx::read_labels(source))?;
     if values.len() != examples.rows.len() {
         return Err(DataError::Fit {
-            path: labels,
+            file: labels,
             what: "examples",
             found: values.len() as u64,
             other: images,
@@ -209,7 +263,7 @@ fn idx_pair(images: PathBuf, labels: PathBuf) -> Result<Loaded, DataError> {
         });
     }
     examples.labels = values;
-    Ok(Loaded { examples, features_path: images, labels_path: labels })
+    Ok(Loaded { examples, features_file: images, labels_file: labels })
 }
 
 /// Maps labels to classes; `same_features` where every file states how many features an example has.
@@ -219,22 +273,22 @@ fn classification(
     same_features: bool,
 ) -> Result<Classification, DataError> {
     let mut features = train.examples.features;
-    let labels = classes_of(&train.examples.labels).map_err(|e| wrong(&train.labels_path, e))?;
+    let labels = classes_of(&train.examples.labels).map_err(|e| wrong(&train.labels_file, e))?;
     if let Some(test) = &test {
         let found = test.examples.features;
         if same_features && found != features && !test.examples.labels.is_empty() {
             return Err(DataError::Fit {
-                path: test.features_path.clone(),
+                file: test.features_file.clone(),
                 what: "features",
                 found: u64::from(found),
-                other: train.features_path,
+                other: train.features_file,
                 allowed: u64::from(features),
             });
         }
         features = features.max(found);
     }
     let test = test.map(|test| test.classify(&labels)).transpose()?;
-    Ok(Classification { train: train.classify(&labels)?, test, features, labels })
+    Ok(Classification { train: train.classify(&labels)?, test, features, labels, slice: None })
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! A loader turns bytes into one of two data sets, [`Classification`] (sparse rows with a class each) or [`Ratings`]
 //! (user, item, value). What a file claims about itself is never believed: sizes are compared with limits before
 //! anything is allocated for them, and every complaint names the file, the place in it, what was found and what is
-//! allowed. Files are plain or gzip-compressed, told by their first bytes.
+//! allowed. Files are plain or gzip-compressed, told by their first bytes, and lie on disk or in an object store, from
+//! which they are read as they come.
 //!
 //! Read [`load_classification`] and [`load_ratings`] first, then [`partition`].
 
@@ -19,15 +20,16 @@ pub mod partition;
 mod planted;
 pub mod ratings;
 mod source;
+mod store;
 
-pub use self::classification::{ClassesError, Classification, Examples, SparseRow, SparseRows};
+pub use self::classification::{ClassesError, Classification, Examples, Slice, SparseRow, SparseRows};
 pub use self::csv::CsvError;
 pub(crate) use self::draw::{Purpose, gaussian, stream};
 pub use self::idx::IdxError;
 pub use self::libsvm::LibsvmError;
 pub use self::lines::LineError;
 pub(crate) use self::load::check_size;
-pub use self::load::{DataError, FileError, load_classification, load_ratings};
+pub use self::load::{DataError, FileError, load_classification, load_classification_slice, load_ratings};
 pub use self::movielens::MovieLensError;
 pub use self::ratings::Ratings;
-pub(crate) use self::source::open_file;
+pub(crate) use self::source::look;

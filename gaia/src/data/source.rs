@@ -1,4 +1,4 @@
-//! A data file, plain or gzip-compressed.
+//! A data file, on disk or in a store, plain or gzip-compressed.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::store;
+use crate::job::DataFile;
+
 /// The first bytes of a gzip member (RFC 1952, section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -14,9 +17,17 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 pub(crate) struct Source(Box<dyn BufRead>);
 
 impl Source {
-    /// Opens `path`, as [`open_file`] does, and looks at its first bytes to tell whether it has to be unpacked.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let mut file = BufReader::with_capacity(1 << 16, open_file(path)?);
+    /// Opens `file`, packed or unpacked as it may be there, and looks at its first bytes to tell whether it has to be
+    /// unpacked.
+    pub(crate) fn open(file: &DataFile) -> io::Result<Self> {
+        match file {
+            DataFile::Path(path) => Self::unpacked(BufReader::with_capacity(1 << 16, open_file(path)?)),
+            DataFile::Object(url) => Self::unpacked(store::open(url)?),
+        }
+    }
+
+    /// `file` shows at least two bytes at first, if it has them.
+    fn unpacked(mut file: impl BufRead + 'static) -> io::Result<Self> {
         let packed = file.fill_buf()?.starts_with(&GZIP_MAGIC);
         let input: Box<dyn BufRead> = if packed {
             Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
@@ -27,8 +38,24 @@ impl Source {
     }
 }
 
+/// Asks whether `file` is there and could be opened.
+///
+/// # Errors
+///
+/// What [`Source::open`] would say, and that a directory is no file.
+pub(crate) fn look(file: &DataFile) -> io::Result<()> {
+    match file {
+        // Opened, and not only looked at: a file that may not be read is as good as none.
+        DataFile::Path(path) if open_file(path)?.metadata()?.is_dir() => {
+            Err(io::ErrorKind::IsADirectory.into())
+        }
+        DataFile::Path(_) => Ok(()),
+        DataFile::Object(url) => store::look(url),
+    }
+}
+
 /// Opens `path`. Where there is no such file, it may stand there packed, or unpacked, with `.gz` after its name or without.
-pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+fn open_file(path: &Path) -> io::Result<File> {
     File::open(path).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => File::open(repacked(path)).map_err(|_| error),
         _ => Err(error),
@@ -73,7 +100,7 @@ mod tests {
     fn content(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut file = tempfile::NamedTempFile::new()?;
         file.write_all(bytes)?;
-        let mut source = Source::open(file.path())?;
+        let mut source = Source::open(&DataFile::Path(file.path().to_owned()))?;
         let mut out = Vec::new();
         source.read_to_end(&mut out)?;
         Ok(out)
@@ -100,7 +127,7 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("u1.base"), "plain").unwrap();
         std::fs::write(at("u1.test.gz"), packed(b"packed")).unwrap();
-        let read = |name: &str| io::read_to_string(Source::open(&at(name))?);
+        let read = |name: &str| io::read_to_string(Source::open(&DataFile::Path(at(name)))?);
         assert_eq!(read("u1.base.gz").unwrap(), "plain");
         assert_eq!(read("u1.test").unwrap(), "packed");
         assert_eq!(read("u2.base").unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -69,13 +69,16 @@ mod tests {
 
     use super::*;
     use crate::job::tests::job;
-    use crate::job::{DataSettings, DataSource};
+    use crate::job::{DataRoot, DataScope, DataSettings, DataSource};
 
     #[test]
     fn regions_agree_on_everything_but_where_the_data_lies() {
         let digest = |job: &Job| job.digest(1, "asp");
-        let elsewhere = Job { data: DataSettings { root: "/mnt".into(), ..job().data }, ..job() };
-        assert_eq!(digest(&job()), digest(&elsewhere));
+        for place in ["/mnt", "s3://bucket/prefix"] {
+            let root = DataRoot::parse(place, None).expect("a place");
+            let elsewhere = Job { data: DataSettings { root, ..job().data }, ..job() };
+            assert_eq!(digest(&job()), digest(&elsewhere));
+        }
         assert_ne!(digest(&job()), job().digest(2, "asp"));
         assert_ne!(digest(&job()), job().digest(1, "bsp"));
         let differs = |change: fn(&mut Job)| {
@@ -85,6 +88,7 @@ mod tests {
         };
         differs(|job| job.clocks = 11);
         differs(|job| job.data.source = DataSource::Own);
+        differs(|job| job.data_scope = DataScope::Own);
         differs(|job| job.asp.goal = Goal::Fastest);
         differs(|job| job.asp.lead = Lead::Limit(3));
         differs(|job| job.asp.filter.function = Significance::Absolute);
@@ -96,6 +100,6 @@ mod tests {
     fn the_digest_is_pinned() {
         // It may change with the settings, and with nothing else: regions must be able to agree across builds.
         let hex: String = job().digest(1, "asp").iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "acaf94ee7a8504af4d8d9b2cbd330bd94816b507c9c0c135edc59eb787bcac0b");
+        assert_eq!(hex, "c17ef57f00d37965434873674585acf86ad883a0bbdda65eaacc5c9fdd811e45");
     }
 }

@@ -9,7 +9,7 @@ pub(crate) mod tests;
 
 pub use files::{Destination, OutputError, csv, json};
 pub use reading::reading;
-pub use table::{Style, comparison, run};
+pub use table::{Style, comparison, figures, run};
 
 use crate::outcome::{Comparison, Run};
 use crate::strategy::Strategy;

@@ -80,6 +80,21 @@ pub fn run(run: &Run, target: &TargetSettings, style: Style) -> String {
     blocks.join("\n\n") + "\n"
 }
 
+/// Shows `rows` of a name and its figures under `header`.
+pub fn figures<const COUNT: usize>(
+    header: &[&str],
+    rows: impl Iterator<Item = (String, [String; COUNT])>,
+    style: Style,
+) -> String {
+    let mut table = frame(style);
+    let title = |(index, title)| if index == 0 { Cell::new(title) } else { right(String::from(title)) };
+    table.set_header(header.iter().copied().enumerate().map(title));
+    for (name, figures) in rows {
+        table.add_row(std::iter::once(Cell::new(name)).chain(figures.map(|figure| right(hard(&figure)))));
+    }
+    trimmed(&table) + "\n"
+}
+
 /// "objective at most 0.1500: reached after 66.4 s and 1.20 MB".
 fn reached(run: &Run, target: &TargetSettings) -> String {
     let (metric, value) = match target {

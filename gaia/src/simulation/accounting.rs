@@ -2,17 +2,18 @@
 
 use std::sync::atomic::Ordering;
 
-use datacenter::DatacenterId;
 use tokio::sync::oneshot;
 use wan::driver::server::Event;
 use wan::emulation::host_address;
 use wan::filter::FilterCounters;
+use wan::message::ServerId;
 use wan::node::{Node, Sent};
 use wan::transport::{Endpoint, bulk_wire_bytes};
 
 use super::cluster::Cluster;
-use super::recorder::{ShardValues, copy_shards};
-use super::site::Running;
+use super::recorder::copy_shards;
+use super::site::{Running, server_id};
+use crate::model::ShardValues;
 use crate::outcome::LinkBytes;
 
 impl Cluster<'_> {
@@ -20,13 +21,13 @@ impl Cluster<'_> {
         &self,
         at: usize,
         sites: &[Running],
-        sent: &[(DatacenterId, Sent)],
+        sent: &[(ServerId, Sent)],
     ) -> Vec<LinkBytes> {
         let others = (0..sites.len()).filter(|other| *other != at);
         let link = |other: usize| {
             let site = &sites[at];
             let total = site.endpoint.meter().traffic(host_address(other as u32)).sent_bytes;
-            let peer = DatacenterId(other as u16);
+            let peer = server_id(other);
             let sent = sent.iter().find(|(id, _)| *id == peer).map(|(_, sent)| *sent).unwrap_or_default();
             let payload = sent.payload_bytes + site.stretched_payload[other].load(Ordering::Relaxed);
             // A run ends when all updates are confirmed: what they carry has crossed. Of a stretched one the last answers
@@ -67,7 +68,7 @@ pub(super) fn wan_bytes(endpoint: &Endpoint) -> u64 {
     endpoint.meter().remotes().values().map(|traffic| traffic.sent_bytes).sum()
 }
 
-pub(super) type Inspected = (Vec<(usize, ShardValues)>, FilterCounters, Vec<(DatacenterId, Sent)>);
+pub(super) type Inspected = (Vec<(usize, ShardValues)>, FilterCounters, Vec<(ServerId, Sent)>);
 
 /// The final state of a site's node.
 pub(super) async fn inspect(site: &Running) -> Inspected {

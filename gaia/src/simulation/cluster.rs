@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datacenter::{Placement, ShardId, TableId, TableSpec, shard_tables};
+use datacenter::{Placement, ShardId, TableSpec, shard_tables};
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::mpsc;
 use wan::driver::remote::ShardShapes;
@@ -13,13 +13,15 @@ use wan::seed;
 use wan::transport::Authority;
 
 use super::accounting::{Totals, inspect, wan_bytes};
-use super::recorder::{Recorder, Sample, Scorer, ShardValues, point};
+use super::recorder::{Recorder, Sample, Scorer, point};
 use super::site::Running;
 use super::topology::Topology;
 use super::vigil::Vigil;
 use super::worker::Holds;
 use super::{Observer, Progress, RunError};
 use crate::application::{Application, Evaluation};
+use crate::model::{ShardValues, initial_values};
+use crate::seeds::purpose;
 use crate::outcome::{MetricValue, Point, Run};
 use crate::scenario::Simulation;
 use crate::strategy::Strategy;
@@ -27,16 +29,6 @@ use crate::strategy::Strategy;
 /// Virtual time after which a run is given up though it moves: no job that is worth simulating takes a hundred days. One
 /// that does not move is given up long before, see [`Vigil`].
 const LIMIT: Duration = Duration::from_secs(100 * 24 * 3600);
-
-/// Labels of the seeds derived from the simulation's.
-pub(super) mod purpose {
-    pub(in crate::simulation) const NETWORK: u64 = 1;
-    pub(in crate::simulation) const AUTHORITY: u64 = 2;
-    pub(in crate::simulation) const ENDPOINT: u64 = 3;
-    pub(in crate::simulation) const DIAL: u64 = 4;
-    pub(in crate::simulation) const LEARNER: u64 = 5;
-    pub(in crate::simulation) const JITTER: u64 = 6;
-}
 
 /// Runs `application` under `strategy`.
 pub(super) fn run(
@@ -126,8 +118,8 @@ impl<'a> Cluster<'a> {
             let trained_at = self.time.now();
             // Once every region is done, what filters hold back is shipped, so that all end with the same model.
             join_all(sites.iter().map(|site| async {
-                let mut drained = site.drained.clone();
-                let _ = drained.wait_for(|drained| *drained).await;
+                let mut settled = site.settled.clone();
+                let _ = settled.wait_for(|settled| *settled).await;
             }))
             .await;
             Ok::<_, RunError>((holds, trained_at))
@@ -231,23 +223,4 @@ impl<'a> Cluster<'a> {
                 .then(|| totals.shipped as f64 / totals.updated as f64),
         }
     }
-}
-
-/// The model at the start, by shard and table.
-fn initial_values(
-    application: &dyn Application,
-    specs: &[TableSpec],
-    placement: Placement,
-) -> Vec<ShardValues> {
-    let shard = |shard: ShardId| {
-        let tables = (0..).map(TableId).zip(specs).map(|(table, spec)| {
-            let mut values = vec![0.0; placement.slot_count(shard, spec.rows) as usize * spec.width as usize];
-            for (slot, out) in (0..).zip(values.chunks_exact_mut(spec.width as usize)) {
-                application.initialise(table, placement.row_at(shard, slot), out);
-            }
-            values
-        });
-        tables.collect()
-    };
-    (0..placement.shard_count()).map(|s| shard(ShardId(s))).collect()
 }

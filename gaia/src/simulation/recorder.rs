@@ -16,26 +16,9 @@ use datacenter::{Clock, Placement, TableId, TableSpec};
 use wan::driver::server::Observer;
 use wan::node::Node;
 
-use crate::application::{Application, Evaluation, Model};
+use crate::application::{Application, Evaluation};
+use crate::model::{ShardValues, Snapshot};
 use crate::outcome::Point;
-
-/// Values of one shard, by table.
-pub(super) type ShardValues = Vec<Vec<f32>>;
-
-/// A whole model, put together from its shards.
-pub(super) struct Snapshot<'a> {
-    placement: Placement,
-    widths: &'a [usize],
-    shards: &'a [ShardValues],
-}
-
-impl Model for Snapshot<'_> {
-    fn row(&self, table: TableId, row: u32) -> &[f32] {
-        let width = self.widths[table.index()];
-        let start = self.placement.slot_of(row) as usize * width;
-        &self.shards[self.placement.shard_of(row).index()][table.index()][start..start + width]
-    }
-}
 
 /// Scores models.
 pub(super) struct Scorer<'a> {
@@ -52,7 +35,7 @@ impl<'a> Scorer<'a> {
 
     /// Scores the model with these shards, which are all there are.
     pub(super) fn score(&self, shards: &[ShardValues]) -> Evaluation {
-        let snapshot = Snapshot { placement: self.placement, widths: &self.widths, shards };
+        let snapshot = Snapshot::new(self.placement, &self.widths, shards);
         self.application.evaluate(&snapshot)
     }
 }

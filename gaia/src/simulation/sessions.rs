@@ -8,19 +8,19 @@ use datacenter::client::Client;
 use datacenter::local::{Port, REQUEST_QUEUE, Session};
 use datacenter::message::{ReadReply, Request};
 use datacenter::wire::{reply_len, request_len};
-use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
+use datacenter::{ShardId, WorkerId};
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 use wan::driver::remote;
-use wan::driver::server::Event;
 use wan::emulation::host_address;
 use wan::transport::{DialError, Path, Settings, peer_name};
 
-use super::cluster::{Cluster, purpose};
-use super::site::Running;
+use super::cluster::Cluster;
+use super::site::{Running, server_id};
 use super::vigil::LONGEST_OUTAGE;
 use super::worker::{Holds, Worker};
 use super::{RunError, lan};
+use crate::seeds::purpose;
 
 impl Cluster<'_> {
     /// Connects every two sites of a stretched parameter server, and serves each other's workers.
@@ -48,7 +48,7 @@ impl Cluster<'_> {
                 for (here, there, connection) in [(low, high, dialled), (high, low, accepted)] {
                     let site = &mut sites[here];
                     let payload = site.stretched_payload[there].clone();
-                    site.tally.begin(DatacenterId(there as u16), [(&connection, payload.clone())]);
+                    site.tally.begin(server_id(there), [(&connection, payload.clone())]);
                     let (shapes, requests) = (self.shapes.clone(), site.requests.clone());
                     let answers = site.answers.clone();
                     tokio::spawn(remote::serve(connection.clone(), shapes, requests, answers, payload));
@@ -68,7 +68,7 @@ impl Cluster<'_> {
         Path { idle_timeout: path.idle_timeout + patience, ..path }.data()
     }
 
-    /// Trains with all workers of a site, then lets its server ship what is left.
+    /// Trains with all workers of a site.
     pub(super) async fn train_site(&self, at: usize, sites: &[Running]) -> Result<Vec<Holds>, RunError> {
         let together: usize = self.topology.parts_of(at).iter().map(|&part| self.parts[part].len()).sum();
         let workers = self.topology.sites[at].workers.iter().enumerate().map(|(index, place)| {
@@ -93,7 +93,6 @@ impl Cluster<'_> {
             .run(self.time.clone(), &self.vigil)
         });
         let holds = try_join_all(workers.collect::<Vec<_>>()).await?;
-        let _ = sites[at].events.send(Event::Finish { clock: Clock(self.simulation.job.clocks) }).await;
         Ok(holds)
     }
 

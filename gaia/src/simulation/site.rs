@@ -12,21 +12,24 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, Span, info_span};
+use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::link::Tally;
-use wan::driver::peers::{Peer, Peers};
+use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::remote::Answers;
 use wan::driver::server::{EVENT_QUEUE, Event, Server};
 use wan::emulation::host_address;
+use wan::message::ServerId;
 use wan::node::{Node, PeerConfig};
 use wan::policy::{Lead, Policy, Selection};
 use wan::replica::Replica;
 use wan::transport::{Authority, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
 use wan::wire::Shapes;
 
-use super::cluster::{Cluster, purpose};
+use super::cluster::Cluster;
 use super::lan;
 use super::recorder::{Sample, Sampler};
+use crate::seeds::purpose;
 
 /// A datacenter that runs.
 pub(super) struct Running {
@@ -34,7 +37,7 @@ pub(super) struct Running {
     /// By worker that the site serves; taken as sessions or remote streams are made.
     pub(super) answers: Answers,
     pub(super) events: mpsc::Sender<Event>,
-    pub(super) drained: watch::Receiver<bool>,
+    pub(super) settled: watch::Receiver<bool>,
     pub(super) endpoint: Endpoint,
     pub(super) tally: Tally,
     /// Wires of the server's port: in and out.
@@ -43,6 +46,11 @@ pub(super) struct Running {
     pub(super) stretched_payload: Vec<Arc<AtomicU64>>,
     /// By other site: the connection to it, where the parameter server is stretched.
     pub(super) connections: BTreeMap<usize, quinn::Connection>,
+}
+
+/// The server of a site, which has one.
+pub(super) fn server_id(site: usize) -> ServerId {
+    ServerId::first(DatacenterId(site as u16))
 }
 
 impl Cluster<'_> {
@@ -83,7 +91,8 @@ impl Cluster<'_> {
         let (requests, request_queue) = mpsc::channel(REQUEST_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let answer_channels = (0..workers).map(|_| mpsc::channel(job.shards as usize));
-        let (replies, answers): (Vec<_>, Vec<_>) = answer_channels.unzip();
+        let (replies, answers): (Vec<_>, Vec<_>) =
+            answer_channels.map(|(replies, answers)| (Some(replies), answers)).unzip();
         let sampler = Sampler {
             site: at,
             every: job.evaluate_every,
@@ -92,7 +101,7 @@ impl Cluster<'_> {
             start: (tokio::time::Instant::now() - self.time.now()).into_std(),
             samples,
         };
-        let (server, drained) = Server::new(node, sampler, request_queue, replies, event_queue);
+        let (server, settled) = Server::new(node, sampler, request_queue, replies, event_queue);
         tokio::spawn(server.run().instrument(self.span(at)));
 
         let endpoint = self.endpoint(at, authority);
@@ -106,7 +115,7 @@ impl Cluster<'_> {
             requests,
             answers: Arc::new(Mutex::new(answers)),
             events,
-            drained,
+            settled,
             endpoint,
             tally,
             ports: [port(), port()],
@@ -158,13 +167,14 @@ impl Cluster<'_> {
         tally: &Tally,
     ) {
         let peer = |&other: &usize| Peer {
-            id: DatacenterId(other as u16),
+            id: server_id(other),
             name: self.peer_name(other),
-            address: host_address(other as u32),
+            addresses: vec![host_address(other as u32).into()],
             path: self.path(at, other),
         };
         let terms = Terms {
             datacenter: self.topology.sites[at].name.clone(),
+            server: 0,
             job_digest: self.simulation.job.digest(self.simulation.seed, self.strategy.name()).to_vec(),
             peers: others
                 .iter()
@@ -173,12 +183,14 @@ impl Cluster<'_> {
         };
         let shards = self.topology.sites[at].shards.iter().map(|&s| (s, self.shapes[s.index()].clone()));
         let shapes = Shapes::new(shards.collect());
-        let peers = Peers::new(endpoint.clone(), terms, shapes, events.clone(), tally.clone());
+        let peers =
+            Peers::new(endpoint.clone(), terms, shapes, events.clone(), tally.clone(), Board::default());
         for other in others.iter().filter(|other| **other > at) {
             let rng = ChaCha8Rng::seed_from_u64(self.seed(purpose::DIAL, (at << 16 | other) as u64));
-            tokio::spawn(peers.clone().dial(peer(other), rng).instrument(self.span(at)));
+            tokio::spawn(peers.clone().dial(peer(other), Turn::First, rng).instrument(self.span(at)));
         }
-        tokio::spawn(peers.accept(others.iter().map(peer).collect()).instrument(self.span(at)));
+        let known = |&other: &usize| (host_address(other as u32), self.path(at, other));
+        tokio::spawn(peers.accept(others.iter().map(known).collect()).instrument(self.span(at)));
     }
 
     /// What a site's tasks log says which run and region they belong to.

@@ -76,7 +76,7 @@ impl Cluster<'_> {
 fn reasons(node: &Node) -> (Vec<(WorkerId, Wait)>, Vec<DatacenterId>) {
     let held = node.replicas().iter().flat_map(|replica| replica.shard().waiting());
     let is_behind = |at: usize| node.replicas().iter().any(|replica| !replica.outbox(at).is_drained());
-    let behind = node.peers().enumerate().filter(|(at, _)| is_behind(*at)).map(|(_, peer)| peer);
+    let behind = node.datacenters().enumerate().filter(|(at, _)| is_behind(*at)).map(|(_, peer)| peer);
     (held.collect(), behind.collect())
 }
 

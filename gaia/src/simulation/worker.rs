@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use datacenter::TableId;
-use datacenter::client::Client;
 use datacenter::local::{Session, SessionError};
 use datacenter::message::Wait;
 use rand::{RngExt, SeedableRng};
@@ -12,7 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use wan::emulation::VirtualClock;
 
 use super::vigil::Vigil;
-use crate::application::{Learner, RowAccess, RowSet};
+use crate::application::{Learner, RowSet};
+use crate::model::CachedRows;
 use crate::scenario::ComputeSettings;
 
 /// For how long a worker's reads were held, by reason.
@@ -52,7 +51,7 @@ impl Worker<'_> {
             for (why, time) in shares(held, waited, self.is_remote) {
                 *holds.entry(why).or_default() += time;
             }
-            let work = self.learner.step(clock, &mut Rows(self.session.client()));
+            let work = self.learner.step(clock, &mut CachedRows(self.session.client()));
             // The deltas exist already, but nobody sees them before the declared time has passed.
             let done_at =
                 time.now().saturating_add(self.compute.clock_time(work, self.speed, jitter.random()));
@@ -61,6 +60,7 @@ impl Worker<'_> {
             self.session.clock().await?;
             vigil.completed(self.part, clock + 1, time.now());
         }
+        self.session.leave().await?;
         Ok(holds)
     }
 }
@@ -81,19 +81,6 @@ fn shares(held: Vec<(Wait, Duration)>, waited: Duration, is_remote: bool) -> Hol
         longest.insert(NETWORK, waited - sum);
     }
     longest
-}
-
-/// A learner's view of its cache.
-struct Rows<'a>(&'a mut Client);
-
-impl RowAccess for Rows<'_> {
-    fn row(&self, table: TableId, row: u32) -> &[f32] {
-        self.0.row(table, row)
-    }
-
-    fn add(&mut self, table: TableId, row: u32, delta: &[f32]) {
-        self.0.add(table, row, delta);
-    }
 }
 
 #[cfg(test)]

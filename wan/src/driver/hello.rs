@@ -18,6 +18,8 @@ use crate::wire::{Channel, Hello, VERSION};
 pub struct Terms {
     /// Our own name.
     pub datacenter: String,
+    /// Which of our datacenter's servers we are.
+    pub server: u16,
     /// Hash of what all regions must agree on.
     pub job_digest: Vec<u8>,
     /// The peers that are let in, by name, with their ids.
@@ -87,12 +89,28 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Its name in metrics.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Version { .. } => "version",
+            Self::Job { .. } => "job",
+            Self::Unknown { .. } => "unknown_datacenter",
+            Self::OwnName { .. } => "own_name",
+            Self::Role { .. } => "role",
+            Self::Name { .. } => "name",
+            Self::Answer { .. } => "protocol",
+        }
+    }
+}
+
 impl Terms {
     /// Our hello for a connection.
     pub fn hello(&self, channel: Channel, session: u64, resumes: Vec<Resume>) -> Hello {
         Hello {
             version: VERSION,
             datacenter: self.datacenter.clone(),
+            server: self.server,
             job_digest: self.job_digest.clone(),
             channel,
             session,
@@ -169,6 +187,7 @@ mod tests {
     fn terms() -> Terms {
         Terms {
             datacenter: "virginia".into(),
+            server: 0,
             job_digest: vec![1; 32],
             peers: vec![("ireland".into(), DatacenterId(1))],
         }

@@ -12,7 +12,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use datacenter::DatacenterId;
 use quinn::{Connection, VarInt};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -21,9 +20,9 @@ use tokio::task::JoinSet;
 use crate::driver::frames::{self, FrameError};
 use crate::driver::server::Event;
 use crate::inbox::PeerError;
-use crate::message::Resume;
+use crate::message::{Resume, ServerId};
 use crate::outbox::UPDATE_TARGET_BYTES;
-use crate::transport::{ControlError, ControlReceiver, ControlSender, PACKET_HEADER_BYTES};
+use crate::transport::{ControlError, ControlReceiver, ControlSender, PACKET_HEADER_BYTES, wire_bytes};
 use crate::wire::{self, Shapes};
 
 /// Control messages that may wait for the control connection; what does not fit stays in the node, where newer
@@ -36,19 +35,40 @@ pub mod close_code {
 
     /// The sender is done or restarting.
     pub const LEAVING: VarInt = VarInt::from_u32(0);
-    /// The receiver's hello or certificate is not acceptable.
+    /// The receiver's hello or certificate is not acceptable, for a reason that has no code of its own.
     pub const REFUSED: VarInt = VarInt::from_u32(1);
     /// The receiver broke the protocol.
     pub const PROTOCOL: VarInt = VarInt::from_u32(2);
     /// The other connection of the link broke, or a newer link replaces it.
     pub const REPLACED: VarInt = VarInt::from_u32(3);
+
+    /// Codes of refusals, and how metrics name their causes.
+    pub const CAUSES: [(VarInt, &str); 7] = [
+        (VarInt::from_u32(16), "version"),
+        (VarInt::from_u32(17), "job"),
+        (VarInt::from_u32(18), "unknown_datacenter"),
+        (VarInt::from_u32(19), "own_name"),
+        (VarInt::from_u32(20), "role"),
+        (VarInt::from_u32(21), "name"),
+        (VarInt::from_u32(22), "revoked"),
+    ];
+
+    /// The code of a refusal with this cause.
+    pub fn of_cause(cause: &str) -> VarInt {
+        CAUSES.iter().find(|(_, name)| *name == cause).map_or(REFUSED, |(code, _)| *code)
+    }
+
+    /// The cause of a refusal with this code.
+    pub fn cause_of(code: VarInt) -> Option<&'static str> {
+        CAUSES.iter().find(|(known, _)| *known == code).map(|(_, name)| *name)
+    }
 }
 
 /// Two connections whose hellos are done.
 #[derive(Debug)]
 pub struct Link {
     /// The peer.
-    pub peer: DatacenterId,
+    pub peer: ServerId,
     /// For control messages.
     pub control: Connection,
     /// For updates.
@@ -154,13 +174,14 @@ impl Link {
             _ => LinkError::Unwanted,
         };
         tasks.shutdown().await;
+        let has_left = has_left(&control) || has_left(&data);
         let (code, reason) = match error.is_protocol() {
             true => (close_code::PROTOCOL, error.to_string()),
             false => (close_code::REPLACED, "the link is down".into()),
         };
         close(&control, code, &reason);
         close(&data, code, &reason);
-        let _ = events.send(Event::Down { peer, session }).await;
+        let _ = events.send(Event::Down { peer, session, has_left }).await;
         error
     }
 }
@@ -174,12 +195,14 @@ impl Link {
 /// is the lesser of the two: the payload written to it and the bytes of its lost packets, or all that it sent but for the
 /// headers of packets.
 #[derive(Clone, Debug, Default)]
-pub struct Tally(Arc<std::sync::Mutex<BTreeMap<DatacenterId, PeerTally>>>);
+pub struct Tally(Arc<std::sync::Mutex<BTreeMap<ServerId, PeerTally>>>);
 
 #[derive(Debug, Default)]
 struct PeerTally {
     /// On connections that are closed.
     crossed_bytes: u64,
+    /// Sent and received on them, likewise.
+    wire_bytes: (u64, u64),
     open: Vec<Counted>,
 }
 
@@ -191,6 +214,13 @@ struct Counted {
 }
 
 impl Counted {
+    fn wire_bytes(&self) -> (u64, u64) {
+        let stats = self.connection.stats();
+        let headers = |datagrams: u64| datagrams * wire_bytes(self.connection.remote_address().ip(), 0);
+        let bytes = |side: &quinn::UdpStats| side.bytes + headers(side.datagrams);
+        (bytes(&stats.udp_tx), bytes(&stats.udp_rx))
+    }
+
     fn crossed_bytes(&self) -> u64 {
         let stats = self.connection.stats();
         let most = self.written.load(Ordering::Relaxed) + stats.path.lost_bytes;
@@ -203,28 +233,47 @@ impl Tally {
     /// Counts these connections to `peer` too, each with the payload that is written to it.
     pub fn begin<'a>(
         &self,
-        peer: DatacenterId,
+        peer: ServerId,
         connections: impl IntoIterator<Item = (&'a Connection, Arc<AtomicU64>)>,
     ) {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let tally = peers.entry(peer).or_default();
         let (closed, open): (Vec<_>, Vec<_>) =
             std::mem::take(&mut tally.open).into_iter().partition(|c| c.connection.close_reason().is_some());
-        tally.crossed_bytes += closed.iter().map(Counted::crossed_bytes).sum::<u64>();
+        for counted in &closed {
+            let (sent, received) = counted.wire_bytes();
+            tally.crossed_bytes += counted.crossed_bytes();
+            tally.wire_bytes = (tally.wire_bytes.0 + sent, tally.wire_bytes.1 + received);
+        }
         tally.open = open;
         let counted =
             |(connection, written): (&Connection, _)| Counted { connection: connection.clone(), written };
         tally.open.extend(connections.into_iter().map(counted));
     }
 
+    /// Bytes on the wire to `peer` and from it, over all its connections so far, headers of IP and UDP included.
+    pub fn wire_bytes(&self, peer: ServerId) -> (u64, u64) {
+        let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(tally) = peers.get(&peer) else { return (0, 0) };
+        let open = tally.open.iter().map(Counted::wire_bytes);
+        open.fold(tally.wire_bytes, |(sent, received), (more, back)| (sent + more, received + back))
+    }
+
     /// Bytes of payload that crossed to `peer`, with what crossed again. No less than the payload that `peer` has
     /// confirmed, and less than what the socket sent to it.
-    pub fn crossed_bytes(&self, peer: DatacenterId) -> u64 {
+    pub fn crossed_bytes(&self, peer: ServerId) -> u64 {
         let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         peers
             .get(&peer)
             .map_or(0, |t| t.crossed_bytes + t.open.iter().map(Counted::crossed_bytes).sum::<u64>())
     }
+}
+
+/// Whether the peer closed a connection since it is leaving: its process has stopped of its own will, having shipped all
+/// it had.
+fn has_left(connection: &Connection) -> bool {
+    let reason = connection.close_reason();
+    matches!(reason, Some(quinn::ConnectionError::ApplicationClosed(close)) if close.error_code == close_code::LEAVING)
 }
 
 /// Closes with a reason that fits into one packet.
@@ -237,7 +286,7 @@ async fn send_control(
     connection: Connection,
     data: Connection,
     mut queue: mpsc::Receiver<Bytes>,
-    peer: DatacenterId,
+    peer: ServerId,
     events: mpsc::Sender<Event>,
 ) -> Result<(), LinkError> {
     let stream = connection.open_uni().await?;
@@ -261,7 +310,7 @@ fn is_lossy(connection: &Connection) -> bool {
 /// Where messages come from, and where they go.
 #[derive(Clone)]
 struct Source {
-    peer: DatacenterId,
+    peer: ServerId,
     session: u64,
     shapes: Arc<Shapes>,
     events: mpsc::Sender<Event>,

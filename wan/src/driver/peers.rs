@@ -1,8 +1,9 @@
 //! Keeps one link to each peer, for as long as it is wanted.
 //!
-//! Of two datacenters exactly one dials the other. The dialer opens both connections at once and says hello on each;
+//! Who knows where a peer is may dial it; of two that know each other's address, one dials and the other one only where no
+//! link has come about, as only it may be able to. The dialer opens both connections at once and says hello on each;
 //! the accepting side joins them by their session. When a link breaks, the dialer tries again, waiting a little longer
-//! each time.
+//! each time. A new link to a peer takes the place of an old one, whose end may not have shown yet.
 //!
 //! Kind: driver.
 
@@ -12,19 +13,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use datacenter::DatacenterId;
+use datacenter::refusals::Refused;
 use quinn::Connection;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, info, warn};
 
+use crate::driver::address::Address;
+use crate::driver::board::Board;
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::{Refusal, Terms};
 use crate::driver::link::{self, HELLO_TIMEOUT, Link, Tally, close_code};
 use crate::driver::server::Event;
-use crate::message::Resume;
+use crate::message::{Resume, ServerId};
 use crate::transport::{DialError, Endpoint, IdentityError, Path, PeerName, peer_name};
 use crate::wire::{self, Channel, Hello, MAX_HELLO_BYTES, Shapes};
 
@@ -37,17 +41,29 @@ const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(
 /// A link that lasted this long was a good one: when it breaks, dialling starts with the first pause again.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// A peer to keep a link to.
+/// For how long whoever is not the first to dial waits for a link: longer than a handshake takes.
+const SECOND: Duration = Duration::from_secs(3);
+
+/// A server of another datacenter.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Its id.
-    pub id: DatacenterId,
+    pub id: ServerId,
     /// Its name, as in its certificate.
     pub name: PeerName,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it may be found, tried in turn; nothing for one that has to find us.
+    pub addresses: Vec<Address>,
     /// What is known of the path.
     pub path: Path,
+}
+
+/// Who of two datacenters dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// We do.
+    First,
+    /// The other does, or we do where no link has come about.
+    Second,
 }
 
 /// Why no link could be made.
@@ -77,9 +93,48 @@ pub enum ConnectError {
     /// It took too long.
     #[error("no hello within {HELLO_TIMEOUT:?}")]
     Silent,
+    /// A name that cannot be looked up.
+    #[error("cannot look up {address}: {source}")]
+    Resolve {
+        /// The name.
+        address: Address,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The peer says that it is another server than the one we look for.
+    #[error("server {found} answers where server {expected} should be")]
+    Server {
+        /// Whom we look for.
+        expected: u16,
+        /// Who answers.
+        found: u16,
+    },
     /// The node's task is gone.
     #[error("this process is stopping")]
     Stopping,
+}
+
+impl ConnectError {
+    /// If this is a refusal: why, and by whom.
+    fn refused(&self, endpoint: &Endpoint) -> Option<Refused> {
+        let lost = match self {
+            Self::Refused(refusal) => return Some(Refused { cause: refusal.cause(), by_us: true }),
+            Self::Identity(_) => return Some(Refused { cause: "name", by_us: true }),
+            Self::Hello(_) | Self::Server { .. } => return Some(Refused { cause: "protocol", by_us: true }),
+            Self::Dial(DialError::Refused(refused)) => return Some(refused.into()),
+            Self::Connection(error) | Self::Dial(DialError::Handshake(error)) => error,
+            Self::Frame(FrameError::Stream(quinn::ReadError::ConnectionLost(error))) => error,
+            Self::Write(quinn::WriteError::ConnectionLost(error)) => error,
+            _ => return None,
+        };
+        match lost {
+            quinn::ConnectionError::ApplicationClosed(close) => {
+                close_code::cause_of(close.error_code).map(|cause| Refused { cause, by_us: false })
+            }
+            // Whether a dialer's certificate is accepted shows at its first use.
+            error => endpoint.explain(error).as_ref().map(Refused::from),
+        }
+    }
 }
 
 /// What all links of a process share.
@@ -90,36 +145,50 @@ pub struct Peers {
     shapes: Arc<Shapes>,
     events: mpsc::Sender<Event>,
     tally: Tally,
+    board: Board,
 }
 
 impl Peers {
-    /// Links over `endpoint` for the node behind `events`; their losses are counted in `tally`.
+    /// Links over `endpoint` for the node behind `events`; what crosses them is counted in `tally`, and how they are is noted
+    /// on `board`.
     pub fn new(
         endpoint: Endpoint,
         terms: Terms,
         shapes: Shapes,
         events: mpsc::Sender<Event>,
         tally: Tally,
+        board: Board,
     ) -> Self {
-        Self { endpoint, terms: Arc::new(terms), shapes: Arc::new(shapes), events, tally }
+        Self { endpoint, terms: Arc::new(terms), shapes: Arc::new(shapes), events, tally, board }
     }
 
-    /// Dials `peer`, again and again; `rng` draws sessions and spreads the pauses.
-    pub async fn dial(self, peer: Peer, mut rng: ChaCha8Rng) {
+    /// Dials `peer`, again and again, while there is no link to it; `rng` draws sessions and spreads the pauses.
+    pub async fn dial(self, peer: Peer, turn: Turn, mut rng: ChaCha8Rng) {
         let mut pause = BACKOFF[0];
+        let mut addresses = peer.addresses.iter().cycle();
+        self.board.expect(peer.id);
         loop {
-            match self.connect(&peer, rng.random()).await {
+            self.board.down(peer.id).await;
+            if turn == Turn::Second {
+                sleep(SECOND.mul_f64(rng.random_range(1.0..1.5))).await;
+                if self.board.is_up(peer.id) {
+                    continue;
+                }
+            }
+            let Some(address) = addresses.next() else { return };
+            match self.connect(&peer, address, rng.random()).await {
                 Ok(link) => {
                     let up = Instant::now();
-                    let error = link.run(self.shapes.clone(), self.events.clone(), &self.tally).await;
-                    info!(peer = %peer.name, %error, "link ended");
+                    self.keep(link).await;
                     if up.elapsed() >= STABLE {
                         pause = BACKOFF[0];
                     }
                 }
                 Err(ConnectError::Stopping) => return,
                 Err(error) => {
-                    warn!(peer = %peer.name, address = %peer.address, %error, "no link, will try again")
+                    warn!(peer = %peer.name, server = peer.id.index, %address, %error, "no link, will try again");
+                    error.refused(&self.endpoint).into_iter().for_each(|r| self.board.refusals().count(r));
+                    self.board.failed(peer.id, with_causes(&error));
                 }
             }
             if self.events.is_closed() {
@@ -130,40 +199,49 @@ impl Peers {
         }
     }
 
-    /// Accepts links from `peers` until the endpoint is closed.
-    pub async fn accept(self, peers: Vec<Peer>) {
-        let peers = Arc::new(peers);
+    /// Runs a link to its end.
+    async fn keep(&self, link: Link) {
+        let (peer, session, address) = (link.peer, link.session, link.control.remote_address());
+        self.board.up(peer, session, address);
+        let error = link.run(self.shapes.clone(), self.events.clone(), &self.tally).await;
+        info!(%peer, %address, %error, "link ended");
+        self.board.gone(peer, session, error.to_string());
+    }
+
+    /// Accepts links until the endpoint is closed; of `paths`, those known by their address get settings of their own.
+    pub async fn accept(self, paths: Vec<(SocketAddr, Path)>) {
         let halves = Arc::new(Halves::default());
         while let Some(incoming) = self.endpoint.incoming().await {
             let address = incoming.remote_address();
-            let by_address = peers.iter().find(|p| p.address == address);
-            let path = by_address.map(|p| p.path).unwrap_or_default();
-            let connecting = match self.endpoint.accept(incoming, &path.accepted()) {
-                Ok(connecting) => connecting,
-                Err(error) => {
-                    debug!(%address, %error, "not a connection");
-                    continue;
-                }
-            };
+            let by_address = paths.iter().find(|(known, _)| *known == address);
+            let path = by_address.map(|(_, path)| *path).unwrap_or_default();
             let (this, halves) = (self.clone(), halves.clone());
             let serving = async move {
-                let connection = match connecting.await {
-                    Ok(connection) => connection,
-                    Err(error) => return warn!(%address, %error, "a connection failed in its handshake"),
-                };
-                match this.greet(&connection, &halves, &path).await {
-                    Ok(Some(link)) => {
-                        let peer = link.peer;
-                        let error = link.run(this.shapes.clone(), this.events.clone(), &this.tally).await;
-                        info!(%peer, %error, "link ended");
+                let greeted = match this.endpoint.admit(incoming, &path.accepted()).await {
+                    Ok(connection) => {
+                        let greeted = this.greet(&connection, &halves, &path).await;
+                        greeted.map(|link| (connection.clone(), link)).map_err(|error| {
+                            let code = error
+                                .refused(&this.endpoint)
+                                .map_or(close_code::REFUSED, |r| close_code::of_cause(r.cause));
+                            link::close(&connection, code, &error.to_string());
+                            error
+                        })
                     }
-                    Ok(None) => {
+                    Err(error) => Err(error.into()),
+                };
+                match greeted {
+                    Ok((_, Some(link))) => this.keep(link).await,
+                    Ok((connection, None)) => {
                         sleep(HELLO_TIMEOUT).await;
                         halves.give_up(&connection);
                     }
                     Err(error) => {
                         warn!(%address, %error, "a peer was not let in");
-                        link::close(&connection, close_code::REFUSED, &error.to_string());
+                        error
+                            .refused(&this.endpoint)
+                            .into_iter()
+                            .for_each(|r| this.board.refusals().count(r));
                     }
                 }
             };
@@ -171,13 +249,17 @@ impl Peers {
         }
     }
 
-    async fn connect(&self, peer: &Peer, session: u64) -> Result<Link, ConnectError> {
+    async fn connect(&self, peer: &Peer, to: &Address, session: u64) -> Result<Link, ConnectError> {
+        let unresolved = |source| ConnectError::Resolve { address: to.clone(), source };
+        let local = self.endpoint.local_address().map_err(unresolved)?;
+        // Of several addresses of a name the first that is reachable: the system puts them in order.
+        let address = to.resolve(local).await.map_err(unresolved)?[0];
         let (control_settings, data_settings) = (peer.path.control(), peer.path.data());
         let (control, data) = tokio::try_join!(
-            self.endpoint.connect(peer.address, &peer.name, &control_settings),
-            self.endpoint.connect(peer.address, &peer.name, &data_settings),
+            self.endpoint.connect(address, &peer.name, &control_settings),
+            self.endpoint.connect(address, &peer.name, &data_settings),
         )?;
-        let resumes = self.resumes(peer.id).await?;
+        let resumes = self.resumes(peer.id.datacenter).await?;
         let hellos = timeout(HELLO_TIMEOUT, async {
             tokio::try_join!(
                 self.say_hello(&control, Channel::Control, session, resumes),
@@ -185,11 +267,18 @@ impl Peers {
             )
         });
         let outcome = hellos.await.map_err(|_| ConnectError::Silent).flatten();
-        let theirs = match outcome {
-            Ok((theirs, _)) => theirs,
+        let theirs = outcome.and_then(|(theirs, _)| match theirs.server {
+            found if found != peer.id.index => Err(ConnectError::Server { expected: peer.id.index, found }),
+            _ => Ok(theirs),
+        });
+        let theirs = match theirs {
+            Ok(theirs) => theirs,
             Err(error) => {
+                let code = error
+                    .refused(&self.endpoint)
+                    .map_or(close_code::REFUSED, |r| close_code::of_cause(r.cause));
                 for connection in [&control, &data] {
-                    link::close(connection, close_code::REFUSED, &error.to_string());
+                    link::close(connection, code, &error.to_string());
                 }
                 return Err(error);
             }
@@ -226,24 +315,25 @@ impl Peers {
         path: &Path,
     ) -> Result<Option<Link>, ConnectError> {
         let certified = peer_name(connection)?;
-        let peer = self.terms.identify(&certified)?;
-        let (hello, resumes) = timeout(HELLO_TIMEOUT, async {
+        let datacenter = self.terms.identify(&certified)?;
+        let (hello, theirs) = timeout(HELLO_TIMEOUT, async {
             let (mut send, mut receive) = connection.accept_bi().await?;
             let frame = frames::read(&mut receive, MAX_HELLO_BYTES).await?.ok_or(FrameError::Truncated)?;
             let theirs = wire::decode_hello(frame)?;
             self.terms.check(&theirs, &certified)?;
             let ours = match theirs.channel {
-                Channel::Control => self.resumes(peer).await?,
+                Channel::Control => self.resumes(datacenter).await?,
                 Channel::Data => Vec::new(),
             };
             let hello = self.terms.hello(theirs.channel, theirs.session, ours);
             frames::write(&mut send, [wire::encode_hello(&hello)]).await?;
-            Ok::<_, ConnectError>((hello, theirs.resumes))
+            Ok::<_, ConnectError>((hello, theirs))
         })
         .await
         .map_err(|_| ConnectError::Silent)
         .flatten()?;
-        let half = Half { connection: connection.clone(), resumes };
+        let peer = ServerId { datacenter, index: theirs.server };
+        let half = Half { connection: connection.clone(), resumes: theirs.resumes };
         Ok(halves.join(peer, hello.session, hello.channel, half).map(|(control, data)| Link {
             peer,
             control: control.connection,
@@ -254,11 +344,20 @@ impl Peers {
         }))
     }
 
-    async fn resumes(&self, peer: DatacenterId) -> Result<Vec<Resume>, ConnectError> {
+    async fn resumes(&self, datacenter: DatacenterId) -> Result<Vec<Resume>, ConnectError> {
         let (answer, resumes) = oneshot::channel();
-        self.events.send(Event::Resumes { peer, answer }).await.map_err(|_| ConnectError::Stopping)?;
+        self.events.send(Event::Resumes { datacenter, answer }).await.map_err(|_| ConnectError::Stopping)?;
         resumes.await.map_err(|_| ConnectError::Stopping)
     }
+}
+
+/// An error and its causes, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 /// A connection that waits for the other one of its link.
@@ -268,11 +367,11 @@ struct Half {
 }
 
 #[derive(Default)]
-struct Halves(Mutex<BTreeMap<(DatacenterId, u64), (Channel, Half)>>);
+struct Halves(Mutex<BTreeMap<(ServerId, u64), (Channel, Half)>>);
 
 impl Halves {
     /// Keeps a half, or yields both as `(control, data)`.
-    fn join(&self, peer: DatacenterId, session: u64, channel: Channel, half: Half) -> Option<(Half, Half)> {
+    fn join(&self, peer: ServerId, session: u64, channel: Channel, half: Half) -> Option<(Half, Half)> {
         let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Those whose dialer has given up will never be joined.
         halves.retain(|_, (_, half)| half.connection.close_reason().is_none());

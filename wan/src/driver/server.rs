@@ -9,15 +9,17 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use datacenter::message::{ReadReply, Request};
-use datacenter::{Clock, DatacenterId, ShardId};
+use datacenter::local::Call;
+use datacenter::message::{ReadReply, Request, Standing};
+use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::driver::link::{LinkHandle, UpdateFrame};
-use crate::message::{Resume, ShardControl, Update};
+use crate::message::{Resume, ServerId, ShardControl, Update};
 use crate::node::Node;
+use crate::replica::Replica;
 use crate::wire;
 
 /// Events that may wait for the node's task; links slow down beyond.
@@ -34,15 +36,15 @@ const BATCH: usize = 256;
 pub enum Event {
     /// A link is about to say hello: what has been applied of this peer's updates?
     Resumes {
-        /// The peer.
-        peer: DatacenterId,
+        /// The peer's datacenter.
+        datacenter: DatacenterId,
         /// Where to answer.
         answer: oneshot::Sender<Vec<Resume>>,
     },
     /// A link is up.
     Up {
         /// The peer.
-        peer: DatacenterId,
+        peer: ServerId,
         /// How to send over it.
         handle: LinkHandle,
         /// What the peer has applied.
@@ -53,19 +55,21 @@ pub enum Event {
     /// A link is down.
     Down {
         /// The peer.
-        peer: DatacenterId,
+        peer: ServerId,
         /// Which link.
         session: u64,
+        /// Whether the peer has stopped of its own will, having shipped all it had.
+        has_left: bool,
     },
     /// The control queue of a link has room again.
     Writable {
         /// The peer.
-        peer: DatacenterId,
+        peer: ServerId,
     },
     /// A peer's control message.
     Control {
         /// The peer.
-        peer: DatacenterId,
+        peer: ServerId,
         /// Over which link.
         session: u64,
         /// What it says of each shard.
@@ -78,7 +82,7 @@ pub enum Event {
     /// A peer's update.
     Update {
         /// The peer.
-        peer: DatacenterId,
+        peer: ServerId,
         /// Over which link.
         session: u64,
         /// The update.
@@ -86,12 +90,8 @@ pub enum Event {
         /// The size of its payload.
         bytes: u64,
     },
-    /// The local workers are done with this clock: release everything and report when peers have confirmed it. What
-    /// they flushed may still be on its way.
-    Finish {
-        /// Their last.
-        clock: Clock,
-    },
+    /// A worker comes.
+    Worker(Call),
     /// Somebody wants to look at the node.
     Inspect(Inspect),
 }
@@ -124,7 +124,7 @@ pub struct Server<O> {
     links: Vec<Option<ActiveLink>>,
     clock: Clock,
     cork: Cork,
-    drained: watch::Sender<bool>,
+    settled: watch::Sender<bool>,
 }
 
 /// Whether output to the WAN waits for shards whose clock is about to complete.
@@ -163,27 +163,26 @@ struct ActiveLink {
 }
 
 impl<O: Observer> Server<O> {
-    /// A server of `node`, which answers worker `w` through `replies[w]`. The receiver turns true once the node is
-    /// finished and its peers have confirmed everything.
+    /// A server of `node`, which answers worker `w` through `replies[w]`. The receiver is true while the node is
+    /// [settled](Node::is_settled).
     pub fn new(
         node: Node,
         observer: O,
         requests: mpsc::Receiver<(ShardId, Request)>,
-        replies: Vec<mpsc::Sender<ReadReply>>,
+        replies: Vec<Option<mpsc::Sender<ReadReply>>>,
         events: mpsc::Receiver<Event>,
     ) -> (Self, watch::Receiver<bool>) {
-        let (drained, receiver) = watch::channel(false);
-        let links = node.peers().map(|_| None).collect();
+        let (settled, receiver) = watch::channel(false);
         let server = Self {
             node,
             observer,
             requests,
-            replies: replies.into_iter().map(Some).collect(),
+            replies,
             events,
-            links,
+            links: Vec::new(),
             clock: Clock(0),
             cork: Cork::Aligned,
-            drained,
+            settled,
         };
         (server, receiver)
     }
@@ -238,24 +237,33 @@ impl<O: Observer> Server<O> {
 
     fn handle_event(&mut self, event: Event) {
         let outcome = match event {
-            Event::Resumes { peer, answer } => {
-                if let Some(at) = self.index_of(peer) {
-                    let _ = answer.send(self.node.resumes(at));
-                }
+            Event::Resumes { datacenter, answer } => {
+                let _ = answer.send(self.node.resumes(datacenter));
                 return;
             }
-            Event::Finish { clock } => return self.node.finish(clock, now()),
+            Event::Worker(Call::Attach { worker, replies, answer }) => {
+                let _ = answer.send(self.attach(worker, replies));
+                return;
+            }
+            Event::Worker(Call::Join { worker, clock, answer }) => {
+                let _ = answer.send(self.node.join(worker, clock));
+                return;
+            }
             Event::Inspect(look) => return look(&self.node),
             Event::Writable { .. } => return,
-            Event::Down { peer, session } => {
+            Event::Down { peer, session, has_left } => {
                 if let Some(at) = self.index_of_link(peer, session) {
                     self.links[at] = None;
-                    self.node.handle_down(at);
-                    info!(%peer, "link down");
+                    match has_left {
+                        true => self.node.handle_left(at),
+                        false => self.node.handle_down(at),
+                    }
+                    info!(%peer, has_left, "link down");
                 }
                 return;
             }
-            Event::Up { peer, handle, resumes, rtt } => self.index_of(peer).map(|at| {
+            Event::Up { peer, handle, resumes, rtt } => self.node.peer(peer).map(|at| {
+                self.links.resize_with(self.node.peers().len(), || None);
                 self.node.handle_down(at);
                 self.node.handle_rtt(at, rtt);
                 self.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
@@ -299,9 +307,8 @@ impl<O: Observer> Server<O> {
             self.clock = least;
             self.observer.clock(&self.node, least, now);
         }
-        if self.node.is_finished() {
-            self.drained.send_replace(true);
-        }
+        let is_settled = self.node.is_settled();
+        self.settled.send_if_modified(|settled| std::mem::replace(settled, is_settled) != is_settled);
     }
 
     /// When to send again if nothing happens before. What cannot be sent yet, since output waits for a clock or a link
@@ -336,7 +343,7 @@ impl<O: Observer> Server<O> {
 
     fn answer(&mut self, reply: ReadReply) {
         let worker = reply.worker;
-        let Some(replies) = &self.replies[worker.index()] else { return };
+        let Some(Some(replies)) = self.replies.get(worker.index()) else { return };
         match replies.try_send(reply) {
             Ok(()) => {}
             Err(TrySendError::Closed(_)) => {
@@ -351,15 +358,23 @@ impl<O: Observer> Server<O> {
         }
     }
 
-    fn index_of(&self, peer: DatacenterId) -> Option<usize> {
-        self.node.peers().position(|p| p == peer)
+    /// Answers `worker` through `replies` from now on; what it was sent on a former way and did not take is lost.
+    fn attach(&mut self, worker: WorkerId, replies: mpsc::Sender<ReadReply>) -> Vec<Standing> {
+        let Some(current) = self.replies.get_mut(worker.index()) else { return Vec::new() };
+        *current = Some(replies);
+        let standing = |replica: &Replica| Standing {
+            shard: replica.shard().id(),
+            clock: replica.shard().clock(),
+            worker: replica.shard().clock_of(worker),
+        };
+        self.node.replicas().iter().map(standing).collect()
     }
 
     /// The peer, unless another link has replaced this one: what was still queued of a former link is void. Updates in
     /// it will be sent again, and neither its end nor its errors concern the new one.
-    fn index_of_link(&self, peer: DatacenterId, session: u64) -> Option<usize> {
+    fn index_of_link(&self, peer: ServerId, session: u64) -> Option<usize> {
         let is_current = |at: &usize| self.links[*at].as_ref().is_some_and(|l| l.handle.session == session);
-        self.index_of(peer).filter(is_current)
+        self.node.known_peer(peer).filter(is_current)
     }
 }
 

@@ -11,7 +11,7 @@ fn delta(indexes: &[u32]) -> Vec<Elements> {
 }
 
 fn progress(clock: u32, covered: u32, covered_seq: u64) -> Progress {
-    Progress { clock: Clock(clock), covered: Clock(covered), covered_seq }
+    Progress { clock: Clock(clock), covered: Clock(covered), covered_seq, ..Progress::default() }
 }
 
 #[test]

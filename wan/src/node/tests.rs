@@ -16,7 +16,9 @@ fn node(lead: Lead, barrier_max_delay: Option<Duration>) -> Node {
     let shape = ShardTable { slots: 20_000, width: 1 };
     let shard = Shard::new(SHARD, &[shape], vec![vec![0.0; shape.elements()]], 1, Some(0));
     let peer = PeerConfig { id: PEER, rate_bytes_per_sec: Some(1_000_000), window_bytes: None };
-    Node::new(vec![Replica::new(shard, &policy, [PEER])], &[peer], &policy)
+    let mut node = Node::new(vec![Replica::new(shard, &policy, [PEER])], &[peer], &policy);
+    assert_eq!(node.peer(ServerId::first(PEER)), Some(0));
+    node
 }
 
 fn flush(clock: u32, elements: u32) -> Request {
@@ -57,19 +59,90 @@ fn the_derived_lead_follows_round_trip_and_clock_length() {
         }
     }
     // The peer's first clock comes, and with it one of ours.
-    let progress = Some(Progress { clock: Clock(1), covered: Clock(1), covered_seq: 0 });
+    let progress =
+        Some(Progress { clock: Clock(1), covered: Clock(1), covered_seq: 0, ..Progress::default() });
     let control = ShardControl { shard: SHARD, progress, ..ShardControl::default() };
     node.handle_control(0, &[control], start + clock * 7).unwrap();
     assert!(node.poll_reply(start + clock * 7).is_some());
 }
 
 #[test]
-fn a_hello_that_leaves_out_a_shard_is_refused() {
-    let mut node = node(Lead::Unlimited, None);
-    assert_eq!(node.handle_up(0, &[], start()), Err(PeerError::NoResume(SHARD)));
-    assert_eq!(node.handle_up(0, &nothing_applied(), start()), Ok(()));
-    let elsewhere = [Resume { shard: ShardId(9), ..Resume::default() }, nothing_applied().remove(0)];
-    assert_eq!(node.handle_up(0, &elsewhere, start()), Err(PeerError::UnknownShard(ShardId(9))));
+fn a_hello_names_the_shards_that_are_shared() {
+    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+    let shape = ShardTable { slots: 2, width: 1 };
+    let replica = |id| {
+        let shard = Shard::new(ShardId(id), &[shape], vec![vec![0.0; 2]], 1, Some(0));
+        Replica::new(shard, &policy, [PEER])
+    };
+    let peer = PeerConfig { id: PEER, rate_bytes_per_sec: None, window_bytes: None };
+    let mut node = Node::new([0, 2, 4].map(replica).into(), &[peer], &policy);
+    let resumes = |shards: &[u16]| -> Vec<Resume> {
+        shards.iter().map(|&s| Resume { shard: ShardId(s), ..Resume::default() }).collect()
+    };
+    assert_eq!(node.resumes(PEER), resumes(&[0, 2, 4]));
+    assert_eq!(node.resumes(DatacenterId(7)), []);
+
+    // The peer's datacenter has three servers where ours has two.
+    let servers: Vec<_> =
+        (0..3).map(|index| node.peer(ServerId { datacenter: PEER, index }).unwrap()).collect();
+    assert_eq!(node.peer(ServerId::first(DatacenterId(7))), None);
+    assert_eq!(node.handle_up(servers[0], &resumes(&[0, 3]), start()), Ok(()));
+    assert_eq!(node.handle_up(servers[1], &resumes(&[1, 4]), start()), Ok(()));
+    assert_eq!(node.handle_up(servers[2], &resumes(&[1, 3]), start()), Err(PeerError::NothingShared));
+    let doubled = PeerError::HostedTwice { shard: ShardId(4), by: 1 };
+    assert_eq!(node.handle_up(servers[2], &resumes(&[2, 4]), start()), Err(doubled));
+    assert_eq!(node.handle_up(servers[2], &resumes(&[2, 5]), start()), Ok(()));
+
+    // What is flushed goes to where its shard is mirrored.
+    for shard in [0, 2, 4].map(ShardId) {
+        node.handle_request(shard, flush(1, 1), start()).unwrap();
+    }
+    let sent = servers.iter().map(|&at| node.poll_update(at).unwrap().update.shard.0);
+    assert_eq!(sent.collect::<Vec<_>>(), [0, 4, 2]);
+    let update = Update { shard: ShardId(4), seq: 1, deltas: vec![] };
+    assert_eq!(
+        node.handle_update(servers[0], &update, 1, start()),
+        Err(PeerError::UnknownShard(ShardId(4))),
+        "another server's"
+    );
+    assert_eq!(node.handle_update(servers[1], &update, 1, start()), Ok(()));
+}
+
+#[test]
+fn nobody_waits_for_a_mirror_without_workers() {
+    let now = start();
+    let mut node = node(Lead::Limit(0), None);
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    node.handle_request(SHARD, flush(1, 1), now).unwrap();
+    let held = |node: &Node| node.replicas()[0].shard().waiting().next();
+    assert_eq!(node.handle_request(SHARD, read(1), now), Ok(None));
+    assert_eq!(held(&node), Some((WorkerId(0), Wait::MirrorClock(PEER))));
+
+    // It says that its workers have left, and that update 1 is its last: only when that has come there is nothing to wait for.
+    let say = |node: &mut Node, pauses, last_seq| {
+        let progress = Some(Progress { pauses, last_seq, ..Progress::default() });
+        let control = ShardControl { shard: SHARD, progress, ..ShardControl::default() };
+        node.handle_control(0, &[control], now).unwrap();
+        node.poll_reply(now)
+    };
+    assert_eq!(say(&mut node, 1, None), None);
+    assert_eq!(say(&mut node, 1, Some(1)), None);
+    assert_eq!(say(&mut node, 1, None), None, "an earlier word that comes late");
+    node.handle_update(0, &Update { shard: SHARD, seq: 1, deltas: vec![] }, 1, now).unwrap();
+    assert!(node.poll_reply(now).is_some());
+
+    // They are back.
+    assert_eq!(say(&mut node, 2, None), None);
+    assert_eq!(node.handle_request(SHARD, read(1), now), Ok(None));
+    assert_eq!(held(&node), Some((WorkerId(0), Wait::MirrorClock(PEER))));
+    // Its process stops of its own will.
+    node.handle_left(0);
+    assert!(node.poll_reply(now).is_some());
+    assert!(!node.is_settled(), "our own worker is there");
+    node.handle_request(SHARD, Request::Leave(WorkerId(0)), now).unwrap();
+    assert!(node.is_settled());
+    assert_eq!(node.join(WorkerId(0), Clock(0)), [(SHARD, Clock(1))]);
+    assert!(!node.is_settled());
 }
 
 #[test]

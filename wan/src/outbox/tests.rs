@@ -54,7 +54,10 @@ fn a_clock_is_covered_when_all_that_waited_at_its_end_is_numbered() {
     outbox.push(&delta(1, &row(1)));
     outbox.push(&delta(1, &row(2)));
     outbox.complete(Clock(1));
-    assert_eq!(outbox.progress(), Progress { clock: Clock(1), covered: Clock(0), covered_seq: 0 });
+    assert_eq!(
+        outbox.progress(),
+        Progress { clock: Clock(1), covered: Clock(0), covered_seq: 0, ..Progress::default() }
+    );
     outbox.poll_update().unwrap();
     // Row 0 waits again, behind the others, and belongs to clock 2.
     outbox.push(&delta(1, &row(0)));

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::{
     seed,
-    transport::{Dates, Entropy, Identity, PeerName, entropy::Purpose},
+    transport::{Credentials, Dates, Entropy, Identity, PeerName, entropy::Purpose},
 };
 
 /// A certificate authority whose keys come from a seed.
@@ -51,8 +51,13 @@ impl Authority {
         let key = key_pair(self.seed, &dns_name);
         let leaf = params.signed_by(&key, &self.issuer).expect("parameters of our own can be signed");
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Identity::new(vec![self.certificate.clone()], vec![leaf.der().clone()], key, Dates::SIMULATED)
-            .expect("a certificate of our own is a valid identity")
+        let credentials = Credentials {
+            roots: vec![self.certificate.clone()],
+            chain: vec![leaf.der().clone()],
+            key,
+            revocations: vec![],
+        };
+        Identity::new(credentials, Dates::SIMULATED).expect("a certificate of our own is a valid identity")
     }
 }
 

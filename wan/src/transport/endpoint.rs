@@ -11,14 +11,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use datacenter::identity::{Refused, Shown};
 use quinn::{AsyncUdpSocket, Runtime};
-use rand_chacha::rand_core::Rng;
+use rand_chacha::{ChaCha8Rng, rand_core::Rng};
 use thiserror::Error;
 
 use crate::transport::{
     Entropy, Identity, Meter, PeerName, Settings,
     entropy::{Purpose, SeededConnectionIds},
-    identity::server_name,
+    identity::{TokenDates, quic_client, quic_server},
+    refused::explain,
 };
 
 /// What an endpoint is made of, beside its socket.
@@ -39,6 +41,9 @@ pub enum DialError {
     /// It could not even be tried.
     #[error("cannot dial")]
     Connect(#[from] quinn::ConnectError),
+    /// One side refused the other.
+    #[error(transparent)]
+    Refused(Refused),
     /// The handshake failed.
     #[error("handshake failed")]
     Handshake(#[from] quinn::ConnectionError),
@@ -50,7 +55,7 @@ pub struct Endpoint {
     quinn: quinn::Endpoint,
     meter: Arc<Meter>,
     identity: Identity,
-    client: quinn::ClientConfig,
+    first_ids: Option<Arc<Mutex<ChaCha8Rng>>>,
     server: quinn::ServerConfig,
 }
 
@@ -67,7 +72,7 @@ impl Endpoint {
     ) -> io::Result<Self> {
         let EndpointConfig { identity, entropy, accept } = config;
         let meter = Meter::new(socket);
-        let client = client_config(&identity, entropy);
+        let first_ids = entropy.generator(Purpose::FirstConnectionIds).map(|ids| Arc::new(Mutex::new(ids)));
         let mut server = server_config(&identity, entropy);
         server.transport_config(accept.transport());
         let quinn = quinn::Endpoint::new_with_abstract_socket(
@@ -76,7 +81,7 @@ impl Endpoint {
             meter.clone(),
             runtime,
         )?;
-        Ok(Self { quinn, meter, identity, client, server })
+        Ok(Self { quinn, meter, identity, first_ids, server })
     }
 
     /// An endpoint over a real UDP socket, in a tokio runtime with I/O.
@@ -95,21 +100,39 @@ impl Endpoint {
     /// # Errors
     ///
     /// When nobody answers, or whoever answers is not `peer`. A peer that does not accept us closes the
-    /// connection after the handshake, as TLS 1.3 has it: that shows at first use.
+    /// connection after the handshake, as TLS 1.3 has it: that shows at first use, and
+    /// [`explain`](Self::explain) tells.
     pub async fn connect(
         &self,
         address: SocketAddr,
         peer: &PeerName,
         settings: &Settings,
     ) -> Result<quinn::Connection, DialError> {
-        let mut client = self.client.clone();
+        let shown = Shown::default();
+        let mut client = self.client_config(&shown);
         client.transport_config(settings.transport());
-        Ok(self.quinn.connect_with(client, address, &server_name(peer))?.await?)
+        let connecting = self.quinn.connect_with(client, address, &peer.to_string())?;
+        connecting.await.map_err(|error| self.dial_error(error, &shown))
     }
 
     /// Waits for a peer that dials; nothing once the endpoint is closed.
     pub async fn incoming(&self) -> Option<quinn::Incoming> {
         self.quinn.accept().await
+    }
+
+    /// Answers a peer with settings for its path, and waits for its certificate.
+    ///
+    /// # Errors
+    ///
+    /// When the handshake fails; if one side refused the other, with both sides' particulars.
+    pub async fn admit(
+        &self,
+        incoming: quinn::Incoming,
+        settings: &Settings,
+    ) -> Result<quinn::Connection, DialError> {
+        let shown = Shown::default();
+        let connecting = self.accept_seeing(incoming, settings, &shown)?;
+        connecting.await.map_err(|error| self.dial_error(error, &shown))
     }
 
     /// Answers a peer with settings for its path; await the result for the connection.
@@ -122,9 +145,17 @@ impl Endpoint {
         incoming: quinn::Incoming,
         settings: &Settings,
     ) -> Result<quinn::Connecting, quinn::ConnectionError> {
-        let mut server = self.server.clone();
-        server.transport_config(settings.transport());
-        incoming.accept_with(Arc::new(server))
+        self.accept_seeing(incoming, settings, &Shown::default())
+    }
+
+    /// Who refused whom, when a connection ended with `error`; nothing if it ended otherwise.
+    pub fn explain(&self, error: &quinn::ConnectionError) -> Option<Refused> {
+        explain(&self.identity, error, &Shown::default())
+    }
+
+    /// Who we are, and how we check peers; replacing it here replaces it everywhere.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Who we are.
@@ -150,30 +181,46 @@ impl Endpoint {
     pub fn quinn(&self) -> &quinn::Endpoint {
         &self.quinn
     }
+
+    fn accept_seeing(
+        &self,
+        incoming: quinn::Incoming,
+        settings: &Settings,
+        shown: &Shown,
+    ) -> Result<quinn::Connecting, quinn::ConnectionError> {
+        let mut server = self.server.clone();
+        // The certificates of this moment: they may have been replaced since the last connection.
+        server.crypto = quic_server(&self.identity, shown);
+        server.transport_config(settings.transport());
+        incoming.accept_with(Arc::new(server))
+    }
+
+    fn client_config(&self, shown: &Shown) -> quinn::ClientConfig {
+        let mut client = quinn::ClientConfig::new(quic_client(&self.identity, shown));
+        if let Some(generator) = self.first_ids.clone() {
+            client.initial_dst_cid_provider(Arc::new(move || {
+                let mut bytes = [0; MAX_CONNECTION_ID_BYTES];
+                generator.lock().expect("no one panics while drawing").fill_bytes(&mut bytes);
+                quinn::ConnectionId::new(&bytes)
+            }));
+        }
+        client
+    }
+
+    fn dial_error(&self, error: quinn::ConnectionError, shown: &Shown) -> DialError {
+        explain(&self.identity, &error, shown).map_or(DialError::Handshake(error), DialError::Refused)
+    }
 }
 
 /// RFC 9000, section 17.2: the longest connection id.
 const MAX_CONNECTION_ID_BYTES: usize = 20;
 
-fn client_config(identity: &Identity, entropy: Entropy) -> quinn::ClientConfig {
-    let mut client = quinn::ClientConfig::new(identity.client());
-    if let Some(generator) = entropy.generator(Purpose::FirstConnectionIds) {
-        let generator = Mutex::new(generator);
-        client.initial_dst_cid_provider(Arc::new(move || {
-            let mut bytes = [0; MAX_CONNECTION_ID_BYTES];
-            generator.lock().expect("no one panics while drawing").fill_bytes(&mut bytes);
-            quinn::ConnectionId::new(&bytes)
-        }));
-    }
-    client
-}
-
 fn server_config(identity: &Identity, entropy: Entropy) -> quinn::ServerConfig {
     let mut key = [0; 64];
     entropy.fill(Purpose::TokenKey, &mut key);
     let token_key = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&key);
-    let mut server = quinn::ServerConfig::new(identity.server(), Arc::new(token_key));
-    server.time_source(Arc::new(identity.dates()));
+    let mut server = quinn::ServerConfig::new(quic_server(identity, &Shown::default()), Arc::new(token_key));
+    server.time_source(Arc::new(TokenDates(identity.dates())));
     // Tokens spare a returning client a round trip of address validation, which we do not ask for.
     let mut tokens = quinn::ValidationTokenConfig::default();
     tokens.sent(0);

@@ -22,7 +22,13 @@ fn messages_survive_the_wire() {
 
     let control = ShardControl {
         shard: ShardId(1),
-        progress: Some(Progress { clock: Clock(9), covered: Clock(7), covered_seq: 40 }),
+        progress: Some(Progress {
+            clock: Clock(9),
+            covered: Clock(7),
+            covered_seq: 40,
+            pauses: 3,
+            last_seq: Some(41),
+        }),
         barriers: vec![Barrier { table: TableId(1), slots: vec![0, 2], from_seq: 41 }],
         applied: Some(12),
     };
@@ -38,6 +44,7 @@ fn messages_survive_the_wire() {
         job_digest: vec![7; 32],
         channel: Channel::Data,
         session: u64::MAX,
+        server: 5,
         resumes: vec![Resume { shard: ShardId(1), through: 8, beyond: vec![10, 11] }],
     };
     assert_eq!(decode_hello(encode_hello(&hello)).unwrap(), hello);
@@ -45,7 +52,8 @@ fn messages_survive_the_wire() {
 
 #[test]
 fn a_clock_message_is_small() {
-    let progress = Progress { clock: Clock(200), covered: Clock(200), covered_seq: 200 };
+    let progress =
+        Progress { clock: Clock(200), covered: Clock(200), covered_seq: 200, ..Progress::default() };
     let control =
         ShardControl { shard: ShardId(1), progress: Some(progress), barriers: vec![], applied: Some(199) };
     let bytes: Vec<String> = encode_control(&[control])[0].iter().map(|b| format!("{b:02x}")).collect();
@@ -78,7 +86,7 @@ fn very_many_announced_rows_take_several_frames() {
         let slots = (0..rows).map(|row| row * step).collect();
         Barrier { table: TableId(0), slots, from_seq: 7 }
     };
-    let progress = Progress { clock: Clock(1), covered: Clock(1), covered_seq: 1 };
+    let progress = Progress { clock: Clock(1), covered: Clock(1), covered_seq: 1, ..Progress::default() };
     let barriers = vec![barrier(1), barrier(3)];
     let control = ShardControl {
         shard: ShardId(0),
@@ -130,7 +138,13 @@ fn the_largest_update_fits_its_frame() {
 
 #[test]
 fn what_very_many_shards_say_still_fits_the_control_channel() {
-    let progress = Progress { clock: Clock(u32::MAX), covered: Clock(0), covered_seq: u64::MAX };
+    let progress = Progress {
+        clock: Clock(u32::MAX),
+        covered: Clock(0),
+        covered_seq: u64::MAX,
+        pauses: u32::MAX,
+        last_seq: Some(u64::MAX),
+    };
     let slots = (0..40).collect();
     let barrier = Barrier { table: TableId(0), slots, from_seq: u64::MAX };
     let control = |shard| ShardControl {

@@ -18,7 +18,7 @@ use self::learner::SoftmaxLearner;
 use super::lanes::{padded, sparse_product};
 use crate::application::{Application, Evaluation, Learner, Metric, Model};
 use crate::data::partition::{Attributes, partition};
-use crate::data::{Classification, Examples};
+use crate::data::{Classification, Examples, Slice};
 use crate::job::{Partition, SoftmaxSettings};
 
 const WEIGHTS: TableId = TableId(0);
@@ -37,7 +37,7 @@ impl Softmax {
     /// The application; `seed` decides the partition.
     pub fn new(settings: SoftmaxSettings, data: Classification, partition: Partition, seed: u64) -> Self {
         let total = settings.l2 * data.train.len() as f64;
-        let occurrences = data.train.rows.occurrences(data.features);
+        let occurrences = data.occurrences();
         let penalties = occurrences.iter().map(|&n| (total / f64::from(n.max(1))) as f32).collect();
         Self { settings, data, partition, seed, penalties }
     }
@@ -57,13 +57,18 @@ impl Softmax {
     }
 
     /// The summed negative log-likelihood, and how many examples are classified correctly.
-    fn score(&self, weights: &[f32], examples: &Examples) -> (f64, usize) {
+    fn score(
+        &self,
+        weights: &[f32],
+        examples: &Examples,
+        indexes: impl Iterator<Item = usize>,
+    ) -> (f64, usize) {
         let stride = padded(self.classes());
         let (weights, intercept) = weights.split_at(self.data.features as usize * stride);
         let mut logits = vec![0.0; stride];
         let (mut loss, mut correct) = (0.0, 0);
-        for (index, &class) in examples.classes.iter().enumerate() {
-            let row = examples.rows.row(index);
+        for index in indexes {
+            let (row, class) = (examples.rows.row(index), examples.classes[index]);
             logits.copy_from_slice(intercept);
             sparse_product(row.features, row.values, weights, &mut logits);
             let logits = &mut logits[..self.classes()];
@@ -92,18 +97,31 @@ impl Application for Softmax {
         partition(self.partition, Attributes { keys: classes, labels: classes }, parts, self.seed)
     }
 
+    /// # Panics
+    ///
+    /// If an example's features were not kept.
     fn learner(&self, examples: Vec<u32>, share: f64, seed: u64) -> Box<dyn Learner + '_> {
+        if let Some(slice) = &self.data.slice {
+            let is_kept = |example| slice.kept.binary_search(example).is_ok();
+            assert!(examples.iter().all(is_kept), "a worker trains on its own slice");
+        }
         Box::new(SoftmaxLearner::new(self, examples, share, seed))
     }
 
+    /// Of the training data, what was kept is scored.
     fn evaluate(&self, model: &dyn Model) -> Evaluation {
         let weights = self.gathered(model);
         let penalised = weights.len() - padded(self.classes());
         let norm: f64 = weights[..penalised].iter().map(|&w| f64::from(w) * f64::from(w)).sum();
-        let (loss, correct) = self.score(&weights, &self.data.train);
-        let train = self.data.train.len();
+        let examples = &self.data.train;
+        let ((loss, correct), train) = match &self.data.slice {
+            None => (self.score(&weights, examples, 0..examples.len()), examples.len()),
+            Some(Slice { kept, .. }) => {
+                (self.score(&weights, examples, kept.iter().map(|&index| index as usize)), kept.len())
+            }
+        };
         let (correct, judged) = match &self.data.test {
-            Some(test) => (self.score(&weights, test).1, test.len()),
+            Some(test) => (self.score(&weights, test, 0..test.len()).1, test.len()),
             None => (correct, train),
         };
         let accuracy = correct as f64 / judged as f64;

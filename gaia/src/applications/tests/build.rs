@@ -3,11 +3,12 @@
 use std::error::Error;
 
 use super::*;
-use crate::applications::build;
+use crate::application::{Learner, Model, RowAccess, RowSet};
+use crate::applications::{build, build_slice};
 use crate::job::{ApplicationSettings, Job};
 
 fn job(application: ApplicationSettings, source: DataSource) -> Job {
-    Job { application, data: DataSettings { root: shipped(), source }, ..crate::job::tests::job() }
+    Job { application, data: DataSettings { root: shipped().into(), source }, ..crate::job::tests::job() }
 }
 
 fn softmax() -> ApplicationSettings {
@@ -73,4 +74,60 @@ fn jobs_that_cannot_be_are_refused() {
     }
     let missing = DataSource::Csv { train: "none.csv".into(), test: None, header: false, scale: 1.0 };
     assert!(message(&job(softmax(), missing)).contains("none.csv: cannot be opened"));
+}
+
+/// Rows of one table.
+struct Rows(Vec<Vec<f32>>);
+
+impl RowAccess for Rows {
+    fn row(&self, _: datacenter::TableId, row: u32) -> &[f32] {
+        &self.0[row as usize]
+    }
+
+    fn add(&mut self, _: datacenter::TableId, row: u32, delta: &[f32]) {
+        self.0[row as usize].iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
+    }
+}
+
+impl Model for Rows {
+    fn row(&self, _: datacenter::TableId, row: u32) -> &[f32] {
+        &self.0[row as usize]
+    }
+}
+
+#[test]
+fn a_worker_learns_from_its_slice_what_it_would_from_all() {
+    const PARTS: usize = 6;
+    let digits =
+        DataSource::Csv { train: "digits-train.csv.gz".into(), test: None, header: false, scale: 0.0625 };
+    let mut settings = softmax();
+    if let ApplicationSettings::Softmax(settings) = &mut settings {
+        // The penalty goes by how often a feature occurs in the whole.
+        settings.l2 = 0.1;
+    }
+    let learned = |mut learner: Box<dyn Learner + '_>| {
+        let mut rows = Rows(vec![vec![0.0; 10]; 65]);
+        for clock in 0..5 {
+            learner.rows(clock, &mut RowSet::new(1));
+            learner.step(clock, &mut rows);
+        }
+        rows.0
+    };
+    for partition in [Partition::Random, Partition::LabelSkewed, Partition::Dirichlet(0.5)] {
+        let job = Job { partition, ..job(settings.clone(), digits.clone()) };
+        let whole = build(&job, 1).expect("it is sound");
+        let slice = build_slice(&job, 1, PARTS, &[1, 4]).expect("it is sound");
+        assert_eq!(slice.tables(), whole.tables());
+        let parts = whole.partition(PARTS);
+        assert_eq!(slice.partition(PARTS), parts);
+        for part in [1, 4] {
+            let [from_slice, from_whole] =
+                [&slice, &whole].map(|each| learned(each.learner(parts[part].clone(), 0.5, 3)));
+            assert_eq!(from_slice, from_whole);
+        }
+        let foreign = std::panic::AssertUnwindSafe(|| drop(slice.learner(parts[0].clone(), 0.5, 3)));
+        assert!(std::panic::catch_unwind(foreign).is_err(), "its examples have no features here");
+        let evaluation = slice.evaluate(&Rows(vec![vec![0.0; 10]; 65]));
+        assert!((evaluation.objective - libm::log(10.0)).abs() < 1e-6, "what is kept is scored");
+    }
 }

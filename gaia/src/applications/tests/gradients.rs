@@ -91,7 +91,7 @@ fn examples() -> Classification {
         train.rows.push((0..6).filter(|f| (example + f) % 3 > 0 || *f == 2).map(feature));
         train.classes.push(example * example % 5);
     }
-    Classification { train, test: None, features: 7, labels: (0..5).collect() }
+    Classification { train, test: None, features: 7, labels: (0..5).collect(), slice: None }
 }
 
 #[test]

@@ -24,6 +24,16 @@ fn any_toml() -> impl Strategy<Value = String> {
         Just("link.outages"),
         Just("\"odd[77777777777]\""),
         Just("x-y"),
+        Just("datacenter"),
+        Just("servers"),
+        Just("servers.count"),
+        Just("servers.addresses"),
+        Just("wan.listen"),
+        Just("peers"),
+        Just("peers.there"),
+        Just("peers.there.servers"),
+        Just("admin.workers"),
+        Just("tls.key"),
     ];
     let leaf = prop_oneof![
         any::<i64>().prop_map(|number| number.to_string()),
@@ -31,6 +41,8 @@ fn any_toml() -> impl Strategy<Value = String> {
         any::<bool>().prop_map(|flag| flag.to_string()),
         "[ -~]{0,12}".prop_map(|text| format!("{text:?}")),
         Just("\"1 %\"".to_owned()),
+        Just("\"a-{index}:1\"".to_owned()),
+        Just("[\"a:1\", [\"[::1]:2\"]]".to_owned()),
         Just("{ kind = \"softmax\", format = \"idx\", name = \"a\" }".to_owned()),
     ];
     let value = leaf.prop_recursive(3, 16, 4, |inner| {
@@ -49,6 +61,16 @@ proptest! {
     #[test]
     fn no_file_makes_the_loader_panic(text in prop_oneof![any_toml(), "(?s).{0,200}"], key in "[a-z.\\[\\]0-9]{0,12}", value in ".{0,12}") {
         let _ = load_with(&text, &overrides(&[], &[(&key, &value), ("regions.0.workers", &value), ("job.asp", &value)]));
+    }
+
+    #[test]
+    fn no_region_file_makes_the_loader_panic(text in any_toml(), job in any_toml(), value in ".{0,12}") {
+        use region_files::{JOB, REGION, load_files};
+        let keys = ["peers.there.servers", "peers.there", "servers.addresses", "servers.count", "job.regions"];
+        let flags = keys.map(|key| (key, value.as_str()));
+        let _ = load_files(&text, &job, &overrides(&[], &flags));
+        let _ = load_files(REGION, &job, &overrides(&[], &flags[..2]));
+        let _ = load_files(&text, JOB, &Overrides::default());
     }
 
     #[test]

@@ -8,13 +8,14 @@ use super::*;
 use crate::job::{DataSource, Decay, FilterSchedule, Partition};
 
 /// Settings of the choices that [`SMALLEST`] leaves out.
-const CHOICES: [&str; 6] = [
+const CHOICES: [&str; 7] = [
     "[job.data]\nformat = \"idx\"\npath = \".\"\ntrain_images = \"a\"\ntrain_labels = \"b\"\ntest_images = \"c\"\ntest_labels = \"d\"",
     "[job.data]\nformat = \"libsvm\"\npath = \".\"\ntrain = \"a\"\nfeatures = 3",
     "[job.data]\nformat = \"movielens\"\npath = \".\"\ntrain = \"a\"",
     "[job.data]\nformat = \"planted\"\nusers = 1\nitems = 1\nrank = 1\nratings = 1",
     "partition = \"dirichlet\"\ndirichlet_alpha = 0.5\n[job.asp]\nschedule = \"list\"\nfactors = [1, 0.5]\n[job.asp.tables.w]\nschedule = \"list\"\nfactors = [1]",
     "[job.asp]\nschedule = \"linear\"\nto = 0.1\nover = 4\n[job.asp.tables.w]\nschedule = \"linear\"\nto = 1\nover = 2",
+    "regions = [{ name = \"a\", workers = 1 }]",
 ];
 
 fn with_choice(choice: &str) -> String {
@@ -71,15 +72,48 @@ fn the_documentation_lists_the_keys_that_there_are() {
         fs::write(&path, text).expect("a file");
         read(&path);
     }
+    compare(&asked, &[listed("The simulation"), listed("The job")].concat());
+}
+
+#[test]
+fn the_documentation_lists_the_keys_of_link_files() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("x.toml");
+    let outages = "outages = [{ start = \"1s\", length = \"1s\" }]";
+    let text = format!(
+        "link = {{ {outages} }}\nlinks = [{{ name = \"a-b\", between = [\"a\", \"b\"], rate = \"1 MB/s\", \
+         one_way_delay = \"1 ms\", {outages}, forward = {{ {outages} }}, backward = {{ {outages} }}, \
+         routes = [{{ listen = \"127.0.0.1:1\", target = \"b:1\" }}] }}]"
+    );
+    fs::write(&path, text).expect("a file");
+    let layers = Layers::read(&path, &Overrides::default(), NO_INCLUDE).expect("TOML");
+    let asked = Reader::new(&layers).keys_asked(relay::link_file);
+    let listed = listed("Link files");
+    // What may differ for a link, or for a direction of it, is listed once.
+    let of_all: Vec<_> = listed.iter().filter_map(|key| key.strip_prefix("link.")).collect();
+    let expand = |key: &String| match key.strip_suffix("KEY") {
+        Some(table) => of_all.iter().map(|key| format!("{table}{key}")).collect(),
+        None => vec![key.clone()],
+    };
+    compare(&asked, &listed.iter().flat_map(expand).collect::<Vec<_>>());
+}
+
+/// The keys that a chapter of the documentation lists.
+pub(super) fn listed(chapter: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CONFIGURATION.md");
     let text = fs::read_to_string(path).expect("the documentation is there");
-    let (settings, _) =
-        text.split_once("\n## What comes out\n").expect("results are documented behind settings");
-    let listed: BTreeSet<_> = settings
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-        .map(str::to_owned)
-        .collect();
+    let (_, rest) = text.split_once(&format!("\n## {chapter}\n")).expect("there is such a chapter");
+    let chapter = rest.split("\n## ").next().unwrap_or(rest);
+    // Tables of settings have a column for what is allowed; those of results do not.
+    let is_setting = |line: &&str| line.starts_with("| `") && line.matches(" | ").count() == 3;
+    let settings = chapter.lines().filter(is_setting);
+    settings.filter_map(|line| line.split('`').nth(1)).map(str::to_owned).collect()
+}
+
+/// Compares the keys that are asked for with those that are documented.
+#[track_caller]
+pub(super) fn compare(asked: &BTreeSet<String>, listed: &[String]) {
+    let listed: BTreeSet<_> = listed.iter().cloned().collect();
     // Tables are headings there, or said to exist by their keys.
     let is_table = |key: &String| {
         asked

@@ -8,8 +8,11 @@ use super::*;
 mod anything;
 mod documentation;
 mod job_files;
+mod link_files;
 mod links;
 mod overrides;
+mod region_files;
+
 mod settings;
 mod wrong;
 

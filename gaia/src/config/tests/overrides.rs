@@ -5,7 +5,7 @@ use std::time::Duration;
 use config::Map;
 
 use super::*;
-use crate::job::ApplicationSettings;
+use crate::job::{ApplicationSettings, DataRoot};
 use crate::strategy::Strategy;
 
 #[test]
@@ -69,9 +69,13 @@ fn paths_are_relative_to_whoever_says_them() {
     let path = directory.path().join("x.toml");
     fs::write(&path, SMALLEST).expect("a file");
     let root = |overrides| load_simulation(&path, &overrides).expect("it is right").job.data.root;
-    assert_eq!(root(Overrides::default()), directory.path().join("data"));
-    assert_eq!(root(overrides(&[("GAIA__JOB__DATA__PATH", "here")], &[])), Path::new("here"));
-    assert_eq!(root(overrides(&[], &[("job.data.path", "/there")])), Path::new("/there"));
+    assert_eq!(root(Overrides::default()), directory.path().join("data").into());
+    assert_eq!(root(overrides(&[("GAIA__JOB__DATA__PATH", "here")], &[])), PathBuf::from("here").into());
+    assert_eq!(root(overrides(&[], &[("job.data.path", "/there")])), PathBuf::from("/there").into());
+    let store = root(overrides(&[], &[("job.data.path", "s3://bucket/prefix")]));
+    assert!(matches!(store, DataRoot::Store(url) if url.as_str() == "s3://bucket/prefix"));
+    let error = load_with(SMALLEST, &overrides(&[], &[("job.data.path", "ftp://host")])).unwrap_err();
+    assert!(error.contains("found \"ftp://host\"; allowed: a path, or a URL of a store such as"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fs;
 
 use super::*;
+use crate::job::DataRoot;
 
 /// Names and contents.
 type Files<'a> = &'a [(&'a str, &'a [u8])];
@@ -11,19 +12,19 @@ type Files<'a> = &'a [(&'a str, &'a [u8])];
 fn settings(files: Files<'_>, source: DataSource) -> (tempfile::TempDir, DataSettings) {
     let folder = tempfile::tempdir().unwrap();
     files.iter().for_each(|(name, content)| fs::write(folder.path().join(name), content).unwrap());
-    let root = folder.path().to_owned();
+    let root = folder.path().to_owned().into();
     (folder, DataSettings { root, source })
 }
 
 /// The messages of an error and its causes, the folder left out.
-fn chain(error: &dyn Error, root: &Path) -> String {
+fn chain(error: &dyn Error, root: &DataRoot) -> String {
     let mut messages = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {
         messages.push(error.to_string());
         cause = error.source();
     }
-    messages.join(": ").replace(&format!("{}/", root.display()), "")
+    messages.join(": ").replace(&format!("{}/", root), "")
 }
 
 fn classes(files: Files<'_>, source: DataSource) -> Result<Classification, String> {
@@ -112,6 +113,34 @@ fn data_of_the_wrong_kind_is_refused() {
     );
 }
 
+#[test]
+fn a_slice_has_the_features_of_its_examples_and_the_places_of_all() {
+    let files: Files<'_> = &[("train", b"1 1:1 3:2\n2 2:1\n1 3:5\n"), ("test", b"2 5:1\n")];
+    let (_folder, data) = settings(files, libsvm());
+    let whole = load_classification(&data).expect("it is sound");
+    let slice = load_classification_slice(&data, |classes| {
+        assert_eq!(classes, [0, 1, 0]);
+        vec![2, 1]
+    });
+    let slice = slice.expect("it is sound");
+    assert!(slice.train.rows.row(0).features.is_empty());
+    for index in [1, 2] {
+        assert_eq!(slice.train.rows.row(index), whole.train.rows.row(index));
+    }
+    assert_eq!((&slice.train.classes, slice.features), (&whole.train.classes, 5));
+    assert_eq!((&slice.labels, &slice.test), (&whole.labels, &whole.test));
+    assert_eq!(slice.occurrences(), whole.occurrences());
+    assert_eq!(slice.slice.expect("it is one").kept, [1, 2]);
+
+    let path = data.root.file("train".as_ref()).to_string();
+    let changing = load_classification_slice(&data, |_| {
+        fs::write(path, "1 1:1 3:2\n2 2:1\n1 1:5\n").expect("a file");
+        vec![0]
+    });
+    let message = changing.expect_err("it is another file now").to_string();
+    assert!(message.ends_with("train was changed while it was read"), "{message}");
+}
+
 proptest::proptest! {
     /// Whatever the bytes: a data set or an error, at once.
     #[test]
@@ -120,10 +149,10 @@ proptest::proptest! {
         let text = String::from_utf8_lossy(&content).replace(|c: char| !c.is_ascii(), "1");
         for bytes in [&content[..], &[&header[..], &content].concat(), text.as_bytes()] {
             let bytes = &bytes[..bytes.len().min(cut)];
-            _ = idx::read_images(bytes);
+            _ = idx::read_images(bytes, Keep::All);
             _ = idx::read_labels(bytes);
-            _ = libsvm::read(bytes, None);
-            _ = csv::read(bytes, cut % 2 == 0, 1.0);
+            _ = libsvm::read(bytes, None, Keep::All);
+            _ = csv::read(bytes, cut % 2 == 0, 1.0, Keep::All);
             _ = movielens::read(bytes);
         }
     }

@@ -1,0 +1,253 @@
+//! The server's side: lets workers in, and passes their requests to the shards and the answers back.
+//!
+//! Kind: driver.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use super::{Frames, HANDSHAKE, LEFT, LanError, Security, Stream, Terms, framed, next, with_causes};
+use crate::identity::{PeerName, Role, handshake};
+use crate::local::Call;
+use crate::message::{Notice, ReadReply, Request, Standing};
+use crate::refusals::Refusals;
+use crate::wire::{Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
+use crate::{ShardId, WorkerId};
+
+/// Frames other than answers that may wait for a connection: more than a worker has flushes unconfirmed, so that reading
+/// never waits for writing, on which the worker may be waiting. One that does not keep to that slows itself down.
+const OUT_QUEUE: usize = 2 * super::worker::MAX_UNCONFIRMED;
+
+/// Connections that may be in their handshakes at a time; more wait in the system's queue.
+const MAX_HANDSHAKES: usize = 256;
+
+/// A server's way to its shards, and what it lets workers in by.
+#[derive(Clone)]
+pub struct Door {
+    /// What both sides must agree on.
+    pub terms: Terms,
+    /// Our index in the datacenter.
+    pub server: u16,
+    /// Which life of this server it is.
+    pub incarnation: u64,
+    /// How connections are protected.
+    pub security: Security,
+    /// By shard, those hosted elsewhere too.
+    pub shapes: Arc<Shapes>,
+    /// How many workers the datacenter has.
+    pub workers: u32,
+    /// Requests to shards.
+    pub requests: mpsc::Sender<(ShardId, Request)>,
+    /// Everything else that workers ask.
+    pub calls: mpsc::Sender<Call>,
+    /// What all workers are told.
+    pub notice: watch::Receiver<Notice>,
+    /// Where refusals are counted.
+    pub refusals: Refusals,
+    /// The workers that are connected, each as often as it is.
+    pub connected: watch::Sender<Vec<WorkerId>>,
+}
+
+impl Door {
+    /// Lets workers in that come to `listener`, for ever.
+    pub async fn serve(self, listener: TcpListener) {
+        let handshakes = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
+        loop {
+            let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, mostly: others may be given back.
+                    warn!(%error, "cannot accept a connection, will try again");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let door = self.clone();
+            let serving = async move {
+                let welcomed = timeout(HANDSHAKE, door.welcome(stream)).await.map_err(|_| LanError::Silent);
+                drop(permit);
+                match welcomed.flatten() {
+                    Ok(guest) => {
+                        let worker = guest.worker;
+                        info!(%worker, "a worker is connected");
+                        door.connected.send_modify(|workers| workers.push(worker));
+                        let error = door.host(guest).await;
+                        door.connected.send_modify(|workers| {
+                            if let Some(place) = workers.iter().position(|connected| *connected == worker) {
+                                workers.swap_remove(place);
+                            }
+                        });
+                        info!(%worker, %error, "a worker's connection ended");
+                    }
+                    Err(error) => {
+                        let error = error.explained(&door.security);
+                        warn!(error = %with_causes(&error), "a connection was not let in");
+                        error.refused().into_iter().for_each(|refused| door.refusals.count(refused));
+                    }
+                }
+            };
+            tokio::spawn(serving.instrument(info_span!("lan", %address)));
+        }
+    }
+
+    async fn welcome(&self, stream: TcpStream) -> Result<Guest, LanError> {
+        // Frames are small and waited for.
+        stream.set_nodelay(true)?;
+        let (stream, name) = match &self.security {
+            Security::Mutual(identity) => {
+                let (stream, name) = handshake::accept(identity, stream).await?;
+                (Stream::Accepted(Box::new(stream)), Some(name))
+            }
+            Security::Plaintext => (Stream::Plain(stream), None),
+        };
+        let mut frames = framed(stream, self.shapes.max_frame_bytes());
+        let hello = match ToServer::decode(next(&mut frames).await?, &self.shapes)? {
+            ToServer::Hello(hello) => hello,
+            ToServer::Join(_) | ToServer::Request(..) => {
+                return Err(LanError::OutOfTurn("a hello comes first"));
+            }
+        };
+        if let Err((cause, reason)) = self.check(&hello, name.as_ref()) {
+            let told = ToWorker::Refused { cause: cause.to_owned(), reason: reason.clone() };
+            frames.send(told.encode()).await?;
+            SinkExt::<Bytes>::close(&mut frames).await?;
+            return Err(LanError::Refused { cause, reason, by_us: true });
+        }
+        let (replies, answers) = mpsc::channel(self.shapes.0.len());
+        let (answer, standings) = oneshot::channel();
+        let attach = Call::Attach { worker: hello.worker, replies, answer };
+        self.calls.send(attach).await.map_err(|_| LanError::Stopping)?;
+        let standings: Vec<Standing> = standings.await.map_err(|_| LanError::Stopping)?;
+        let (server, incarnation) = (self.server, self.incarnation);
+        let welcome = Welcome { version: VERSION, server, incarnation, standings };
+        frames.send(ToWorker::Welcome(welcome).encode()).await?;
+        Ok(Guest { worker: hello.worker, frames, answers })
+    }
+
+    fn check(&self, hello: &WorkerHello, name: Option<&PeerName>) -> Result<(), (&'static str, String)> {
+        let ours = &self.terms.datacenter;
+        if hello.version != VERSION {
+            let found = hello.version;
+            return Err(("version", format!("you speak protocol version {found}, we speak {VERSION}")));
+        }
+        if let Some(name) = name {
+            if name.role() != Role::Worker {
+                let role = name.role().as_str();
+                return Err((
+                    "role",
+                    format!("your certificate is for the role '{role}', 'worker' is needed"),
+                ));
+            }
+            if name.datacenter() != ours {
+                return Err(("name", format!("your certificate is that of {name}, this is {ours}")));
+            }
+        }
+        if hello.datacenter != *ours {
+            return Err((
+                "name",
+                format!("you look for datacenter '{}', this is '{ours}'", hello.datacenter),
+            ));
+        }
+        if hello.job_digest != self.terms.job_digest {
+            let hex = |digest: &[u8]| digest.iter().take(8).map(|b| format!("{b:02x}")).collect::<String>();
+            let (theirs, ours) = (hex(&hello.job_digest), hex(&self.terms.job_digest));
+            return Err(("job", format!("your job digest is {theirs}, ours is {ours}")));
+        }
+        if hello.worker.0 >= self.workers {
+            let (worker, workers) = (hello.worker, self.workers);
+            return Err(("unknown_worker", format!("you are {worker}, of {workers} counted from 0")));
+        }
+        Ok(())
+    }
+
+    /// Serves a worker until its connection ends.
+    async fn host(&self, guest: Guest) -> LanError {
+        let Guest { worker, frames, answers } = guest;
+        let (sink, stream) = frames.split();
+        let (out, queue) = mpsc::channel::<ToWorker>(OUT_QUEUE);
+        let ended = tokio::select! {
+            ended = self.tell(sink, answers, queue) => ended,
+            ended = self.hear(worker, stream, out) => ended,
+        };
+        match ended {
+            Err(error) => error,
+            Ok(never) => match never {},
+        }
+    }
+
+    async fn tell(
+        &self,
+        mut sink: SplitSink<Frames, Bytes>,
+        mut answers: mpsc::Receiver<ReadReply>,
+        mut queue: mpsc::Receiver<ToWorker>,
+    ) -> Result<Infallible, LanError> {
+        let mut notice = self.notice.clone();
+        notice.mark_changed();
+        loop {
+            let message = tokio::select! {
+                reply = answers.recv() => ToWorker::Reply(reply.ok_or(LanError::Replaced)?),
+                Some(message) = queue.recv() => message,
+                Ok(()) = notice.changed() => match *notice.borrow_and_update() {
+                    Notice::Serving => continue,
+                    told => ToWorker::Notice(told),
+                },
+            };
+            sink.send(message.encode()).await?;
+        }
+    }
+
+    async fn hear(
+        &self,
+        worker: WorkerId,
+        mut stream: SplitStream<Frames>,
+        out: mpsc::Sender<ToWorker>,
+    ) -> Result<Infallible, LanError> {
+        loop {
+            let message = ToServer::decode(next(&mut stream).await?, &self.shapes)?;
+            if let Some(answer) = self.take(worker, message).await? {
+                out.send(answer).await.map_err(|_| LanError::Closed)?;
+            }
+        }
+    }
+
+    /// Takes a worker's message; yields what to tell it.
+    async fn take(&self, worker: WorkerId, message: ToServer) -> Result<Option<ToWorker>, LanError> {
+        let (shard, request) = match message {
+            ToServer::Hello(_) => return Err(LanError::OutOfTurn("a hello comes first")),
+            ToServer::Join(clock) => {
+                let (answer, joined) = oneshot::channel();
+                let join = Call::Join { worker, clock, answer };
+                self.calls.send(join).await.map_err(|_| LanError::Stopping)?;
+                let joined = joined.await.map_err(|_| LanError::Stopping)?;
+                debug!(?joined, "joined");
+                return Ok(Some(ToWorker::Joined(joined)));
+            }
+            ToServer::Request(shard, request) => (shard, request),
+        };
+        if request.worker() != worker {
+            return Err(LanError::OutOfTurn("a worker speaks for itself alone"));
+        }
+        let accepted = match &request {
+            Request::Flush(flush) => Some(ToWorker::Accepted(shard, flush.clock)),
+            Request::Leave(_) => Some(ToWorker::Accepted(shard, LEFT)),
+            Request::Read(_) => None,
+        };
+        self.requests.send((shard, request)).await.map_err(|_| LanError::Stopping)?;
+        Ok(accepted)
+    }
+}
+
+/// A worker that was let in.
+struct Guest {
+    worker: WorkerId,
+    frames: Frames,
+    answers: mpsc::Receiver<ReadReply>,
+}

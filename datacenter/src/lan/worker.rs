@@ -1,0 +1,307 @@
+//! The worker's side: one connection to each server, made again when it breaks.
+//!
+//! A [`Line`] keeps the connection to one server. It stands between a worker's [`Session`](crate::local::Session) and
+//! the server's shards, and hides from the session that connections break: a flush is kept until the server says that
+//! its shard has it, a read until it is answered, and on a new connection both are said again. Flushes count by their
+//! clock and a worker has one read at a time on a shard, so that does no harm.
+//!
+//! What a line cannot hide is a server that has started anew, and so has forgotten the worker's clock: then it ends,
+//! and the worker begins a new session.
+//!
+//! Kind: driver.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::{Frames, HANDSHAKE, LanError, Security, Stream, Terms, framed, next, with_causes};
+use crate::identity::{PeerName, Role, handshake};
+use crate::message::{Notice, Read, ReadReply, Request, Standing};
+use crate::refusals::Refusals;
+use crate::wire::{Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
+use crate::{Clock, ShardId, WorkerId};
+use super::LEFT;
+
+/// The first pause before dialling again, and the longest.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
+
+/// Flushes that may wait for the server's word; a session that is further ahead waits.
+pub(super) const MAX_UNCONFIRMED: usize = 256;
+
+/// Who dials whom, and how.
+#[derive(Clone)]
+pub struct Plan {
+    /// What both sides must agree on.
+    pub terms: Terms,
+    /// Who we are.
+    pub worker: WorkerId,
+    /// Which server it is.
+    pub server: u16,
+    /// Where it is, `host:port`; names are looked up each time anew.
+    pub address: String,
+    /// How the connection is protected.
+    pub security: Security,
+    /// By shard.
+    pub shapes: Arc<Shapes>,
+    /// Where refusals are counted.
+    pub refusals: Refusals,
+}
+
+/// How a line is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is not connected; why, as far as that is known.
+    Waiting(String),
+    /// It is connected: how far the server's shards were then, and how the server is.
+    Connected {
+        /// The shards.
+        standings: Vec<Standing>,
+        /// Which life of the server it is.
+        incarnation: u64,
+        /// What the server says of itself.
+        notice: Notice,
+    },
+    /// The server has started anew: nothing of this session is known to it.
+    Lost,
+}
+
+/// A line's other end, for the session's owner.
+#[derive(Debug)]
+pub struct Handle {
+    /// How the line is.
+    pub state: watch::Receiver<State>,
+    joins: mpsc::Sender<(Clock, oneshot::Sender<Vec<(ShardId, Clock)>>)>,
+}
+
+impl Handle {
+    /// Says that the worker trains from now on, at `clock` or later; yields its clock on each of the server's shards.
+    /// None if the connection broke meanwhile: ask again.
+    pub async fn join(&self, clock: Clock) -> Option<Vec<(ShardId, Clock)>> {
+        let (answer, joined) = oneshot::channel();
+        self.joins.send((clock, answer)).await.ok()?;
+        joined.await.ok()
+    }
+}
+
+/// What has been said to a server and may have to be said again.
+#[derive(Debug, Default)]
+struct Unconfirmed {
+    /// In order.
+    flushes: VecDeque<(ShardId, Request)>,
+    reads: BTreeMap<ShardId, Read>,
+    leaves: Vec<(ShardId, Request)>,
+}
+
+/// The connection to one server, for as long as its session wants it.
+#[derive(Debug)]
+pub struct Line {
+    plan: Plan,
+    requests: mpsc::Receiver<(ShardId, Request)>,
+    replies: mpsc::Sender<ReadReply>,
+    joins: mpsc::Receiver<(Clock, oneshot::Sender<Vec<(ShardId, Clock)>>)>,
+    state: watch::Sender<State>,
+    unconfirmed: Unconfirmed,
+    incarnation: Option<u64>,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to server {} at {}", self.worker, self.server, self.address)
+    }
+}
+
+impl Line {
+    /// A line that takes `requests` of a session to the server of `plan`, and puts its answers into `replies`.
+    pub fn new(
+        plan: Plan,
+        requests: mpsc::Receiver<(ShardId, Request)>,
+        replies: mpsc::Sender<ReadReply>,
+    ) -> (Self, Handle) {
+        let (state, watched) = watch::channel(State::Waiting("not tried yet".into()));
+        let (join, joins) = mpsc::channel(1);
+        let unconfirmed = Unconfirmed::default();
+        let line = Self { plan, requests, replies, joins, state, unconfirmed, incarnation: None };
+        (line, Handle { state: watched, joins: join })
+    }
+
+    /// Keeps the connection until the session is dropped and all it said is confirmed, or the server has started anew.
+    pub async fn run(mut self) {
+        let mut pause = BACKOFF[0];
+        loop {
+            let connected = timeout(HANDSHAKE, self.connect()).await.map_err(|_| LanError::Silent).flatten();
+            let error = match connected {
+                Ok((frames, welcome)) => {
+                    if self.incarnation.is_some_and(|known| known != welcome.incarnation) {
+                        warn!(line = ?self.plan, "the server has started anew");
+                        self.state.send_replace(State::Lost);
+                        return;
+                    }
+                    self.incarnation = Some(welcome.incarnation);
+                    pause = BACKOFF[0];
+                    info!(line = ?self.plan, "connected");
+                    match self.talk(frames, welcome).await {
+                        Ok(()) => return,
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            let error = error.explained(&self.plan.security);
+            error.refused().into_iter().for_each(|refused| self.plan.refusals.count(refused));
+            let problem = with_causes(&error);
+            warn!(line = ?self.plan, error = problem, "no connection, will try again");
+            self.state.send_replace(State::Waiting(problem));
+            if self.requests.is_closed() && self.requests.is_empty() && self.unconfirmed.is_empty() {
+                return;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF[1]);
+        }
+    }
+
+    async fn connect(&self) -> Result<(Frames, Welcome), LanError> {
+        let Plan { terms, security, shapes, .. } = &self.plan;
+        let stream = TcpStream::connect(&self.plan.address).await?;
+        stream.set_nodelay(true)?;
+        let stream = match security {
+            Security::Mutual(identity) => {
+                let server = PeerName::new(&terms.datacenter, Role::Server);
+                let server = server.map_err(|error| std::io::Error::other(error.to_string()))?;
+                Stream::Dialled(Box::new(handshake::connect(identity, &server, stream).await?))
+            }
+            Security::Plaintext => Stream::Plain(stream),
+        };
+        let mut frames = framed(stream, shapes.max_frame_bytes());
+        let hello = WorkerHello {
+            version: VERSION,
+            datacenter: terms.datacenter.clone(),
+            job_digest: terms.job_digest.clone(),
+            worker: self.plan.worker,
+        };
+        frames.send(ToServer::Hello(hello).encode()).await?;
+        let welcome = match ToWorker::decode(next(&mut frames).await?, shapes)? {
+            ToWorker::Welcome(welcome) => welcome,
+            ToWorker::Refused { cause, reason } => {
+                let cause = crate::refusals::Refused::by_them(&cause).cause;
+                return Err(LanError::Refused { cause, reason, by_us: false });
+            }
+            _ => return Err(LanError::OutOfTurn("a welcome comes first")),
+        };
+        if welcome.version != VERSION {
+            let reason = format!("it speaks protocol version {}, we speak {VERSION}", welcome.version);
+            return Err(LanError::Refused { cause: "version", reason, by_us: true });
+        }
+        if welcome.server != self.plan.server {
+            let (found, expected) = (welcome.server, self.plan.server);
+            let reason = format!("server {found} answers where server {expected} should be");
+            return Err(LanError::Refused { cause: "name", reason, by_us: true });
+        }
+        Ok((frames, welcome))
+    }
+
+    /// Talks over a connection until it breaks, or nobody has anything to say any more.
+    async fn talk(&mut self, frames: Frames, welcome: Welcome) -> Result<(), LanError> {
+        let (mut sink, mut stream) = frames.split();
+        self.unconfirmed.forget_known(&welcome.standings);
+        for (shard, request) in self.unconfirmed.to_repeat() {
+            sink.feed(ToServer::Request(shard, request).encode()).await?;
+        }
+        sink.flush().await?;
+        let Welcome { standings, incarnation, .. } = welcome;
+        self.state.send_replace(State::Connected { standings, incarnation, notice: Notice::Serving });
+        let mut joining: Option<oneshot::Sender<Vec<(ShardId, Clock)>>> = None;
+        let mut is_open = true;
+        loop {
+            let may_take = is_open && self.unconfirmed.flushes.len() < MAX_UNCONFIRMED;
+            tokio::select! {
+                frame = stream.next() => {
+                    let frame = frame.ok_or(LanError::Closed)??.freeze();
+                    match ToWorker::decode(frame, &self.plan.shapes)? {
+                        ToWorker::Reply(reply) => {
+                            // An answer that came twice, as the question was said again.
+                            if self.unconfirmed.reads.remove(&reply.shard).is_some() {
+                                // A session that is gone wants no answers.
+                                let _ = self.replies.send(reply).await;
+                            }
+                        }
+                        ToWorker::Accepted(shard, clock) => self.unconfirmed.confirm(shard, clock),
+                        ToWorker::Joined(joined) => {
+                            if let Some(answer) = joining.take() {
+                                let _ = answer.send(joined);
+                            }
+                        }
+                        ToWorker::Notice(told) => self.state.send_modify(|state| {
+                            if let State::Connected { notice, .. } = state {
+                                *notice = told;
+                            }
+                        }),
+                        ToWorker::Welcome(_) | ToWorker::Refused { .. } => {
+                            return Err(LanError::OutOfTurn("the hello is over"));
+                        }
+                    }
+                }
+                request = self.requests.recv(), if may_take => match request {
+                    Some((shard, request)) => {
+                        sink.send(ToServer::Request(shard, request.clone()).encode()).await?;
+                        self.unconfirmed.note(shard, request);
+                    }
+                    None => is_open = false,
+                },
+                Some((clock, answer)) = self.joins.recv() => {
+                    sink.send(ToServer::Join(clock).encode()).await?;
+                    joining = Some(answer);
+                }
+            }
+            if !is_open && self.unconfirmed.is_empty() {
+                sink.close().await?;
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Unconfirmed {
+    fn is_empty(&self) -> bool {
+        self.flushes.is_empty() && self.leaves.is_empty()
+    }
+
+    fn note(&mut self, shard: ShardId, request: Request) {
+        match request {
+            Request::Flush(_) => self.flushes.push_back((shard, request)),
+            Request::Read(read) => drop(self.reads.insert(shard, read)),
+            Request::Leave(_) => self.leaves.push((shard, request)),
+        }
+    }
+
+    fn confirm(&mut self, shard: ShardId, clock: Clock) {
+        let is_done = |(of, request): &(ShardId, Request)| match request {
+            Request::Flush(flush) => *of == shard && flush.clock <= clock,
+            Request::Read(_) | Request::Leave(_) => false,
+        };
+        self.flushes.retain(|entry| !is_done(entry));
+        if clock == LEFT {
+            self.leaves.retain(|(of, _)| *of != shard);
+        }
+    }
+
+    /// Forgets what the server has, by the worker's clock on its shards.
+    fn forget_known(&mut self, standings: &[Standing]) {
+        for standing in standings {
+            if let Some(clock) = standing.worker {
+                self.confirm(standing.shard, clock);
+            }
+        }
+    }
+
+    /// What is to be said again on a new connection, in order.
+    fn to_repeat(&self) -> Vec<(ShardId, Request)> {
+        let reads = self.reads.iter().map(|(shard, read)| (*shard, Request::Read(read.clone())));
+        self.flushes.iter().cloned().chain(reads).chain(self.leaves.iter().cloned()).collect()
+    }
+}

@@ -1,0 +1,55 @@
+//! Counts of connections that were refused, by cause.
+//!
+//! Kind: time-free.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::identity::{self, Party};
+
+/// A kind of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refused {
+    /// Why, as metrics name it.
+    pub cause: &'static str,
+    /// Whether it was us who refused.
+    pub by_us: bool,
+}
+
+/// Causes that one side tells the other by name, in a hello's answer; TLS has names of its own for those of handshakes,
+/// [`identity::Cause`](crate::identity::Cause).
+const CAUSES: [&str; 6] = ["version", "job", "name", "role", "unknown_worker", "revoked"];
+
+impl From<&identity::Refused> for Refused {
+    fn from(refused: &identity::Refused) -> Self {
+        Self { cause: refused.cause.as_str(), by_us: refused.by == Party::Us }
+    }
+}
+
+impl Refused {
+    /// What the other side says of why it refused us.
+    pub fn by_them(cause: &str) -> Self {
+        let known = CAUSES.into_iter().find(|known| *known == cause);
+        Self { cause: known.unwrap_or("other"), by_us: false }
+    }
+}
+
+/// How often each kind has occurred. Cheap to clone; clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals(Arc<Mutex<BTreeMap<Refused, u64>>>);
+
+impl Refusals {
+    /// One more.
+    pub fn count(&self, refused: Refused) {
+        *self.counts().entry(refused).or_default() += 1;
+    }
+
+    /// All so far.
+    pub fn all(&self) -> BTreeMap<Refused, u64> {
+        self.counts().clone()
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<Refused, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,265 @@
+//! Frames of a connection between a worker's process and a server's.
+//!
+//! Kind: time-free.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{WireError, proto, reply_message, reply_of, request_message, request_of};
+use crate::message::{Notice, ReadReply, Request, Standing};
+use crate::{Clock, ShardId, ShardTable, WorkerId};
+
+/// The version of the protocol inside a datacenter; the hello refuses any other.
+pub const VERSION: u32 = 1;
+
+/// What a frame takes besides elements.
+const ENVELOPE_BYTES: usize = 64 * 1024;
+
+/// Shapes of the tables of every shard, by shard: what decoding checks against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shapes(pub Vec<Vec<ShardTable>>);
+
+impl Shapes {
+    /// The longest frame that a correct side could send: every element of the largest shard with its index.
+    pub fn max_frame_bytes(&self) -> usize {
+        let elements = |tables: &Vec<ShardTable>| tables.iter().map(|t| t.elements()).sum::<usize>();
+        self.0.iter().map(elements).max().unwrap_or(0).saturating_mul(9).saturating_add(ENVELOPE_BYTES)
+    }
+
+    fn of(&self, shard: u32) -> Result<(ShardId, &[ShardTable]), WireError> {
+        let id = u16::try_from(shard).map(ShardId).map_err(|_| WireError::Invalid { field: "shard" })?;
+        let tables = self.0.get(id.index()).ok_or(WireError::Invalid { field: "shard" })?;
+        Ok((id, tables))
+    }
+}
+
+/// First on each connection, from the worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerHello {
+    /// The worker's protocol version.
+    pub version: u32,
+    /// Its datacenter.
+    pub datacenter: String,
+    /// What all regions must agree on, hashed.
+    pub job_digest: Vec<u8>,
+    /// Who it is.
+    pub worker: WorkerId,
+}
+
+/// The answer to a [`WorkerHello`] that is in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The server's protocol version.
+    pub version: u32,
+    /// Its index in the datacenter.
+    pub server: u16,
+    /// Chosen at random when the process starts: one that starts anew is another.
+    pub incarnation: u64,
+    /// How far its shards are.
+    pub standings: Vec<Standing>,
+}
+
+/// From a worker's process to a server's.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToServer {
+    /// Who comes.
+    Hello(WorkerHello),
+    /// The worker trains from now on, and is at this clock.
+    Join(Clock),
+    /// To one of the shards.
+    Request(ShardId, Request),
+}
+
+/// From a server's process to a worker's.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToWorker {
+    /// The hello is in order.
+    Welcome(Welcome),
+    /// It is not; the connection is closed behind this.
+    Refused {
+        /// As metrics name it.
+        cause: String,
+        /// In words.
+        reason: String,
+    },
+    /// The worker's clock on each shard of this server.
+    Joined(Vec<(ShardId, Clock)>),
+    /// Rows.
+    Reply(ReadReply),
+    /// A flush has reached its shard and need not be kept any longer.
+    Accepted(ShardId, Clock),
+    /// How the server is.
+    Notice(Notice),
+}
+
+impl ToServer {
+    /// As bytes.
+    pub fn encode(&self) -> Bytes {
+        let kind = match self {
+            Self::Hello(hello) => proto::to_server::Kind::Hello(proto::WorkerHello {
+                version: hello.version,
+                datacenter: hello.datacenter.clone(),
+                job_digest: hello.job_digest.clone().into(),
+                worker: hello.worker.0,
+            }),
+            Self::Join(clock) => proto::to_server::Kind::Join(proto::Join { clock: clock.0 }),
+            Self::Request(shard, request) => {
+                let request = Some(request_message(request));
+                proto::to_server::Kind::Request(proto::ShardRequest { shard: shard.0.into(), request })
+            }
+        };
+        proto::ToServer { kind: Some(kind) }.encode_to_vec().into()
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what [`encode`](Self::encode) makes for shards of these shapes.
+    pub fn decode(frame: Bytes, shapes: &Shapes) -> Result<Self, WireError> {
+        let message = proto::ToServer::decode(frame)?;
+        Ok(match message.kind.ok_or(WireError::Invalid { field: "kind" })? {
+            proto::to_server::Kind::Hello(hello) => Self::Hello(WorkerHello {
+                version: hello.version,
+                datacenter: hello.datacenter,
+                job_digest: hello.job_digest.to_vec(),
+                worker: WorkerId(hello.worker),
+            }),
+            proto::to_server::Kind::Join(join) => Self::Join(Clock(join.clock)),
+            proto::to_server::Kind::Request(request) => {
+                let (shard, tables) = shapes.of(request.shard)?;
+                let request = request.request.ok_or(WireError::Invalid { field: "request" })?;
+                Self::Request(shard, request_of(request, tables)?)
+            }
+        })
+    }
+}
+
+impl ToWorker {
+    /// As bytes.
+    pub fn encode(&self) -> Bytes {
+        use proto::to_worker::Kind;
+        let kind = match self {
+            Self::Welcome(welcome) => Kind::Welcome(proto::Welcome {
+                version: welcome.version,
+                server: welcome.server.into(),
+                incarnation: welcome.incarnation,
+                standings: welcome.standings.iter().map(standing).collect(),
+            }),
+            Self::Refused { cause, reason } => {
+                Kind::Refused(proto::Refused { cause: cause.clone(), reason: reason.clone() })
+            }
+            Self::Joined(clocks) => {
+                let of = |&(shard, clock)| standing(&Standing { shard, clock, worker: Some(clock) });
+                Kind::Joined(proto::Joined { standings: clocks.iter().map(of).collect() })
+            }
+            Self::Reply(reply) => Kind::Reply(reply_message(reply)),
+            Self::Accepted(shard, clock) => {
+                Kind::Accepted(proto::Accepted { shard: shard.0.into(), clock: clock.0 })
+            }
+            Self::Notice(notice) => Kind::Notice(match notice {
+                Notice::Serving => proto::Notice::Unspecified.into(),
+                Notice::Leaving => proto::Notice::Leaving.into(),
+                Notice::Settled => proto::Notice::Settled.into(),
+            }),
+        };
+        proto::ToWorker { kind: Some(kind) }.encode_to_vec().into()
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what [`encode`](Self::encode) makes for shards of these shapes.
+    pub fn decode(frame: Bytes, shapes: &Shapes) -> Result<Self, WireError> {
+        use proto::to_worker::Kind;
+        let invalid = |field| WireError::Invalid { field };
+        let message = proto::ToWorker::decode(frame)?;
+        Ok(match message.kind.ok_or(invalid("kind"))? {
+            Kind::Welcome(welcome) => Self::Welcome(Welcome {
+                version: welcome.version,
+                server: u16::try_from(welcome.server).map_err(|_| invalid("server"))?,
+                incarnation: welcome.incarnation,
+                standings: standings(&welcome.standings, shapes)?,
+            }),
+            Kind::Refused(refused) => Self::Refused { cause: refused.cause, reason: refused.reason },
+            Kind::Joined(joined) => {
+                let standings = standings(&joined.standings, shapes)?;
+                Self::Joined(standings.into_iter().map(|s| (s.shard, s.clock)).collect())
+            }
+            Kind::Reply(reply) => Self::Reply(reply_of(&reply, &shapes.0)?),
+            Kind::Accepted(accepted) => Self::Accepted(shapes.of(accepted.shard)?.0, Clock(accepted.clock)),
+            Kind::Notice(notice) => Self::Notice(match proto::Notice::try_from(notice) {
+                Ok(proto::Notice::Unspecified) => Notice::Serving,
+                Ok(proto::Notice::Leaving) => Notice::Leaving,
+                Ok(proto::Notice::Settled) => Notice::Settled,
+                Err(_) => return Err(invalid("notice")),
+            }),
+        })
+    }
+}
+
+fn standing(standing: &Standing) -> proto::Standing {
+    let worker = standing.worker.map(|clock| clock.0);
+    proto::Standing { shard: standing.shard.0.into(), clock: standing.clock.0, worker }
+}
+
+fn standings(standings: &[proto::Standing], shapes: &Shapes) -> Result<Vec<Standing>, WireError> {
+    let of = |standing: &proto::Standing| {
+        let (shard, _) = shapes.of(standing.shard)?;
+        Ok(Standing { shard, clock: Clock(standing.clock), worker: standing.worker.map(Clock) })
+    };
+    standings.iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shapes() -> Shapes {
+        Shapes(vec![vec![ShardTable { slots: 10, width: 3 }]; 2])
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn frames_of_workers_are_pinned_and_read_back() {
+        let (datacenter, job_digest) = ("oslo".to_owned(), vec![7; 4]);
+        let hello = WorkerHello { version: 1, datacenter, job_digest, worker: WorkerId(2) };
+        let table = [
+            (ToServer::Hello(hello), "0a10080112046f736c6f1a04070707072002"),
+            (ToServer::Join(Clock(9)), "12020809"),
+            (ToServer::Request(ShardId(1), Request::Leave(WorkerId(2))), "1a080801120408022a00"),
+        ];
+        for (message, bytes) in table {
+            assert_eq!(hex(&message.encode()), bytes, "{message:?}");
+            assert_eq!(ToServer::decode(message.encode(), &shapes()).unwrap(), message);
+        }
+        let elsewhere = ToServer::Request(ShardId(2), Request::Leave(WorkerId(2)));
+        let refused = ToServer::decode(elsewhere.encode(), &shapes());
+        assert!(matches!(refused, Err(WireError::Invalid { field: "shard" })));
+    }
+
+    #[test]
+    fn frames_of_servers_are_pinned_and_read_back() {
+        let standing = Standing { shard: ShardId(1), clock: Clock(8), worker: Some(Clock(9)) };
+        let welcome = Welcome { version: 1, server: 1, incarnation: 5, standings: vec![standing] };
+        let refused = ToWorker::Refused { cause: "job".into(), reason: "no".into() };
+        let table = [
+            (ToWorker::Welcome(welcome), "0a0e0801100118052206080110081809"),
+            (refused, "12090a036a6f6212026e6f"),
+            (ToWorker::Joined(vec![(ShardId(0), Clock(3))]), "1a060a0410031803"),
+            (ToWorker::Accepted(ShardId(1), Clock(3)), "2a0408011003"),
+            (ToWorker::Notice(Notice::Leaving), "3001"),
+        ];
+        for (message, bytes) in table {
+            assert_eq!(hex(&message.encode()), bytes, "{message:?}");
+            assert_eq!(ToWorker::decode(message.encode(), &shapes()).unwrap(), message);
+        }
+        for broken in [&b""[..], b"\xff", b"\x30\x09"] {
+            assert!(ToWorker::decode(Bytes::from_static(broken), &shapes()).is_err());
+        }
+    }
+}

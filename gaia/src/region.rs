@@ -1,0 +1,160 @@
+//! One region of a job that runs for real: its processes, where they are, and whom they talk to.
+//!
+//! Like [`crate::scenario`], these are checked settings in code's units: `config` makes them from TOML, and whoever holds
+//! one may rely on the stated ranges.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use datacenter::TableSpec;
+use wan::driver::address::Address;
+
+use crate::job::Job;
+use crate::logs::Format;
+use crate::scenario::{ComputeSettings, Congestion};
+use crate::strategy::Strategy;
+
+/// The content of one region file, and of the job file that it names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Region {
+    /// Its name, one of those in `members`.
+    pub name: String,
+    /// What is trained; the same in all regions.
+    pub job: Job,
+    /// The seed of every random choice; the same in all regions. Default 1.
+    pub seed: u64,
+    /// What crosses the WAN; the same in all regions, and one that mirrors. Default `asp`.
+    pub strategy: Strategy,
+    /// All regions of the job, in the order of the job file, with distinct names; the same in all of them.
+    pub members: Vec<Member>,
+    /// How many server processes host this region's shards: shard `i` is on server `i` mod this. At least one, at most as
+    /// many as there are shards.
+    pub servers: u16,
+    /// Where the region's workers reach server `i`.
+    pub server_addresses: Vec<Address>,
+    /// Where server `i` listens for them, where that is not the same.
+    pub server_listen: Option<Vec<SocketAddr>>,
+    /// The UDP address of server `i`; none for a region that only dials.
+    pub wan_listen: Option<Vec<SocketAddr>>,
+    /// What each server may send over the WAN, in bytes a second.
+    pub egress_bytes_per_sec: Option<u64>,
+    /// The congestion controller of the WAN.
+    pub congestion: Congestion,
+    /// The other members, in the order of `members`.
+    pub peers: Vec<PeerRegion>,
+    /// Certificates.
+    pub tls: TlsSettings,
+    /// Where processes tell how they are.
+    pub admin: AdminSettings,
+    /// How processes log.
+    pub log: Format,
+    /// What happens when the job is done.
+    pub at_end: AtEnd,
+    /// Where servers write the trained tables at the end, if anywhere.
+    pub output: Option<PathBuf>,
+    /// A declared cost of computing, to rehearse a job of another size: a clock takes at least this long.
+    pub compute: Option<ComputeSettings>,
+}
+
+/// A region of the job, as all regions know it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// How many workers train there; at least one.
+    pub workers: u32,
+}
+
+/// What this region knows of another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerRegion {
+    /// Its name.
+    pub name: String,
+    /// For each of its servers, where it may be found, tried in turn; empty if it dials us.
+    pub servers: Vec<Vec<Address>>,
+    /// What the link to it carries, where that is known.
+    pub rate_bytes_per_sec: Option<u64>,
+    /// There and back, where that is known.
+    pub round_trip: Option<Duration>,
+}
+
+/// Where certificates are, and where they are needed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsSettings {
+    /// Holds `ca.pem`, `crl.pem` if there is one, and the files below.
+    pub directory: PathBuf,
+    /// The certificate of a process, in `directory`, with `{datacenter}`, `{role}` and `{index}` to be filled in.
+    /// Default `{datacenter}-{role}-{index}.pem`.
+    pub certificate: String,
+    /// Its key, likewise. Default `{datacenter}-{role}-{index}.key`.
+    pub key: String,
+    /// Whether connections inside the region need none of that. The WAN always does.
+    pub plaintext_lan: bool,
+}
+
+/// Where processes tell how they are, over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminSettings {
+    /// Where server `i` can be asked; none for nowhere.
+    pub servers: Option<Vec<Address>>,
+    /// Where worker `i` can be asked; none for nowhere.
+    pub workers: Option<Vec<Address>>,
+    /// Where processes listen for that, where that is not the same.
+    pub listen: Option<SocketAddr>,
+}
+
+/// What a process does when the job is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtEnd {
+    /// It exits.
+    #[default]
+    Exit,
+    /// It goes on to answer until it is stopped, as an orchestrator wants that would start it again.
+    Stay,
+}
+
+/// A process of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Process {
+    /// A server, by its index.
+    Server(u16),
+    /// A worker, by its index.
+    Worker(u32),
+}
+
+impl Region {
+    /// How many workers train here.
+    pub fn workers(&self) -> u32 {
+        self.own().workers
+    }
+
+    /// This region's place among the members.
+    pub fn place(&self) -> usize {
+        self.members.iter().position(|member| member.name == self.name).expect("a region is a member")
+    }
+
+    fn own(&self) -> &Member {
+        &self.members[self.place()]
+    }
+
+    /// Workers over all regions.
+    pub fn all_workers(&self) -> u32 {
+        self.members.iter().map(|member| member.workers).sum()
+    }
+
+    /// How many workers the members before this one have: by it, workers are numbered over all regions.
+    pub fn first_worker(&self) -> u32 {
+        self.members[..self.place()].iter().map(|member| member.workers).sum()
+    }
+
+    /// SHA-256 of everything that regions must agree on before they exchange updates: the job with its members, the seed,
+    /// the strategy, and the tables that each makes of its data.
+    pub fn digest(&self, tables: &[TableSpec]) -> [u8; 32] {
+        let tables: Vec<_> = tables.iter().map(|t| (&t.name, t.rows, t.width)).collect();
+        let agreed = (&self.job, &self.members, self.seed, self.strategy.name(), tables);
+        let agreed = serde_json::to_vec(&agreed).expect("settings are plain data");
+        let digest = ring::digest::digest(&ring::digest::SHA256, &agreed);
+        digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+}

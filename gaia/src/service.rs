@@ -1,0 +1,144 @@
+//! A region's processes: servers, workers, or all of them in one.
+//!
+//! Shards, workers and the WAN protocol are the same as in a simulation; only the drivers differ: sockets instead of
+//! emulated links, and time that passes.
+//!
+//! - `setup`: what every process of a region starts from;
+//! - `server`: one server: its shards, its WAN socket, and the door through which workers come;
+//! - `worker`: one worker's life, and `session` for how it reaches its shards;
+//! - `process`: puts these together and stops them in order, and `report` answers for their status;
+//! - `evaluation`: the region's copy of the model, scored while it is trained, and `output`: written when it is.
+//!
+//! Kind: driver.
+
+mod evaluation;
+mod output;
+mod process;
+mod report;
+mod server;
+mod session;
+mod setup;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+
+use datacenter::lan::LanError;
+use datacenter::local::SessionError;
+use thiserror::Error;
+
+pub use self::process::{Outcome, Part, run};
+pub use self::setup::Setup;
+
+use crate::certificates::FilesError;
+
+use crate::data::DataError;
+use crate::strategy::UnknownTable;
+
+/// Why a process did not do its work.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// The data cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The job names a table that its model has not.
+    #[error(transparent)]
+    Table(#[from] UnknownTable),
+    /// The job has more shards than rows.
+    #[error("job.shards: found {found}; allowed: at most {rows}, the rows of the largest table")]
+    Shards {
+        /// What the job says.
+        found: u16,
+        /// The most there may be.
+        rows: u32,
+    },
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] FilesError),
+    /// The system does not deliver signals.
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    /// A socket could not be opened.
+    #[error("cannot listen on {address} ({what})")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What for.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// An address that is a name, where one to listen on is needed.
+    #[error("{key}: cannot listen on {found:?}, which is not an address of this machine: {source}")]
+    Name {
+        /// The setting.
+        key: &'static str,
+        /// What it says.
+        found: String,
+        /// What the lookup said.
+        source: io::Error,
+    },
+    /// There is no such process in the region.
+    #[error("there is no {role} {index} in {region}, which has {count}, counted from 0")]
+    Index {
+        /// `server` or `worker`.
+        role: &'static str,
+        /// What was asked for.
+        index: u32,
+        /// The region.
+        region: String,
+        /// How many there are.
+        count: u32,
+    },
+    /// A worker lost its shards.
+    #[error("worker {worker}: {source}")]
+    Session {
+        /// Which one.
+        worker: u32,
+        /// Why.
+        source: SessionError,
+    },
+    /// A server has forgotten what it had.
+    #[error("worker {worker}: {reason}")]
+    Forgotten {
+        /// Which one.
+        worker: u32,
+        /// Who has forgotten what.
+        reason: String,
+    },
+    /// A connection inside the region failed for good.
+    #[error(transparent)]
+    Lan(#[from] LanError),
+    /// The process was stopped, and could not hand over everything in time.
+    #[error("stopped before everything had been handed over: {0}")]
+    Undelivered(String),
+    /// A result could not be written.
+    #[error("cannot write {path}")]
+    Output {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl ServiceError {
+    /// Whether it has to be put right in the input: settings, data, certificates, ports.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Data(_)
+            | Self::Table(_)
+            | Self::Shards { .. }
+            | Self::Certificates(_)
+            | Self::Listen { .. }
+            | Self::Name { .. }
+            | Self::Index { .. } => true,
+            Self::Signals(_)
+            | Self::Session { .. }
+            | Self::Forgotten { .. }
+            | Self::Lan(_)
+            | Self::Undelivered(_)
+            | Self::Output { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The trained tables as files, one for each shard of each region, in safetensors.
+//!
+//! A tensor is named after its table and has shape `[slots, width]`; slot `i` of shard `s` of `n` is row `i * n + s`.
+//! The metadata says which shard of how many it is, and at which clock.
+//!
+//! Kind: driver.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use datacenter::Clock;
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::ServiceError;
+use super::setup::Setup;
+use crate::model::ShardValues;
+
+/// Writes a shard's tables into `directory`, whole or not at all; yields the file.
+pub(super) fn write_shard(
+    setup: &Setup,
+    directory: &Path,
+    shard: u16,
+    clock: Clock,
+    tables: &ShardValues,
+) -> Result<PathBuf, ServiceError> {
+    let region = &setup.region;
+    let path = directory.join(format!("{}-{}-shard-{shard}.safetensors", region.job.name, region.name));
+    let failed = |source| ServiceError::Output { path: path.display().to_string(), source };
+    let bytes: Vec<Vec<u8>> =
+        tables.iter().map(|values| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let shapes = &setup.shapes.0[usize::from(shard)];
+    let views = setup.specs.iter().zip(shapes).zip(&bytes).map(|((spec, shape), bytes)| {
+        let shape = vec![shape.slots as usize, shape.width as usize];
+        let view = TensorView::new(Dtype::F32, shape, bytes).expect("a shard's values fill its tables");
+        (spec.name.clone(), view)
+    });
+    let metadata = BTreeMap::from([
+        ("job", region.job.name.clone()),
+        ("digest", super::report::short(&setup.digest)),
+        ("region", region.name.clone()),
+        ("shard", shard.to_string()),
+        ("shards", region.job.shards.to_string()),
+        ("clock", clock.0.to_string()),
+    ]);
+    let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let file = safetensors::serialize(views, Some(metadata))
+        .map_err(|error| failed(io::Error::other(error.to_string())))?;
+    let write = || {
+        std::fs::create_dir_all(directory)?;
+        let mut beside = tempfile::NamedTempFile::new_in(directory)?;
+        io::Write::write_all(&mut beside, &file)?;
+        beside.persist(&path)?;
+        Ok(())
+    };
+    write().map_err(failed)?;
+    Ok(path)
+}

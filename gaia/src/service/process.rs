@@ -1,0 +1,339 @@
+//! One process of a region: starts its parts, answers for them, and stops them in order.
+//!
+//! Asked to stop (SIGTERM, Ctrl-C), its workers end their clock and leave, its servers ship all they have and wait until
+//! the other regions have confirmed it. A second signal ends it at once.
+//!
+//! Kind: driver.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datacenter::identity::{Dates, Identity, PeerName, Role};
+use datacenter::lan::worker::Plan;
+use datacenter::refusals::Refusals;
+use datacenter::WorkerId;
+use futures_util::future::{join_all, try_join_all};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+use wan::driver::address::Address;
+
+use super::report::{Answers, State};
+use super::server::{Server, Sockets, own_address};
+use super::session::Route;
+use super::setup::Setup;
+use super::worker::{self, Ended, Notes};
+use super::{ServiceError, output};
+use crate::admin;
+use crate::certificates::{ProcessName, TlsFiles, Watcher};
+use crate::logs;
+use crate::region::{AtEnd, Region};
+use crate::status::{Phase, ScoreStatus};
+
+/// How long a process that was asked to stop may take to hand over what it has.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// How often certificates are looked at.
+const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(10);
+
+/// For how long a server whose job is done waits for its workers to read the result.
+const LAST_READS: Duration = Duration::from_secs(120);
+
+/// Which part of a region a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Region,
+    /// One server.
+    Server(u16),
+    /// One worker.
+    Worker(u32),
+}
+
+impl Part {
+    /// As status and logs name it.
+    pub fn role(self) -> String {
+        match self {
+            Self::Region => "region".into(),
+            Self::Server(index) => format!("server {index}"),
+            Self::Worker(index) => format!("worker {index}"),
+        }
+    }
+
+    fn servers(self, region: &Region) -> Vec<u16> {
+        match self {
+            Self::Region => (0..region.servers).collect(),
+            Self::Server(index) => vec![index],
+            Self::Worker(_) => Vec::new(),
+        }
+    }
+
+    fn workers(self, region: &Region) -> Vec<u32> {
+        match self {
+            Self::Region => (0..region.workers()).collect(),
+            Self::Server(_) => Vec::new(),
+            Self::Worker(index) => vec![index],
+        }
+    }
+
+    fn check(self, region: &Region) -> Result<(), ServiceError> {
+        let (role, index, count) = match self {
+            Self::Region => return Ok(()),
+            Self::Server(index) => ("server", u32::from(index), u32::from(region.servers)),
+            Self::Worker(index) => ("worker", index, region.workers()),
+        };
+        if index < count {
+            return Ok(());
+        }
+        Err(ServiceError::Index { role, index, region: region.name.clone(), count })
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The job is done; with the score of the region's copy, where this process has made it.
+    Finished(Option<ScoreStatus>),
+    /// It was asked to stop, and has handed over what it had.
+    Stopped,
+}
+
+/// Runs `part` of `region` until the job is done or the process is asked to stop.
+///
+/// # Errors
+///
+/// If it cannot start, or cannot do its work.
+pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
+    part.check(&region)?;
+    let log = logs::Process { region: region.name.clone(), role: part.role() };
+    logs::init_process(region.log, &log);
+    let started = Instant::now();
+    let stop = stop_on_signals()?;
+
+    // Ports that are taken, and certificates that cannot be used, show before the data is read.
+    let identities = Identities::load(&region, part)?;
+    let listener = admin_listener(&region, part).await?;
+    let setup = Arc::new(Setup::new(region)?);
+    let region = &setup.region;
+    info!(job = region.job.name, digest = super::report::short(&setup.digest), "starting");
+    let for_workers = part != Part::Region;
+    let mut servers = Vec::new();
+    for index in part.servers(region) {
+        let sockets = Sockets::open(&setup, index, for_workers).await?;
+        let identity = identities.server(index).expect("loaded for every server of this process");
+        servers.push(Server::start(&setup, index, identity, sockets));
+    }
+    let servers = Arc::new(servers);
+    let lan_refusals = Refusals::default();
+    let notes: Vec<Notes> = part.workers(region).iter().map(|_| Notes::default()).collect();
+    let state = watch::channel(State::default()).0;
+    let answers = Arc::new(Answers {
+        setup: setup.clone(),
+        part,
+        started,
+        servers: servers.clone(),
+        workers: notes.clone(),
+        refusals: lan_refusals.clone(),
+        identities: identities.all(),
+        state: state.subscribe(),
+    });
+    let serving = listener.map(|listener| tokio::spawn(admin::serve(listener, answers)));
+
+    let mut parts: Vec<_> = setup.parts().into_iter().map(Some).collect();
+    let workers = part.workers(region).into_iter().zip(notes).map(|(index, notes)| {
+        let route = match part {
+            Part::Region => Route::Here(servers.iter().map(Server::counter).collect()),
+            Part::Server(_) | Part::Worker(_) => Route::Lan(plans(&setup, index, &identities, &lan_refusals)),
+        };
+        let data = parts[index as usize].take().expect("each worker has one part");
+        worker::start(setup.clone(), index, data, route, stop.clone(), notes)
+    });
+    let workers: Vec<_> = workers.collect();
+
+    let working = async {
+        let ended = workers.into_iter().map(|worker| async {
+            let ended = worker.await;
+            ended.unwrap_or_else(|_| panic!("a worker's thread ends with a result"))
+        });
+        let ended: Vec<Ended> = try_join_all(ended).await?;
+        serve_to_end(&servers, &stop, &state, part).await?;
+        Ok::<_, ServiceError>(ended)
+    };
+    let result = working.await;
+    state.send_modify(|state| state.phase = Some(Phase::Finished));
+    let outcome = match result {
+        Err(error) => Err(error),
+        Ok(ended) if *stop.borrow() && !ended.iter().all(|e| e.is_finished) => Ok(Outcome::Stopped),
+        Ok(ended) => {
+            let score = ended.into_iter().find_map(|ended| ended.score);
+            let is_settled = servers.iter().all(|server| *server.settled.borrow());
+            match is_settled {
+                true => Ok(Outcome::Finished(score)),
+                false => Ok(Outcome::Stopped),
+            }
+        }
+    };
+    if matches!(outcome, Ok(Outcome::Finished(_))) {
+        if let Some(directory) = &setup.region.output {
+            write_output(&setup, &servers, directory).await?;
+        }
+        if setup.region.at_end == AtEnd::Stay {
+            info!("the job is done; answering until this process is stopped");
+            let _ = stop.clone().wait_for(|stop| *stop).await;
+        }
+    }
+    if let Some(serving) = serving {
+        serving.abort();
+        let _ = serving.await;
+    }
+    match Arc::into_inner(servers) {
+        Some(servers) => drop(join_all(servers.into_iter().map(Server::leave)).await),
+        // Somebody still asks for the status: then peers learn of it a little later, by themselves.
+        None => warn!("leaving without a goodbye"),
+    }
+    outcome
+}
+
+/// Waits until the job is done everywhere, or hands over what there is when asked to stop.
+async fn serve_to_end(
+    servers: &[Server],
+    stop: &watch::Receiver<bool>,
+    state: &watch::Sender<State>,
+    part: Part,
+) -> Result<(), ServiceError> {
+    if servers.is_empty() {
+        return Ok(());
+    }
+    let settled = join_all(servers.iter().map(|server| async {
+        let mut settled = server.settled.clone();
+        let _ = settled.wait_for(|settled| *settled).await;
+    }));
+    let mut asked = stop.clone();
+    tokio::select! {
+        _ = settled => {
+            info!("everything has arrived everywhere");
+            servers.iter().for_each(Server::tell_settled);
+            if part != Part::Region {
+                let last_reads = join_all(servers.iter().map(Server::no_worker_connected));
+                let _ = timeout(LAST_READS, last_reads).await;
+            }
+            Ok(())
+        }
+        _ = asked.wait_for(|stop| *stop) => {
+            state.send_modify(|state| state.phase = Some(Phase::Draining));
+            try_join_all(servers.iter().map(|server| server.drain(DRAIN))).await.map(|_| ())
+        }
+    }
+}
+
+async fn write_output(setup: &Setup, servers: &[Server], directory: &Path) -> Result<(), ServiceError> {
+    for server in servers {
+        for (shard, (clock, tables)) in server.values().await.unwrap_or_default() {
+            let path = output::write_shard(setup, directory, shard, clock, &tables)?;
+            info!(shard, path = %path.display(), "wrote the trained tables");
+        }
+    }
+    Ok(())
+}
+
+/// Turns true when the process is asked to stop; a second signal ends the process at once.
+fn stop_on_signals() -> Result<watch::Receiver<bool>, ServiceError> {
+    let (stop, asked) = watch::channel(false);
+    let handle = |kind| signal(kind).map_err(ServiceError::Signals);
+    let (mut terminate, mut interrupt) = (handle(SignalKind::terminate())?, handle(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        for count in 0.. {
+            let code = tokio::select! {
+                _ = terminate.recv() => 128 + 15,
+                _ = interrupt.recv() => 128 + 2,
+            };
+            if count > 0 {
+                warn!("asked to stop a second time: stopping at once");
+                std::process::exit(code);
+            }
+            info!("asked to stop: finishing the clock, handing over what is left; once more to stop at once");
+            stop.send_replace(true);
+        }
+    });
+    Ok(asked)
+}
+
+/// Lines to all servers of the region.
+fn plans(setup: &Setup, worker: u32, identities: &Identities, refusals: &Refusals) -> Vec<Plan> {
+    let addresses = setup.region.server_addresses.iter().enumerate();
+    let plan = |(server, address): (usize, &Address)| Plan {
+        terms: setup.terms(),
+        worker: WorkerId(worker),
+        server: server as u16,
+        address: address.to_string(),
+        security: setup.security(identities.worker.as_ref()),
+        shapes: setup.shapes.clone(),
+        refusals: refusals.clone(),
+    };
+    addresses.map(plan).collect()
+}
+
+async fn admin_listener(region: &Region, part: Part) -> Result<Option<TcpListener>, ServiceError> {
+    let of = |addresses: &Option<Vec<Address>>, index: usize| addresses.as_ref().map(|a| a[index].clone());
+    let address = match part {
+        Part::Region => of(&region.admin.servers, 0),
+        Part::Server(index) => of(&region.admin.servers, usize::from(index)),
+        Part::Worker(index) => of(&region.admin.workers, index as usize),
+    };
+    let address = match (region.admin.listen, address) {
+        (Some(listen), _) => listen,
+        (None, Some(address)) => own_address("admin", &address).await?,
+        (None, None) => return Ok(None),
+    };
+    let what = "HTTP, admin.listen";
+    let listener = TcpListener::bind(address).await;
+    listener.map(Some).map_err(|source| ServiceError::Listen { address, what, source })
+}
+
+/// Who this process is, by the certificates of its parts. They are watched, and replaced when their files change.
+struct Identities {
+    servers: Vec<(u16, Identity)>,
+    worker: Option<Identity>,
+}
+
+impl Identities {
+    fn load(region: &Region, part: Part) -> Result<Self, ServiceError> {
+        let hurry = Arc::new(Notify::new());
+        let load = |role, index| {
+            let peer = PeerName::new(&region.name, role).expect("configuration checks region names");
+            let files = TlsFiles::of(&region.tls, &ProcessName::new(peer.clone(), index));
+            let (watcher, warnings) = Watcher::start(files, &peer, Dates::System)?;
+            for warning in warnings {
+                warn!("{warning}");
+            }
+            let identity = watcher.identity().clone();
+            tokio::spawn(watcher.run(LOOK_AT_CERTIFICATES, hurry.clone()));
+            Ok::<_, ServiceError>(identity)
+        };
+        let servers = part.servers(region).into_iter();
+        let servers =
+            servers.map(|index| Ok((index, load(Role::Server, index.into())?))).collect::<Result<_, ServiceError>>()?;
+        let worker = match part {
+            Part::Worker(index) if !region.tls.plaintext_lan => Some(load(Role::Worker, index)?),
+            Part::Region | Part::Server(_) | Part::Worker(_) => None,
+        };
+        let mut hangup = signal(SignalKind::hangup()).map_err(ServiceError::Signals)?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                hurry.notify_waiters();
+            }
+        });
+        Ok(Self { servers, worker })
+    }
+
+    fn server(&self, index: u16) -> Option<&Identity> {
+        self.servers.iter().find_map(|(known, identity)| (*known == index).then_some(identity))
+    }
+
+    fn all(&self) -> Vec<Identity> {
+        self.servers.iter().map(|(_, identity)| identity.clone()).chain(self.worker.clone()).collect()
+    }
+}

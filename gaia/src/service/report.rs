@@ -1,0 +1,256 @@
+//! What a process tells of itself, put together from its parts.
+//!
+//! Kind: driver.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datacenter::identity::{Date, Identity};
+use datacenter::message::Wait;
+use datacenter::refusals::Refusals;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use wan::message::ServerId;
+use wan::node::Node;
+use wan::replica::Replica;
+use wan::transport::bulk_wire_bytes;
+
+use super::process::Part;
+use super::server::Server;
+use super::setup::Setup;
+use super::worker::Notes;
+use crate::admin::StatusSource;
+use crate::status::{
+    CertificateStatus, HoldStatus, JobStatus, LinkStatus, MirrorStatus, Phase, ServerStatus, ShardStatus, Status,
+};
+
+/// What a process knows of itself as a whole.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// How far it is, where its parts do not say.
+    pub(super) phase: Option<Phase>,
+}
+
+/// Answers for a process.
+pub(super) struct Answers {
+    pub(super) setup: Arc<Setup>,
+    pub(super) part: Part,
+    pub(super) started: Instant,
+    pub(super) servers: Arc<Vec<Server>>,
+    pub(super) workers: Vec<Notes>,
+    pub(super) refusals: Refusals,
+    pub(super) identities: Vec<Identity>,
+    pub(super) state: watch::Receiver<State>,
+}
+
+/// The first bytes of a digest, in hex.
+pub(super) fn short(digest: &[u8]) -> String {
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl StatusSource for Answers {
+    fn status(&self) -> BoxFuture<'_, Status> {
+        Box::pin(self.tell())
+    }
+}
+
+impl Answers {
+    async fn tell(&self) -> Status {
+        let region = &self.setup.region;
+        let mut servers = Vec::new();
+        for server in self.servers.iter() {
+            servers.extend(server.status().await);
+        }
+        let notes: Vec<_> = self.workers.iter().map(Notes::read).collect();
+        let mut waiting_for: Vec<String> = notes.iter().flat_map(|note| note.waiting.clone()).collect();
+        waiting_for.extend(servers.iter().flat_map(|server| self.missing(server)));
+        waiting_for.dedup();
+        let is_settled = !self.servers.is_empty() && self.servers.iter().all(|s| *s.settled.borrow());
+        let phase = match self.state.borrow().phase {
+            Some(phase) => phase,
+            None if is_settled || (!notes.is_empty() && notes.iter().all(|n| n.is_finished)) => Phase::Finished,
+            None if notes.iter().any(|n| n.is_training) => Phase::Training,
+            None if notes.is_empty() && waiting_for.is_empty() => Phase::Training,
+            None => Phase::Waiting,
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            datacenter: region.name.clone(),
+            role: self.part.role(),
+            phase,
+            waiting_for: if phase == Phase::Finished { Vec::new() } else { waiting_for },
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            job: JobStatus {
+                name: region.job.name.clone(),
+                digest: short(&self.setup.digest),
+                strategy: region.strategy.name().into(),
+                clocks: region.job.clocks,
+            },
+            servers,
+            workers: notes.into_iter().map(|note| note.status).collect(),
+            certificates: self.identities.iter().map(certificate).collect(),
+            refusals: self.refusals(),
+        }
+    }
+
+    /// What a server waits for before its workers can train.
+    fn missing(&self, server: &ServerStatus) -> Vec<String> {
+        let expected = self.setup.region.workers();
+        let here = server.workers.len() as u32;
+        let workers = (here < expected && self.workers.is_empty())
+            .then(|| format!("workers: {here} of {expected} are connected"));
+        let is_down = |link: &&LinkStatus| !link.up;
+        let link = |link: &LinkStatus| match &link.problem {
+            Some(problem) => format!("{} server {}: {problem}", link.datacenter, link.server),
+            None => format!("{} server {}", link.datacenter, link.server),
+        };
+        let shard = server.shards.first();
+        let unheard = shard.iter().flat_map(|shard| &shard.mirrors).filter(|mirror| {
+            server.links.iter().all(|link| link.datacenter != mirror.datacenter)
+        });
+        let unheard: Vec<_> = unheard.map(|mirror| format!("{}: it has not dialled yet", mirror.datacenter)).collect();
+        workers.into_iter().chain(server.links.iter().filter(is_down).map(link)).chain(unheard).collect()
+    }
+
+    fn refusals(&self) -> Vec<crate::status::Refusals> {
+        let mut all = BTreeMap::new();
+        let mut add = |scope: &str, refusals: &Refusals| {
+            for (refused, count) in refusals.all() {
+                let by = if refused.by_us { "us" } else { "them" };
+                *all.entry((scope.to_owned(), refused.cause, by)).or_insert(0) += count;
+            }
+        };
+        add("lan", &self.refusals);
+        for server in self.servers.iter() {
+            add("lan", &server.lan_refusals);
+            add("wan", server.board.refusals());
+        }
+        let refusals = all.into_iter().map(|((scope, cause, by), count)| crate::status::Refusals {
+            scope,
+            cause: cause.to_owned(),
+            by: by.to_owned(),
+            count,
+        });
+        refusals.collect()
+    }
+}
+
+fn certificate(identity: &Identity) -> CertificateStatus {
+    let certificate = identity.certificate();
+    let now = Date::from(identity.dates().now());
+    CertificateStatus {
+        name: identity.name().to_string(),
+        serial: certificate.serial.to_string(),
+        seconds_to_expiry: (certificate.not_after.0 - now.0) as f64,
+    }
+}
+
+/// What a server's task tells of its node.
+struct Seen {
+    shards: Vec<ShardStatus>,
+    links: BTreeMap<ServerId, LinkStatus>,
+    workers: Vec<u32>,
+}
+
+impl Server {
+    /// How this server is; none if its task is gone.
+    pub(super) async fn status(&self) -> Option<ServerStatus> {
+        let names = self.setup.clone();
+        let now = Instant::now();
+        let mut seen = self.look(move |node| see(node, &names, now.into_std())).await?;
+        for (id, note) in self.board.links() {
+            let link = seen.links.entry(id).or_insert_with(|| link_to(&self.setup, id));
+            (link.sent_bytes, link.received_bytes) = self.tally.wire_bytes(id);
+            let crossed = self.tally.crossed_bytes(id);
+            link.sent_payload_bytes = link.sent_payload_bytes.min(crossed);
+            link.repeated_bytes = crossed - link.sent_payload_bytes;
+            link.up = note.session.is_some();
+            link.since_seconds = note.since.elapsed().as_secs_f64();
+            link.address = note.address.filter(|_| link.up).map(|address| address.to_string());
+            link.connects = note.connects;
+            link.problem = note.problem;
+        }
+        let remotes = self.endpoint.meter().remotes();
+        let others = self.endpoint.meter().others();
+        let sum = |of: fn(&wan::transport::Traffic) -> u64| remotes.values().map(of).sum::<u64>() + of(&others);
+        Some(ServerStatus {
+            index: self.index,
+            shards: seen.shards,
+            workers: seen.workers,
+            links: seen.links.into_values().collect(),
+            wan_sent_bytes: sum(|traffic| traffic.sent_bytes),
+            wan_received_bytes: sum(|traffic| traffic.received_bytes),
+        })
+    }
+}
+
+fn link_to(setup: &Setup, id: ServerId) -> LinkStatus {
+    LinkStatus { datacenter: setup.name(id.datacenter).into(), server: id.index, ..LinkStatus::default() }
+}
+
+fn see(node: &Node, setup: &Setup, now: std::time::Instant) -> Seen {
+    let link = |(at, id): (usize, ServerId)| {
+        let sent = node.sent(at);
+        let naive = node.shared(at).map(|replica| replica.filter().counters().naive_payload_bytes).sum();
+        let round_trip = node.rtt(at);
+        let link = LinkStatus {
+            round_trip_seconds: (!round_trip.is_zero()).then(|| round_trip.as_secs_f64()),
+            rate_bytes_per_sec: node.drain_bytes_per_sec(at),
+            backlog_bytes: node.waiting_bytes(at),
+            backlog_seconds: node.backlog(at).as_secs_f64(),
+            in_flight_bytes: node.in_flight_bytes(at),
+            sent_payload_bytes: sent.payload_bytes,
+            naive_bytes: bulk_wire_bytes(naive),
+            announced_rows: sent.announced_rows,
+            ..link_to(setup, id)
+        };
+        (id, link)
+    };
+    let live = node.replicas().iter().flat_map(|replica| replica.shard().live_workers().map(|(worker, _)| worker.0));
+    let mut workers: Vec<u32> = live.collect();
+    workers.sort_unstable();
+    workers.dedup();
+    Seen {
+        shards: node.replicas().iter().map(|replica| shard(node, replica, setup, now)).collect(),
+        links: node.peers().enumerate().map(link).collect(),
+        workers,
+    }
+}
+
+fn shard(node: &Node, replica: &Replica, setup: &Setup, now: std::time::Instant) -> ShardStatus {
+    let shard = replica.shard();
+    let mirrors = node.datacenters().enumerate().map(|(at, id)| {
+        let inbox = replica.inbox(at);
+        MirrorStatus {
+            datacenter: setup.name(id).into(),
+            clock: inbox.arrived_clock().0,
+            lead: shard.clock().lead_over(inbox.arrived_clock()),
+            lead_limit: replica.lead_limit(at),
+            idle: replica.has_left(at) || inbox.is_settled(),
+        }
+    });
+    let holds = shard.waiting_since(now).map(|(worker, why, time)| HoldStatus {
+        worker: worker.0,
+        reason: why.name().into(),
+        datacenter: match why {
+            Wait::Barrier(peer) | Wait::MirrorClock(peer) => Some(setup.name(peer).into()),
+            Wait::Stale | Wait::Fetching => None,
+        },
+        seconds: time.as_secs_f64(),
+    });
+    let mut held_seconds = BTreeMap::new();
+    for (why, time) in shard.held(now) {
+        *held_seconds.entry(why.name().to_owned()).or_insert(0.0) += time.as_secs_f64();
+    }
+    let counters = replica.filter().counters();
+    ShardStatus {
+        shard: shard.id().0,
+        clock: shard.clock().0,
+        mirrors: mirrors.collect(),
+        holds: holds.collect(),
+        held_seconds,
+        updated_elements: counters.elements_updated,
+        shipped_elements: counters.elements_shipped,
+    }
+}

@@ -1,0 +1,390 @@
+//! One server of a region: its shards and their task, its WAN socket and links, and the door through which workers come.
+//!
+//! Kind: driver.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use datacenter::identity::Identity;
+use datacenter::lan::server::Door;
+use datacenter::local::{Call, REQUEST_QUEUE};
+use datacenter::message::{Notice, Request};
+use datacenter::refusals::Refusals;
+use datacenter::shard::Shard;
+use datacenter::{Clock, ShardId, WorkerId};
+use rand::RngExt;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{Instrument, Span, debug, info, info_span};
+use wan::driver::address::Address;
+use wan::driver::board::Board;
+use wan::driver::hello::Terms;
+use wan::driver::link::{Tally, close_code};
+use wan::driver::peers::{Peer, Peers, Turn};
+use wan::driver::server::{EVENT_QUEUE, Event, Observer, Server as NodeTask};
+use wan::message::ServerId;
+use wan::node::{Node, PeerConfig};
+use wan::replica::Replica;
+use wan::transport::{Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
+use wan::wire::Shapes;
+
+use super::ServiceError;
+use super::session::Counter;
+use super::setup::Setup;
+use crate::model::{ShardValues, initial_values};
+use crate::region::PeerRegion;
+
+/// What the kernel may keep of a WAN socket's datagrams: a burst of a fast link while this process is busy.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+
+/// For how long a server that stops waits for its workers to leave; those that have not are taken out.
+const WORKERS_LEAVE: Duration = Duration::from_secs(15);
+
+/// How often something that has no signal of its own is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A server that runs.
+pub(super) struct Server {
+    pub(super) index: u16,
+    pub(super) setup: Arc<Setup>,
+    requests: mpsc::Sender<(ShardId, Request)>,
+    calls: mpsc::Sender<Call>,
+    events: mpsc::Sender<Event>,
+    notice: watch::Sender<Notice>,
+    pub(super) settled: watch::Receiver<bool>,
+    pub(super) endpoint: Endpoint,
+    pub(super) tally: Tally,
+    pub(super) board: Board,
+    pub(super) lan_refusals: Refusals,
+    connected: watch::Sender<Vec<WorkerId>>,
+    /// Everything that runs for this server; dropped, it stops.
+    tasks: JoinSet<()>,
+}
+
+/// The sockets of a server, opened before anything else so that a port that is taken shows at once.
+pub(super) struct Sockets {
+    lan: Option<TcpListener>,
+    wan: UdpSocket,
+}
+
+impl Sockets {
+    /// Opens the sockets of server `index`; none for workers where they are in the same process.
+    pub(super) async fn open(setup: &Setup, index: u16, for_workers: bool) -> Result<Self, ServiceError> {
+        let region = &setup.region;
+        let at = usize::from(index);
+        let lan = match for_workers {
+            true => {
+                let address = match &region.server_listen {
+                    Some(listen) => listen[at],
+                    None => own_address("servers.addresses", &region.server_addresses[at]).await?,
+                };
+                let what = "workers, servers.listen";
+                let listening = TcpListener::bind(address).await;
+                Some(listening.map_err(|source| ServiceError::Listen { address, what, source })?)
+            }
+            false => None,
+        };
+        let wan = match &region.wan_listen {
+            Some(listen) => bind(listen[at])?,
+            // A region that only dials: any port, of both families where the machine has both.
+            None => bind(SocketAddr::from(([0u16; 8], 0))).or_else(|_| bind(SocketAddr::from(([0, 0, 0, 0], 0))))?,
+        };
+        Ok(Self { lan, wan })
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<UdpSocket, ServiceError> {
+    let opened = || {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        // The system may allow less, and that is no reason not to run.
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+        socket.bind(&address.into())?;
+        Ok(UdpSocket::from(socket))
+    };
+    opened().map_err(|source| ServiceError::Listen { address, what: "other regions, wan.listen", source })
+}
+
+/// The address of this machine that a setting names.
+pub(super) async fn own_address(key: &'static str, address: &Address) -> Result<SocketAddr, ServiceError> {
+    let any = SocketAddr::from(([0u16; 8], 0));
+    let found = |source| ServiceError::Name { key, found: address.to_string(), source };
+    match address {
+        Address::Socket(address) => Ok(*address),
+        Address::Name(_) => Ok(address.resolve(any).await.map_err(found)?[0]),
+    }
+}
+
+/// Tells how far the shards are.
+struct Watch {
+    clock: watch::Sender<Clock>,
+}
+
+impl Observer for Watch {
+    fn clock(&mut self, _: &Node, clock: Clock, _: std::time::Instant) {
+        debug!(clock = clock.0, "clock complete");
+        self.clock.send_replace(clock);
+    }
+}
+
+impl Server {
+    /// Starts server `index`, which is `identity`.
+    pub(super) fn start(setup: &Arc<Setup>, index: u16, identity: &Identity, sockets: Sockets) -> Self {
+        let span = info_span!("server", region = setup.region.name, server = index);
+        let in_span = span.clone();
+        let _entered = in_span.enter();
+        let mut tasks = JoinSet::new();
+        let (requests, request_queue) = mpsc::channel(REQUEST_QUEUE);
+        let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
+        let (calls, mut call_queue) = mpsc::channel(REQUEST_QUEUE);
+        let (clock, _) = watch::channel(Clock(0));
+        let workers = setup.region.workers() as usize;
+        let node = node(setup, index);
+        let (task, settled) =
+            NodeTask::new(node, Watch { clock }, request_queue, vec![None; workers], event_queue);
+        tasks.spawn(task.run().instrument(span.clone()));
+        let to_node = events.clone();
+        tasks.spawn(async move {
+            while let Some(call) = call_queue.recv().await {
+                if to_node.send(Event::Worker(call)).await.is_err() {
+                    return;
+                }
+            }
+        });
+
+        let config = EndpointConfig {
+            identity: identity.clone(),
+            entropy: Entropy::System,
+            accept: Path::default().accepted(),
+        };
+        let endpoint = Endpoint::over_udp(config, sockets.wan).expect("a bound socket knows its address");
+        let mut server = Self {
+            index,
+            setup: setup.clone(),
+            requests,
+            calls,
+            events,
+            notice: watch::channel(Notice::Serving).0,
+            settled,
+            endpoint,
+            tally: Tally::default(),
+            board: Board::default(),
+            lan_refusals: Refusals::default(),
+            connected: watch::channel(Vec::new()).0,
+            tasks,
+        };
+        server.keep_links(&span);
+        if let Some(listener) = sockets.lan {
+            server.open_door(listener, identity, &span);
+        }
+        server
+    }
+
+    fn open_door(&mut self, listener: TcpListener, identity: &Identity, span: &Span) {
+        let door = Door {
+            terms: self.setup.terms(),
+            server: self.index,
+            incarnation: rand::rng().random(),
+            security: self.setup.security(Some(identity)),
+            shapes: self.setup.shapes.clone(),
+            workers: self.setup.region.workers(),
+            requests: self.requests.clone(),
+            calls: self.calls.clone(),
+            notice: self.notice.subscribe(),
+            refusals: self.lan_refusals.clone(),
+            connected: self.connected.clone(),
+        };
+        self.tasks.spawn(door.serve(listener).instrument(span.clone()));
+    }
+
+    fn keep_links(&mut self, span: &Span) {
+        let setup = self.setup.clone();
+        let region = &setup.region;
+        let terms = Terms {
+            datacenter: region.name.clone(),
+            server: self.index,
+            job_digest: setup.digest.to_vec(),
+            peers: region.peers.iter().filter_map(|p| Some((p.name.clone(), setup.datacenter(&p.name)?))).collect(),
+        };
+        let hosted = setup.shards_of(self.index).map(|shard| (shard, setup.shapes.0[shard.index()].clone()));
+        let shapes = Shapes::new(hosted.collect());
+        let peers = Peers::new(
+            self.endpoint.clone(),
+            terms,
+            shapes,
+            self.events.clone(),
+            self.tally.clone(),
+            self.board.clone(),
+        );
+        for region in &setup.region.peers {
+            for peer in self.servers_of(region) {
+                // Of two that can both be dialled, the first by name does it.
+                let is_second = region.name < setup.region.name && setup.region.wan_listen.is_some();
+                let turn = if is_second { Turn::Second } else { Turn::First };
+                let rng = ChaCha8Rng::from_rng(&mut rand::rng());
+                self.tasks.spawn(peers.clone().dial(peer, turn, rng).instrument(span.clone()));
+            }
+        }
+        self.tasks.spawn(peers.accept(Vec::new()).instrument(span.clone()));
+    }
+
+    /// The servers of another region that can be dialled and host some of our shards.
+    fn servers_of(&self, region: &PeerRegion) -> Vec<Peer> {
+        let Some(datacenter) = self.setup.datacenter(&region.name) else { return Vec::new() };
+        let count = region.servers.len() as u16;
+        let shares = |index: u16| self.setup.shards_of(self.index).any(|shard| shard.0 % count == index);
+        let path = Path {
+            rate_bytes_per_sec: region.rate_bytes_per_sec,
+            round_trip: region.round_trip,
+            congestion: self.setup.region.congestion.into(),
+            ..Path::default()
+        };
+        let servers = (0..count).zip(&region.servers).filter(|(index, _)| shares(*index));
+        let peer = |(index, addresses): (u16, &Vec<Address>)| Peer {
+            id: ServerId { datacenter, index },
+            name: PeerName::new(&region.name, Role::Server).expect("configuration checks region names"),
+            addresses: addresses.clone(),
+            path,
+        };
+        servers.map(peer).collect()
+    }
+
+    /// The way for workers in this process.
+    pub(super) fn counter(&self) -> Counter {
+        let notice = self.notice.subscribe();
+        Counter { requests: self.requests.clone(), calls: self.calls.clone(), notice }
+    }
+
+    /// Tells workers that the job is done everywhere.
+    pub(super) fn tell_settled(&self) {
+        self.notice.send_replace(Notice::Settled);
+    }
+
+    /// Whether workers of other processes are connected.
+    pub(super) async fn no_worker_connected(&self) {
+        let _ = self.connected.subscribe().wait_for(Vec::is_empty).await;
+    }
+
+    /// What `see` makes of the node; none if its task is gone.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        see: impl FnOnce(&Node) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, seen) = oneshot::channel();
+        let look = move |node: &Node| _ = answer.send(see(node));
+        self.events.send(Event::Inspect(Box::new(look))).await.ok()?;
+        seen.await.ok()
+    }
+
+    /// Hands over what there is: asks the workers to leave, ships everything, and waits until all peers that are there have
+    /// confirmed it.
+    ///
+    /// # Errors
+    ///
+    /// With what was not delivered `within` that time.
+    pub(super) async fn drain(&self, within: Duration) -> Result<(), ServiceError> {
+        let started = Instant::now();
+        if *self.notice.borrow() == Notice::Serving {
+            self.notice.send_replace(Notice::Leaving);
+        }
+        info!("draining: waiting for workers to end their clocks");
+        while self.look(Node::is_idle).await == Some(false) {
+            if started.elapsed() > WORKERS_LEAVE.min(within / 2) {
+                self.take_out_workers().await;
+            }
+            sleep(LOOK).await;
+        }
+        info!("draining: shipping what is left");
+        let left = within.saturating_sub(started.elapsed());
+        let delivered = timeout(left, async {
+            while self.look(Node::is_drained).await == Some(false) {
+                sleep(LOOK).await;
+            }
+        });
+        if delivered.await.is_ok() {
+            return Ok(());
+        }
+        let undelivered = self.look(undelivered).await.unwrap_or_default();
+        let name = |(at, bytes): &(usize, u64)| {
+            format!("{bytes} bytes for {}", self.setup.region.peers[*at].name)
+        };
+        let what: Vec<_> = undelivered.iter().map(name).collect();
+        Err(ServiceError::Undelivered(format!("server {}: {}", self.index, what.join(", "))))
+    }
+
+    /// Takes out workers that do not leave by themselves: they are gone, or hang.
+    async fn take_out_workers(&self) {
+        let live = self.look(|node| {
+            let live = |replica: &Replica| {
+                let id = replica.shard().id();
+                replica.shard().live_workers().map(|(worker, _)| (id, worker)).collect::<Vec<_>>()
+            };
+            node.replicas().iter().flat_map(live).collect::<Vec<_>>()
+        });
+        for (shard, worker) in live.await.unwrap_or_default() {
+            info!(%shard, %worker, "draining without a worker that has not left");
+            let _ = self.requests.send((shard, Request::Leave(worker))).await;
+        }
+    }
+
+    /// Says goodbye to other regions and stops.
+    pub(super) async fn leave(mut self) {
+        self.endpoint.quinn().close(close_code::LEAVING, b"leaving");
+        let _ = timeout(Duration::from_secs(3), self.endpoint.quinn().wait_idle()).await;
+        self.tasks.shutdown().await;
+    }
+
+    /// Copies of the values of the shards hosted here, by shard and table.
+    pub(super) async fn values(&self) -> Option<BTreeMap<u16, (Clock, ShardValues)>> {
+        self.look(|node| {
+            let copies = node.replicas().iter().map(|replica| {
+                let shard = replica.shard();
+                let tables = (0..shard.table_count() as u16).map(|t| shard.values(datacenter::TableId(t)).to_vec());
+                (shard.id().0, (shard.clock(), tables.collect()))
+            });
+            copies.collect()
+        })
+        .await
+    }
+}
+
+/// Payload bytes that a peer's region has not confirmed, by its place.
+fn undelivered(node: &Node) -> Vec<(usize, u64)> {
+    let waiting = |at: usize| {
+        let outboxes = node.replicas().iter().filter(|r| !r.has_left(at)).map(|r| r.outbox(at));
+        (at, outboxes.map(|outbox| outbox.waiting_bytes() + outbox.in_flight_bytes()).sum())
+    };
+    (0..node.datacenters().len()).map(waiting).filter(|(_, bytes)| *bytes > 0).collect()
+}
+
+fn node(setup: &Setup, index: u16) -> Node {
+    let region = &setup.region;
+    let policy = setup.policy();
+    let mirrored = region.strategy.policy(&region.job, &setup.specs).is_some();
+    let others = region.peers.iter().filter(|_| mirrored);
+    let peers: Vec<PeerConfig> = others
+        .map(|peer| PeerConfig {
+            id: setup.datacenter(&peer.name).expect("configuration checks that peers are members"),
+            rate_bytes_per_sec: peer.rate_bytes_per_sec,
+            window_bytes: None,
+        })
+        .collect();
+    let mut initial = initial_values(setup.application.as_ref(), &setup.specs, setup.placement);
+    let replicas = setup.shards_of(index).map(|id| {
+        let values = std::mem::take(&mut initial[id.index()]);
+        let workers = region.workers() as usize;
+        let shard = Shard::new(id, &setup.shapes.0[id.index()], values, workers, region.job.staleness);
+        Replica::new(shard, &policy, peers.iter().map(|peer| peer.id))
+    });
+    Node::new(replicas.collect(), &peers, &policy)
+}

@@ -1,0 +1,122 @@
+//! What every process of a region starts from: its settings, its model, and who it is.
+//!
+//! Kind: driver (reads the data).
+
+use std::sync::Arc;
+
+use datacenter::identity::Identity;
+use datacenter::lan::{Security, Terms};
+use datacenter::wire::Shapes;
+use datacenter::{DatacenterId, Placement, ShardId, TableSpec, shard_tables};
+use wan::policy::{Lead, Policy, Selection};
+
+use super::ServiceError;
+use crate::application::Application;
+use crate::applications;
+use crate::job::DataScope;
+use crate::region::Region;
+use crate::strategy::check_tables;
+
+/// A region's settings, with the model that they make.
+pub struct Setup {
+    /// The settings.
+    pub region: Region,
+    /// The model and its data.
+    pub application: Box<dyn Application>,
+    /// The model's tables.
+    pub specs: Vec<TableSpec>,
+    /// How their rows lie on shards.
+    pub placement: Placement,
+    /// By shard.
+    pub shapes: Arc<Shapes>,
+    /// What all regions must agree on, hashed.
+    pub digest: [u8; 32],
+}
+
+impl Setup {
+    /// Reads the data of `region` and makes its model.
+    ///
+    /// # Errors
+    ///
+    /// If the data cannot be used, or the job does not fit its model.
+    pub fn new(region: Region) -> Result<Self, ServiceError> {
+        let application = applications::build(&region.job, region.seed)?;
+        let specs = application.tables();
+        check_tables(&region.job, &specs)?;
+        let rows = specs.iter().map(|table| table.rows).max().unwrap_or(0);
+        if u32::from(region.job.shards) > rows {
+            return Err(ServiceError::Shards { found: region.job.shards, rows });
+        }
+        let placement = Placement::new(region.job.shards);
+        let shapes = (0..region.job.shards).map(|shard| shard_tables(&specs, placement, ShardId(shard)));
+        let shapes = Arc::new(Shapes(shapes.collect()));
+        let digest = region.digest(&specs);
+        Ok(Self { application, specs, placement, shapes, digest, region })
+    }
+
+    /// What crosses the WAN.
+    pub(super) fn policy(&self) -> Policy {
+        self.region.strategy.policy(&self.region.job, &self.specs).unwrap_or(Policy {
+            selection: Selection::Everything,
+            barrier_max_delay: None,
+            lead: Lead::Unlimited,
+        })
+    }
+
+    /// What workers and servers of the region must agree on.
+    pub(super) fn terms(&self) -> Terms {
+        Terms { datacenter: self.region.name.clone(), job_digest: self.digest.to_vec() }
+    }
+
+    /// How connections inside the region are protected, for a process that is `identity`.
+    pub(super) fn security(&self, identity: Option<&Identity>) -> Security {
+        match identity {
+            Some(identity) if !self.region.tls.plaintext_lan => Security::Mutual(identity.clone()),
+            _ => Security::Plaintext,
+        }
+    }
+
+    /// The number of a member.
+    pub(super) fn datacenter(&self, name: &str) -> Option<DatacenterId> {
+        let place = self.region.members.iter().position(|member| member.name == name)?;
+        Some(DatacenterId(place as u16))
+    }
+
+    /// The name of a member.
+    pub(super) fn name(&self, id: DatacenterId) -> &str {
+        self.region.members.get(id.index()).map_or("?", |member| &member.name)
+    }
+
+    /// The shards of one of this region's servers.
+    pub(super) fn shards_of(&self, server: u16) -> impl Iterator<Item = ShardId> {
+        (0..self.region.job.shards).filter(move |shard| shard % self.region.servers == server).map(ShardId)
+    }
+
+    /// The server of this region that hosts `shard`.
+    pub(super) fn host(&self, shard: ShardId) -> u16 {
+        shard.0 % self.region.servers
+    }
+
+    /// The examples of each of this region's workers, and each one's share of all that train the model.
+    pub(super) fn parts(&self) -> Vec<(Vec<u32>, f64)> {
+        let (first, count) = (self.region.first_worker() as usize, self.region.workers() as usize);
+        let all = self.region.all_workers() as usize;
+        if self.region.job.data_scope == DataScope::Shared {
+            let parts = self.application.partition(all);
+            let total: usize = parts.iter().map(Vec::len).sum();
+            let own = parts.into_iter().skip(first).take(count);
+            return own.map(|part| (part.len() as f64 / total.max(1) as f64, part)).map(|(s, p)| (p, s)).collect();
+        }
+        // Each region has files of its own, and nobody knows how many examples the others have: its workers count.
+        let parts = self.application.partition(count);
+        let total: usize = parts.iter().map(Vec::len).sum();
+        let weight = count as f64 / all as f64;
+        parts
+            .into_iter()
+            .map(|part| {
+                let share = weight * part.len() as f64 / total.max(1) as f64;
+                (part, share)
+            })
+            .collect()
+    }
+}

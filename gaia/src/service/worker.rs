@@ -1,0 +1,289 @@
+//! One worker's life: it waits for its servers, joins them, trains, and leaves.
+//!
+//! Computing blocks, so a worker has a thread of its own; its connections live in the process's runtime. When a server
+//! is about to stop, the worker ends its clock, leaves, and waits for it to come back; when a server has started anew
+//! meanwhile and forgotten what it had, there is nothing to go on with.
+//!
+//! Kind: driver.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use datacenter::local::{Session, SessionError};
+use datacenter::message::Standing;
+use datacenter::{Clock, TableId, WorkerId};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{Instrument, info, info_span, warn};
+use wan::seed;
+
+use super::ServiceError;
+use super::evaluation::{Evaluator, score};
+use super::session::{Links, Route, Together};
+use super::setup::Setup;
+use crate::application::{Learner, RowSet};
+use crate::model::CachedRows;
+use crate::seeds::purpose;
+use crate::status::{ScoreStatus, WorkerStatus};
+
+/// The worker that scores the region's copy of the model.
+const EVALUATOR: u32 = 0;
+
+/// For how long a worker that stops waits until its servers have what it said.
+const DELIVERY: Duration = Duration::from_secs(10);
+
+/// What is known of a worker from outside.
+#[derive(Clone, Default)]
+pub(super) struct Notes(Arc<Mutex<Noted>>);
+
+#[derive(Clone, Default)]
+pub(super) struct Noted {
+    pub(super) status: WorkerStatus,
+    pub(super) waiting: Vec<String>,
+    /// Whether it trains, or has trained to the end.
+    pub(super) is_training: bool,
+    pub(super) is_finished: bool,
+}
+
+impl Notes {
+    pub(super) fn read(&self) -> Noted {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Ended {
+    /// Whether it trained all clocks, and the whole job is done.
+    pub(super) is_finished: bool,
+    /// The score of the region's copy at the end.
+    pub(super) score: Option<ScoreStatus>,
+}
+
+/// Starts worker `index` of the region in a thread of its own. It stops early, in order, when `stop` turns true.
+pub(super) fn start(
+    setup: Arc<Setup>,
+    index: u32,
+    (examples, share): (Vec<u32>, f64),
+    route: Route,
+    stop: watch::Receiver<bool>,
+    notes: Notes,
+) -> oneshot::Receiver<Result<Ended, ServiceError>> {
+    let (ended, result) = oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let span = info_span!("worker", region = setup.region.name, worker = index);
+    thread::Builder::new()
+        .name(format!("worker {index}"))
+        .spawn(move || {
+            notes.lock().status = WorkerStatus { index, examples: examples.len() as u64, ..Default::default() };
+            let which = u64::from(setup.region.first_worker() + index);
+            let seed = |purpose| seed::derive(setup.region.seed, &[purpose, which]);
+            let worker = Worker {
+                index,
+                learner: setup.application.learner(examples, share, seed(purpose::LEARNER)),
+                jitter: ChaCha8Rng::seed_from_u64(seed(purpose::JITTER)),
+                evaluator: (index == EVALUATOR).then(|| Evaluator::start(&setup)),
+                setup: &setup,
+                route,
+                stop,
+                notes,
+            };
+            // Nobody is there any more only if the process is ending.
+            let _ = ended.send(runtime.block_on(worker.run().instrument(span)));
+        })
+        .expect("the system has room for another thread");
+    result
+}
+
+struct Worker<'a> {
+    index: u32,
+    setup: &'a Arc<Setup>,
+    learner: Box<dyn Learner + 'a>,
+    /// Of a declared cost of computing.
+    jitter: ChaCha8Rng,
+    evaluator: Option<Evaluator>,
+    route: Route,
+    stop: watch::Receiver<bool>,
+    notes: Notes,
+}
+
+/// Why training stopped.
+enum Stopped {
+    /// All clocks are done.
+    Done,
+    /// The process is to stop.
+    Asked,
+    /// A server is about to stop, or has started anew.
+    Servers(Together),
+}
+
+impl Worker<'_> {
+    async fn run(mut self) -> Result<Ended, ServiceError> {
+        let mut seen = Clock(0);
+        loop {
+            let (links, mut session) = Links::open(self.setup, WorkerId(self.index), &self.route).await;
+            let standings = tokio::select! {
+                standings = links.ready(|waiting| self.notes.lock().waiting = waiting) => standings,
+                () = asked(self.stop.clone()) => return Ok(Ended::default()),
+            };
+            self.check(&standings, seen)?;
+            let at = standings.iter().map(|s| s.worker.unwrap_or(s.clock)).max().unwrap_or_default();
+            let at = links.join(at.max(seen)).await;
+            session.client().start_at(at);
+            info!(clock = at.0, "training");
+            let stopped = self.train(&mut session, &links).await;
+            seen = session.client().clock();
+            self.notes.lock().is_training = false;
+            match stopped {
+                Ok(Stopped::Done) => {
+                    session.leave().await.map_err(|e| self.failed(e))?;
+                    return self.finish(session, links).await;
+                }
+                Ok(Stopped::Asked) => {
+                    info!(clock = seen.0, "stopping: leaving the servers");
+                    session.leave().await.map_err(|e| self.failed(e))?;
+                    drop(session);
+                    if timeout(DELIVERY, links.close()).await.is_err() {
+                        let what = format!("worker {}: the servers did not say that they have its last clock", self.index);
+                        return Err(ServiceError::Undelivered(what));
+                    }
+                    return Ok(Ended::default());
+                }
+                Ok(Stopped::Servers(together)) => {
+                    info!(clock = seen.0, ?together, "leaving the servers, to wait for one of them");
+                    // A server that has started anew does not take it.
+                    let _ = session.leave().await;
+                }
+                Err(SessionError::Closed(_) | SessionError::NoReply) => {
+                    warn!("a server has started anew; beginning again");
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+            self.notes.lock().waiting = links.waiting();
+            drop(session);
+            let _ = timeout(DELIVERY, links.close()).await;
+        }
+    }
+
+    fn failed(&self, source: SessionError) -> ServiceError {
+        ServiceError::Session { worker: self.index, source }
+    }
+
+    /// Servers of one region are never far apart: one that is has forgotten what it had.
+    fn check(&self, standings: &[Standing], seen: Clock) -> Result<(), ServiceError> {
+        let latest = standings.iter().map(|s| s.clock).max().unwrap_or_default();
+        // What another worker is ahead by: its staleness, and the clock that it is in.
+        let Some(slack) = self.setup.region.job.staleness else { return Ok(()) };
+        let lost = standings.iter().find(|s| {
+            let is_behind = latest.lead_over(s.clock) > slack.saturating_add(1);
+            is_behind || seen.lead_over(s.clock) > slack.saturating_add(1)
+        });
+        match lost {
+            None => Ok(()),
+            Some(lost) => {
+                let server = self.setup.host(lost.shard);
+                let known = latest.max(seen);
+                let reason = format!(
+                    "server {server} has {} at {}, and the region was at {known}: it has started anew and forgotten the model",
+                    lost.shard, lost.clock
+                );
+                Err(ServiceError::Forgotten { worker: self.index, reason })
+            }
+        }
+    }
+
+    async fn train(&mut self, session: &mut Session, links: &Links) -> Result<Stopped, SessionError> {
+        let job = &self.setup.region.job;
+        let mut rows = RowSet::new(self.setup.specs.len());
+        self.notes.lock().is_training = true;
+        while session.client().clock().0 < job.clocks {
+            let clock = session.client().clock();
+            let started = Instant::now();
+            if *self.stop.borrow() {
+                return Ok(Stopped::Asked);
+            }
+            rows.clear();
+            self.learner.rows(clock.0, &mut rows);
+            let is_due = self.evaluator.is_some() && clock.0 > 0 && clock.0 % job.evaluate_every == 0;
+            if is_due {
+                insert_all(self.setup, &mut rows);
+            }
+            // Nothing of this clock exists yet, so whoever stops here loses nothing.
+            tokio::select! {
+                biased;
+                () = asked(self.stop.clone()) => return Ok(Stopped::Asked),
+                fetched = session.fetch(rows.sorted()) => drop(fetched?),
+                together = links.until(Together::Leaving) => return Ok(Stopped::Servers(together)),
+            }
+            let fetched = Instant::now();
+            if let Some(evaluator) = self.evaluator.as_ref().filter(|_| is_due) {
+                evaluator.offer(self.setup, session.client(), clock);
+            }
+            let work = self.learner.step(clock.0, &mut CachedRows(session.client()));
+            if let Some(compute) = self.setup.region.compute {
+                sleep_until(fetched + compute.clock_time(work, 1.0, self.jitter.random())).await;
+            }
+            let computed = Instant::now();
+            session.clock().await?;
+            let mut notes = self.notes.lock();
+            notes.status.clock = clock.0 + 1;
+            notes.status.processed_examples += work.examples;
+            notes.status.wait_seconds += (fetched - started).as_secs_f64();
+            notes.status.compute_seconds += (computed - fetched).as_secs_f64();
+            if let Some(evaluator) = &self.evaluator {
+                notes.status.score = evaluator.score().or(notes.status.score.take());
+            }
+        }
+        Ok(Stopped::Done)
+    }
+
+    /// Waits until the job is done everywhere, and scores what came of it.
+    async fn finish(mut self, mut session: Session, links: Links) -> Result<Ended, ServiceError> {
+        let mut ended = Ended { is_finished: true, score: None };
+        if let Some(evaluator) = self.evaluator.take() {
+            self.notes.lock().waiting = vec!["the last updates of other regions".into()];
+            let settled = tokio::select! {
+                together = links.until(Together::Settled) => together == Together::Settled,
+                () = asked(self.stop.clone()) => false,
+            };
+            if settled {
+                let mut rows = RowSet::new(self.setup.specs.len());
+                insert_all(self.setup, &mut rows);
+                session.fetch(rows.sorted()).await.map_err(|e| self.failed(e))?;
+                let clock = session.client().clock();
+                let last = score(self.setup, session.client(), clock);
+                info!(clock = clock.0, objective = last.objective, metric = last.metric, value = last.value, "done");
+                ended.score = Some(last.clone());
+                self.notes.lock().status.score = Some(last);
+            }
+            drop(evaluator);
+        }
+        let mut notes = self.notes.lock();
+        (notes.waiting, notes.is_finished) = (Vec::new(), true);
+        drop(notes);
+        drop(session);
+        let _ = timeout(DELIVERY, links.close()).await;
+        Ok(ended)
+    }
+}
+
+/// Returns once the process is asked to stop.
+async fn asked(mut stop: watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody can ask any more.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn insert_all(setup: &Setup, rows: &mut RowSet) {
+    for (table, spec) in (0..).map(TableId).zip(&setup.specs) {
+        rows.insert_all(table, spec.rows);
+    }
+}

@@ -1,0 +1,137 @@
+//! What is known of the links of a process: for those who dial, and for those who watch.
+//!
+//! Kind: time-passed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use datacenter::refusals::Refusals;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::message::ServerId;
+
+/// Notes on links, shared by everyone who makes one.
+#[derive(Clone, Debug)]
+pub struct Board(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    notes: Mutex<Notes>,
+    /// Changes whenever a link comes up or goes down.
+    changed: watch::Sender<u64>,
+    refusals: Refusals,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    links: BTreeMap<ServerId, LinkNote>,
+}
+
+/// What is known of the link to one peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkNote {
+    /// The session of the link that is up.
+    pub session: Option<u64>,
+    /// Since when it is up or down.
+    pub since: Instant,
+    /// Where the peer is, or was when it was up last.
+    pub address: Option<SocketAddr>,
+    /// How often it has come up.
+    pub connects: u64,
+    /// Why it is not up.
+    pub problem: Option<String>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self(Arc::new(Shared {
+            notes: Mutex::default(),
+            changed: watch::channel(0).0,
+            refusals: Refusals::default(),
+        }))
+    }
+}
+
+impl Board {
+    /// All peers of which anything is known.
+    pub fn links(&self) -> BTreeMap<ServerId, LinkNote> {
+        self.notes().links.clone()
+    }
+
+    /// Where refusals are counted.
+    pub fn refusals(&self) -> &Refusals {
+        &self.0.refusals
+    }
+
+    /// Whether a link to `peer` is up.
+    pub fn is_up(&self, peer: ServerId) -> bool {
+        self.notes().links.get(&peer).is_some_and(|note| note.session.is_some())
+    }
+
+    /// Returns once there is no link to `peer`.
+    pub async fn down(&self, peer: ServerId) {
+        let mut changed = self.0.changed.subscribe();
+        // The sender lives as long as we do.
+        let _ = changed.wait_for(|_| !self.is_up(peer)).await;
+    }
+
+    /// Returns once links have come up or gone down after the `seen`-th time; yields the number of times.
+    pub async fn changed(&self, seen: u64) -> u64 {
+        let mut changed = self.0.changed.subscribe();
+        changed.wait_for(|times| *times > seen).await.map_or(seen, |times| *times)
+    }
+
+    /// A peer that is looked for.
+    pub fn expect(&self, peer: ServerId) {
+        self.notes().note(peer);
+    }
+
+    pub(super) fn up(&self, peer: ServerId, session: u64, address: SocketAddr) {
+        let mut notes = self.notes();
+        let note = notes.note(peer);
+        *note = LinkNote {
+            session: Some(session),
+            since: Instant::now(),
+            address: Some(address),
+            connects: note.connects + 1,
+            problem: None,
+        };
+        drop(notes);
+        self.0.changed.send_modify(|times| *times += 1);
+    }
+
+    /// The link with this session is no more.
+    pub(super) fn gone(&self, peer: ServerId, session: u64, problem: String) {
+        let mut notes = self.notes();
+        let note = notes.note(peer);
+        // A newer one may have taken its place.
+        if note.session == Some(session) {
+            (note.session, note.since, note.problem) = (None, Instant::now(), Some(problem));
+        }
+        drop(notes);
+        self.0.changed.send_modify(|times| *times += 1);
+    }
+
+    /// A try to make a link failed.
+    pub(super) fn failed(&self, peer: ServerId, problem: String) {
+        self.notes().note(peer).problem = Some(problem);
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notes {
+    fn note(&mut self, peer: ServerId) -> &mut LinkNote {
+        self.links.entry(peer).or_insert_with(|| LinkNote {
+            session: None,
+            since: Instant::now(),
+            address: None,
+            connects: 0,
+            problem: None,
+        })
+    }
+}
