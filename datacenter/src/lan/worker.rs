@@ -20,13 +20,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::LEFT;
 use super::{Frames, HANDSHAKE, LanError, Security, Stream, Terms, framed, next, with_causes};
 use crate::identity::{PeerName, Role, handshake};
 use crate::message::{Notice, Read, ReadReply, Request, Standing};
 use crate::refusals::Refusals;
 use crate::wire::{Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
 use crate::{Clock, ShardId, WorkerId};
-use super::LEFT;
 
 /// The first pause before dialling again, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];

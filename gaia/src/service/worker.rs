@@ -82,7 +82,8 @@ pub(super) fn start(
     thread::Builder::new()
         .name(format!("worker {index}"))
         .spawn(move || {
-            notes.lock().status = WorkerStatus { index, examples: examples.len() as u64, ..Default::default() };
+            notes.lock().status =
+                WorkerStatus { index, examples: examples.len() as u64, ..Default::default() };
             let which = u64::from(setup.region.first_worker() + index);
             let seed = |purpose| seed::derive(setup.region.seed, &[purpose, which]);
             let worker = Worker {
@@ -151,7 +152,10 @@ impl Worker<'_> {
                     session.leave().await.map_err(|e| self.failed(e))?;
                     drop(session);
                     if timeout(DELIVERY, links.close()).await.is_err() {
-                        let what = format!("worker {}: the servers did not say that they have its last clock", self.index);
+                        let what = format!(
+                            "worker {}: the servers did not say that they have its last clock",
+                            self.index
+                        );
                         return Err(ServiceError::Undelivered(what));
                     }
                     return Ok(Ended::default());
@@ -259,7 +263,13 @@ impl Worker<'_> {
                 session.fetch(rows.sorted()).await.map_err(|e| self.failed(e))?;
                 let clock = session.client().clock();
                 let last = score(self.setup, session.client(), clock);
-                info!(clock = clock.0, objective = last.objective, metric = last.metric, value = last.value, "done");
+                info!(
+                    clock = clock.0,
+                    objective = last.objective,
+                    metric = last.metric,
+                    value = last.value,
+                    "done"
+                );
                 ended.score = Some(last.clone());
                 self.notes.lock().status.score = Some(last);
             }
