@@ -311,7 +311,7 @@ fn one_wrong_value_of_a_region_gives_one_problem() {
         ("[peers.there]\n", "[peers.there]\n[peers.here]\nrate = \"1 MB/s\"\n", "x.toml:10: peers.here: is this region itself; allowed: the other regions of the job".to_owned()),
         ("[peers.there]\n", "[peers.there]\n[peers.virginia]\nrate = \"1 MB/s\"\n", "x.toml:10: peers.virginia: is no region of the job; allowed: here, far-away, there".to_owned()),
         ("[peers.there]\n", "[peers.there]\n[tls]\nkey = \"{name}.key\"\n", "x.toml:10: tls.key: found \"{name}.key\"; allowed: a file name, in which {datacenter}, {role} and {index} are filled in".to_owned()),
-        ("[peers.there]\n", "[peers.there]\n[tls]\nlan = \"plain\"\n", "x.toml:10: tls.lan: found \"plain\"; allowed: one of \"mutual\", \"plaintext\"".to_owned()),
+        ("[peers.there]\n", "[peers.there]\n[tls]\nlan = \"plain\"\n", "x.toml:10: tls.lan: found \"plain\"; allowed: one of \"mutual\", \"plaintext\"; did you mean \"plaintext\"?".to_owned()),
         ("[peers.there]\n", "[peers.there]\n[admin]\nworkers = \"w:1\"\n", format!("x.toml:10: admin.workers: found \"w:1\"; allowed: an array for the 3 workers, or one text with {{index}}; each: {HOST}; one address cannot be that of 3 workers")),
         ("[peers.there]\n", "[peers.there]\n[compute]\noverhead = \"1 s\"\n", "x.toml:10: compute.examples_per_second: missing; allowed: a number from 0.001 to 1000000000000".to_owned()),
         ("job =", "at_end = \"leave\"\njob =", "x.toml:2: at_end: found \"leave\"; allowed: one of \"exit\", \"stay\"".to_owned()),
