@@ -17,6 +17,7 @@ mod model;
 pub mod outcome;
 pub mod progress;
 pub mod region;
+pub mod rehearsal;
 pub mod report;
 pub mod scenario;
 mod seeds;

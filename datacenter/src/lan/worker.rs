@@ -53,6 +53,9 @@ pub struct Plan {
     pub refusals: Refusals,
 }
 
+/// A request to join at a clock, and where to answer with the worker's clock on each shard.
+type Joining = (Clock, oneshot::Sender<Vec<(ShardId, Clock)>>);
+
 /// How a line is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -76,7 +79,7 @@ pub enum State {
 pub struct Handle {
     /// How the line is.
     pub state: watch::Receiver<State>,
-    joins: mpsc::Sender<(Clock, oneshot::Sender<Vec<(ShardId, Clock)>>)>,
+    joins: mpsc::Sender<Joining>,
 }
 
 impl Handle {
@@ -104,7 +107,7 @@ pub struct Line {
     plan: Plan,
     requests: mpsc::Receiver<(ShardId, Request)>,
     replies: mpsc::Sender<ReadReply>,
-    joins: mpsc::Receiver<(Clock, oneshot::Sender<Vec<(ShardId, Clock)>>)>,
+    joins: mpsc::Receiver<Joining>,
     state: watch::Sender<State>,
     unconfirmed: Unconfirmed,
     incarnation: Option<u64>,

@@ -4,9 +4,11 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use serde::Serialize;
+use wan::driver::address::Address;
 
 use super::arguments::StatusArguments;
 use super::{CommandError, style};
+use crate::config::{self, Overrides};
 use crate::report::Destination;
 use crate::report::human::with_causes;
 use crate::status::Status;
@@ -18,7 +20,7 @@ const WATCH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Asks the processes, and shows what they say.
 pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
-    let targets = targets(arguments);
+    let targets = targets(arguments)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(CommandError::Runtime)?;
     runtime.block_on(async {
@@ -27,14 +29,32 @@ pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
 }
 
 /// Those to be asked, each once.
-fn targets(arguments: &StatusArguments) -> Vec<Target> {
+fn targets(arguments: &StatusArguments) -> Result<Vec<Target>, CommandError> {
     let mut targets: Vec<Target> = Vec::new();
-    for url in &arguments.urls {
-        if targets.iter().all(|target| target.url != *url) {
-            targets.push(url.clone().into());
+    let mut ask = |target: Target| {
+        if targets.iter().all(|known| known.url != target.url) {
+            targets.push(target);
+        }
+    };
+    for file in &arguments.files {
+        let region = config::load_region(file, &Overrides::from_environment()?)?;
+        let parts = |role: &'static str, addresses: Option<Vec<Address>>| {
+            addresses
+                .into_iter()
+                .flatten()
+                .enumerate()
+                .map(move |(index, at)| (format!("{role} {index}"), at))
+        };
+        for (role, address) in
+            parts("server", region.admin.servers).chain(parts("worker", region.admin.workers))
+        {
+            let name = Some((region.name.clone(), role));
+            let url = address.to_string().parse().expect("a checked address makes a URL");
+            ask(Target { url, name });
         }
     }
-    targets
+    arguments.urls.iter().for_each(|url| ask(url.clone().into()));
+    Ok(targets)
 }
 
 async fn once(targets: &[Target], as_json: bool) -> Result<(), CommandError> {
