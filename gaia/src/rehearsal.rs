@@ -36,8 +36,6 @@ const DATA: [(&str, &[u8]); 2] = [
     ("digits-test.csv.gz", include_bytes!("../data/digits-test.csv.gz")),
 ];
 
-/// Servers and workers of each region.
-pub const SERVERS: u16 = 2;
 /// Workers of each region.
 pub const WORKERS: u32 = 3;
 
@@ -51,6 +49,8 @@ pub struct Plan {
     pub program: PathBuf,
     /// Where settings, certificates, data, logs and results go; must exist.
     pub directory: PathBuf,
+    /// Servers of each region.
+    pub servers: u16,
     /// Settings over the shipped ones, for all regions.
     pub set: Vec<(String, String)>,
     /// The links, by the places of two regions: virginia 0, ireland 1, singapore 2.
@@ -116,13 +116,13 @@ struct Ports {
 }
 
 impl Ports {
-    fn find() -> io::Result<Self> {
+    fn find(servers: u16) -> io::Result<Self> {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         // All are held until all are known, or the system would give one twice.
         let tcp =
             |count: usize| (0..count).map(|_| TcpListener::bind(loopback)).collect::<io::Result<Vec<_>>>();
-        let udp = (0..SERVERS).map(|_| UdpSocket::bind(loopback)).collect::<io::Result<Vec<_>>>()?;
-        let (servers, workers) = (usize::from(SERVERS), WORKERS as usize);
+        let udp = (0..servers).map(|_| UdpSocket::bind(loopback)).collect::<io::Result<Vec<_>>>()?;
+        let (servers, workers) = (usize::from(servers), WORKERS as usize);
         let held = [tcp(servers)?, tcp(servers)?, tcp(workers)?];
         let [lan, admin, of_workers] = held
             .each_ref()
@@ -144,15 +144,18 @@ impl Rehearsal {
             move |source| RehearsalError::Setup { what, source }
         };
         write_files(&plan.directory).map_err(setup("the settings"))?;
-        certify(&plan.directory.join("certs"))?;
-        let ports: Vec<Ports> =
-            REGIONS.iter().map(|_| Ports::find()).collect::<Result<_, _>>().map_err(setup("ports"))?;
+        certify(&plan.directory.join("certs"), plan.servers)?;
+        let ports: Vec<Ports> = REGIONS
+            .iter()
+            .map(|_| Ports::find(plan.servers))
+            .collect::<Result<_, _>>()
+            .map_err(setup("ports"))?;
         let relay = Relay::start(links(plan, &ports), plan.seed)?;
         let mut rehearsal = Self { processes: Vec::new(), relay };
         for (place, (region, _)) in REGIONS.into_iter().enumerate() {
             let overrides = rehearsal.overrides(plan, &ports, place);
-            let servers =
-                (0..SERVERS).map(|index| (Part::Server(index), ports[place].servers[usize::from(index)]));
+            let servers = (0..plan.servers)
+                .map(|index| (Part::Server(index), ports[place].servers[usize::from(index)]));
             let workers =
                 (0..WORKERS).map(|index| (Part::Worker(index), ports[place].workers[index as usize]));
             for (part, admin) in servers.chain(workers) {
@@ -181,6 +184,7 @@ impl Rehearsal {
         };
         let own = &ports[place];
         let mut set = vec![
+            ("servers.count".to_owned(), plan.servers.to_string()),
             ("servers.addresses".to_owned(), list(&own.lan)),
             ("wan.listen".to_owned(), list(&own.wan)),
             ("admin.servers".to_owned(), list(&own.servers)),
@@ -246,14 +250,14 @@ fn write_files(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn certify(directory: &Path) -> Result<(), CertsError> {
+fn certify(directory: &Path, servers: u16) -> Result<(), CertsError> {
     let directory = Directory::new(directory);
     let validity = Validity { now: Date::from(Dates::System.now()), days: VALID_DAYS };
     directory.init(validity, true)?;
     let name = |region: &str, role| PeerName::new(region, role).expect("the shipped regions have names");
     let processes = REGIONS.iter().flat_map(|(region, _)| {
         let servers =
-            (0..u32::from(SERVERS)).map(move |index| ProcessName::new(name(region, Role::Server), index));
+            (0..u32::from(servers)).map(move |index| ProcessName::new(name(region, Role::Server), index));
         servers.chain((0..WORKERS).map(move |index| ProcessName::new(name(region, Role::Worker), index)))
     });
     directory.issue(&processes.collect::<Vec<_>>(), validity, true)

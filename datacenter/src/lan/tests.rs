@@ -212,10 +212,10 @@ async fn a_session_lives_through_connections_that_break() {
 #[tokio::test]
 async fn who_does_not_agree_is_told_why_on_both_sides() {
     let host = host(1).await;
-    let table: [(&'static str, Box<dyn Fn(&mut Plan)>); 3] = [
-        ("job", Box::new(|plan| plan.terms.job_digest = vec![9; 32])),
-        ("name", Box::new(|plan| plan.terms.datacenter = "rome".into())),
-        ("unknown_worker", Box::new(|plan| plan.worker = WorkerId(7))),
+    let table: [(&'static str, fn(&mut Plan)); 3] = [
+        ("job", |plan| plan.terms.job_digest = vec![9; 32]),
+        ("name", |plan| plan.terms.datacenter = "rome".into()),
+        ("unknown_worker", |plan| plan.worker = WorkerId(7)),
     ];
     for (cause, change) in table {
         let mut plan = plan(&host.address, 0);

@@ -8,7 +8,6 @@ use wan::relay::Direction;
 use super::*;
 use crate::job::DataScope;
 use crate::logs::Format;
-use crate::job::DataFile;
 use crate::region::{AtEnd, Region};
 use crate::scenario::Congestion;
 use crate::strategy::Strategy;
@@ -123,10 +122,7 @@ fn the_shipped_regions_are_one_job() {
     for region in &regions {
         assert_eq!(region.digest(&[]), regions[0].digest(&[]));
         assert_eq!((region.workers(), region.all_workers(), region.servers), (3, 9, 2));
-        let DataFile::Path(data) = region.job.data.root.file(Path::new("digits-train.csv.gz")) else {
-            panic!("the digits are shipped as files");
-        };
-        assert!(data.is_file());
+        assert!(crate::data::look(&region.job.data.root.file(Path::new("digits-train.csv.gz"))).is_ok());
         // What others dial is where we listen.
         for peer in &region.peers {
             let found = regions.iter().find(|other| other.name == peer.name).expect("it is one of them");
