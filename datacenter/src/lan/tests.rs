@@ -212,14 +212,14 @@ async fn a_session_lives_through_connections_that_break() {
 #[tokio::test]
 async fn who_does_not_agree_is_told_why_on_both_sides() {
     let host = host(1).await;
-    let table: [(&'static str, fn(&mut Plan)); 3] = [
-        ("job", |plan| plan.terms.job_digest = vec![9; 32]),
-        ("name", |plan| plan.terms.datacenter = "rome".into()),
-        ("unknown_worker", |plan| plan.worker = WorkerId(7)),
-    ];
-    for (cause, change) in table {
-        let mut plan = plan(&host.address, 0);
-        change(&mut plan);
+    let good = || plan(&host.address, 0);
+    let elsewhere = Terms { datacenter: "rome".into(), ..terms() };
+    let other_job = Terms { job_digest: vec![9; 32], ..terms() };
+    for (cause, plan) in [
+        ("job", Plan { terms: other_job, ..good() }),
+        ("name", Plan { terms: elsewhere, ..good() }),
+        ("unknown_worker", plan(&host.address, 7)),
+    ] {
         let theirs = plan.refusals.clone();
         let (_session, handle, running) = open(plan);
         let mut state = handle.state.clone();

@@ -80,11 +80,7 @@ async fn run(arguments: &DemoArguments) -> Result<(), CommandError> {
             }
         }
     };
-    let fetched = match &result {
-        Ok(fetched) => Some(fetched),
-        Err(_) => None,
-    };
-    if let Some(fetched) = fetched {
+    if let Ok(fetched) = &result {
         let _ = io::stdout().write_all(summary(fetched, &rehearsal.relay.counters()).as_bytes());
     }
     say("stopping the processes");

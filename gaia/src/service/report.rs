@@ -201,7 +201,7 @@ fn see(node: &Node, setup: &Setup, now: std::time::Instant) -> Seen {
         let naive = node.shared(at).map(|replica| replica.filter().counters().naive_payload_bytes).sum();
         let round_trip = node.rtt(at);
         let link = LinkStatus {
-            round_trip_seconds: (!round_trip.is_zero()).then(|| round_trip.as_secs_f64()),
+            round_trip_seconds: (!round_trip.is_zero()).then_some(round_trip.as_secs_f64()),
             rate_bytes_per_sec: node.drain_bytes_per_sec(at),
             backlog_bytes: node.waiting_bytes(at),
             backlog_seconds: node.backlog(at).as_secs_f64(),

@@ -215,7 +215,7 @@ impl Worker<'_> {
             }
             rows.clear();
             self.learner.rows(clock.0, &mut rows);
-            let is_due = self.evaluator.is_some() && clock.0 > 0 && clock.0 % job.evaluate_every == 0;
+            let is_due = self.evaluator.is_some() && clock.0 > 0 && clock.0.is_multiple_of(job.evaluate_every);
             if is_due {
                 insert_all(self.setup, &mut rows);
             }
@@ -275,9 +275,10 @@ impl Worker<'_> {
             }
             drop(evaluator);
         }
-        let mut notes = self.notes.lock();
-        (notes.waiting, notes.is_finished) = (Vec::new(), true);
-        drop(notes);
+        {
+            let mut notes = self.notes.lock();
+            (notes.waiting, notes.is_finished) = (Vec::new(), true);
+        }
         drop(session);
         let _ = timeout(DELIVERY, links.close()).await;
         Ok(ended)
