@@ -40,7 +40,7 @@ const DATA: [(&str, &[u8]); 2] = [
 pub const WORKERS: u32 = 3;
 
 /// How long certificates are valid: longer than any rehearsal.
-const VALID_DAYS: u32 = 2;
+const VALID_DAYS: u32 = 60;
 
 /// What is rehearsed, and where.
 #[derive(Clone, Debug)]
