@@ -39,5 +39,5 @@ for unit in gaia-server@ gaia-worker@; do
 done
 
 if command -v systemd-sysusers >/dev/null; then
-    systemd-sysusers --dry-run "$PWD/gaia.sysusers" >/dev/null && echo "systemd: gaia.sysusers is right"
+    systemd-sysusers --dry-run "$PWD/gaia.sysusers" >/dev/null 2>&1 && echo "systemd: gaia.sysusers is right"
 fi
