@@ -24,10 +24,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
+use crate::Clock;
 use crate::identity::handshake::HandshakeError;
 use crate::identity::{self, Identity, Shown};
 use crate::refusals::Refused;
-use crate::Clock;
 use crate::wire::WireError;
 
 /// How long a connection may take for its handshakes.

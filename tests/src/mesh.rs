@@ -267,7 +267,8 @@ impl Mesh {
     fn handle(&mut self, event: Event) -> Result<(), String> {
         let now = self.start + self.now;
         // A link runs when its hello is done: what overtakes it waits at the door.
-        if let Event::Update { from, to, generation, .. } | Event::Control { from, to, generation, .. } = &event
+        if let Event::Update { from, to, generation, .. } | Event::Control { from, to, generation, .. } =
+            &event
             && self.is_current(*from, *to, *generation)
             && !self.links[&ordered(*from, *to)].greeted.contains(to)
         {
@@ -298,8 +299,7 @@ impl Mesh {
             }
             Event::Up { pair } => {
                 let link = self.links.get_mut(&pair).expect("every pair has a link");
-                *link =
-                    LinkState { is_up: true, generation: link.generation + 1, greeted: BTreeSet::new() };
+                *link = LinkState { is_up: true, generation: link.generation + 1, greeted: BTreeSet::new() };
                 let generation = link.generation;
                 for (from, to) in [pair, (pair.1, pair.0)] {
                     let resumes = self.sites[from].node.resumes(DatacenterId(to as u16));

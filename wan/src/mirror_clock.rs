@@ -20,6 +20,9 @@ use crate::policy::Lead;
 /// The largest derived `DS`: with very short clocks, a bound must stay a bound.
 pub const MAX_DERIVED_LEAD: u32 = 256;
 
+/// The derived `DS` towards a peer of which nothing has been measured: what it would be without any distance.
+pub const UNHEARD_LEAD: u32 = 2;
+
 /// The derived `DS` towards a peer; `None` while nothing has been measured.
 pub fn derived_lead(rtt: Option<Duration>, clock_length: Option<Duration>) -> Option<u32> {
     let (rtt, clock) = (rtt?, clock_length?);
@@ -38,8 +41,8 @@ pub fn derived_lead(rtt: Option<Duration>, clock_length: Option<Duration>) -> Op
 pub fn lead_limit(lead: Lead, derived: Option<u32>) -> Option<u32> {
     match lead {
         Lead::Limit(limit) => Some(limit),
-        // Nothing is measured before the first clocks are over; then there is little to bound either.
-        Lead::Derived => derived,
+        // A mirror that has not been heard of yet is waited for like one that is next door.
+        Lead::Derived => Some(derived.unwrap_or(UNHEARD_LEAD)),
         Lead::Unlimited => None,
     }
 }
@@ -72,7 +75,8 @@ mod tests {
             (6, 5, Lead::Limit(0), None, true),
             (8, 5, Lead::Limit(3), None, false),
             (9, 5, Lead::Limit(3), None, true),
-            (9, 5, Lead::Derived, None, false),
+            (7, 5, Lead::Derived, None, false),
+            (8, 5, Lead::Derived, None, true),
             (9, 5, Lead::Derived, Some(3), true),
             (900, 5, Lead::Unlimited, Some(3), false),
             (1, 5, Lead::Limit(0), None, false),

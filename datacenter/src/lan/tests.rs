@@ -1,1 +1,252 @@
+//! A worker's session over real sockets, on connections that break.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::server::Door;
+use super::worker::{Line, Plan, State};
+use super::{Security, Terms};
+use crate::client::Client;
+use crate::local::{Call, Port, Session};
+use crate::message::{Notice, ReadReply, Request, Standing};
+use crate::refusals::{Refusals, Refused};
+use crate::shard::{Open, Shard};
+use crate::wire::Shapes;
+use crate::{Clock, Placement, ShardId, TableId, TableSpec, WorkerId, shard_tables};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn specs() -> Vec<TableSpec> {
+    vec![TableSpec { name: "w".into(), rows: 4, width: 2 }]
+}
+
+fn shapes() -> Arc<Shapes> {
+    Arc::new(Shapes(vec![shard_tables(&specs(), Placement::new(1), ShardId(0))]))
+}
+
+fn terms() -> Terms {
+    Terms { datacenter: "oslo".into(), job_digest: vec![7; 32] }
+}
+
+/// A server of one shard, whose task is as small as can be.
+struct Host {
+    address: String,
+    notice: watch::Sender<Notice>,
+    refusals: Refusals,
+    shard: Arc<std::sync::Mutex<Shard>>,
+}
+
+async fn host(workers: u32) -> Host {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (requests, mut queue) = mpsc::channel::<(ShardId, Request)>(16);
+    let (calls, mut asked) = mpsc::channel(16);
+    let (notice, noticed) = watch::channel(Notice::Serving);
+    let refusals = Refusals::default();
+    let door = Door {
+        terms: terms(),
+        server: 0,
+        incarnation: 1,
+        security: Security::Plaintext,
+        shapes: shapes(),
+        workers,
+        requests,
+        calls,
+        notice: noticed,
+        refusals: refusals.clone(),
+        connected: watch::channel(Vec::new()).0,
+    };
+    tokio::spawn(door.serve(listener));
+    let tables = shapes().0[0].clone();
+    let shard = Shard::new(ShardId(0), &tables, vec![vec![0.0; 8]], workers as usize, Some(0));
+    let shard = Arc::new(std::sync::Mutex::new(shard));
+    let task = shard.clone();
+    tokio::spawn(async move {
+        let mut replies: Vec<Option<mpsc::Sender<ReadReply>>> = vec![None; workers as usize];
+        loop {
+            let now = tokio::time::Instant::now().into_std();
+            let mut answers = Vec::new();
+            tokio::select! {
+                Some((_, request)) = queue.recv() => {
+                    let mut shard = task.lock().unwrap();
+                    match request {
+                        Request::Flush(flush) => drop(shard.handle_flush(&flush).unwrap()),
+                        Request::Read(read) => answers.extend(shard.handle_read(read, now, &Open).unwrap()),
+                        Request::Leave(worker) => drop(shard.remove_worker(worker)),
+                    }
+                    answers.extend(std::iter::from_fn(|| shard.poll_reply(now, &Open)));
+                }
+                Some(call) = asked.recv() => {
+                    let mut shard = task.lock().unwrap();
+                    match call {
+                        Call::Attach { worker, replies: to, answer } => {
+                            replies[worker.index()] = Some(to);
+                            let (clock, worker) = (shard.clock(), shard.clock_of(worker));
+                            let _ = answer.send(vec![Standing { shard: ShardId(0), clock, worker }]);
+                        }
+                        Call::Join { worker, clock, answer } => {
+                            let clock = shard.join(worker, clock).unwrap();
+                            let _ = answer.send(vec![(ShardId(0), clock)]);
+                        }
+                    }
+                }
+                else => return,
+            }
+            for answer in answers {
+                if let Some(to) = &replies[answer.worker.index()] {
+                    let _ = to.send(answer).await;
+                }
+            }
+        }
+    });
+    Host { address, notice, refusals, shard }
+}
+
+fn plan(address: &str, worker: u32) -> Plan {
+    Plan {
+        terms: terms(),
+        worker: WorkerId(worker),
+        server: 0,
+        address: address.into(),
+        security: Security::Plaintext,
+        shapes: shapes(),
+        refusals: Refusals::default(),
+    }
+}
+
+fn open(plan: Plan) -> (Session, super::worker::Handle, tokio::task::JoinHandle<()>) {
+    let (requests, queue) = mpsc::channel(16);
+    let (replies, answers) = mpsc::channel(4);
+    let client = Client::new(plan.worker, &specs(), Placement::new(1), Some(0));
+    let (line, handle) = Line::new(plan, queue, replies);
+    let running = tokio::spawn(line.run());
+    (Session::new(client, Port { shards: vec![requests], replies: answers }), handle, running)
+}
+
+async fn connected(handle: &super::worker::Handle) {
+    let mut state = handle.state.clone();
+    timeout(LIMIT, state.wait_for(|state| matches!(state, State::Connected { .. }))).await.unwrap().unwrap();
+}
+
+async fn one_clock(session: &mut Session) {
+    let rows = [0, 1, 2, 3];
+    timeout(LIMIT, session.fetch([(TableId(0), &rows[..])].into_iter())).await.unwrap().unwrap();
+    session.client().add(TableId(0), 1, &[1.0, 2.0]);
+    session.clock().await.unwrap();
+}
+
+#[tokio::test]
+async fn two_workers_train_over_sockets_and_leave() {
+    let host = host(2).await;
+    let mut workers = Vec::new();
+    for worker in 0..2 {
+        let (mut session, handle, running) = open(plan(&host.address, worker));
+        connected(&handle).await;
+        workers.push(tokio::spawn(async move {
+            let joined = handle.join(Clock(0)).await;
+            assert_eq!(joined, Some(vec![(ShardId(0), Clock(0))]));
+            for _ in 0..20 {
+                one_clock(&mut session).await;
+            }
+            session.leave().await.unwrap();
+            drop(session);
+            // It ends when all that was said has been delivered.
+            timeout(LIMIT, running).await.unwrap().unwrap();
+        }));
+    }
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    let shard = host.shard.lock().unwrap();
+    assert!(shard.is_idle());
+    assert_eq!(shard.clock(), Clock(20));
+    assert_eq!(&shard.values(TableId(0))[2..4], [40.0, 80.0]);
+}
+
+/// Passes connections on, and cuts each after it has carried so many bytes either way.
+async fn cutting(to: String, cut_after: u64) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut allowed = cut_after;
+        while let Ok((mut client, _)) = listener.accept().await {
+            let Ok(server) = TcpStream::connect(&to).await else { continue };
+            // Not the same each time, so that other frames are cut.
+            allowed += 37;
+            let (mut from_client, mut to_client) = client.split();
+            let (from_server, mut to_server) = server.into_split();
+            let mut from_server = from_server.take(allowed);
+            let mut from_client = (&mut from_client).take(allowed);
+            tokio::select! {
+                _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+                _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+            }
+            let _ = to_server.shutdown().await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_session_lives_through_connections_that_break() {
+    let host = host(1).await;
+    let relay = cutting(host.address.clone(), 400).await;
+    let (mut session, handle, running) = open(plan(&relay, 0));
+    connected(&handle).await;
+    for _ in 0..40 {
+        one_clock(&mut session).await;
+    }
+    session.leave().await.unwrap();
+    drop(session);
+    timeout(LIMIT * 3, running).await.unwrap().unwrap();
+    let shard = host.shard.lock().unwrap();
+    assert_eq!(shard.clock(), Clock(40));
+    assert_eq!(&shard.values(TableId(0))[2..4], [40.0, 80.0], "each delta counts once");
+}
+
+#[tokio::test]
+async fn who_does_not_agree_is_told_why_on_both_sides() {
+    let host = host(1).await;
+    let good = || plan(&host.address, 0);
+    let elsewhere = Terms { datacenter: "rome".into(), ..terms() };
+    let other_job = Terms { job_digest: vec![9; 32], ..terms() };
+    for (cause, plan) in [
+        ("job", Plan { terms: other_job, ..good() }),
+        ("name", Plan { terms: elsewhere, ..good() }),
+        ("unknown_worker", plan(&host.address, 7)),
+    ] {
+        let theirs = plan.refusals.clone();
+        let (_session, handle, running) = open(plan);
+        let mut state = handle.state.clone();
+        let told = |state: &State| matches!(state, State::Waiting(why) if why.starts_with("refused by the other side"));
+        timeout(LIMIT, state.wait_for(told)).await.unwrap().unwrap();
+        running.abort();
+        assert!(theirs.all().contains_key(&Refused { cause, by_us: false }), "{cause}: {:?}", theirs.all());
+        assert!(host.refusals.all().contains_key(&Refused { cause, by_us: true }), "{cause}");
+    }
+}
+
+#[tokio::test]
+async fn nonsense_costs_its_connection_and_notices_reach_the_others() {
+    let host = host(1).await;
+    let (mut session, handle, _running) = open(plan(&host.address, 0));
+    connected(&handle).await;
+    for nonsense in [&[0xff; 64][..], &[0, 0, 0, 2, 0xff, 0xff], &[0, 0, 0, 0]] {
+        let mut stranger = TcpStream::connect(&host.address).await.unwrap();
+        stranger.write_all(nonsense).await.unwrap();
+        let mut rest = Vec::new();
+        let closed = timeout(LIMIT, stranger.read_to_end(&mut rest)).await;
+        assert!(closed.is_ok(), "closed on {nonsense:?}");
+    }
+    one_clock(&mut session).await;
+    host.notice.send_replace(Notice::Leaving);
+    let mut state = handle.state.clone();
+    let leaving = |state: &State| matches!(state, State::Connected { notice: Notice::Leaving, .. });
+    timeout(LIMIT, state.wait_for(leaving)).await.unwrap().unwrap();
+    assert!(host.refusals.all().contains_key(&Refused { cause: "protocol", by_us: true }));
+}

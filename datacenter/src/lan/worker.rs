@@ -20,13 +20,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::LEFT;
 use super::{Frames, HANDSHAKE, LanError, Security, Stream, Terms, framed, next, with_causes};
 use crate::identity::{PeerName, Role, handshake};
 use crate::message::{Notice, Read, ReadReply, Request, Standing};
 use crate::refusals::Refusals;
 use crate::wire::{Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
 use crate::{Clock, ShardId, WorkerId};
-use super::LEFT;
 
 /// The first pause before dialling again, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
@@ -53,6 +53,9 @@ pub struct Plan {
     pub refusals: Refusals,
 }
 
+/// A request to join at a clock, and where to answer with the worker's clock on each shard.
+type Joining = (Clock, oneshot::Sender<Vec<(ShardId, Clock)>>);
+
 /// How a line is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -76,7 +79,7 @@ pub enum State {
 pub struct Handle {
     /// How the line is.
     pub state: watch::Receiver<State>,
-    joins: mpsc::Sender<(Clock, oneshot::Sender<Vec<(ShardId, Clock)>>)>,
+    joins: mpsc::Sender<Joining>,
 }
 
 impl Handle {
@@ -104,7 +107,7 @@ pub struct Line {
     plan: Plan,
     requests: mpsc::Receiver<(ShardId, Request)>,
     replies: mpsc::Sender<ReadReply>,
-    joins: mpsc::Receiver<(Clock, oneshot::Sender<Vec<(ShardId, Clock)>>)>,
+    joins: mpsc::Receiver<Joining>,
     state: watch::Sender<State>,
     unconfirmed: Unconfirmed,
     incarnation: Option<u64>,

@@ -32,7 +32,8 @@ docs/CONFIGURATION.md lists the keys.
 Exit codes:
   0  done
   1  a run failed, or its result could not be written;
-     of gaia certs show: something has expired
+     of gaia certs show: something has expired;
+     of gaia status: a process does not answer
   2  the input has to be put right: command line, settings, data
 
 Styles are for terminals only; NO_COLOR=1 turns them off there too.
@@ -74,8 +75,19 @@ Ctrl-C ends a process in order: it finishes its clock and hands over what it has
 (exit code 0; 1 if that took too long). A second one ends it at once (143, 130).
 docs/OPERATIONS.md leads from nothing to a job that runs.";
 
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  gaia demo
+  gaia demo --set compute.examples_per_second=640 --set job.clocks=200
+  gaia demo --directory /tmp/demo --no-view
+
+Six servers and nine workers train the digits that Gaia ships, each a process of
+its own, with certificates made for the occasion. Between regions they talk through
+links like those of configs/simulations/three-regions.toml. All ends with the command.";
+
 const STATUS_EXAMPLES: &str = "\
 Examples:
+  gaia status configs/regions/*.toml
   gaia status --url http://127.0.0.1:7500 --url http://127.0.0.1:7501
   gaia status --watch --url virginia-0:9464 --url ireland-0:9464
   gaia status --json --url http://127.0.0.1:7500 | jq '.[].status.phase'
@@ -110,6 +122,8 @@ pub(super) enum Command {
     Certs(CertsCommand),
     /// Put links of a file between real processes: a relay of UDP datagrams with delay, rate and loss
     Link(LinkArguments),
+    /// Three regions as real processes on this machine, over emulated links, with their status
+    Demo(DemoArguments),
     /// Show how the processes of a job are: clocks, holds, links, bytes saved
     Status(StatusArguments),
 }
@@ -221,10 +235,27 @@ pub(super) struct LinkArguments {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = DEMO_EXAMPLES)]
+pub(super) struct DemoArguments {
+    /// Where settings, certificates, logs and results go, to be looked at afterwards [default: nowhere that stays]
+    #[arg(long, value_name = "DIR")]
+    pub(super) directory: Option<PathBuf>,
+    /// Override any key of the regions' files, such as job.clocks=200; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub(super) set: Vec<(String, String)>,
+    /// Do not show how it goes, only what came of it
+    #[arg(long)]
+    pub(super) no_view: bool,
+}
+
+#[derive(Args, Debug)]
 #[command(after_help = STATUS_EXAMPLES)]
 pub(super) struct StatusArguments {
+    /// Region files (TOML): all their processes are asked
+    #[arg(required_unless_present = "urls")]
+    pub(super) files: Vec<PathBuf>,
     /// The admin listener of a process; may be repeated
-    #[arg(long = "url", value_name = "URL", required = true)]
+    #[arg(long = "url", value_name = "URL")]
     pub(super) urls: Vec<Url>,
     /// Show it again every second, on the whole terminal
     #[arg(long, short)]

@@ -8,6 +8,7 @@ mod certs;
 mod certs_arguments;
 mod check;
 mod data;
+mod demo;
 mod link;
 mod run;
 mod status;
@@ -27,6 +28,7 @@ use crate::config::{self, ConfigError, Problem};
 use crate::logs;
 use crate::outcome::{Comparison, Run};
 use crate::progress;
+use crate::rehearsal::RehearsalError;
 use crate::report::human::with_causes;
 use crate::report::{self, Destination, OutputError, Style};
 use crate::scenario::Simulation;
@@ -93,6 +95,12 @@ enum CommandError {
     /// A process of a region that could not start, or do its work.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// Processes of a demo that could not be started.
+    #[error(transparent)]
+    Rehearsal(#[from] RehearsalError),
+    /// A demo that did not come to its end.
+    #[error("the demo ended early: {0}")]
+    Demo(String),
     /// A place for a result that cannot be one.
     #[error(transparent)]
     Place(OutputError),
@@ -147,6 +155,8 @@ impl CommandError {
             Self::Simulation(SimulationError::Failed { .. } | SimulationError::NoTarget { .. })
             | Self::Incomplete(_)
             | Self::Service(_)
+            | Self::Rehearsal(_)
+            | Self::Demo(_)
             | Self::Certs(_)
             | Self::Expired(_)
             | Self::Relay(RelayError::Thread(_))
@@ -193,6 +203,7 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Worker(arguments) => run::worker(arguments),
         Command::Certs(command) => certs::certs(command),
         Command::Link(arguments) => link::link(arguments),
+        Command::Demo(arguments) => demo::demo(arguments),
         Command::Status(arguments) => status::status(arguments),
     }
 }

@@ -3,12 +3,15 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use serde_json::json;
+use serde::Serialize;
+use wan::driver::address::Address;
 
 use super::arguments::StatusArguments;
 use super::{CommandError, style};
+use crate::config::{self, Overrides};
 use crate::report::Destination;
 use crate::report::human::with_causes;
+use crate::status::Status;
 use crate::status::fetch::{Fetched, TIME_LIMIT, Target, fetch};
 use crate::status::view::{self, History};
 
@@ -17,7 +20,7 @@ const WATCH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Asks the processes, and shows what they say.
 pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
-    let targets = targets(arguments);
+    let targets = targets(arguments)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(CommandError::Runtime)?;
     runtime.block_on(async {
@@ -26,14 +29,32 @@ pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
 }
 
 /// Those to be asked, each once.
-fn targets(arguments: &StatusArguments) -> Vec<Target> {
+fn targets(arguments: &StatusArguments) -> Result<Vec<Target>, CommandError> {
     let mut targets: Vec<Target> = Vec::new();
-    for url in &arguments.urls {
-        if targets.iter().all(|target| target.url != *url) {
-            targets.push(url.clone().into());
+    let mut ask = |target: Target| {
+        if targets.iter().all(|known| known.url != target.url) {
+            targets.push(target);
+        }
+    };
+    for file in &arguments.files {
+        let region = config::load_region(file, &Overrides::from_environment()?)?;
+        let parts = |role: &'static str, addresses: Option<Vec<Address>>| {
+            addresses
+                .into_iter()
+                .flatten()
+                .enumerate()
+                .map(move |(index, at)| (format!("{role} {index}"), at))
+        };
+        for (role, address) in
+            parts("server", region.admin.servers).chain(parts("worker", region.admin.workers))
+        {
+            let name = Some((region.name.clone(), role));
+            let url = address.to_string().parse().expect("a checked address makes a URL");
+            ask(Target { url, name });
         }
     }
-    targets
+    arguments.urls.iter().for_each(|url| ask(url.clone().into()));
+    Ok(targets)
 }
 
 async fn once(targets: &[Target], as_json: bool) -> Result<(), CommandError> {
@@ -48,15 +69,24 @@ async fn once(targets: &[Target], as_json: bool) -> Result<(), CommandError> {
     if silent == 0 { Ok(()) } else { Err(CommandError::Silent { silent, asked: targets.len() }) }
 }
 
-/// An array with, for each process, its URL and either its status or the reason that there is none.
+/// What `--json` says of one process: its status, or the reason that there is none.
+#[derive(Serialize)]
+struct Entry<'a> {
+    url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
 fn json(fetched: &[Fetched]) -> String {
-    let entry = |fetched: &Fetched| {
-        let url = fetched.target.url.to_string();
-        match &fetched.status {
-            Ok(status) => json!({ "url": url, "status": status }),
-            Err(error) => json!({ "url": url, "error": with_causes(error) }),
+    fn entry(fetched: &Fetched) -> Entry<'_> {
+        Entry {
+            url: fetched.target.url.to_string(),
+            status: fetched.status.as_ref().ok(),
+            error: fetched.status.as_ref().err().map(|error| with_causes(error)),
         }
-    };
+    }
     let entries: Vec<_> = fetched.iter().map(entry).collect();
     serde_json::to_string_pretty(&entries).expect("a status is plain data") + "\n"
 }

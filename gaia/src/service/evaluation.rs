@@ -74,7 +74,13 @@ fn score_one(setup: &Setup, clock: Clock, tables: &Tables) -> ScoreStatus {
 fn score_all(setup: &Setup, queue: &Receiver<(Clock, Tables)>, latest: &Mutex<Option<ScoreStatus>>) {
     while let Ok((clock, tables)) = queue.recv() {
         let score = score_one(setup, clock, &tables);
-        info!(clock = clock.0, objective = score.objective, metric = score.metric, value = score.value, "scored");
+        info!(
+            clock = clock.0,
+            objective = score.objective,
+            metric = score.metric,
+            value = score.value,
+            "scored"
+        );
         *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(score);
     }
 }

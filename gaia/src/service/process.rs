@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datacenter::WorkerId;
 use datacenter::identity::{Dates, Identity, PeerName, Role};
 use datacenter::lan::worker::Plan;
 use datacenter::refusals::Refusals;
-use datacenter::WorkerId;
 use futures_util::future::{join_all, try_join_all};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -158,9 +158,9 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
             let ended = worker.await;
             ended.unwrap_or_else(|_| panic!("a worker's thread ends with a result"))
         });
-        let ended: Vec<Ended> = try_join_all(ended).await?;
-        serve_to_end(&servers, &stop, &state, part).await?;
-        Ok::<_, ServiceError>(ended)
+        // Servers say when the job is done, and workers read the result then: neither can wait for the other.
+        let (ended, ()) = tokio::try_join!(try_join_all(ended), serve_to_end(&servers, &stop, &state, part))?;
+        Ok::<Vec<Ended>, ServiceError>(ended)
     };
     let result = working.await;
     state.send_modify(|state| state.phase = Some(Phase::Finished));
@@ -314,8 +314,9 @@ impl Identities {
             Ok::<_, ServiceError>(identity)
         };
         let servers = part.servers(region).into_iter();
-        let servers =
-            servers.map(|index| Ok((index, load(Role::Server, index.into())?))).collect::<Result<_, ServiceError>>()?;
+        let servers = servers
+            .map(|index| Ok((index, load(Role::Server, index.into())?)))
+            .collect::<Result<_, ServiceError>>()?;
         let worker = match part {
             Part::Worker(index) if !region.tls.plaintext_lan => Some(load(Role::Worker, index)?),
             Part::Region | Part::Server(_) | Part::Worker(_) => None,

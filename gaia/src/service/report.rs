@@ -22,7 +22,8 @@ use super::setup::Setup;
 use super::worker::Notes;
 use crate::admin::StatusSource;
 use crate::status::{
-    CertificateStatus, HoldStatus, JobStatus, LinkStatus, MirrorStatus, Phase, ServerStatus, ShardStatus, Status,
+    CertificateStatus, HoldStatus, JobStatus, LinkStatus, MirrorStatus, Phase, ServerStatus, ShardStatus,
+    Status,
 };
 
 /// What a process knows of itself as a whole.
@@ -69,7 +70,9 @@ impl Answers {
         let is_settled = !self.servers.is_empty() && self.servers.iter().all(|s| *s.settled.borrow());
         let phase = match self.state.borrow().phase {
             Some(phase) => phase,
-            None if is_settled || (!notes.is_empty() && notes.iter().all(|n| n.is_finished)) => Phase::Finished,
+            None if is_settled || (!notes.is_empty() && notes.iter().all(|n| n.is_finished)) => {
+                Phase::Finished
+            }
             None if notes.iter().any(|n| n.is_training) => Phase::Training,
             None if notes.is_empty() && waiting_for.is_empty() => Phase::Training,
             None => Phase::Waiting,
@@ -106,10 +109,12 @@ impl Answers {
             None => format!("{} server {}", link.datacenter, link.server),
         };
         let shard = server.shards.first();
-        let unheard = shard.iter().flat_map(|shard| &shard.mirrors).filter(|mirror| {
-            server.links.iter().all(|link| link.datacenter != mirror.datacenter)
-        });
-        let unheard: Vec<_> = unheard.map(|mirror| format!("{}: it has not dialled yet", mirror.datacenter)).collect();
+        let unheard = shard
+            .iter()
+            .flat_map(|shard| &shard.mirrors)
+            .filter(|mirror| server.links.iter().all(|link| link.datacenter != mirror.datacenter));
+        let unheard: Vec<_> =
+            unheard.map(|mirror| format!("{}: it has not dialled yet", mirror.datacenter)).collect();
         workers.into_iter().chain(server.links.iter().filter(is_down).map(link)).chain(unheard).collect()
     }
 
@@ -173,7 +178,8 @@ impl Server {
         }
         let remotes = self.endpoint.meter().remotes();
         let others = self.endpoint.meter().others();
-        let sum = |of: fn(&wan::transport::Traffic) -> u64| remotes.values().map(of).sum::<u64>() + of(&others);
+        let sum =
+            |of: fn(&wan::transport::Traffic) -> u64| remotes.values().map(of).sum::<u64>() + of(&others);
         Some(ServerStatus {
             index: self.index,
             shards: seen.shards,
@@ -195,7 +201,7 @@ fn see(node: &Node, setup: &Setup, now: std::time::Instant) -> Seen {
         let naive = node.shared(at).map(|replica| replica.filter().counters().naive_payload_bytes).sum();
         let round_trip = node.rtt(at);
         let link = LinkStatus {
-            round_trip_seconds: (!round_trip.is_zero()).then(|| round_trip.as_secs_f64()),
+            round_trip_seconds: (!round_trip.is_zero()).then_some(round_trip.as_secs_f64()),
             rate_bytes_per_sec: node.drain_bytes_per_sec(at),
             backlog_bytes: node.waiting_bytes(at),
             backlog_seconds: node.backlog(at).as_secs_f64(),
@@ -207,7 +213,8 @@ fn see(node: &Node, setup: &Setup, now: std::time::Instant) -> Seen {
         };
         (id, link)
     };
-    let live = node.replicas().iter().flat_map(|replica| replica.shard().live_workers().map(|(worker, _)| worker.0));
+    let live =
+        node.replicas().iter().flat_map(|replica| replica.shard().live_workers().map(|(worker, _)| worker.0));
     let mut workers: Vec<u32> = live.collect();
     workers.sort_unstable();
     workers.dedup();

@@ -93,7 +93,8 @@ impl Sockets {
         let wan = match &region.wan_listen {
             Some(listen) => bind(listen[at])?,
             // A region that only dials: any port, of both families where the machine has both.
-            None => bind(SocketAddr::from(([0u16; 8], 0))).or_else(|_| bind(SocketAddr::from(([0, 0, 0, 0], 0))))?,
+            None => bind(SocketAddr::from(([0u16; 8], 0)))
+                .or_else(|_| bind(SocketAddr::from(([0, 0, 0, 0], 0))))?,
         };
         Ok(Self { lan, wan })
     }
@@ -214,7 +215,11 @@ impl Server {
             datacenter: region.name.clone(),
             server: self.index,
             job_digest: setup.digest.to_vec(),
-            peers: region.peers.iter().filter_map(|p| Some((p.name.clone(), setup.datacenter(&p.name)?))).collect(),
+            peers: region
+                .peers
+                .iter()
+                .filter_map(|p| Some((p.name.clone(), setup.datacenter(&p.name)?)))
+                .collect(),
         };
         let hosted = setup.shards_of(self.index).map(|shard| (shard, setup.shapes.0[shard.index()].clone()));
         let shapes = Shapes::new(hosted.collect());
@@ -315,9 +320,8 @@ impl Server {
             return Ok(());
         }
         let undelivered = self.look(undelivered).await.unwrap_or_default();
-        let name = |(at, bytes): &(usize, u64)| {
-            format!("{bytes} bytes for {}", self.setup.region.peers[*at].name)
-        };
+        let name =
+            |(at, bytes): &(usize, u64)| format!("{bytes} bytes for {}", self.setup.region.peers[*at].name);
         let what: Vec<_> = undelivered.iter().map(name).collect();
         Err(ServiceError::Undelivered(format!("server {}: {}", self.index, what.join(", "))))
     }
@@ -349,7 +353,8 @@ impl Server {
         self.look(|node| {
             let copies = node.replicas().iter().map(|replica| {
                 let shard = replica.shard();
-                let tables = (0..shard.table_count() as u16).map(|t| shard.values(datacenter::TableId(t)).to_vec());
+                let tables =
+                    (0..shard.table_count() as u16).map(|t| shard.values(datacenter::TableId(t)).to_vec());
                 (shard.id().0, (shard.clock(), tables.collect()))
             });
             copies.collect()

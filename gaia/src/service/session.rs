@@ -97,7 +97,8 @@ impl Links {
     /// Waits until all servers are there and serve; says meanwhile what is waited for.
     pub(super) async fn ready(&self, mut tell: impl FnMut(Vec<String>)) -> Vec<Standing> {
         loop {
-            let waiting: Vec<String> = self.ends.iter().enumerate().filter_map(|(i, e)| e.why_not(i)).collect();
+            let waiting: Vec<String> =
+                self.ends.iter().enumerate().filter_map(|(i, e)| e.why_not(i)).collect();
             if waiting.is_empty() {
                 tell(Vec::new());
                 return self.ends.iter().flat_map(End::standings).collect();

@@ -105,7 +105,10 @@ impl Setup {
             let parts = self.application.partition(all);
             let total: usize = parts.iter().map(Vec::len).sum();
             let own = parts.into_iter().skip(first).take(count);
-            return own.map(|part| (part.len() as f64 / total.max(1) as f64, part)).map(|(s, p)| (p, s)).collect();
+            return own
+                .map(|part| (part.len() as f64 / total.max(1) as f64, part))
+                .map(|(s, p)| (p, s))
+                .collect();
         }
         // Each region has files of its own, and nobody knows how many examples the others have: its workers count.
         let parts = self.application.partition(count);

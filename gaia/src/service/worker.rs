@@ -82,7 +82,8 @@ pub(super) fn start(
     thread::Builder::new()
         .name(format!("worker {index}"))
         .spawn(move || {
-            notes.lock().status = WorkerStatus { index, examples: examples.len() as u64, ..Default::default() };
+            notes.lock().status =
+                WorkerStatus { index, examples: examples.len() as u64, ..Default::default() };
             let which = u64::from(setup.region.first_worker() + index);
             let seed = |purpose| seed::derive(setup.region.seed, &[purpose, which]);
             let worker = Worker {
@@ -151,7 +152,10 @@ impl Worker<'_> {
                     session.leave().await.map_err(|e| self.failed(e))?;
                     drop(session);
                     if timeout(DELIVERY, links.close()).await.is_err() {
-                        let what = format!("worker {}: the servers did not say that they have its last clock", self.index);
+                        let what = format!(
+                            "worker {}: the servers did not say that they have its last clock",
+                            self.index
+                        );
                         return Err(ServiceError::Undelivered(what));
                     }
                     return Ok(Ended::default());
@@ -211,7 +215,7 @@ impl Worker<'_> {
             }
             rows.clear();
             self.learner.rows(clock.0, &mut rows);
-            let is_due = self.evaluator.is_some() && clock.0 > 0 && clock.0 % job.evaluate_every == 0;
+            let is_due = self.evaluator.is_some() && clock.0 > 0 && clock.0.is_multiple_of(job.evaluate_every);
             if is_due {
                 insert_all(self.setup, &mut rows);
             }
@@ -259,15 +263,22 @@ impl Worker<'_> {
                 session.fetch(rows.sorted()).await.map_err(|e| self.failed(e))?;
                 let clock = session.client().clock();
                 let last = score(self.setup, session.client(), clock);
-                info!(clock = clock.0, objective = last.objective, metric = last.metric, value = last.value, "done");
+                info!(
+                    clock = clock.0,
+                    objective = last.objective,
+                    metric = last.metric,
+                    value = last.value,
+                    "done"
+                );
                 ended.score = Some(last.clone());
                 self.notes.lock().status.score = Some(last);
             }
             drop(evaluator);
         }
-        let mut notes = self.notes.lock();
-        (notes.waiting, notes.is_finished) = (Vec::new(), true);
-        drop(notes);
+        {
+            let mut notes = self.notes.lock();
+            (notes.waiting, notes.is_finished) = (Vec::new(), true);
+        }
         drop(session);
         let _ = timeout(DELIVERY, links.close()).await;
         Ok(ended)

@@ -21,9 +21,9 @@ use super::worker::Holds;
 use super::{Observer, Progress, RunError};
 use crate::application::{Application, Evaluation};
 use crate::model::{ShardValues, initial_values};
-use crate::seeds::purpose;
 use crate::outcome::{MetricValue, Point, Run};
 use crate::scenario::Simulation;
+use crate::seeds::purpose;
 use crate::strategy::Strategy;
 
 /// Virtual time after which a run is given up though it moves: no job that is worth simulating takes a hundred days. One

@@ -1,6 +1,6 @@
 //! What a person sees of a job: regions, each with its clock, what holds it up, and its links.
 //!
-//! Kind: time-free, but for [`terminal`], which is a driver. What processes said goes into a [`History`]; a page is a
+//! Kind: time-free, but for its terminal, which is a driver. What processes said goes into a [`History`]; a page is a
 //! pure function of that and of the width. [`text`] prints it once; [`run`] keeps it on a terminal, until it is told to
 //! end.
 
@@ -41,7 +41,7 @@ impl Moment {
 /// What processes said lately, the last few seconds of it.
 #[derive(Debug, Default)]
 pub struct History {
-    /// Never empty of what was pushed last; the first is about [`WINDOW`] before the last.
+    /// The first is about [`WINDOW`] before the last.
     moments: VecDeque<Moment>,
     /// Who has answered at some URL: region and role. So that one who no longer does has a name.
     names: BTreeMap<Url, (String, String)>,

@@ -241,13 +241,12 @@ impl Peers {
                 let greeted = match this.endpoint.admit(incoming, &path.accepted()).await {
                     Ok(connection) => {
                         let greeted = this.greet(&connection, &halves, &path).await;
-                        greeted.map(|greeted| (connection.clone(), greeted)).map_err(|error| {
-                            let code = error
-                                .refused(&this.endpoint)
-                                .map_or(close_code::REFUSED, |r| close_code::of_cause(r.cause));
+                        if let Err(error) = &greeted {
+                            let refused = error.refused(&this.endpoint);
+                            let code = refused.map_or(close_code::REFUSED, |r| close_code::of_cause(r.cause));
                             link::close(&connection, code, &error.to_string());
-                            error
-                        })
+                        }
+                        greeted.map(|greeted| (connection, greeted))
                     }
                     Err(error) => Err(error.into()),
                 };

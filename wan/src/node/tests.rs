@@ -48,6 +48,7 @@ fn the_derived_lead_follows_round_trip_and_clock_length() {
     let (start, clock) = (start(), Duration::from_millis(100));
     let mut node = node(Lead::Derived, None);
     node.handle_rtt(0, Duration::from_millis(250));
+    node.handle_up(0, &nothing_applied(), start).unwrap();
     for own in 1..=6 {
         let now = start + clock * own;
         node.handle_request(SHARD, flush(own, 1), now).unwrap();

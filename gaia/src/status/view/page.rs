@@ -42,7 +42,9 @@ pub fn page(history: &History, width: u16, palette: Palette) -> Page {
     };
     let width = width.max(NARROWEST);
     let (regions, nameless) = regions(now);
-    let writer = Writer { history, palette, width };
+    let mut writer = Writer { history, palette, width, widest_name: 0 };
+    writer.widest_name =
+        regions.iter().map(|region| writer.name_and_phase(region).width()).max().unwrap_or(0);
     let mut body = Vec::new();
     for region in &regions {
         body.push(Line::default());
@@ -50,7 +52,7 @@ pub fn page(history: &History, width: u16, palette: Palette) -> Page {
     }
     if !nameless.is_empty() {
         body.push(Line::default());
-        body.extend(writer.silent(&nameless));
+        body.extend(writer.silent(&nameless, width));
     }
     Page { head: writer.head(now, &regions), body }
 }
@@ -59,6 +61,8 @@ struct Writer<'a> {
     history: &'a History,
     palette: Palette,
     width: u16,
+    /// Of regions, with their phases.
+    widest_name: usize,
 }
 
 impl Writer<'_> {
@@ -142,13 +146,36 @@ impl Writer<'_> {
         self.traffic(region, &mut add);
         self.trust(region, &mut add);
         if !region.silent.is_empty() {
-            lines.extend(self.silent(&region.silent));
+            lines.extend(self.silent(&region.silent, width));
         }
         lines
     }
 
     /// "virginia   training   ━━━━━━━━━━╸────────   clock 118..120 of 200".
     fn title(&self, region: &Region<'_>, width: u16) -> Vec<Line<'static>> {
+        let palette = self.palette;
+        let mut right = Line::default();
+        if let Some((least, most)) = region.clocks() {
+            let clocks = if least == most { least.to_string() } else { format!("{least}..{most}") };
+            let text = match region.job_clocks() {
+                None => format!("clock {clocks}"),
+                Some(total) => {
+                    let digits = total.to_string().len();
+                    let text = format!("clock {clocks:>width$} of {total}", width = 2 * digits + 2);
+                    // As long for all, so that bars can be compared.
+                    let room = usize::from(width).saturating_sub(self.widest_name + text.len() + 5);
+                    right.extend(bar(palette, f64::from(least) / f64::from(total), room.min(BAR)));
+                    right.push_span(Span::raw("  "));
+                    text
+                }
+            };
+            right.push_span(palette.span(Ink::Normal, text));
+        }
+        justified(self.name_and_phase(region), right, width)
+    }
+
+    /// "singapore  1 waiting, 3 training, 1 silent".
+    fn name_and_phase(&self, region: &Region<'_>) -> Line<'static> {
         let palette = self.palette;
         let mut left = Line::from(palette.span(Ink::Name, format!("{:<10} ", region.name)));
         let phases = region.phases();
@@ -166,23 +193,7 @@ impl Writer<'_> {
             let comma = if phases.is_empty() { "" } else { ", " };
             left.push_span(palette.span(Ink::Bad, format!("{comma}{} silent", region.silent.len())));
         }
-        let mut right = Line::default();
-        if let Some((least, most)) = region.clocks() {
-            let clocks = if least == most { least.to_string() } else { format!("{least}..{most}") };
-            let text = match region.job_clocks() {
-                None => format!("clock {clocks}"),
-                Some(total) => {
-                    let digits = total.to_string().len();
-                    let text = format!("clock {clocks:>width$} of {total}", width = 2 * digits + 2);
-                    let room = usize::from(width).saturating_sub(left.width() + text.len() + 5);
-                    right.extend(bar(palette, f64::from(least) / f64::from(total), room.min(BAR)));
-                    right.push_span(Span::raw("  "));
-                    text
-                }
-            };
-            right.push_span(palette.span(Ink::Normal, text));
-        }
-        justified(left, right, width)
+        left
     }
 
     /// "3 connected   82 % computing   3.10 clocks/s   26 s to go".
@@ -292,7 +303,7 @@ impl Writer<'_> {
         }
     }
 
-    fn silent(&self, silent: &[&Fetched]) -> Vec<Line<'static>> {
+    fn silent(&self, silent: &[&Fetched], width: u16) -> Vec<Line<'static>> {
         let line = |fetched: &&Fetched| {
             let role =
                 fetched.target.name.as_ref().map(|(_, role)| format!("{role} at ")).unwrap_or_default();
@@ -301,7 +312,7 @@ impl Writer<'_> {
                 Err(error) => with_causes(error),
             };
             let text = vec![(Ink::Normal, format!("{role}{}: ", fetched.target.url)), (Ink::Bad, reason)];
-            labelled(self.palette, "silent", &[text], self.width.min(ROOM_FOR_TWO / 2))
+            labelled(self.palette, "silent", &[text], width)
         };
         silent.iter().flat_map(line).collect()
     }

@@ -1,0 +1,160 @@
+//! `gaia demo`: three regions as real processes on this machine, in one command that cleans up after itself.
+//!
+//! Kind: driver.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
+use wan::relay::RelayCounters;
+
+use super::CommandError;
+use super::arguments::DemoArguments;
+use crate::rehearsal::{Plan, Rehearsal, WORKERS, three_regions};
+use crate::report::human;
+use crate::status::fetch::{Fetched, TIME_LIMIT, fetch};
+use crate::status::view::{self, Ended};
+use crate::status::{Phase, Status};
+
+/// How often processes are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long processes may take to stop.
+const STOP: Duration = Duration::from_secs(30);
+
+/// What a clock costs unless something else is asked for: some 0.14 s, so that links of up to 220 ms matter, and 100 clocks
+/// are soon over.
+const COMPUTE: [(&str, &str); 2] = [("compute.examples_per_second", "6400"), ("compute.overhead", "100 ms")];
+
+pub(super) fn demo(arguments: &DemoArguments) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(CommandError::Runtime)?.block_on(run(arguments))
+}
+
+async fn run(arguments: &DemoArguments) -> Result<(), CommandError> {
+    let scratch;
+    let directory: PathBuf = match &arguments.directory {
+        Some(directory) => {
+            std::fs::create_dir_all(directory).map_err(CommandError::System)?;
+            directory.clone()
+        }
+        None => {
+            scratch = tempfile::tempdir().map_err(CommandError::System)?;
+            scratch.path().to_owned()
+        }
+    };
+    // Processes stay when they are done, so that what they have to say can be heard; then they are stopped.
+    let mut set = vec![("at_end".to_owned(), "stay".to_owned())];
+    set.extend(COMPUTE.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    set.extend(arguments.set.iter().cloned());
+    let program = std::env::current_exe().map_err(CommandError::System)?;
+    let plan = Plan { program, directory, servers: 2, set, links: three_regions(), seed: 1 };
+    let say = |text: &str| {
+        let _ = writeln!(io::stderr(), "{text}");
+    };
+    say(&format!(
+        "three regions, each with {} servers and {WORKERS} workers; settings and logs in {}",
+        plan.servers,
+        plan.directory.display()
+    ));
+    let mut rehearsal = Rehearsal::start(&plan)?;
+    let targets = rehearsal.targets();
+    let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::System)?;
+    let result = {
+        let mut until = Box::pin(async {
+            tokio::select! {
+                ended = until_finished(&mut rehearsal) => ended,
+                _ = tokio::signal::ctrl_c() => Err(CommandError::Demo("interrupted".into())),
+                _ = terminate.recv() => Err(CommandError::Demo("asked to stop".into())),
+            }
+        });
+        if arguments.no_view || !io::stdout().is_terminal() {
+            until.await
+        } else {
+            let shown = view::run(|| fetch(&targets, Duration::from_secs(1)), until.as_mut()).await;
+            match shown.map_err(CommandError::Terminal)? {
+                Ended::Done(result) => result,
+                Ended::Quit => Err(CommandError::Demo("quit before it was over".into())),
+            }
+        }
+    };
+    if let Ok(fetched) = &result {
+        let _ = io::stdout().write_all(summary(fetched, &rehearsal.relay.counters()).as_bytes());
+    }
+    say("stopping the processes");
+    stop(&mut rehearsal).await;
+    result.map(|_| ())
+}
+
+/// Waits until all processes have finished; yields what they say then.
+async fn until_finished(rehearsal: &mut Rehearsal) -> Result<Vec<Fetched>, CommandError> {
+    let targets = rehearsal.targets();
+    loop {
+        for process in &mut rehearsal.processes {
+            if let Some(status) = process.ended().map_err(CommandError::System)? {
+                let (region, role, log) = (process.region, process.part.role(), process.log.display());
+                let last = std::fs::read_to_string(&process.log).unwrap_or_default();
+                let last = last.lines().last().unwrap_or_default().to_owned();
+                return Err(CommandError::Demo(format!(
+                    "{role} of {region} ended, {status}: {last} (all in {log})"
+                )));
+            }
+        }
+        let fetched = fetch(&targets, TIME_LIMIT).await;
+        let is_finished = |f: &Fetched| f.status.as_ref().is_ok_and(|status| status.phase == Phase::Finished);
+        if fetched.iter().all(is_finished) {
+            return Ok(fetched);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn stop(rehearsal: &mut Rehearsal) {
+    rehearsal.processes.iter_mut().for_each(|process| process.stop());
+    let stopped = timeout(STOP, async {
+        while rehearsal.processes.iter_mut().any(|process| matches!(process.ended(), Ok(None))) {
+            sleep(LOOK).await;
+        }
+    });
+    if stopped.await.is_err() {
+        let _ = writeln!(io::stderr(), "some did not stop in time, and are killed");
+    }
+}
+
+/// What came of it, in a few lines.
+fn summary(fetched: &[Fetched], links: &[RelayCounters]) -> String {
+    let statuses: Vec<&Status> = fetched.iter().filter_map(|f| f.status.as_ref().ok()).collect();
+    let mut text = String::new();
+    for status in &statuses {
+        for score in status.workers.iter().filter_map(|worker| worker.score.as_ref()) {
+            let (clock, objective, metric, value) =
+                (score.clock, score.objective, &score.metric, score.value);
+            text += &format!(
+                "{:<10} clock {clock}  objective {objective:.4}  {metric} {value:.4}\n",
+                status.datacenter
+            );
+        }
+    }
+    let links_of = || statuses.iter().flat_map(|s| &s.servers).flat_map(|server| &server.links);
+    let sent: u64 = statuses.iter().flat_map(|s| &s.servers).map(|server| server.wan_sent_bytes).sum();
+    let naive: u64 = links_of().map(|link| link.naive_bytes).sum();
+    let saved = naive as f64 / sent.max(1) as f64;
+    text += &format!(
+        "WAN        {} sent; every update would have taken {}: {saved:.1} times as much\n",
+        human::bytes(sent as f64),
+        human::bytes(naive as f64)
+    );
+    for link in links {
+        let bytes =
+            |counters: &wan::relay::DirectionCounters| human::bytes(counters.link.offered_bytes as f64);
+        text += &format!(
+            "link       {:<19} {} there, {} back\n",
+            link.name,
+            bytes(&link.forward),
+            bytes(&link.backward)
+        );
+    }
+    text
+}

@@ -1,0 +1,311 @@
+//! Three regions as real processes on this machine, joined through emulated links: what `gaia demo` shows, and what tests
+//! measure.
+//!
+//! Every server and every worker is a process of its own, with its own certificate, on loopback ports that were free; what
+//! crosses between regions goes through a [`Relay`] in this process, which delays it as the WAN would. The settings are
+//! the shipped ones, `configs/regions` and `configs/jobs`, with the addresses of this run over them.
+//!
+//! Kind: driver.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use datacenter::identity::{Date, Dates, PeerName, Role};
+use rustix::process::{Pid, Signal, kill_process};
+use thiserror::Error;
+use wan::link::LinkConfig;
+use wan::relay::{Direction, Relay, RelayError, RelayLink, RelayRoute};
+
+use crate::certificates::{CertsError, Directory, ProcessName, Validity};
+use crate::service::Part;
+use crate::status::fetch::Target;
+
+/// The regions of the shipped job, with their files.
+const REGIONS: [(&str, &str); 3] = [
+    ("virginia", include_str!("../../configs/regions/virginia.toml")),
+    ("ireland", include_str!("../../configs/regions/ireland.toml")),
+    ("singapore", include_str!("../../configs/regions/singapore.toml")),
+];
+const JOB: &str = include_str!("../../configs/jobs/digits.toml");
+const DATA: [(&str, &[u8]); 2] = [
+    ("digits-train.csv.gz", include_bytes!("../data/digits-train.csv.gz")),
+    ("digits-test.csv.gz", include_bytes!("../data/digits-test.csv.gz")),
+];
+
+/// Workers of each region.
+pub const WORKERS: u32 = 3;
+
+/// How long certificates are valid: longer than any rehearsal.
+const VALID_DAYS: u32 = 2;
+
+/// What is rehearsed, and where.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The `gaia` program.
+    pub program: PathBuf,
+    /// Where settings, certificates, data, logs and results go; must exist.
+    pub directory: PathBuf,
+    /// Servers of each region.
+    pub servers: u16,
+    /// Settings over the shipped ones, for all regions.
+    pub set: Vec<(String, String)>,
+    /// The links, by the places of two regions: virginia 0, ireland 1, singapore 2.
+    pub links: [((usize, usize), LinkConfig); 3],
+    /// Decides losses and jitter on them.
+    pub seed: u64,
+}
+
+/// The links of `configs/simulations/three-regions.toml`.
+pub fn three_regions() -> [((usize, usize), LinkConfig); 3] {
+    let link =
+        |mbit_per_sec: u64, millis| LinkConfig::clean(mbit_per_sec * 125_000, Duration::from_millis(millis));
+    [((0, 1), link(100, 36)), ((0, 2), link(60, 110)), ((1, 2), link(80, 88))]
+}
+
+/// Why there is no rehearsal.
+#[derive(Debug, Error)]
+pub enum RehearsalError {
+    /// A file, a port or a process could not be made.
+    #[error("cannot set up {what}")]
+    Setup {
+        /// What.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// No certificates.
+    #[error(transparent)]
+    Certificates(#[from] CertsError),
+    /// No links.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+}
+
+/// One of its processes.
+pub struct Process {
+    /// The region.
+    pub region: &'static str,
+    /// Which part of it.
+    pub part: Part,
+    /// Where it tells how it is.
+    pub admin: SocketAddr,
+    /// What it logs.
+    pub log: PathBuf,
+    child: Child,
+    ended: Option<ExitStatus>,
+}
+
+/// Processes that run, and the links between them. Dropped, all are killed.
+pub struct Rehearsal {
+    /// All of them: for each region its servers, then its workers.
+    pub processes: Vec<Process>,
+    /// The links.
+    pub relay: Relay,
+}
+
+/// The ports of a region on this machine.
+struct Ports {
+    lan: Vec<SocketAddr>,
+    wan: Vec<SocketAddr>,
+    servers: Vec<SocketAddr>,
+    workers: Vec<SocketAddr>,
+}
+
+impl Ports {
+    fn find(servers: u16) -> io::Result<Self> {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        // All are held until all are known, or the system would give one twice.
+        let tcp =
+            |count: usize| (0..count).map(|_| TcpListener::bind(loopback)).collect::<io::Result<Vec<_>>>();
+        let udp = (0..servers).map(|_| UdpSocket::bind(loopback)).collect::<io::Result<Vec<_>>>()?;
+        let (servers, workers) = (usize::from(servers), WORKERS as usize);
+        let held = [tcp(servers)?, tcp(servers)?, tcp(workers)?];
+        let [lan, admin, of_workers] = held
+            .each_ref()
+            .map(|held| held.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>());
+        let wan = udp.iter().map(UdpSocket::local_addr).collect::<io::Result<_>>()?;
+        Ok(Self { lan: lan?, wan, servers: admin?, workers: of_workers? })
+    }
+}
+
+impl Rehearsal {
+    /// Starts everything; needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If something cannot be made.
+    pub fn start(plan: &Plan) -> Result<Self, RehearsalError> {
+        let setup = |what: &str| {
+            let what = what.to_owned();
+            move |source| RehearsalError::Setup { what, source }
+        };
+        write_files(&plan.directory).map_err(setup("the settings"))?;
+        certify(&plan.directory.join("certs"), plan.servers)?;
+        let ports: Vec<Ports> = REGIONS
+            .iter()
+            .map(|_| Ports::find(plan.servers))
+            .collect::<Result<_, _>>()
+            .map_err(setup("ports"))?;
+        let relay = Relay::start(links(plan, &ports), plan.seed)?;
+        let mut rehearsal = Self { processes: Vec::new(), relay };
+        for (place, (region, _)) in REGIONS.into_iter().enumerate() {
+            let overrides = rehearsal.overrides(plan, &ports, place);
+            let servers = (0..plan.servers)
+                .map(|index| (Part::Server(index), ports[place].servers[usize::from(index)]));
+            let workers =
+                (0..WORKERS).map(|index| (Part::Worker(index), ports[place].workers[index as usize]));
+            for (part, admin) in servers.chain(workers) {
+                let log = plan.directory.join(format!("{region}-{}.log", part.role().replace(' ', "-")));
+                let child = spawn(plan, region, part, &overrides, &log).map_err(setup("a process"))?;
+                rehearsal.processes.push(Process { region, part, admin, log, child, ended: None });
+            }
+        }
+        Ok(rehearsal)
+    }
+
+    /// Whom to ask for their status.
+    pub fn targets(&self) -> Vec<Target> {
+        let target = |process: &Process| Target {
+            url: format!("http://{}", process.admin).parse().expect("an address makes a URL"),
+            name: Some((process.region.to_owned(), process.part.role())),
+        };
+        self.processes.iter().map(target).collect()
+    }
+
+    /// The settings of a region in this run: its ports, and the relay's addresses in the place of the others'.
+    fn overrides(&self, plan: &Plan, ports: &[Ports], place: usize) -> Vec<(String, String)> {
+        let list = |addresses: &[SocketAddr]| {
+            let quoted: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+            format!("[{}]", quoted.join(", "))
+        };
+        let own = &ports[place];
+        let mut set = vec![
+            ("servers.count".to_owned(), plan.servers.to_string()),
+            ("servers.addresses".to_owned(), list(&own.lan)),
+            ("wan.listen".to_owned(), list(&own.wan)),
+            ("admin.servers".to_owned(), list(&own.servers)),
+            ("admin.workers".to_owned(), list(&own.workers)),
+        ];
+        for (there, (name, _)) in REGIONS.iter().enumerate().filter(|(there, _)| *there != place) {
+            let ends = (place.min(there), place.max(there));
+            let direction = if place < there { Direction::Forward } else { Direction::Backward };
+            let routes = self
+                .relay
+                .routes()
+                .iter()
+                .filter(|route| route.link == link_name(ends) && route.direction == direction);
+            let addresses: Vec<_> = routes.map(|route| route.listen).collect();
+            set.push((format!("peers.{name}.servers"), list(&addresses)));
+        }
+        set.extend(plan.set.iter().cloned());
+        set
+    }
+}
+
+impl Process {
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait()?;
+        }
+        Ok(self.ended)
+    }
+
+    /// Asks it to stop, as SIGTERM does. One that has ended is left alone.
+    pub fn stop(&mut self) {
+        if let (Ok(None), Some(pid)) = (self.ended(), Pid::from_raw(self.child.id() as i32)) {
+            // It may end at the same moment.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // There is nobody to tell if that fails: it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn write_files(directory: &Path) -> io::Result<()> {
+    for folder in ["regions", "jobs", "data"] {
+        fs::create_dir_all(directory.join(folder))?;
+    }
+    for (name, text) in REGIONS {
+        fs::write(directory.join("regions").join(format!("{name}.toml")), text)?;
+    }
+    fs::write(directory.join("jobs/digits.toml"), JOB)?;
+    for (name, bytes) in DATA {
+        fs::write(directory.join("data").join(name), bytes)?;
+    }
+    Ok(())
+}
+
+fn certify(directory: &Path, servers: u16) -> Result<(), CertsError> {
+    let directory = Directory::new(directory);
+    let validity = Validity { now: Date::from(Dates::System.now()), days: VALID_DAYS };
+    directory.init(validity, true)?;
+    let name = |region: &str, role| PeerName::new(region, role).expect("the shipped regions have names");
+    let processes = REGIONS.iter().flat_map(|(region, _)| {
+        let servers =
+            (0..u32::from(servers)).map(move |index| ProcessName::new(name(region, Role::Server), index));
+        servers.chain((0..WORKERS).map(move |index| ProcessName::new(name(region, Role::Worker), index)))
+    });
+    directory.issue(&processes.collect::<Vec<_>>(), validity, true)
+}
+
+fn link_name((one, other): (usize, usize)) -> String {
+    format!("{}-{}", REGIONS[one].0, REGIONS[other].0)
+}
+
+/// Of every two regions, a way to each server of the other, both ways.
+fn links(plan: &Plan, ports: &[Ports]) -> Vec<RelayLink> {
+    let link = |(ends, config): &((usize, usize), LinkConfig)| {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let routes = |place: usize, direction: Direction| {
+            let route =
+                move |wan: &SocketAddr| RelayRoute { listen: any, target: wan.to_string(), direction };
+            ports[place].wan.iter().map(route)
+        };
+        RelayLink {
+            name: link_name(*ends),
+            ends: [REGIONS[ends.0].0.to_owned(), REGIONS[ends.1].0.to_owned()],
+            forward: config.clone(),
+            backward: config.clone(),
+            routes: routes(ends.1, Direction::Forward).chain(routes(ends.0, Direction::Backward)).collect(),
+        }
+    };
+    plan.links.iter().map(link).collect()
+}
+
+fn spawn(
+    plan: &Plan,
+    region: &str,
+    part: Part,
+    overrides: &[(String, String)],
+    log: &Path,
+) -> io::Result<Child> {
+    let (role, index) = match part {
+        Part::Region => ("run", None),
+        Part::Server(index) => ("server", Some(u32::from(index))),
+        Part::Worker(index) => ("worker", Some(index)),
+    };
+    let mut command = Command::new(&plan.program);
+    command.arg(role).arg("--config").arg(plan.directory.join("regions").join(format!("{region}.toml")));
+    command.args(index.map(|index| format!("--index={index}")));
+    command.arg("--data-path").arg(plan.directory.join("data"));
+    for (key, value) in overrides {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+    let log = File::create(log)?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
+}
