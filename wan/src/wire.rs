@@ -3,6 +3,8 @@
 //! Domain types know nothing of the wire; this module converts, and checks everything that comes from outside against
 //! the shapes of the shards hosted here before it allocates for it.
 
+mod probe;
+
 use bytes::Bytes;
 use datacenter::codec;
 use datacenter::wire::WireError;
@@ -11,6 +13,11 @@ use prost::Message;
 
 use crate::message::{Barrier, Progress, Resume, ShardControl, Update};
 use crate::outbox::UPDATE_TARGET_BYTES;
+
+pub use probe::{
+    CallBack, ProbeAnswer, ProbeReport, ProbeRequest, decode_probe_answer, decode_probe_report,
+    decode_probe_request, encode_probe_answer, encode_probe_report, encode_probe_request,
+};
 
 #[allow(missing_docs, unreachable_pub, reason = "generated from the schema, which has the documentation")]
 mod proto {
@@ -43,6 +50,8 @@ pub enum Channel {
     Control,
     /// Updates.
     Data,
+    /// No link: a look at the path.
+    Probe,
 }
 
 /// First on each connection, both ways.
@@ -224,6 +233,7 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
     let channel = match hello.channel {
         Channel::Control => proto::Channel::Control,
         Channel::Data => proto::Channel::Data,
+        Channel::Probe => proto::Channel::Probe,
     };
     let resumes = hello.resumes.iter().map(|r| proto::Resume {
         shard: r.shard.0.into(),
@@ -254,6 +264,7 @@ pub fn decode_hello(frame: Bytes) -> Result<Hello, WireError> {
         proto::Channel::Unspecified => return Err(WireError::Invalid { field: "channel" }),
         proto::Channel::Control => Channel::Control,
         proto::Channel::Data => Channel::Data,
+        proto::Channel::Probe => Channel::Probe,
     };
     let resumes = hello.resumes.into_iter().map(|r| {
         let shard = ShardId(u16::try_from(r.shard).map_err(|_| WireError::Invalid { field: "shard" })?);

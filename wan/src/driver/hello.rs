@@ -144,15 +144,25 @@ impl Terms {
     ///
     /// With the first thing that differs.
     pub fn check(&self, hello: &Hello, certified: &PeerName) -> Result<(), Refusal> {
+        self.check_speaker(hello, certified)?;
+        if hello.job_digest != self.job_digest {
+            return Err(Refusal::Job { ours: hex(&self.job_digest), theirs: hex(&hello.job_digest) });
+        }
+        Ok(())
+    }
+
+    /// Checks who speaks in a hello, and how, and leaves open which job it is for.
+    ///
+    /// # Errors
+    ///
+    /// With the first thing that differs.
+    pub fn check_speaker(&self, hello: &Hello, certified: &PeerName) -> Result<(), Refusal> {
         if hello.version != VERSION {
             return Err(Refusal::Version { ours: VERSION, theirs: hello.version });
         }
         if hello.datacenter != certified.datacenter() {
             let (said, certified) = (hello.datacenter.clone(), certified.datacenter().into());
             return Err(Refusal::Name { said, certified });
-        }
-        if hello.job_digest != self.job_digest {
-            return Err(Refusal::Job { ours: hex(&self.job_digest), theirs: hex(&hello.job_digest) });
         }
         Ok(())
     }

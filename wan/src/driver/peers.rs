@@ -27,6 +27,7 @@ use crate::driver::board::Board;
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::{Refusal, Terms};
 use crate::driver::link::{self, HELLO_TIMEOUT, Link, Tally, close_code};
+use crate::driver::probe::{Answers, Heard, hear};
 use crate::driver::server::Event;
 use crate::message::{Resume, ServerId};
 use crate::transport::{DialError, Endpoint, IdentityError, Path, PeerName, peer_name};
@@ -115,19 +116,26 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// If the connection was lost: how.
+    pub(super) fn lost(&self) -> Option<&quinn::ConnectionError> {
+        match self {
+            Self::Connection(error) | Self::Dial(DialError::Handshake(error)) => Some(error),
+            Self::Frame(FrameError::Stream(quinn::ReadError::ConnectionLost(error))) => Some(error),
+            Self::Write(quinn::WriteError::ConnectionLost(error)) => Some(error),
+            _ => None,
+        }
+    }
+
     /// If this is a refusal: why, and by whom.
     fn refused(&self, endpoint: &Endpoint) -> Option<Refused> {
-        let lost = match self {
+        match self {
             Self::Refused(refusal) => return Some(Refused { cause: refusal.cause(), by_us: true }),
             Self::Identity(_) => return Some(Refused { cause: "name", by_us: true }),
             Self::Hello(_) | Self::Server { .. } => return Some(Refused { cause: "protocol", by_us: true }),
             Self::Dial(DialError::Refused(refused)) => return Some(refused.into()),
-            Self::Connection(error) | Self::Dial(DialError::Handshake(error)) => error,
-            Self::Frame(FrameError::Stream(quinn::ReadError::ConnectionLost(error))) => error,
-            Self::Write(quinn::WriteError::ConnectionLost(error)) => error,
-            _ => return None,
-        };
-        match lost {
+            _ => {}
+        }
+        match self.lost()? {
             quinn::ConnectionError::ApplicationClosed(close) => {
                 close_code::cause_of(close.error_code).map(|cause| Refused { cause, by_us: false })
             }
@@ -146,6 +154,17 @@ pub struct Peers {
     events: mpsc::Sender<Event>,
     tally: Tally,
     board: Board,
+    answers: Answers,
+}
+
+/// What whoever dialled wants.
+enum Greeted {
+    /// A link, all of which is there.
+    Link(Link),
+    /// A link, whose other half is on its way.
+    Half,
+    /// A look at the path, which it has had.
+    Probe,
 }
 
 impl Peers {
@@ -159,7 +178,8 @@ impl Peers {
         tally: Tally,
         board: Board,
     ) -> Self {
-        Self { endpoint, terms: Arc::new(terms), shapes: Arc::new(shapes), events, tally, board }
+        let answers = Answers::new(endpoint.clone(), terms.clone(), board.clone());
+        Self { endpoint, terms: Arc::new(terms), shapes: Arc::new(shapes), events, tally, board, answers }
     }
 
     /// Dials `peer`, again and again, while there is no link to it; `rng` draws sessions and spreads the pauses.
@@ -167,6 +187,7 @@ impl Peers {
         let mut pause = BACKOFF[0];
         let mut addresses = peer.addresses.iter().cycle();
         self.board.expect(peer.id);
+        self.answers.know(&peer);
         loop {
             self.board.down(peer.id).await;
             if turn == Turn::Second {
@@ -225,13 +246,14 @@ impl Peers {
                             let code = refused.map_or(close_code::REFUSED, |r| close_code::of_cause(r.cause));
                             link::close(&connection, code, &error.to_string());
                         }
-                        greeted.map(|link| (connection, link))
+                        greeted.map(|greeted| (connection, greeted))
                     }
                     Err(error) => Err(error.into()),
                 };
                 match greeted {
-                    Ok((_, Some(link))) => this.keep(link).await,
-                    Ok((connection, None)) => {
+                    Ok((_, Greeted::Link(link))) => this.keep(link).await,
+                    Ok((_, Greeted::Probe)) => {}
+                    Ok((connection, Greeted::Half)) => {
                         sleep(HELLO_TIMEOUT).await;
                         halves.give_up(&connection);
                     }
@@ -312,34 +334,39 @@ impl Peers {
         connection: &Connection,
         halves: &Halves,
         path: &Path,
-    ) -> Result<Option<Link>, ConnectError> {
+    ) -> Result<Greeted, ConnectError> {
         let certified = peer_name(connection)?;
         let datacenter = self.terms.identify(&certified)?;
-        let (hello, theirs) = timeout(HELLO_TIMEOUT, async {
-            let (mut send, mut receive) = connection.accept_bi().await?;
-            let frame = frames::read(&mut receive, MAX_HELLO_BYTES).await?.ok_or(FrameError::Truncated)?;
-            let theirs = wire::decode_hello(frame)?;
-            self.terms.check(&theirs, &certified)?;
+        let heard = hear(connection).await?;
+        if heard.hello.channel == Channel::Probe {
+            return self.answers.answer(connection, heard).await.map(|()| Greeted::Probe);
+        }
+        let Heard { mut send, hello: theirs, receive: _ } = heard;
+        self.terms.check(&theirs, &certified)?;
+        let hello = timeout(HELLO_TIMEOUT, async {
             let ours = match theirs.channel {
                 Channel::Control => self.resumes(datacenter).await?,
-                Channel::Data => Vec::new(),
+                Channel::Data | Channel::Probe => Vec::new(),
             };
             let hello = self.terms.hello(theirs.channel, theirs.session, ours);
             frames::write(&mut send, [wire::encode_hello(&hello)]).await?;
-            Ok::<_, ConnectError>((hello, theirs))
+            Ok::<_, ConnectError>(hello)
         })
         .await
         .map_err(|_| ConnectError::Silent)
         .flatten()?;
         let peer = ServerId { datacenter, index: theirs.server };
         let half = Half { connection: connection.clone(), resumes: theirs.resumes };
-        Ok(halves.join(peer, hello.session, hello.channel, half).map(|(control, data)| Link {
-            peer,
-            control: control.connection,
-            data: data.connection,
-            bulk_streams: path.data().bulk_streams,
-            resumes: control.resumes,
-            session: hello.session,
+        let joined = halves.join(peer, hello.session, hello.channel, half);
+        Ok(joined.map_or(Greeted::Half, |(control, data)| {
+            Greeted::Link(Link {
+                peer,
+                control: control.connection,
+                data: data.connection,
+                bulk_streams: path.data().bulk_streams,
+                resumes: control.resumes,
+                session: hello.session,
+            })
         }))
     }
 

@@ -1,0 +1,170 @@
+//! The side of a probe that is looked at.
+//!
+//! Kind: driver.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info};
+
+use super::{Budget, HANDSHAKE, PAUSE, ProbeError, exchange_bursts, frame_of, probe, unix_millis};
+use crate::driver::board::Board;
+use crate::driver::frames::{self, FrameError};
+use crate::driver::hello::Terms;
+use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
+use crate::driver::peers::{ConnectError, Peer};
+use crate::message::ServerId;
+use crate::transport::{Endpoint, Path, peer_name};
+use crate::wire::{self, CallBack, Channel, Hello, MAX_HELLO_BYTES, ProbeAnswer, ProbeReport, ProbeRequest};
+
+/// Answers probes on behalf of one server.
+#[derive(Clone, Debug)]
+pub struct Answers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    endpoint: Endpoint,
+    terms: Terms,
+    board: Board,
+    /// Where servers that may ask to be called back can be found.
+    known: Mutex<BTreeMap<ServerId, Peer>>,
+    budget: Mutex<Budget>,
+}
+
+/// A connection whose first hello was read.
+#[derive(Debug)]
+pub(in crate::driver) struct Heard {
+    pub(in crate::driver) send: SendStream,
+    pub(in crate::driver) receive: RecvStream,
+    pub(in crate::driver) hello: Hello,
+}
+
+/// Waits for the hello of whoever dialled.
+pub(in crate::driver) async fn hear(connection: &Connection) -> Result<Heard, ConnectError> {
+    let hearing = async {
+        let (send, mut receive) = connection.accept_bi().await?;
+        let frame = frames::read(&mut receive, MAX_HELLO_BYTES).await?.ok_or(FrameError::Truncated)?;
+        Ok(Heard { send, receive, hello: wire::decode_hello(frame)? })
+    };
+    timeout(HELLO_TIMEOUT, hearing).await.map_err(|_| ConnectError::Silent).flatten()
+}
+
+impl Answers {
+    /// Answers for the server that `terms` speak of, over `endpoint`; `board` knows its links.
+    pub fn new(endpoint: Endpoint, terms: Terms, board: Board) -> Self {
+        let (known, budget) = Default::default();
+        Self(Arc::new(Shared { endpoint, terms, board, known, budget }))
+    }
+
+    /// From now on it is known where `peer` can be found.
+    pub fn know(&self, peer: &Peer) {
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(peer.id, peer.clone());
+    }
+
+    /// Accepts connections and answers probes, until the endpoint is closed: for a process that runs no job. Whoever wants a
+    /// link is told so, and tries again later.
+    pub async fn serve(self) {
+        let mut tasks = JoinSet::new();
+        while let Some(incoming) = self.0.endpoint.incoming().await {
+            let this = self.clone();
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(async move {
+                let settings = Path::default().accepted();
+                let connection =
+                    this.0.endpoint.admit(incoming, &settings).await.map_err(ConnectError::from)?;
+                let answered = match hear(&connection).await {
+                    Ok(heard) if heard.hello.channel == Channel::Probe => {
+                        this.answer(&connection, heard).await
+                    }
+                    Ok(_) => {
+                        let reason = "no job runs here yet; this process only looks whether one could";
+                        link::close(&connection, close_code::LEAVING, reason);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = &answered {
+                    link::close(&connection, close_code::REFUSED, &error.to_string());
+                    debug!(%error, "a probe came to nothing");
+                }
+                answered
+            });
+        }
+    }
+
+    /// Answers one probe, whose hello was `heard`.
+    pub(in crate::driver) async fn answer(
+        &self,
+        connection: &Connection,
+        heard: Heard,
+    ) -> Result<(), ConnectError> {
+        let Shared { endpoint, terms, board, .. } = &*self.0;
+        let Heard { mut send, mut receive, hello: theirs } = heard;
+        let certified = peer_name(connection)?;
+        let caller = ServerId { datacenter: terms.identify(&certified)?, index: theirs.server };
+        terms.check_speaker(&theirs, &certified)?;
+        let request = timeout(HELLO_TIMEOUT, frame_of(&mut receive)).await;
+        let request = wire::decode_probe_request(request.map_err(|_| ConnectError::Silent).flatten()?)?;
+        let is_running = board.links().values().any(|link| link.session.is_some());
+        let granted_bytes = self.grant(caller, request.bytes, is_running);
+        info!(%caller, address = %connection.remote_address(), granted_bytes, "probed");
+
+        let hello = terms.hello(Channel::Probe, theirs.session, Vec::new());
+        let unix_millis = unix_millis(endpoint.identity().dates().now());
+        let answer = ProbeAnswer { unix_millis, linked: board.is_up(caller), granted_bytes };
+        frames::write(&mut send, [wire::encode_hello(&hello), wire::encode_probe_answer(answer)]).await?;
+        let burst = exchange_bursts(connection, granted_bytes).await?;
+        let (bytes, time) = burst.later_half().unwrap_or_default();
+        let call_back = self.call_back(caller, &request, theirs.session).await;
+        let report = ProbeReport { bytes, micros: time.as_micros() as u64, call_back };
+        frames::write(&mut send, [wire::encode_probe_report(&report)]).await?;
+        // The dialer closes; a connection that is dropped here would take with it what is under way.
+        let _ = timeout(PAUSE, connection.closed()).await;
+        Ok(())
+    }
+
+    fn grant(&self, caller: ServerId, wanted: u64, is_running: bool) -> u64 {
+        let mut budget = self.0.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.grant(caller, wanted, is_running, Instant::now())
+    }
+
+    /// Tries to reach the server that asks for it, where we know it.
+    async fn call_back(&self, caller: ServerId, request: &ProbeRequest, session: u64) -> CallBack {
+        if !request.call_back {
+            return CallBack::NotTried;
+        }
+        let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner).get(&caller).cloned();
+        let Some(peer) = known.filter(|peer| !peer.addresses.is_empty()) else {
+            return CallBack::NoAddress;
+        };
+        let mut problems = Vec::new();
+        for address in &peer.addresses {
+            let nothing_more = ProbeRequest::default();
+            // Boxed, as this is a part of answering a probe, and sends one.
+            let called = Box::pin(probe(
+                &self.0.endpoint,
+                &self.0.terms,
+                &peer,
+                address,
+                session.wrapping_add(1),
+                nothing_more,
+            ));
+            match timeout(HANDSHAKE, called).await {
+                Ok(Ok(_)) => return CallBack::Reached,
+                Ok(Err(
+                    error @ (ProbeError::Silent { .. } | ProbeError::Connect(ConnectError::Resolve { .. })),
+                )) => {
+                    problems.push(error.to_string());
+                }
+                Ok(Err(error)) => problems.push(format!("{address}: {error}")),
+                Err(_) => problems.push(format!("nothing answers at {address} over UDP")),
+            }
+        }
+        const MOST_CHARACTERS: usize = 1000;
+        CallBack::Failed(problems.join("; ").chars().take(MOST_CHARACTERS).collect())
+    }
+}
