@@ -215,7 +215,8 @@ impl Worker<'_> {
             }
             rows.clear();
             self.learner.rows(clock.0, &mut rows);
-            let is_due = self.evaluator.is_some() && clock.0 > 0 && clock.0.is_multiple_of(job.evaluate_every);
+            let is_due =
+                self.evaluator.is_some() && clock.0 > 0 && clock.0.is_multiple_of(job.evaluate_every);
             if is_due {
                 insert_all(self.setup, &mut rows);
             }
