@@ -22,7 +22,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 root=$context/root
-mkdir -p "$root"/{etc,tmp,usr/local/bin,var/lib/gaia}
+mkdir -p "$root"/{etc,tmp,usr/local/bin} "$context/lib/gaia"
 chmod 1777 "$root/tmp"
 
 install -m 755 "$binary" "$root/usr/local/bin/gaia"
