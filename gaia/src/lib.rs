@@ -15,6 +15,7 @@ pub mod job;
 pub mod logs;
 mod model;
 pub mod outcome;
+pub mod preflight;
 pub mod progress;
 pub mod region;
 pub mod rehearsal;

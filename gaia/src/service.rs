@@ -28,6 +28,7 @@ use datacenter::local::SessionError;
 use thiserror::Error;
 
 pub use self::process::{Outcome, Part, run};
+pub(crate) use self::report::short;
 pub use self::setup::Setup;
 
 use crate::certificates::FilesError;

@@ -1,11 +1,12 @@
 //! The arguments, and the help that goes with them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use super::certs_arguments::{CERTS_EXAMPLES, CertsCommand};
-use crate::config::{ConfigError, Overrides};
+use crate::config::{ConfigError, Overrides, units};
 use crate::report::Destination;
 use crate::status::fetch::Url;
 use crate::strategy::Strategy;
@@ -52,9 +53,13 @@ Examples:
 const CHECK_EXAMPLES: &str = "\
 Examples:
   gaia check configs/simulations/*.toml
+  gaia check configs/regions/virginia.toml --wait 5min
+  gaia check configs/regions/virginia.toml --server 0
   gaia check configs/simulations/mnist-softmax.toml --data-path ~/data/mnist
 
-The exit code is 2 if anything is not right.";
+Of a region: settings, data, certificates, ports and names here, and then the
+other regions over UDP, in both directions. They answer while they run, and
+while they are checked. The exit code is 2 if anything is not right.";
 
 const LINK_EXAMPLES: &str = "\
 Examples:
@@ -109,7 +114,7 @@ pub(super) enum Command {
     Simulate(SimulateArguments),
     /// Run the same job and seed under several strategies, and show what each cost
     Compare(CompareArguments),
-    /// Check files without running them: settings, and whether the data can be read
+    /// Check files without running them: settings, data, and all that a region needs
     Check(CheckArguments),
     /// Run one region: all its servers and workers in one process
     Run(RegionArguments),
@@ -182,11 +187,23 @@ pub(super) struct CompareArguments {
 #[derive(Args, Debug)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub(super) struct CheckArguments {
-    /// The files
+    /// Files of simulations, regions, jobs or links
     #[arg(required = true)]
     pub(super) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) over: OverArguments,
+    /// Of a region: check what this server needs of this machine, and no other process
+    #[arg(long, value_name = "N", conflicts_with = "worker")]
+    pub(super) server: Option<u16>,
+    /// Of a region: check what this worker needs of this machine, and no other process
+    #[arg(long, value_name = "N")]
+    pub(super) worker: Option<u32>,
+    /// Of a region: look at this machine alone, and ask no other region
+    #[arg(long, conflicts_with = "wait")]
+    pub(super) offline: bool,
+    /// Of a region: wait so long for other regions to answer, such as 5min; they are checked meanwhile
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) wait: Option<Duration>,
 }
 
 /// A region's file and what goes over it.
@@ -305,6 +322,10 @@ fn file(text: &str) -> Result<Destination, String> {
         Destination::Stdout => Err("a file name".to_owned()),
         file @ Destination::File(_) => Ok(file),
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text).ok_or_else(|| format!("allowed: {}", units::DURATION))
 }
 
 fn strategies() -> String {

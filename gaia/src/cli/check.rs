@@ -1,52 +1,159 @@
 //! `gaia check`: everything that can be known before a run, each line ok or failed.
 
+mod layout;
+
+use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::join_all;
 
 use super::arguments::CheckArguments;
 use super::{CommandError, Engine, data, with_causes};
-use crate::config::{self, Overrides};
+use crate::applications;
+use crate::config::{self, ConfigError, FileKind, Overrides};
+use crate::preflight::{self, Finding, Lookout};
+use crate::region::Region;
 use crate::report::Destination;
 use crate::report::human::bit_rate;
 use crate::scenario::Simulation;
+use crate::service::Part;
 
-/// What was looked at, and what was found; `Err` is what to put right.
-type Line = (String, Result<String, String>);
+/// What is known of a file so far.
+struct Checked {
+    findings: Vec<Finding>,
+    /// For regions: whence to look at others.
+    lookout: Option<Lookout>,
+}
 
-/// Checks all files; prints as it goes, since loading data takes a while.
+/// Checks all files. Regions among them are looked at together, so that they see each other.
 pub(super) fn check(arguments: &CheckArguments, engine: &dyn Engine) -> Result<(), CommandError> {
     let overrides = arguments.over.overrides()?;
-    let mut all_right = true;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(CommandError::Runtime)?;
+    let mut files = Vec::new();
     for file in &arguments.files {
-        let lines = check_file(file, &overrides, engine);
-        all_right &= lines.iter().all(|(_, found)| found.is_ok());
-        Destination::Stdout.write(&shown(file, &lines)).map_err(CommandError::Output)?;
+        let mut checked = runtime.block_on(check_file(file, &overrides, arguments, engine));
+        if arguments.offline {
+            checked.lookout = None;
+        }
+        files.push((file, checked));
+    }
+    let wait = arguments.wait.unwrap_or(Duration::ZERO);
+    if !wait.is_zero() && files.iter().any(|(_, checked)| checked.lookout.is_some()) {
+        let _ = writeln!(io::stderr(), "waiting for other regions to answer, at most {wait:?}");
+    }
+    runtime.block_on(join_all(files.iter_mut().map(async |(_, checked)| {
+        if let Some(lookout) = &checked.lookout {
+            checked.findings.extend(lookout.look(wait).await);
+        }
+    })));
+    let mut all_right = true;
+    for (file, Checked { findings, .. }) in &files {
+        all_right &= findings.iter().all(|finding| finding.found.is_ok());
+        let text = layout::shown(&file.display().to_string(), findings);
+        Destination::Stdout.write(&text).map_err(CommandError::Output)?;
     }
     if all_right { Ok(()) } else { Err(CommandError::Checked) }
 }
 
-fn check_file(file: &Path, overrides: &Overrides, engine: &dyn Engine) -> Vec<Line> {
-    let simulation = match config::load_simulation(file, overrides) {
-        Ok(simulation) => simulation,
-        Err(error) => {
-            let line = |problem: config::Problem| ("settings".to_owned(), Err(message(&problem, file)));
-            return error.problems.into_iter().map(line).collect();
-        }
+async fn check_file(
+    file: &Path,
+    overrides: &Overrides,
+    arguments: &CheckArguments,
+    engine: &dyn Engine,
+) -> Checked {
+    let findings = match config::kind_of(file) {
+        FileKind::Region => match config::load_region(file, overrides) {
+            Ok(region) => return check_region(region, file, arguments).await,
+            Err(error) => problems(&error, file),
+        },
+        FileKind::Simulation => match config::load_simulation(file, overrides) {
+            Ok(simulation) => check_simulation(&simulation, file, engine),
+            Err(error) => problems(&error, file),
+        },
+        FileKind::Job => match config::load_job(file, overrides) {
+            Ok(job) => check_job(&job, file),
+            Err(error) => problems(&error, file),
+        },
+        // The environment speaks of jobs.
+        FileKind::Links => match config::load_link_file(file, &Overrides::default()) {
+            Ok(links) => {
+                let routes = links.links.iter().map(|link| link.routes.len()).sum::<usize>();
+                vec![Finding::ok("settings", format!("{} links with {routes} routes", links.links.len()))]
+            }
+            Err(error) => problems(&error, file),
+        },
     };
-    let mut lines = vec![("settings".to_owned(), Ok(settings(&simulation)))];
+    Checked { findings, lookout: None }
+}
+
+fn problems(error: &ConfigError, file: &Path) -> Vec<Finding> {
+    error.problems.iter().map(|problem| Finding::failed("settings", message(problem, file))).collect()
+}
+
+/// The job's files that are not there.
+fn missing(job: &crate::job::Job, file: &Path) -> Vec<Finding> {
+    let missing = data::problems(job, file);
+    missing.iter().map(|problem| Finding::failed("data", message(problem, file))).collect()
+}
+
+async fn check_region(region: Region, file: &Path, arguments: &CheckArguments) -> Checked {
+    let part = match (arguments.server, arguments.worker) {
+        (Some(server), _) => Part::Server(server),
+        (None, Some(worker)) => Part::Worker(worker),
+        (None, None) => Part::Region,
+    };
+    if let Err(error) = part.check(&region) {
+        return Checked { findings: vec![Finding::failed("settings", error)], lookout: None };
+    }
+    // These name the key; whatever else is wrong with the data shows when it is read.
+    let missing = missing(&region.job, file);
+    let (mut findings, lookout) = preflight::local(region, part).await;
+    if !missing.is_empty() {
+        findings.retain(|finding| finding.subject != "data");
+        findings.splice(1..1, missing);
+    }
+    Checked { findings, lookout: Some(lookout) }
+}
+
+fn check_simulation(simulation: &Simulation, file: &Path, engine: &dyn Engine) -> Vec<Finding> {
+    let mut findings = vec![Finding::ok("settings", settings(simulation))];
     if simulation.regions.len() > 1 {
-        lines.push(("links".to_owned(), Ok(links(&simulation))));
+        findings.push(Finding::ok("links", links(simulation)));
     }
     let remarks = simulation.remarks(&simulation.strategies);
-    lines.extend(remarks.into_iter().map(|remark| ("note".to_owned(), Ok(remark))));
-    let missing = data::problems(&simulation.job, file);
+    findings.extend(remarks.into_iter().map(|remark| Finding::ok("note", remark)));
+    let missing = missing(&simulation.job, file);
     if missing.is_empty() {
         // Reading the data tells more than that it is there.
-        let found = engine.check(&simulation).map_err(|error| with_causes(&error));
-        lines.push(("data".to_owned(), found));
-    } else {
-        lines.extend(missing.into_iter().map(|problem| ("data".to_owned(), Err(message(&problem, file)))));
+        findings.push(match engine.check(simulation) {
+            Ok(found) => Finding::ok("data", found),
+            Err(error) => Finding::failed("data", with_causes(&error)),
+        });
     }
-    lines
+    findings.extend(missing);
+    findings
+}
+
+fn check_job(file: &config::JobFile, path: &Path) -> Vec<Finding> {
+    let members: Vec<_> = file.members.iter().map(|m| format!("{} {}", m.workers, m.name)).collect();
+    let who = if members.is_empty() { String::new() } else { format!("; workers: {}", members.join(", ")) };
+    let mut findings =
+        vec![Finding::ok("settings", format!("{}: {} clocks{who}", file.job.name, file.job.clocks))];
+    let missing = missing(&file.job, path);
+    if missing.is_empty() {
+        findings.push(match applications::build(&file.job, file.seed) {
+            Ok(application) => {
+                let tables = application.tables();
+                let shapes = tables.iter().map(|t| format!("{} {} x {}", t.name, t.rows, t.width));
+                Finding::ok("data", format!("model: {}", shapes.collect::<Vec<_>>().join(", ")))
+            }
+            Err(error) => Finding::failed("data", with_causes(&error)),
+        });
+    }
+    findings.extend(missing);
+    findings
 }
 
 /// The problem without the name of the file, which stands above it.
@@ -90,16 +197,4 @@ fn span(sorted: &[String]) -> String {
         [least, ..] => least.clone(),
         [] => String::new(),
     }
-}
-
-fn shown(file: &Path, lines: &[Line]) -> String {
-    let mut text = format!("{}\n", file.display());
-    for (subject, found) in lines {
-        let (verdict, message) = match found {
-            Ok(message) => ("ok", message),
-            Err(message) => ("failed", message),
-        };
-        text.push_str(&format!("  {verdict:<7} {subject:<9} {message}\n"));
-    }
-    text
 }

@@ -86,14 +86,42 @@ impl Layers {
     /// Reads `path`, and `overrides` over it. A string at the root key `include` is the path of a file whose content
     /// stands there as a table.
     pub(super) fn read(path: &Path, overrides: &Overrides, include: &str) -> Result<Self, ConfigError> {
-        let file = path.display().to_string();
-        let mut layers = Self {
+        let mut layers = Self::empty(path);
+        let main = layers.read_file(path)?;
+        layers.stack(main, overrides, include)
+    }
+
+    /// Reads `path` as if its content stood in a table at `key`, and `overrides` over it.
+    pub(super) fn read_as(path: &Path, overrides: &Overrides, key: &str) -> Result<Self, ConfigError> {
+        let mut layers = Self::empty(path);
+        let table = Value::new(Some(&format!("{}:1", layers.file)), layers.read_file(path)?);
+        layers.stack(Map::from([(key.to_owned(), table)]), overrides, key)
+    }
+
+    fn empty(path: &Path) -> Self {
+        Self {
             root: Value::new(None, Map::<String, Value>::new()),
-            file,
+            file: path.display().to_string(),
             directories: Vec::new(),
             problems: Vec::new(),
-        };
-        let main = layers.read_file(path)?;
+        }
+    }
+
+    /// The keys of the root table.
+    pub(super) fn root_keys(&self) -> Vec<String> {
+        match &self.root.kind {
+            ValueKind::Table(table) => table.keys().cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn stack(
+        mut self,
+        main: Map<String, Value>,
+        overrides: &Overrides,
+        include: &str,
+    ) -> Result<Self, ConfigError> {
+        let layers = &mut self;
         let mut sources = vec![Layer(layers.plain_keys(main))];
         let (whole, parts): (Vec<_>, Vec<_>) =
             overrides.environment.iter().chain(&overrides.flags).partition(|each| each.key == include);
@@ -114,7 +142,7 @@ impl Layers {
             }
         }
         layers.merge(&sources)?;
-        Ok(layers)
+        Ok(self)
     }
 
     /// The directory to which a relative path in a value of `origin` is relative: that of its file, or none where it

@@ -27,8 +27,60 @@ pub use relay::LinkFile;
 
 use self::layers::Layers;
 use self::reader::Reader;
-use crate::region::Region;
+use crate::job::Job;
+use crate::region::{Member, Region};
 use crate::scenario::Simulation;
+
+/// What a file says, by the keys that stand in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A job over regions in virtual time.
+    Simulation,
+    /// One real region.
+    Region,
+    /// A job, shared by regions.
+    Job,
+    /// Links between real processes.
+    Links,
+}
+
+/// Tells what kind of file `path` is. One that cannot be read is taken for a simulation, whose loader says what is wrong.
+pub fn kind_of(path: &Path) -> FileKind {
+    let keys = Layers::read(path, &Overrides::default(), NO_INCLUDE).map(|layers| layers.root_keys());
+    let keys = keys.unwrap_or_default();
+    let has = |wanted: &[&str]| wanted.iter().any(|wanted| keys.iter().any(|key| key == wanted));
+    match () {
+        () if has(&["datacenter", "servers", "wan", "peers", "tls", "admin"]) => FileKind::Region,
+        () if has(&["job", "strategies", "compute", "lan"]) => FileKind::Simulation,
+        () if has(&["data", "model"]) => FileKind::Job,
+        () if has(&["links"]) => FileKind::Links,
+        () => FileKind::Simulation,
+    }
+}
+
+/// A job file, checked by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobFile {
+    /// What is trained.
+    pub job: Job,
+    /// The seed of every random choice. Default 1.
+    pub seed: u64,
+    /// Who takes part; empty for a job that only simulations use.
+    pub members: Vec<Member>,
+}
+
+/// Reads and checks a job file, with `overrides` over it, whose keys begin with `job.` as everywhere.
+///
+/// # Errors
+///
+/// Everything that is wrong with the settings, whoever said them.
+pub fn load_job(path: &Path, overrides: &Overrides) -> Result<JobFile, ConfigError> {
+    let layers = Layers::read_as(path, overrides, job::KEY)?;
+    Reader::new(&layers).read(|s| {
+        let (job, agreement) = s.section(job::KEY, |s| Some((job::job(s, None), agreement::agreement(s))))?;
+        Some(JobFile { job: job?, seed: agreement.seed.unwrap_or(1), members: agreement.members? })
+    })
+}
 
 /// Reads and checks a simulation file, with `overrides` over it.
 ///

@@ -79,7 +79,17 @@ impl Part {
         }
     }
 
-    fn check(self, region: &Region) -> Result<(), ServiceError> {
+    /// Whether the process with this role and index is one of it.
+    pub(crate) fn is(self, role: Role, index: u32) -> bool {
+        match self {
+            Self::Region => true,
+            Self::Server(own) => role == Role::Server && index == u32::from(own),
+            Self::Worker(own) => role == Role::Worker && index == own,
+        }
+    }
+
+    /// Whether `region` has such a process.
+    pub(crate) fn check(self, region: &Region) -> Result<(), ServiceError> {
         let (role, index, count) = match self {
             Self::Region => return Ok(()),
             Self::Server(index) => ("server", u32::from(index), u32::from(region.servers)),

@@ -46,7 +46,7 @@ pub(super) struct Answers {
 }
 
 /// The first bytes of a digest, in hex.
-pub(super) fn short(digest: &[u8]) -> String {
+pub(crate) fn short(digest: &[u8]) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -88,7 +88,7 @@ impl Setup {
     }
 
     /// The shards of one of this region's servers.
-    pub(super) fn shards_of(&self, server: u16) -> impl Iterator<Item = ShardId> {
+    pub(crate) fn shards_of(&self, server: u16) -> impl Iterator<Item = ShardId> {
         (0..self.region.job.shards).filter(move |shard| shard % self.region.servers == server).map(ShardId)
     }
 
@@ -98,7 +98,7 @@ impl Setup {
     }
 
     /// The examples of each of this region's workers, and each one's share of all that train the model.
-    pub(super) fn parts(&self) -> Vec<(Vec<u32>, f64)> {
+    pub(crate) fn parts(&self) -> Vec<(Vec<u32>, f64)> {
         let (first, count) = (self.region.first_worker() as usize, self.region.workers() as usize);
         let all = self.region.all_workers() as usize;
         if self.region.job.data_scope == DataScope::Shared {
