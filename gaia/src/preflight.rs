@@ -61,7 +61,7 @@ struct Known {
 pub async fn local(region: Region, part: Part) -> (Vec<Finding>, Lookout) {
     let mut findings = vec![Finding::ok("settings", settings(&region))];
     let mut known = Known::default();
-    match Setup::new(region.clone()) {
+    match Setup::new(region.clone(), Part::Region) {
         Ok(setup) => {
             let sizes: Vec<_> = setup.parts().into_iter().map(|(part, _)| part.len()).collect();
             findings.extend(model::findings(&setup, &sizes, part));

@@ -17,6 +17,7 @@
 //! What is deliberately not here: what is said over the connections.
 
 mod authority;
+mod cap;
 mod congestion;
 mod control;
 mod endpoint;

@@ -126,7 +126,7 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
     // Ports that are taken, and certificates that cannot be used, show before the data is read.
     let identities = Identities::load(&region, part)?;
     let listener = admin_listener(&region, part).await?;
-    let setup = Arc::new(Setup::new(region)?);
+    let setup = Arc::new(Setup::new(region, part)?);
     let region = &setup.region;
     info!(job = region.job.name, digest = super::report::short(&setup.digest), "starting");
     let for_workers = part != Part::Region;

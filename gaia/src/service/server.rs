@@ -168,7 +168,11 @@ impl Server {
             entropy: Entropy::System,
             accept: Path::default().accepted(),
         };
-        let endpoint = Endpoint::over_udp(config, sockets.wan).expect("a bound socket knows its address");
+        let endpoint = match setup.region.egress_bytes_per_sec {
+            Some(limit) => Endpoint::over_capped_udp(config, sockets.wan, limit),
+            None => Endpoint::over_udp(config, sockets.wan),
+        };
+        let endpoint = endpoint.expect("a bound socket knows its address");
         let mut server = Self {
             index,
             setup: setup.clone(),

@@ -11,6 +11,8 @@ use datacenter::{DatacenterId, Placement, ShardId, TableSpec, shard_tables};
 use wan::policy::{Lead, Policy, Selection};
 
 use super::ServiceError;
+use super::process::Part;
+use super::worker::EVALUATOR;
 use crate::application::Application;
 use crate::applications;
 use crate::job::DataScope;
@@ -34,13 +36,25 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Reads the data of `region` and makes its model.
+    /// Reads the data of `region`, as far as `part` of it needs it, and makes its model.
     ///
     /// # Errors
     ///
     /// If the data cannot be used, or the job does not fit its model.
-    pub fn new(region: Region) -> Result<Self, ServiceError> {
-        let application = applications::build(&region.job, region.seed)?;
+    pub fn new(region: Region, part: Part) -> Result<Self, ServiceError> {
+        let (parts, first) = match region.job.data_scope {
+            DataScope::Shared => (region.all_workers(), region.first_worker()),
+            DataScope::Own => (region.workers(), 0),
+        };
+        let slice =
+            |mine: &[usize]| applications::build_slice(&region.job, region.seed, parts as usize, mine);
+        let application = match part {
+            // A server needs no more than the shapes of the tables.
+            Part::Server(_) => slice(&[])?,
+            Part::Worker(index) if index != EVALUATOR => slice(&[(first + index) as usize])?,
+            // Who scores the model does so on all there is.
+            Part::Worker(_) | Part::Region => applications::build(&region.job, region.seed)?,
+        };
         let specs = application.tables();
         check_tables(&region.job, &specs)?;
         let rows = specs.iter().map(|table| table.rows).max().unwrap_or(0);

@@ -30,7 +30,7 @@ use crate::seeds::purpose;
 use crate::status::{ScoreStatus, WorkerStatus};
 
 /// The worker that scores the region's copy of the model.
-const EVALUATOR: u32 = 0;
+pub(super) const EVALUATOR: u32 = 0;
 
 /// For how long a worker that stops waits until its servers have what it said.
 const DELIVERY: Duration = Duration::from_secs(10);

@@ -223,9 +223,13 @@ impl Peers {
     /// Runs a link to its end.
     async fn keep(&self, link: Link) {
         let (peer, session, address) = (link.peer, link.session, link.control.remote_address());
+        // People know regions by their names.
+        let known = self.terms.peers.iter().find(|(_, id)| *id == peer.datacenter);
+        let (region, server) = (known.map_or("?", |(name, _)| name), peer.index);
+        info!(peer = region, server, %address, rtt = ?link.control.rtt(), "link up");
         self.board.up(peer, session, address);
         let error = link.run(self.shapes.clone(), self.events.clone(), &self.tally).await;
-        info!(%peer, %address, %error, "link ended");
+        info!(peer = region, server, %address, %error, "link ended");
         self.board.gone(peer, session, error.to_string());
     }
 

@@ -14,7 +14,7 @@ use datacenter::message::{ReadReply, Request, Standing};
 use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::driver::link::{LinkHandle, UpdateFrame};
 use crate::message::{Resume, ServerId, ShardControl, Update};
@@ -258,7 +258,7 @@ impl<O: Observer> Server<O> {
                         true => self.node.handle_left(at),
                         false => self.node.handle_down(at),
                     }
-                    info!(%peer, has_left, "link down");
+                    debug!(%peer, has_left, "link down");
                 }
                 return;
             }
@@ -267,7 +267,7 @@ impl<O: Observer> Server<O> {
                 self.node.handle_down(at);
                 self.node.handle_rtt(at, rtt);
                 self.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
-                info!(%peer, ?rtt, "link up");
+                debug!(%peer, ?rtt, "link up");
                 (at, self.node.handle_up(at, &resumes, now()))
             }),
             Event::Control { peer, session, controls, rtt, is_lossy } => {

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use crate::transport::{
     Entropy, Identity, Meter, PeerName, Settings,
+    cap::Cap,
     entropy::{Purpose, SeededConnectionIds},
     identity::{TokenDates, quic_client, quic_server},
     refused::explain,
@@ -92,6 +93,21 @@ impl Endpoint {
     pub fn over_udp(config: EndpointConfig, socket: std::net::UdpSocket) -> io::Result<Self> {
         let runtime = Arc::new(quinn::TokioRuntime);
         let socket = runtime.wrap_udp_socket(socket)?;
+        Self::new(config, socket, runtime)
+    }
+
+    /// The same over a socket that sends no more than `bytes_per_sec` on the wire, to all peers together.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be made non-blocking or registered.
+    pub fn over_capped_udp(
+        config: EndpointConfig,
+        socket: std::net::UdpSocket,
+        bytes_per_sec: u64,
+    ) -> io::Result<Self> {
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let socket = Cap::new(runtime.wrap_udp_socket(socket)?, bytes_per_sec);
         Self::new(config, socket, runtime)
     }
 
