@@ -223,6 +223,11 @@ fn bad_idx_files_name_file_and_place() {
     }
 }
 
+/// What a report says, however its lines are broken.
+fn unwrapped(bytes: &[u8]) -> String {
+    text(bytes).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn a_model_that_fits_no_machine_is_refused_before_it_is_made() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/two-regions-thin.toml");
@@ -230,7 +235,7 @@ fn a_model_that_fits_no_machine_is_refused_before_it_is_made() {
     let large = ["--set", "job.model.rank=90", "--set", "regions.singapore.workers=128"];
     let other = ["--set", "regions.sao-paulo.workers=2"];
     let output = gaia(&[&["check", file], &small[..], &large[..], &other[..]].concat());
-    let message = text(&output.stdout);
+    let message = unwrapped(&output.stdout);
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("regions[].workers: 130 workers in 2 regions, each with a copy"), "{message}");
     assert!(message.contains("would take about 962 GB; allowed: at most 64.0 GB"), "{message}");
@@ -242,7 +247,7 @@ fn a_narrow_stretched_server_is_noted() {
     let note = "stretched has its parameter server in 2 of the 3 regions, as job.shards is 2";
     let output = gaia(&["check", file, "--set", "job.shards=2"]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stdout).contains(note), "{}", text(&output.stdout));
+    assert!(unwrapped(&output.stdout).contains(note), "{}", text(&output.stdout));
     let run = ["simulate", file, "-q", "--set", "job.clocks=1", "--strategy", "stretched"];
     let output = gaia(&[&run[..], &["--set", "job.shards=2"]].concat());
     assert!(text(&output.stderr).contains(&format!("note: {note}")), "{}", text(&output.stderr));
