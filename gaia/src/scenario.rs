@@ -39,7 +39,7 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// `job` over `regions` of equal speed, each with its number of workers, joined as `link(from, to)` says. Everything
+    /// `job` over `regions` of equal speed, each with one server and its number of workers, joined as `link(from, to)` says. Everything
     /// else is as documented for its field; change what should differ.
     pub fn new(
         job: Job,
@@ -47,7 +47,12 @@ impl Simulation {
         compute: ComputeSettings,
         link: impl FnMut(usize, usize) -> LinkConfig,
     ) -> Self {
-        let region = |&(name, workers): &(&str, u32)| Region { name: name.to_owned(), workers, speed: 1.0 };
+        let region = |&(name, workers): &(&str, u32)| Region {
+            name: name.to_owned(),
+            servers: 1,
+            workers,
+            speed: 1.0,
+        };
         Self {
             name: job.name.clone(),
             seed: 1,
@@ -86,6 +91,9 @@ impl Simulation {
 pub struct Region {
     /// Its name: lower-case letters, digits and hyphens.
     pub name: String,
+    /// How many server processes host its shards: shard `i` is on server `i` mod this. At least one, at most as many as
+    /// there are shards. Default 1.
+    pub servers: u16,
     /// How many workers train there; at least one.
     pub workers: u32,
     /// How fast its workers compute, as a multiple of the declared cost; above zero. Default 1.

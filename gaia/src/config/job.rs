@@ -22,7 +22,7 @@ const MOST_RATINGS: u32 = 100_000_000;
 /// Clocks of a run: thresholds that follow the learning rate and points of the curve are kept for all of them.
 const MOST_CLOCKS: u32 = 1_000_000;
 /// Shards: each costs every worker a message at every clock.
-const MOST_SHARDS: u16 = 1024;
+pub(super) const MOST_SHARDS: u16 = 1024;
 /// Examples of a mini-batch; a worker takes no more than it has.
 const MOST_BATCH: u32 = 10_000_000;
 /// Examples of several mini-batches, which may be more than there are: a worker has all of a clock's at hand.

@@ -25,6 +25,15 @@ pub(super) fn simulation(s: &Section<'_>) -> Option<Simulation> {
     let World { seed, strategies, regions, links, lan, compute, congestion } = world?;
     let strategy = strategy.unwrap_or(Strategy::Asp);
     let (name, job) = (called?, job?);
+    if let Some(region) = regions.iter().find(|region| region.servers > job.shards) {
+        let Region { name, servers, .. } = region;
+        let message = format!(
+            "{name} has {servers} servers; allowed: at most {}, one for each of job.shards",
+            job.shards
+        );
+        s.problem("regions[].servers", message);
+        return None;
+    }
     Some(Simulation { name, seed, job, regions, links, lan, compute, congestion, strategy, strategies })
 }
 
@@ -86,9 +95,10 @@ fn regions(s: &Section<'_>, members: Option<&[Member]>) -> Option<Vec<Region>> {
     let mut names = BTreeSet::new();
     let regions = s.sections("regions", |s| {
         let name = s.required("name", name());
+        let servers = s.or("servers", 1, whole(1..=job::MOST_SHARDS));
         let workers = s.or("workers", 1, whole(1..=MOST_WORKERS));
         let speed = s.or("speed", 1.0, real(0.001..=1000.0));
-        Some(Region { name: new_name(s, name?, &mut names)?, workers, speed })
+        Some(Region { name: new_name(s, name?, &mut names)?, servers, workers, speed })
     });
     if !s.has("regions") {
         return of_the_job(s, members?, MOST_WORKERS);
@@ -113,7 +123,10 @@ fn of_the_job(s: &Section<'_>, members: &[Member], most_workers: u32) -> Option<
         s.problem("regions", message);
         return None;
     }
-    let region = |member: &Member| Region { name: member.name.clone(), workers: member.workers, speed: 1.0 };
+    let region = |member: &Member| {
+        let Member { name, workers } = member.clone();
+        Region { name, servers: 1, workers, speed: 1.0 }
+    };
     Some(members.iter().map(region).collect())
 }
 

@@ -4,15 +4,14 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 use wan::driver::server::Event;
-use wan::emulation::host_address;
 use wan::filter::FilterCounters;
 use wan::message::ServerId;
 use wan::node::{Node, Sent};
-use wan::transport::{Endpoint, bulk_wire_bytes};
+use wan::transport::bulk_wire_bytes;
 
 use super::cluster::Cluster;
 use super::recorder::copy_shards;
-use super::site::{Running, server_id};
+use super::site::{Running, RunningServer, server_address, server_id};
 use crate::model::ShardValues;
 use crate::outcome::LinkBytes;
 
@@ -26,13 +25,24 @@ impl Cluster<'_> {
         let others = (0..sites.len()).filter(|other| *other != at);
         let link = |other: usize| {
             let site = &sites[at];
-            let total = site.endpoint.meter().traffic(host_address(other as u32)).sent_bytes;
-            let peer = server_id(other);
-            let sent = sent.iter().find(|(id, _)| *id == peer).map(|(_, sent)| *sent).unwrap_or_default();
-            let payload = sent.payload_bytes + site.stretched_payload[other].load(Ordering::Relaxed);
+            let there = || 0..sites[other].servers.len();
+            let total = |server: &RunningServer| {
+                let traffic = server.endpoint.meter().remotes();
+                there()
+                    .filter_map(|i| traffic.get(&server_address(other, i)))
+                    .map(|t| t.sent_bytes)
+                    .sum::<u64>()
+            };
+            let crossed = |server: &RunningServer| {
+                there().map(|i| server.tally.crossed_bytes(server_id(other, i))).sum::<u64>()
+            };
+            let sent = sent.iter().filter(|(id, _)| id.datacenter.index() == other);
+            let payload = sent.map(|(_, sent)| sent.payload_bytes).sum::<u64>()
+                + site.stretched_payload[other].load(Ordering::Relaxed);
             // A run ends when all updates are confirmed: what they carry has crossed. Of a stretched one the last answers
             // may be on their way.
-            let crossed = site.tally.crossed_bytes(peer);
+            let total: u64 = site.servers.iter().map(total).sum();
+            let crossed: u64 = site.servers.iter().map(crossed).sum();
             let payload = payload.min(crossed);
             LinkBytes {
                 from: self.topology.sites[at].name.clone(),
@@ -64,15 +74,11 @@ impl Totals {
     }
 }
 
-pub(super) fn wan_bytes(endpoint: &Endpoint) -> u64 {
-    endpoint.meter().remotes().values().map(|traffic| traffic.sent_bytes).sum()
-}
-
 pub(super) type Inspected = (Vec<(usize, ShardValues)>, FilterCounters, Vec<(ServerId, Sent)>);
 
-/// The final state of a site's node.
-pub(super) async fn inspect(site: &Running) -> Inspected {
-    look(site, |node| {
+/// The final state of a server's node.
+pub(super) async fn inspect(server: &RunningServer) -> Inspected {
+    look(server, |node| {
         let mut counters = FilterCounters::default();
         for one in node.replicas().iter().map(|r| r.filter().counters()) {
             counters.elements_updated += one.elements_updated;
@@ -85,14 +91,14 @@ pub(super) async fn inspect(site: &Running) -> Inspected {
     .await
 }
 
-/// What `see` makes of a site's node.
+/// What `see` makes of a server's node.
 pub(super) async fn look<T: Send + 'static>(
-    site: &Running,
+    server: &RunningServer,
     see: impl FnOnce(&Node) -> T + Send + 'static,
 ) -> T {
     let (answer, seen) = oneshot::channel();
     let look = move |node: &Node| _ = answer.send(see(node));
-    let sent = site.events.send(Event::Inspect(Box::new(look))).await;
-    assert!(sent.is_ok(), "a site's server runs as long as its channels");
+    let sent = server.events.send(Event::Inspect(Box::new(look))).await;
+    assert!(sent.is_ok(), "a server runs as long as its channels");
     seen.await.expect("a server answers every look")
 }

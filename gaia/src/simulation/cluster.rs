@@ -12,7 +12,7 @@ use wan::emulation::{Network, VirtualClock};
 use wan::seed;
 use wan::transport::Authority;
 
-use super::accounting::{Totals, inspect, wan_bytes};
+use super::accounting::{Totals, inspect};
 use super::recorder::{Recorder, Sample, Scorer, point};
 use super::site::Running;
 use super::topology::Topology;
@@ -102,7 +102,7 @@ impl<'a> Cluster<'a> {
         let authority = Authority::new(self.seed(purpose::AUTHORITY, 0));
         let mut sites = Vec::new();
         for site in 0..names.len() {
-            sites.push(self.start_site(site, &authority, samples.clone()));
+            sites.push(self.start_site(site, &authority, &samples));
         }
         drop(samples);
         if self.topology.stretched {
@@ -117,8 +117,8 @@ impl<'a> Cluster<'a> {
             let holds = try_join_all((0..sites.len()).map(|site| self.train_site(site, &sites))).await?;
             let trained_at = self.time.now();
             // Once every region is done, what filters hold back is shipped, so that all end with the same model.
-            join_all(sites.iter().map(|site| async {
-                let mut settled = site.settled.clone();
+            join_all(sites.iter().flat_map(|site| &site.servers).map(|server| async {
+                let mut settled = server.settled.clone();
                 let _ = settled.wait_for(|settled| *settled).await;
             }))
             .await;
@@ -136,14 +136,18 @@ impl<'a> Cluster<'a> {
         let mut totals = Totals::default();
         let mut copies: Vec<BTreeMap<usize, ShardValues>> = vec![BTreeMap::new(); self.topology.models];
         for (at, site) in sites.iter().enumerate() {
-            let (values, counters, sent) = inspect(site).await;
-            copies[self.topology.sites[at].model].extend(values);
-            totals.add_filter(counters, sent.len() as u64);
-            totals.links.extend(self.link_bytes(at, &sites, &sent));
+            let mut all_sent = Vec::new();
+            for server in &site.servers {
+                let (values, counters, sent) = inspect(server).await;
+                copies[self.topology.sites[at].model].extend(values);
+                totals.add_filter(counters, sites.len() as u64 - 1);
+                all_sent.extend(sent);
+            }
+            totals.links.extend(self.link_bytes(at, &sites, &all_sent));
         }
         let last: Vec<Evaluation> =
             copies.into_iter().map(|c| scorer.score(&c.into_values().collect::<Vec<_>>())).collect();
-        let total = sites.iter().map(|s| wan_bytes(&s.endpoint)).sum();
+        let total = sites.iter().map(Running::wan_bytes).sum();
         let mut curve = vec![point(Duration::ZERO, 0, &[first], 0)];
         curve.extend(recorder.into_points());
         curve.push(point(ended_at, self.simulation.job.clocks, &last, total));
@@ -159,23 +163,27 @@ impl<'a> Cluster<'a> {
         sites: &[Running],
     ) {
         let mut last = vec![(Duration::ZERO, 0); sites.len()];
+        let mut clocks: Vec<_> = sites.iter().map(|site| vec![0; site.servers.len()]).collect();
         while let Some(sample) = sampled.recv().await {
-            let total = sites.iter().map(|s| wan_bytes(&s.endpoint)).sum();
-            let sent = wan_bytes(&sites[sample.site].endpoint);
-            let (last_at, last_sent) = std::mem::replace(&mut last[sample.site], (sample.at, sent));
-            let passed = sample.at.saturating_sub(last_at).as_secs_f64().max(1e-9);
-            let mut progress = Progress {
-                region: sample.site,
-                clock: sample.clock.0,
-                seconds: sample.at.as_secs_f64(),
-                objective: None,
+            let Sample { site, server, clock, at, .. } = sample;
+            let total = sites.iter().map(Running::wan_bytes).sum();
+            let model = self.topology.sites[site].model;
+            let score = if sample.is_due { recorder.take(sample, model, total, scorer) } else { None };
+            // A region has completed a clock once all its servers have.
+            clocks[site][server] = clock.0;
+            if clocks[site].iter().any(|other| *other < clock.0) {
+                continue;
+            }
+            let sent = sites[site].wan_bytes();
+            let (last_at, last_sent) = std::mem::replace(&mut last[site], (at, sent));
+            let passed = at.saturating_sub(last_at).as_secs_f64().max(1e-9);
+            let progress = Progress {
+                region: site,
+                clock: clock.0,
+                seconds: at.as_secs_f64(),
+                objective: score.map(|s| s.objective),
                 wan_bytes_per_sec: (sent - last_sent) as f64 / passed,
             };
-            if sample.is_due {
-                let model = self.topology.sites[sample.site].model;
-                let score = recorder.take(sample, model, total, scorer);
-                progress.objective = score.map(|s| s.objective);
-            }
             self.observer.clock(self.strategy, &progress);
         }
     }

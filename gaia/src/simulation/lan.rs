@@ -10,14 +10,14 @@ use wan::link::{Fate, Link, LinkConfig};
 
 use crate::scenario::LanSettings;
 
-/// One direction of the ports of a datacenter's servers, which all its workers share.
+/// One direction of a server's ports, which all workers share.
 #[derive(Clone)]
 pub(super) struct Wire(Arc<Mutex<Link>>);
 
 impl Wire {
-    /// The ports of so many servers, over which shards are spread evenly.
-    pub(super) fn new(settings: LanSettings, servers: u64) -> Self {
-        let rate = settings.rate_bytes_per_sec.saturating_mul(servers);
+    /// So many ports, over which shards are spread evenly.
+    pub(super) fn new(settings: LanSettings, ports: u64) -> Self {
+        let rate = settings.rate_bytes_per_sec.saturating_mul(ports);
         let config = LinkConfig::clean(rate, settings.one_way_delay);
         // A switch that drops is not what is simulated here; workers wait for answers, which bounds the queue.
         Self(Arc::new(Mutex::new(Link::new(LinkConfig { queue_bytes: u64::MAX, ..config }, 0))))

@@ -53,6 +53,7 @@ pub(super) fn copy_shards(node: &Node) -> Vec<(usize, ShardValues)> {
 /// A copy of a node's shards at a clock.
 pub(super) struct Sample {
     pub(super) site: usize,
+    pub(super) server: usize,
     pub(super) clock: Clock,
     pub(super) at: Duration,
     pub(super) shards: Vec<(usize, ShardValues)>,
@@ -63,6 +64,7 @@ pub(super) struct Sample {
 /// Passes samples from a node's task to whoever scores them.
 pub(super) struct Sampler {
     pub(super) site: usize,
+    pub(super) server: usize,
     pub(super) every: u32,
     /// The last clock, which is scored in any case: a target that is reached there is reached in training.
     pub(super) end: u32,
@@ -78,7 +80,7 @@ impl Observer for Sampler {
         let shards = if is_due { copy_shards(node) } else { Vec::new() };
         let at = now.saturating_duration_since(self.start);
         // The receiver is gone only when the run is over.
-        let _ = self.samples.send(Sample { site: self.site, clock, at, shards, is_due });
+        let _ = self.samples.send(Sample { site: self.site, server: self.server, clock, at, shards, is_due });
     }
 }
 

@@ -12,11 +12,10 @@ use datacenter::{ShardId, WorkerId};
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 use wan::driver::remote;
-use wan::emulation::host_address;
 use wan::transport::{DialError, Path, Settings, peer_name};
 
 use super::cluster::Cluster;
-use super::site::{Running, server_id};
+use super::site::{Running, server_address, server_id};
 use super::vigil::LONGEST_OUTAGE;
 use super::worker::{Holds, Worker};
 use super::{RunError, lan};
@@ -29,13 +28,13 @@ impl Cluster<'_> {
         for low in 0..count {
             for high in low + 1..count {
                 let settings = self.stretched_path(low, high);
-                let address = host_address(high as u32);
                 let name = self.peer_name(high);
-                let dialling = sites[low].endpoint.connect(address, &name, &settings);
+                let endpoints = [low, high].map(|at| &sites[at].servers[0].endpoint);
+                let dialling = endpoints[0].connect(server_address(high, 0), &name, &settings);
                 let accepting = async {
-                    let incoming = sites[high].endpoint.incoming().await.expect("the endpoint is open");
+                    let incoming = endpoints[1].incoming().await.expect("the endpoint is open");
                     let settings = self.stretched_path(high, low);
-                    Ok::<_, DialError>(sites[high].endpoint.accept(incoming, &settings)?.await?)
+                    Ok::<_, DialError>(endpoints[1].accept(incoming, &settings)?.await?)
                 };
                 let name = |at: usize| self.topology.sites[at].name.clone();
                 let connected = tokio::try_join!(dialling, accepting);
@@ -48,9 +47,10 @@ impl Cluster<'_> {
                 for (here, there, connection) in [(low, high, dialled), (high, low, accepted)] {
                     let site = &mut sites[here];
                     let payload = site.stretched_payload[there].clone();
-                    site.tally.begin(server_id(there), [(&connection, payload.clone())]);
-                    let (shapes, requests) = (self.shapes.clone(), site.requests.clone());
-                    let answers = site.answers.clone();
+                    let server = &site.servers[0];
+                    server.tally.begin(server_id(there, 0), [(&connection, payload.clone())]);
+                    let (shapes, requests) = (self.shapes.clone(), server.requests.clone());
+                    let answers = server.answers.clone();
                     tokio::spawn(remote::serve(connection.clone(), shapes, requests, answers, payload));
                     site.connections.insert(there, connection);
                 }
@@ -99,31 +99,28 @@ impl Cluster<'_> {
     /// A session of a worker of site `at` with all shards: over the LAN where they are here, over the WAN elsewhere.
     pub(super) fn session(&self, at: usize, worker: WorkerId, sites: &[Running]) -> Session {
         let (replies, answers) = mpsc::channel::<ReadReply>(self.simulation.job.shards as usize);
-        let mut routes: BTreeMap<usize, mpsc::Sender<(ShardId, Request)>> = BTreeMap::new();
-        for (there, site) in sites.iter().enumerate() {
+        let mut routes: BTreeMap<ShardId, mpsc::Sender<(ShardId, Request)>> = BTreeMap::new();
+        for (index, server) in sites[at].servers.iter().enumerate() {
             let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
-            if there == at {
-                let [into, out] = site.ports.clone();
-                let size = |(_, request): &(ShardId, Request)| request_len(request);
-                tokio::spawn(lan::carry(self.time.clone(), into, size, queue, site.requests.clone()));
-                let waiting = site.answers.lock().expect("no task panics with it").remove(&worker);
-                let from_shards = waiting.expect("each worker has one session");
-                tokio::spawn(lan::carry(self.time.clone(), out, reply_len, from_shards, replies.clone()));
-            } else if let Some(connection) = sites[at].connections.get(&there) {
-                let (shapes, replies) = (self.shapes.clone(), replies.clone());
-                let payload = sites[at].stretched_payload[there].clone();
-                tokio::spawn(remote::call(connection.clone(), worker, shapes, queue, replies, payload));
-            } else {
-                continue;
-            }
-            routes.insert(there, requests);
+            let [into, out] = server.ports.clone();
+            let size = |(_, request): &(ShardId, Request)| request_len(request);
+            tokio::spawn(lan::carry(self.time.clone(), into, size, queue, server.requests.clone()));
+            let waiting = server.answers.lock().expect("no task panics with it").remove(&worker);
+            let from_shards = waiting.expect("each worker has one session");
+            tokio::spawn(lan::carry(self.time.clone(), out, reply_len, from_shards, replies.clone()));
+            let hosted = &self.topology.sites[at].servers[index];
+            routes.extend(hosted.iter().map(|&shard| (shard, requests.clone())));
         }
-        let host = |shard: ShardId| match self.topology.stretched {
-            true => shard.index() % sites.len(),
-            false => at,
-        };
-        let shards = (0..self.simulation.job.shards).map(|s| routes[&host(ShardId(s))].clone());
-        let port = Port { shards: shards.collect(), replies: answers };
+        for (&there, connection) in &sites[at].connections {
+            let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
+            let (shapes, replies) = (self.shapes.clone(), replies.clone());
+            let payload = sites[at].stretched_payload[there].clone();
+            tokio::spawn(remote::call(connection.clone(), worker, shapes, queue, replies, payload));
+            let hosted = &self.topology.sites[there].servers[0];
+            routes.extend(hosted.iter().map(|&shard| (shard, requests.clone())));
+        }
+        // Of all shards, each hosted once, in their order.
+        let port = Port { shards: routes.into_values().collect(), replies: answers };
         Session::new(Client::new(worker, &self.specs, self.placement, self.simulation.job.staleness), port)
     }
 }

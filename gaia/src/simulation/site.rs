@@ -1,6 +1,7 @@
-//! One datacenter of a run: its server, its endpoint, and its links to others.
+//! One datacenter of a run: its servers, their endpoints, and their links to others.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
@@ -33,8 +34,17 @@ use crate::seeds::purpose;
 
 /// A datacenter that runs.
 pub(super) struct Running {
+    pub(super) servers: Vec<RunningServer>,
+    /// By other site: payload bytes of a stretched parameter server sent there.
+    pub(super) stretched_payload: Vec<Arc<AtomicU64>>,
+    /// By other site: the connection to it, where the parameter server is stretched.
+    pub(super) connections: BTreeMap<usize, quinn::Connection>,
+}
+
+/// One of its servers.
+pub(super) struct RunningServer {
     pub(super) requests: mpsc::Sender<(ShardId, Request)>,
-    /// By worker that the site serves; taken as sessions or remote streams are made.
+    /// By worker that the server serves; taken as sessions or remote streams are made.
     pub(super) answers: Answers,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) settled: watch::Receiver<bool>,
@@ -42,25 +52,60 @@ pub(super) struct Running {
     pub(super) tally: Tally,
     /// Wires of the server's port: in and out.
     pub(super) ports: [lan::Wire; 2],
-    /// By other site: payload bytes of a stretched parameter server sent there.
-    pub(super) stretched_payload: Vec<Arc<AtomicU64>>,
-    /// By other site: the connection to it, where the parameter server is stretched.
-    pub(super) connections: BTreeMap<usize, quinn::Connection>,
 }
 
-/// The server of a site, which has one.
-pub(super) fn server_id(site: usize) -> ServerId {
-    ServerId::first(DatacenterId(site as u16))
+impl Running {
+    /// What the site has sent over the WAN.
+    pub(super) fn wan_bytes(&self) -> u64 {
+        let remotes = self.servers.iter().map(|server| server.endpoint.meter().remotes());
+        remotes.flat_map(|remotes| remotes.into_values()).map(|traffic| traffic.sent_bytes).sum()
+    }
+}
+
+/// A server of a site.
+pub(super) fn server_id(site: usize, index: usize) -> ServerId {
+    ServerId { datacenter: DatacenterId(site as u16), index: index as u16 }
+}
+
+/// Where it is: a site is one host, whose servers share its links.
+pub(super) fn server_address(site: usize, index: usize) -> SocketAddr {
+    let mut address = host_address(site as u32);
+    address.set_port(address.port() + index as u16);
+    address
+}
+
+/// Tells servers apart where something is derived from them.
+fn label(site: usize, index: usize) -> u64 {
+    (index as u64) << 32 | site as u64
 }
 
 impl Cluster<'_> {
-    /// Starts a datacenter's server and its links to others.
+    /// Starts a datacenter's servers and their links to others.
     pub(super) fn start_site(
         &self,
         at: usize,
         authority: &Authority,
-        samples: mpsc::UnboundedSender<Sample>,
+        samples: &mpsc::UnboundedSender<Sample>,
     ) -> Running {
+        for other in self.others(at) {
+            let link = self.simulation.links.get(at, other).clone();
+            self.network.set_link(host_address(at as u32).ip(), host_address(other as u32).ip(), link);
+        }
+        let servers = 0..self.topology.sites[at].servers.len();
+        Running {
+            servers: servers.map(|index| self.start_server(at, index, authority, samples.clone())).collect(),
+            stretched_payload: self.topology.sites.iter().map(|_| Arc::default()).collect(),
+            connections: BTreeMap::new(),
+        }
+    }
+
+    fn start_server(
+        &self,
+        at: usize,
+        index: usize,
+        authority: &Authority,
+        samples: mpsc::UnboundedSender<Sample>,
+    ) -> RunningServer {
         let site = &self.topology.sites[at];
         let job = &self.simulation.job;
         let policy = self.strategy.policy(job, &self.specs).unwrap_or(Policy {
@@ -68,20 +113,16 @@ impl Cluster<'_> {
             barrier_max_delay: None,
             lead: Lead::Unlimited,
         });
-        let others: Vec<usize> = match self.topology.mirrored {
-            true => (0..self.topology.sites.len()).filter(|other| *other != at).collect(),
-            false => Vec::new(),
-        };
-        let peer_configs: Vec<PeerConfig> = others
-            .iter()
-            .map(|&other| PeerConfig {
+        let mirrors = self.others(at).filter(|_| self.topology.mirrored);
+        let peer_configs: Vec<PeerConfig> = mirrors
+            .map(|other| PeerConfig {
                 id: DatacenterId(other as u16),
                 rate_bytes_per_sec: Some(self.simulation.links.get(at, other).rate_bytes_per_sec),
                 window_bytes: None,
             })
             .collect();
         let workers = self.topology.workers_served(at);
-        let replicas = site.shards.iter().map(|&id| {
+        let replicas = site.servers[index].iter().map(|&id| {
             let values = self.initial[id.index()].clone();
             let shard = Shard::new(id, &self.shapes[id.index()], values, workers, job.staleness);
             Replica::new(shard, &policy, peer_configs.iter().map(|p| p.id))
@@ -95,6 +136,7 @@ impl Cluster<'_> {
             answer_channels.map(|(replies, answers)| (Some(replies), answers)).unzip();
         let sampler = Sampler {
             site: at,
+            server: index,
             every: job.evaluate_every,
             end: job.clocks,
             last: 0,
@@ -102,16 +144,16 @@ impl Cluster<'_> {
             samples,
         };
         let (server, settled) = Server::new(node, sampler, request_queue, replies, event_queue);
-        tokio::spawn(server.run().instrument(self.span(at)));
+        tokio::spawn(server.run().instrument(self.span(at, index)));
 
-        let endpoint = self.endpoint(at, authority);
+        let endpoint = self.endpoint(at, index, authority);
         let tally = Tally::default();
         if self.topology.mirrored {
-            self.keep_links(at, &others, &endpoint, &events, &tally);
+            self.keep_links(at, index, &endpoint, &events, &tally);
         }
         let answers = (0..).map(WorkerId).zip(answers).collect();
-        let port = || lan::Wire::new(self.simulation.lan, self.topology.sites[at].servers);
-        Running {
+        let port = || lan::Wire::new(self.simulation.lan, site.ports);
+        RunningServer {
             requests,
             answers: Arc::new(Mutex::new(answers)),
             events,
@@ -119,22 +161,19 @@ impl Cluster<'_> {
             endpoint,
             tally,
             ports: [port(), port()],
-            stretched_payload: self.topology.sites.iter().map(|_| Arc::default()).collect(),
-            connections: BTreeMap::new(),
         }
     }
 
-    pub(super) fn endpoint(&self, at: usize, authority: &Authority) -> Endpoint {
-        let address = host_address(at as u32);
-        let sites = self.topology.sites.len();
-        for other in (0..sites).filter(|other| *other != at) {
-            let link = self.simulation.links.get(at, other).clone();
-            self.network.set_link(address.ip(), host_address(other as u32).ip(), link);
-        }
-        let socket = self.network.bind(address).expect("every site has an address of its own");
+    fn others(&self, at: usize) -> impl Iterator<Item = usize> + use<> {
+        (0..self.topology.sites.len()).filter(move |other| *other != at)
+    }
+
+    fn endpoint(&self, at: usize, index: usize, authority: &Authority) -> Endpoint {
+        let address = server_address(at, index);
+        let socket = self.network.bind(address).expect("every server has an address of its own");
         let config = EndpointConfig {
             identity: authority.issue(&self.peer_name(at)),
-            entropy: Entropy::Seeded(self.seed(purpose::ENDPOINT, at as u64)),
+            entropy: Entropy::Seeded(self.seed(purpose::ENDPOINT, label(at, index))),
             accept: Path::default().accepted(),
         };
         Endpoint::new(config, socket, Arc::new(self.time.clone()))
@@ -157,44 +196,51 @@ impl Cluster<'_> {
         }
     }
 
-    /// Dials the sites after this one and accepts those before it.
-    pub(super) fn keep_links(
+    /// Dials the servers of sites after this one that have a shard in common with it, and accepts those of sites before it.
+    fn keep_links(
         &self,
         at: usize,
-        others: &[usize],
+        index: usize,
         endpoint: &Endpoint,
         events: &mpsc::Sender<Event>,
         tally: &Tally,
     ) {
-        let peer = |&other: &usize| Peer {
-            id: server_id(other),
-            name: self.peer_name(other),
-            addresses: vec![host_address(other as u32).into()],
-            path: self.path(at, other),
-        };
+        let sites = &self.topology.sites;
+        let hosted = &sites[at].servers[index];
         let terms = Terms {
-            datacenter: self.topology.sites[at].name.clone(),
-            server: 0,
+            datacenter: sites[at].name.clone(),
+            server: index as u16,
             job_digest: self.simulation.job.digest(self.simulation.seed, self.strategy.name()).to_vec(),
-            peers: others
-                .iter()
-                .map(|&o| (self.topology.sites[o].name.clone(), DatacenterId(o as u16)))
-                .collect(),
+            peers: self.others(at).map(|o| (sites[o].name.clone(), DatacenterId(o as u16))).collect(),
         };
-        let shards = self.topology.sites[at].shards.iter().map(|&s| (s, self.shapes[s.index()].clone()));
-        let shapes = Shapes::new(shards.collect());
+        let shapes = Shapes::new(hosted.iter().map(|&s| (s, self.shapes[s.index()].clone())).collect());
         let peers =
             Peers::new(endpoint.clone(), terms, shapes, events.clone(), tally.clone(), Board::default());
-        for other in others.iter().filter(|other| **other > at) {
-            let rng = ChaCha8Rng::seed_from_u64(self.seed(purpose::DIAL, (at << 16 | other) as u64));
-            tokio::spawn(peers.clone().dial(peer(other), Turn::First, rng).instrument(self.span(at)));
+        let mut known = Vec::new();
+        for other in self.others(at) {
+            for (there, shards) in sites[other].servers.iter().enumerate() {
+                let (address, path) = (server_address(other, there), self.path(at, other));
+                known.push((address, path));
+                if other < at || !shards.iter().any(|shard| hosted.contains(shard)) {
+                    continue;
+                }
+                let peer = Peer {
+                    id: server_id(other, there),
+                    name: self.peer_name(other),
+                    addresses: vec![address.into()],
+                    path,
+                };
+                let pair = (there as u64) << 48 | label(at, index) << 16 | other as u64;
+                let rng = ChaCha8Rng::seed_from_u64(self.seed(purpose::DIAL, pair));
+                let dialling = peers.clone().dial(peer, Turn::First, rng);
+                tokio::spawn(dialling.instrument(self.span(at, index)));
+            }
         }
-        let known = |&other: &usize| (host_address(other as u32), self.path(at, other));
-        tokio::spawn(peers.accept(others.iter().map(known).collect()).instrument(self.span(at)));
+        tokio::spawn(peers.accept(known).instrument(self.span(at, index)));
     }
 
-    /// What a site's tasks log says which run and region they belong to.
-    fn span(&self, at: usize) -> Span {
-        info_span!("site", strategy = %self.strategy, region = self.topology.sites[at].name)
+    /// What a server's tasks log says which run and region they belong to.
+    fn span(&self, at: usize, index: usize) -> Span {
+        info_span!("server", strategy = %self.strategy, region = self.topology.sites[at].name, server = index)
     }
 }

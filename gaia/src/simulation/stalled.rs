@@ -30,11 +30,15 @@ impl Cluster<'_> {
         let mut waits = vec![BTreeSet::new(); sites.len()];
         let mut unconfirmed = Vec::new();
         for (at, site) in sites.iter().enumerate() {
-            let (held, peers) = look(site, reasons).await;
-            unconfirmed.push(peers);
-            for (worker, why) in held {
-                waits[self.topology.site_of(at, worker)].insert(self.in_words(why));
+            let mut behind = BTreeSet::new();
+            for server in &site.servers {
+                let (held, peers) = look(server, reasons).await;
+                behind.extend(peers);
+                for (worker, why) in held {
+                    waits[self.topology.site_of(at, worker)].insert(self.in_words(why));
+                }
             }
+            unconfirmed.push(behind);
         }
         let clocks = self.simulation.job.clocks;
         let stuck = self.topology.sites.iter().zip(waits).zip(unconfirmed).map(|((site, held), peers)| {

@@ -21,13 +21,15 @@ pub(super) struct Topology {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Site {
     pub(super) name: String,
-    pub(super) shards: Vec<ShardId>,
+    /// What each of its server processes hosts. Regions without mirrors have one process, whatever their settings say:
+    /// it makes no difference to what is learned, nor to what crosses the WAN.
+    pub(super) servers: Vec<Vec<ShardId>>,
     pub(super) workers: Vec<WorkerSite>,
     /// Which copy of the model its shards belong to.
     pub(super) model: usize,
-    /// How many machines serve its shards: as many under every strategy, one for each region, so that a `lan` of all
-    /// workers has as many ports as the regions together.
-    pub(super) servers: u64,
+    /// How many machines' ports each of these processes has on the LAN: over all sites as many under every strategy, so
+    /// that a `lan` of all workers has as many as the regions together.
+    pub(super) ports: u64,
 }
 
 /// A worker of a site.
@@ -52,27 +54,28 @@ impl Topology {
         let count = simulation.regions.len();
         if strategy == Strategy::Lan {
             let workers = workers_of.concat();
-            let site =
-                Site { name: "lan".into(), shards: all_shards, workers, model: 0, servers: count as u64 };
+            let ports = simulation.regions.iter().map(|region| u64::from(region.servers)).sum();
+            let site = Site { name: "lan".into(), servers: vec![all_shards], workers, model: 0, ports };
             return Self { sites: vec![site], mirrored: false, stretched: false, models: 1 };
         }
         let stretched = strategy == Strategy::Stretched;
+        let mirrored = !stretched && strategy != Strategy::Isolated;
+        // Dealt out among so many, those of one.
+        let dealt = |among: usize, to: usize| {
+            all_shards.iter().filter(move |shard| shard.index() % among == to).copied().collect::<Vec<_>>()
+        };
         let sites = workers_of.into_iter().enumerate().map(|(at, workers)| {
-            let name = simulation.regions[at].name.clone();
-            if stretched {
-                let here = |shard: &&ShardId| shard.index() % count == at;
-                let shards = all_shards.iter().filter(here).copied().collect();
-                Site { name, shards, workers, model: 0, servers: 1 }
-            } else {
-                Site { name, shards: all_shards.clone(), workers, model: at, servers: 1 }
-            }
+            let region = &simulation.regions[at];
+            let among = usize::from(region.servers);
+            let (servers, ports) = match () {
+                () if mirrored => ((0..among).map(|to| dealt(among, to)).collect(), 1),
+                () if stretched => (vec![dealt(count, at)], u64::from(region.servers)),
+                () => (vec![all_shards.clone()], u64::from(region.servers)),
+            };
+            let model = if stretched { 0 } else { at };
+            Site { name: region.name.clone(), servers, workers, model, ports }
         });
-        Self {
-            sites: sites.collect(),
-            mirrored: !stretched && strategy != Strategy::Isolated,
-            stretched,
-            models: if stretched { 1 } else { count },
-        }
+        Self { sites: sites.collect(), mirrored, stretched, models: if stretched { 1 } else { count } }
     }
 
     /// The parts of the data that the model of `site` is trained on.

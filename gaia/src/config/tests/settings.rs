@@ -26,7 +26,8 @@ fn the_smallest_file_gets_the_documented_defaults() {
     assert_eq!(simulation.seed, 1);
     assert_eq!(simulation.strategies, Strategy::DEFAULT);
     assert_eq!(simulation.congestion, Congestion::Steady);
-    assert_eq!((simulation.regions[0].workers, simulation.regions[0].speed), (1, 1.0));
+    let region = &simulation.regions[0];
+    assert_eq!((region.servers, region.workers, region.speed), (1, 1, 1.0));
     assert_eq!(simulation.lan.rate_bytes_per_sec, 1_250_000_000);
     let job = simulation.job;
     assert_eq!(job.name, "tiny");
