@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::region::Region;
 use crate::report::human::with_causes;
-use crate::service::{Part, Setup};
+use crate::service::{Part, Setup, prepare_output};
 
 pub use self::peers::Lookout;
 
@@ -69,6 +69,12 @@ pub async fn local(region: Region, part: Part) -> (Vec<Finding>, Lookout) {
             known = Known { digest, clock_length };
         }
         Err(error) => findings.push(Finding::failed("data", with_causes(&error))),
+    }
+    if let Some(directory) = region.output.as_ref().filter(|_| !matches!(part, Part::Worker(_))) {
+        findings.push(match prepare_output(directory) {
+            Ok(()) => Finding::ok("output", format!("{} can be written", directory.display())),
+            Err(error) => Finding::failed("output", error),
+        });
     }
     let (of_certificates, identities) = certificates::findings(&region, part);
     findings.extend(of_certificates);

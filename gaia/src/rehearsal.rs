@@ -10,11 +10,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use datacenter::identity::{Date, Dates, PeerName, Role};
+use rand::RngExt;
 use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 use wan::link::LinkConfig;
@@ -117,11 +119,10 @@ struct Ports {
 
 impl Ports {
     fn find(servers: u16) -> io::Result<Self> {
-        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        // All are held until all are known, or the system would give one twice.
+        // All are held until all are known, or one could be found twice.
         let tcp =
-            |count: usize| (0..count).map(|_| TcpListener::bind(loopback)).collect::<io::Result<Vec<_>>>();
-        let udp = (0..servers).map(|_| UdpSocket::bind(loopback)).collect::<io::Result<Vec<_>>>()?;
+            |count: usize| (0..count).map(|_| free_port(TcpListener::bind)).collect::<io::Result<Vec<_>>>();
+        let udp = (0..servers).map(|_| free_port(UdpSocket::bind)).collect::<io::Result<Vec<_>>>()?;
         let (servers, workers) = (usize::from(servers), WORKERS as usize);
         let held = [tcp(servers)?, tcp(servers)?, tcp(workers)?];
         let [lan, admin, of_workers] = held
@@ -130,6 +131,21 @@ impl Ports {
         let wan = udp.iter().map(UdpSocket::local_addr).collect::<io::Result<_>>()?;
         Ok(Self { lan: lan?, wan, servers: admin?, workers: of_workers? })
     }
+}
+
+/// A port of loopback that nobody has. None that systems give to connections by themselves: one of those might be given away
+/// before the process that it is meant for has started.
+fn free_port<T>(bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    const PORTS: Range<u16> = 10_000..32_000;
+    const TRIES: usize = 100;
+    let mut last = io::ErrorKind::AddrInUse.into();
+    for _ in 0..TRIES {
+        match bind((Ipv4Addr::LOCALHOST, rand::rng().random_range(PORTS)).into()) {
+            Ok(bound) => return Ok(bound),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 impl Rehearsal {

@@ -27,6 +27,7 @@ use datacenter::lan::LanError;
 use datacenter::local::SessionError;
 use thiserror::Error;
 
+pub(crate) use self::output::prepare as prepare_output;
 pub use self::process::{Outcome, Part, run};
 pub(crate) use self::report::short;
 pub use self::setup::Setup;
@@ -113,6 +114,16 @@ pub enum ServiceError {
     /// The process was stopped, and could not hand over everything in time.
     #[error("stopped before everything had been handed over: {0}")]
     Undelivered(String),
+    /// Results could not be written.
+    #[error(
+        "output.directory: cannot write into {path}: {source}; allowed: a directory that is there or can be made"
+    )]
+    OutputDirectory {
+        /// The directory.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// A result could not be written.
     #[error("cannot write {path}")]
     Output {
@@ -133,6 +144,7 @@ impl ServiceError {
             | Self::Certificates(_)
             | Self::Listen { .. }
             | Self::Name { .. }
+            | Self::OutputDirectory { .. }
             | Self::Index { .. } => true,
             Self::Signals(_)
             | Self::Session { .. }

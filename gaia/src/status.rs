@@ -96,6 +96,8 @@ pub struct ServerStatus {
     pub shards: Vec<ShardStatus>,
     /// The workers that train on them: connected and counted in the shards' clocks.
     pub workers: Vec<u32>,
+    /// Workers that are waited for and not connected.
+    pub missing_workers: Vec<u32>,
     /// Its links to servers of other regions.
     pub links: Vec<LinkStatus>,
     /// All that its WAN socket sent, whoever it went to.
@@ -113,6 +115,8 @@ pub struct ShardStatus {
     pub clock: u32,
     /// Its mirrors in the other regions.
     pub mirrors: Vec<MirrorStatus>,
+    /// Where its workers are not all at the same clock: those that are behind all others.
+    pub slowest_workers: Vec<u32>,
     /// Reads that are held now.
     pub holds: Vec<HoldStatus>,
     /// For how long reads have been held in all, by reason, those of all workers added up.

@@ -62,13 +62,15 @@ fn logs(rehearsal: &Rehearsal) -> String {
 }
 
 /// Asks all processes until `done` says so of what they answer.
-async fn until(rehearsal: &Rehearsal, done: impl Fn(&[Fetched]) -> bool) -> Vec<Fetched> {
+async fn until(rehearsal: &mut Rehearsal, done: impl Fn(&[Fetched]) -> bool) -> Vec<Fetched> {
     let started = Instant::now();
     loop {
         let fetched = fetch(&rehearsal.targets(), Duration::from_secs(2)).await;
         if done(&fetched) {
             return fetched;
         }
+        let failed = |process: &mut Process| process.ended().unwrap().is_some_and(|status| !status.success());
+        assert!(!rehearsal.processes.iter_mut().any(failed), "a process failed:\n{}", logs(rehearsal));
         assert!(started.elapsed() < LIMIT, "it takes too long:\n{}", logs(rehearsal));
         sleep(Duration::from_millis(100)).await;
     }
@@ -152,8 +154,8 @@ async fn run_to_the_end(servers: u16) {
     let _alone = ONE_AT_A_TIME.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let plan = Plan { servers, ..plan(directory.path(), &[("at_end", "stay")]) };
-    let rehearsal = Rehearsal::start(&plan).unwrap();
-    let fetched = until(&rehearsal, |fetched| {
+    let mut rehearsal = Rehearsal::start(&plan).unwrap();
+    let fetched = until(&mut rehearsal, |fetched| {
         let finished = |f: &Fetched| f.status.as_ref().is_ok_and(|status| status.phase == Phase::Finished);
         fetched.iter().all(finished)
     })
@@ -199,7 +201,7 @@ async fn stop_one(region: &str, part: Part) {
     let directory = tempfile::tempdir().unwrap();
     let mut rehearsal = Rehearsal::start(&plan(directory.path(), &[("job.clocks", "60")])).unwrap();
     let is_it = |process: &Process| process.region == region && process.part == part;
-    until(&rehearsal, |fetched| {
+    until(&mut rehearsal, |fetched| {
         let clock = statuses(fetched).flat_map(|s| &s.servers).flat_map(|s| &s.shards).map(|s| s.clock).min();
         clock.is_some_and(|clock| clock >= 20) && fetched.iter().all(|f| f.status.is_ok())
     })

@@ -16,6 +16,14 @@ use super::ServiceError;
 use super::setup::Setup;
 use crate::model::ShardValues;
 
+/// Makes `directory`, and sees that a file can be written there: a result that is lost for it would show only at the end.
+pub(crate) fn prepare(directory: &Path) -> Result<(), ServiceError> {
+    let tried = std::fs::create_dir_all(directory).and_then(|()| tempfile::tempfile_in(directory));
+    tried
+        .map(drop)
+        .map_err(|source| ServiceError::OutputDirectory { path: directory.display().to_string(), source })
+}
+
 /// Writes a shard's tables into `directory`, whole or not at all; yields the file.
 pub(super) fn write_shard(
     setup: &Setup,
@@ -47,7 +55,6 @@ pub(super) fn write_shard(
     let file = safetensors::serialize(views, Some(metadata))
         .map_err(|error| failed(io::Error::other(error.to_string())))?;
     let write = || {
-        std::fs::create_dir_all(directory)?;
         let mut beside = tempfile::NamedTempFile::new_in(directory)?;
         io::Write::write_all(&mut beside, &file)?;
         beside.persist(&path)?;

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 use wan::driver::address::Address;
 
 use super::report::{Answers, State};
@@ -40,7 +40,7 @@ const DRAIN: Duration = Duration::from_secs(60);
 const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(10);
 
 /// For how long a server whose job is done waits for its workers to read the result.
-const LAST_READS: Duration = Duration::from_secs(120);
+const LAST_READS: Duration = Duration::from_secs(30);
 
 /// Which part of a region a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +126,9 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
     // Ports that are taken, and certificates that cannot be used, show before the data is read.
     let identities = Identities::load(&region, part)?;
     let listener = admin_listener(&region, part).await?;
+    if let Some(directory) = region.output.as_ref().filter(|_| !part.servers(&region).is_empty()) {
+        output::prepare(directory)?;
+    }
     let setup = Arc::new(Setup::new(region, part)?);
     let region = &setup.region;
     info!(job = region.job.name, digest = super::report::short(&setup.digest), "starting");
@@ -149,6 +152,10 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
         refusals: lan_refusals.clone(),
         identities: identities.all(),
         state: state.subscribe(),
+    });
+    let waits = tokio::spawn({
+        let answers = answers.clone();
+        async move { answers.log_waits().await }.in_current_span()
     });
     let serving = listener.map(|listener| tokio::spawn(admin::serve(listener, answers)));
 
@@ -176,28 +183,21 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
     state.send_modify(|state| state.phase = Some(Phase::Finished));
     let outcome = match result {
         Err(error) => Err(error),
-        Ok(ended) if *stop.borrow() && !ended.iter().all(|e| e.is_finished) => Ok(Outcome::Stopped),
-        Ok(ended) => {
-            let score = ended.into_iter().find_map(|ended| ended.score);
-            let is_settled = servers.iter().all(|server| *server.settled.borrow());
-            match is_settled {
-                true => Ok(Outcome::Finished(score)),
-                false => Ok(Outcome::Stopped),
-            }
-        }
+        Ok(ended) if *stop.borrow() && !is_done(&setup, &servers, &ended).await => Ok(Outcome::Stopped),
+        Ok(ended) => Ok(Outcome::Finished(ended.into_iter().find_map(|ended| ended.score))),
     };
     if matches!(outcome, Ok(Outcome::Finished(_))) {
         if let Some(directory) = &setup.region.output {
             write_output(&setup, &servers, directory).await?;
         }
         if setup.region.at_end == AtEnd::Stay {
-            info!("the job is done; answering until this process is stopped");
+            info!("answering until this process is stopped");
             let _ = stop.clone().wait_for(|stop| *stop).await;
         }
     }
-    if let Some(serving) = serving {
-        serving.abort();
-        let _ = serving.await;
+    for task in serving.into_iter().chain([waits]) {
+        task.abort();
+        let _ = task.await;
     }
     match Arc::into_inner(servers) {
         Some(servers) => drop(join_all(servers.into_iter().map(Server::leave)).await),
@@ -205,6 +205,18 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
         None => warn!("leaving without a goodbye"),
     }
     outcome
+}
+
+/// Whether the job was done before the process was asked to stop. Without workers all is settled too, whatever the clock.
+async fn is_done(setup: &Setup, servers: &[Server], workers: &[Ended]) -> bool {
+    for server in servers {
+        let clock = server.look(|node| node.replicas().iter().map(|replica| replica.shard().clock()).min());
+        let is_trained = clock.await.flatten().is_none_or(|clock| clock.0 >= setup.region.job.clocks);
+        if !is_trained || !*server.settled.borrow() {
+            return false;
+        }
+    }
+    workers.iter().all(|worker| worker.is_finished)
 }
 
 /// Waits until the job is done everywhere, or hands over what there is when asked to stop.
@@ -224,7 +236,7 @@ async fn serve_to_end(
     let mut asked = stop.clone();
     tokio::select! {
         _ = settled => {
-            info!("everything has arrived everywhere");
+            info!("the job is done: everything has arrived everywhere");
             servers.iter().for_each(Server::tell_settled);
             if part != Part::Region {
                 let last_reads = join_all(servers.iter().map(Server::no_worker_connected));

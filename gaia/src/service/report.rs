@@ -4,13 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datacenter::identity::{Date, Identity};
 use datacenter::message::Wait;
 use datacenter::refusals::Refusals;
+use datacenter::{Clock, WorkerId};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+use tracing::info;
 use wan::message::ServerId;
 use wan::node::Node;
 use wan::replica::Replica;
@@ -25,6 +28,11 @@ use crate::status::{
     CertificateStatus, HoldStatus, JobStatus, LinkStatus, MirrorStatus, Phase, ServerStatus, ShardStatus,
     Status,
 };
+
+/// How often a process looks for whom it waits, to log it.
+const LOOK_FOR_WAITS: Duration = Duration::from_secs(5);
+/// How often it logs the same again.
+const REPEAT_WAITS: Duration = Duration::from_secs(60);
 
 /// What a process knows of itself as a whole.
 #[derive(Clone, Debug, Default)]
@@ -73,8 +81,8 @@ impl Answers {
             None if is_settled || (!notes.is_empty() && notes.iter().all(|n| n.is_finished)) => {
                 Phase::Finished
             }
-            None if notes.iter().any(|n| n.is_training) => Phase::Training,
-            None if notes.is_empty() && waiting_for.is_empty() => Phase::Training,
+            None if servers.iter().any(|server| self.is_new(server)) => Phase::Waiting,
+            None if notes.is_empty() || notes.iter().any(|n| n.is_training) => Phase::Training,
             None => Phase::Waiting,
         };
         Status {
@@ -97,25 +105,47 @@ impl Answers {
         }
     }
 
-    /// What a server waits for before its workers can train.
+    /// Whether somebody whom a server waits for has never been there. What is lost later is waited for as well, but does not
+    /// keep it from serving.
+    fn is_new(&self, server: &ServerStatus) -> bool {
+        let clock = server.shards.iter().map(|shard| shard.clock).min();
+        let untried = server.links.iter().any(|link| !link.up && link.connects == 0);
+        let no_workers = clock == Some(0) && !server.missing_workers.is_empty();
+        untried || no_workers || unheard(server).next().is_some()
+    }
+
+    /// Whom a server waits for.
     fn missing(&self, server: &ServerStatus) -> Vec<String> {
-        let expected = self.setup.region.workers();
-        let here = server.workers.len() as u32;
-        let workers = (here < expected && self.workers.is_empty())
-            .then(|| format!("workers: {here} of {expected} are connected"));
+        let missing: Vec<_> = server.missing_workers.iter().map(u32::to_string).collect();
+        let workers = match missing.as_slice() {
+            [] => None,
+            [one] => Some(format!("worker {one}, which is not connected")),
+            _ => Some(format!("workers {}, which are not connected", missing.join(", "))),
+        };
         let is_down = |link: &&LinkStatus| !link.up;
         let link = |link: &LinkStatus| match &link.problem {
             Some(problem) => format!("{} server {}: {problem}", link.datacenter, link.server),
             None => format!("{} server {}", link.datacenter, link.server),
         };
-        let shard = server.shards.first();
-        let unheard = shard
-            .iter()
-            .flat_map(|shard| &shard.mirrors)
-            .filter(|mirror| server.links.iter().all(|link| link.datacenter != mirror.datacenter));
-        let unheard: Vec<_> =
-            unheard.map(|mirror| format!("{}: it has not dialled yet", mirror.datacenter)).collect();
+        let unheard = unheard(server).map(|datacenter| format!("{datacenter}: it has not dialled yet"));
         workers.into_iter().chain(server.links.iter().filter(is_down).map(link)).chain(unheard).collect()
+    }
+
+    /// Logs for whom this process waits: when that changes, and now and then while it lasts.
+    pub(super) async fn log_waits(&self) {
+        let (mut told, mut told_at) = (Vec::new(), Instant::now());
+        loop {
+            sleep(LOOK_FOR_WAITS).await;
+            let waits = self.tell().await.waiting_for;
+            if waits == told && (waits.is_empty() || told_at.elapsed() < REPEAT_WAITS) {
+                continue;
+            }
+            match waits.is_empty() {
+                true => info!("nobody is waited for any more"),
+                false => info!(waits_for = waits.join("; "), "waiting"),
+            }
+            (told, told_at) = (waits, Instant::now());
+        }
     }
 
     fn refusals(&self) -> Vec<crate::status::Refusals> {
@@ -139,6 +169,13 @@ impl Answers {
         });
         refusals.collect()
     }
+}
+
+/// The regions of which no server is known, as they dial us.
+fn unheard(server: &ServerStatus) -> impl Iterator<Item = &str> {
+    let mirrors = server.shards.first().into_iter().flat_map(|shard| &shard.mirrors);
+    let names = mirrors.map(|mirror| mirror.datacenter.as_str());
+    names.filter(|name| server.links.iter().all(|link| link.datacenter != *name))
 }
 
 fn certificate(identity: &Identity) -> CertificateStatus {
@@ -180,10 +217,13 @@ impl Server {
         let others = self.endpoint.meter().others();
         let sum =
             |of: fn(&wan::transport::Traffic) -> u64| remotes.values().map(of).sum::<u64>() + of(&others);
+        let (workers, missing_workers) =
+            seen.workers.into_iter().partition(|&worker| self.is_connected(WorkerId(worker)));
         Some(ServerStatus {
             index: self.index,
             shards: seen.shards,
-            workers: seen.workers,
+            workers,
+            missing_workers,
             links: seen.links.into_values().collect(),
             wan_sent_bytes: sum(|traffic| traffic.sent_bytes),
             wan_received_bytes: sum(|traffic| traffic.received_bytes),
@@ -251,9 +291,13 @@ fn shard(node: &Node, replica: &Replica, setup: &Setup, now: std::time::Instant)
         *held_seconds.entry(why.name().to_owned()).or_insert(0.0) += time.as_secs_f64();
     }
     let counters = replica.filter().counters();
+    let is_behind = |clock: Clock| clock == shard.clock();
+    let all_equal = shard.live_workers().all(|(_, clock)| is_behind(clock));
+    let slowest = shard.live_workers().filter(|(_, clock)| !all_equal && is_behind(*clock));
     ShardStatus {
         shard: shard.id().0,
         clock: shard.clock().0,
+        slowest_workers: slowest.map(|(worker, _)| worker.0).collect(),
         mirrors: mirrors.collect(),
         holds: holds.collect(),
         held_seconds,

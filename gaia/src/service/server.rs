@@ -63,6 +63,8 @@ pub(super) struct Server {
     pub(super) board: Board,
     pub(super) lan_refusals: Refusals,
     connected: watch::Sender<Vec<WorkerId>>,
+    /// Whether workers are processes of their own.
+    has_door: bool,
     /// Everything that runs for this server; dropped, it stops.
     tasks: JoinSet<()>,
 }
@@ -186,6 +188,7 @@ impl Server {
             board: Board::default(),
             lan_refusals: Refusals::default(),
             connected: watch::channel(Vec::new()).0,
+            has_door: sockets.lan.is_some(),
             tasks,
         };
         server.keep_links(&span);
@@ -279,7 +282,12 @@ impl Server {
         self.notice.send_replace(Notice::Settled);
     }
 
-    /// Whether workers of other processes are connected.
+    /// Whether a worker can be heard of: one of this process always can.
+    pub(super) fn is_connected(&self, worker: WorkerId) -> bool {
+        !self.has_door || self.connected.borrow().contains(&worker)
+    }
+
+    /// Returns once no worker of another process is connected.
     pub(super) async fn no_worker_connected(&self) {
         let _ = self.connected.subscribe().wait_for(Vec::is_empty).await;
     }

@@ -110,6 +110,7 @@ fn server(region: usize, index: u16, clock: u32) -> ServerStatus {
         index,
         shards: shards.map(|number| shard(region, number, clock)).collect(),
         workers: vec![0, 1, 2],
+        missing_workers: vec![],
         // Handshakes belong to no link.
         wan_sent_bytes: links.iter().map(|link| link.sent_bytes).sum::<u64>() + 12_000,
         wan_received_bytes: links.iter().map(|link| link.received_bytes).sum::<u64>() + 9_000,
@@ -144,6 +145,7 @@ fn shard(region: usize, number: u16, clock: u32) -> ShardStatus {
     ShardStatus {
         shard: number,
         clock: own,
+        slowest_workers: vec![],
         mirrors: (0..REGIONS.len()).filter(|peer| *peer != region).map(mirror).collect(),
         holds,
         held_seconds: BTreeMap::from([

@@ -10,6 +10,7 @@ use datacenter::refusals::Refusals;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::driver::link::LinkError;
 use crate::message::ServerId;
 
 /// Notes on links, shared by everyone who makes one.
@@ -42,6 +43,8 @@ pub struct LinkNote {
     pub connects: u64,
     /// Why it is not up.
     pub problem: Option<String>,
+    /// Whether it is not up since the peer has left: then nobody expects it.
+    pub has_left: bool,
 }
 
 impl Default for Board {
@@ -97,18 +100,25 @@ impl Board {
             address: Some(address),
             connects: note.connects + 1,
             problem: None,
+            has_left: false,
         };
         drop(notes);
         self.0.changed.send_modify(|times| *times += 1);
     }
 
-    /// The link with this session is no more.
-    pub(super) fn gone(&self, peer: ServerId, session: u64, problem: String) {
+    /// Whether `peer` has left, and has not come back.
+    pub(super) fn has_left(&self, peer: ServerId) -> bool {
+        self.notes().links.get(&peer).is_some_and(|note| note.has_left)
+    }
+
+    /// The link with this session is no more, as `error` says.
+    pub(super) fn gone(&self, peer: ServerId, session: u64, error: &LinkError) {
         let mut notes = self.notes();
         let note = notes.note(peer);
         // A newer one may have taken its place.
         if note.session == Some(session) {
-            (note.session, note.since, note.problem) = (None, Instant::now(), Some(problem));
+            (note.session, note.since, note.problem) = (None, Instant::now(), Some(error.to_string()));
+            note.has_left = matches!(error, LinkError::Left);
         }
         drop(notes);
         self.0.changed.send_modify(|times| *times += 1);
@@ -116,7 +126,11 @@ impl Board {
 
     /// A try to make a link failed.
     pub(super) fn failed(&self, peer: ServerId, problem: String) {
-        self.notes().note(peer).problem = Some(problem);
+        let mut notes = self.notes();
+        let note = notes.note(peer);
+        if !note.has_left {
+            note.problem = Some(problem);
+        }
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -132,6 +146,7 @@ impl Notes {
             address: None,
             connects: 0,
             problem: None,
+            has_left: false,
         })
     }
 }

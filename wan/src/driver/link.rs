@@ -124,6 +124,9 @@ pub enum LinkError {
     /// The peer's messages contradict each other, or the job.
     #[error("the peer broke the protocol: {0}")]
     Refused(#[from] PeerError),
+    /// The peer's process has stopped of its own will.
+    #[error("it has left")]
+    Left,
     /// The node's task is gone, or wants no more of this link.
     #[error("the link is no longer wanted")]
     Unwanted,
@@ -175,6 +178,7 @@ impl Link {
         };
         tasks.shutdown().await;
         let has_left = has_left(&control) || has_left(&data);
+        let error = if has_left { LinkError::Left } else { error };
         let (code, reason) = match error.is_protocol() {
             true => (close_code::PROTOCOL, error.to_string()),
             false => (close_code::REPLACED, "the link is down".into()),

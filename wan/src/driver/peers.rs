@@ -20,13 +20,13 @@ use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{Instrument, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use crate::driver::address::Address;
 use crate::driver::board::Board;
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::{Refusal, Terms};
-use crate::driver::link::{self, HELLO_TIMEOUT, Link, Tally, close_code};
+use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_code};
 use crate::driver::probe::{Answers, Heard, hear};
 use crate::driver::server::Event;
 use crate::message::{Resume, ServerId};
@@ -207,9 +207,13 @@ impl Peers {
                 }
                 Err(ConnectError::Stopping) => return,
                 Err(error) => {
-                    warn!(peer = %peer.name, server = peer.id.index, %address, %error, "no link, will try again");
                     error.refused(&self.endpoint).into_iter().for_each(|r| self.board.refusals().count(r));
-                    self.board.failed(peer.id, with_causes(&error));
+                    let (region, server, error) = (self.region(peer.id), peer.id.index, with_causes(&error));
+                    match self.board.has_left(peer.id) {
+                        true => debug!(peer = region, server, %address, error, "not back yet"),
+                        false => warn!(peer = region, server, %address, error, "no link, will try again"),
+                    }
+                    self.board.failed(peer.id, error);
                 }
             }
             if self.events.is_closed() {
@@ -223,14 +227,21 @@ impl Peers {
     /// Runs a link to its end.
     async fn keep(&self, link: Link) {
         let (peer, session, address) = (link.peer, link.session, link.control.remote_address());
-        // People know regions by their names.
-        let known = self.terms.peers.iter().find(|(_, id)| *id == peer.datacenter);
-        let (region, server) = (known.map_or("?", |(name, _)| name), peer.index);
+        let (region, server) = (self.region(peer), peer.index);
         info!(peer = region, server, %address, rtt = ?link.control.rtt(), "link up");
         self.board.up(peer, session, address);
         let error = link.run(self.shapes.clone(), self.events.clone(), &self.tally).await;
-        info!(peer = region, server, %address, %error, "link ended");
-        self.board.gone(peer, session, error.to_string());
+        match error {
+            LinkError::Left => info!(peer = region, server, %address, "the peer has left"),
+            _ => warn!(peer = region, server, %address, error = with_causes(&error), "link ended"),
+        }
+        self.board.gone(peer, session, &error);
+    }
+
+    /// People know regions by their names.
+    fn region(&self, peer: ServerId) -> &str {
+        let known = self.terms.peers.iter().find(|(_, id)| *id == peer.datacenter);
+        known.map_or("?", |(name, _)| name)
     }
 
     /// Accepts links until the endpoint is closed; of `paths`, those known by their address get settings of their own.
@@ -262,7 +273,7 @@ impl Peers {
                         halves.give_up(&connection);
                     }
                     Err(error) => {
-                        warn!(%address, %error, "a peer was not let in");
+                        warn!(%address, error = with_causes(&error), "a peer was not let in");
                         error
                             .refused(&this.endpoint)
                             .into_iter()
