@@ -73,7 +73,7 @@ pub async fn local(region: Region, part: Part) -> (Vec<Finding>, Lookout) {
     if let Some(directory) = region.output.as_ref().filter(|_| !matches!(part, Part::Worker(_))) {
         findings.push(match prepare_output(directory) {
             Ok(()) => Finding::ok("output", format!("{} can be written", directory.display())),
-            Err(error) => Finding::failed("output", error),
+            Err(error) => Finding::failed("output", with_causes(&error)),
         });
     }
     let (of_certificates, identities) = certificates::findings(&region, part);

@@ -115,9 +115,7 @@ pub enum ServiceError {
     #[error("stopped before everything had been handed over: {0}")]
     Undelivered(String),
     /// Results could not be written.
-    #[error(
-        "output.directory: cannot write into {path}: {source}; allowed: a directory that is there or can be made"
-    )]
+    #[error("output.directory: {path} is no directory in which files can be written")]
     OutputDirectory {
         /// The directory.
         path: String,

@@ -314,14 +314,14 @@ impl Server {
         if *self.notice.borrow() == Notice::Serving {
             self.notice.send_replace(Notice::Leaving);
         }
-        info!("draining: waiting for workers to end their clocks");
+        info!(server = self.index, "draining: waiting for workers to end their clocks");
         while self.look(Node::is_idle).await == Some(false) {
             if started.elapsed() > WORKERS_LEAVE.min(within / 2) {
                 self.take_out_workers().await;
             }
             sleep(LOOK).await;
         }
-        info!("draining: shipping what is left");
+        info!(server = self.index, "draining: shipping what is left");
         let left = within.saturating_sub(started.elapsed());
         let delivered = timeout(left, async {
             while self.look(Node::is_drained).await == Some(false) {

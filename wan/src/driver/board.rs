@@ -80,6 +80,12 @@ impl Board {
         let _ = changed.wait_for(|_| !self.is_up(peer)).await;
     }
 
+    /// Returns once there is a link to `peer`.
+    pub async fn up_with(&self, peer: ServerId) {
+        let mut changed = self.0.changed.subscribe();
+        let _ = changed.wait_for(|_| self.is_up(peer)).await;
+    }
+
     /// Returns once links have come up or gone down after the `seen`-th time; yields the number of times.
     pub async fn changed(&self, seen: u64) -> u64 {
         let mut changed = self.0.changed.subscribe();

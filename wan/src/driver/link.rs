@@ -127,6 +127,9 @@ pub enum LinkError {
     /// The peer's process has stopped of its own will.
     #[error("it has left")]
     Left,
+    /// This process closes its endpoint.
+    #[error("this process is stopping")]
+    Stopping,
     /// The node's task is gone, or wants no more of this link.
     #[error("the link is no longer wanted")]
     Unwanted,
@@ -178,7 +181,11 @@ impl Link {
         };
         tasks.shutdown().await;
         let has_left = has_left(&control) || has_left(&data);
-        let error = if has_left { LinkError::Left } else { error };
+        let error = match control.close_reason() {
+            _ if has_left => LinkError::Left,
+            Some(quinn::ConnectionError::LocallyClosed) => LinkError::Stopping,
+            _ => error,
+        };
         let (code, reason) = match error.is_protocol() {
             true => (close_code::PROTOCOL, error.to_string()),
             false => (close_code::REPLACED, "the link is down".into()),

@@ -197,7 +197,14 @@ impl Peers {
                 }
             }
             let Some(address) = addresses.next() else { return };
-            match self.connect(&peer, address, rng.random()).await {
+            // A peer that dials us meanwhile is there: a second link would only replace its own.
+            let session = rng.random();
+            let connected = tokio::select! {
+                biased;
+                connected = self.connect(&peer, address, session) => connected,
+                () = self.board.up_with(peer.id) => continue,
+            };
+            match connected {
                 Ok(link) => {
                     let up = Instant::now();
                     self.keep(link).await;
@@ -205,7 +212,10 @@ impl Peers {
                         pause = BACKOFF[0];
                     }
                 }
-                Err(ConnectError::Stopping) => return,
+                Err(
+                    ConnectError::Stopping
+                    | ConnectError::Dial(DialError::Connect(quinn::ConnectError::EndpointStopping)),
+                ) => return,
                 Err(error) => {
                     error.refused(&self.endpoint).into_iter().for_each(|r| self.board.refusals().count(r));
                     let (region, server, error) = (self.region(peer.id), peer.id.index, with_causes(&error));
@@ -233,6 +243,7 @@ impl Peers {
         let error = link.run(self.shapes.clone(), self.events.clone(), &self.tally).await;
         match error {
             LinkError::Left => info!(peer = region, server, %address, "the peer has left"),
+            LinkError::Stopping => debug!(peer = region, server, %address, "link closed"),
             _ => warn!(peer = region, server, %address, error = with_causes(&error), "link ended"),
         }
         self.board.gone(peer, session, &error);
