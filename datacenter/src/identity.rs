@@ -8,8 +8,8 @@
 //!
 //! Certificates are short-lived and jobs are not, so an [`Identity`] can be [replaced](Identity::replace) while
 //! connections run. TLS settings are therefore made anew for each connection, which is cheap, and never kept.
-//! Established connections go on as they are, also those of a peer whose certificate is revoked meanwhile: TLS asks
-//! only once. Who wants them closed waits for [`Identity::generations`] and asks [`Identity::is_revoked`].
+//! Established connections go on as they are, but for those of a peer whose certificate is revoked meanwhile. TLS asks
+//! only once, so whoever keeps a connection waits for [`Identity::revoked`] as well, and closes it.
 //!
 //! What is here serves every transport: [`Identity::acceptor`] and [`Identity::connector`] for TLS on TCP, which is the
 //! LAN's ([`handshake`] uses them), and [`Identity::server`] and [`Identity::client`] for QUIC, which the `wan` crate makes of them. When a
@@ -116,7 +116,8 @@ impl Identity {
         Ok(Self { name, dates, current, generation })
     }
 
-    /// From now on, handshakes use `credentials`. Established connections are not disturbed.
+    /// From now on, handshakes use `credentials`. Established connections are not disturbed, unless they are with somebody
+    /// whose certificate the new revocation lists name.
     ///
     /// # Errors
     ///
@@ -155,6 +156,20 @@ impl Identity {
     /// Whether the revocation lists of now name this certificate.
     pub fn is_revoked(&self, certificate: &CertificateDer<'_>) -> bool {
         self.current().revocations.contain(certificate)
+    }
+
+    /// Returns once the revocation lists name one of the `certificates` of a peer, and yields that one; at once if they do
+    /// now.
+    pub async fn revoked(&self, certificates: &[CertificateDer<'_>]) -> Certificate {
+        // First, so that a list that comes while the certificates are looked up is a change.
+        let mut generations = self.generations();
+        loop {
+            let named = certificates.iter().find(|certificate| self.is_revoked(certificate));
+            if let Some(certificate) = named.and_then(|named| Certificate::read(named).ok()) {
+                return certificate;
+            }
+            generations.changed().await.expect("we hold the other end");
+        }
     }
 
     /// When the next revocation list should have come, if any list says so; the earliest of several. An outdated list

@@ -5,6 +5,9 @@
 //! right role; then the hello says whether they run the same job over the same protocol. Connections break; a worker
 //! dials again and says again what was not confirmed, and as flushes count by their clock, that does no harm.
 //!
+//! Whoever refuses the other says why before it hangs up, also when that shows later, as when a revocation list comes
+//! that names the other's certificate.
+//!
 //! Frames are preceded by their length, four bytes, big-endian; what is in them is [`wire`](crate::wire)'s.
 //!
 //! Kind: driver.
@@ -18,10 +21,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
+use rustls::pki_types::CertificateDer;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::Clock;
@@ -32,6 +37,10 @@ use crate::wire::WireError;
 
 /// How long a connection may take for its handshakes.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long the other side may take to hang up once it is refused, and how much of what it had sent is read away.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 * 1024;
 
 /// The clock of a worker that has left, in the server's word that it knows.
 const LEFT: Clock = Clock(u32::MAX);
@@ -63,18 +72,19 @@ pub enum LanError {
     /// TLS could not be agreed on.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// One side refused the other's certificate after the handshake, as TLS 1.3 has it for dialers.
+    /// One side refused the other's certificate after the handshake, as TLS 1.3 has it for dialers; or it speaks TLS and
+    /// we do not.
     #[error(transparent)]
     Certificate(identity::Refused),
     /// A frame does not decode.
     #[error("a frame does not decode: {0}")]
     Wire(#[from] WireError),
     /// The other side does not agree with us, or we not with it.
-    #[error("{}{reason}", if *by_us { "refused: " } else { "refused by the other side: " })]
+    #[error("{}{reason}", if *by_us { "refused, and told why: " } else { "refused by the other side: " })]
     Refused {
         /// As metrics name it.
         cause: &'static str,
-        /// In words.
+        /// In words, to the one who is refused.
         reason: String,
         /// Who refuses.
         by_us: bool,
@@ -111,6 +121,18 @@ fn framed(stream: Stream, max_frame_bytes: usize) -> Frames {
     Framed::new(stream, codec)
 }
 
+/// Says why the other side is refused, and hangs up once it has. If we did so with bytes of its own unread, TCP would
+/// reset the connection, and a reset overtakes what was said.
+async fn dismiss(frames: &mut Frames, told: Bytes) {
+    let hang_up = async {
+        frames.send(told).await?;
+        SinkExt::<Bytes>::close(frames).await?;
+        tokio::io::copy(&mut frames.get_mut().take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // It is refused already; how it takes that changes nothing.
+    let _ = timeout(LINGER, hang_up).await;
+}
+
 /// The next frame.
 async fn next(
     frames: &mut (impl futures_util::Stream<Item = io::Result<BytesMut>> + Unpin),
@@ -118,7 +140,35 @@ async fn next(
     Ok(frames.next().await.ok_or(LanError::Closed)??.freeze())
 }
 
+impl Security {
+    /// Returns once the certificate of `peer` is revoked; never where nobody has one.
+    async fn revoked(&self, peer: Option<CertificateDer<'static>>) -> LanError {
+        let (Self::Mutual(identity), Some(peer)) = (self, peer) else {
+            return std::future::pending().await;
+        };
+        let certificate = identity.revoked(&[peer]).await;
+        let reason = format!("your certificate {certificate} has been revoked");
+        LanError::Refused { cause: "revoked", reason, by_us: true }
+    }
+}
+
 impl LanError {
+    /// If it is us who refuse the other side: the cause, and what to tell it.
+    fn told(&self) -> Option<(String, String)> {
+        let (cause, reason) = match self {
+            Self::Refused { cause, reason, by_us: true } => (*cause, reason.clone()),
+            Self::Wire(error) => ("protocol", format!("your frame does not decode: {error}")),
+            Self::OutOfTurn(what) => ("protocol", format!("you do not keep to the protocol: {what}")),
+            _ => return None,
+        };
+        Some((cause.to_owned(), reason))
+    }
+
+    /// What the other side says of why it refuses us.
+    fn by_them(cause: &str, reason: String) -> Self {
+        Self::Refused { cause: Refused::by_them(cause).cause, reason, by_us: false }
+    }
+
     /// The same, where TLS has an explanation for it.
     fn explained(self, security: &Security) -> Self {
         match (self, security) {
@@ -151,13 +201,24 @@ impl LanError {
     }
 }
 
-/// An error and its causes, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
+impl Stream {
+    /// The other side's certificate.
+    fn peer(&self) -> Option<CertificateDer<'static>> {
+        let chain = match self {
+            Self::Dialled(stream) => stream.get_ref().1.peer_certificates(),
+            Self::Accepted(stream) => stream.get_ref().1.peer_certificates(),
+            Self::Plain(_) => None,
+        };
+        chain?.first().cloned()
+    }
+
+    /// Whether the other side speaks TLS although we do not, once it has said something.
+    async fn tls_in_plaintext(&self) -> io::Result<Option<identity::Refused>> {
+        let Self::Plain(stream) = self else { return Ok(None) };
+        let mut first = [0; 3];
+        let length = stream.peek(&mut first).await?;
+        Ok(identity::Refused::in_plaintext(&first[..length]))
+    }
 }
 
 impl AsyncRead for Stream {

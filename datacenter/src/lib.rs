@@ -8,6 +8,7 @@
 //! What is deliberately not here: anything between datacenters. The `wan` crate puts its conditions on reads through
 //! [`shard::ReadGate`], and hears of every local update from the driver that owns both.
 
+pub mod causes;
 pub mod client;
 pub mod clock;
 pub mod codec;

@@ -16,9 +16,10 @@ pub struct Refused {
     pub by_us: bool,
 }
 
-/// Causes that one side tells the other by name, in a hello's answer; TLS has names of its own for those of handshakes,
+/// Causes that one side tells the other by name, before it closes a connection; TLS has names of its own for those of handshakes,
 /// [`identity::Cause`](crate::identity::Cause).
-const CAUSES: [&str; 6] = ["version", "job", "name", "role", "unknown_worker", "revoked"];
+const CAUSES: [&str; 8] =
+    ["version", "job", "name", "role", "unknown_worker", "revoked", "plaintext", "protocol"];
 
 impl From<&identity::Refused> for Refused {
     fn from(refused: &identity::Refused) -> Self {

@@ -97,6 +97,8 @@ pub struct Process {
     pub admin: SocketAddr,
     /// What it logs.
     pub log: PathBuf,
+    /// Its settings over those of its region's file.
+    pub set: Vec<(String, String)>,
     child: Child,
     ended: Option<ExitStatus>,
 }
@@ -176,8 +178,8 @@ impl Rehearsal {
                 (0..WORKERS).map(|index| (Part::Worker(index), ports[place].workers[index as usize]));
             for (part, admin) in servers.chain(workers) {
                 let log = plan.directory.join(format!("{region}-{}.log", part.role().replace(' ', "-")));
-                let child = spawn(plan, region, part, &overrides, &log).map_err(setup("a process"))?;
-                rehearsal.processes.push(Process { region, part, admin, log, child, ended: None });
+                let process = Process::start(plan, region, part, admin, overrides.clone(), log);
+                rehearsal.processes.push(process.map_err(setup("a process"))?);
             }
         }
         Ok(rehearsal)
@@ -223,6 +225,24 @@ impl Rehearsal {
 }
 
 impl Process {
+    /// Starts `part` of `region` in the directory of `plan`, with the settings `set`, which should say that it answers at
+    /// `admin`. Those of the rehearsal are started by it; this is for one more, such as somebody who does not belong.
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be written, or the program cannot be started.
+    pub fn start(
+        plan: &Plan,
+        region: &'static str,
+        part: Part,
+        admin: SocketAddr,
+        set: Vec<(String, String)>,
+        log: PathBuf,
+    ) -> io::Result<Self> {
+        let child = spawn(plan, region, part, &set, &log)?;
+        Ok(Self { region, part, admin, log, set, child, ended: None })
+    }
+
     /// How it ended, if it has.
     ///
     /// # Errors
@@ -237,9 +257,18 @@ impl Process {
 
     /// Asks it to stop, as SIGTERM does. One that has ended is left alone.
     pub fn stop(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Has it read its certificates again at once, as SIGHUP does.
+    pub fn reload(&mut self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&mut self, signal: Signal) {
         if let (Ok(None), Some(pid)) = (self.ended(), Pid::from_raw(self.child.id() as i32)) {
             // It may end at the same moment.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, signal);
         }
     }
 }

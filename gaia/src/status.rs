@@ -247,8 +247,8 @@ pub struct CertificateStatus {
 pub struct Refusals {
     /// `lan` or `wan`.
     pub scope: String,
-    /// `unknown_authority`, `expired`, `revoked`, `name`, `role`, `plaintext`, `version`, `job`, `unknown_datacenter`,
-    /// `own_name`, `protocol`.
+    /// `unknown_authority`, `expired`, `not_yet_valid`, `revoked`, `name`, `role`, `no_certificate`, `plaintext`, `version`,
+    /// `job`, `unknown_datacenter`, `own_name`, `unknown_worker`, `protocol`.
     pub cause: String,
     /// Who refused: `us` or `them`.
     pub by: String,

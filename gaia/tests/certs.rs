@@ -67,14 +67,19 @@ fn from_nothing_to_a_revoked_certificate() {
 
     let shown = done(here, &["show"]);
     let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[1][..4], ["ca.pem", "Gaia", "authority", lines[1][3]], "{shown}");
+    assert_eq!((lines[1][0], lines[1].len()), ("ca.pem", 5), "{shown}");
+    assert!(shown.lines().all(|line| line.len() <= 80), "it fits a terminal:\n{shown}");
     let of = |file: &str| lines.iter().find(|line| line[0] == file).expect(file);
-    assert_eq!(of("virginia-worker-0.pem")[1..3], ["virginia.worker.gaia", "worker"]);
     assert!(
         of("virginia-worker-0.pem").ends_with(&["90", "ok"])
             || of("virginia-worker-0.pem").ends_with(&["89", "ok"])
     );
     assert!(of("us-east-1-operator-0.pem").ends_with(&["expires", "soon"]));
+    fs::copy(here.join("certs/virginia-worker-0.pem"), here.join("certs/ireland-worker-0.pem")).unwrap();
+    let misnamed = done(here, &["show"]);
+    let line = misnamed.lines().find(|line| line.starts_with("ireland-worker-0.pem")).expect("a line");
+    assert!(line.ends_with("ok, of virginia.worker.gaia"), "{misnamed}");
+    fs::remove_file(here.join("certs/ireland-worker-0.pem")).unwrap();
 
     let renewed = done(here, &["renew"]);
     assert!(
@@ -94,12 +99,40 @@ fn from_nothing_to_a_revoked_certificate() {
 }
 
 #[test]
+fn regions_say_who_needs_a_certificate() {
+    let temporary = tempfile::tempdir().unwrap();
+    let here = temporary.path();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/regions");
+    let file = |region: &str| format!("{shipped}/{region}.toml");
+    done(here, &["init"]);
+    let (virginia, ireland) = (file("virginia"), file("ireland"));
+    // One that is named twice is issued to once.
+    let written = done(
+        here,
+        &["issue", "--config", &virginia, "--config", &ireland, "--config", &virginia, "--days", "30"],
+    );
+    let names: Vec<_> = written.lines().filter_map(|line| line.rsplit(": ").next()).collect();
+    let of = |region: &str| {
+        let servers = vec![format!("{region}.server.gaia"); 2];
+        servers.into_iter().chain(vec![format!("{region}.worker.gaia"); 3])
+    };
+    assert_eq!(names, of("virginia").chain(of("ireland")).collect::<Vec<_>>());
+    for name in ["virginia-server-1", "virginia-worker-2", "ireland-server-0", "ireland-worker-0"] {
+        assert!(here.join(format!("certs/{name}.key")).exists(), "{name}");
+    }
+    let (code, message) = failed(here, &["issue", "--config", &file("atlantis")]);
+    assert!(code == 2 && message.contains("atlantis.toml"), "{message}");
+}
+
+#[test]
 fn wrong_words_are_explained() {
     let temporary = tempfile::tempdir().unwrap();
     let here = temporary.path();
     done(here, &["init", "--directory", "elsewhere"]);
     for (arguments, expected) in [
         (&["issue", "virginia", "-d", "elsewhere"][..], "required"),
+        (&["issue", "-d", "elsewhere"], "required"),
+        (&["issue", "virginia", "--config", "virginia.toml"], "cannot be used with"),
         (&["issue", "virginia", "server", "-d", "elsewhere"], "<INDEX>"),
         (&["issue", "virginia", "king", "0"], "allowed: server, worker, operator"),
         (&["issue", "Virginia", "server", "0", "-d", "elsewhere"], "cannot name a datacenter"),

@@ -122,7 +122,7 @@ async fn a_probe_that_comes_to_nothing_says_why() {
     let there_is = peer(1, there.address, Path::default());
 
     let error = look(&here, &terms(0), &there_is).await.unwrap_err().to_string();
-    assert_eq!(error, "it refuses us: refused: datacenter 'region-0' is not one of our peers (region-2)");
+    assert_eq!(error, "it refuses us: datacenter 'region-0' is not one of our peers (region-2)");
 
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = look(&here, &terms(0), &peer(1, nobody, Path::default())).await.unwrap_err();

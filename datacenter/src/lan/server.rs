@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::{Frames, HANDSHAKE, LEFT, LanError, Security, Stream, Terms, framed, next, with_causes};
+use super::{Frames, HANDSHAKE, LEFT, LanError, Security, Stream, Terms, dismiss, framed, next};
+use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
 use crate::local::Call;
 use crate::message::{Notice, ReadReply, Request, Standing};
@@ -85,7 +86,13 @@ impl Door {
                                 workers.swap_remove(place);
                             }
                         });
-                        info!(%worker, %error, "a worker's connection ended");
+                        match error.refused() {
+                            Some(refused) => {
+                                door.refusals.count(refused);
+                                warn!(%worker, %error, "a worker's connection ended");
+                            }
+                            None => info!(%worker, %error, "a worker's connection ended"),
+                        }
                     }
                     Err(error) => {
                         let error = error.explained(&door.security);
@@ -109,18 +116,35 @@ impl Door {
             Security::Plaintext => (Stream::Plain(stream), None),
         };
         let mut frames = framed(stream, self.shapes.max_frame_bytes());
-        let hello = match ToServer::decode(next(&mut frames).await?, &self.shapes)? {
+        match self.greet(&mut frames, name.as_ref()).await {
+            Ok((worker, answers)) => Ok(Guest { worker, frames, answers }),
+            Err(error) => {
+                dismiss_for(&mut frames, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn greet(
+        &self,
+        frames: &mut Frames,
+        name: Option<&PeerName>,
+    ) -> Result<(WorkerId, mpsc::Receiver<ReadReply>), LanError> {
+        if frames.get_ref().tls_in_plaintext().await?.is_some() {
+            let reason = "you speak TLS, and we do not".to_owned();
+            return Err(LanError::Refused { cause: "plaintext", reason, by_us: true });
+        }
+        let hello = match ToServer::decode(next(frames).await?, &self.shapes)? {
             ToServer::Hello(hello) => hello,
-            ToServer::Join(_) | ToServer::Request(..) => {
+            ToServer::Join(_) | ToServer::Request(..) | ToServer::Refused { .. } => {
                 return Err(LanError::OutOfTurn("a hello comes first"));
             }
         };
-        if let Err((cause, reason)) = self.check(&hello, name.as_ref()) {
-            let told = ToWorker::Refused { cause: cause.to_owned(), reason: reason.clone() };
-            frames.send(told.encode()).await?;
-            SinkExt::<Bytes>::close(&mut frames).await?;
-            return Err(LanError::Refused { cause, reason, by_us: true });
-        }
+        self.check(&hello, name).map_err(|(cause, reason)| LanError::Refused {
+            cause,
+            reason,
+            by_us: true,
+        })?;
         let (replies, answers) = mpsc::channel(self.shapes.0.len());
         let (answer, standings) = oneshot::channel();
         let attach = Call::Attach { worker: hello.worker, replies, answer };
@@ -129,7 +153,7 @@ impl Door {
         let (server, incarnation) = (self.server, self.incarnation);
         let welcome = Welcome { version: VERSION, server, incarnation, standings };
         frames.send(ToWorker::Welcome(welcome).encode()).await?;
-        Ok(Guest { worker: hello.worker, frames, answers })
+        Ok((hello.worker, answers))
     }
 
     fn check(&self, hello: &WorkerHello, name: Option<&PeerName>) -> Result<(), (&'static str, String)> {
@@ -141,10 +165,8 @@ impl Door {
         if let Some(name) = name {
             if name.role() != Role::Worker {
                 let role = name.role().as_str();
-                return Err((
-                    "role",
-                    format!("your certificate is for the role '{role}', 'worker' is needed"),
-                ));
+                let reason = format!("your certificate {name} is for the role '{role}', 'worker' is needed");
+                return Err(("role", reason));
             }
             if name.datacenter() != ours {
                 return Err(("name", format!("your certificate is that of {name}, this is {ours}")));
@@ -170,22 +192,26 @@ impl Door {
 
     /// Serves a worker until its connection ends.
     async fn host(&self, guest: Guest) -> LanError {
-        let Guest { worker, frames, answers } = guest;
-        let (sink, stream) = frames.split();
+        let Guest { worker, mut frames, answers } = guest;
+        let peer = frames.get_ref().peer();
+        let (sink, stream) = (&mut frames).split();
         let (out, queue) = mpsc::channel::<ToWorker>(OUT_QUEUE);
         let ended = tokio::select! {
             ended = self.tell(sink, answers, queue) => ended,
             ended = self.hear(worker, stream, out) => ended,
+            error = self.security.revoked(peer) => Err(error),
         };
-        match ended {
+        let error = match ended {
             Err(error) => error,
             Ok(never) => match never {},
-        }
+        };
+        dismiss_for(&mut frames, &error).await;
+        error
     }
 
     async fn tell(
         &self,
-        mut sink: SplitSink<Frames, Bytes>,
+        mut sink: SplitSink<&mut Frames, Bytes>,
         mut answers: mpsc::Receiver<ReadReply>,
         mut queue: mpsc::Receiver<ToWorker>,
     ) -> Result<Infallible, LanError> {
@@ -207,7 +233,7 @@ impl Door {
     async fn hear(
         &self,
         worker: WorkerId,
-        mut stream: SplitStream<Frames>,
+        mut stream: SplitStream<&mut Frames>,
         out: mpsc::Sender<ToWorker>,
     ) -> Result<Infallible, LanError> {
         loop {
@@ -221,7 +247,8 @@ impl Door {
     /// Takes a worker's message; yields what to tell it.
     async fn take(&self, worker: WorkerId, message: ToServer) -> Result<Option<ToWorker>, LanError> {
         let (shard, request) = match message {
-            ToServer::Hello(_) => return Err(LanError::OutOfTurn("a hello comes first")),
+            ToServer::Hello(_) => return Err(LanError::OutOfTurn("the hello is over")),
+            ToServer::Refused { cause, reason } => return Err(LanError::by_them(&cause, reason)),
             ToServer::Join(clock) => {
                 let (answer, joined) = oneshot::channel();
                 let join = Call::Join { worker, clock, answer };
@@ -242,6 +269,13 @@ impl Door {
         };
         self.requests.send((shard, request)).await.map_err(|_| LanError::Stopping)?;
         Ok(accepted)
+    }
+}
+
+/// Tells a worker why it is refused, if it is, and hangs up.
+async fn dismiss_for(frames: &mut Frames, error: &LanError) {
+    if let Some((cause, reason)) = error.told() {
+        dismiss(frames, ToWorker::Refused { cause, reason }.encode()).await;
     }
 }
 

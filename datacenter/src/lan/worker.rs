@@ -21,7 +21,8 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::LEFT;
-use super::{Frames, HANDSHAKE, LanError, Security, Stream, Terms, framed, next, with_causes};
+use super::{Frames, HANDSHAKE, LanError, Security, Stream, Terms, dismiss, framed, next};
+use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
 use crate::message::{Notice, Read, ReadReply, Request, Standing};
 use crate::refusals::Refusals;
@@ -158,7 +159,7 @@ impl Line {
             let error = error.explained(&self.plan.security);
             error.refused().into_iter().for_each(|refused| self.plan.refusals.count(refused));
             let problem = with_causes(&error);
-            warn!(line = ?self.plan, error = problem, "no connection, will try again");
+            warn!(line = ?self.plan, error = %problem, "no connection, will try again");
             self.state.send_replace(State::Waiting(problem));
             if self.requests.is_closed() && self.requests.is_empty() && self.unconfirmed.is_empty() {
                 return;
@@ -181,6 +182,17 @@ impl Line {
             Security::Plaintext => Stream::Plain(stream),
         };
         let mut frames = framed(stream, shapes.max_frame_bytes());
+        match self.greet(&mut frames).await {
+            Ok(welcome) => Ok((frames, welcome)),
+            Err(error) => {
+                dismiss_for(&mut frames, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn greet(&self, frames: &mut Frames) -> Result<Welcome, LanError> {
+        let Plan { terms, shapes, .. } = &self.plan;
         let hello = WorkerHello {
             version: VERSION,
             datacenter: terms.datacenter.clone(),
@@ -188,28 +200,42 @@ impl Line {
             worker: self.plan.worker,
         };
         frames.send(ToServer::Hello(hello).encode()).await?;
-        let welcome = match ToWorker::decode(next(&mut frames).await?, shapes)? {
+        if let Some(refused) = frames.get_ref().tls_in_plaintext().await? {
+            return Err(LanError::Certificate(refused));
+        }
+        let welcome = match ToWorker::decode(next(frames).await?, shapes)? {
             ToWorker::Welcome(welcome) => welcome,
-            ToWorker::Refused { cause, reason } => {
-                let cause = crate::refusals::Refused::by_them(&cause).cause;
-                return Err(LanError::Refused { cause, reason, by_us: false });
-            }
+            ToWorker::Refused { cause, reason } => return Err(LanError::by_them(&cause, reason)),
             _ => return Err(LanError::OutOfTurn("a welcome comes first")),
         };
         if welcome.version != VERSION {
-            let reason = format!("it speaks protocol version {}, we speak {VERSION}", welcome.version);
+            let reason = format!("you speak protocol version {}, we speak {VERSION}", welcome.version);
             return Err(LanError::Refused { cause: "version", reason, by_us: true });
         }
         if welcome.server != self.plan.server {
             let (found, expected) = (welcome.server, self.plan.server);
-            let reason = format!("server {found} answers where server {expected} should be");
+            let reason = format!("you are server {found}, and server {expected} should be at this address");
             return Err(LanError::Refused { cause: "name", reason, by_us: true });
         }
-        Ok((frames, welcome))
+        Ok(welcome)
     }
 
-    /// Talks over a connection until it breaks, or nobody has anything to say any more.
-    async fn talk(&mut self, frames: Frames, welcome: Welcome) -> Result<(), LanError> {
+    /// Talks over a connection until it breaks, or nobody has anything to say any more, or the server's certificate is
+    /// revoked.
+    async fn talk(&mut self, mut frames: Frames, welcome: Welcome) -> Result<(), LanError> {
+        let (security, peer) = (self.plan.security.clone(), frames.get_ref().peer());
+        let talked = tokio::select! {
+            talked = self.exchange(&mut frames, welcome) => talked,
+            error = security.revoked(peer) => Err(error),
+        };
+        if let Err(error) = &talked {
+            dismiss_for(&mut frames, error).await;
+        }
+        talked
+    }
+
+    /// The same; whatever it waits for, it may be dropped then, and nothing is forgotten that was not confirmed.
+    async fn exchange(&mut self, frames: &mut Frames, welcome: Welcome) -> Result<(), LanError> {
         let (mut sink, mut stream) = frames.split();
         self.unconfirmed.forget_known(&welcome.standings);
         for (shard, request) in self.unconfirmed.to_repeat() {
@@ -227,10 +253,12 @@ impl Line {
                     let frame = frame.ok_or(LanError::Closed)??.freeze();
                     match ToWorker::decode(frame, &self.plan.shapes)? {
                         ToWorker::Reply(reply) => {
-                            // An answer that came twice, as the question was said again.
-                            if self.unconfirmed.reads.remove(&reply.shard).is_some() {
+                            let shard = reply.shard;
+                            // An answer may come twice, as the question was said again.
+                            if self.unconfirmed.reads.contains_key(&shard) {
                                 // A session that is gone wants no answers.
                                 let _ = self.replies.send(reply).await;
+                                self.unconfirmed.reads.remove(&shard);
                             }
                         }
                         ToWorker::Accepted(shard, clock) => self.unconfirmed.confirm(shard, clock),
@@ -244,15 +272,16 @@ impl Line {
                                 *notice = told;
                             }
                         }),
-                        ToWorker::Welcome(_) | ToWorker::Refused { .. } => {
-                            return Err(LanError::OutOfTurn("the hello is over"));
-                        }
+                        ToWorker::Refused { cause, reason } => return Err(LanError::by_them(&cause, reason)),
+                        ToWorker::Welcome(_) => return Err(LanError::OutOfTurn("the hello is over")),
                     }
                 }
                 request = self.requests.recv(), if may_take => match request {
                     Some((shard, request)) => {
-                        sink.send(ToServer::Request(shard, request.clone()).encode()).await?;
+                        let frame = ToServer::Request(shard, request.clone()).encode();
+                        // First, or a connection that breaks over it would take it along.
                         self.unconfirmed.note(shard, request);
+                        sink.send(frame).await?;
                     }
                     None => is_open = false,
                 },
@@ -266,6 +295,13 @@ impl Line {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Tells a server why it is refused, if it is, and hangs up.
+async fn dismiss_for(frames: &mut Frames, error: &LanError) {
+    if let Some((cause, reason)) = error.told() {
+        dismiss(frames, ToServer::Refused { cause, reason }.encode()).await;
     }
 }
 

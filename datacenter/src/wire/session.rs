@@ -68,6 +68,13 @@ pub enum ToServer {
     Join(Clock),
     /// To one of the shards.
     Request(ShardId, Request),
+    /// The server is not who it should be; the connection is closed behind this.
+    Refused {
+        /// As metrics name it.
+        cause: String,
+        /// In words, to the server.
+        reason: String,
+    },
 }
 
 /// From a server's process to a worker's.
@@ -75,11 +82,11 @@ pub enum ToServer {
 pub enum ToWorker {
     /// The hello is in order.
     Welcome(Welcome),
-    /// It is not; the connection is closed behind this.
+    /// It is not, or something that came later; the connection is closed behind this.
     Refused {
         /// As metrics name it.
         cause: String,
-        /// In words.
+        /// In words, to the worker.
         reason: String,
     },
     /// The worker's clock on each shard of this server.
@@ -107,6 +114,10 @@ impl ToServer {
                 let request = Some(request_message(request));
                 proto::to_server::Kind::Request(proto::ShardRequest { shard: shard.0.into(), request })
             }
+            Self::Refused { cause, reason } => proto::to_server::Kind::Refused(proto::Refused {
+                cause: cause.clone(),
+                reason: reason.clone(),
+            }),
         };
         proto::ToServer { kind: Some(kind) }.encode_to_vec().into()
     }
@@ -130,6 +141,9 @@ impl ToServer {
                 let (shard, tables) = shapes.of(request.shard)?;
                 let request = request.request.ok_or(WireError::Invalid { field: "request" })?;
                 Self::Request(shard, request_of(request, tables)?)
+            }
+            proto::to_server::Kind::Refused(refused) => {
+                Self::Refused { cause: refused.cause, reason: refused.reason }
             }
         })
     }
@@ -232,6 +246,7 @@ mod tests {
             (ToServer::Hello(hello), "0a10080112046f736c6f1a04070707072002"),
             (ToServer::Join(Clock(9)), "12020809"),
             (ToServer::Request(ShardId(1), Request::Leave(WorkerId(2))), "1a080801120408022a00"),
+            (ToServer::Refused { cause: "job".into(), reason: "no".into() }, "22090a036a6f6212026e6f"),
         ];
         for (message, bytes) in table {
             assert_eq!(hex(&message.encode()), bytes, "{message:?}");

@@ -28,17 +28,20 @@ pub(super) const REASONS: [&str; 4] = ["stale", "barrier", "mirror_clock", "fetc
 /// Who a connection is to.
 pub(super) const SCOPES: [&str; 2] = ["lan", "wan"];
 /// Why a connection is refused.
-pub(super) const CAUSES: [&str; 11] = [
+pub(super) const CAUSES: [&str; 14] = [
     "unknown_authority",
     "expired",
+    "not_yet_valid",
     "revoked",
     "name",
     "role",
+    "no_certificate",
     "plaintext",
     "version",
     "job",
     "unknown_datacenter",
     "own_name",
+    "unknown_worker",
     "protocol",
 ];
 /// Who refused it.

@@ -1,5 +1,6 @@
 //! `gaia certs`: an authority for one job, without anything else to install.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
@@ -10,6 +11,8 @@ use super::certs_arguments::{
     CertsCommand, InitArguments, IssueArguments, RenewArguments, RevokeArguments, ShowArguments,
 };
 use crate::certificates::{Directory, Listed, ProcessName, State, Validity};
+use crate::config::{self, Overrides};
+use crate::region::Region;
 use crate::report::Destination;
 
 /// Does what was asked for; the answer goes to standard output.
@@ -85,20 +88,37 @@ fn show(arguments: &ShowArguments, now: Date) -> Result<(), CommandError> {
     if expired.is_empty() { Ok(()) } else { Err(CommandError::Expired(expired.len())) }
 }
 
-/// The processes that are named one by one or counted.
+/// The processes that are named one by one, counted, or those of regions' files.
 fn processes(arguments: &IssueArguments) -> Result<Vec<ProcessName>, CommandError> {
-    let datacenter = &arguments.datacenter;
-    let name = |role, index| Ok(ProcessName::new(PeerName::new(datacenter, role)?, index));
+    let Some(datacenter) = &arguments.datacenter else { return of_regions(arguments) };
     if let (Some(role), Some(index)) = (arguments.role, arguments.index) {
-        return Ok(vec![name(role, index).map_err(CommandError::PeerName)?]);
+        let peer = PeerName::new(datacenter, role).map_err(CommandError::PeerName)?;
+        return Ok(vec![ProcessName::new(peer, index)]);
     }
-    let servers = (0..arguments.servers.unwrap_or(0)).map(|index| (Role::Server, index));
-    let workers = (0..arguments.workers.unwrap_or(0)).map(|index| (Role::Worker, index));
-    servers
-        .chain(workers)
-        .map(|(role, index)| name(role, index))
-        .collect::<Result<_, _>>()
-        .map_err(CommandError::PeerName)
+    counted(datacenter, arguments.servers.unwrap_or(0), arguments.workers.unwrap_or(0))
+}
+
+/// Servers and workers of a datacenter, by their numbers.
+fn counted(datacenter: &str, servers: u32, workers: u32) -> Result<Vec<ProcessName>, CommandError> {
+    let peer = |role| PeerName::new(datacenter, role).map_err(CommandError::PeerName);
+    let (server, worker) = (peer(Role::Server)?, peer(Role::Worker)?);
+    let servers = (0..servers).map(|index| ProcessName::new(server.clone(), index));
+    let workers = (0..workers).map(|index| ProcessName::new(worker.clone(), index));
+    Ok(servers.chain(workers).collect())
+}
+
+/// All that the regions' files name, each once.
+fn of_regions(arguments: &IssueArguments) -> Result<Vec<ProcessName>, CommandError> {
+    let mut processes = Vec::new();
+    for file in &arguments.config {
+        let region: Region = config::load_region(file, &Overrides::from_environment()?)?;
+        // Where the LAN is trusted, workers have nobody to show a certificate to.
+        let workers = if region.tls.plaintext_lan { 0 } else { region.workers() };
+        processes.extend(counted(&region.name, region.servers.into(), workers)?);
+    }
+    let mut known = BTreeSet::new();
+    processes.retain(|process: &ProcessName| known.insert(process.to_string()));
+    Ok(processes)
 }
 
 fn written(directory: &Directory, processes: &[ProcessName]) -> String {
@@ -110,29 +130,33 @@ fn written(directory: &Directory, processes: &[ProcessName]) -> String {
     text
 }
 
+/// One line for each, of no more than 80 columns where a datacenter's name is not a long one. Whom a certificate names is
+/// said where its file's name does not say it.
 fn table(certificates: &[Listed], now: Date) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["file", "name", "role", "serial", "not after", "days left", "state"]);
+    table.set_header(["file", "serial", "not after", "days left", "state"]);
     for one in certificates {
         let file = one.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some(certificate) = &one.certificate else {
-            table.add_row([&file, "-", "-", "-", "-", "-", one.state.as_str()]);
+            table.add_row([&file, "-", "-", "-", one.state.as_str()]);
             continue;
         };
-        let (name, role) = match certificate.peer() {
-            Some(peer) => (peer.to_string(), peer.role().as_str()),
-            None => (certificate.common_name.clone(), if file == "ca.pem" { "authority" } else { "-" }),
+        let named = certificate.peer().map(|peer| peer.to_string());
+        let expected = file.strip_suffix(".pem").and_then(|process| process.parse::<ProcessName>().ok());
+        let expected = expected.map(|process| process.peer().to_string());
+        let state = match (named, certificate.dns_names.join(", ")) {
+            (named, _) if named == expected => one.state.as_str().to_owned(),
+            (Some(named), _) => format!("{}, of {named}", one.state.as_str()),
+            (None, names) => format!("{}, of {names:?}", one.state.as_str()),
         };
         let days = certificate.not_after.days_since(now);
         table.add_row([
             Cell::new(file),
-            Cell::new(name),
-            Cell::new(role),
             Cell::new(&certificate.serial),
             Cell::new(certificate.not_after),
             Cell::new(days).set_alignment(CellAlignment::Right),
-            Cell::new(one.state.as_str()),
+            Cell::new(state),
         ]);
     }
     let lines = table.lines().map(|line| format!("{}\n", line.trim()));

@@ -16,11 +16,9 @@ const CA_DAYS: u32 = 3650;
 const DAYS: std::ops::RangeInclusive<i64> = 1..=36500;
 
 pub(super) const CERTS_EXAMPLES: &str = "\
-Example, for three regions:
+Example, for the regions of these files:
   gaia certs init
-  gaia certs issue virginia --servers 2 --workers 3
-  gaia certs issue ireland --servers 2 --workers 3
-  gaia certs issue singapore --servers 2 --workers 3
+  gaia certs issue --config regions/virginia.toml --config regions/ireland.toml
   gaia certs show
 
 A process needs ca.pem, crl.pem, and its own NAME.pem and NAME.key. It
@@ -28,6 +26,7 @@ reads them again when they change: renewing needs no restart.";
 
 const ISSUE_EXAMPLES: &str = "\
 Examples:
+  gaia certs issue --config regions/virginia.toml --config regions/ireland.toml
   gaia certs issue virginia server 0
   gaia certs issue virginia --servers 2 --workers 3
   gaia certs issue virginia operator 0 --days 7";
@@ -93,9 +92,10 @@ pub(super) struct InitArguments {
 #[command(after_help = ISSUE_EXAMPLES)]
 pub(super) struct IssueArguments {
     /// The datacenter, as in the regions of the job
-    pub(super) datacenter: String,
+    #[arg(required_unless_present = "config")]
+    pub(super) datacenter: Option<String>,
     /// server, worker or operator
-    #[arg(value_parser = role, required_unless_present_any = ["servers", "workers"], conflicts_with_all = ["servers", "workers"], requires = "index")]
+    #[arg(value_parser = role, required_unless_present_any = ["servers", "workers", "config"], conflicts_with_all = ["servers", "workers"], requires = "index")]
     pub(super) role: Option<Role>,
     /// Which of them, from 0
     #[arg(conflicts_with_all = ["servers", "workers"])]
@@ -106,6 +106,9 @@ pub(super) struct IssueArguments {
     /// Issue to workers 0 to N-1 instead
     #[arg(long, value_name = "N")]
     pub(super) workers: Option<u32>,
+    /// Issue to all servers and workers of a region's file instead; may be repeated
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["datacenter", "role", "index", "servers", "workers"])]
+    pub(super) config: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) place: PlaceArguments,
     /// How long they are valid

@@ -1,6 +1,6 @@
 //! What people read: figures with three digits that matter and a unit, errors with their causes.
 
-use std::error::Error;
+pub use datacenter::causes::with_causes;
 
 /// Bytes: "640 B", "1.2 kB", "26.5 MB".
 pub fn bytes(bytes: f64) -> String {
@@ -94,17 +94,6 @@ fn three_digits(value: f64) -> String {
     } else {
         format!("{value:.0}")
     }
-}
-
-/// An error's message with those of its causes.
-pub fn with_causes(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        message.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    message
 }
 
 #[cfg(test)]

@@ -60,10 +60,10 @@ pub enum Refusal {
         name: String,
     },
     /// Its certificate is not that of a server.
-    #[error("its certificate is for the role '{found}', 'server' is needed")]
+    #[error("its certificate {found} is for the role '{}', 'server' is needed", found.role().as_str())]
     Role {
-        /// The role.
-        found: &'static str,
+        /// Whom it names.
+        found: PeerName,
     },
     /// Its hello and its certificate disagree.
     #[error("its hello says '{said}', its certificate '{certified}'")]
@@ -125,11 +125,12 @@ impl Terms {
     /// If it is nobody's that is let in.
     pub fn identify(&self, certified: &PeerName) -> Result<DatacenterId, Refusal> {
         let name = certified.datacenter();
+        // First: that one of our own workers has come says more than that it is one of us.
+        if certified.role() != Role::Server {
+            return Err(Refusal::Role { found: certified.clone() });
+        }
         if name == self.datacenter {
             return Err(Refusal::OwnName { name: name.into() });
-        }
-        if certified.role() != Role::Server {
-            return Err(Refusal::Role { found: certified.role().as_str() });
         }
         let known = || self.peers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
         self.peers
@@ -211,7 +212,16 @@ mod tests {
     fn only_configured_servers_are_let_in() {
         assert_eq!(terms().identify(&name("ireland", Role::Server)), Ok(DatacenterId(1)));
         for (datacenter, role, message) in [
-            ("ireland", Role::Worker, "its certificate is for the role 'worker', 'server' is needed"),
+            (
+                "ireland",
+                Role::Worker,
+                "its certificate ireland.worker.gaia is for the role 'worker', 'server' is needed",
+            ),
+            (
+                "virginia",
+                Role::Worker,
+                "its certificate virginia.worker.gaia is for the role 'worker', 'server' is needed",
+            ),
             ("virginia", Role::Server, "it calls itself 'virginia', and so do we"),
             ("tokyo", Role::Server, "datacenter 'tokyo' is not one of our peers (ireland)"),
         ] {

@@ -12,17 +12,22 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use datacenter::identity::{Certificate, Identity};
+use datacenter::refusals::Refused;
 use quinn::{Connection, VarInt};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::driver::frames::{self, FrameError};
 use crate::driver::server::Event;
 use crate::inbox::PeerError;
 use crate::message::{Resume, ServerId};
 use crate::outbox::UPDATE_TARGET_BYTES;
-use crate::transport::{ControlError, ControlReceiver, ControlSender, PACKET_HEADER_BYTES, wire_bytes};
+use crate::transport::{
+    ControlError, ControlReceiver, ControlSender, PACKET_HEADER_BYTES, peer_certificate, wire_bytes,
+};
 use crate::wire::{self, Shapes};
 
 /// Control messages that may wait for the control connection; what does not fit stays in the node, where newer
@@ -58,9 +63,18 @@ pub mod close_code {
         CAUSES.iter().find(|(_, name)| *name == cause).map_or(REFUSED, |(code, _)| *code)
     }
 
-    /// The cause of a refusal with this code.
+    /// The cause of a refusal with this code; none where a connection ends as any may.
     pub fn cause_of(code: VarInt) -> Option<&'static str> {
+        if [REFUSED, PROTOCOL].contains(&code) {
+            return Some("protocol");
+        }
         CAUSES.iter().find(|(known, _)| *known == code).map(|(_, name)| *name)
+    }
+
+    /// Why the other side refused us, and in which words, if that is how a connection ended.
+    pub fn refusal(error: &quinn::ConnectionError) -> Option<(&'static str, String)> {
+        let quinn::ConnectionError::ApplicationClosed(close) = error else { return None };
+        Some((cause_of(close.error_code)?, String::from_utf8_lossy(&close.reason).into_owned()))
     }
 }
 
@@ -130,6 +144,17 @@ pub enum LinkError {
     /// This process closes its endpoint.
     #[error("this process is stopping")]
     Stopping,
+    /// The peer's certificate has been revoked meanwhile.
+    #[error("we refused it: its certificate {0} has been revoked")]
+    Revoked(Box<Certificate>),
+    /// The peer has refused us, although it had let us in.
+    #[error("the peer refused us: \"{reason}\"")]
+    ByPeer {
+        /// As metrics name it.
+        cause: &'static str,
+        /// In the peer's words.
+        reason: String,
+    },
     /// The node's task is gone, or wants no more of this link.
     #[error("the link is no longer wanted")]
     Unwanted,
@@ -146,11 +171,38 @@ impl LinkError {
                 | Self::Control(ControlError::Malformed | ControlError::TooLarge { .. })
         )
     }
+
+    /// If one side refused the other: why, and who.
+    pub(super) fn refused(&self) -> Option<Refused> {
+        match self {
+            Self::ByPeer { cause, .. } => Some(Refused { cause, by_us: false }),
+            Self::Revoked(_) => Some(Refused { cause: "revoked", by_us: true }),
+            error => error.is_protocol().then_some(Refused { cause: "protocol", by_us: true }),
+        }
+    }
+
+    /// What to tell the peer.
+    fn told(&self) -> (VarInt, String) {
+        match self {
+            Self::Revoked(certificate) => {
+                (close_code::of_cause("revoked"), format!("its certificate {certificate} has been revoked"))
+            }
+            error if error.is_protocol() => (close_code::PROTOCOL, error.to_string()),
+            _ => (close_code::REPLACED, "the link is down".into()),
+        }
+    }
 }
 
 impl Link {
-    /// Runs the link until it breaks; tells the node's task when it is up and when it is down.
-    pub async fn run(self, shapes: Arc<Shapes>, events: mpsc::Sender<Event>, tally: &Tally) -> LinkError {
+    /// Runs the link until it breaks, or the revocation lists of `identity` name the peer's certificate; tells the node's
+    /// task when it is up and when it is down.
+    pub async fn run(
+        self,
+        identity: &Identity,
+        shapes: Arc<Shapes>,
+        events: mpsc::Sender<Event>,
+        tally: &Tally,
+    ) -> LinkError {
         let Self { peer, control, data, bulk_streams, resumes, session } = self;
         let (control_frames, control_queue) = mpsc::channel(CONTROL_QUEUE);
         let (updates, update_queue) = mpsc::unbounded_channel();
@@ -174,24 +226,31 @@ impl Link {
         }
         tasks.spawn(receive_updates(data.clone(), source));
 
-        let error = match tasks.join_next().await {
-            Some(Ok(Err(error))) => error,
-            // The tasks end only with an error, and nobody else aborts them.
-            _ => LinkError::Unwanted,
+        // One may have been renewed between the two.
+        let certificates: Vec<_> = [&control, &data].into_iter().filter_map(peer_certificate).collect();
+        let error = tokio::select! {
+            biased;
+            ended = tasks.join_next() => match ended {
+                Some(Ok(Err(error))) => error,
+                // The tasks end only with an error, and nobody else aborts them.
+                _ => LinkError::Unwanted,
+            },
+            revoked = identity.revoked(&certificates) => LinkError::Revoked(Box::new(revoked)),
         };
-        tasks.shutdown().await;
+        let is_cut_short = matches!(error, LinkError::Frame(FrameError::Truncated));
+        let by_peer = refusal([&control, &data], is_cut_short).await;
         let has_left = has_left(&control) || has_left(&data);
-        let error = match control.close_reason() {
+        let error = match (by_peer, control.close_reason()) {
             _ if has_left => LinkError::Left,
-            Some(quinn::ConnectionError::LocallyClosed) => LinkError::Stopping,
-            _ => error,
+            (Some((cause, reason)), _) => LinkError::ByPeer { cause, reason },
+            (None, Some(quinn::ConnectionError::LocallyClosed)) => LinkError::Stopping,
+            (None, _) => error,
         };
-        let (code, reason) = match error.is_protocol() {
-            true => (close_code::PROTOCOL, error.to_string()),
-            false => (close_code::REPLACED, "the link is down".into()),
-        };
+        let (code, reason) = error.told();
+        // Before the tasks end, and with them their streams, so that the peer hears the reason first.
         close(&control, code, &reason);
         close(&data, code, &reason);
+        tasks.shutdown().await;
         let _ = events.send(Event::Down { peer, session, has_left }).await;
         error
     }
@@ -285,6 +344,27 @@ impl Tally {
 fn has_left(connection: &Connection) -> bool {
     let reason = connection.close_reason();
     matches!(reason, Some(quinn::ConnectionError::ApplicationClosed(close)) if close.error_code == close_code::LEAVING)
+}
+
+/// Why, and in which words, the peer refuses us, if that is how one of these connections ended. A peer that closes a
+/// connection ends its streams as well, and what arrives first is a matter of luck: so where a stream was cut short,
+/// this waits a little for more.
+pub(super) async fn refusal(
+    [one, other]: [&Connection; 2],
+    is_cut_short: bool,
+) -> Option<(&'static str, String)> {
+    if is_cut_short {
+        let closed = async {
+            tokio::select! {
+                biased;
+                _ = one.closed() => {}
+                _ = other.closed() => {}
+            }
+        };
+        let _ = timeout(LAST_WORD, closed).await;
+    }
+    let reasons = [one.close_reason(), other.close_reason()];
+    reasons.iter().flatten().find_map(close_code::refusal)
 }
 
 /// Closes with a reason that fits into one packet.
@@ -398,6 +478,9 @@ async fn receive_updates(connection: Connection, source: Source) -> Result<(), L
         }
     }
 }
+
+/// How long a peer's reason may take to arrive after its stream has ended.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// How long a connection may take to say hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);

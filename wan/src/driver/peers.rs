@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use datacenter::DatacenterId;
+use datacenter::causes::with_causes;
 use datacenter::refusals::Refused;
 use quinn::Connection;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -30,7 +32,9 @@ use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_cod
 use crate::driver::probe::{Answers, Heard, hear};
 use crate::driver::server::Event;
 use crate::message::{Resume, ServerId};
-use crate::transport::{DialError, Endpoint, IdentityError, Path, PeerName, peer_name};
+use crate::transport::{
+    Certificate, DialError, Endpoint, IdentityError, Path, PeerName, peer_certificate, peer_name,
+};
 use crate::wire::{self, Channel, Hello, MAX_HELLO_BYTES, Shapes};
 
 /// Connections of one peer that wait for their other half; a peer that opens more loses one of its own.
@@ -86,8 +90,16 @@ pub enum ConnectError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// We do not talk to this peer.
-    #[error("refused: {0}")]
+    #[error("we refused it: {0}")]
     Refused(#[from] Refusal),
+    /// The peer does not talk to us.
+    #[error("the peer refused us: \"{reason}\"")]
+    ByPeer {
+        /// As metrics name it.
+        cause: &'static str,
+        /// In the peer's words.
+        reason: String,
+    },
     /// The hello does not decode.
     #[error("no valid hello: {0}")]
     Hello(#[from] datacenter::wire::WireError),
@@ -126,21 +138,42 @@ impl ConnectError {
         }
     }
 
-    /// If this is a refusal: why, and by whom.
-    fn refused(&self, endpoint: &Endpoint) -> Option<Refused> {
-        match self {
-            Self::Refused(refusal) => return Some(Refused { cause: refusal.cause(), by_us: true }),
-            Self::Identity(_) => return Some(Refused { cause: "name", by_us: true }),
-            Self::Hello(_) | Self::Server { .. } => return Some(Refused { cause: "protocol", by_us: true }),
-            Self::Dial(DialError::Refused(refused)) => return Some(refused.into()),
-            _ => {}
+    /// The same, as who refused whom where that is why the connection was lost.
+    fn explained(self, endpoint: &Endpoint) -> Self {
+        let Some(lost) = self.lost() else { return self };
+        if let Some((cause, reason)) = close_code::refusal(lost) {
+            return Self::ByPeer { cause, reason };
         }
-        match self.lost()? {
-            quinn::ConnectionError::ApplicationClosed(close) => {
-                close_code::cause_of(close.error_code).map(|cause| Refused { cause, by_us: false })
+        // Whether a dialer's certificate is accepted shows at its first use.
+        endpoint.explain(lost).map_or(self, |refused| Self::Dial(DialError::Refused(refused)))
+    }
+
+    /// If this is a refusal, [explained](Self::explained): why, and by whom.
+    fn refused(&self) -> Option<Refused> {
+        match self {
+            Self::Refused(refusal) => Some(Refused { cause: refusal.cause(), by_us: true }),
+            Self::ByPeer { cause, .. } => Some(Refused { cause, by_us: false }),
+            Self::Identity(_) => Some(Refused { cause: "name", by_us: true }),
+            Self::Hello(_)
+            | Self::Server { .. }
+            | Self::Silent
+            | Self::Frame(FrameError::Wire(_) | FrameError::Truncated) => {
+                Some(Refused { cause: "protocol", by_us: true })
             }
-            // Whether a dialer's certificate is accepted shows at its first use.
-            error => endpoint.explain(error).as_ref().map(Refused::from),
+            Self::Dial(DialError::Refused(refused)) => Some(refused.into()),
+            _ => None,
+        }
+    }
+
+    /// With which code and in which words the peer is told that we want no connection with it.
+    pub(super) fn told(&self) -> (quinn::VarInt, String) {
+        let code = self.refused().map_or(close_code::REPLACED, |refused| close_code::of_cause(refused.cause));
+        match self {
+            Self::Refused(refusal) => (code, refusal.to_string()),
+            Self::Server { expected, found } => {
+                (code, format!("it is server {found}, and server {expected} should be at this address"))
+            }
+            error => (code, error.to_string()),
         }
     }
 }
@@ -217,7 +250,8 @@ impl Peers {
                     | ConnectError::Dial(DialError::Connect(quinn::ConnectError::EndpointStopping)),
                 ) => return,
                 Err(error) => {
-                    error.refused(&self.endpoint).into_iter().for_each(|r| self.board.refusals().count(r));
+                    let error = error.explained(&self.endpoint);
+                    error.refused().into_iter().for_each(|r| self.board.refusals().count(r));
                     let (region, server, error) = (self.region(peer.id), peer.id.index, with_causes(&error));
                     match self.board.has_left(peer.id) {
                         true => debug!(peer = region, server, %address, error, "not back yet"),
@@ -240,7 +274,9 @@ impl Peers {
         let (region, server) = (self.region(peer), peer.index);
         info!(peer = region, server, %address, rtt = ?link.control.rtt(), "link up");
         self.board.up(peer, session, address);
-        let error = link.run(self.shapes.clone(), self.events.clone(), &self.tally).await;
+        let identity = self.endpoint.identity();
+        let error = link.run(identity, self.shapes.clone(), self.events.clone(), &self.tally).await;
+        error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
         match error {
             LinkError::Left => info!(peer = region, server, %address, "the peer has left"),
             LinkError::Stopping => debug!(peer = region, server, %address, "link closed"),
@@ -264,36 +300,39 @@ impl Peers {
             let path = by_address.map(|(_, path)| *path).unwrap_or_default();
             let (this, halves) = (self.clone(), halves.clone());
             let serving = async move {
-                let greeted = match this.endpoint.admit(incoming, &path.accepted()).await {
-                    Ok(connection) => {
-                        let greeted = this.greet(&connection, &halves, &path).await;
-                        if let Err(error) = &greeted {
-                            let refused = error.refused(&this.endpoint);
-                            let code = refused.map_or(close_code::REFUSED, |r| close_code::of_cause(r.cause));
-                            link::close(&connection, code, &error.to_string());
-                        }
-                        greeted.map(|greeted| (connection, greeted))
-                    }
-                    Err(error) => Err(error.into()),
+                let connection = match this.endpoint.admit(incoming, &path.accepted()).await {
+                    Ok(connection) => connection,
+                    Err(error) => return this.not_let_in(error.into(), address, None),
                 };
-                match greeted {
-                    Ok((_, Greeted::Link(link))) => this.keep(link).await,
-                    Ok((_, Greeted::Probe)) => {}
-                    Ok((connection, Greeted::Half)) => {
+                match this.greet(&connection, &halves, &path).await {
+                    Ok(Greeted::Link(link)) => this.keep(link).await,
+                    Ok(Greeted::Probe) => {}
+                    Ok(Greeted::Half) => {
                         sleep(HELLO_TIMEOUT).await;
                         halves.give_up(&connection);
                     }
                     Err(error) => {
-                        warn!(%address, error = with_causes(&error), "a peer was not let in");
-                        error
-                            .refused(&this.endpoint)
-                            .into_iter()
-                            .for_each(|r| this.board.refusals().count(r));
+                        let error = error.explained(&this.endpoint);
+                        let (code, reason) = error.told();
+                        link::close(&connection, code, &reason);
+                        this.not_let_in(error, address, peer_certificate(&connection));
                     }
                 }
             };
             tokio::spawn(serving.in_current_span());
         }
+    }
+
+    /// Notes that who came from `address` was refused, or broke off.
+    fn not_let_in(&self, error: ConnectError, address: SocketAddr, certificate: Option<CertificateDer<'_>>) {
+        let error = error.explained(&self.endpoint);
+        let problem = with_causes(&error);
+        match certificate.and_then(|certificate| Certificate::read(&certificate).ok()) {
+            Some(certificate) => warn!(%address, %certificate, error = %problem, "a peer was not let in"),
+            // Where the certificate is the reason, the error names it.
+            None => warn!(%address, error = %problem, "a peer was not let in"),
+        }
+        error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
     }
 
     async fn connect(&self, peer: &Peer, to: &Address, session: u64) -> Result<Link, ConnectError> {
@@ -321,11 +360,12 @@ impl Peers {
         let theirs = match theirs {
             Ok(theirs) => theirs,
             Err(error) => {
-                let code = error
-                    .refused(&self.endpoint)
-                    .map_or(close_code::REFUSED, |r| close_code::of_cause(r.cause));
+                let is_cut_short = matches!(error, ConnectError::Frame(FrameError::Truncated));
+                let by_peer = link::refusal([&control, &data], is_cut_short).await;
+                let error = by_peer.map_or(error, |(cause, reason)| ConnectError::ByPeer { cause, reason });
+                let (code, reason) = error.told();
                 for connection in [&control, &data] {
-                    link::close(connection, code, &error.to_string());
+                    link::close(connection, code, &reason);
                 }
                 return Err(error);
             }
@@ -401,15 +441,6 @@ impl Peers {
         self.events.send(Event::Resumes { datacenter, answer }).await.map_err(|_| ConnectError::Stopping)?;
         resumes.await.map_err(|_| ConnectError::Stopping)
     }
-}
-
-/// An error and its causes, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
 }
 
 /// A connection that waits for the other one of its link.

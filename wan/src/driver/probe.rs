@@ -126,7 +126,7 @@ pub async fn probe(
     let found = timeout(most, looked).await.map_err(|_| ConnectError::Silent).flatten();
     let (code, reason) = match &found {
         Ok(_) => (close_code::LEAVING, "the probe is over".to_owned()),
-        Err(error) => (close_code::REFUSED, error.to_string()),
+        Err(error) => error.told(),
     };
     link::close(&connection, code, &reason);
     found.map_err(|error| explained(error, endpoint, to))

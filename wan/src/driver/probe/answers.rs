@@ -88,7 +88,8 @@ impl Answers {
                     Err(error) => Err(error),
                 };
                 if let Err(error) = &answered {
-                    link::close(&connection, close_code::REFUSED, &error.to_string());
+                    let (code, reason) = error.told();
+                    link::close(&connection, code, &reason);
                     debug!(%error, "a probe came to nothing");
                 }
                 answered
