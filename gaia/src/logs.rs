@@ -175,7 +175,7 @@ mod tests {
     fn logged(format: Format) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let process = Process { region: "virginia".to_owned(), role: "server 0".to_owned() };
+        let process = Process { region: "virginia".to_owned(), role: "server-0".to_owned() };
         let filter = EnvFilter::new("info");
         let subscriber = process_subscriber(format, &process, filter, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
@@ -194,7 +194,7 @@ mod tests {
         let text = logged(Format::Text);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert!(lines.iter().all(|line| line.starts_with("virginia server 0 2")), "{text}");
+        assert!(lines.iter().all(|line| line.starts_with("virginia server-0 2")), "{text}");
         assert!(
             lines[0].contains("WARN") && lines[0].ends_with(r#"link down peer="ireland \"0\"""#),
             "{text}"
@@ -209,7 +209,7 @@ mod tests {
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(lines.len(), 2, "{text}");
         for line in &lines {
-            assert_eq!((&line["region"], &line["role"]), (&"virginia".into(), &"server 0".into()));
+            assert_eq!((&line["region"], &line["role"]), (&"virginia".into(), &"server-0".into()));
             assert!(line["timestamp"].is_string(), "{text}");
         }
         assert_eq!(lines[0]["level"], "WARN");

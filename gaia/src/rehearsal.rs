@@ -159,7 +159,7 @@ impl Rehearsal {
             let workers =
                 (0..WORKERS).map(|index| (Part::Worker(index), ports[place].workers[index as usize]));
             for (part, admin) in servers.chain(workers) {
-                let log = plan.directory.join(format!("{region}-{}.log", part.role().replace(' ', "-")));
+                let log = plan.directory.join(format!("{region}-{}.log", part.role()));
                 let child = spawn(plan, region, part, &overrides, &log).map_err(setup("a process"))?;
                 rehearsal.processes.push(Process { region, part, admin, log, child, ended: None });
             }

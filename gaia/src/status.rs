@@ -20,7 +20,8 @@ pub struct Status {
     pub version: String,
     /// The region.
     pub datacenter: String,
-    /// What this process is: `server 0`, `worker 2`, or `region` for all of a region's roles in one.
+    /// What this process is: `server-0`, `worker-2`, or `region` for all of a region's roles in one. Logs and metrics
+    /// call it the same.
     pub role: String,
     /// How far it is.
     pub phase: Phase,
@@ -39,6 +40,9 @@ pub struct Status {
     /// Connections that were refused, here or by the other side, by scope (`lan`, `wan`) and cause.
     pub refusals: Vec<Refusals>,
 }
+
+/// The role of a process that has all of its region's.
+pub const WHOLE_REGION: &str = "region";
 
 /// How far a process is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

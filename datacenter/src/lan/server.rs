@@ -77,7 +77,7 @@ impl Door {
                 match welcomed.flatten() {
                     Ok(guest) => {
                         let worker = guest.worker;
-                        info!(%worker, "a worker is connected");
+                        info!(worker = worker.0, "a worker is connected");
                         door.connected.send_modify(|workers| workers.push(worker));
                         let error = door.host(guest).await;
                         door.connected.send_modify(|workers| {
@@ -85,7 +85,7 @@ impl Door {
                                 workers.swap_remove(place);
                             }
                         });
-                        info!(%worker, %error, "a worker's connection ended");
+                        info!(worker = worker.0, %error, "a worker's connection ended");
                     }
                     Err(error) => {
                         let error = error.explained(&door.security);

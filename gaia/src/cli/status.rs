@@ -43,7 +43,7 @@ fn targets(arguments: &StatusArguments) -> Result<Vec<Target>, CommandError> {
                 .into_iter()
                 .flatten()
                 .enumerate()
-                .map(move |(index, at)| (format!("{role} {index}"), at))
+                .map(move |(index, at)| (format!("{role}-{index}"), at))
         };
         for (role, address) in
             parts("server", region.admin.servers).chain(parts("worker", region.admin.workers))

@@ -31,7 +31,7 @@ use crate::admin;
 use crate::certificates::{ProcessName, TlsFiles, Watcher};
 use crate::logs;
 use crate::region::{AtEnd, Region};
-use crate::status::{Phase, ScoreStatus};
+use crate::status::{Phase, ScoreStatus, WHOLE_REGION};
 
 /// How long a process that was asked to stop may take to hand over what it has.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -54,12 +54,12 @@ pub enum Part {
 }
 
 impl Part {
-    /// As status and logs name it.
+    /// As status, logs and metrics name it.
     pub fn role(self) -> String {
         match self {
-            Self::Region => "region".into(),
-            Self::Server(index) => format!("server {index}"),
-            Self::Worker(index) => format!("worker {index}"),
+            Self::Region => WHOLE_REGION.into(),
+            Self::Server(index) => format!("server-{index}"),
+            Self::Worker(index) => format!("worker-{index}"),
         }
     }
 

@@ -340,7 +340,7 @@ impl Server {
             node.replicas().iter().flat_map(live).collect::<Vec<_>>()
         });
         for (shard, worker) in live.await.unwrap_or_default() {
-            info!(%shard, %worker, "draining without a worker that has not left");
+            info!(shard = shard.0, worker = worker.0, "draining without a worker that has not left");
             let _ = self.requests.send((shard, Request::Leave(worker))).await;
         }
     }

@@ -170,7 +170,7 @@ fn who_fell_silent_keeps_a_name_and_who_never_spoke_has_a_place() {
     history.push(Duration::from_secs(1), vec![silent(1), silent(2)]);
     let text = text(&history, 100);
     assert!(text.contains("virginia   1 silent"), "{text}");
-    assert!(text.contains("silent   server 1 at http://127.0.0.1:1: no answer within 1s"), "{text}");
+    assert!(text.contains("silent   server-1 at http://127.0.0.1:1: no answer within 1s"), "{text}");
     assert!(text.contains("silent   http://127.0.0.1:2: no answer within 1s"), "{text}");
 }
 
