@@ -63,7 +63,7 @@ impl Answers {
         for server in self.servers.iter() {
             servers.extend(server.status().await);
         }
-        let notes: Vec<_> = self.workers.iter().map(Notes::read).collect();
+        let notes: Vec<_> = self.workers.iter().map(|notes| notes.read(Instant::now())).collect();
         let mut waiting_for: Vec<String> = notes.iter().flat_map(|note| note.waiting.clone()).collect();
         waiting_for.extend(servers.iter().flat_map(|server| self.missing(server)));
         waiting_for.dedup();

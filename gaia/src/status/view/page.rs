@@ -209,12 +209,13 @@ impl Writer<'_> {
         {
             // Workers that started again count from zero.
             let (compute_before, wait_before) = before.work();
-            if compute > compute_before && wait >= wait_before {
+            let has_passed = compute + wait > compute_before + wait_before;
+            if has_passed && compute >= compute_before && wait >= wait_before {
                 compute -= compute_before;
                 wait -= wait_before;
             }
         }
-        if compute > 0.0 {
+        if compute + wait > 0.0 {
             let share = percent((compute / (compute + wait) * 100.0).round() / 100.0);
             items.push(item(Ink::Label, format!("{share} computing")));
         }
