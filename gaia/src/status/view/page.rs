@@ -91,8 +91,9 @@ impl Writer<'_> {
             let mut wan =
                 vec![(Ink::Label, "WAN ".to_owned()), (Ink::Normal, format!("{} sent", bytes(sent as f64)))];
             if naive > 0 {
-                wan.push((Ink::Normal, format!(", {} less", times(naive as f64 / sent as f64))));
-                wan.push((Ink::Label, format!(" than every update would take ({})", bytes(naive as f64))));
+                let (figure, than) = saving(naive as f64 / sent as f64);
+                wan.push((Ink::Normal, format!(", {figure}")));
+                wan.push((Ink::Label, format!(" {than} every update would take ({})", bytes(naive as f64))));
             }
             lines.extend(flow(palette, palette.span(Ink::Label, ""), 0, &[wan], self.width));
         }
@@ -131,7 +132,8 @@ impl Writer<'_> {
         let leads = region.leads();
         if !leads.is_empty() {
             let lead = |(datacenter, lead): (&&str, &super::region::Lead)| {
-                let limit = lead.limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
+                // Not "of": it keeps reads from being answered, and those that were before it was reached lead on.
+                let limit = lead.limit.map(|limit| format!(" (limit {limit})")).unwrap_or_default();
                 let idle = if lead.is_idle { ", idle" } else { "" };
                 let is_full = lead.limit.is_some_and(|limit| lead.clocks >= limit) && !lead.is_idle;
                 let ink = if is_full { Ink::Slow } else { Ink::Normal };
@@ -264,10 +266,8 @@ impl Writer<'_> {
         let (sent, naive) = (region.sent_bytes() as f64, region.naive_bytes() as f64);
         let mut items = vec![item(Ink::Normal, format!("{} sent", bytes(sent)))];
         if sent > 0.0 && naive > 0.0 {
-            items.push(vec![
-                (Ink::Normal, format!("{} less", times(naive / sent))),
-                (Ink::Label, format!(" than {}", bytes(naive))),
-            ]);
+            let (figure, than) = saving(naive / sent);
+            items.push(vec![(Ink::Normal, figure), (Ink::Label, format!(" {than} {}", bytes(naive)))]);
         }
         items.push(item(Ink::Label, format!("{} received", bytes(region.received_bytes() as f64))));
         add("WAN", &items);
@@ -333,6 +333,17 @@ fn hold(held: &Held) -> (String, String) {
         (reason, None) => format!(": {}", reason.replace('_', " ")),
     };
     (who, why)
+}
+
+/// How what was sent compares with what every update would have taken, which is `ratio` times as much: "21.8x less",
+/// "than".
+pub(super) fn saving(ratio: f64) -> (String, &'static str) {
+    let (less, more) = (times(ratio), times(1.0 / ratio));
+    match () {
+        () if less == more => ("as much".to_owned(), "as"),
+        () if ratio < 1.0 => (format!("{more} more"), "than"),
+        () => (format!("{less} less"), "than"),
+    }
 }
 
 /// "━━━━━╸─────", `share` of it done.

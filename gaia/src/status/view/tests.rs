@@ -86,7 +86,7 @@ fn nothing_that_matters_is_cut() {
             "14 of 15 processes answering",
             "worker 2 waits 1.20 s: barrier of ireland",
             "workers 0, 1 wait 0.31 s: mirror clock of singapore",
-            "singapore +6 of 6",
+            "singapore +6 (limit 6)",
             "objective",
             "round trip",
         ] {
@@ -172,6 +172,24 @@ fn who_fell_silent_keeps_a_name_and_who_never_spoke_has_a_place() {
     assert!(text.contains("virginia   1 silent"), "{text}");
     assert!(text.contains("silent   server-1 at http://127.0.0.1:1: no answer within 1s"), "{text}");
     assert!(text.contains("silent   http://127.0.0.1:2: no answer within 1s"), "{text}");
+}
+
+#[test]
+fn more_is_not_a_fraction_less() {
+    for (ratio, expected) in
+        [(21.8, "21.8x less than"), (0.58, "1.72x more than"), (1.0, "as much as"), (0.004, "250x more than")]
+    {
+        let (figure, than) = super::page::saving(ratio);
+        assert_eq!(format!("{figure} {than}"), expected);
+    }
+    let mut all = made_up::fetched(118);
+    let links = all.iter_mut().filter_map(|fetched| fetched.status.as_mut().ok());
+    for link in links.flat_map(|status| &mut status.servers).flat_map(|server| &mut server.links) {
+        link.naive_bytes = link.sent_bytes / 2;
+    }
+    let shown = text(&History::once(all), 100);
+    assert!(shown.contains("2.02x more than every update would take"), "{shown}");
+    assert!(!shown.contains("less"), "{shown}");
 }
 
 #[test]
