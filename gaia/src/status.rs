@@ -66,6 +66,14 @@ impl Phase {
     pub const ALL: [Self; 5] =
         [Self::Starting, Self::Waiting, Self::Training, Self::Draining, Self::Finished];
 
+    /// Whether the process goes as soon as it can: that it no longer answers is no surprise then.
+    pub fn is_end(self) -> bool {
+        match self {
+            Self::Starting | Self::Waiting | Self::Training => false,
+            Self::Draining | Self::Finished => true,
+        }
+    }
+
     /// Its name, as JSON and metrics write it.
     pub fn name(self) -> &'static str {
         match self {

@@ -17,7 +17,7 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 use wan::driver::address::Address;
 
@@ -38,6 +38,13 @@ const DRAIN: Duration = Duration::from_secs(60);
 
 /// How often certificates are looked at.
 const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(10);
+
+/// Who has asked for the status so lately will ask again: somebody watches.
+const WATCHED: Duration = Duration::from_secs(3);
+/// How long a process that ends waits for that, so that its end is not taken for a crash.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
+/// How long the last answer may take on its way out.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// For how long a server whose job is done waits for its workers to read the result.
 const LAST_READS: Duration = Duration::from_secs(120);
@@ -140,6 +147,7 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
     let lan_refusals = Refusals::default();
     let notes: Vec<Notes> = part.workers(region).iter().map(|_| Notes::default()).collect();
     let state = watch::channel(State::default()).0;
+    let told = watch::channel(None).0;
     let answers = Arc::new(Answers {
         setup: setup.clone(),
         part,
@@ -149,6 +157,7 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
         refusals: lan_refusals.clone(),
         identities: identities.all(),
         state: state.subscribe(),
+        told: told.clone(),
     });
     let serving = listener.map(|listener| tokio::spawn(admin::serve(listener, answers)));
 
@@ -173,7 +182,6 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
         Ok::<Vec<Ended>, ServiceError>(ended)
     };
     let result = working.await;
-    state.send_modify(|state| state.phase = Some(Phase::Finished));
     let outcome = match result {
         Err(error) => Err(error),
         Ok(ended) if *stop.borrow() && !ended.iter().all(|e| e.is_finished) => Ok(Outcome::Stopped),
@@ -186,6 +194,11 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
             }
         }
     };
+    match outcome {
+        Ok(Outcome::Finished(_)) => state.send_modify(|state| state.phase = Some(Phase::Finished)),
+        Ok(Outcome::Stopped) => state.send_modify(|state| state.phase = Some(Phase::Draining)),
+        Err(_) => {}
+    }
     if matches!(outcome, Ok(Outcome::Finished(_))) {
         if let Some(directory) = &setup.region.output {
             write_output(&setup, &servers, directory).await?;
@@ -196,6 +209,9 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
         }
     }
     if let Some(serving) = serving {
+        if outcome.is_ok() {
+            tell_of_the_end(told.subscribe()).await;
+        }
         serving.abort();
         let _ = serving.await;
     }
@@ -205,6 +221,17 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
         None => warn!("leaving without a goodbye"),
     }
     outcome
+}
+
+/// Waits a little for whoever watches, if anybody does, to be told that this process comes to its end.
+async fn tell_of_the_end(mut told: watch::Receiver<Option<(Instant, Phase)>>) {
+    if told.borrow().is_none_or(|(at, _)| at.elapsed() > WATCHED) {
+        return;
+    }
+    let knows = told.wait_for(|told| told.is_some_and(|(_, phase)| phase.is_end()));
+    if timeout(LAST_ANSWER, knows).await.is_ok() {
+        sleep(LAST_WORDS).await;
+    }
 }
 
 /// Waits until the job is done everywhere, or hands over what there is when asked to stop.
@@ -346,5 +373,47 @@ impl Identities {
 
     fn all(&self) -> Vec<Identity> {
         self.servers.iter().map(|(_, identity)| identity.clone()).chain(self.worker.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_and_metrics_name_a_process_alike_and_in_one_word() {
+        let roles = [Part::Region, Part::Server(0), Part::Worker(12)].map(Part::role);
+        assert_eq!(roles, ["region", "server-0", "worker-12"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_watches_is_told_of_the_end_and_nobody_else_is_waited_for() {
+        let taken = async |told: &watch::Sender<_>, later: Option<Phase>| {
+            let start = Instant::now();
+            let asked_again = async {
+                sleep(Duration::from_millis(700)).await;
+                if let Some(phase) = later {
+                    told.send_replace(Some((Instant::now(), phase)));
+                }
+            };
+            tokio::join!(
+                async {
+                    tell_of_the_end(told.subscribe()).await;
+                    start.elapsed()
+                },
+                asked_again
+            )
+            .0
+        };
+        let told = watch::channel(None).0;
+        assert_eq!(taken(&told, None).await, Duration::ZERO);
+        told.send_replace(Some((Instant::now(), Phase::Training)));
+        let waited = taken(&told, Some(Phase::Finished)).await;
+        assert!((800..900).contains(&waited.as_millis()), "{waited:?}");
+        told.send_replace(Some((Instant::now(), Phase::Training)));
+        let waited = taken(&told, None).await;
+        assert!((2000..2100).contains(&waited.as_millis()), "whoever watched has gone: {waited:?}");
+        sleep(WATCHED).await;
+        assert_eq!(taken(&told, None).await, Duration::ZERO);
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Answers {
     pub(super) refusals: Refusals,
     pub(super) identities: Vec<Identity>,
     pub(super) state: watch::Receiver<State>,
+    /// When the status was last asked for, and the phase that was told.
+    pub(super) told: watch::Sender<Option<(Instant, Phase)>>,
 }
 
 /// The first bytes of a digest, in hex.
@@ -77,6 +79,7 @@ impl Answers {
             None if notes.is_empty() && waiting_for.is_empty() => Phase::Training,
             None => Phase::Waiting,
         };
+        self.told.send_replace(Some((Instant::now(), phase)));
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             datacenter: region.name.clone(),

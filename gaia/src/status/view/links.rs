@@ -94,7 +94,7 @@ pub(super) fn links(
     for (name, server, link) in rows {
         let padding = " ".repeat(widest - Span::raw(name.as_str()).width());
         if !link.up {
-            lines.extend(down(link, format!("  {name}{padding}"), palette, width));
+            lines.extend(down(link, format!("  {name}{padding}"), region.is_over(), palette, width));
             continue;
         }
         let row = Row { link, sending_bytes_per_sec: sending(history, region.name, server, link) };
@@ -115,10 +115,14 @@ fn name(server: &ServerStatus, link: &LinkStatus) -> String {
     format!("{} → {} {}", server.index, link.datacenter, link.server)
 }
 
-/// A link that is down has no figures, but reasons.
-fn down(link: &LinkStatus, name: String, palette: Palette, width: u16) -> Vec<Line<'static>> {
+/// A link that is down has no figures, but reasons; none are needed where all is over.
+fn down(link: &LinkStatus, name: String, is_over: bool, palette: Palette, width: u16) -> Vec<Line<'static>> {
     let indent = Span::raw(name.as_str()).width() + GAP;
     let name = palette.span(Ink::Normal, format!("{name}{}", " ".repeat(GAP)));
+    if is_over && link.connects > 0 && link.backlog_bytes == 0 {
+        let text = format!("closed   {} sent", bytes(link.sent_bytes as f64));
+        return flow(palette, name, indent, &[item(Ink::Label, text)], width);
+    }
     let since = if link.connects == 0 { "not up yet" } else { "down" };
     let mut text = vec![(Ink::Bad, format!("{since} for {}", seconds(link.since_seconds)))];
     if let Some(problem) = &link.problem {

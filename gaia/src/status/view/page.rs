@@ -68,22 +68,19 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn head(&self, now: &Moment, regions: &[Region<'_>]) -> Vec<Line<'static>> {
         let palette = self.palette;
-        let (asked, answered) = (now.fetched.len(), now.statuses().count());
-        let job = now.statuses().find(|status| !status.job.name.is_empty()).map(|status| &status.job);
+        let job = now.known().find(|status| !status.job.name.is_empty()).map(|status| &status.job);
         let mut left = Line::default();
         if let Some(job) = job {
             left.push_span(palette.span(Ink::Name, job.name.clone()));
             left.push_span(palette.span(Ink::Label, format!("   {}", job.strategy)));
             left.push_span(palette.span(Ink::Label, "   "));
         }
-        let (ink, answers) = if answered == asked {
-            (Ink::Label, format!("{} answering", count(asked, "process", "processes")))
-        } else {
-            (Ink::Bad, format!("{answered} of {} answering", count(asked, "process", "processes")))
-        };
+        let (ink, answers) = answers(now);
         left.push_span(palette.span(ink, answers));
-        let uptime = now.statuses().map(|status| status.uptime_seconds).fold(0.0, f64::max);
-        let right = Line::from(palette.span(Ink::Label, format!("up {}", whole_seconds(uptime))));
+        let uptime = now.known().map(|status| status.uptime_seconds).fold(0.0, f64::max);
+        let is_up = now.statuses().next().is_some() || now.ended.is_empty();
+        let up = if is_up { "up" } else { "ran" };
+        let right = Line::from(palette.span(Ink::Label, format!("{up} {}", whole_seconds(uptime))));
         let mut lines = justified(left, right, self.width);
         let sent: u64 = regions.iter().map(Region::sent_bytes).sum();
         let naive: u64 = regions.iter().map(Region::naive_bytes).sum();
@@ -97,7 +94,7 @@ impl Writer<'_> {
             }
             lines.extend(flow(palette, palette.span(Ink::Label, ""), 0, &[wan], self.width));
         }
-        let digests: BTreeSet<_> = now.statuses().map(|status| &status.job.digest).collect();
+        let digests: BTreeSet<_> = now.known().map(|status| &status.job.digest).collect();
         if digests.iter().filter(|digest| !digest.is_empty()).count() > 1 {
             let warning = item(Ink::Bad, "these processes do not train the same job: their digests differ");
             lines.extend(flow(palette, palette.span(Ink::Label, ""), 0, &[warning], self.width));
@@ -147,6 +144,15 @@ impl Writer<'_> {
         }
         self.traffic(region, &mut add);
         self.trust(region, &mut add);
+        for (phase, end) in [(Phase::Finished, "finished"), (Phase::Draining, "stopped")] {
+            let of_phase = region.ended.iter().filter(|status| status.phase == phase);
+            let roles: Vec<_> = of_phase.map(|status| status.role.as_str()).collect();
+            if !roles.is_empty() {
+                let gone = if roles.len() == 1 { "no longer answers" } else { "no longer answer" };
+                let text = format!("{}: {end}, {gone}", roles.join(", "));
+                lines.extend(labelled(palette, "ended", &[item(Ink::Label, text)], width));
+            }
+        }
         if !region.silent.is_empty() {
             lines.extend(self.silent(&region.silent, width));
         }
@@ -176,7 +182,7 @@ impl Writer<'_> {
         justified(self.name_and_phase(region), right, width)
     }
 
-    /// "singapore  1 waiting, 3 training, 1 silent".
+    /// "singapore  1 waiting, 3 training, 1 stopped, 1 silent".
     fn name_and_phase(&self, region: &Region<'_>) -> Line<'static> {
         let palette = self.palette;
         let mut left = Line::from(palette.span(Ink::Name, format!("{:<10} ", region.name)));
@@ -191,17 +197,26 @@ impl Writer<'_> {
             let many = if is_one { String::new() } else { format!("{count} ") };
             left.push_span(palette.span(ink, format!("{comma}{many}{}", phase.name())));
         }
-        if !region.silent.is_empty() {
-            let comma = if phases.is_empty() { "" } else { ", " };
-            left.push_span(palette.span(Ink::Bad, format!("{comma}{} silent", region.silent.len())));
+        let mut is_first = phases.is_empty();
+        for (ink, count, word) in
+            [(Ink::Slow, region.stopped(), "stopped"), (Ink::Bad, region.silent.len(), "silent")]
+        {
+            if count > 0 {
+                let comma = if std::mem::take(&mut is_first) { "" } else { ", " };
+                left.push_span(palette.span(ink, format!("{comma}{count} {word}")));
+            }
         }
         left
     }
 
     /// "3 connected   82 % computing   3.10 clocks/s   26 s to go".
     fn work(&self, region: &Region<'_>) -> Vec<Item> {
-        let mut items = vec![item(Ink::Normal, count(region.worker_count(), "connected", "connected"))];
-        let earlier = self.history.before().and_then(|(moment, seconds)| {
+        let is_over = region.is_over();
+        let mut items = Vec::new();
+        if !is_over {
+            items.push(item(Ink::Normal, format!("{} connected", region.worker_count())));
+        }
+        let earlier = self.history.before().filter(|_| !is_over).and_then(|(moment, seconds)| {
             let earlier = regions(moment).0.into_iter().find(|earlier| earlier.name == region.name)?;
             Some((earlier, seconds))
         });
@@ -236,7 +251,7 @@ impl Writer<'_> {
     /// Each reason on a line of its own. There are as many lines as there were lately: holds come and go, and what is
     /// below must not jump with them.
     fn holds(&self, region: &Region<'_>, add: &mut impl FnMut(&str, &[Item])) {
-        if region.shards().next().is_none() {
+        if region.shards().next().is_none() || region.is_over() {
             return;
         }
         let held = region.held();
@@ -275,7 +290,7 @@ impl Writer<'_> {
 
     /// Certificates that expire, and connections that were refused.
     fn trust(&self, region: &Region<'_>, add: &mut impl FnMut(&str, &[Item])) {
-        let own = region.statuses.iter().flat_map(|status| &status.certificates);
+        let own = region.known().flat_map(|status| &status.certificates);
         let mut expiring: Vec<_> =
             own.map(|own| (&own.name, own.seconds_to_expiry / SECONDS_OF_DAY)).collect();
         expiring.retain(|(_, days)| *days < EXPIRY_WARNING_DAYS);
@@ -287,7 +302,7 @@ impl Writer<'_> {
             };
             add("trust", &[vec![(Ink::Normal, format!("{name} ")), (ink, when)]]);
         }
-        let refused: Vec<_> = region.statuses.iter().flat_map(|status| &status.refusals).collect();
+        let refused: Vec<_> = region.known().flat_map(|status| &status.refusals).collect();
         if !refused.is_empty() {
             let items: Vec<_> = refused
                 .iter()
@@ -319,6 +334,32 @@ impl Writer<'_> {
     }
 }
 
+/// "14 of 15 processes answering".
+fn answers(now: &Moment) -> (Ink, String) {
+    let (answered, ended, asked) = (now.statuses().count(), now.ended.len(), now.fetched.len());
+    let processes = count(asked, "process", "processes");
+    let ink = if answered + ended == asked { Ink::Label } else { Ink::Bad };
+    let is_done = ended == asked && now.ended.values().all(|status| status.phase == Phase::Finished);
+    let text = match (answered, ended) {
+        (_, 0) if answered == asked => format!("{processes} answering"),
+        (_, 0) => format!("{answered} of {processes} answering"),
+        _ if is_done => format!("{processes} finished"),
+        _ => format!("{answered} of {processes} answering, {ended} ended"),
+    };
+    (ink, text)
+}
+
+/// How what was sent compares with what every update would have taken, which is `ratio` times as much: "21.8x less",
+/// "than".
+pub(super) fn saving(ratio: f64) -> (String, &'static str) {
+    let (less, more) = (times(ratio), times(1.0 / ratio));
+    match () {
+        () if less == more => ("as much".to_owned(), "as"),
+        () if ratio < 1.0 => (format!("{more} more"), "than"),
+        () => (format!("{less} less"), "than"),
+    }
+}
+
 /// "worker 2 waits 1.2 s", ": barrier of ireland".
 fn hold(held: &Held) -> (String, String) {
     let workers: Vec<_> = held.workers.iter().map(u32::to_string).collect();
@@ -333,17 +374,6 @@ fn hold(held: &Held) -> (String, String) {
         (reason, None) => format!(": {}", reason.replace('_', " ")),
     };
     (who, why)
-}
-
-/// How what was sent compares with what every update would have taken, which is `ratio` times as much: "21.8x less",
-/// "than".
-pub(super) fn saving(ratio: f64) -> (String, &'static str) {
-    let (less, more) = (times(ratio), times(1.0 / ratio));
-    match () {
-        () if less == more => ("as much".to_owned(), "as"),
-        () if ratio < 1.0 => (format!("{more} more"), "than"),
-        () => (format!("{less} less"), "than"),
-    }
 }
 
 /// "━━━━━╸─────", `share` of it done.
