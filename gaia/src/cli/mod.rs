@@ -119,6 +119,9 @@ enum CommandError {
     /// Some certificates, which have been shown, are over.
     #[error("{_0} expired; `gaia certs renew` renews what the authority here has issued")]
     Expired(usize),
+    /// Addresses on which links cannot be served, with the reason of each.
+    #[error("cannot listen on {}", one_or_many(_0, "addresses"))]
+    Busy(Vec<String>),
     /// Links that cannot be served.
     #[error(transparent)]
     Relay(#[from] RelayError),
@@ -148,6 +151,7 @@ impl CommandError {
             | Self::Place(_)
             | Self::PeerName(_)
             | Self::Relay(RelayError::Listen(_))
+            | Self::Busy(_)
             | Self::NoTerminal
             | Self::Checked => INPUT,
             Self::Service(error) if error.is_input() => INPUT,
@@ -205,6 +209,14 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Link(arguments) => link::link(arguments),
         Command::Demo(arguments) => demo::demo(arguments),
         Command::Status(arguments) => status::status(arguments),
+    }
+}
+
+/// One thing as it is; of several how many there are, and each on a line of its own.
+fn one_or_many(things: &[String], what: &str) -> String {
+    match things {
+        [one] => one.clone(),
+        _ => things.iter().fold(format!("{} {what}:", things.len()), |text, thing| text + "\n  " + thing),
     }
 }
 

@@ -117,6 +117,26 @@ fn the_command_line_is_consistent() {
 }
 
 #[test]
+fn several_busy_ports_stand_on_lines_of_their_own() {
+    let busy = |count: usize| CommandError::Busy(vec!["127.0.0.1:1 for a-b: it is in use".to_owned(); count]);
+    assert_eq!(busy(1).to_string(), "cannot listen on 127.0.0.1:1 for a-b: it is in use");
+    let expected = "cannot listen on 2 addresses:\n  127.0.0.1:1 for a-b: it is in use\n  127.0.0.1:1 for a-b: it is in use";
+    assert_eq!((busy(2).to_string().as_str(), busy(2).code()), (expected, 2));
+}
+
+#[test]
+fn a_port_that_is_taken_comes_with_a_remedy() {
+    let error = ServiceError::Listen {
+        address: "127.0.0.1:7100".parse().expect("an address"),
+        what: "workers, servers.listen",
+        error: io::ErrorKind::AddrInUse.into(),
+    };
+    let expected = "cannot listen on 127.0.0.1:7100 (workers, servers.listen): it is in use; stop what listens there, or \
+                    choose another port";
+    assert_eq!(with_causes(&CommandError::from(error)), expected);
+}
+
+#[test]
 fn flags_reach_the_engine() {
     let place = Place::new(PLANTED);
     let engine = Scripted::default();

@@ -320,14 +320,18 @@ async fn admin_listener(region: &Region, part: Part) -> Result<Option<TcpListene
         Part::Server(index) => of(&region.admin.servers, usize::from(index)),
         Part::Worker(index) => of(&region.admin.workers, index as usize),
     };
-    let address = match (region.admin.listen, address) {
-        (Some(listen), _) => listen,
-        (None, Some(address)) => own_address("admin", &address).await?,
-        (None, None) => return Ok(None),
+    let (address, what) = match (region.admin.listen, address, part) {
+        (Some(listen), ..) => (listen, "HTTP, admin.listen"),
+        (None, Some(address), Part::Region | Part::Server(_)) => {
+            (own_address("admin.servers", &address).await?, "HTTP, admin.servers")
+        }
+        (None, Some(address), Part::Worker(_)) => {
+            (own_address("admin.workers", &address).await?, "HTTP, admin.workers")
+        }
+        (None, None, _) => return Ok(None),
     };
-    let what = "HTTP, admin.listen";
     let listener = TcpListener::bind(address).await;
-    listener.map(Some).map_err(|source| ServiceError::Listen { address, what, source })
+    listener.map(Some).map_err(|error| ServiceError::Listen { address, what, error })
 }
 
 /// Who this process is, by the certificates of its parts. They are watched, and replaced when their files change.
