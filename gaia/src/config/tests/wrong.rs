@@ -161,6 +161,20 @@ fn syntax_errors_name_their_lines() {
 }
 
 #[test]
+fn a_value_that_is_missing_is_missing() {
+    let expected = "not TOML: `count` has no value: write one behind the equals sign";
+    for text in
+        ["[servers]\ncount =\nname = 'x'\n", "[servers]\ncount =   # how many?\n", "[servers]\n  count = "]
+    {
+        assert_eq!(problems(text), [format!("x.toml:2: {expected}")], "{text}");
+    }
+    // Here something is, and it is not right.
+    for text in ["count = two\n", "count = =\n"] {
+        assert!(!problems(text)[0].contains("no value"), "{text}");
+    }
+}
+
+#[test]
 fn a_file_of_another_kind_is_named_as_that_and_not_taken_apart() {
     let shipped = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(name);
     let none = Overrides::default();
