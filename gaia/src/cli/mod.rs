@@ -131,6 +131,9 @@ enum CommandError {
     /// What `check` found has been said already.
     #[error("something is not right")]
     Checked,
+    /// Why the process ends is in its log, as programs read it; this is its exit code.
+    #[error("see the log")]
+    Logged(u8),
     /// Those that do not answer have been shown with the others.
     #[error("{silent} of {asked} processes do not answer")]
     Silent { silent: usize, asked: usize },
@@ -146,6 +149,7 @@ impl CommandError {
     /// Whose fault it is: the operator's, to be put right in the input, or the run's.
     fn code(&self) -> u8 {
         match self {
+            Self::Logged(code) => *code,
             Self::Config(_)
             | Self::Simulation(SimulationError::Input(_))
             | Self::Place(_)
@@ -188,7 +192,7 @@ pub fn main() -> ExitCode {
     match run(&arguments.command, &Simulator) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !matches!(error, CommandError::Checked) {
+            if !matches!(error, CommandError::Checked | CommandError::Logged(_)) {
                 // There is nobody to tell if that fails too.
                 let _ = writeln!(io::stderr(), "error: {}", with_causes(&error));
             }

@@ -8,15 +8,17 @@ use std::str::FromStr;
 use super::arguments::{RegionArguments, ServerArguments, WorkerArguments};
 use super::{CommandError, data};
 use crate::config::{self, ConfigError, Problem};
+use crate::logs::{self, Format};
 use crate::region::Region;
+use crate::report::human::with_causes;
 use crate::service::{self, Outcome, Part};
 
 pub(super) fn run(arguments: &RegionArguments) -> Result<(), CommandError> {
-    process(arguments, |_| Ok(Part::Region))
+    process(arguments, Part::Region.role(), |_| Ok(Part::Region))
 }
 
 pub(super) fn server(arguments: &ServerArguments) -> Result<(), CommandError> {
-    process(&arguments.region, |region| {
+    process(&arguments.region, "server".to_owned(), |region| {
         let count = region.servers.into();
         let index = index(arguments.index.as_deref(), "server", &region.name, count)?;
         Ok(Part::Server(index.try_into().expect("it is below a count of as many bits")))
@@ -24,20 +26,33 @@ pub(super) fn server(arguments: &ServerArguments) -> Result<(), CommandError> {
 }
 
 pub(super) fn worker(arguments: &WorkerArguments) -> Result<(), CommandError> {
-    process(&arguments.region, |region| {
+    process(&arguments.region, "worker".to_owned(), |region| {
         index(arguments.index.as_deref(), "worker", &region.name, region.workers()).map(Part::Worker)
     })
 }
 
-/// Runs a part of a region, whose settings are read and whose data's files are there.
+/// Runs a part of a region. From where the settings are known, an error is told as they ask for it.
 fn process(
     arguments: &RegionArguments,
+    role: String,
     part: impl FnOnce(&Region) -> Result<Part, ConfigError>,
 ) -> Result<(), CommandError> {
     let region = config::load_region(&arguments.config, &arguments.over.overrides()?)?;
-    let part = part(&region)?;
-    let problems = data::problems(&region.job, &arguments.config);
-    if problems.is_empty() { start(region, part) } else { Err(ConfigError { problems }.into()) }
+    let format = region.log;
+    let mut process = logs::Process { region: region.name.clone(), role };
+    let done = part(&region).map_err(CommandError::from).and_then(|part| {
+        process.role = part.role();
+        let problems = data::problems(&region.job, &arguments.config);
+        if problems.is_empty() { start(region, part) } else { Err(ConfigError { problems }.into()) }
+    });
+    done.map_err(|error| match format {
+        Format::Text => error,
+        Format::Json => {
+            // There is nobody to tell if that fails.
+            let _ = writeln!(io::stderr(), "{}", logs::json_error(&process, &with_causes(&error)));
+            CommandError::Logged(error.code())
+        }
+    })
 }
 
 fn start(region: Region, part: Part) -> Result<(), CommandError> {
