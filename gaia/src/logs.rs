@@ -14,6 +14,7 @@ use tracing::{Event, Span, Subscriber, info_span};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -78,6 +79,25 @@ pub fn init_command() {
         .with_ansi(is_styled())
         .without_time()
         .init();
+}
+
+/// The last line of a process that ends with an error, as JSON like the others. It does not go through the filter, as
+/// somebody has to be told, nor does it need logs to be set up.
+pub fn json_error(process: &Process, error: &str) -> String {
+    let mut timestamp = String::new();
+    // Writing to a string does not fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let Process { region, role } = process;
+    let fields = serde_json::json!({ "message": "the process ends with an error", "error": error });
+    let line = serde_json::json!({
+        "region": region,
+        "role": role,
+        "timestamp": timestamp,
+        "level": "ERROR",
+        "fields": fields,
+        "target": module_path!(),
+    });
+    line.to_string()
 }
 
 /// The span of whatever concerns one shard. `clock` is not known yet, and may be recorded as it advances.
@@ -175,7 +195,7 @@ mod tests {
     fn logged(format: Format) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let process = Process { region: "virginia".to_owned(), role: "server 0".to_owned() };
+        let process = Process { region: "virginia".to_owned(), role: "server-0".to_owned() };
         let filter = EnvFilter::new("info");
         let subscriber = process_subscriber(format, &process, filter, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
@@ -194,7 +214,7 @@ mod tests {
         let text = logged(Format::Text);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert!(lines.iter().all(|line| line.starts_with("virginia server 0 2")), "{text}");
+        assert!(lines.iter().all(|line| line.starts_with("virginia server-0 2")), "{text}");
         assert!(
             lines[0].contains("WARN") && lines[0].ends_with(r#"link down peer="ireland \"0\"""#),
             "{text}"
@@ -209,7 +229,7 @@ mod tests {
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(lines.len(), 2, "{text}");
         for line in &lines {
-            assert_eq!((&line["region"], &line["role"]), (&"virginia".into(), &"server 0".into()));
+            assert_eq!((&line["region"], &line["role"]), (&"virginia".into(), &"server-0".into()));
             assert!(line["timestamp"].is_string(), "{text}");
         }
         assert_eq!(lines[0]["level"], "WARN");
@@ -218,5 +238,24 @@ mod tests {
         assert_eq!(lines[1]["fields"]["rows"], 5);
         assert_eq!(lines[1]["spans"][0]["shard"], 3);
         assert_eq!(lines[1]["spans"][0]["clock"], 17);
+    }
+
+    #[test]
+    fn the_last_line_of_a_process_is_like_the_others() {
+        let others = logged(Format::Json);
+        let other: Value = serde_json::from_str(others.lines().next().expect("a line")).expect("JSON");
+        let process = Process { region: "virginia".to_owned(), role: "server-0".to_owned() };
+        let text = json_error(&process, "2 problems\n  \"one\"\n  another");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: Value = serde_json::from_str(&text).expect("JSON");
+        let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&line), keys(&other));
+        assert_eq!(
+            (&line["region"], &line["role"], &line["level"]),
+            (&other["region"], &other["role"], &"ERROR".into())
+        );
+        let length = |line: &Value| line["timestamp"].as_str().expect("text").len();
+        assert_eq!(length(&line), length(&other));
+        assert_eq!(line["fields"]["error"], "2 problems\n  \"one\"\n  another");
     }
 }

@@ -26,6 +26,7 @@ use crate::report::human::with_causes;
 use crate::service::{Part, Setup, prepare_output};
 
 pub use self::peers::Lookout;
+pub(crate) use self::ports::why_not_listening;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -177,7 +177,7 @@ impl Rehearsal {
             let workers =
                 (0..WORKERS).map(|index| (Part::Worker(index), ports[place].workers[index as usize]));
             for (part, admin) in servers.chain(workers) {
-                let log = plan.directory.join(format!("{region}-{}.log", part.role().replace(' ', "-")));
+                let log = plan.directory.join(format!("{region}-{}.log", part.role()));
                 let process = Process::start(plan, region, part, admin, overrides.clone(), log);
                 rehearsal.processes.push(process.map_err(setup("a process"))?);
             }

@@ -33,8 +33,8 @@ pub(crate) use self::report::short;
 pub use self::setup::Setup;
 
 use crate::certificates::FilesError;
-
 use crate::data::DataError;
+use crate::preflight::why_not_listening;
 use crate::strategy::UnknownTable;
 
 /// Why a process did not do its work.
@@ -61,14 +61,14 @@ pub enum ServiceError {
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
     /// A socket could not be opened.
-    #[error("cannot listen on {address} ({what})")]
+    #[error("cannot listen on {address} ({what}): {}", why_not_listening(error))]
     Listen {
         /// Where.
         address: SocketAddr,
-        /// What for.
+        /// What for, and which setting says so.
         what: &'static str,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// An address that is a name, where one to listen on is needed.
     #[error("{key}: cannot listen on {found:?}, which is not an address of this machine: {source}")]

@@ -20,7 +20,8 @@ pub struct Status {
     pub version: String,
     /// The region.
     pub datacenter: String,
-    /// What this process is: `server 0`, `worker 2`, or `region` for all of a region's roles in one.
+    /// What this process is: `server-0`, `worker-2`, or `region` for all of a region's roles in one. Logs and metrics
+    /// call it the same.
     pub role: String,
     /// How far it is.
     pub phase: Phase,
@@ -39,6 +40,9 @@ pub struct Status {
     /// Connections that were refused, here or by the other side, by scope (`lan`, `wan`) and cause.
     pub refusals: Vec<Refusals>,
 }
+
+/// The role of a process that has all of its region's.
+pub const WHOLE_REGION: &str = "region";
 
 /// How far a process is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +65,14 @@ impl Phase {
     /// All of them, in the order in which a process goes through them.
     pub const ALL: [Self; 5] =
         [Self::Starting, Self::Waiting, Self::Training, Self::Draining, Self::Finished];
+
+    /// Whether the process goes as soon as it can: that it no longer answers is no surprise then.
+    pub fn is_end(self) -> bool {
+        match self {
+            Self::Starting | Self::Waiting | Self::Training => false,
+            Self::Draining | Self::Finished => true,
+        }
+    }
 
     /// Its name, as JSON and metrics write it.
     pub fn name(self) -> &'static str {

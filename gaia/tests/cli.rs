@@ -66,6 +66,28 @@ fn the_environment_is_a_layer() {
 }
 
 #[test]
+fn the_end_of_a_process_is_told_as_its_settings_ask_for_it() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/regions/virginia.toml");
+    for command in ["server", "worker"] {
+        let run = |more: &[&str]| gaia(&[&[command, "--config", file, "--index", "-1"], more].concat());
+        let output = run(&[]);
+        assert_eq!(output.status.code(), Some(2));
+        let message = text(&output.stderr);
+        assert!(
+            message.starts_with("error: --index: found -1; allowed: a whole number from 0 to "),
+            "{message}"
+        );
+        let output = run(&["--set", "log.format=json"]);
+        assert_eq!(output.status.code(), Some(2));
+        let lines = text(&output.stderr);
+        let line: serde_json::Value = serde_json::from_str(&lines).expect("one line of JSON");
+        assert_eq!((&line["region"], &line["role"]), (&"virginia".into(), &command.into()));
+        let error = line["fields"]["error"].as_str().expect("text");
+        assert_eq!(format!("error: {error}\n"), message);
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_reason_to_panic() {
     // The pipe is closed before anything is written.
     for arguments in [vec!["check", "no-such.toml"], vec!["--help"]] {

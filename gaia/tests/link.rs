@@ -101,7 +101,9 @@ fn what_has_to_be_put_right_is_said_at_once() {
     };
     let (code, message) = run(&[&path]);
     assert_eq!(code, Some(2));
-    assert!(message.starts_with(&format!("error: cannot listen on {taken} for a-b: ")), "{message}");
+    let expected =
+        format!("error: cannot listen on {taken} for a-b: it is in use; stop what listens there, or");
+    assert!(message.starts_with(&expected), "{message}");
     drop(holder);
     fs::write(&path, text.replace("rate", "rat").replace("\"b:1\"", "\"b\"")).expect("a file");
     let (code, message) = run(&[&path]);

@@ -73,6 +73,12 @@ async fn stop_one(region: &str, part: Part) {
         let (code, who) = (ended(process).await, format!("{} of {}", process.part.role(), process.region));
         assert_eq!(code, Some(0), "{who}:\n{}", logs(&rehearsal));
     }
+    for process in &rehearsal.processes {
+        let text = std::fs::read_to_string(&process.log).unwrap();
+        assert!(text.contains(&format!(" {} ", process.part.role())), "{text}");
+        // A field says it once: `worker=2`.
+        assert!(!text.contains("worker=worker ") && !text.contains("shard=shard "), "{text}");
+    }
     stop_all(rehearsal).await;
     let outputs = outputs(directory.path());
     assert_eq!(outputs.len(), 4, "every shard is written");

@@ -78,7 +78,7 @@ impl Door {
                 match welcomed.flatten() {
                     Ok(guest) => {
                         let worker = guest.worker;
-                        info!(%worker, "a worker is connected");
+                        info!(worker = worker.0, "a worker is connected");
                         door.connected.send_modify(|workers| workers.push(worker));
                         let error = door.host(guest).await;
                         door.connected.send_modify(|workers| {
@@ -89,9 +89,9 @@ impl Door {
                         match error.refused() {
                             Some(refused) => {
                                 door.refusals.count(refused);
-                                warn!(%worker, %error, "a worker's connection ended");
+                                warn!(worker = worker.0, %error, "a worker's connection ended");
                             }
-                            None => info!(%worker, %error, "a worker's connection ended"),
+                            None => info!(worker = worker.0, %error, "a worker's connection ended"),
                         }
                     }
                     Err(error) => {

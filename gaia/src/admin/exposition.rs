@@ -42,7 +42,7 @@ fn register(
 ) -> Result<(), prometheus::Error> {
     let options = Opts::new(metric.name, metric.help)
         .const_label("datacenter", &status.datacenter)
-        .const_label("role", role(status));
+        .const_label("role", &status.role);
     match metric.kind {
         Kind::Counter => {
             let family = CounterVec::new(options, metric.labels)?;
@@ -60,9 +60,4 @@ fn register(
             registry.register(Box::new(family))
         }
     }
-}
-
-/// `server-0` for `server 0`: as certificates and stateful sets write it.
-fn role(status: &Status) -> String {
-    status.role.replace(' ', "-")
 }

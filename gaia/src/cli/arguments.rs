@@ -1,9 +1,10 @@
 //! The arguments, and the help that goes with them.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use super::certs_arguments::{CERTS_EXAMPLES, CertsCommand};
 use crate::config::{ConfigError, Overrides, units};
@@ -147,7 +148,7 @@ pub(super) struct SettingsArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct OverArguments {
-    /// Override any key, such as job.clocks=50 or regions.ireland.workers=4; may be repeated
+    /// Override any key of the file, such as job.clocks=50 or compute.examples_per_second=640; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub(super) set: Vec<(String, String)>,
     /// Where the data is (job.data.path): a directory, or a URL such as s3://bucket/prefix
@@ -193,10 +194,10 @@ pub(super) struct CheckArguments {
     #[command(flatten)]
     pub(super) over: OverArguments,
     /// Of a region: check what this server needs of this machine, and no other process
-    #[arg(long, value_name = "N", conflicts_with = "worker")]
+    #[arg(long, value_name = "N", conflicts_with = "worker", allow_hyphen_values = true, value_parser = index::<u16>)]
     pub(super) server: Option<u16>,
     /// Of a region: check what this worker needs of this machine, and no other process
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = index::<u32>)]
     pub(super) worker: Option<u32>,
     /// Of a region: look at this machine alone, and ask no other region
     #[arg(long, conflicts_with = "wait")]
@@ -222,8 +223,8 @@ pub(super) struct ServerArguments {
     #[command(flatten)]
     pub(super) region: RegionArguments,
     /// Which one, from 0 [default: the number at the end of the host's name]
-    #[arg(long, value_name = "N")]
-    pub(super) index: Option<u16>,
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(super) index: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -231,8 +232,8 @@ pub(super) struct WorkerArguments {
     #[command(flatten)]
     pub(super) region: RegionArguments,
     /// Which one, from 0 [default: the number at the end of the host's name]
-    #[arg(long, value_name = "N")]
-    pub(super) index: Option<u32>,
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(super) index: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -267,9 +268,10 @@ pub(super) struct DemoArguments {
 
 #[derive(Args, Debug)]
 #[command(after_help = STATUS_EXAMPLES)]
+// So that whoever names nobody to ask learns of both ways to do so.
+#[command(group(ArgGroup::new("who").args(["files", "urls"]).required(true).multiple(true)))]
 pub(super) struct StatusArguments {
     /// Region files (TOML): all their processes are asked
-    #[arg(required_unless_present = "urls")]
     pub(super) files: Vec<PathBuf>,
     /// The admin listener of a process; may be repeated
     #[arg(long = "url", value_name = "URL")]
@@ -322,6 +324,10 @@ fn file(text: &str) -> Result<Destination, String> {
         Destination::Stdout => Err("a file name".to_owned()),
         file @ Destination::File(_) => Ok(file),
     }
+}
+
+fn index<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "allowed: a whole number, counted from 0".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use datacenter::identity::Role;
 
 use crate::certificates::ProcessName;
+use crate::config::units;
 
 /// How long certificates of processes are valid: long enough not to be in the way, short enough to notice that nobody
 /// renews them.
@@ -126,7 +127,7 @@ pub(super) struct RenewArguments {
     #[arg(value_name = "NAME")]
     pub(super) names: Vec<ProcessName>,
     /// What soon is
-    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration, conflicts_with = "names")]
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = units::days, conflicts_with = "names")]
     pub(super) within: Duration,
     #[command(flatten)]
     pub(super) place: PlaceArguments,

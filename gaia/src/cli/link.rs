@@ -2,15 +2,17 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
-use wan::relay::{DirectionCounters, Relay, RelayCounters, ServedRoute};
+use wan::relay::{DirectionCounters, Relay, RelayCounters, RelayError, ServedRoute};
 
 use super::arguments::LinkArguments;
 use super::{CommandError, style};
 use crate::config::{self, LinkFile, Overrides};
+use crate::preflight::why_not_listening;
 use crate::report::human::{bit_rate, bytes};
 use crate::report::{self, Destination};
 
@@ -35,7 +37,7 @@ async fn serve(arguments: &LinkArguments, file: LinkFile) -> Result<(), CommandE
     // Before anything is promised: a signal that comes early finds us ready.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::System)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::System)?;
-    let relay = Relay::start(file.links, file.seed)?;
+    let relay = Relay::start(file.links, file.seed).map_err(explained)?;
     let say = |text: &str| {
         if arguments.quiet { Ok(()) } else { Destination::Stdout.write(text).map_err(CommandError::Output) }
     };
@@ -55,6 +57,19 @@ async fn serve(arguments: &LinkArguments, file: LinkFile) -> Result<(), CommandE
     }
     write()?;
     say(&table(&relay.counters()))
+}
+
+/// Addresses that are taken come with what to do about it, as `gaia check` says it of a region's.
+fn explained(error: RelayError) -> CommandError {
+    match error {
+        RelayError::Listen(failures) => {
+            let line = |(link, address, error): &(String, SocketAddr, io::Error)| {
+                format!("{address} for {link}: {}", why_not_listening(error))
+            };
+            CommandError::Busy(failures.iter().map(line).collect())
+        }
+        error @ RelayError::Thread(_) => error.into(),
+    }
 }
 
 /// One line for each route, with what its link does on the way to the target.

@@ -119,6 +119,9 @@ enum CommandError {
     /// Some certificates, which have been shown, are over.
     #[error("{_0} expired; `gaia certs renew` renews what the authority here has issued")]
     Expired(usize),
+    /// Addresses on which links cannot be served, with the reason of each.
+    #[error("cannot listen on {}", one_or_many(_0, "addresses"))]
+    Busy(Vec<String>),
     /// Links that cannot be served.
     #[error(transparent)]
     Relay(#[from] RelayError),
@@ -128,6 +131,9 @@ enum CommandError {
     /// What `check` found has been said already.
     #[error("something is not right")]
     Checked,
+    /// Why the process ends is in its log, as programs read it; this is its exit code.
+    #[error("see the log")]
+    Logged(u8),
     /// Those that do not answer have been shown with the others.
     #[error("{silent} of {asked} processes do not answer")]
     Silent { silent: usize, asked: usize },
@@ -143,11 +149,13 @@ impl CommandError {
     /// Whose fault it is: the operator's, to be put right in the input, or the run's.
     fn code(&self) -> u8 {
         match self {
+            Self::Logged(code) => *code,
             Self::Config(_)
             | Self::Simulation(SimulationError::Input(_))
             | Self::Place(_)
             | Self::PeerName(_)
             | Self::Relay(RelayError::Listen(_))
+            | Self::Busy(_)
             | Self::NoTerminal
             | Self::Checked => INPUT,
             Self::Service(error) if error.is_input() => INPUT,
@@ -184,7 +192,7 @@ pub fn main() -> ExitCode {
     match run(&arguments.command, &Simulator) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !matches!(error, CommandError::Checked) {
+            if !matches!(error, CommandError::Checked | CommandError::Logged(_)) {
                 // There is nobody to tell if that fails too.
                 let _ = writeln!(io::stderr(), "error: {}", with_causes(&error));
             }
@@ -205,6 +213,14 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Link(arguments) => link::link(arguments),
         Command::Demo(arguments) => demo::demo(arguments),
         Command::Status(arguments) => status::status(arguments),
+    }
+}
+
+/// One thing as it is; of several how many there are, and each on a line of its own.
+fn one_or_many(things: &[String], what: &str) -> String {
+    match things {
+        [one] => one.clone(),
+        _ => things.iter().fold(format!("{} {what}:", things.len()), |text, thing| text + "\n  " + thing),
     }
 }
 

@@ -8,28 +8,51 @@ use std::str::FromStr;
 use super::arguments::{RegionArguments, ServerArguments, WorkerArguments};
 use super::{CommandError, data};
 use crate::config::{self, ConfigError, Problem};
+use crate::logs::{self, Format};
 use crate::region::Region;
+use crate::report::human::with_causes;
 use crate::service::{self, Outcome, Part};
 
 pub(super) fn run(arguments: &RegionArguments) -> Result<(), CommandError> {
-    start(load(arguments)?, Part::Region)
+    process(arguments, Part::Region.role(), |_| Ok(Part::Region))
 }
 
 pub(super) fn server(arguments: &ServerArguments) -> Result<(), CommandError> {
-    let index = arguments.index.map_or_else(index_of_host, Ok)?;
-    start(load(&arguments.region)?, Part::Server(index))
+    process(&arguments.region, "server".to_owned(), |region| {
+        let count = region.servers.into();
+        let index = index(arguments.index.as_deref(), "server", &region.name, count)?;
+        Ok(Part::Server(index.try_into().expect("it is below a count of as many bits")))
+    })
 }
 
 pub(super) fn worker(arguments: &WorkerArguments) -> Result<(), CommandError> {
-    let index = arguments.index.map_or_else(index_of_host, Ok)?;
-    start(load(&arguments.region)?, Part::Worker(index))
+    process(&arguments.region, "worker".to_owned(), |region| {
+        index(arguments.index.as_deref(), "worker", &region.name, region.workers()).map(Part::Worker)
+    })
 }
 
-/// Reads the settings of a region, and checks that the data's files are there.
-fn load(arguments: &RegionArguments) -> Result<Region, CommandError> {
+/// Runs a part of a region. From where the settings are known, an error is told as they ask for it.
+fn process(
+    arguments: &RegionArguments,
+    role: String,
+    part: impl FnOnce(&Region) -> Result<Part, ConfigError>,
+) -> Result<(), CommandError> {
     let region = config::load_region(&arguments.config, &arguments.over.overrides()?)?;
-    let problems = data::problems(&region.job, &arguments.config);
-    if problems.is_empty() { Ok(region) } else { Err(ConfigError { problems }.into()) }
+    let format = region.log;
+    let mut process = logs::Process { region: region.name.clone(), role };
+    let done = part(&region).map_err(CommandError::from).and_then(|part| {
+        process.role = part.role();
+        let problems = data::problems(&region.job, &arguments.config);
+        if problems.is_empty() { start(region, part) } else { Err(ConfigError { problems }.into()) }
+    });
+    done.map_err(|error| match format {
+        Format::Text => error,
+        Format::Json => {
+            // There is nobody to tell if that fails.
+            let _ = writeln!(io::stderr(), "{}", logs::json_error(&process, &with_causes(&error)));
+            CommandError::Logged(error.code())
+        }
+    })
 }
 
 fn start(region: Region, part: Part) -> Result<(), CommandError> {
@@ -44,6 +67,22 @@ fn start(region: Region, part: Part) -> Result<(), CommandError> {
         let _ = writeln!(io::stdout(), "clock {clock}: objective {objective:.6}, {metric} {value:.4}");
     }
     Ok(())
+}
+
+/// Which of the `count` processes of `role` this is: as somebody said, or as the host is called.
+fn index(said: Option<&str>, role: &str, region: &str, count: u32) -> Result<u32, ConfigError> {
+    let found = match said {
+        Some(said) => said.trim().to_owned(),
+        None => index_of_host::<u32>()?.to_string(),
+    };
+    found.parse().ok().filter(|index| *index < count).ok_or_else(|| {
+        let allowed = match count {
+            1 => format!("0, as {region} has one {role}"),
+            _ => format!("a whole number from 0 to {}, as {region} has {count} {role}s", count - 1),
+        };
+        let message = format!("found {found}; allowed: {allowed}");
+        Problem { place: "--index".to_owned(), key: None, message }.into()
+    })
 }
 
 /// The number at the end of the host's name, as a StatefulSet numbers its pods.
@@ -67,6 +106,20 @@ fn trailing_number<T: FromStr>(name: &str) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_index_that_is_none_is_answered_with_those_that_are() {
+        assert_eq!(index(Some("2"), "worker", "virginia", 3), Ok(2));
+        for found in ["-1", "3", "4294967296", "two", ""] {
+            let error = index(Some(found), "worker", "virginia", 3).expect_err(found);
+            let expected = format!(
+                "--index: found {found}; allowed: a whole number from 0 to 2, as virginia has 3 workers"
+            );
+            assert_eq!(error.to_string(), expected);
+        }
+        let error = index(Some("1"), "server", "virginia", 1).expect_err("there is but one");
+        assert_eq!(error.to_string(), "--index: found 1; allowed: 0, as virginia has one server");
+    }
 
     #[test]
     fn the_index_may_come_from_the_host() {

@@ -43,7 +43,7 @@ fn targets(arguments: &StatusArguments) -> Result<Vec<Target>, CommandError> {
                 .into_iter()
                 .flatten()
                 .enumerate()
-                .map(move |(index, at)| (format!("{role} {index}"), at))
+                .map(move |(index, at)| (format!("{role}-{index}"), at))
         };
         for (role, address) in
             parts("server", region.admin.servers).chain(parts("worker", region.admin.workers))
@@ -58,15 +58,19 @@ fn targets(arguments: &StatusArguments) -> Result<Vec<Target>, CommandError> {
 }
 
 async fn once(targets: &[Target], as_json: bool) -> Result<(), CommandError> {
-    let fetched = fetch(targets, TIME_LIMIT).await;
-    let silent = fetched.iter().filter(|fetched| fetched.status.is_err()).count();
+    let history = History::once(fetch(targets, TIME_LIMIT).await);
     let text = if as_json {
-        json(&fetched)
+        json(history.latest())
     } else {
-        view::text(&History::once(fetched), style(io::stdout().is_terminal()).width)
+        view::text(&history, style(io::stdout().is_terminal()).width)
     };
     Destination::Stdout.write(&text).map_err(CommandError::Output)?;
-    if silent == 0 { Ok(()) } else { Err(CommandError::Silent { silent, asked: targets.len() }) }
+    everybody_answers(history.latest())
+}
+
+fn everybody_answers(fetched: &[Fetched]) -> Result<(), CommandError> {
+    let silent = fetched.iter().filter(|fetched| fetched.status.is_err()).count();
+    if silent == 0 { Ok(()) } else { Err(CommandError::Silent { silent, asked: fetched.len() }) }
 }
 
 /// What `--json` says of one process: its status, or the reason that there is none.
@@ -117,6 +121,7 @@ async fn terminated() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::fetch::FetchError;
     use crate::status::made_up;
 
     #[test]
@@ -126,5 +131,25 @@ mod tests {
         assert_eq!(entries[0]["status"]["datacenter"], "virginia");
         assert_eq!(entries[0]["status"]["phase"], "training");
         assert_eq!(entries[13]["error"], "no connection: connection refused");
+    }
+
+    #[test]
+    fn a_region_that_runs_as_one_process_misses_nobody() {
+        let mut fetched = made_up::fetched(100);
+        fetched.truncate(5);
+        for fetched in &mut fetched {
+            fetched.status = Err(FetchError::TimedOut(TIME_LIMIT));
+        }
+        let silent = everybody_answers(History::once(fetched).latest());
+        assert!(matches!(silent, Err(CommandError::Silent { silent: 5, asked: 5 })));
+        let mut fetched = made_up::fetched(100);
+        fetched.truncate(5);
+        for fetched in &mut fetched {
+            fetched.status = Err(FetchError::TimedOut(TIME_LIMIT));
+        }
+        fetched[0].status = Ok(made_up::whole_region());
+        let history = History::once(fetched);
+        assert!(everybody_answers(history.latest()).is_ok());
+        assert_eq!(history.latest().len(), 1);
     }
 }

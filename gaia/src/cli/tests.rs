@@ -117,6 +117,69 @@ fn the_command_line_is_consistent() {
 }
 
 #[test]
+fn examples_of_settings_are_settings() {
+    let file = |name: &str| format!("{}/../configs/{name}", env!("CARGO_MANIFEST_DIR"));
+    for (command, name) in [
+        ("simulate", "simulations/three-regions.toml"),
+        ("compare", "simulations/three-regions.toml"),
+        ("run", "regions/virginia.toml"),
+        ("server", "regions/virginia.toml"),
+        ("worker", "regions/virginia.toml"),
+        ("demo", "regions/virginia.toml"),
+        ("link", "links/three-regions.toml"),
+    ] {
+        let mut all = Arguments::command();
+        let help = all.find_subcommand_mut(command).expect("a command").render_long_help().to_string();
+        let set = help.split_once("--set <KEY=VALUE>").expect("it has settings").1;
+        let set = set.trim_start().split(';').next().expect("text");
+        let mut overrides = config::Overrides::default();
+        let mut count = 0;
+        for (key, value) in set.split([' ', ',']).filter_map(|word| word.split_once('=')) {
+            overrides.flag("--set", key, value);
+            count += 1;
+        }
+        assert!(count > 0, "{command}: {set}");
+        let path = file(name);
+        let path = std::path::Path::new(&path);
+        let error = match name.split('/').next() {
+            Some("simulations") => config::load_simulation(path, &overrides).err(),
+            Some("regions") => config::load_region(path, &overrides).err(),
+            _ => config::load_link_file(path, &overrides).err(),
+        };
+        assert_eq!(error, None, "{command}: {set}");
+    }
+}
+
+#[test]
+fn who_is_to_be_asked_may_be_said_in_two_ways() {
+    let error = Arguments::try_parse_from(["gaia", "status"]).expect_err("nobody is named").to_string();
+    assert!(error.contains("FILES") && error.contains("--url <URL>"), "{error}");
+    for words in [&["x.toml"][..], &["--url", "a:1"], &["x.toml", "--url", "a:1", "--url", "b:1"]] {
+        Arguments::try_parse_from(["gaia", "status"].iter().chain(words)).expect("somebody is");
+    }
+}
+
+#[test]
+fn several_busy_ports_stand_on_lines_of_their_own() {
+    let busy = |count: usize| CommandError::Busy(vec!["127.0.0.1:1 for a-b: it is in use".to_owned(); count]);
+    assert_eq!(busy(1).to_string(), "cannot listen on 127.0.0.1:1 for a-b: it is in use");
+    let expected = "cannot listen on 2 addresses:\n  127.0.0.1:1 for a-b: it is in use\n  127.0.0.1:1 for a-b: it is in use";
+    assert_eq!((busy(2).to_string().as_str(), busy(2).code()), (expected, 2));
+}
+
+#[test]
+fn a_port_that_is_taken_comes_with_a_remedy() {
+    let error = ServiceError::Listen {
+        address: "127.0.0.1:7100".parse().expect("an address"),
+        what: "workers, servers.listen",
+        error: io::ErrorKind::AddrInUse.into(),
+    };
+    let expected = "cannot listen on 127.0.0.1:7100 (workers, servers.listen): it is in use; stop what listens there, or \
+                    choose another port";
+    assert_eq!(with_causes(&CommandError::from(error)), expected);
+}
+
+#[test]
 fn flags_reach_the_engine() {
     let place = Place::new(PLANTED);
     let engine = Scripted::default();

@@ -40,7 +40,15 @@ impl<'a> Toml<'a> {
                 Some(span) => self.place(span.start),
                 None => self.name.to_owned(),
             };
-            self.problem(place, format!("not TOML: {}", error.message().replace('\n', "; ")));
+            let message = match error.span().and_then(|span| self.key_without_value(span.start)) {
+                Some(key) => format!("`{key}` has no value: write one behind the equals sign"),
+                None => error.message().replace('\n', "; "),
+            };
+            let message = format!("not TOML: {message}");
+            // The parser may stumble over the same thing twice.
+            if self.problems.last().is_none_or(|last| last.place != place || last.message != message) {
+                self.problem(place, message);
+            }
         }
         let table = if self.problems.is_empty() { self.table(table.get_ref()) } else { Map::new() };
         if self.problems.is_empty() { Ok(table) } else { Err(ConfigError { problems: self.problems }) }
@@ -49,6 +57,16 @@ impl<'a> Toml<'a> {
     fn place(&self, offset: usize) -> String {
         let line = self.lines.partition_point(|start| *start <= offset);
         format!("{}:{line}", self.name)
+    }
+
+    /// The key of the line at `offset`, if nothing but a comment is behind its equals sign. The parser takes what is
+    /// missing there for a string without quotes.
+    fn key_without_value(&self, offset: usize) -> Option<&'a str> {
+        let line = self.lines.partition_point(|start| *start <= offset).checked_sub(1)?;
+        let text = self.text[self.lines[line]..].lines().next()?;
+        let (key, value) = text.split_once('=')?;
+        let value = value.trim_start();
+        (value.is_empty() || value.starts_with('#')).then(|| key.trim())
     }
 
     fn problem(&mut self, place: String, message: String) {

@@ -44,10 +44,21 @@ pub enum FileKind {
     Links,
 }
 
+impl FileKind {
+    /// What it is called, and a shipped one.
+    fn described(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Simulation => ("a simulation file", "configs/simulations/three-regions.toml"),
+            Self::Region => ("a region file", "configs/regions/virginia.toml"),
+            Self::Job => ("a job file", "configs/jobs/digits.toml"),
+            Self::Links => ("a file of links", "configs/links/three-regions.toml"),
+        }
+    }
+}
+
 /// Tells what kind of file `path` is. One that cannot be read is taken for a simulation, whose loader says what is wrong.
 pub fn kind_of(path: &Path) -> FileKind {
-    let keys = Layers::read(path, &Overrides::default(), NO_INCLUDE).map(|layers| layers.root_keys());
-    let keys = keys.unwrap_or_default();
+    let keys = root_keys(path);
     let has = |wanted: &[&str]| wanted.iter().any(|wanted| keys.iter().any(|key| key == wanted));
     match () {
         () if has(&["datacenter", "servers", "wan", "peers", "tls", "admin"]) => FileKind::Region,
@@ -56,6 +67,35 @@ pub fn kind_of(path: &Path) -> FileKind {
         () if has(&["links"]) => FileKind::Links,
         () => FileKind::Simulation,
     }
+}
+
+fn root_keys(path: &Path) -> Vec<String> {
+    let layers = Layers::read(path, &Overrides::default(), NO_INCLUDE);
+    layers.map(|layers| layers.root_keys()).unwrap_or_default()
+}
+
+/// Refuses a file that is plainly of another kind than `wanted`: a list of its keys, each unknown, would be no help.
+fn refuse_other_kinds(path: &Path, wanted: FileKind) -> Result<(), ConfigError> {
+    let found = kind_of(path);
+    // A key that these kinds have, and the wanted one has not; one that is there by mistake is a problem of its own.
+    let marks: &[&str] = match (wanted, found) {
+        (FileKind::Region, FileKind::Simulation) => &["strategies", "regions", "lan", "link"],
+        (FileKind::Region | FileKind::Links, FileKind::Job) => &["data"],
+        (FileKind::Region, FileKind::Links) => &["links"],
+        (FileKind::Simulation, FileKind::Region) => &["datacenter"],
+        (FileKind::Simulation, FileKind::Job) => &["data"],
+        (FileKind::Simulation, FileKind::Links) => &["links"],
+        (FileKind::Links, FileKind::Region) => &["datacenter"],
+        (FileKind::Links, FileKind::Simulation) => &["job"],
+        _ => return Ok(()),
+    };
+    let keys = root_keys(path);
+    if !keys.iter().any(|key| marks.contains(&key.as_str())) {
+        return Ok(());
+    }
+    let ((found, _), (wanted, example)) = (found.described(), wanted.described());
+    let message = format!("this is {found}; {wanted} is asked for, such as {example}");
+    Err(Problem { place: path.display().to_string(), key: None, message }.into())
 }
 
 /// A job file, checked by itself.
@@ -88,6 +128,7 @@ pub fn load_job(path: &Path, overrides: &Overrides) -> Result<JobFile, ConfigErr
 ///
 /// Everything that is wrong with the settings, whoever said them. Whether the data exists is not asked here.
 pub fn load_simulation(path: &Path, overrides: &Overrides) -> Result<Simulation, ConfigError> {
+    refuse_other_kinds(path, FileKind::Simulation)?;
     let layers = Layers::read(path, overrides, job::KEY)?;
     Reader::new(&layers).read(simulation::simulation)
 }
@@ -99,6 +140,7 @@ pub fn load_simulation(path: &Path, overrides: &Overrides) -> Result<Simulation,
 /// Everything that is wrong with the settings, whoever said them. Whether certificates, data and peers are there is not
 /// asked here.
 pub fn load_region(path: &Path, overrides: &Overrides) -> Result<Region, ConfigError> {
+    refuse_other_kinds(path, FileKind::Region)?;
     let layers = Layers::read(path, overrides, job::KEY)?;
     Reader::new(&layers).read(region::region)
 }
@@ -109,6 +151,7 @@ pub fn load_region(path: &Path, overrides: &Overrides) -> Result<Region, ConfigE
 ///
 /// Everything that is wrong with the settings. Whether the addresses are free is not asked here.
 pub fn load_link_file(path: &Path, overrides: &Overrides) -> Result<LinkFile, ConfigError> {
+    refuse_other_kinds(path, FileKind::Links)?;
     let layers = Layers::read(path, overrides, NO_INCLUDE)?;
     Reader::new(&layers).read(relay::link_file)
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// What a duration may look like.
 pub const DURATION: &str = "a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h)";
+/// What a duration of days may look like.
+pub const DAYS: &str = "a duration such as \"30 days\" or \"36 h\" (days, weeks, or any shorter unit)";
 /// What a rate may look like.
 pub const RATE: &str =
     "a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti)";
@@ -27,6 +29,18 @@ pub fn duration(text: &str) -> Option<Duration> {
         return None;
     }
     humantime::parse_duration(text.trim()).ok().filter(|duration| *duration <= LONGEST)
+}
+
+/// Parses a duration that is a matter of days, as how long certificates live, for the command line.
+///
+/// # Errors
+///
+/// What is allowed, and what a number alone may have been meant to be.
+pub fn days(text: &str) -> Result<Duration, String> {
+    duration(text).ok_or_else(|| match text.trim().parse::<u32>() {
+        Ok(number) => format!("allowed: {DAYS}; did you mean \"{number} days\"?"),
+        Err(_) => format!("allowed: {DAYS}"),
+    })
 }
 
 /// Parses a rate; the result is in bytes a second.
@@ -116,6 +130,16 @@ mod tests {
             ("9999999 years", None),
         ] {
             assert_eq!(micros(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn days_without_a_unit_are_days_and_not_milliseconds() {
+        assert_eq!(days("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        assert_eq!(days("2 weeks"), Ok(Duration::from_secs(14 * 86_400)));
+        assert_eq!(days("30").expect_err("no unit"), format!("allowed: {DAYS}; did you mean \"30 days\"?"));
+        for text in ["soon", "-3", ""] {
+            assert_eq!(days(text).expect_err("no duration"), format!("allowed: {DAYS}"));
         }
     }
 

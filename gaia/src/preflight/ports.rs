@@ -95,20 +95,30 @@ pub(super) async fn findings(region: &Region, part: Part) -> (Vec<Finding>, Open
 }
 
 fn refused(error: &io::Error, name: &str, address: SocketAddr, key: &str) -> String {
-    let remedy = match error.kind() {
+    let elsewhere = match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            "; check each process where it runs, with --server N or --worker N"
+        }
+        _ => "",
+    };
+    format!("cannot listen on {name} {address} ({key}): {}{elsewhere}", why_not_listening(error))
+}
+
+/// Why a socket could not be opened, and what to do about it.
+pub(crate) fn why_not_listening(error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::AddrInUse => {
-            return format!(
-                "{name} {address} ({key}) is in use; stop what listens there, or choose another port"
-            );
+            "it is in use; stop what listens there, or choose another port".to_owned()
         }
         io::ErrorKind::AddrNotAvailable => {
-            "it is no address of this machine; check each process where it runs, with --server N or --worker N, or \
-             say where to listen"
+            "it is no address of this machine; say where to listen, or run the process where the address is"
+                .to_owned()
         }
-        io::ErrorKind::PermissionDenied => "choose a port from 1024 on, or give the process the right to it",
-        _ => "choose another address",
-    };
-    format!("cannot listen on {name} {address} ({key}): {error}; {remedy}")
+        io::ErrorKind::PermissionDenied => {
+            format!("{error}; choose a port from 1024 on, or give the process the right to it")
+        }
+        _ => format!("{error}; choose another address"),
+    }
 }
 
 fn bind(transport: Transport, address: SocketAddr) -> io::Result<Option<UdpSocket>> {

@@ -17,7 +17,7 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, info, warn};
 use wan::driver::address::Address;
 
@@ -31,13 +31,20 @@ use crate::admin;
 use crate::certificates::{ProcessName, TlsFiles, Watcher};
 use crate::logs;
 use crate::region::{AtEnd, Region};
-use crate::status::{Phase, ScoreStatus};
+use crate::status::{Phase, ScoreStatus, WHOLE_REGION};
 
 /// How long a process that was asked to stop may take to hand over what it has.
 const DRAIN: Duration = Duration::from_secs(60);
 
 /// How often certificates are looked at.
 const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(10);
+
+/// Who has asked for the status so lately will ask again: somebody watches.
+const WATCHED: Duration = Duration::from_secs(3);
+/// How long a process that ends waits for that, so that its end is not taken for a crash.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
+/// How long the last answer may take on its way out.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// For how long a server whose job is done waits for its workers to read the result.
 const LAST_READS: Duration = Duration::from_secs(30);
@@ -54,12 +61,12 @@ pub enum Part {
 }
 
 impl Part {
-    /// As status and logs name it.
+    /// As status, logs and metrics name it.
     pub fn role(self) -> String {
         match self {
-            Self::Region => "region".into(),
-            Self::Server(index) => format!("server {index}"),
-            Self::Worker(index) => format!("worker {index}"),
+            Self::Region => WHOLE_REGION.into(),
+            Self::Server(index) => format!("server-{index}"),
+            Self::Worker(index) => format!("worker-{index}"),
         }
     }
 
@@ -143,6 +150,7 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
     let lan_refusals = Refusals::default();
     let notes: Vec<Notes> = part.workers(region).iter().map(|_| Notes::default()).collect();
     let state = watch::channel(State::default()).0;
+    let told = watch::channel(None).0;
     let answers = Arc::new(Answers {
         setup: setup.clone(),
         part,
@@ -152,6 +160,7 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
         refusals: lan_refusals.clone(),
         identities: identities.all(),
         state: state.subscribe(),
+        told: told.clone(),
     });
     let waits = tokio::spawn({
         let answers = answers.clone();
@@ -180,12 +189,16 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
         Ok::<Vec<Ended>, ServiceError>(ended)
     };
     let result = working.await;
-    state.send_modify(|state| state.phase = Some(Phase::Finished));
     let outcome = match result {
         Err(error) => Err(error),
         Ok(ended) if *stop.borrow() && !is_done(&setup, &servers, &ended).await => Ok(Outcome::Stopped),
         Ok(ended) => Ok(Outcome::Finished(ended.into_iter().find_map(|ended| ended.score))),
     };
+    match outcome {
+        Ok(Outcome::Finished(_)) => state.send_modify(|state| state.phase = Some(Phase::Finished)),
+        Ok(Outcome::Stopped) => state.send_modify(|state| state.phase = Some(Phase::Draining)),
+        Err(_) => {}
+    }
     if matches!(outcome, Ok(Outcome::Finished(_))) {
         if let Some(directory) = &setup.region.output {
             write_output(&setup, &servers, directory).await?;
@@ -195,9 +208,14 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
             let _ = stop.clone().wait_for(|stop| *stop).await;
         }
     }
-    for task in serving.into_iter().chain([waits]) {
-        task.abort();
-        let _ = task.await;
+    waits.abort();
+    let _ = waits.await;
+    if let Some(serving) = serving {
+        if outcome.is_ok() {
+            tell_of_the_end(told.subscribe()).await;
+        }
+        serving.abort();
+        let _ = serving.await;
     }
     match Arc::into_inner(servers) {
         Some(servers) => drop(join_all(servers.into_iter().map(Server::leave)).await),
@@ -217,6 +235,17 @@ async fn is_done(setup: &Setup, servers: &[Server], workers: &[Ended]) -> bool {
         }
     }
     workers.iter().all(|worker| worker.is_finished)
+}
+
+/// Waits a little for whoever watches, if anybody does, to be told that this process comes to its end.
+async fn tell_of_the_end(mut told: watch::Receiver<Option<(Instant, Phase)>>) {
+    if told.borrow().is_none_or(|(at, _)| at.elapsed() > WATCHED) {
+        return;
+    }
+    let knows = told.wait_for(|told| told.is_some_and(|(_, phase)| phase.is_end()));
+    if timeout(LAST_ANSWER, knows).await.is_ok() {
+        sleep(LAST_WORDS).await;
+    }
 }
 
 /// Waits until the job is done everywhere, or hands over what there is when asked to stop.
@@ -305,14 +334,18 @@ async fn admin_listener(region: &Region, part: Part) -> Result<Option<TcpListene
         Part::Server(index) => of(&region.admin.servers, usize::from(index)),
         Part::Worker(index) => of(&region.admin.workers, index as usize),
     };
-    let address = match (region.admin.listen, address) {
-        (Some(listen), _) => listen,
-        (None, Some(address)) => own_address("admin", &address).await?,
-        (None, None) => return Ok(None),
+    let (address, what) = match (region.admin.listen, address, part) {
+        (Some(listen), ..) => (listen, "HTTP, admin.listen"),
+        (None, Some(address), Part::Region | Part::Server(_)) => {
+            (own_address("admin.servers", &address).await?, "HTTP, admin.servers")
+        }
+        (None, Some(address), Part::Worker(_)) => {
+            (own_address("admin.workers", &address).await?, "HTTP, admin.workers")
+        }
+        (None, None, _) => return Ok(None),
     };
-    let what = "HTTP, admin.listen";
     let listener = TcpListener::bind(address).await;
-    listener.map(Some).map_err(|source| ServiceError::Listen { address, what, source })
+    listener.map(Some).map_err(|error| ServiceError::Listen { address, what, error })
 }
 
 /// Who this process is, by the certificates of its parts. They are watched, and replaced when their files change.
@@ -358,5 +391,47 @@ impl Identities {
 
     fn all(&self) -> Vec<Identity> {
         self.servers.iter().map(|(_, identity)| identity.clone()).chain(self.worker.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_and_metrics_name_a_process_alike_and_in_one_word() {
+        let roles = [Part::Region, Part::Server(0), Part::Worker(12)].map(Part::role);
+        assert_eq!(roles, ["region", "server-0", "worker-12"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_watches_is_told_of_the_end_and_nobody_else_is_waited_for() {
+        let taken = async |told: &watch::Sender<_>, later: Option<Phase>| {
+            let start = Instant::now();
+            let asked_again = async {
+                sleep(Duration::from_millis(700)).await;
+                if let Some(phase) = later {
+                    told.send_replace(Some((Instant::now(), phase)));
+                }
+            };
+            tokio::join!(
+                async {
+                    tell_of_the_end(told.subscribe()).await;
+                    start.elapsed()
+                },
+                asked_again
+            )
+            .0
+        };
+        let told = watch::channel(None).0;
+        assert_eq!(taken(&told, None).await, Duration::ZERO);
+        told.send_replace(Some((Instant::now(), Phase::Training)));
+        let waited = taken(&told, Some(Phase::Finished)).await;
+        assert!((800..900).contains(&waited.as_millis()), "{waited:?}");
+        told.send_replace(Some((Instant::now(), Phase::Training)));
+        let waited = taken(&told, None).await;
+        assert!((2000..2100).contains(&waited.as_millis()), "whoever watched has gone: {waited:?}");
+        sleep(WATCHED).await;
+        assert_eq!(taken(&told, None).await, Duration::ZERO);
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Answers {
     pub(super) refusals: Refusals,
     pub(super) identities: Vec<Identity>,
     pub(super) state: watch::Receiver<State>,
+    /// When the status was last asked for, and the phase that was told.
+    pub(super) told: watch::Sender<Option<(Instant, Phase)>>,
 }
 
 /// The first bytes of a digest, in hex.
@@ -60,7 +62,11 @@ pub(crate) fn short(digest: &[u8]) -> String {
 
 impl StatusSource for Answers {
     fn status(&self) -> BoxFuture<'_, Status> {
-        Box::pin(self.tell())
+        Box::pin(async {
+            let status = self.tell().await;
+            self.told.send_replace(Some((Instant::now(), status.phase)));
+            status
+        })
     }
 }
 
@@ -71,7 +77,7 @@ impl Answers {
         for server in self.servers.iter() {
             servers.extend(server.status().await);
         }
-        let notes: Vec<_> = self.workers.iter().map(Notes::read).collect();
+        let notes: Vec<_> = self.workers.iter().map(|notes| notes.read(Instant::now())).collect();
         let mut waiting_for: Vec<String> = notes.iter().flat_map(|note| note.waiting.clone()).collect();
         waiting_for.extend(servers.iter().flat_map(|server| self.missing(server)));
         waiting_for.dedup();

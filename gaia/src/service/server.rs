@@ -82,13 +82,15 @@ impl Sockets {
         let at = usize::from(index);
         let lan = match for_workers {
             true => {
-                let address = match &region.server_listen {
-                    Some(listen) => listen[at],
-                    None => own_address("servers.addresses", &region.server_addresses[at]).await?,
+                let (address, what) = match &region.server_listen {
+                    Some(listen) => (listen[at], "workers, servers.listen"),
+                    None => {
+                        let address = own_address("servers.addresses", &region.server_addresses[at]).await?;
+                        (address, "workers, servers.addresses")
+                    }
                 };
-                let what = "workers, servers.listen";
                 let listening = TcpListener::bind(address).await;
-                Some(listening.map_err(|source| ServiceError::Listen { address, what, source })?)
+                Some(listening.map_err(|error| ServiceError::Listen { address, what, error })?)
             }
             false => None,
         };
@@ -115,7 +117,7 @@ fn bind(address: SocketAddr) -> Result<UdpSocket, ServiceError> {
         socket.bind(&address.into())?;
         Ok(UdpSocket::from(socket))
     };
-    opened().map_err(|source| ServiceError::Listen { address, what: "other regions, wan.listen", source })
+    opened().map_err(|error| ServiceError::Listen { address, what: "other regions, wan.listen", error })
 }
 
 /// The address of this machine that a setting names.
@@ -348,7 +350,7 @@ impl Server {
             node.replicas().iter().flat_map(live).collect::<Vec<_>>()
         });
         for (shard, worker) in live.await.unwrap_or_default() {
-            info!(%shard, %worker, "draining without a worker that has not left");
+            info!(shard = shard.0, worker = worker.0, "draining without a worker that has not left");
             let _ = self.requests.send((shard, Request::Leave(worker))).await;
         }
     }

@@ -46,11 +46,38 @@ pub(super) struct Noted {
     /// Whether it trains, or has trained to the end.
     pub(super) is_training: bool,
     pub(super) is_finished: bool,
+    /// What it does, and since when; none where that is not counted.
+    doing: Option<(Doing, Instant)>,
+}
+
+/// What a worker's time goes into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Computing,
+    Waiting,
+}
+
+impl Noted {
+    /// Does something else from `now` on, and counts what the time until then went into.
+    fn turn_to(&mut self, doing: Option<Doing>, now: Instant) {
+        let doing = doing.map(|doing| (doing, now));
+        if let Some((done, since)) = std::mem::replace(&mut self.doing, doing) {
+            let sum = match done {
+                Doing::Computing => &mut self.status.compute_seconds,
+                Doing::Waiting => &mut self.status.wait_seconds,
+            };
+            *sum += (now - since).as_secs_f64();
+        }
+    }
 }
 
 impl Notes {
-    pub(super) fn read(&self) -> Noted {
-        self.lock().clone()
+    /// As of `now`: a wait that goes on counts like one that is over, or a worker that is held for long would seem to
+    /// compute.
+    pub(super) fn read(&self, now: Instant) -> Noted {
+        let mut noted = self.lock().clone();
+        noted.turn_to(None, now);
+        noted
     }
 
     fn lock(&self) -> MutexGuard<'_, Noted> {
@@ -141,7 +168,11 @@ impl Worker<'_> {
             info!(clock = at.0, "training");
             let stopped = self.train(&mut session, &links).await;
             seen = session.client().clock();
-            self.notes.lock().is_training = false;
+            {
+                let mut notes = self.notes.lock();
+                notes.is_training = false;
+                notes.turn_to(None, Instant::now());
+            }
             match stopped {
                 Ok(Stopped::Done) => {
                     session.leave().await.map_err(|e| self.failed(e))?;
@@ -209,7 +240,6 @@ impl Worker<'_> {
         self.notes.lock().is_training = true;
         while session.client().clock().0 < job.clocks {
             let clock = session.client().clock();
-            let started = Instant::now();
             if *self.stop.borrow() {
                 return Ok(Stopped::Asked);
             }
@@ -220,6 +250,7 @@ impl Worker<'_> {
             if is_due {
                 insert_all(self.setup, &mut rows);
             }
+            self.notes.lock().turn_to(Some(Doing::Waiting), Instant::now());
             // Nothing of this clock exists yet, so whoever stops here loses nothing.
             tokio::select! {
                 biased;
@@ -228,6 +259,7 @@ impl Worker<'_> {
                 together = links.until(Together::Leaving) => return Ok(Stopped::Servers(together)),
             }
             let fetched = Instant::now();
+            self.notes.lock().turn_to(Some(Doing::Computing), fetched);
             if let Some(evaluator) = self.evaluator.as_ref().filter(|_| is_due) {
                 evaluator.offer(self.setup, session.client(), clock);
             }
@@ -235,13 +267,11 @@ impl Worker<'_> {
             if let Some(compute) = self.setup.region.compute {
                 sleep_until(fetched + compute.clock_time(work, 1.0, self.jitter.random())).await;
             }
-            let computed = Instant::now();
+            self.notes.lock().turn_to(None, Instant::now());
             session.clock().await?;
             let mut notes = self.notes.lock();
             notes.status.clock = clock.0 + 1;
             notes.status.processed_examples += work.examples;
-            notes.status.wait_seconds += (fetched - started).as_secs_f64();
-            notes.status.compute_seconds += (computed - fetched).as_secs_f64();
             if let Some(evaluator) = &self.evaluator {
                 notes.status.score = evaluator.score().or(notes.status.score.take());
             }
@@ -297,5 +327,30 @@ async fn asked(mut stop: watch::Receiver<bool>) {
 fn insert_all(setup: &Setup, rows: &mut RowSet) {
     for (table, spec) in (0..).map(TableId).zip(&setup.specs) {
         rows.insert_all(table, spec.rows);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_counts_while_it_goes_on() {
+        let (notes, start) = (Notes::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let times = |now| {
+            let WorkerStatus { compute_seconds, wait_seconds, .. } = notes.read(at(now)).status;
+            (compute_seconds, wait_seconds)
+        };
+        assert_eq!(times(1), (0.0, 0.0));
+        notes.lock().turn_to(Some(Doing::Waiting), at(1));
+        assert_eq!(times(3), (0.0, 2.0));
+        notes.lock().turn_to(Some(Doing::Computing), at(4));
+        assert_eq!(times(9), (5.0, 3.0));
+        notes.lock().turn_to(Some(Doing::Waiting), at(10));
+        // Whoever stops in the middle of a wait has waited all the same: counters never go back.
+        assert_eq!(times(30), (6.0, 23.0));
+        notes.lock().turn_to(None, at(30));
+        assert_eq!(times(99), (6.0, 23.0));
     }
 }

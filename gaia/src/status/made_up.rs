@@ -49,7 +49,7 @@ pub(crate) fn fetched(clock: u32) -> Vec<Fetched> {
         let url = format!("127.0.0.1:{}", 7500 + at).parse().expect("a URL");
         let name = Some((status.datacenter.clone(), status.role.clone()));
         let refused = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let silent = status.datacenter == "singapore" && status.role == "worker 1";
+        let silent = status.datacenter == "singapore" && status.role == "worker-1";
         let status = if silent { Err(FetchError::Connect(refused())) } else { Ok(status) };
         Fetched { target: Target { url, name }, status }
     });
@@ -86,7 +86,7 @@ fn reached(region: usize, clock: u32) -> u32 {
 }
 
 fn server_process(region: usize, index: u16, clock: u32) -> Status {
-    let mut status = process(region, format!("server {index}"), clock);
+    let mut status = process(region, format!("server-{index}"), clock);
     status.servers = vec![server(region, index, clock)];
     if region == 2 && index == 1 {
         let refusals = [("unknown_authority", 2), ("job", 1)];
@@ -187,7 +187,7 @@ fn link(region: usize, peer: usize, index: u16, clock: u32) -> LinkStatus {
 }
 
 fn worker_process(region: usize, index: u32, clock: u32) -> Status {
-    let mut status = process(region, format!("worker {index}"), clock);
+    let mut status = process(region, format!("worker-{index}"), clock);
     status.workers = vec![worker(region, index, clock)];
     if region == 2 && index == 2 {
         status.phase = Phase::Waiting;

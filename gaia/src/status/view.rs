@@ -12,14 +12,14 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use self::page::{Page, page};
 pub use self::paint::Palette;
 pub use self::terminal::{Ended, run};
-use super::Status;
 use super::fetch::{Fetched, Url};
+use super::{Status, WHOLE_REGION};
 
 /// Rates are means over this time: long enough that a clock of some seconds does not make them jump.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -30,11 +30,19 @@ struct Moment {
     /// Since the history began.
     at: Duration,
     fetched: Vec<Fetched>,
+    /// Of those that do not answer, who had said before that it was at its end: the last that it said.
+    ended: BTreeMap<Url, Status>,
 }
 
 impl Moment {
+    /// Of those that answer.
     fn statuses(&self) -> impl Iterator<Item = &Status> {
         self.fetched.iter().filter_map(|fetched| fetched.status.as_ref().ok())
+    }
+
+    /// Also of those that have ended.
+    fn known(&self) -> impl Iterator<Item = &Status> {
+        self.statuses().chain(self.ended.values())
     }
 }
 
@@ -43,8 +51,9 @@ impl Moment {
 pub struct History {
     /// The first is about [`WINDOW`] before the last.
     moments: VecDeque<Moment>,
-    /// Who has answered at some URL: region and role. So that one who no longer does has a name.
-    names: BTreeMap<Url, (String, String)>,
+    /// What was last answered at some URL. So that one who no longer answers has a name, and an end that it had spoken of
+    /// is not taken for a crash.
+    last: BTreeMap<Url, Status>,
 }
 
 impl History {
@@ -56,24 +65,45 @@ impl History {
     }
 
     /// Adds what was fetched `at` some time after the history began.
+    ///
+    /// Processes that do not answer are left out where one process has all roles of their region: a region's file has
+    /// addresses for both ways to run it.
     pub fn push(&mut self, at: Duration, mut fetched: Vec<Fetched>) {
-        for fetched in &mut fetched {
-            match &fetched.status {
-                Ok(status) => {
-                    let name = (status.datacenter.clone(), status.role.clone());
-                    self.names.insert(fetched.target.url.clone(), name);
-                }
-                Err(_) => {
-                    if fetched.target.name.is_none() {
-                        fetched.target.name = self.names.get(&fetched.target.url).cloned();
-                    }
-                }
+        for fetched in &fetched {
+            if let Ok(status) = &fetched.status {
+                self.last.insert(fetched.target.url.clone(), status.clone());
             }
         }
-        self.moments.push_back(Moment { at, fetched });
+        let is_whole = |status: &&Status| status.role == WHOLE_REGION;
+        let whole: BTreeSet<_> =
+            self.last.values().filter(is_whole).map(|status| status.datacenter.as_str()).collect();
+        let mut ended = BTreeMap::new();
+        fetched.retain_mut(|fetched| {
+            if fetched.status.is_ok() {
+                return true;
+            }
+            let url = &fetched.target.url;
+            let last = self.last.get(url);
+            if let Some(last) = last {
+                fetched.target.name = Some((last.datacenter.clone(), last.role.clone()));
+            }
+            if let Some(last) = last.filter(|last| last.phase.is_end()) {
+                ended.insert(url.clone(), last.clone());
+            }
+            let is_itself = last.is_some_and(|last| last.role == WHOLE_REGION);
+            let region = fetched.target.name.as_ref().map(|(region, _)| region.as_str());
+            is_itself || !region.is_some_and(|region| whole.contains(region))
+        });
+        ended.retain(|url, _| fetched.iter().any(|fetched| fetched.target.url == *url));
+        self.moments.push_back(Moment { at, fetched, ended });
         while self.moments.get(1).is_some_and(|second| at - second.at >= WINDOW) {
             self.moments.pop_front();
         }
+    }
+
+    /// What came of asking lately, without those that are left out.
+    pub fn latest(&self) -> &[Fetched] {
+        self.now().map_or(&[], |moment| &moment.fetched)
     }
 
     fn now(&self) -> Option<&Moment> {

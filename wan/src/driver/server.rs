@@ -227,7 +227,7 @@ impl<O: Observer> Server<O> {
             // It would wait for an answer for ever: its session ends instead. Its clock stands still, as that of any worker
             // that is gone, until somebody takes it out of the shards' vector clocks.
             Err(error) => {
-                warn!(%shard, %worker, %error, "refused a worker's request: ending its session");
+                warn!(shard = shard.0, worker = worker.0, %error, "refused a worker's request: ending its session");
                 if let Some(replies) = self.replies.get_mut(worker.index()) {
                     *replies = None;
                 }
@@ -347,12 +347,12 @@ impl<O: Observer> Server<O> {
         match replies.try_send(reply) {
             Ok(()) => {}
             Err(TrySendError::Closed(_)) => {
-                debug!(%worker, "the worker is gone, its answer is dropped");
+                debug!(worker = worker.0, "the worker is gone, its answer is dropped");
                 self.replies[worker.index()] = None;
             }
             // There is room for one answer of each shard, and a worker reads one at a time from each.
             Err(TrySendError::Full(_)) => {
-                warn!(%worker, "the worker asks without taking its answers: ending its session");
+                warn!(worker = worker.0, "the worker asks without taking its answers: ending its session");
                 self.replies[worker.index()] = None;
             }
         }

@@ -161,6 +161,52 @@ fn syntax_errors_name_their_lines() {
 }
 
 #[test]
+fn a_value_that_is_missing_is_missing() {
+    let expected = "not TOML: `count` has no value: write one behind the equals sign";
+    for text in
+        ["[servers]\ncount =\nname = 'x'\n", "[servers]\ncount =   # how many?\n", "[servers]\n  count = "]
+    {
+        assert_eq!(problems(text), [format!("x.toml:2: {expected}")], "{text}");
+    }
+    // Here something is, and it is not right.
+    for text in ["count = two\n", "count = =\n"] {
+        assert!(!problems(text)[0].contains("no value"), "{text}");
+    }
+}
+
+#[test]
+fn a_file_of_another_kind_is_named_as_that_and_not_taken_apart() {
+    let shipped = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(name);
+    let none = Overrides::default();
+    let files = [
+        ("simulations/three-regions.toml", "a simulation file"),
+        ("regions/virginia.toml", "a region file"),
+        ("jobs/digits.toml", "a job file"),
+        ("links/three-regions.toml", "a file of links"),
+    ];
+    for (name, found) in files {
+        let path = shipped(name);
+        let errors = [
+            ("a simulation file", load_simulation(&path, &none).err()),
+            ("a region file", load_region(&path, &none).err()),
+            ("a file of links", load_link_file(&path, &none).err()),
+        ];
+        for (wanted, error) in errors {
+            if wanted == found {
+                assert_eq!(error, None);
+                continue;
+            }
+            let error = error.expect("it is another kind").to_string();
+            let start = format!("{}: this is {found}; {wanted} is asked for, such as ", path.display());
+            let example = error.strip_prefix(&start).unwrap_or_else(|| panic!("{error}"));
+            assert!(example.starts_with("configs/") && !error.contains('\n'), "{error}");
+            let example = shipped(example.strip_prefix("configs/").expect("seen above"));
+            assert!(example.exists(), "{} is shipped", example.display());
+        }
+    }
+}
+
+#[test]
 fn depth_is_bounded() {
     let deep = 50_000;
     for text in [

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use super::History;
 use super::paint::{Ink, Palette, flow, item};
 use super::region::{Region, regions};
-use crate::report::human::{bytes, rate, seconds, times};
+use crate::report::human::{bit_rate, bytes, seconds, times};
 use crate::status::{LinkStatus, ServerStatus};
 
 /// Between columns.
@@ -38,8 +38,13 @@ const COLUMNS: [Column; 11] = [
         rank: 0,
         cell: |row| optional(row.link.round_trip_seconds, round_trip),
     },
-    Column { title: "rate", width: 9, rank: 0, cell: |row| optional(row.link.rate_bytes_per_sec, rate) },
-    Column { title: "sending", width: 9, rank: 2, cell: |row| optional(row.sending_bytes_per_sec, rate) },
+    Column { title: "rate", width: 11, rank: 0, cell: |row| optional(row.link.rate_bytes_per_sec, bit_rate) },
+    Column {
+        title: "sending",
+        width: 11,
+        rank: 2,
+        cell: |row| optional(row.sending_bytes_per_sec, bit_rate),
+    },
     Column { title: "backlog", width: 7, rank: 0, cell: |row| bytes(row.link.backlog_bytes as f64) },
     Column { title: "takes", width: 7, rank: 1, cell: |row| seconds(row.link.backlog_seconds) },
     Column { title: "in flight", width: 9, rank: 4, cell: |row| bytes(row.link.in_flight_bytes as f64) },
@@ -59,8 +64,9 @@ fn round_trip(time: f64) -> String {
     if (0.0995..0.9995).contains(&time) { format!("{:.0} ms", time * 1000.0) } else { seconds(time) }
 }
 
+/// Nothing where the link has sent more than every update would have taken.
 fn saved(row: &Row<'_>) -> String {
-    if row.link.sent_bytes == 0 || row.link.naive_bytes == 0 {
+    if row.link.sent_bytes == 0 || row.link.naive_bytes < row.link.sent_bytes {
         return NONE.to_owned();
     }
     times(row.link.naive_bytes as f64 / row.link.sent_bytes as f64)
@@ -88,7 +94,7 @@ pub(super) fn links(
     for (name, server, link) in rows {
         let padding = " ".repeat(widest - Span::raw(name.as_str()).width());
         if !link.up {
-            lines.extend(down(link, format!("  {name}{padding}"), palette, width));
+            lines.extend(down(link, format!("  {name}{padding}"), region.is_over(), palette, width));
             continue;
         }
         let row = Row { link, sending_bytes_per_sec: sending(history, region.name, server, link) };
@@ -109,10 +115,14 @@ fn name(server: &ServerStatus, link: &LinkStatus) -> String {
     format!("{} → {} {}", server.index, link.datacenter, link.server)
 }
 
-/// A link that is down has no figures, but reasons.
-fn down(link: &LinkStatus, name: String, palette: Palette, width: u16) -> Vec<Line<'static>> {
+/// A link that is down has no figures, but reasons; none are needed where all is over.
+fn down(link: &LinkStatus, name: String, is_over: bool, palette: Palette, width: u16) -> Vec<Line<'static>> {
     let indent = Span::raw(name.as_str()).width() + GAP;
     let name = palette.span(Ink::Normal, format!("{name}{}", " ".repeat(GAP)));
+    if is_over && link.connects > 0 && link.backlog_bytes == 0 {
+        let text = format!("closed   {} sent", bytes(link.sent_bytes as f64));
+        return flow(palette, name, indent, &[item(Ink::Label, text)], width);
+    }
     let since = if link.connects == 0 { "not up yet" } else { "down" };
     let mut text = vec![(Ink::Bad, format!("{since} for {}", seconds(link.since_seconds)))];
     if let Some(problem) = &link.problem {

@@ -68,22 +68,19 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn head(&self, now: &Moment, regions: &[Region<'_>]) -> Vec<Line<'static>> {
         let palette = self.palette;
-        let (asked, answered) = (now.fetched.len(), now.statuses().count());
-        let job = now.statuses().find(|status| !status.job.name.is_empty()).map(|status| &status.job);
+        let job = now.known().find(|status| !status.job.name.is_empty()).map(|status| &status.job);
         let mut left = Line::default();
         if let Some(job) = job {
             left.push_span(palette.span(Ink::Name, job.name.clone()));
             left.push_span(palette.span(Ink::Label, format!("   {}", job.strategy)));
             left.push_span(palette.span(Ink::Label, "   "));
         }
-        let (ink, answers) = if answered == asked {
-            (Ink::Label, format!("{} answering", count(asked, "process", "processes")))
-        } else {
-            (Ink::Bad, format!("{answered} of {} answering", count(asked, "process", "processes")))
-        };
+        let (ink, answers) = answers(now);
         left.push_span(palette.span(ink, answers));
-        let uptime = now.statuses().map(|status| status.uptime_seconds).fold(0.0, f64::max);
-        let right = Line::from(palette.span(Ink::Label, format!("up {}", whole_seconds(uptime))));
+        let uptime = now.known().map(|status| status.uptime_seconds).fold(0.0, f64::max);
+        let is_up = now.statuses().next().is_some() || now.ended.is_empty();
+        let up = if is_up { "up" } else { "ran" };
+        let right = Line::from(palette.span(Ink::Label, format!("{up} {}", whole_seconds(uptime))));
         let mut lines = justified(left, right, self.width);
         let sent: u64 = regions.iter().map(Region::sent_bytes).sum();
         let naive: u64 = regions.iter().map(Region::naive_bytes).sum();
@@ -91,12 +88,13 @@ impl Writer<'_> {
             let mut wan =
                 vec![(Ink::Label, "WAN ".to_owned()), (Ink::Normal, format!("{} sent", bytes(sent as f64)))];
             if naive > 0 {
-                wan.push((Ink::Normal, format!(", {} less", times(naive as f64 / sent as f64))));
-                wan.push((Ink::Label, format!(" than every update would take ({})", bytes(naive as f64))));
+                let (figure, than) = saving(naive as f64 / sent as f64);
+                wan.push((Ink::Normal, format!(", {figure}")));
+                wan.push((Ink::Label, format!(" {than} every update would take ({})", bytes(naive as f64))));
             }
             lines.extend(flow(palette, palette.span(Ink::Label, ""), 0, &[wan], self.width));
         }
-        let digests: BTreeSet<_> = now.statuses().map(|status| &status.job.digest).collect();
+        let digests: BTreeSet<_> = now.known().map(|status| &status.job.digest).collect();
         if digests.iter().filter(|digest| !digest.is_empty()).count() > 1 {
             let warning = item(Ink::Bad, "these processes do not train the same job: their digests differ");
             lines.extend(flow(palette, palette.span(Ink::Label, ""), 0, &[warning], self.width));
@@ -131,7 +129,8 @@ impl Writer<'_> {
         let leads = region.leads();
         if !leads.is_empty() {
             let lead = |(datacenter, lead): (&&str, &super::region::Lead)| {
-                let limit = lead.limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
+                // Not "of": it keeps reads from being answered, and those that were before it was reached lead on.
+                let limit = lead.limit.map(|limit| format!(" (limit {limit})")).unwrap_or_default();
                 let idle = if lead.is_idle { ", idle" } else { "" };
                 let is_full = lead.limit.is_some_and(|limit| lead.clocks >= limit) && !lead.is_idle;
                 let ink = if is_full { Ink::Slow } else { Ink::Normal };
@@ -145,6 +144,15 @@ impl Writer<'_> {
         }
         self.traffic(region, &mut add);
         self.trust(region, &mut add);
+        for (phase, end) in [(Phase::Finished, "finished"), (Phase::Draining, "stopped")] {
+            let of_phase = region.ended.iter().filter(|status| status.phase == phase);
+            let roles: Vec<_> = of_phase.map(|status| status.role.as_str()).collect();
+            if !roles.is_empty() {
+                let gone = if roles.len() == 1 { "no longer answers" } else { "no longer answer" };
+                let text = format!("{}: {end}, {gone}", roles.join(", "));
+                lines.extend(labelled(palette, "ended", &[item(Ink::Label, text)], width));
+            }
+        }
         if !region.silent.is_empty() {
             lines.extend(self.silent(&region.silent, width));
         }
@@ -174,7 +182,7 @@ impl Writer<'_> {
         justified(self.name_and_phase(region), right, width)
     }
 
-    /// "singapore  1 waiting, 3 training, 1 silent".
+    /// "singapore  1 waiting, 3 training, 1 stopped, 1 silent".
     fn name_and_phase(&self, region: &Region<'_>) -> Line<'static> {
         let palette = self.palette;
         let mut left = Line::from(palette.span(Ink::Name, format!("{:<10} ", region.name)));
@@ -189,17 +197,26 @@ impl Writer<'_> {
             let many = if is_one { String::new() } else { format!("{count} ") };
             left.push_span(palette.span(ink, format!("{comma}{many}{}", phase.name())));
         }
-        if !region.silent.is_empty() {
-            let comma = if phases.is_empty() { "" } else { ", " };
-            left.push_span(palette.span(Ink::Bad, format!("{comma}{} silent", region.silent.len())));
+        let mut is_first = phases.is_empty();
+        for (ink, count, word) in
+            [(Ink::Slow, region.stopped(), "stopped"), (Ink::Bad, region.silent.len(), "silent")]
+        {
+            if count > 0 {
+                let comma = if std::mem::take(&mut is_first) { "" } else { ", " };
+                left.push_span(palette.span(ink, format!("{comma}{count} {word}")));
+            }
         }
         left
     }
 
     /// "3 connected   82 % computing   3.10 clocks/s   26 s to go".
     fn work(&self, region: &Region<'_>) -> Vec<Item> {
-        let mut items = vec![item(Ink::Normal, count(region.worker_count(), "connected", "connected"))];
-        let earlier = self.history.before().and_then(|(moment, seconds)| {
+        let is_over = region.is_over();
+        let mut items = Vec::new();
+        if !is_over {
+            items.push(item(Ink::Normal, format!("{} connected", region.worker_count())));
+        }
+        let earlier = self.history.before().filter(|_| !is_over).and_then(|(moment, seconds)| {
             let earlier = regions(moment).0.into_iter().find(|earlier| earlier.name == region.name)?;
             Some((earlier, seconds))
         });
@@ -209,12 +226,13 @@ impl Writer<'_> {
         {
             // Workers that started again count from zero.
             let (compute_before, wait_before) = before.work();
-            if compute > compute_before && wait >= wait_before {
+            let has_passed = compute + wait > compute_before + wait_before;
+            if has_passed && compute >= compute_before && wait >= wait_before {
                 compute -= compute_before;
                 wait -= wait_before;
             }
         }
-        if compute > 0.0 {
+        if compute + wait > 0.0 {
             let share = percent((compute / (compute + wait) * 100.0).round() / 100.0);
             items.push(item(Ink::Label, format!("{share} computing")));
         }
@@ -233,7 +251,7 @@ impl Writer<'_> {
     /// Each reason on a line of its own. There are as many lines as there were lately: holds come and go, and what is
     /// below must not jump with them.
     fn holds(&self, region: &Region<'_>, add: &mut impl FnMut(&str, &[Item])) {
-        if region.shards().next().is_none() {
+        if region.shards().next().is_none() || region.is_over() {
             return;
         }
         let held = region.held();
@@ -263,10 +281,8 @@ impl Writer<'_> {
         let (sent, naive) = (region.sent_bytes() as f64, region.naive_bytes() as f64);
         let mut items = vec![item(Ink::Normal, format!("{} sent", bytes(sent)))];
         if sent > 0.0 && naive > 0.0 {
-            items.push(vec![
-                (Ink::Normal, format!("{} less", times(naive / sent))),
-                (Ink::Label, format!(" than {}", bytes(naive))),
-            ]);
+            let (figure, than) = saving(naive / sent);
+            items.push(vec![(Ink::Normal, figure), (Ink::Label, format!(" {than} {}", bytes(naive)))]);
         }
         items.push(item(Ink::Label, format!("{} received", bytes(region.received_bytes() as f64))));
         add("WAN", &items);
@@ -274,7 +290,7 @@ impl Writer<'_> {
 
     /// Certificates that expire, and connections that were refused.
     fn trust(&self, region: &Region<'_>, add: &mut impl FnMut(&str, &[Item])) {
-        let own = region.statuses.iter().flat_map(|status| &status.certificates);
+        let own = region.known().flat_map(|status| &status.certificates);
         let mut expiring: Vec<_> =
             own.map(|own| (&own.name, own.seconds_to_expiry / SECONDS_OF_DAY)).collect();
         expiring.retain(|(_, days)| *days < EXPIRY_WARNING_DAYS);
@@ -286,7 +302,7 @@ impl Writer<'_> {
             };
             add("trust", &[vec![(Ink::Normal, format!("{name} ")), (ink, when)]]);
         }
-        let refused: Vec<_> = region.statuses.iter().flat_map(|status| &status.refusals).collect();
+        let refused: Vec<_> = region.known().flat_map(|status| &status.refusals).collect();
         if !refused.is_empty() {
             let items: Vec<_> = refused
                 .iter()
@@ -315,6 +331,32 @@ impl Writer<'_> {
             labelled(self.palette, "silent", &[text], width)
         };
         silent.iter().flat_map(line).collect()
+    }
+}
+
+/// "14 of 15 processes answering".
+fn answers(now: &Moment) -> (Ink, String) {
+    let (answered, ended, asked) = (now.statuses().count(), now.ended.len(), now.fetched.len());
+    let processes = count(asked, "process", "processes");
+    let ink = if answered + ended == asked { Ink::Label } else { Ink::Bad };
+    let is_done = ended == asked && now.ended.values().all(|status| status.phase == Phase::Finished);
+    let text = match (answered, ended) {
+        (_, 0) if answered == asked => format!("{processes} answering"),
+        (_, 0) => format!("{answered} of {processes} answering"),
+        _ if is_done => format!("{processes} finished"),
+        _ => format!("{answered} of {processes} answering, {ended} ended"),
+    };
+    (ink, text)
+}
+
+/// How what was sent compares with what every update would have taken, which is `ratio` times as much: "21.8x less",
+/// "than".
+pub(super) fn saving(ratio: f64) -> (String, &'static str) {
+    let (less, more) = (times(ratio), times(1.0 / ratio));
+    match () {
+        () if less == more => ("as much".to_owned(), "as"),
+        () if ratio < 1.0 => (format!("{more} more"), "than"),
+        () => (format!("{less} less"), "than"),
     }
 }
 

@@ -13,7 +13,9 @@ pub(super) struct Region<'a> {
     pub(super) name: &'a str,
     /// Those that answered.
     pub(super) statuses: Vec<&'a Status>,
-    /// Those that did not.
+    /// What those last said that had come to their end, and do not answer any more.
+    pub(super) ended: Vec<&'a Status>,
+    /// Those that did not answer, and should.
     pub(super) silent: Vec<&'a Fetched>,
 }
 
@@ -53,20 +55,31 @@ pub(super) fn regions(moment: &Moment) -> (Vec<Region<'_>>, Vec<&Fetched>) {
             }
         };
         let at = regions.iter().position(|region| region.name == name).unwrap_or_else(|| {
-            regions.push(Region { name, statuses: vec![], silent: vec![] });
+            regions.push(Region { name, statuses: vec![], ended: vec![], silent: vec![] });
             regions.len() - 1
         });
-        match &fetched.status {
-            Ok(status) => regions[at].statuses.push(status),
-            Err(_) => regions[at].silent.push(fetched),
+        match (&fetched.status, moment.ended.get(&fetched.target.url)) {
+            (Ok(status), _) => regions[at].statuses.push(status),
+            (Err(_), Some(last)) => regions[at].ended.push(last),
+            (Err(_), None) => regions[at].silent.push(fetched),
         }
     }
     (regions, nameless)
 }
 
 impl<'a> Region<'a> {
+    /// Of all processes of which anything is known.
+    pub(super) fn known(&self) -> impl Iterator<Item = &'a Status> {
+        self.statuses.iter().chain(&self.ended).copied()
+    }
+
+    /// Whether all of it has come to its end.
+    pub(super) fn is_over(&self) -> bool {
+        self.silent.is_empty() && self.known().all(|status| status.phase.is_end())
+    }
+
     pub(super) fn servers(&self) -> impl Iterator<Item = &'a ServerStatus> {
-        self.statuses.iter().flat_map(|status| &status.servers)
+        self.known().flat_map(|status| &status.servers)
     }
 
     pub(super) fn shards(&self) -> impl Iterator<Item = &'a ShardStatus> {
@@ -74,7 +87,7 @@ impl<'a> Region<'a> {
     }
 
     pub(super) fn workers(&self) -> impl Iterator<Item = &'a WorkerStatus> {
-        self.statuses.iter().flat_map(|status| &status.workers)
+        self.known().flat_map(|status| &status.workers)
     }
 
     /// The links of its servers, each with the server's index.
@@ -95,16 +108,22 @@ impl<'a> Region<'a> {
 
     /// How many clocks its job has.
     pub(super) fn job_clocks(&self) -> Option<u32> {
-        self.statuses.iter().map(|status| status.job.clocks).max().filter(|clocks| *clocks > 0)
+        self.known().map(|status| status.job.clocks).max().filter(|clocks| *clocks > 0)
     }
 
-    /// How many of its processes are in each phase.
+    /// How many of its processes are in each phase. One that said that it was finished is that for ever.
     pub(super) fn phases(&self) -> BTreeMap<Phase, usize> {
         let mut phases = BTreeMap::new();
-        for status in &self.statuses {
+        let finished = self.ended.iter().filter(|status| status.phase == Phase::Finished);
+        for status in self.statuses.iter().chain(finished) {
             *phases.entry(status.phase).or_default() += 1;
         }
         phases
+    }
+
+    /// How many of its processes were stopped, and are gone.
+    pub(super) fn stopped(&self) -> usize {
+        self.ended.iter().filter(|status| status.phase != Phase::Finished).count()
     }
 
     /// What its processes wait for, and which ones.
@@ -135,7 +154,8 @@ impl<'a> Region<'a> {
     /// The longest first.
     pub(super) fn held(&self) -> Vec<Held> {
         let mut held: Vec<Held> = Vec::new();
-        for hold in self.shards().flat_map(|shard| &shard.holds) {
+        let servers = self.statuses.iter().flat_map(|status| &status.servers);
+        for hold in servers.flat_map(|server| &server.shards).flat_map(|shard| &shard.holds) {
             let same = |held: &&mut Held| held.reason == hold.reason && held.datacenter == hold.datacenter;
             match held.iter_mut().find(same) {
                 Some(held) => {

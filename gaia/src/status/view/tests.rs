@@ -86,7 +86,7 @@ fn nothing_that_matters_is_cut() {
             "14 of 15 processes answering",
             "worker 2 waits 1.20 s: barrier of ireland",
             "workers 0, 1 wait 0.31 s: mirror clock of singapore",
-            "singapore +6 of 6",
+            "singapore +6 (limit 6)",
             "objective",
             "round trip",
         ] {
@@ -170,8 +170,135 @@ fn who_fell_silent_keeps_a_name_and_who_never_spoke_has_a_place() {
     history.push(Duration::from_secs(1), vec![silent(1), silent(2)]);
     let text = text(&history, 100);
     assert!(text.contains("virginia   1 silent"), "{text}");
-    assert!(text.contains("silent   server 1 at http://127.0.0.1:1: no answer within 1s"), "{text}");
+    assert!(text.contains("silent   server-1 at http://127.0.0.1:1: no answer within 1s"), "{text}");
     assert!(text.contains("silent   http://127.0.0.1:2: no answer within 1s"), "{text}");
+}
+
+/// What comes of asking somebody who does not answer.
+fn gone(port: u16, name: Option<(&str, &str)>) -> Fetched {
+    let url = format!("127.0.0.1:{port}").parse().expect("a URL");
+    let name = name.map(|(region, role)| (region.to_owned(), role.to_owned()));
+    let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+    Fetched { target: Target { url, name }, status: Err(FetchError::Connect(refused)) }
+}
+
+#[test]
+fn one_process_of_a_whole_region_stands_for_all_addresses_in_its_file() {
+    let answers = |phase| {
+        let mut fetched = gone(7500, Some(("virginia", "server-0")));
+        let mut status = made_up::whole_region();
+        (status.phase, status.waiting_for) = (phase, vec![]);
+        fetched.status = Ok(status);
+        fetched
+    };
+    let others = || {
+        let roles = ["server-1", "worker-0", "worker-1", "worker-2"];
+        let others = roles.into_iter().zip(7501..).map(|(role, port)| gone(port, Some(("virginia", role))));
+        others.chain([gone(7510, Some(("ireland", "server-0")))])
+    };
+    let mut history = History::once([answers(Phase::Training)].into_iter().chain(others()).collect());
+    let shown = text(&history, 100);
+    assert!(shown.contains("1 of 2 processes answering"), "{shown}");
+    assert!(!shown.contains("worker-1") && shown.contains("server-0 at http://127.0.0.1:7510"), "{shown}");
+    let urls: Vec<_> = history.latest().iter().map(|fetched| fetched.target.url.to_string()).collect();
+    assert_eq!(urls, ["http://127.0.0.1:7500", "http://127.0.0.1:7510"]);
+
+    // Still so when it has come to its end,
+    history.push(Duration::from_secs(1), [answers(Phase::Finished)].into_iter().chain(others()).collect());
+    let all_gone = || [gone(7500, Some(("virginia", "server-0")))].into_iter().chain(others()).collect();
+    history.push(Duration::from_secs(2), all_gone());
+    let shown = text(&history, 100);
+    assert!(shown.contains("region: finished, no longer answers"), "{shown}");
+    assert!(shown.contains("0 of 2 processes answering, 1 ended") && !shown.contains("worker-1"), "{shown}");
+    // and no more when the region runs as one process each: then its silent ones are missed.
+    let mut alone = gone(7500, None);
+    alone.status = Ok(made_up::processes(3).swap_remove(0));
+    history.push(Duration::from_secs(3), [alone].into_iter().chain(others()).collect());
+    let shown = text(&history, 100);
+    assert!(shown.contains("worker-1 at http://127.0.0.1:7503"), "{shown}");
+}
+
+#[test]
+fn who_finished_is_not_taken_for_one_who_crashed() {
+    let mut history = History::once(made_up::fetched(199));
+    history.push(Duration::from_secs(1), made_up::fetched(200));
+    let mut all = made_up::fetched(200);
+    for fetched in &mut all {
+        *fetched = Fetched { target: fetched.target.clone(), status: gone(1, None).status };
+    }
+    history.push(Duration::from_secs(2), all);
+    let shown = text(&history, 100);
+    // Two of singapore's were not done: one never answered, one waited.
+    for expected in [
+        "0 of 15 processes answering, 13 ended",
+        "virginia   finished ",
+        "clock      200 of 200",
+        "objective 0.1231",
+        "server-0, server-1, worker-0, worker-1, worker-2: finished, no longer answer",
+        "singapore  finished, 2 silent",
+        "worker-2 at http://127.0.0.1:7514: no connection",
+    ] {
+        assert!(shown.contains(expected), "no {expected}:\n{shown}");
+    }
+    assert!(shown.contains("ran 79 s"), "{shown}");
+    let virginia = shown.split("ireland  ").next().expect("it is first");
+    for unexpected in ["silent", "held", "clocks/s", "connected"] {
+        assert!(!virginia.contains(unexpected), "{unexpected}:\n{shown}");
+    }
+}
+
+#[test]
+fn all_who_finished_have_finished_and_who_was_stopped_was_stopped() {
+    let process = |phase, port| {
+        let mut fetched = gone(port, None);
+        let mut status = made_up::processes(200).swap_remove(usize::from(port));
+        status.phase = phase;
+        fetched.status = Ok(status);
+        fetched
+    };
+    let mut history = History::once(vec![process(Phase::Finished, 0), process(Phase::Finished, 2)]);
+    history.push(Duration::from_secs(1), vec![gone(0, None), gone(2, None)]);
+    let shown = text(&history, 80);
+    assert!(shown.contains("2 processes finished"), "{shown}");
+    let mut history = History::once(vec![process(Phase::Training, 0), process(Phase::Draining, 2)]);
+    history.push(Duration::from_secs(1), vec![process(Phase::Training, 0), gone(2, None)]);
+    let shown = text(&history, 80);
+    assert!(shown.contains("1 of 2 processes answering, 1 ended"), "{shown}");
+    assert!(shown.contains("virginia   training, 1 stopped "), "{shown}");
+    assert!(shown.contains("ended    worker-0: stopped, no longer answers"), "{shown}");
+}
+
+#[test]
+fn more_is_not_a_fraction_less() {
+    for (ratio, expected) in
+        [(21.8, "21.8x less than"), (0.58, "1.72x more than"), (1.0, "as much as"), (0.004, "250x more than")]
+    {
+        let (figure, than) = super::page::saving(ratio);
+        assert_eq!(format!("{figure} {than}"), expected);
+    }
+    let mut all = made_up::fetched(118);
+    let links = all.iter_mut().filter_map(|fetched| fetched.status.as_mut().ok());
+    for link in links.flat_map(|status| &mut status.servers).flat_map(|server| &mut server.links) {
+        link.naive_bytes = link.sent_bytes / 2;
+    }
+    let shown = text(&History::once(all), 100);
+    assert!(shown.contains("2.02x more than every update would take"), "{shown}");
+    assert!(!shown.contains("less"), "{shown}");
+}
+
+#[test]
+fn workers_that_all_wait_do_not_compute() {
+    let fetched = |wait_seconds: f64| {
+        let mut status = made_up::whole_region();
+        status.workers.iter_mut().for_each(|worker| worker.wait_seconds += wait_seconds);
+        let mut fetched = gone(1, None);
+        fetched.status = Ok(status);
+        vec![fetched]
+    };
+    let mut history = History::once(fetched(0.0));
+    history.push(Duration::from_secs(3), fetched(3.0));
+    let shown = text(&history, 80);
+    assert!(shown.contains(" 0 % computing"), "{shown}");
 }
 
 #[test]
