@@ -51,6 +51,8 @@ pub struct Region {
     pub log: Format,
     /// What happens when the job is done.
     pub at_end: AtEnd,
+    /// How long a process that is asked to stop may take to hand over what it has.
+    pub drain: Duration,
     /// Where servers write the trained tables at the end, if anywhere.
     pub output: Option<PathBuf>,
     /// A declared cost of computing, to rehearse a job of another size: a clock takes at least this long.

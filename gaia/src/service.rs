@@ -6,13 +6,16 @@
 //! - `setup`: what every process of a region starts from;
 //! - `server`: one server: its shards, its WAN socket, and the door through which workers come;
 //! - `worker`: one worker's life, and `session` for how it reaches its shards;
-//! - `process`: puts these together and stops them in order, and `report` answers for their status;
+//! - `process`: puts these together and stops them in order, with `part` for which of them it has, `identities` for their
+//!   certificates, and `report` for their status;
 //! - `evaluation`: the region's copy of the model, scored while it is trained, and `output`: written when it is.
 //!
 //! Kind: driver.
 
 mod evaluation;
+mod identities;
 mod output;
+mod part;
 mod process;
 mod report;
 mod server;
@@ -28,7 +31,8 @@ use datacenter::local::SessionError;
 use thiserror::Error;
 
 pub(crate) use self::output::prepare as prepare_output;
-pub use self::process::{Outcome, Part, run};
+pub use self::part::Part;
+pub use self::process::{Outcome, run};
 pub(crate) use self::report::short;
 pub use self::setup::Setup;
 
@@ -111,6 +115,9 @@ pub enum ServiceError {
     /// A connection inside the region failed for good.
     #[error(transparent)]
     Lan(#[from] LanError),
+    /// The process was stopped, and a worker of its region did not end its clock in time.
+    #[error("stopped without the last clock of {0}")]
+    Unfinished(String),
     /// The process was stopped, and could not hand over everything in time.
     #[error("stopped before everything had been handed over: {0}")]
     Undelivered(String),
@@ -148,6 +155,7 @@ impl ServiceError {
             | Self::Session { .. }
             | Self::Forgotten { .. }
             | Self::Lan(_)
+            | Self::Unfinished(_)
             | Self::Undelivered(_)
             | Self::Output { .. } => false,
         }

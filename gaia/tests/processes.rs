@@ -11,6 +11,7 @@ use common::{
 };
 use gaia::rehearsal::{Plan, Process, Rehearsal};
 use gaia::service::Part;
+use gaia::status::{Phase, Status};
 use wan::relay::RelayCounters;
 
 /// Runs the job to its end; judges what was learned and what it cost.
@@ -94,4 +95,35 @@ async fn a_worker_that_is_stopped_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_stopped_loses_nothing() {
     stop_one("ireland", Part::Server(1)).await;
+}
+
+/// A region whose workers are restarted is not done: who leaves before the end is expected back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_without_workers_is_not_done() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut rehearsal = Rehearsal::start(&plan(directory.path(), &[])).unwrap();
+    until(&mut rehearsal, |fetched| {
+        let clocks = statuses(fetched).flat_map(|s| &s.servers).flat_map(|s| &s.shards).map(|s| s.clock);
+        clocks.min().is_some_and(|clock| clock >= 5) && fetched.iter().all(|f| f.status.is_ok())
+    })
+    .await;
+    let (workers, servers): (Vec<_>, Vec<_>) =
+        rehearsal.processes.drain(..).partition(|process| matches!(process.part, Part::Worker(_)));
+    for mut worker in workers {
+        worker.stop();
+        assert_eq!(ended(&mut worker).await, Some(0), "worker of {}", worker.region);
+    }
+    rehearsal.processes = servers;
+    until(&mut rehearsal, |fetched| {
+        let waits = |status: &Status| {
+            let left = status.waiting_for.iter().any(|what| what == "workers, all of which have left");
+            status.phase == Phase::Waiting && left
+        };
+        fetched.len() == 6 && fetched.iter().all(|f| f.status.as_ref().is_ok_and(waits))
+    })
+    .await;
+    stop_all(rehearsal).await;
+    let written = std::fs::read_dir(directory.path().join("out")).unwrap().count();
+    assert_eq!(written, 0, "there is no result of a job that is not done");
 }

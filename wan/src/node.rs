@@ -54,6 +54,8 @@ pub struct Node {
     datacenters: Vec<PeerConfig>,
     peers: Vec<PeerLink>,
     barrier_max_delay: Option<Duration>,
+    /// The last clock of the job.
+    end: Clock,
     /// Replicas whose waiting reads should be looked at again.
     to_recheck: Vec<bool>,
 }
@@ -97,7 +99,15 @@ impl Node {
             datacenters: datacenters.to_vec(),
             peers: Vec::new(),
             barrier_max_delay: policy.barrier_max_delay,
+            end: Clock(0),
         }
+    }
+
+    /// The same for a job of which somebody has to complete `clock` before it is done; workers that leave before that are
+    /// expected back.
+    #[must_use]
+    pub fn ending_at(self, clock: Clock) -> Self {
+        Self { end: clock, ..self }
     }
 
     /// The place of a peer among those that `peer` arguments count; a new one for a peer that is not known yet. None if it is
@@ -418,7 +428,7 @@ impl Node {
     /// Whether nobody trains here, and every mirror that is not gone for good has all there is, and so have the shards here:
     /// the end of a job.
     pub fn is_settled(&self) -> bool {
-        self.replicas.iter().all(Replica::is_settled)
+        self.replicas.iter().all(|replica| replica.is_settled() && replica.latest_clock() >= self.end)
     }
 
     /// Whether every mirror that is not gone for good has confirmed everything that was released.

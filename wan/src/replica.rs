@@ -143,6 +143,12 @@ impl Replica {
         self.shard.is_idle() && self.mirrors.iter().all(is_settled)
     }
 
+    /// The latest clock that this shard or a mirror of it has completed, as far as that has arrived.
+    pub fn latest_clock(&self) -> Clock {
+        let mirrors = self.mirrors.iter().map(|mirror| mirror.inbox.arrived_clock());
+        mirrors.max().unwrap_or_default().max(self.shard.clock())
+    }
+
     /// Whether every mirror that is not gone for good has confirmed everything that was released.
     pub fn is_drained(&self) -> bool {
         self.mirrors.iter().all(|m| m.has_left || m.outbox.is_drained())

@@ -220,6 +220,12 @@ pub(super) fn delay() -> Kind<Duration> {
     duration().only(", at most 1 h", |delay| *delay <= MOST)
 }
 
+/// How long something is waited for.
+pub(super) fn patience() -> Kind<Duration> {
+    const ALLOWED: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+    duration().only(", from 1 s to 1 h", |patience| ALLOWED.contains(patience))
+}
+
 /// A rate above zero and within reason, in bytes a second.
 pub(super) fn rate() -> Kind<u64> {
     const MOST: u64 = 1_000_000_000_000;

@@ -1,6 +1,7 @@
 //! Reads a region file: the processes of one region, where they are, and whom they talk to.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use wan::driver::address::Address;
 
@@ -8,7 +9,7 @@ use super::agreement::{Agreement, agreement};
 use super::job;
 use super::kind::{
     Processes, alternatives, choice, delay, file_template, list, listen_address, name, not_empty, parsed,
-    path, rate, whole,
+    path, patience, rate, whole,
 };
 use super::reader::Section;
 use super::simulation::compute;
@@ -26,6 +27,7 @@ pub(super) fn region(s: &Section<'_>) -> Option<Region> {
     let (job, Agreement { seed, strategy, members }) = job_and_agreement(s);
     let own = called.as_ref().and_then(|called| own(s, called, members.as_deref()?));
     let at_end = s.or("at_end", AtEnd::default(), choice(AT_END));
+    let drain = s.or("drain", Duration::from_secs(60), patience());
     let servers = s.section("servers", |s| servers(s, job.as_ref()));
     let wan = s.section("wan", |s| wan(s, servers.as_ref().map(|servers| u32::from(servers.count))));
     let peers = peers(s, own, members.as_deref(), job.as_ref(), wan.as_ref());
@@ -59,6 +61,7 @@ pub(super) fn region(s: &Section<'_>) -> Option<Region> {
         admin: admin?,
         log: log?,
         at_end,
+        drain,
         output: output?,
         compute,
     })

@@ -1,11 +1,12 @@
 //! The region's copy of the model, scored on the region's data while it is trained.
 //!
 //! Scoring may take longer than a clock, and must not delay the worker that has the model at hand: so it is given a copy
-//! and a thread of its own, one at a time. A copy that comes while the last one is still being scored is passed over.
+//! and a thread of its own, one at a time. While one is being scored, others are not even copied.
 //!
 //! Kind: driver.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -20,6 +21,7 @@ use crate::status::ScoreStatus;
 /// Scores copies of the model.
 pub(super) struct Evaluator {
     copies: SyncSender<(Clock, Tables)>,
+    is_idle: Arc<AtomicBool>,
     score: Arc<Mutex<Option<ScoreStatus>>>,
 }
 
@@ -28,12 +30,13 @@ impl Evaluator {
     pub(super) fn start(setup: &Arc<Setup>) -> Self {
         let (copies, queue) = sync_channel(1);
         let score = Arc::<Mutex<Option<ScoreStatus>>>::default();
-        let (setup, latest) = (setup.clone(), score.clone());
+        let is_idle = Arc::new(AtomicBool::new(true));
+        let (setup, latest, done) = (setup.clone(), score.clone(), is_idle.clone());
         thread::Builder::new()
             .name("evaluation".into())
-            .spawn(move || score_all(&setup, &queue, &latest))
+            .spawn(move || score_all(&setup, &queue, &latest, &done))
             .expect("the system has room for another thread");
-        Self { copies, score }
+        Self { copies, is_idle, score }
     }
 
     /// The latest score.
@@ -43,10 +46,9 @@ impl Evaluator {
 
     /// Offers a copy of the model, all of which `client` has read.
     pub(super) fn offer(&self, setup: &Setup, client: &Client, clock: Clock) {
-        // Copying costs as much as reading; only worth it if it will be scored.
-        match self.copies.try_send((clock, copy(setup, client))) {
-            Ok(()) | Err(TrySendError::Full(_)) => {}
-            Err(TrySendError::Disconnected(_)) => unreachable!("it scores until we are dropped"),
+        if self.is_idle.swap(false, Ordering::Relaxed) {
+            let taken = self.copies.try_send((clock, copy(setup, client)));
+            debug_assert!(taken.is_ok(), "there is room for one, and it scores until we are dropped");
         }
     }
 }
@@ -71,7 +73,12 @@ fn score_one(setup: &Setup, clock: Clock, tables: &Tables) -> ScoreStatus {
     }
 }
 
-fn score_all(setup: &Setup, queue: &Receiver<(Clock, Tables)>, latest: &Mutex<Option<ScoreStatus>>) {
+fn score_all(
+    setup: &Setup,
+    queue: &Receiver<(Clock, Tables)>,
+    latest: &Mutex<Option<ScoreStatus>>,
+    done: &AtomicBool,
+) {
     while let Ok((clock, tables)) = queue.recv() {
         let score = score_one(setup, clock, &tables);
         info!(
@@ -82,5 +89,6 @@ fn score_all(setup: &Setup, queue: &Receiver<(Clock, Tables)>, latest: &Mutex<Op
             "scored"
         );
         *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(score);
+        done.store(true, Ordering::Relaxed);
     }
 }

@@ -5,39 +5,35 @@
 //!
 //! Kind: driver.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use datacenter::WorkerId;
-use datacenter::identity::{Dates, Identity, PeerName, Role};
 use datacenter::lan::worker::Plan;
 use datacenter::refusals::Refusals;
 use futures_util::future::{join_all, try_join_all};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, info, warn};
 use wan::driver::address::Address;
 
-use super::report::{Answers, State};
+use super::identities::Identities;
+use super::part::Part;
+use super::report::{Answers, Desk, State, Told};
 use super::server::{Server, Sockets, own_address};
 use super::session::Route;
 use super::setup::Setup;
 use super::worker::{self, Ended, Notes};
 use super::{ServiceError, output};
 use crate::admin;
-use crate::certificates::{ProcessName, TlsFiles, Watcher};
 use crate::logs;
 use crate::region::{AtEnd, Region};
-use crate::status::{Phase, ScoreStatus, WHOLE_REGION};
-
-/// How long a process that was asked to stop may take to hand over what it has.
-const DRAIN: Duration = Duration::from_secs(60);
-
-/// How often certificates are looked at.
-const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(10);
+use crate::status::{Phase, ScoreStatus};
 
 /// Who has asked for the status so lately will ask again: somebody watches.
 const WATCHED: Duration = Duration::from_secs(3);
@@ -48,66 +44,6 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// For how long a server whose job is done waits for its workers to read the result.
 const LAST_READS: Duration = Duration::from_secs(30);
-
-/// Which part of a region a process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// All of it.
-    Region,
-    /// One server.
-    Server(u16),
-    /// One worker.
-    Worker(u32),
-}
-
-impl Part {
-    /// As status, logs and metrics name it.
-    pub fn role(self) -> String {
-        match self {
-            Self::Region => WHOLE_REGION.into(),
-            Self::Server(index) => format!("server-{index}"),
-            Self::Worker(index) => format!("worker-{index}"),
-        }
-    }
-
-    fn servers(self, region: &Region) -> Vec<u16> {
-        match self {
-            Self::Region => (0..region.servers).collect(),
-            Self::Server(index) => vec![index],
-            Self::Worker(_) => Vec::new(),
-        }
-    }
-
-    fn workers(self, region: &Region) -> Vec<u32> {
-        match self {
-            Self::Region => (0..region.workers()).collect(),
-            Self::Server(_) => Vec::new(),
-            Self::Worker(index) => vec![index],
-        }
-    }
-
-    /// Whether the process with this role and index is one of it.
-    pub(crate) fn is(self, role: Role, index: u32) -> bool {
-        match self {
-            Self::Region => true,
-            Self::Server(own) => role == Role::Server && index == u32::from(own),
-            Self::Worker(own) => role == Role::Worker && index == own,
-        }
-    }
-
-    /// Whether `region` has such a process.
-    pub(crate) fn check(self, region: &Region) -> Result<(), ServiceError> {
-        let (role, index, count) = match self {
-            Self::Region => return Ok(()),
-            Self::Server(index) => ("server", u32::from(index), u32::from(region.servers)),
-            Self::Worker(index) => ("worker", index, region.workers()),
-        };
-        if index < count {
-            return Ok(());
-        }
-        Err(ServiceError::Index { role, index, region: region.name.clone(), count })
-    }
-}
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,7 +72,33 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
     if let Some(directory) = region.output.as_ref().filter(|_| !part.servers(&region).is_empty()) {
         output::prepare(directory)?;
     }
-    let setup = Arc::new(Setup::new(region, part)?);
+    let desk = Arc::new(Desk::new(&region, part, started));
+    let serving = listener.map(|listener| tokio::spawn(admin::serve(listener, desk.clone())));
+    let outcome = train(region, part, &identities, &stop, &desk).await;
+    if let Some(serving) = serving {
+        if outcome.is_ok() {
+            tell_of_the_end(desk.told()).await;
+        }
+        serving.abort();
+        let _ = serving.await;
+    }
+    outcome
+}
+
+/// Reads the data, and trains.
+async fn train(
+    region: Region,
+    part: Part,
+    identities: &Identities,
+    stop: &watch::Receiver<bool>,
+    desk: &Desk,
+) -> Result<Outcome, ServiceError> {
+    #[expect(clippy::disallowed_methods, reason = "this is real time, in which reading takes long")]
+    let reading = tokio::task::spawn_blocking(move || Setup::new(region, part));
+    let setup = tokio::select! {
+        read = reading => Arc::new(read.unwrap_or_else(|failed| resume_unwind(failed.into_panic()))?),
+        () = asked(stop) => return Ok(Outcome::Stopped),
+    };
     let region = &setup.region;
     info!(job = region.job.name, digest = super::report::short(&setup.digest), "starting");
     let for_workers = part != Part::Region;
@@ -147,32 +109,28 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
         servers.push(Server::start(&setup, index, identity, sockets));
     }
     let servers = Arc::new(servers);
-    let lan_refusals = Refusals::default();
+    let refusals = Refusals::default();
     let notes: Vec<Notes> = part.workers(region).iter().map(|_| Notes::default()).collect();
     let state = watch::channel(State::default()).0;
-    let told = watch::channel(None).0;
     let answers = Arc::new(Answers {
         setup: setup.clone(),
         part,
-        started,
+        started: desk.started(),
         servers: servers.clone(),
         workers: notes.clone(),
-        refusals: lan_refusals.clone(),
+        refusals: refusals.clone(),
         identities: identities.all(),
         state: state.subscribe(),
-        told: told.clone(),
     });
-    let waits = tokio::spawn({
-        let answers = answers.clone();
-        async move { answers.log_waits().await }.in_current_span()
-    });
-    let serving = listener.map(|listener| tokio::spawn(admin::serve(listener, answers)));
+    desk.open(answers.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { answers.log_waits().await }.in_current_span());
 
     let mut parts: Vec<_> = setup.parts().into_iter().map(Some).collect();
     let workers = part.workers(region).into_iter().zip(notes).map(|(index, notes)| {
         let route = match part {
             Part::Region => Route::Here(servers.iter().map(Server::counter).collect()),
-            Part::Server(_) | Part::Worker(_) => Route::Lan(plans(&setup, index, &identities, &lan_refusals)),
+            Part::Server(_) | Part::Worker(_) => Route::Lan(plans(&setup, index, identities, &refusals)),
         };
         let data = parts[index as usize].take().expect("each worker has one part");
         worker::start(setup.clone(), index, data, route, stop.clone(), notes)
@@ -185,60 +143,41 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
             ended.unwrap_or_else(|_| panic!("a worker's thread ends with a result"))
         });
         // Servers say when the job is done, and workers read the result then: neither can wait for the other.
-        let (ended, ()) = tokio::try_join!(try_join_all(ended), serve_to_end(&servers, &stop, &state, part))?;
+        let (ended, ()) = tokio::try_join!(try_join_all(ended), serve_to_end(&servers, stop, &state, part))?;
         Ok::<Vec<Ended>, ServiceError>(ended)
     };
-    let result = working.await;
-    let outcome = match result {
-        Err(error) => Err(error),
-        Ok(ended) if *stop.borrow() && !is_done(&setup, &servers, &ended).await => Ok(Outcome::Stopped),
-        Ok(ended) => Ok(Outcome::Finished(ended.into_iter().find_map(|ended| ended.score))),
+    let ended = working.await?;
+    let is_done =
+        servers.iter().all(|server| *server.settled.borrow()) && ended.iter().all(|e| e.is_finished);
+    let outcome = match is_done {
+        true => Outcome::Finished(ended.into_iter().find_map(|ended| ended.score)),
+        false => Outcome::Stopped,
     };
-    match outcome {
-        Ok(Outcome::Finished(_)) => state.send_modify(|state| state.phase = Some(Phase::Finished)),
-        Ok(Outcome::Stopped) => state.send_modify(|state| state.phase = Some(Phase::Draining)),
-        Err(_) => {}
-    }
-    if matches!(outcome, Ok(Outcome::Finished(_))) {
-        if let Some(directory) = &setup.region.output {
+    let phase = if is_done { Phase::Finished } else { Phase::Draining };
+    state.send_modify(|state| state.phase = Some(phase));
+    if is_done {
+        if let Some(directory) = &region.output {
             write_output(&setup, &servers, directory).await?;
         }
-        if setup.region.at_end == AtEnd::Stay {
+        if region.at_end == AtEnd::Stay {
             info!("answering until this process is stopped");
-            let _ = stop.clone().wait_for(|stop| *stop).await;
+            asked(stop).await;
         }
     }
-    waits.abort();
-    let _ = waits.await;
-    if let Some(serving) = serving {
-        if outcome.is_ok() {
-            tell_of_the_end(told.subscribe()).await;
-        }
-        serving.abort();
-        let _ = serving.await;
-    }
-    match Arc::into_inner(servers) {
-        Some(servers) => drop(join_all(servers.into_iter().map(Server::leave)).await),
-        // Somebody still asks for the status: then peers learn of it a little later, by themselves.
-        None => warn!("leaving without a goodbye"),
-    }
-    outcome
+    join_all(servers.iter().map(Server::leave)).await;
+    Ok(outcome)
 }
 
-/// Whether the job was done before the process was asked to stop. Without workers all is settled too, whatever the clock.
-async fn is_done(setup: &Setup, servers: &[Server], workers: &[Ended]) -> bool {
-    for server in servers {
-        let clock = server.look(|node| node.replicas().iter().map(|replica| replica.shard().clock()).min());
-        let is_trained = clock.await.flatten().is_none_or(|clock| clock.0 >= setup.region.job.clocks);
-        if !is_trained || !*server.settled.borrow() {
-            return false;
-        }
+/// Returns once the process is asked to stop.
+async fn asked(stop: &watch::Receiver<bool>) {
+    if stop.clone().wait_for(|stop| *stop).await.is_err() {
+        // Nobody can ask any more.
+        std::future::pending::<()>().await;
     }
-    workers.iter().all(|worker| worker.is_finished)
 }
 
 /// Waits a little for whoever watches, if anybody does, to be told that this process comes to its end.
-async fn tell_of_the_end(mut told: watch::Receiver<Option<(Instant, Phase)>>) {
+async fn tell_of_the_end(mut told: watch::Receiver<Told>) {
     if told.borrow().is_none_or(|(at, _)| at.elapsed() > WATCHED) {
         return;
     }
@@ -262,7 +201,6 @@ async fn serve_to_end(
         let mut settled = server.settled.clone();
         let _ = settled.wait_for(|settled| *settled).await;
     }));
-    let mut asked = stop.clone();
     tokio::select! {
         _ = settled => {
             info!("the job is done: everything has arrived everywhere");
@@ -273,9 +211,9 @@ async fn serve_to_end(
             }
             Ok(())
         }
-        _ = asked.wait_for(|stop| *stop) => {
+        () = asked(stop) => {
             state.send_modify(|state| state.phase = Some(Phase::Draining));
-            try_join_all(servers.iter().map(|server| server.drain(DRAIN))).await.map(|_| ())
+            try_join_all(servers.iter().map(Server::drain)).await.map(|_| ())
         }
     }
 }
@@ -346,52 +284,6 @@ async fn admin_listener(region: &Region, part: Part) -> Result<Option<TcpListene
     };
     let listener = TcpListener::bind(address).await;
     listener.map(Some).map_err(|error| ServiceError::Listen { address, what, error })
-}
-
-/// Who this process is, by the certificates of its parts. They are watched, and replaced when their files change.
-struct Identities {
-    servers: Vec<(u16, Identity)>,
-    worker: Option<Identity>,
-}
-
-impl Identities {
-    fn load(region: &Region, part: Part) -> Result<Self, ServiceError> {
-        let hurry = Arc::new(Notify::new());
-        let load = |role, index| {
-            let peer = PeerName::new(&region.name, role).expect("configuration checks region names");
-            let files = TlsFiles::of(&region.tls, &ProcessName::new(peer.clone(), index));
-            let (watcher, warnings) = Watcher::start(files, &peer, Dates::System)?;
-            for warning in warnings {
-                warn!("{warning}");
-            }
-            let identity = watcher.identity().clone();
-            tokio::spawn(watcher.run(LOOK_AT_CERTIFICATES, hurry.clone()));
-            Ok::<_, ServiceError>(identity)
-        };
-        let servers = part.servers(region).into_iter();
-        let servers = servers
-            .map(|index| Ok((index, load(Role::Server, index.into())?)))
-            .collect::<Result<_, ServiceError>>()?;
-        let worker = match part {
-            Part::Worker(index) if !region.tls.plaintext_lan => Some(load(Role::Worker, index)?),
-            Part::Region | Part::Server(_) | Part::Worker(_) => None,
-        };
-        let mut hangup = signal(SignalKind::hangup()).map_err(ServiceError::Signals)?;
-        tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                hurry.notify_waiters();
-            }
-        });
-        Ok(Self { servers, worker })
-    }
-
-    fn server(&self, index: u16) -> Option<&Identity> {
-        self.servers.iter().find_map(|(known, identity)| (*known == index).then_some(identity))
-    }
-
-    fn all(&self) -> Vec<Identity> {
-        self.servers.iter().map(|(_, identity)| identity.clone()).chain(self.worker.clone()).collect()
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Kind: driver.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datacenter::identity::{Date, Identity};
@@ -19,11 +19,12 @@ use wan::node::Node;
 use wan::replica::Replica;
 use wan::transport::bulk_wire_bytes;
 
-use super::process::Part;
+use super::part::Part;
 use super::server::Server;
 use super::setup::Setup;
 use super::worker::Notes;
 use crate::admin::StatusSource;
+use crate::region::Region;
 use crate::status::{
     CertificateStatus, HoldStatus, JobStatus, LinkStatus, MirrorStatus, Phase, ServerStatus, ShardStatus,
     Status,
@@ -41,6 +42,60 @@ pub(super) struct State {
     pub(super) phase: Option<Phase>,
 }
 
+/// Where a process answers from its start: first that it starts, and then what its parts say.
+pub(super) struct Desk {
+    starting: Status,
+    started: Instant,
+    answers: OnceLock<Arc<Answers>>,
+    /// When the status was last asked for, and the phase that was told.
+    told: watch::Sender<Told>,
+}
+
+/// See [`Desk`].
+pub(super) type Told = Option<(Instant, Phase)>;
+
+impl Desk {
+    pub(super) fn new(region: &Region, part: Part, started: Instant) -> Self {
+        let starting = Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            datacenter: region.name.clone(),
+            role: part.role(),
+            ..Status::default()
+        };
+        Self { starting, started, answers: OnceLock::new(), told: watch::channel(None).0 }
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The parts are there.
+    pub(super) fn open(&self, answers: Arc<Answers>) {
+        let is_first = self.answers.set(answers).is_ok();
+        debug_assert!(is_first, "a process starts its parts once");
+    }
+
+    pub(super) fn told(&self) -> watch::Receiver<Told> {
+        self.told.subscribe()
+    }
+}
+
+impl StatusSource for Desk {
+    fn status(&self) -> BoxFuture<'_, Status> {
+        Box::pin(async {
+            let status = match self.answers.get() {
+                Some(answers) => answers.tell().await,
+                None => {
+                    let uptime_seconds = self.started.elapsed().as_secs_f64();
+                    Status { uptime_seconds, ..self.starting.clone() }
+                }
+            };
+            self.told.send_replace(Some((Instant::now(), status.phase)));
+            status
+        })
+    }
+}
+
 /// Answers for a process.
 pub(super) struct Answers {
     pub(super) setup: Arc<Setup>,
@@ -51,23 +106,11 @@ pub(super) struct Answers {
     pub(super) refusals: Refusals,
     pub(super) identities: Vec<Identity>,
     pub(super) state: watch::Receiver<State>,
-    /// When the status was last asked for, and the phase that was told.
-    pub(super) told: watch::Sender<Option<(Instant, Phase)>>,
 }
 
 /// The first bytes of a digest, in hex.
 pub(crate) fn short(digest: &[u8]) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-impl StatusSource for Answers {
-    fn status(&self) -> BoxFuture<'_, Status> {
-        Box::pin(async {
-            let status = self.tell().await;
-            self.told.send_replace(Some((Instant::now(), status.phase)));
-            status
-        })
-    }
 }
 
 impl Answers {
@@ -117,14 +160,21 @@ impl Answers {
         let clock = server.shards.iter().map(|shard| shard.clock).min();
         let untried = server.links.iter().any(|link| !link.up && link.connects == 0);
         let no_workers = clock == Some(0) && !server.missing_workers.is_empty();
-        untried || no_workers || unheard(server).next().is_some()
+        untried || no_workers || self.is_deserted(server) || unheard(server).next().is_some()
+    }
+
+    /// Whether all workers of a server have left before the end.
+    fn is_deserted(&self, server: &ServerStatus) -> bool {
+        let clock = server.shards.iter().map(|shard| shard.clock).min();
+        let is_over = clock.is_none_or(|clock| clock >= self.setup.region.job.clocks);
+        !is_over && server.workers.is_empty() && server.missing_workers.is_empty()
     }
 
     /// Whom a server waits for.
     fn missing(&self, server: &ServerStatus) -> Vec<String> {
         let missing: Vec<_> = server.missing_workers.iter().map(u32::to_string).collect();
         let workers = match missing.as_slice() {
-            [] => None,
+            [] => self.is_deserted(server).then(|| "workers, all of which have left".to_owned()),
             [one] => Some(format!("worker {one}, which is not connected")),
             _ => Some(format!("workers {}, which are not connected", missing.join(", "))),
         };

@@ -2,7 +2,7 @@
 //!
 //! Kind: driver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{Instrument, Span, debug, info, info_span};
+use tracing::{Instrument, Span, debug, info, info_span, warn};
 use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
@@ -43,8 +43,8 @@ use crate::region::PeerRegion;
 /// What the kernel may keep of a WAN socket's datagrams: a burst of a fast link while this process is busy.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
-/// For how long a server that stops waits for its workers to leave; those that have not are taken out.
-const WORKERS_LEAVE: Duration = Duration::from_secs(15);
+/// Of the time that a server has to stop, what it keeps for shipping: workers have the rest to end their clocks.
+const SHIPPING: f64 = 0.25;
 
 /// How often something that has no signal of its own is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -305,22 +305,22 @@ impl Server {
         seen.await.ok()
     }
 
-    /// Hands over what there is: asks the workers to leave, ships everything, and waits until all peers that are there have
-    /// confirmed it.
+    /// Hands over what there is: asks the workers to leave at the end of their clocks, ships everything, and waits until all
+    /// peers that are there have confirmed it. Workers that are not connected are not waited for.
     ///
     /// # Errors
     ///
-    /// With what was not delivered `within` that time.
-    pub(super) async fn drain(&self, within: Duration) -> Result<(), ServiceError> {
-        let started = Instant::now();
+    /// With whose clock did not end, or what was not delivered, within the time that the settings allow.
+    pub(super) async fn drain(&self) -> Result<(), ServiceError> {
+        let (started, within) = (Instant::now(), self.setup.region.drain);
         if *self.notice.borrow() == Notice::Serving {
             self.notice.send_replace(Notice::Leaving);
         }
         info!(server = self.index, "draining: waiting for workers to end their clocks");
+        let mut unfinished = BTreeSet::new();
         while self.look(Node::is_idle).await == Some(false) {
-            if started.elapsed() > WORKERS_LEAVE.min(within / 2) {
-                self.take_out_workers().await;
-            }
+            let is_late = started.elapsed() > within.mul_f64(1.0 - SHIPPING);
+            unfinished.extend(self.take_out_workers(is_late).await);
             sleep(LOOK).await;
         }
         info!(server = self.index, "draining: shipping what is left");
@@ -331,7 +331,11 @@ impl Server {
             }
         });
         if delivered.await.is_ok() {
-            return Ok(());
+            let names: Vec<_> = unfinished.iter().map(|worker: &WorkerId| worker.to_string()).collect();
+            return match names.is_empty() {
+                true => Ok(()),
+                false => Err(ServiceError::Unfinished(names.join(", "))),
+            };
         }
         let undelivered = self.look(undelivered).await.unwrap_or_default();
         let name =
@@ -340,8 +344,9 @@ impl Server {
         Err(ServiceError::Undelivered(format!("server {}: {}", self.index, what.join(", "))))
     }
 
-    /// Takes out workers that do not leave by themselves: they are gone, or hang.
-    async fn take_out_workers(&self) {
+    /// Takes out workers that are gone, and where it is late all the others too; yields these.
+    async fn take_out_workers(&self, is_late: bool) -> BTreeSet<WorkerId> {
+        let mut unfinished = BTreeSet::new();
         let live = self.look(|node| {
             let live = |replica: &Replica| {
                 let id = replica.shard().id();
@@ -350,16 +355,22 @@ impl Server {
             node.replicas().iter().flat_map(live).collect::<Vec<_>>()
         });
         for (shard, worker) in live.await.unwrap_or_default() {
-            info!(shard = shard.0, worker = worker.0, "draining without a worker that has not left");
+            if self.is_connected(worker) {
+                if !is_late {
+                    continue;
+                }
+                unfinished.insert(worker);
+            }
+            warn!(shard = shard.0, worker = worker.0, "draining without a worker that has not left");
             let _ = self.requests.send((shard, Request::Leave(worker))).await;
         }
+        unfinished
     }
 
     /// Says goodbye to other regions and stops.
-    pub(super) async fn leave(mut self) {
+    pub(super) async fn leave(&self) {
         self.endpoint.quinn().close(close_code::LEAVING, b"leaving");
         let _ = timeout(Duration::from_secs(3), self.endpoint.quinn().wait_idle()).await;
-        self.tasks.shutdown().await;
     }
 
     /// Copies of the values of the shards hosted here, by shard and table.
@@ -405,5 +416,5 @@ fn node(setup: &Setup, index: u16) -> Node {
         let shard = Shard::new(id, &setup.shapes.0[id.index()], values, workers, region.job.staleness);
         Replica::new(shard, &policy, peers.iter().map(|peer| peer.id))
     });
-    Node::new(replicas.collect(), &peers, &policy)
+    Node::new(replicas.collect(), &peers, &policy).ending_at(Clock(region.job.clocks))
 }

@@ -11,7 +11,7 @@ use datacenter::{DatacenterId, Placement, ShardId, TableSpec, shard_tables};
 use wan::policy::{Lead, Policy, Selection};
 
 use super::ServiceError;
-use super::process::Part;
+use super::part::Part;
 use super::worker::EVALUATOR;
 use crate::application::Application;
 use crate::applications;

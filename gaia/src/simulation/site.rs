@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use datacenter::local::REQUEST_QUEUE;
 use datacenter::message::Request;
 use datacenter::shard::Shard;
-use datacenter::{DatacenterId, ShardId, WorkerId};
+use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, watch};
@@ -127,7 +127,7 @@ impl Cluster<'_> {
             let shard = Shard::new(id, &self.shapes[id.index()], values, workers, job.staleness);
             Replica::new(shard, &policy, peer_configs.iter().map(|p| p.id))
         });
-        let node = Node::new(replicas.collect(), &peer_configs, &policy);
+        let node = Node::new(replicas.collect(), &peer_configs, &policy).ending_at(Clock(job.clocks));
 
         let (requests, request_queue) = mpsc::channel(REQUEST_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);

@@ -187,6 +187,8 @@ impl LinkError {
             Self::Revoked(certificate) => {
                 (close_code::of_cause("revoked"), format!("its certificate {certificate} has been revoked"))
             }
+            // The endpoint closes one connection after the other: whichever is left says the same.
+            Self::Stopping => (close_code::LEAVING, "leaving".into()),
             error if error.is_protocol() => (close_code::PROTOCOL, error.to_string()),
             _ => (close_code::REPLACED, "the link is down".into()),
         }
@@ -240,11 +242,14 @@ impl Link {
         let is_cut_short = matches!(error, LinkError::Frame(FrameError::Truncated));
         let by_peer = refusal([&control, &data], is_cut_short).await;
         let has_left = has_left(&control) || has_left(&data);
-        let error = match (by_peer, control.close_reason()) {
+        let is_closed = |connection: &Connection| {
+            matches!(connection.close_reason(), Some(quinn::ConnectionError::LocallyClosed))
+        };
+        let error = match by_peer {
             _ if has_left => LinkError::Left,
-            (Some((cause, reason)), _) => LinkError::ByPeer { cause, reason },
-            (None, Some(quinn::ConnectionError::LocallyClosed)) => LinkError::Stopping,
-            (None, _) => error,
+            Some((cause, reason)) => LinkError::ByPeer { cause, reason },
+            None if is_closed(&control) || is_closed(&data) => LinkError::Stopping,
+            None => error,
         };
         let (code, reason) = error.told();
         // Before the tasks end, and with them their streams, so that the peer hears the reason first.

@@ -315,7 +315,7 @@ fn one_wrong_value_of_a_region_gives_one_problem() {
         ("[peers.there]\n", "[peers.there]\n[admin]\nworkers = \"w:1\"\n", format!("x.toml:10: admin.workers: found \"w:1\"; allowed: an array for the 3 workers, or one text with {{index}}; each: {HOST}; one address cannot be that of 3 workers")),
         ("[peers.there]\n", "[peers.there]\n[compute]\noverhead = \"1 s\"\n", "x.toml:10: compute.examples_per_second: missing; allowed: a number from 0.001 to 1000000000000".to_owned()),
         ("job =", "at_end = \"leave\"\njob =", "x.toml:2: at_end: found \"leave\"; allowed: one of \"exit\", \"stay\"".to_owned()),
-        ("[servers]", "seed = 3\n[servers]", "x.toml:3: seed: unknown key; known here: admin, at_end, compute, datacenter, job, log, output, peers, servers, tls, wan".to_owned()),
+        ("[servers]", "seed = 3\n[servers]", "x.toml:3: seed: unknown key; known here: admin, at_end, compute, datacenter, drain, job, log, output, peers, servers, tls, wan".to_owned()),
     ] {
         assert!(REGION.contains(from), "{from}");
         let found = problems(&REGION.replacen(from, to, 1), JOB);
