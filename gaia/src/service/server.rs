@@ -418,3 +418,6 @@ fn node(setup: &Setup, index: u16) -> Node {
     });
     Node::new(replicas.collect(), &peers, &policy).ending_at(Clock(region.job.clocks))
 }
+
+#[cfg(test)]
+mod tests;
