@@ -12,6 +12,7 @@ use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::link::Tally;
+use wan::driver::paths::Paths;
 use wan::driver::peers::{ConnectError, Peer, Peers};
 use wan::driver::probe::{Answers, MOST_BYTES, Probe, ProbeError, RUNNING_BYTES, probe};
 use wan::emulation::{VirtualClock, host_address};
@@ -145,7 +146,7 @@ async fn a_server_that_runs_a_job_answers_too() {
     let (events, _kept) = mpsc::channel(8);
     let (shapes, board) = (Shapes::new(Vec::new()), Board::default());
     let peers = Peers::new(there.endpoint.clone(), terms(1), shapes, events, Tally::default(), board.clone());
-    tokio::spawn(peers.accept(Vec::new()));
+    tokio::spawn(peers.accept(Paths::default()));
     let there_is = peer(1, there.address, Path::default());
     let found = look(&here, &terms(0), &there_is).await.unwrap();
     assert_eq!(found.hello.job_digest, vec![7; 32]);

@@ -29,6 +29,7 @@ use crate::driver::board::Board;
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::{Refusal, Terms};
 use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_code};
+use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
 use crate::driver::server::Event;
 use crate::message::{Resume, ServerId};
@@ -291,20 +292,18 @@ impl Peers {
         known.map_or("?", |(name, _)| name)
     }
 
-    /// Accepts links until the endpoint is closed; of `paths`, those known by their address get settings of their own.
-    pub async fn accept(self, paths: Vec<(SocketAddr, Path)>) {
-        let halves = Arc::new(Halves::default());
+    /// Accepts links until the endpoint is closed, with settings for the `paths` by which they come.
+    pub async fn accept(self, paths: Paths) {
+        let (halves, paths) = (Arc::new(Halves::default()), Arc::new(paths));
         while let Some(incoming) = self.endpoint.incoming().await {
             let address = incoming.remote_address();
-            let by_address = paths.iter().find(|(known, _)| *known == address);
-            let path = by_address.map(|(_, path)| *path).unwrap_or_default();
-            let (this, halves) = (self.clone(), halves.clone());
+            let (this, halves, paths) = (self.clone(), halves.clone(), paths.clone());
             let serving = async move {
-                let connection = match this.endpoint.admit(incoming, &path.accepted()).await {
+                let connection = match this.endpoint.admit(incoming, &paths.accepted(address)).await {
                     Ok(connection) => connection,
                     Err(error) => return this.not_let_in(error.into(), address, None),
                 };
-                match this.greet(&connection, &halves, &path).await {
+                match this.greet(&connection, &halves, &paths).await {
                     Ok(Greeted::Link(link)) => this.keep(link).await,
                     Ok(Greeted::Probe) => {}
                     Ok(Greeted::Half) => {
@@ -399,10 +398,11 @@ impl Peers {
         &self,
         connection: &Connection,
         halves: &Halves,
-        path: &Path,
+        paths: &Paths,
     ) -> Result<Greeted, ConnectError> {
         let certified = peer_name(connection)?;
         let datacenter = self.terms.identify(&certified)?;
+        let path = paths.settle(connection, datacenter);
         let heard = hear(connection).await?;
         if heard.hello.channel == Channel::Probe {
             return self.answers.answer(connection, heard).await.map(|()| Greeted::Probe);

@@ -17,7 +17,7 @@ use crate::driver::hello::Terms;
 use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
 use crate::driver::peers::{ConnectError, Peer};
 use crate::message::ServerId;
-use crate::transport::{Endpoint, Path, peer_name};
+use crate::transport::{Endpoint, Path, Settings, peer_name};
 use crate::wire::{self, CallBack, Channel, Hello, MAX_HELLO_BYTES, ProbeAnswer, ProbeReport, ProbeRequest};
 
 /// Answers probes on behalf of one server.
@@ -73,7 +73,7 @@ impl Answers {
             let this = self.clone();
             while tasks.try_join_next().is_some() {}
             tasks.spawn(async move {
-                let settings = Path::default().accepted();
+                let settings = this.settings();
                 let connection =
                     this.0.endpoint.admit(incoming, &settings).await.map_err(ConnectError::from)?;
                 let answered = match hear(&connection).await {
@@ -95,6 +95,12 @@ impl Answers {
                 answered
             });
         }
+    }
+
+    /// For whoever dials: it may be any of those we know.
+    fn settings(&self) -> Settings {
+        let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Path::accepted_from_any(&known.values().map(|peer| peer.path).collect::<Vec<_>>())
     }
 
     /// Answers one probe, whose hello was `heard`.
