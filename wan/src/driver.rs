@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod board;
+mod entrance;
 pub mod frames;
 pub mod hello;
 pub mod link;
@@ -18,3 +19,4 @@ pub mod peers;
 pub mod probe;
 pub mod remote;
 pub mod server;
+mod throttle;

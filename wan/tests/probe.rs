@@ -16,6 +16,7 @@ use wan::driver::paths::Paths;
 use wan::driver::peers::{ConnectError, Peer, Peers};
 use wan::driver::probe::{Answers, MOST_BYTES, Probe, ProbeError, RUNNING_BYTES, probe};
 use wan::emulation::{VirtualClock, host_address};
+use wan::link::LinkConfig;
 use wan::message::ServerId;
 use wan::transport::{Authority, Endpoint, EndpointConfig, Entropy, Path};
 use wan::wire::{CallBack, ProbeRequest, Shapes};
@@ -60,6 +61,38 @@ fn a_probe_finds_what_the_path_is_like() {
         }
         assert_eq!((found.linked, &found.call_back), (false, &CallBack::NoAddress));
     }
+}
+
+/// Those who send first packets from an address that is not theirs, or hear of no answer.
+#[test]
+fn a_flood_of_first_packets_costs_little_and_keeps_nobody_out() {
+    let clock = VirtualClock::new();
+    clock
+        .run(Duration::from_secs(120), async {
+            let world = World::new(&clock, 1, 3, &long_link(1.0, 0.0), long_path());
+            let deaf = LinkConfig { loss: 1.0, ..long_link(1.0, 0.0) };
+            world.network.set_link(world.ip(0), world.ip(2), deaf);
+            let server = &world.endpoints[0];
+            tokio::spawn(Answers::new(server.clone(), terms(0), Board::default()).serve());
+            let mut flood = Vec::new();
+            for _ in 0..500 {
+                let flooder = world.endpoints[2].clone();
+                flood.push(tokio::spawn(async move {
+                    let _ = flooder.connect(host_address(0), &name(0), &Path::default().data()).await;
+                }));
+            }
+            clock.sleep_until(clock.now() + Duration::from_secs(1)).await;
+            assert_eq!(server.quinn().open_connections(), 64, "of the flood");
+            let to = peer(0, host_address(0), long_path());
+            let request = ProbeRequest::default();
+            probe(&world.endpoints[1], &terms(1), &to, &to.addresses[0], 1, request).await.unwrap();
+            // Nor does it last.
+            flood.iter().for_each(|flooder| flooder.abort());
+            clock.sleep_until(clock.now() + Duration::from_secs(12)).await;
+            let remains = server.quinn().open_connections();
+            assert!(remains <= 64, "{remains} of the flood");
+        })
+        .unwrap();
 }
 
 struct Place {

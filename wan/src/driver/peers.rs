@@ -26,12 +26,14 @@ use tracing::{Instrument, debug, info, warn};
 
 use crate::driver::address::Address;
 use crate::driver::board::Board;
+use crate::driver::entrance::{Entrance, Ticket};
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::{Refusal, Terms};
 use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_code};
 use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
 use crate::driver::server::Event;
+use crate::driver::throttle::Throttle;
 use crate::message::{Resume, ServerId};
 use crate::transport::{
     Certificate, DialError, Endpoint, IdentityError, Path, PeerName, peer_certificate, peer_name,
@@ -189,6 +191,13 @@ pub struct Peers {
     tally: Tally,
     board: Board,
     answers: Answers,
+    said: Arc<Said>,
+}
+
+/// How much is logged of those who are not let in: of strangers, and of those who have proven a certificate.
+struct Said {
+    strangers: Mutex<Throttle>,
+    known: Mutex<Throttle>,
 }
 
 /// What whoever dialled wants.
@@ -213,7 +222,18 @@ impl Peers {
         board: Board,
     ) -> Self {
         let answers = Answers::new(endpoint.clone(), terms.clone(), board.clone());
-        Self { endpoint, terms: Arc::new(terms), shapes: Arc::new(shapes), events, tally, board, answers }
+        let throttle = || Mutex::new(Throttle::new(Instant::now()));
+        let said = Arc::new(Said { strangers: throttle(), known: throttle() });
+        Self {
+            endpoint,
+            terms: Arc::new(terms),
+            shapes: Arc::new(shapes),
+            events,
+            tally,
+            board,
+            answers,
+            said,
+        }
     }
 
     /// Dials `peer`, again and again, while there is no link to it; `rng` draws sessions and spreads the pauses.
@@ -295,15 +315,20 @@ impl Peers {
     /// Accepts links until the endpoint is closed, with settings for the `paths` by which they come.
     pub async fn accept(self, paths: Paths) {
         let (halves, paths) = (Arc::new(Halves::default()), Arc::new(paths));
-        while let Some(incoming) = self.endpoint.incoming().await {
+        let entrance = Entrance::new(self.endpoint.clone());
+        while let Some((incoming, ticket)) = entrance.next().await {
             let address = incoming.remote_address();
             let (this, halves, paths) = (self.clone(), halves.clone(), paths.clone());
             let serving = async move {
-                let connection = match this.endpoint.admit(incoming, &paths.accepted(address)).await {
+                let settings = paths.accepted(address);
+                let connection = match this.endpoint.admit(incoming, &settings).await {
                     Ok(connection) => connection,
-                    Err(error) => return this.not_let_in(error.into(), address, None),
+                    Err(error) => {
+                        this.not_let_in(error.into(), address, None);
+                        return ticket.fail(settings.idle_timeout).await;
+                    }
                 };
-                match this.greet(&connection, &halves, &paths).await {
+                match this.greet(&connection, ticket, &halves, &paths).await {
                     Ok(Greeted::Link(link)) => this.keep(link).await,
                     Ok(Greeted::Probe) => {}
                     Ok(Greeted::Half) => {
@@ -325,13 +350,22 @@ impl Peers {
     /// Notes that who came from `address` was refused, or broke off.
     fn not_let_in(&self, error: ConnectError, address: SocketAddr, certificate: Option<CertificateDer<'_>>) {
         let error = error.explained(&self.endpoint);
+        error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
+        // Strangers cannot silence what is said of those who have a certificate.
+        let throttle = if certificate.is_some() { &self.said.known } else { &self.said.strangers };
+        let Some(unsaid) = throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now())
+        else {
+            return;
+        };
+        if unsaid > 0 {
+            warn!(unsaid, "others were not let in either");
+        }
         let problem = with_causes(&error);
         match certificate.and_then(|certificate| Certificate::read(&certificate).ok()) {
             Some(certificate) => warn!(%address, %certificate, error = %problem, "a peer was not let in"),
             // Where the certificate is the reason, the error names it.
             None => warn!(%address, error = %problem, "a peer was not let in"),
         }
-        error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
     }
 
     async fn connect(&self, peer: &Peer, to: &Address, session: u64) -> Result<Link, ConnectError> {
@@ -397,6 +431,7 @@ impl Peers {
     async fn greet(
         &self,
         connection: &Connection,
+        ticket: Ticket,
         halves: &Halves,
         paths: &Paths,
     ) -> Result<Greeted, ConnectError> {
@@ -404,6 +439,8 @@ impl Peers {
         let datacenter = self.terms.identify(&certified)?;
         let path = paths.settle(connection, datacenter);
         let heard = hear(connection).await?;
+        // From here on, what a peer costs is bounded for each server.
+        drop(ticket);
         if heard.hello.channel == Channel::Probe {
             return self.answers.answer(connection, heard).await.map(|()| Greeted::Probe);
         }

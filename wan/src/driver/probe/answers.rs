@@ -12,6 +12,7 @@ use tracing::{debug, info};
 
 use super::{Budget, HANDSHAKE, PAUSE, ProbeError, exchange_bursts, frame_of, probe, unix_millis};
 use crate::driver::board::Board;
+use crate::driver::entrance::Entrance;
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::Terms;
 use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
@@ -69,14 +70,22 @@ impl Answers {
     /// link is told so, and tries again later.
     pub async fn serve(self) {
         let mut tasks = JoinSet::new();
-        while let Some(incoming) = self.0.endpoint.incoming().await {
+        let entrance = Entrance::new(self.0.endpoint.clone());
+        while let Some((incoming, ticket)) = entrance.next().await {
             let this = self.clone();
             while tasks.try_join_next().is_some() {}
             tasks.spawn(async move {
                 let settings = this.settings();
-                let connection =
-                    this.0.endpoint.admit(incoming, &settings).await.map_err(ConnectError::from)?;
-                let answered = match hear(&connection).await {
+                let connection = match this.0.endpoint.admit(incoming, &settings).await {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        debug!(%error, "nobody was let in");
+                        return ticket.fail(settings.idle_timeout).await;
+                    }
+                };
+                let heard = hear(&connection).await;
+                drop(ticket);
+                let answered = match heard {
                     Ok(heard) if heard.hello.channel == Channel::Probe => {
                         this.answer(&connection, heard).await
                     }
@@ -87,12 +96,11 @@ impl Answers {
                     }
                     Err(error) => Err(error),
                 };
-                if let Err(error) = &answered {
+                if let Err(error) = answered {
                     let (code, reason) = error.told();
                     link::close(&connection, code, &reason);
                     debug!(%error, "a probe came to nothing");
                 }
-                answered
             });
         }
     }
