@@ -187,6 +187,7 @@ pub fn keep_links(
         datacenter: site_name(plan.at),
         server: 0,
         job_digest: plan.job_digest.clone(),
+        shards: u16::MAX,
         peers: plan.peers.iter().map(|(at, _)| (site_name(*at), DatacenterId(*at))).collect(),
     };
     let peers =

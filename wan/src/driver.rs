@@ -12,6 +12,7 @@ pub mod address;
 pub mod board;
 mod entrance;
 pub mod frames;
+mod halves;
 pub mod hello;
 pub mod link;
 pub mod paths;

@@ -31,6 +31,7 @@ fn terms(region: u32) -> Terms {
         datacenter: name(region).datacenter().to_owned(),
         server: 0,
         job_digest: vec![7; 32],
+        shards: 1,
         peers: others.map(|other| (name(other).datacenter().to_owned(), server(other).datacenter)).collect(),
     }
 }

@@ -225,6 +225,7 @@ impl Server {
             datacenter: region.name.clone(),
             server: self.index,
             job_digest: setup.digest.to_vec(),
+            shards: region.job.shards,
             peers: region
                 .peers
                 .iter()

@@ -212,6 +212,7 @@ impl Cluster<'_> {
             datacenter: sites[at].name.clone(),
             server: index as u16,
             job_digest: self.simulation.job.digest(self.simulation.seed, self.strategy.name()).to_vec(),
+            shards: self.simulation.job.shards,
             peers: self.others(at).map(|o| (sites[o].name.clone(), DatacenterId(o as u16))).collect(),
         };
         let shapes = Shapes::new(hosted.iter().map(|&s| (s, self.shapes[s.index()].clone())).collect());

@@ -7,7 +7,6 @@
 //!
 //! Kind: driver.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +27,7 @@ use crate::driver::address::Address;
 use crate::driver::board::Board;
 use crate::driver::entrance::{Entrance, Ticket};
 use crate::driver::frames::{self, FrameError};
+use crate::driver::halves::{Half, Halves};
 use crate::driver::hello::{Refusal, Terms};
 use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_code};
 use crate::driver::paths::Paths;
@@ -39,9 +39,6 @@ use crate::transport::{
     Certificate, DialError, Endpoint, IdentityError, Path, PeerName, peer_certificate, peer_name,
 };
 use crate::wire::{self, Channel, Hello, MAX_HELLO_BYTES, Shapes};
-
-/// Connections of one peer that wait for their other half; a peer that opens more loses one of its own.
-const MAX_HALVES: usize = 16;
 
 /// The first pause before dialling again, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
@@ -293,10 +290,14 @@ impl Peers {
     async fn keep(&self, link: Link) {
         let (peer, session, address) = (link.peer, link.session, link.control.remote_address());
         let (region, server) = (self.region(peer), peer.index);
-        info!(peer = region, server, %address, rtt = ?link.control.rtt(), "link up");
-        self.board.up(peer, session, address);
+        let rtt = link.control.rtt();
+        let on_taken = || {
+            info!(peer = region, server, %address, ?rtt, "link up");
+            self.board.up(peer, session, address);
+        };
         let identity = self.endpoint.identity();
-        let error = link.run(identity, self.shapes.clone(), self.events.clone(), &self.tally).await;
+        let running = link.run(identity, self.shapes.clone(), self.events.clone(), &self.tally, on_taken);
+        let error = running.await;
         error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
         match error {
             LinkError::Left => info!(peer = region, server, %address, "the peer has left"),
@@ -314,7 +315,7 @@ impl Peers {
 
     /// Accepts links until the endpoint is closed, with settings for the `paths` by which they come.
     pub async fn accept(self, paths: Paths) {
-        let (halves, paths) = (Arc::new(Halves::default()), Arc::new(paths));
+        let (halves, paths) = (Arc::new(Halves::new(self.terms.shards)), Arc::new(paths));
         let entrance = Entrance::new(self.endpoint.clone());
         while let Some((incoming, ticket)) = entrance.next().await {
             let address = incoming.remote_address();
@@ -477,51 +478,5 @@ impl Peers {
         let (answer, resumes) = oneshot::channel();
         self.events.send(Event::Resumes { datacenter, answer }).await.map_err(|_| ConnectError::Stopping)?;
         resumes.await.map_err(|_| ConnectError::Stopping)
-    }
-}
-
-/// A connection that waits for the other one of its link.
-struct Half {
-    connection: Connection,
-    resumes: Vec<Resume>,
-}
-
-#[derive(Default)]
-struct Halves(Mutex<BTreeMap<(ServerId, u64), (Channel, Half)>>);
-
-impl Halves {
-    /// Keeps a half, or yields both as `(control, data)`.
-    fn join(&self, peer: ServerId, session: u64, channel: Channel, half: Half) -> Option<(Half, Half)> {
-        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those whose dialer has given up will never be joined.
-        halves.retain(|_, (_, half)| half.connection.close_reason().is_none());
-        match halves.remove(&(peer, session)) {
-            Some((Channel::Control, control)) if channel == Channel::Data => return Some((control, half)),
-            Some((Channel::Data, data)) if channel == Channel::Control => return Some((half, data)),
-            _ => {}
-        }
-        let of_peer = halves.range((peer, 0)..=(peer, u64::MAX));
-        let (count, first) = (of_peer.clone().count(), of_peer.map(|(key, _)| *key).next());
-        if count >= MAX_HALVES
-            && let Some((_, surplus)) = first.and_then(|key| halves.remove(&key))
-        {
-            link::close(
-                &surplus.connection,
-                close_code::REPLACED,
-                "too many connections wait for their other half",
-            );
-        }
-        halves.insert((peer, session), (channel, half));
-        None
-    }
-
-    /// Closes a connection if it still waits for its other half.
-    fn give_up(&self, connection: &Connection) {
-        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = |(_, half): &(Channel, Half)| half.connection.stable_id() == connection.stable_id();
-        if let Some(key) = halves.iter().find_map(|(key, half)| waits(half).then_some(*key)) {
-            halves.remove(&key);
-            link::close(connection, close_code::REPLACED, "the other connection of the link never came");
-        }
     }
 }

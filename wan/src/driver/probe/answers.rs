@@ -125,7 +125,9 @@ impl Answers {
         let request = timeout(HELLO_TIMEOUT, frame_of(&mut receive)).await;
         let request = wire::decode_probe_request(request.map_err(|_| ConnectError::Silent).flatten()?)?;
         let is_running = board.links().values().any(|link| link.session.is_some());
-        let granted_bytes = self.grant(caller, request.bytes, is_running);
+        // One that says to be a server that cannot be would have a burst for each number.
+        let wanted = if theirs.server < terms.shards { request.bytes } else { 0 };
+        let granted_bytes = self.grant(caller, wanted, is_running);
         info!(%caller, address = %connection.remote_address(), granted_bytes, "probed");
 
         let hello = terms.hello(Channel::Probe, theirs.session, Vec::new());
