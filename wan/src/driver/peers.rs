@@ -49,6 +49,9 @@ const STABLE: Duration = Duration::from_secs(10);
 /// For how long whoever is not the first to dial waits for a link: longer than a handshake takes.
 const SECOND: Duration = Duration::from_secs(3);
 
+/// How long an address may not answer if there are others to try.
+const OTHERS: Duration = Duration::from_secs(10);
+
 /// A server of another datacenter.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -236,7 +239,8 @@ impl Peers {
     /// Dials `peer`, again and again, while there is no link to it; `rng` draws sessions and spreads the pauses.
     pub async fn dial(self, peer: Peer, turn: Turn, mut rng: ChaCha8Rng) {
         let mut pause = BACKOFF[0];
-        let mut addresses = peer.addresses.iter().cycle();
+        // It stays with what was good, and goes on from what was not.
+        let mut failures = 0;
         self.board.expect(peer.id);
         self.answers.know(&peer);
         loop {
@@ -247,12 +251,12 @@ impl Peers {
                     continue;
                 }
             }
-            let Some(address) = addresses.next() else { return };
+            let Some((address, round)) = candidate(&peer.addresses, failures) else { return };
             // A peer that dials us meanwhile is there: a second link would only replace its own.
             let session = rng.random();
             let connected = tokio::select! {
                 biased;
-                connected = self.connect(&peer, address, session) => connected,
+                connected = self.connect(&peer, address, round, session) => connected,
                 () = self.board.up_with(peer.id) => continue,
             };
             match connected {
@@ -268,6 +272,7 @@ impl Peers {
                     | ConnectError::Dial(DialError::Connect(quinn::ConnectError::EndpointStopping)),
                 ) => return,
                 Err(error) => {
+                    failures += 1;
                     let error = error.explained(&self.endpoint);
                     error.refused().into_iter().for_each(|r| self.board.refusals().count(r));
                     let (region, server, error) = (self.region(peer.id), peer.id.index, with_causes(&error));
@@ -369,16 +374,30 @@ impl Peers {
         }
     }
 
-    async fn connect(&self, peer: &Peer, to: &Address, session: u64) -> Result<Link, ConnectError> {
+    /// Makes a link with `peer`; of several addresses that `to` stands for, each round tries another one.
+    async fn connect(
+        &self,
+        peer: &Peer,
+        to: &Address,
+        round: usize,
+        session: u64,
+    ) -> Result<Link, ConnectError> {
         let unresolved = |source| ConnectError::Resolve { address: to.clone(), source };
         let local = self.endpoint.local_address().map_err(unresolved)?;
-        // Of several addresses of a name the first that is reachable: the system puts them in order.
-        let address = to.resolve(local).await.map_err(unresolved)?[0];
+        // The system puts them in order, the best one first; but it does not know which of them answers.
+        let found = to.resolve(local).await.map_err(unresolved)?;
+        let address = found[round % found.len()];
+        let has_others = found.len() > 1 || peer.addresses.len() > 1;
+        let patience = if has_others { OTHERS } else { Duration::MAX };
         let (control_settings, data_settings) = (peer.path.control(), peer.path.data());
-        let (control, data) = tokio::try_join!(
-            self.endpoint.connect(address, &peer.name, &control_settings),
-            self.endpoint.connect(address, &peer.name, &data_settings),
-        )?;
+        let dialled = timeout(patience, async {
+            tokio::try_join!(
+                self.endpoint.connect(address, &peer.name, &control_settings),
+                self.endpoint.connect(address, &peer.name, &data_settings),
+            )
+        });
+        let silent = || Err(DialError::Handshake(quinn::ConnectionError::TimedOut));
+        let (control, data) = dialled.await.unwrap_or_else(|_| silent())?;
         let resumes = self.resumes(peer.id.datacenter).await?;
         let hellos = timeout(HELLO_TIMEOUT, async {
             tokio::try_join!(
@@ -478,5 +497,28 @@ impl Peers {
         let (answer, resumes) = oneshot::channel();
         self.events.send(Event::Resumes { datacenter, answer }).await.map_err(|_| ConnectError::Stopping)?;
         resumes.await.map_err(|_| ConnectError::Stopping)
+    }
+}
+
+/// Which address to try after so many failures, and in which round: each in turn, and then all of them again.
+fn candidate(addresses: &[Address], failures: usize) -> Option<(&Address, usize)> {
+    let round = failures.checked_div(addresses.len())?;
+    Some((&addresses[failures % addresses.len()], round))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_leads_to_another_address_and_each_round_to_another_one_of_a_name() {
+        let addresses: Vec<Address> = ["a:1", "b:2"].map(|name| name.parse().unwrap()).into();
+        let tried: Vec<_> = (0..5)
+            .filter_map(|failures| candidate(&addresses, failures))
+            .map(|(address, round)| (address.to_string(), round))
+            .collect();
+        let expected = [("a:1", 0), ("b:2", 0), ("a:1", 1), ("b:2", 1), ("a:1", 2)];
+        assert_eq!(tried, expected.map(|(address, round)| (address.to_owned(), round)));
+        assert_eq!(candidate(&[], 3), None);
     }
 }
