@@ -2,15 +2,15 @@
 //!
 //! Kind: driver. A simulation's logs carry no time, as that of the machine says nothing about it. Those of a process
 //! carry the time, and on every line the region and role of the process, in whichever task the line was written. What a
-//! line is about beyond that comes from its spans and fields: [`shard_span`] for the tasks that own a shard, and `clock`
-//! as a field where it matters.
+//! line is about beyond that comes from its spans and fields, such as `server` for the tasks of one, `shard` and `clock`
+//! where they matter.
 //!
 //! Keys, certificates and what is trained on are never logged.
 
 use std::fmt::{self, Debug};
 use std::io::{self, IsTerminal};
 
-use tracing::{Event, Span, Subscriber, info_span};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
@@ -98,11 +98,6 @@ pub fn json_error(process: &Process, error: &str) -> String {
         "target": module_path!(),
     });
     line.to_string()
-}
-
-/// The span of whatever concerns one shard. `clock` is not known yet, and may be recorded as it advances.
-pub fn shard_span(shard: u16) -> Span {
-    info_span!("shard", shard, clock = tracing::field::Empty)
 }
 
 /// Whether standard error is a terminal, and may be coloured.
@@ -200,7 +195,7 @@ mod tests {
         let subscriber = process_subscriber(format, &process, filter, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(peer = "ireland \"0\"", "link down");
-            let span = shard_span(3);
+            let span = tracing::info_span!("shard", shard = 3, clock = tracing::field::Empty);
             span.record("clock", 17);
             span.in_scope(|| tracing::info!(rows = 5, "barrier"));
             tracing::debug!("not wanted");

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::link::Tally;
+use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::server::{EVENT_QUEUE, Event, Observer, Server};
 use wan::emulation::{Network, VirtualClock, host_address};
@@ -186,6 +187,7 @@ pub fn keep_links(
         datacenter: site_name(plan.at),
         server: 0,
         job_digest: plan.job_digest.clone(),
+        shards: u16::MAX,
         peers: plan.peers.iter().map(|(at, _)| (site_name(*at), DatacenterId(*at))).collect(),
     };
     let peers =
@@ -194,8 +196,9 @@ pub fn keep_links(
         let seed = seed::derive(world.seed, &[u64::from(plan.at), u64::from(to.0)]);
         tokio::spawn(peers.clone().dial(peer(to), Turn::First, ChaCha8Rng::seed_from_u64(seed)));
     }
-    let known = |(at, path): &(u16, Path)| (host_address((*at).into()), *path);
-    tokio::spawn(peers.accept(plan.peers.iter().map(known).collect()));
+    let mut known = Paths::default();
+    plan.peers.iter().for_each(|(at, path)| known.know_address(host_address((*at).into()), *path));
+    tokio::spawn(peers.accept(known));
 }
 
 /// A copy of a node's values, by shard and table.

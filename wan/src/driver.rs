@@ -2,17 +2,22 @@
 //!
 //! One task owns the [`Node`](crate::node::Node): [`server`] waits for one event, applies it, and sends what came out.
 //! [`peers`] keeps a link to each peer, dialling or accepting, for as long as it is wanted; [`hello`] is what both
-//! sides check before they talk, and [`probe`] a look at the path that makes no link; [`link`] runs an established link until it breaks. A broken link is routine: it ends
+//! sides check before they talk, and [`probe`] a look at the path that makes no link; [`link`] runs an established link until it breaks, and [`paths`] knows how
+//! to treat connections that peers open. A broken link is routine: it ends
 //! in an event, and the next hello resumes where the last one left off.
 //!
 //! Kind: driver.
 
 pub mod address;
 pub mod board;
+mod entrance;
 pub mod frames;
+mod halves;
 pub mod hello;
 pub mod link;
+pub mod paths;
 pub mod peers;
 pub mod probe;
 pub mod remote;
 pub mod server;
+mod throttle;

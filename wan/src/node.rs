@@ -162,11 +162,6 @@ impl Node {
         self.peers[peer].shards.iter().map(|&at| &self.replicas[at])
     }
 
-    /// The place of the datacenter of `peer` among the replicas' mirrors.
-    pub fn mirror_of(&self, peer: usize) -> usize {
-        self.peers[peer].mirror
-    }
-
     /// Whether the link to `peer` is up.
     pub fn is_up(&self, peer: usize) -> bool {
         self.peers[peer].is_up

@@ -12,9 +12,11 @@ use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::link::Tally;
+use wan::driver::paths::Paths;
 use wan::driver::peers::{ConnectError, Peer, Peers};
 use wan::driver::probe::{Answers, MOST_BYTES, Probe, ProbeError, RUNNING_BYTES, probe};
 use wan::emulation::{VirtualClock, host_address};
+use wan::link::LinkConfig;
 use wan::message::ServerId;
 use wan::transport::{Authority, Endpoint, EndpointConfig, Entropy, Path};
 use wan::wire::{CallBack, ProbeRequest, Shapes};
@@ -29,6 +31,7 @@ fn terms(region: u32) -> Terms {
         datacenter: name(region).datacenter().to_owned(),
         server: 0,
         job_digest: vec![7; 32],
+        shards: 1,
         peers: others.map(|other| (name(other).datacenter().to_owned(), server(other).datacenter)).collect(),
     }
 }
@@ -59,6 +62,38 @@ fn a_probe_finds_what_the_path_is_like() {
         }
         assert_eq!((found.linked, &found.call_back), (false, &CallBack::NoAddress));
     }
+}
+
+/// Those who send first packets from an address that is not theirs, or hear of no answer.
+#[test]
+fn a_flood_of_first_packets_costs_little_and_keeps_nobody_out() {
+    let clock = VirtualClock::new();
+    clock
+        .run(Duration::from_secs(120), async {
+            let world = World::new(&clock, 1, 3, &long_link(1.0, 0.0), long_path());
+            let deaf = LinkConfig { loss: 1.0, ..long_link(1.0, 0.0) };
+            world.network.set_link(world.ip(0), world.ip(2), deaf);
+            let server = &world.endpoints[0];
+            tokio::spawn(Answers::new(server.clone(), terms(0), Board::default()).serve());
+            let mut flood = Vec::new();
+            for _ in 0..500 {
+                let flooder = world.endpoints[2].clone();
+                flood.push(tokio::spawn(async move {
+                    let _ = flooder.connect(host_address(0), &name(0), &Path::default().data()).await;
+                }));
+            }
+            clock.sleep_until(clock.now() + Duration::from_secs(1)).await;
+            assert_eq!(server.quinn().open_connections(), 64, "of the flood");
+            let to = peer(0, host_address(0), long_path());
+            let request = ProbeRequest::default();
+            probe(&world.endpoints[1], &terms(1), &to, &to.addresses[0], 1, request).await.unwrap();
+            // Nor does it last.
+            flood.iter().for_each(|flooder| flooder.abort());
+            clock.sleep_until(clock.now() + Duration::from_secs(12)).await;
+            let remains = server.quinn().open_connections();
+            assert!(remains <= 64, "{remains} of the flood");
+        })
+        .unwrap();
 }
 
 struct Place {
@@ -145,7 +180,7 @@ async fn a_server_that_runs_a_job_answers_too() {
     let (events, _kept) = mpsc::channel(8);
     let (shapes, board) = (Shapes::new(Vec::new()), Board::default());
     let peers = Peers::new(there.endpoint.clone(), terms(1), shapes, events, Tally::default(), board.clone());
-    tokio::spawn(peers.accept(Vec::new()));
+    tokio::spawn(peers.accept(Paths::default()));
     let there_is = peer(1, there.address, Path::default());
     let found = look(&here, &terms(0), &there_is).await.unwrap();
     assert_eq!(found.hello.job_digest, vec![7; 32]);

@@ -14,17 +14,20 @@
 //! It is meant for a trusted network: there is neither TLS nor a password, nor anything secret to see.
 //!
 //! **Invariant:** a client costs its connection at most. One request is answered on each connection, which lives no
-//! longer than [`CONNECTION_LIMIT`]; its head fits into [`HEAD_LIMIT_BYTES`], its body is not read; there are no more
-//! than [`CONNECTIONS`], and further ones wait in the kernel's queue.
+//! longer than [`CONNECTION_LIMIT`]; its head fits into [`HEAD_LIMIT_BYTES`] and comes within [`HEAD_LIMIT`], its body is not
+//! read; there are no more than [`CONNECTIONS`], and a further one takes the place of the oldest that has not asked yet. So a
+//! health probe is answered at once, whoever else is connected.
 
 mod exposition;
 mod metrics;
+mod seats;
 mod sources;
 #[cfg(test)]
 mod tests;
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -34,28 +37,34 @@ use axum::http::{Response, StatusCode, header};
 use axum::routing::get;
 use futures_util::future::BoxFuture;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 pub use self::exposition::text as metrics_text;
 pub use self::metrics::{Kind, METRICS, Metric, Unit};
+use self::seats::{Seat, Seats};
 use crate::status::{Phase, Status};
 
 /// Connections that are served at the same time.
 pub const CONNECTIONS: usize = 32;
 /// The longest head of a request, its path and headers.
 pub const HEAD_LIMIT_BYTES: usize = 16 * 1024;
+/// How long a request may take to come.
+pub const HEAD_LIMIT: Duration = Duration::from_secs(1);
 /// The longest life of a connection. Whoever has not asked and read by then is cut off.
 pub const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
 /// How long the process may take to tell its status.
 pub const STATUS_LIMIT: Duration = Duration::from_secs(2);
-/// [`CONNECTION_LIMIT`] and [`STATUS_LIMIT`], or what a test has in their place.
+
+/// [`HEAD_LIMIT`], [`CONNECTION_LIMIT`] and [`STATUS_LIMIT`], or what a test has in their place.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
+    head: Duration,
     connection: Duration,
     status: Duration,
 }
@@ -93,31 +102,32 @@ where
 
 /// Answers on `listener` until it is dropped, and all its connections with it. Never returns.
 pub async fn serve(listener: TcpListener, source: Arc<dyn StatusSource>) {
-    let limits = Limits { connection: CONNECTION_LIMIT, status: STATUS_LIMIT };
+    let limits = Limits { head: HEAD_LIMIT, connection: CONNECTION_LIMIT, status: STATUS_LIMIT };
     serve_within(limits, listener, source).await;
 }
 
 async fn serve_within(limits: Limits, listener: TcpListener, source: Arc<dyn StatusSource>) {
     let routes = routes(Asked { source, limit: limits.status });
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut seats = Seats::new(CONNECTIONS, limits.head);
     // Dropped with this future, and ends its tasks then.
     let mut connections = JoinSet::new();
     loop {
-        while connections.try_join_next().is_some() {}
-        let permit = Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let routes = routes.clone();
-                connections.spawn(async move {
-                    answer(stream, routes, limits.connection).await;
-                    drop(permit);
-                });
-            }
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
             Err(error) => {
                 warn!(%error, "the admin listener got no connection");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
+                continue;
             }
+        };
+        // Whoever comes meanwhile waits in the kernel's queue.
+        while let Err(until) = seats.free(Instant::now()) {
+            let _ = tokio::time::timeout_at(until, connections.join_next()).await;
         }
+        while connections.try_join_next().is_some() {}
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let task = connections.spawn(answer(stream, routes.clone(), limits, Arc::clone(&has_asked)));
+        seats.take(Seat { since: Instant::now(), has_asked, task });
     }
 }
 
@@ -125,12 +135,19 @@ async fn serve_within(limits: Limits, listener: TcpListener, source: Arc<dyn Sta
 ///
 /// By hyper itself, as `axum::serve` knows no limits. One request for each connection makes them simple: a limit on
 /// the connection's life is one on everything, be it that heads come byte by byte or that answers are not read.
-async fn answer(stream: TcpStream, routes: Router, limit: Duration) {
+async fn answer(stream: TcpStream, routes: Router, limits: Limits, has_asked: Arc<AtomicBool>) {
+    let routes = TowerToHyperService::new(routes);
+    let service = service_fn(move |request| {
+        has_asked.store(true, Ordering::Relaxed);
+        routes.call(request)
+    });
     let connection = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(HEAD_LIMIT_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
-    match tokio::time::timeout(limit, connection).await {
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(limits.connection, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "an admin connection ended"),
         Err(_) => debug!("an admin connection took too long"),

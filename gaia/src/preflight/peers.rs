@@ -191,6 +191,7 @@ fn terms(region: &Region, server: u16, digest: Option<[u8; 32]>) -> Terms {
         datacenter: region.name.clone(),
         server,
         job_digest: digest.map(Vec::from).unwrap_or_default(),
+        shards: region.job.shards,
         peers: region.peers.iter().map(peer).collect(),
     }
 }

@@ -26,6 +26,7 @@ use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::link::{Tally, close_code};
+use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::server::{EVENT_QUEUE, Event, Observer, Server as NodeTask};
 use wan::message::ServerId;
@@ -224,6 +225,7 @@ impl Server {
             datacenter: region.name.clone(),
             server: self.index,
             job_digest: setup.digest.to_vec(),
+            shards: region.job.shards,
             peers: region
                 .peers
                 .iter()
@@ -240,8 +242,16 @@ impl Server {
             self.tally.clone(),
             self.board.clone(),
         );
+        let mut paths = Paths::default();
         for region in &setup.region.peers {
+            setup.datacenter(&region.name).into_iter().for_each(|id| paths.know(id, self.path(region)));
             for peer in self.servers_of(region) {
+                // It dials from the socket on which it listens, unless something on the way translates addresses.
+                let numbers = peer.addresses.iter().filter_map(|address| match address {
+                    Address::Socket(address) => Some(*address),
+                    Address::Name(_) => None,
+                });
+                numbers.for_each(|address| paths.know_address(address, peer.path));
                 // Of two that can both be dialled, the first by name does it.
                 let is_second = region.name < setup.region.name && setup.region.wan_listen.is_some();
                 let turn = if is_second { Turn::Second } else { Turn::First };
@@ -249,7 +259,17 @@ impl Server {
                 self.tasks.spawn(peers.clone().dial(peer, turn, rng).instrument(span.clone()));
             }
         }
-        self.tasks.spawn(peers.accept(Vec::new()).instrument(span.clone()));
+        self.tasks.spawn(peers.accept(paths).instrument(span.clone()));
+    }
+
+    /// What is configured of the path to another region.
+    fn path(&self, region: &PeerRegion) -> Path {
+        Path {
+            rate_bytes_per_sec: region.rate_bytes_per_sec,
+            round_trip: region.round_trip,
+            congestion: self.setup.region.congestion.into(),
+            ..Path::default()
+        }
     }
 
     /// The servers of another region that can be dialled and host some of our shards.
@@ -257,12 +277,7 @@ impl Server {
         let Some(datacenter) = self.setup.datacenter(&region.name) else { return Vec::new() };
         let count = region.servers.len() as u16;
         let shares = |index: u16| self.setup.shards_of(self.index).any(|shard| shard.0 % count == index);
-        let path = Path {
-            rate_bytes_per_sec: region.rate_bytes_per_sec,
-            round_trip: region.round_trip,
-            congestion: self.setup.region.congestion.into(),
-            ..Path::default()
-        };
+        let path = self.path(region);
         let servers = (0..count).zip(&region.servers).filter(|(index, _)| shares(*index));
         let peer = |(index, addresses): (u16, &Vec<Address>)| Peer {
             id: ServerId { datacenter, index },

@@ -16,6 +16,7 @@ use tracing::{Instrument, Span, info_span};
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::link::Tally;
+use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::remote::Answers;
 use wan::driver::server::{EVENT_QUEUE, Event, Server};
@@ -211,16 +212,17 @@ impl Cluster<'_> {
             datacenter: sites[at].name.clone(),
             server: index as u16,
             job_digest: self.simulation.job.digest(self.simulation.seed, self.strategy.name()).to_vec(),
+            shards: self.simulation.job.shards,
             peers: self.others(at).map(|o| (sites[o].name.clone(), DatacenterId(o as u16))).collect(),
         };
         let shapes = Shapes::new(hosted.iter().map(|&s| (s, self.shapes[s.index()].clone())).collect());
         let peers =
             Peers::new(endpoint.clone(), terms, shapes, events.clone(), tally.clone(), Board::default());
-        let mut known = Vec::new();
+        let mut known = Paths::default();
         for other in self.others(at) {
             for (there, shards) in sites[other].servers.iter().enumerate() {
                 let (address, path) = (server_address(other, there), self.path(at, other));
-                known.push((address, path));
+                known.know_address(address, path);
                 if other < at || !shards.iter().any(|shard| hosted.contains(shard)) {
                     continue;
                 }

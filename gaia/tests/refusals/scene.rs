@@ -171,6 +171,7 @@ impl Scene {
             datacenter: datacenter.into(),
             server: 0,
             job_digest: self.setup.digest.to_vec(),
+            shards: u16::MAX,
             peers: others.map(|(id, region)| (region.to_owned(), id)).collect(),
         }
     }

@@ -120,9 +120,8 @@ impl Board {
     /// The link with this session is no more, as `error` says.
     pub(super) fn gone(&self, peer: ServerId, session: u64, error: &LinkError) {
         let mut notes = self.notes();
-        let note = notes.note(peer);
-        // A newer one may have taken its place.
-        if note.session == Some(session) {
+        // A newer one may have taken its place, or the node may never have taken it.
+        if let Some(note) = notes.links.get_mut(&peer).filter(|note| note.session == Some(session)) {
             (note.session, note.since, note.problem) = (None, Instant::now(), Some(error.to_string()));
             note.has_left = matches!(error, LinkError::Left);
         }

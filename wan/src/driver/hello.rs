@@ -22,6 +22,8 @@ pub struct Terms {
     pub server: u16,
     /// Hash of what all regions must agree on.
     pub job_digest: Vec<u8>,
+    /// How many shards the job has, and so the most servers that a datacenter can have.
+    pub shards: u16,
     /// The peers that are let in, by name, with their ids.
     pub peers: Vec<(String, DatacenterId)>,
 }
@@ -73,6 +75,14 @@ pub enum Refusal {
         /// The certificate's.
         certified: String,
     },
+    /// No datacenter has so many servers.
+    #[error("it says that it is server {server}, and of the {shards} shards of the job none can be there")]
+    Server {
+        /// Which it says it is.
+        server: u16,
+        /// How many shards there are.
+        shards: u16,
+    },
     /// Its answer is not to our hello.
     #[error(
         "it answers for {theirs:?} of session {their_session:x}, we asked for {ours:?} of {our_session:x}"
@@ -99,7 +109,7 @@ impl Refusal {
             Self::OwnName { .. } => "own_name",
             Self::Role { .. } => "role",
             Self::Name { .. } => "name",
-            Self::Answer { .. } => "protocol",
+            Self::Server { .. } | Self::Answer { .. } => "protocol",
         }
     }
 }
@@ -148,6 +158,10 @@ impl Terms {
         self.check_speaker(hello, certified)?;
         if hello.job_digest != self.job_digest {
             return Err(Refusal::Job { ours: hex(&self.job_digest), theirs: hex(&hello.job_digest) });
+        }
+        // Each server hosts a shard. Whatever is kept for each server is bounded by that.
+        if hello.server >= self.shards {
+            return Err(Refusal::Server { server: hello.server, shards: self.shards });
         }
         Ok(())
     }
@@ -200,6 +214,7 @@ mod tests {
             datacenter: "virginia".into(),
             server: 0,
             job_digest: vec![1; 32],
+            shards: 4,
             peers: vec![("ireland".into(), DatacenterId(1))],
         }
     }
@@ -241,10 +256,14 @@ mod tests {
         assert!(matches!(Terms::check_answer(&good, &other), Err(Refusal::Answer { .. })));
         let version = Hello { version: 9, ..good.clone() };
         let job = Hello { job_digest: vec![2; 32], ..good.clone() };
+        let last = Hello { server: 3, ..good.clone() };
+        assert_eq!(terms().check(&last, &ireland), Ok(()));
+        let server = Hello { server: 4, ..good.clone() };
         let said = Hello { datacenter: "tokyo".into(), ..good };
         for (hello, message) in [
             (version, "it speaks protocol version 9, we speak 1"),
             (job, "its job digest is 0202020202020202, ours is 0101010101010101"),
+            (server, "it says that it is server 4, and of the 4 shards of the job none can be there"),
             (said, "its hello says 'tokyo', its certificate 'ireland'"),
         ] {
             assert_eq!(terms().check(&hello, &ireland).expect_err("refused").to_string(), message);

@@ -197,26 +197,35 @@ impl LinkError {
 
 impl Link {
     /// Runs the link until it breaks, or the revocation lists of `identity` name the peer's certificate; tells the node's
-    /// task when it is up and when it is down.
+    /// task when it is up and when it is down. Until the node has taken the link, which `on_taken` hears, nothing is noted of
+    /// the peer: it may be none of ours.
     pub async fn run(
         self,
         identity: &Identity,
         shapes: Arc<Shapes>,
         events: mpsc::Sender<Event>,
         tally: &Tally,
+        on_taken: impl FnOnce(),
     ) -> LinkError {
         let Self { peer, control, data, bulk_streams, resumes, session } = self;
         let (control_frames, control_queue) = mpsc::channel(CONTROL_QUEUE);
         let (updates, update_queue) = mpsc::unbounded_channel();
         let (refuse, refused) = oneshot::channel();
         let handle = LinkHandle { session, control: control_frames, updates, refuse };
-        let up = Event::Up { peer, handle, resumes, rtt: control.rtt() };
+        let (taken, is_taken) = oneshot::channel();
+        let up = Event::Up { peer, handle, resumes, rtt: control.rtt(), taken };
         if events.send(up).await.is_err() {
             return LinkError::Unwanted;
         }
 
         let written = Arc::<AtomicU64>::default();
-        tally.begin(peer, [(&control, Arc::default()), (&data, written.clone())]);
+        let noting = async {
+            if is_taken.await.is_ok() {
+                tally.begin(peer, [(&control, Arc::default()), (&data, written.clone())]);
+                on_taken();
+            }
+            std::future::pending::<LinkError>().await
+        };
         let mut tasks = JoinSet::new();
         tasks.spawn(async { Err(refused.await.map_or(LinkError::Unwanted, LinkError::Refused)) });
         tasks.spawn(send_control(control.clone(), data.clone(), control_queue, peer, events.clone()));
@@ -232,6 +241,7 @@ impl Link {
         let certificates: Vec<_> = [&control, &data].into_iter().filter_map(peer_certificate).collect();
         let error = tokio::select! {
             biased;
+            never = noting => never,
             ended = tasks.join_next() => match ended {
                 Some(Ok(Err(error))) => error,
                 // The tasks end only with an error, and nobody else aborts them.

@@ -7,7 +7,6 @@
 //!
 //! Kind: driver.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,19 +25,20 @@ use tracing::{Instrument, debug, info, warn};
 
 use crate::driver::address::Address;
 use crate::driver::board::Board;
+use crate::driver::entrance::{Entrance, Ticket};
 use crate::driver::frames::{self, FrameError};
+use crate::driver::halves::{Half, Halves};
 use crate::driver::hello::{Refusal, Terms};
 use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_code};
+use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
 use crate::driver::server::Event;
+use crate::driver::throttle::Throttle;
 use crate::message::{Resume, ServerId};
 use crate::transport::{
     Certificate, DialError, Endpoint, IdentityError, Path, PeerName, peer_certificate, peer_name,
 };
 use crate::wire::{self, Channel, Hello, MAX_HELLO_BYTES, Shapes};
-
-/// Connections of one peer that wait for their other half; a peer that opens more loses one of its own.
-const MAX_HALVES: usize = 16;
 
 /// The first pause before dialling again, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
@@ -48,6 +48,9 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// For how long whoever is not the first to dial waits for a link: longer than a handshake takes.
 const SECOND: Duration = Duration::from_secs(3);
+
+/// How long an address may not answer if there are others to try.
+const OTHERS: Duration = Duration::from_secs(10);
 
 /// A server of another datacenter.
 #[derive(Clone, Debug)]
@@ -188,6 +191,13 @@ pub struct Peers {
     tally: Tally,
     board: Board,
     answers: Answers,
+    said: Arc<Said>,
+}
+
+/// How much is logged of those who are not let in: of strangers, and of those who have proven a certificate.
+struct Said {
+    strangers: Mutex<Throttle>,
+    known: Mutex<Throttle>,
 }
 
 /// What whoever dialled wants.
@@ -212,13 +222,25 @@ impl Peers {
         board: Board,
     ) -> Self {
         let answers = Answers::new(endpoint.clone(), terms.clone(), board.clone());
-        Self { endpoint, terms: Arc::new(terms), shapes: Arc::new(shapes), events, tally, board, answers }
+        let throttle = || Mutex::new(Throttle::new(Instant::now()));
+        let said = Arc::new(Said { strangers: throttle(), known: throttle() });
+        Self {
+            endpoint,
+            terms: Arc::new(terms),
+            shapes: Arc::new(shapes),
+            events,
+            tally,
+            board,
+            answers,
+            said,
+        }
     }
 
     /// Dials `peer`, again and again, while there is no link to it; `rng` draws sessions and spreads the pauses.
     pub async fn dial(self, peer: Peer, turn: Turn, mut rng: ChaCha8Rng) {
         let mut pause = BACKOFF[0];
-        let mut addresses = peer.addresses.iter().cycle();
+        // It stays with what was good, and goes on from what was not.
+        let mut failures = 0;
         self.board.expect(peer.id);
         self.answers.know(&peer);
         loop {
@@ -229,12 +251,12 @@ impl Peers {
                     continue;
                 }
             }
-            let Some(address) = addresses.next() else { return };
+            let Some((address, round)) = candidate(&peer.addresses, failures) else { return };
             // A peer that dials us meanwhile is there: a second link would only replace its own.
             let session = rng.random();
             let connected = tokio::select! {
                 biased;
-                connected = self.connect(&peer, address, session) => connected,
+                connected = self.connect(&peer, address, round, session) => connected,
                 () = self.board.up_with(peer.id) => continue,
             };
             match connected {
@@ -250,6 +272,7 @@ impl Peers {
                     | ConnectError::Dial(DialError::Connect(quinn::ConnectError::EndpointStopping)),
                 ) => return,
                 Err(error) => {
+                    failures += 1;
                     let error = error.explained(&self.endpoint);
                     error.refused().into_iter().for_each(|r| self.board.refusals().count(r));
                     let (region, server, error) = (self.region(peer.id), peer.id.index, with_causes(&error));
@@ -272,10 +295,14 @@ impl Peers {
     async fn keep(&self, link: Link) {
         let (peer, session, address) = (link.peer, link.session, link.control.remote_address());
         let (region, server) = (self.region(peer), peer.index);
-        info!(peer = region, server, %address, rtt = ?link.control.rtt(), "link up");
-        self.board.up(peer, session, address);
+        let rtt = link.control.rtt();
+        let on_taken = || {
+            info!(peer = region, server, %address, ?rtt, "link up");
+            self.board.up(peer, session, address);
+        };
         let identity = self.endpoint.identity();
-        let error = link.run(identity, self.shapes.clone(), self.events.clone(), &self.tally).await;
+        let running = link.run(identity, self.shapes.clone(), self.events.clone(), &self.tally, on_taken);
+        let error = running.await;
         error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
         match error {
             LinkError::Left => info!(peer = region, server, %address, "the peer has left"),
@@ -291,20 +318,23 @@ impl Peers {
         known.map_or("?", |(name, _)| name)
     }
 
-    /// Accepts links until the endpoint is closed; of `paths`, those known by their address get settings of their own.
-    pub async fn accept(self, paths: Vec<(SocketAddr, Path)>) {
-        let halves = Arc::new(Halves::default());
-        while let Some(incoming) = self.endpoint.incoming().await {
+    /// Accepts links until the endpoint is closed, with settings for the `paths` by which they come.
+    pub async fn accept(self, paths: Paths) {
+        let (halves, paths) = (Arc::new(Halves::new(self.terms.shards)), Arc::new(paths));
+        let entrance = Entrance::new(self.endpoint.clone());
+        while let Some((incoming, ticket)) = entrance.next().await {
             let address = incoming.remote_address();
-            let by_address = paths.iter().find(|(known, _)| *known == address);
-            let path = by_address.map(|(_, path)| *path).unwrap_or_default();
-            let (this, halves) = (self.clone(), halves.clone());
+            let (this, halves, paths) = (self.clone(), halves.clone(), paths.clone());
             let serving = async move {
-                let connection = match this.endpoint.admit(incoming, &path.accepted()).await {
+                let settings = paths.accepted(address);
+                let connection = match this.endpoint.admit(incoming, &settings).await {
                     Ok(connection) => connection,
-                    Err(error) => return this.not_let_in(error.into(), address, None),
+                    Err(error) => {
+                        this.not_let_in(error.into(), address, None);
+                        return ticket.fail(settings.idle_timeout).await;
+                    }
                 };
-                match this.greet(&connection, &halves, &path).await {
+                match this.greet(&connection, ticket, &halves, &paths).await {
                     Ok(Greeted::Link(link)) => this.keep(link).await,
                     Ok(Greeted::Probe) => {}
                     Ok(Greeted::Half) => {
@@ -326,25 +356,48 @@ impl Peers {
     /// Notes that who came from `address` was refused, or broke off.
     fn not_let_in(&self, error: ConnectError, address: SocketAddr, certificate: Option<CertificateDer<'_>>) {
         let error = error.explained(&self.endpoint);
+        error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
+        // Strangers cannot silence what is said of those who have a certificate.
+        let throttle = if certificate.is_some() { &self.said.known } else { &self.said.strangers };
+        let Some(unsaid) = throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now())
+        else {
+            return;
+        };
+        if unsaid > 0 {
+            warn!(unsaid, "others were not let in either");
+        }
         let problem = with_causes(&error);
         match certificate.and_then(|certificate| Certificate::read(&certificate).ok()) {
             Some(certificate) => warn!(%address, %certificate, error = %problem, "a peer was not let in"),
             // Where the certificate is the reason, the error names it.
             None => warn!(%address, error = %problem, "a peer was not let in"),
         }
-        error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
     }
 
-    async fn connect(&self, peer: &Peer, to: &Address, session: u64) -> Result<Link, ConnectError> {
+    /// Makes a link with `peer`; of several addresses that `to` stands for, each round tries another one.
+    async fn connect(
+        &self,
+        peer: &Peer,
+        to: &Address,
+        round: usize,
+        session: u64,
+    ) -> Result<Link, ConnectError> {
         let unresolved = |source| ConnectError::Resolve { address: to.clone(), source };
         let local = self.endpoint.local_address().map_err(unresolved)?;
-        // Of several addresses of a name the first that is reachable: the system puts them in order.
-        let address = to.resolve(local).await.map_err(unresolved)?[0];
+        // The system puts them in order, the best one first; but it does not know which of them answers.
+        let found = to.resolve(local).await.map_err(unresolved)?;
+        let address = found[round % found.len()];
+        let has_others = found.len() > 1 || peer.addresses.len() > 1;
+        let patience = if has_others { OTHERS } else { Duration::MAX };
         let (control_settings, data_settings) = (peer.path.control(), peer.path.data());
-        let (control, data) = tokio::try_join!(
-            self.endpoint.connect(address, &peer.name, &control_settings),
-            self.endpoint.connect(address, &peer.name, &data_settings),
-        )?;
+        let dialled = timeout(patience, async {
+            tokio::try_join!(
+                self.endpoint.connect(address, &peer.name, &control_settings),
+                self.endpoint.connect(address, &peer.name, &data_settings),
+            )
+        });
+        let silent = || Err(DialError::Handshake(quinn::ConnectionError::TimedOut));
+        let (control, data) = dialled.await.unwrap_or_else(|_| silent())?;
         let resumes = self.resumes(peer.id.datacenter).await?;
         let hellos = timeout(HELLO_TIMEOUT, async {
             tokio::try_join!(
@@ -398,12 +451,16 @@ impl Peers {
     async fn greet(
         &self,
         connection: &Connection,
+        ticket: Ticket,
         halves: &Halves,
-        path: &Path,
+        paths: &Paths,
     ) -> Result<Greeted, ConnectError> {
         let certified = peer_name(connection)?;
         let datacenter = self.terms.identify(&certified)?;
+        let path = paths.settle(connection, datacenter);
         let heard = hear(connection).await?;
+        // From here on, what a peer costs is bounded for each server.
+        drop(ticket);
         if heard.hello.channel == Channel::Probe {
             return self.answers.answer(connection, heard).await.map(|()| Greeted::Probe);
         }
@@ -443,48 +500,25 @@ impl Peers {
     }
 }
 
-/// A connection that waits for the other one of its link.
-struct Half {
-    connection: Connection,
-    resumes: Vec<Resume>,
+/// Which address to try after so many failures, and in which round: each in turn, and then all of them again.
+fn candidate(addresses: &[Address], failures: usize) -> Option<(&Address, usize)> {
+    let round = failures.checked_div(addresses.len())?;
+    Some((&addresses[failures % addresses.len()], round))
 }
 
-#[derive(Default)]
-struct Halves(Mutex<BTreeMap<(ServerId, u64), (Channel, Half)>>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Halves {
-    /// Keeps a half, or yields both as `(control, data)`.
-    fn join(&self, peer: ServerId, session: u64, channel: Channel, half: Half) -> Option<(Half, Half)> {
-        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those whose dialer has given up will never be joined.
-        halves.retain(|_, (_, half)| half.connection.close_reason().is_none());
-        match halves.remove(&(peer, session)) {
-            Some((Channel::Control, control)) if channel == Channel::Data => return Some((control, half)),
-            Some((Channel::Data, data)) if channel == Channel::Control => return Some((half, data)),
-            _ => {}
-        }
-        let of_peer = halves.range((peer, 0)..=(peer, u64::MAX));
-        let (count, first) = (of_peer.clone().count(), of_peer.map(|(key, _)| *key).next());
-        if count >= MAX_HALVES
-            && let Some((_, surplus)) = first.and_then(|key| halves.remove(&key))
-        {
-            link::close(
-                &surplus.connection,
-                close_code::REPLACED,
-                "too many connections wait for their other half",
-            );
-        }
-        halves.insert((peer, session), (channel, half));
-        None
-    }
-
-    /// Closes a connection if it still waits for its other half.
-    fn give_up(&self, connection: &Connection) {
-        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = |(_, half): &(Channel, Half)| half.connection.stable_id() == connection.stable_id();
-        if let Some(key) = halves.iter().find_map(|(key, half)| waits(half).then_some(*key)) {
-            halves.remove(&key);
-            link::close(connection, close_code::REPLACED, "the other connection of the link never came");
-        }
+    #[test]
+    fn each_failure_leads_to_another_address_and_each_round_to_another_one_of_a_name() {
+        let addresses: Vec<Address> = ["a:1", "b:2"].map(|name| name.parse().unwrap()).into();
+        let tried: Vec<_> = (0..5)
+            .filter_map(|failures| candidate(&addresses, failures))
+            .map(|(address, round)| (address.to_string(), round))
+            .collect();
+        let expected = [("a:1", 0), ("b:2", 0), ("a:1", 1), ("b:2", 1), ("a:1", 2)];
+        assert_eq!(tried, expected.map(|(address, round)| (address.to_owned(), round)));
+        assert_eq!(candidate(&[], 3), None);
     }
 }

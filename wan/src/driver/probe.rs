@@ -112,14 +112,16 @@ pub async fn probe(
 ) -> Result<Probe, ProbeError> {
     let unresolved = |source| ConnectError::Resolve { address: address.clone(), source };
     let local = endpoint.local_address().map_err(unresolved)?;
-    let to = address.resolve(local).await.map_err(unresolved)?[0];
-    let settings = peer.path.data();
-    let dialled = timeout(HANDSHAKE, endpoint.connect(to, &peer.name, &settings));
-    let connection = match dialled.await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return Err(explained(error.into(), endpoint, to)),
-        Err(_) => return Err(ProbeError::Silent { address: to }),
-    };
+    let found = address.resolve(local).await.map_err(unresolved)?;
+    let (mut tried, mut to) = (Err(ProbeError::Silent { address: found[0] }), found[0]);
+    // The first that answers, whatever it says: as a link would come about.
+    for candidate in found {
+        (tried, to) = (dial(endpoint, peer, candidate).await, candidate);
+        if !matches!(tried, Err(ProbeError::Silent { .. })) {
+            break;
+        }
+    }
+    let connection = tried?;
     let looked = look(&connection, endpoint, terms, peer, session, request);
     // Each of its steps ends in time, and so does the whole.
     let most = 2 * HELLO_TIMEOUT + 2 * (FIRST_BYTE + LONGEST) + HANDSHAKE;
@@ -130,6 +132,14 @@ pub async fn probe(
     };
     link::close(&connection, code, &reason);
     found.map_err(|error| explained(error, endpoint, to))
+}
+
+async fn dial(endpoint: &Endpoint, peer: &Peer, to: SocketAddr) -> Result<Connection, ProbeError> {
+    match timeout(HANDSHAKE, endpoint.connect(to, &peer.name, &peer.path.data())).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(explained(error.into(), endpoint, to)),
+        Err(_) => Err(ProbeError::Silent { address: to }),
+    }
 }
 
 async fn look(

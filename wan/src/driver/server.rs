@@ -51,6 +51,8 @@ pub enum Event {
         resumes: Vec<Resume>,
         /// The path's round-trip time.
         rtt: Duration,
+        /// Hears whether the node takes the link; dropped if it does not.
+        taken: oneshot::Sender<()>,
     },
     /// A link is down.
     Down {
@@ -262,13 +264,18 @@ impl<O: Observer> Server<O> {
                 }
                 return;
             }
-            Event::Up { peer, handle, resumes, rtt } => self.node.peer(peer).map(|at| {
+            Event::Up { peer, handle, resumes, rtt, taken } => self.node.peer(peer).map(|at| {
                 self.links.resize_with(self.node.peers().len(), || None);
                 self.node.handle_down(at);
                 self.node.handle_rtt(at, rtt);
                 self.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
                 debug!(%peer, ?rtt, "link up");
-                (at, self.node.handle_up(at, &resumes, now()))
+                let outcome = self.node.handle_up(at, &resumes, now());
+                if outcome.is_ok() {
+                    // The link may have ended meanwhile.
+                    let _ = taken.send(());
+                }
+                (at, outcome)
             }),
             Event::Control { peer, session, controls, rtt, is_lossy } => {
                 self.index_of_link(peer, session).map(|at| {

@@ -9,12 +9,14 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use datacenter::identity::{Refused, Shown};
 use quinn::{AsyncUdpSocket, Runtime};
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
 use thiserror::Error;
+use tokio::time::timeout;
 
 use crate::transport::{
     Entropy, Identity, Meter, PeerName, Settings,
@@ -140,7 +142,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// When the handshake fails; if one side refused the other, with both sides' particulars.
+    /// When the handshake fails or takes longer than 10 s; if one side refused the other, with both sides' particulars.
     pub async fn admit(
         &self,
         incoming: quinn::Incoming,
@@ -148,7 +150,10 @@ impl Endpoint {
     ) -> Result<quinn::Connection, DialError> {
         let shown = Shown::default();
         let connecting = self.accept_seeing(incoming, settings, &shown)?;
-        connecting.await.map_err(|error| self.dial_error(error, &shown))
+        // Dropped, it is over; quinn itself would wait for as long as an established connection may be silent.
+        let admitted = timeout(HANDSHAKE_TIMEOUT, connecting).await;
+        let admitted = admitted.unwrap_or(Err(quinn::ConnectionError::TimedOut));
+        admitted.map_err(|error| self.dial_error(error, &shown))
     }
 
     /// Answers a peer with settings for its path; await the result for the connection.
@@ -228,6 +233,11 @@ impl Endpoint {
     }
 }
 
+/// How long whoever dials may take for its handshake, over several round trips and losses.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// First packets that may wait to be looked at, which is done at once. quinn's own bound is for those who take their time.
+const MAX_INCOMING: usize = 1024;
+
 /// RFC 9000, section 17.2: the longest connection id.
 const MAX_CONNECTION_ID_BYTES: usize = 20;
 
@@ -241,6 +251,7 @@ fn server_config(identity: &Identity, entropy: Entropy) -> quinn::ServerConfig {
     let mut tokens = quinn::ValidationTokenConfig::default();
     tokens.sent(0);
     server.validation_token_config(tokens);
+    server.max_incoming(MAX_INCOMING);
     server
 }
 

@@ -177,6 +177,33 @@ impl Path {
         Settings { datagram_buffer_bytes: control.datagram_buffer_bytes, min_window_bytes, ..self.data() }
     }
 
+    /// Settings of a connection that one of several peers opened, of whom it does not show yet which.
+    ///
+    /// Limits are those of the largest path, which cost nothing where they are not needed; what a connection starts from
+    /// is that of the smallest, so that nobody's path is flooded in its first round trip. The controller is the first
+    /// path's: it is one setting for all of them.
+    pub fn accepted_from_any(paths: &[Self]) -> Settings {
+        let each = paths.iter().map(Self::accepted);
+        each.reduce(|a, b| Settings {
+            congestion: a.congestion,
+            initial_window_bytes: a.initial_window_bytes.min(b.initial_window_bytes),
+            min_window_bytes: a.min_window_bytes.min(b.min_window_bytes),
+            expected_bdp_bytes: a.expected_bdp_bytes.zip(b.expected_bdp_bytes).map(|(a, b)| a.min(b)),
+            initial_round_trip: a.initial_round_trip.max(b.initial_round_trip),
+            bulk_streams: a.bulk_streams.max(b.bulk_streams),
+            stream_window_bytes: a.stream_window_bytes.max(b.stream_window_bytes),
+            connection_window_bytes: a.connection_window_bytes.max(b.connection_window_bytes),
+            send_window_bytes: a.send_window_bytes.max(b.send_window_bytes),
+            ack_packets: a.ack_packets.min(b.ack_packets),
+            packet_threshold: a.packet_threshold.max(b.packet_threshold),
+            time_threshold: a.time_threshold.max(b.time_threshold),
+            datagram_buffer_bytes: a.datagram_buffer_bytes.max(b.datagram_buffer_bytes),
+            discover_mtu: a.discover_mtu || b.discover_mtu,
+            idle_timeout: a.idle_timeout.max(b.idle_timeout),
+        })
+        .unwrap_or_else(|| Self::default().accepted())
+    }
+
     /// Rate times round-trip time, where both are known.
     pub fn bdp_bytes(&self) -> Option<u64> {
         let bytes = u128::from(self.rate_bytes_per_sec?) * self.round_trip?.as_nanos() / 1_000_000_000;
@@ -282,6 +309,27 @@ mod tests {
             assert_eq!(found, expected, "{rate} Mbit/s, {round_trip} ms");
             assert!(s.stream_window_bytes <= 2_500_000);
         }
+    }
+
+    #[test]
+    fn who_may_be_any_of_several_gets_the_largest_limits_and_the_smallest_start() {
+        let paths = [path(1000, 160), path(20, 200)];
+        let any = Path::accepted_from_any(&paths);
+        let [large, small] = paths.map(|path| path.accepted());
+        assert_eq!(any.send_window_bytes, large.send_window_bytes);
+        assert_eq!(any.connection_window_bytes, large.connection_window_bytes);
+        assert_eq!(any.packet_threshold, large.packet_threshold);
+        assert_eq!(any.initial_window_bytes, small.initial_window_bytes);
+        assert_eq!(any.expected_bdp_bytes, small.expected_bdp_bytes);
+        assert_eq!(any.ack_packets, small.ack_packets);
+        assert_eq!(any.initial_round_trip, small.initial_round_trip);
+        // Of a path that is not known nobody can say that it is the larger one.
+        let any = Path::accepted_from_any(&[path(1000, 160), Path::default()]);
+        assert_eq!((any.expected_bdp_bytes, any.initial_window_bytes), (None, 38_400));
+        // What is the same everywhere stays as it is, above all the controller.
+        let cubic = Path { congestion: Congestion::Cubic, ..path(100, 160) };
+        assert_eq!(Path::accepted_from_any(&[cubic, cubic]), cubic.accepted());
+        assert_eq!(Path::accepted_from_any(&[]), Path::default().accepted());
     }
 
     #[test]

@@ -12,12 +12,13 @@ use tracing::{debug, info};
 
 use super::{Budget, HANDSHAKE, PAUSE, ProbeError, exchange_bursts, frame_of, probe, unix_millis};
 use crate::driver::board::Board;
+use crate::driver::entrance::Entrance;
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::Terms;
 use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
 use crate::driver::peers::{ConnectError, Peer};
 use crate::message::ServerId;
-use crate::transport::{Endpoint, Path, peer_name};
+use crate::transport::{Endpoint, Path, Settings, peer_name};
 use crate::wire::{self, CallBack, Channel, Hello, MAX_HELLO_BYTES, ProbeAnswer, ProbeReport, ProbeRequest};
 
 /// Answers probes on behalf of one server.
@@ -69,14 +70,22 @@ impl Answers {
     /// link is told so, and tries again later.
     pub async fn serve(self) {
         let mut tasks = JoinSet::new();
-        while let Some(incoming) = self.0.endpoint.incoming().await {
+        let entrance = Entrance::new(self.0.endpoint.clone());
+        while let Some((incoming, ticket)) = entrance.next().await {
             let this = self.clone();
             while tasks.try_join_next().is_some() {}
             tasks.spawn(async move {
-                let settings = Path::default().accepted();
-                let connection =
-                    this.0.endpoint.admit(incoming, &settings).await.map_err(ConnectError::from)?;
-                let answered = match hear(&connection).await {
+                let settings = this.settings();
+                let connection = match this.0.endpoint.admit(incoming, &settings).await {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        debug!(%error, "nobody was let in");
+                        return ticket.fail(settings.idle_timeout).await;
+                    }
+                };
+                let heard = hear(&connection).await;
+                drop(ticket);
+                let answered = match heard {
                     Ok(heard) if heard.hello.channel == Channel::Probe => {
                         this.answer(&connection, heard).await
                     }
@@ -87,14 +96,19 @@ impl Answers {
                     }
                     Err(error) => Err(error),
                 };
-                if let Err(error) = &answered {
+                if let Err(error) = answered {
                     let (code, reason) = error.told();
                     link::close(&connection, code, &reason);
                     debug!(%error, "a probe came to nothing");
                 }
-                answered
             });
         }
+    }
+
+    /// For whoever dials: it may be any of those we know.
+    fn settings(&self) -> Settings {
+        let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Path::accepted_from_any(&known.values().map(|peer| peer.path).collect::<Vec<_>>())
     }
 
     /// Answers one probe, whose hello was `heard`.
@@ -111,7 +125,9 @@ impl Answers {
         let request = timeout(HELLO_TIMEOUT, frame_of(&mut receive)).await;
         let request = wire::decode_probe_request(request.map_err(|_| ConnectError::Silent).flatten()?)?;
         let is_running = board.links().values().any(|link| link.session.is_some());
-        let granted_bytes = self.grant(caller, request.bytes, is_running);
+        // One that says to be a server that cannot be would have a burst for each number.
+        let wanted = if theirs.server < terms.shards { request.bytes } else { 0 };
+        let granted_bytes = self.grant(caller, wanted, is_running);
         info!(%caller, address = %connection.remote_address(), granted_bytes, "probed");
 
         let hello = terms.hello(Channel::Probe, theirs.session, Vec::new());

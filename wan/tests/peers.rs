@@ -1,0 +1,173 @@
+//! What peers get that dial, and what those get who only seem to be peers.
+
+mod common;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use common::name;
+use datacenter::DatacenterId;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use wan::driver::address::Address;
+use wan::driver::board::Board;
+use wan::driver::hello::Terms;
+use wan::driver::link::Tally;
+use wan::driver::paths::Paths;
+use wan::driver::peers::{Peer, Peers, Turn};
+use wan::driver::server::Event;
+use wan::inbox::PeerError;
+use wan::message::ServerId;
+use wan::transport::{Authority, Endpoint, EndpointConfig, Entropy, Path};
+use wan::wire::Shapes;
+
+fn endpoint(authority: &Authority, region: u32) -> Endpoint {
+    let config = EndpointConfig {
+        identity: authority.issue(&name(region)),
+        entropy: Entropy::System,
+        accept: Path::default().accepted(),
+    };
+    Endpoint::over_udp(config, UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap()
+}
+
+/// Of a job of two shards.
+fn terms(region: u16, server: u16) -> Terms {
+    let other = 1 - region;
+    Terms {
+        datacenter: name(region.into()).datacenter().to_owned(),
+        server,
+        job_digest: vec![7; 32],
+        shards: 2,
+        peers: vec![(name(other.into()).datacenter().to_owned(), DatacenterId(other))],
+    }
+}
+
+/// A server of region 0, whose only peer is region 1.
+struct Host {
+    address: SocketAddr,
+    board: Board,
+    tally: Tally,
+}
+
+/// What a node may make of a link.
+#[derive(Clone, Copy)]
+enum Node {
+    Takes,
+    Refuses,
+}
+
+impl Node {
+    async fn run(self, mut events: mpsc::Receiver<Event>) {
+        let mut kept = Vec::new();
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Resumes { answer, .. } => answer.send(Vec::new()).unwrap(),
+                Event::Up { handle, taken, .. } => match self {
+                    Self::Takes => {
+                        taken.send(()).unwrap();
+                        kept.push(handle);
+                    }
+                    Self::Refuses => handle.refuse.send(PeerError::NothingShared).unwrap(),
+                },
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Host {
+    fn start(authority: &Authority, paths: Paths, node: Node) -> Self {
+        let endpoint = endpoint(authority, 0);
+        let address = endpoint.local_address().unwrap();
+        let (board, tally) = (Board::default(), Tally::default());
+        let (events, queue) = mpsc::channel(16);
+        tokio::spawn(node.run(queue));
+        let shapes = Shapes::new(Vec::new());
+        let peers = Peers::new(endpoint, terms(0, 0), shapes, events, tally.clone(), board.clone());
+        tokio::spawn(peers.accept(paths));
+        Self { address, board, tally }
+    }
+}
+
+/// How many bytes somebody takes who does not read them.
+async fn room(from: &Endpoint, to: &Host, path: &Path) -> usize {
+    let connection = from.connect(to.address, &name(0), &path.data()).await.unwrap();
+    let chunk = vec![0; 100_000];
+    let mut room = 0;
+    for _ in 0..path.data().bulk_streams + 1 {
+        let mut stream = connection.open_uni().await.unwrap();
+        while let Ok(written) = timeout(Duration::from_millis(100), stream.write(&chunk)).await {
+            room += written.unwrap();
+        }
+        // Dropped, it would be finished; that needs no room.
+    }
+    room
+}
+
+#[tokio::test]
+async fn who_dials_gets_the_windows_of_its_path() {
+    let authority = Authority::new(1);
+    let wide = Path {
+        rate_bytes_per_sec: Some(62_500_000),
+        round_trip: Some(Duration::from_millis(160)),
+        ..Path::default()
+    };
+    let dialer = endpoint(&authority, 1);
+    let mut paths = Paths::default();
+    paths.know(DatacenterId(1), wide);
+    let known = room(&dialer, &Host::start(&authority, paths, Node::Takes), &wide).await;
+    let window = wide.data().connection_window_bytes as usize;
+    assert!((window / 20 * 19..=window).contains(&known), "{known} of {window}");
+    // Where nothing is known of it, there is less.
+    let unknown = room(&dialer, &Host::start(&authority, Paths::default(), Node::Takes), &wide).await;
+    assert!(unknown <= Path::default().data().connection_window_bytes as usize, "{unknown}");
+}
+
+/// What server `index` of region 1 is told that dials `host`: nothing if it gets a link.
+async fn dial(authority: &Authority, host: &Host, index: u16) -> Option<String> {
+    let (events, queue) = mpsc::channel(16);
+    tokio::spawn(Node::Takes.run(queue));
+    let board = Board::default();
+    let (shapes, tally) = (Shapes::new(Vec::new()), Tally::default());
+    let peers = Peers::new(endpoint(authority, 1), terms(1, index), shapes, events, tally, board.clone());
+    let id = ServerId { datacenter: DatacenterId(0), index: 0 };
+    let addresses = vec![Address::Socket(host.address)];
+    let peer = Peer { id, name: name(0), addresses, path: Path::default() };
+    let dialling = tokio::spawn(peers.dial(peer, Turn::First, ChaCha8Rng::seed_from_u64(1)));
+    let told = timeout(Duration::from_secs(20), async {
+        loop {
+            match board.links().remove(&id) {
+                Some(note) if note.problem.is_some() => return note.problem,
+                Some(_) if !host.board.links().is_empty() => return None,
+                _ => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    });
+    let told = told.await.expect("it gets a link or is told why not");
+    dialling.abort();
+    told
+}
+
+#[tokio::test]
+async fn nothing_is_noted_of_a_peer_before_the_node_has_taken_its_link() {
+    let authority = Authority::new(1);
+    let id = |index| ServerId { datacenter: DatacenterId(1), index };
+    let host = Host::start(&authority, Paths::default(), Node::Takes);
+    // There are two shards, and so two servers at most.
+    for index in [2, u16::MAX] {
+        let told = dial(&authority, &host, index).await.expect("it is refused");
+        assert!(told.contains(&format!("it says that it is server {index}, and of the 2 shards")), "{told}");
+    }
+    assert!(host.board.links().is_empty());
+    assert_eq!(dial(&authority, &host, 1).await, None);
+    assert!(host.board.is_up(id(1)) && host.tally.wire_bytes(id(1)).0 > 0);
+
+    // Nor is one that could be a peer, and shares nothing with us.
+    let host = Host::start(&authority, Paths::default(), Node::Refuses);
+    let told = dial(&authority, &host, 1).await.expect("its link ends");
+    assert!(told.contains("the peer refused us"), "{told}");
+    assert!(host.board.links().is_empty(), "{:?}", host.board.links());
+    assert_eq!(host.tally.wire_bytes(id(1)), (0, 0));
+}
