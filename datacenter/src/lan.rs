@@ -12,6 +12,7 @@
 //!
 //! Kind: driver.
 
+mod life;
 pub mod server;
 pub mod worker;
 
@@ -29,6 +30,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
+use self::life::{Heard, SILENCE};
 use crate::Clock;
 use crate::identity::handshake::HandshakeError;
 use crate::identity::{self, Identity, Shown};
@@ -98,6 +100,9 @@ pub enum LanError {
     /// It took too long.
     #[error("no answer within {HANDSHAKE:?}")]
     Silent,
+    /// The connection was made, and nobody is at its other end any more.
+    #[error("nothing was heard for {SILENCE:?}")]
+    Gone,
     /// A newer connection of the same worker has taken its place.
     #[error("a newer connection of this worker has taken its place")]
     Replaced,
@@ -106,17 +111,26 @@ pub enum LanError {
     Stopping,
 }
 
+/// A connection, and when something last came over it.
+struct Stream {
+    way: Way,
+    heard: Heard,
+}
+
 /// A connection, whatever protects it.
-enum Stream {
+enum Way {
     Dialled(Box<tokio_rustls::client::TlsStream<TcpStream>>),
     Accepted(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     Plain(TcpStream),
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
 }
 
 /// A connection as frames.
 type Frames = Framed<Stream, LengthDelimitedCodec>;
 
-fn framed(stream: Stream, max_frame_bytes: usize) -> Frames {
+fn framed(way: Way, max_frame_bytes: usize) -> Frames {
+    let stream = Stream { way, heard: Heard::now() };
     let codec = LengthDelimitedCodec::builder().max_frame_length(max_frame_bytes).new_codec();
     Framed::new(stream, codec)
 }
@@ -195,6 +209,7 @@ impl LanError {
             | Self::Io(_)
             | Self::Closed
             | Self::Silent
+            | Self::Gone
             | Self::Replaced
             | Self::Stopping => None,
         }
@@ -204,17 +219,19 @@ impl LanError {
 impl Stream {
     /// The other side's certificate.
     fn peer(&self) -> Option<CertificateDer<'static>> {
-        let chain = match self {
-            Self::Dialled(stream) => stream.get_ref().1.peer_certificates(),
-            Self::Accepted(stream) => stream.get_ref().1.peer_certificates(),
-            Self::Plain(_) => None,
+        let chain = match &self.way {
+            Way::Dialled(stream) => stream.get_ref().1.peer_certificates(),
+            Way::Accepted(stream) => stream.get_ref().1.peer_certificates(),
+            Way::Plain(_) => None,
+            #[cfg(test)]
+            Way::Memory(_) => None,
         };
         chain?.first().cloned()
     }
 
     /// Whether the other side speaks TLS although we do not, once it has said something.
     async fn tls_in_plaintext(&self) -> io::Result<Option<identity::Refused>> {
-        let Self::Plain(stream) = self else { return Ok(None) };
+        let Way::Plain(stream) = &self.way else { return Ok(None) };
         let mut first = [0; 3];
         let length = stream.peek(&mut first).await?;
         Ok(identity::Refused::in_plaintext(&first[..length]))
@@ -223,36 +240,50 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Dialled(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Accepted(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+        let Self { way, heard } = self.get_mut();
+        let before = buf.filled().len();
+        let read = match way {
+            Way::Dialled(stream) => Pin::new(stream).poll_read(cx, buf),
+            Way::Accepted(stream) => Pin::new(stream).poll_read(cx, buf),
+            Way::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(test)]
+            Way::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if buf.filled().len() > before {
+            heard.note();
         }
+        read
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Dialled(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Accepted(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().way {
+            Way::Dialled(stream) => Pin::new(stream).poll_write(cx, buf),
+            Way::Accepted(stream) => Pin::new(stream).poll_write(cx, buf),
+            Way::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(test)]
+            Way::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Dialled(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Accepted(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().way {
+            Way::Dialled(stream) => Pin::new(stream).poll_flush(cx),
+            Way::Accepted(stream) => Pin::new(stream).poll_flush(cx),
+            Way::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(test)]
+            Way::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Dialled(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Accepted(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().way {
+            Way::Dialled(stream) => Pin::new(stream).poll_shutdown(cx),
+            Way::Accepted(stream) => Pin::new(stream).poll_shutdown(cx),
+            Way::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(test)]
+            Way::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -17,11 +17,11 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::LEFT;
-use super::{Frames, HANDSHAKE, LanError, Security, Stream, Terms, dismiss, framed, next};
+use super::life::HEARTBEAT;
+use super::{Frames, HANDSHAKE, LEFT, LINGER, LanError, Security, Terms, Way, dismiss, framed, next};
 use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
 use crate::message::{Notice, Read, ReadReply, Request, Standing};
@@ -177,9 +177,9 @@ impl Line {
             Security::Mutual(identity) => {
                 let server = PeerName::new(&terms.datacenter, Role::Server);
                 let server = server.map_err(|error| std::io::Error::other(error.to_string()))?;
-                Stream::Dialled(Box::new(handshake::connect(identity, &server, stream).await?))
+                Way::Dialled(Box::new(handshake::connect(identity, &server, stream).await?))
             }
-            Security::Plaintext => Stream::Plain(stream),
+            Security::Plaintext => Way::Plain(stream),
         };
         let mut frames = framed(stream, shapes.max_frame_bytes());
         match self.greet(&mut frames).await {
@@ -222,7 +222,7 @@ impl Line {
 
     /// Talks over a connection until it breaks, or nobody has anything to say any more, or the server's certificate is
     /// revoked.
-    async fn talk(&mut self, mut frames: Frames, welcome: Welcome) -> Result<(), LanError> {
+    pub(super) async fn talk(&mut self, mut frames: Frames, welcome: Welcome) -> Result<(), LanError> {
         let (security, peer) = (self.plan.security.clone(), frames.get_ref().peer());
         let talked = tokio::select! {
             talked = self.exchange(&mut frames, welcome) => talked,
@@ -236,19 +236,28 @@ impl Line {
 
     /// The same; whatever it waits for, it may be dropped then, and nothing is forgotten that was not confirmed.
     async fn exchange(&mut self, frames: &mut Frames, welcome: Welcome) -> Result<(), LanError> {
+        let heard = frames.get_ref().heard.clone();
         let (mut sink, mut stream) = frames.split();
         self.unconfirmed.forget_known(&welcome.standings);
-        for (shard, request) in self.unconfirmed.to_repeat() {
-            sink.feed(ToServer::Request(shard, request).encode()).await?;
-        }
-        sink.flush().await?;
+        let mut again = VecDeque::from(self.unconfirmed.to_repeat());
         let Welcome { standings, incarnation, .. } = welcome;
         self.state.send_replace(State::Connected { standings, incarnation, notice: Notice::Serving });
         let mut joining: Option<oneshot::Sender<Vec<(ShardId, Clock)>>> = None;
-        let mut is_open = true;
+        let (mut is_open, mut is_flushed) = (true, true);
+        let mut said = Instant::now();
         loop {
-            let may_take = is_open && self.unconfirmed.flushes.len() < MAX_UNCONFIRMED;
+            // One frame at a time is under way, and it is read meanwhile: the other side may wait for that, and it is
+            // also how we know that it is there.
+            if is_flushed && let Some((shard, request)) = again.pop_front() {
+                sink.feed(ToServer::Request(shard, request).encode()).await?;
+                is_flushed = false;
+            }
+            let may_take = is_open && is_flushed && self.unconfirmed.flushes.len() < MAX_UNCONFIRMED;
             tokio::select! {
+                flushed = sink.flush(), if !is_flushed => {
+                    flushed?;
+                    (is_flushed, said) = (true, Instant::now());
+                }
                 frame = stream.next() => {
                     let frame = frame.ok_or(LanError::Closed)??.freeze();
                     match ToWorker::decode(frame, &self.plan.shapes)? {
@@ -273,6 +282,7 @@ impl Line {
                             }
                         }),
                         ToWorker::Refused { cause, reason } => return Err(LanError::by_them(&cause, reason)),
+                        ToWorker::Alive => {}
                         ToWorker::Welcome(_) => return Err(LanError::OutOfTurn("the hello is over")),
                     }
                 }
@@ -281,17 +291,24 @@ impl Line {
                         let frame = ToServer::Request(shard, request.clone()).encode();
                         // First, or a connection that breaks over it would take it along.
                         self.unconfirmed.note(shard, request);
-                        sink.send(frame).await?;
+                        sink.feed(frame).await?;
+                        is_flushed = false;
                     }
                     None => is_open = false,
                 },
-                Some((clock, answer)) = self.joins.recv() => {
-                    sink.send(ToServer::Join(clock).encode()).await?;
-                    joining = Some(answer);
+                Some((clock, answer)) = self.joins.recv(), if is_flushed => {
+                    sink.feed(ToServer::Join(clock).encode()).await?;
+                    (joining, is_flushed) = (Some(answer), false);
                 }
+                () = sleep_until(said + HEARTBEAT), if is_flushed => {
+                    sink.feed(ToServer::Alive.encode()).await?;
+                    is_flushed = false;
+                }
+                () = heard.silence() => return Err(LanError::Gone),
             }
             if !is_open && self.unconfirmed.is_empty() {
-                sink.close().await?;
+                // All is delivered, so that whether the server hears the last word does not matter.
+                let _ = timeout(LINGER, sink.close()).await;
                 return Ok(());
             }
         }

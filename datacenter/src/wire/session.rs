@@ -10,7 +10,7 @@ use crate::message::{Notice, ReadReply, Request, Standing};
 use crate::{Clock, ShardId, ShardTable, WorkerId};
 
 /// The version of the protocol inside a datacenter; the hello refuses any other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a frame takes besides elements.
 const ENVELOPE_BYTES: usize = 64 * 1024;
@@ -75,6 +75,8 @@ pub enum ToServer {
         /// In words, to the server.
         reason: String,
     },
+    /// Nothing; only that somebody is there.
+    Alive,
 }
 
 /// From a server's process to a worker's.
@@ -97,6 +99,8 @@ pub enum ToWorker {
     Accepted(ShardId, Clock),
     /// How the server is.
     Notice(Notice),
+    /// Nothing; only that somebody is there.
+    Alive,
 }
 
 impl ToServer {
@@ -118,6 +122,7 @@ impl ToServer {
                 cause: cause.clone(),
                 reason: reason.clone(),
             }),
+            Self::Alive => proto::to_server::Kind::Alive(proto::Alive {}),
         };
         proto::ToServer { kind: Some(kind) }.encode_to_vec().into()
     }
@@ -145,6 +150,7 @@ impl ToServer {
             proto::to_server::Kind::Refused(refused) => {
                 Self::Refused { cause: refused.cause, reason: refused.reason }
             }
+            proto::to_server::Kind::Alive(proto::Alive {}) => Self::Alive,
         })
     }
 }
@@ -176,6 +182,7 @@ impl ToWorker {
                 Notice::Leaving => proto::Notice::Leaving.into(),
                 Notice::Settled => proto::Notice::Settled.into(),
             }),
+            Self::Alive => Kind::Alive(proto::Alive {}),
         };
         proto::ToWorker { kind: Some(kind) }.encode_to_vec().into()
     }
@@ -209,6 +216,7 @@ impl ToWorker {
                 Ok(proto::Notice::Settled) => Notice::Settled,
                 Err(_) => return Err(invalid("notice")),
             }),
+            Kind::Alive(proto::Alive {}) => Self::Alive,
         })
     }
 }
@@ -247,6 +255,7 @@ mod tests {
             (ToServer::Join(Clock(9)), "12020809"),
             (ToServer::Request(ShardId(1), Request::Leave(WorkerId(2))), "1a080801120408022a00"),
             (ToServer::Refused { cause: "job".into(), reason: "no".into() }, "22090a036a6f6212026e6f"),
+            (ToServer::Alive, "2a00"),
         ];
         for (message, bytes) in table {
             assert_eq!(hex(&message.encode()), bytes, "{message:?}");
@@ -268,6 +277,7 @@ mod tests {
             (ToWorker::Joined(vec![(ShardId(0), Clock(3))]), "1a060a0410031803"),
             (ToWorker::Accepted(ShardId(1), Clock(3)), "2a0408011003"),
             (ToWorker::Notice(Notice::Leaving), "3001"),
+            (ToWorker::Alive, "3a00"),
         ];
         for (message, bytes) in table {
             assert_eq!(hex(&message.encode()), bytes, "{message:?}");
