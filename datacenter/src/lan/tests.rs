@@ -122,7 +122,7 @@ fn plan(address: &str, worker: u32) -> Plan {
     }
 }
 
-fn open(plan: Plan) -> (Session, super::worker::Handle, tokio::task::JoinHandle<()>) {
+fn open(plan: Plan) -> (Session, super::worker::Handle, tokio::task::JoinHandle<usize>) {
     let (requests, queue) = mpsc::channel(16);
     let (replies, answers) = mpsc::channel(4);
     let client = Client::new(plan.worker, &specs(), Placement::new(1), Some(0));
@@ -159,7 +159,7 @@ async fn two_workers_train_over_sockets_and_leave() {
             session.leave().await.unwrap();
             drop(session);
             // It ends when all that was said has been delivered.
-            timeout(LIMIT, running).await.unwrap().unwrap();
+            assert_eq!(timeout(LIMIT, running).await.unwrap().unwrap(), 0);
         }));
     }
     for worker in workers {
@@ -206,7 +206,7 @@ async fn a_session_lives_through_connections_that_break() {
     }
     session.leave().await.unwrap();
     drop(session);
-    timeout(LIMIT * 3, running).await.unwrap().unwrap();
+    assert_eq!(timeout(LIMIT * 3, running).await.unwrap().unwrap(), 0);
     let shard = host.shard.lock().unwrap();
     assert_eq!(shard.clock(), Clock(40));
     assert_eq!(&shard.values(TableId(0))[2..4], [40.0, 80.0], "each delta counts once");

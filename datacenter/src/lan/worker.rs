@@ -135,7 +135,8 @@ impl Line {
     }
 
     /// Keeps the connection until the session is dropped and all it said is confirmed, or the server has started anew.
-    pub async fn run(mut self) {
+    /// Yields how many flushes that server can no longer take.
+    pub async fn run(mut self) -> usize {
         let mut pause = BACKOFF[0];
         loop {
             let connected = timeout(HANDSHAKE, self.connect()).await.map_err(|_| LanError::Silent).flatten();
@@ -144,13 +145,13 @@ impl Line {
                     if self.incarnation.is_some_and(|known| known != welcome.incarnation) {
                         warn!(line = ?self.plan, "the server has started anew");
                         self.state.send_replace(State::Lost);
-                        return;
+                        return self.undelivered();
                     }
                     self.incarnation = Some(welcome.incarnation);
                     pause = BACKOFF[0];
                     info!(line = ?self.plan, "connected");
                     match self.talk(frames, welcome).await {
-                        Ok(()) => return,
+                        Ok(()) => return 0,
                         Err(error) => error,
                     }
                 }
@@ -162,11 +163,20 @@ impl Line {
             warn!(line = ?self.plan, error = %problem, "no connection, will try again");
             self.state.send_replace(State::Waiting(problem));
             if self.requests.is_closed() && self.requests.is_empty() && self.unconfirmed.is_empty() {
-                return;
+                return 0;
             }
             sleep(pause).await;
             pause = (pause * 2).min(BACKOFF[1]);
         }
+    }
+
+    /// How many flushes the server has not confirmed, those included that were never sent.
+    fn undelivered(&mut self) -> usize {
+        self.requests.close();
+        while let Ok((shard, request)) = self.requests.try_recv() {
+            self.unconfirmed.note(shard, request);
+        }
+        self.unconfirmed.flushes.len()
     }
 
     async fn connect(&self) -> Result<(Frames, Welcome), LanError> {
@@ -297,6 +307,10 @@ impl Line {
                     None => is_open = false,
                 },
                 Some((clock, answer)) = self.joins.recv(), if is_flushed => {
+                    // Who no longer waits for it may have left meanwhile, and must not be counted again.
+                    if answer.is_closed() {
+                        continue;
+                    }
                     sink.feed(ToServer::Join(clock).encode()).await?;
                     (joining, is_flushed) = (Some(answer), false);
                 }
