@@ -13,8 +13,11 @@
 //! Kind: driver.
 
 mod life;
+mod lives;
 pub mod server;
 pub mod worker;
+
+pub use self::lives::{Lives, incarnation};
 
 use std::io;
 use std::pin::Pin;
@@ -31,11 +34,11 @@ use tokio::time::timeout;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use self::life::{Heard, SILENCE};
-use crate::Clock;
 use crate::identity::handshake::HandshakeError;
-use crate::identity::{self, Identity, Shown};
+use crate::identity::{self, Certificate, Identity, Shown};
 use crate::refusals::Refused;
 use crate::wire::WireError;
+use crate::{Clock, WorkerId};
 
 /// How long a connection may take for its handshakes.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -43,6 +46,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the other side may take to hang up once it is refused, and how much of what it had sent is read away.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 64 * 1024;
+
+/// The cause that tells a worker of a later start of the same.
+const REPLACED: &str = "replaced";
 
 /// The clock of a worker that has left, in the server's word that it knows.
 const LEFT: Clock = Clock(u32::MAX);
@@ -167,6 +173,13 @@ impl Security {
 }
 
 impl LanError {
+    /// A worker's former life is refused.
+    fn superseded(worker: WorkerId) -> Self {
+        let reason =
+            format!("another process that is {worker} was started later than you, and has your place");
+        Self::Refused { cause: REPLACED, reason, by_us: true }
+    }
+
     /// If it is us who refuse the other side: the cause, and what to tell it.
     fn told(&self) -> Option<(String, String)> {
         let (cause, reason) = match self {
@@ -217,6 +230,15 @@ impl LanError {
 }
 
 impl Stream {
+    /// Checks that the other side's certificate, if it has one, is that of the process with this index.
+    fn check_index(&self, index: u32) -> Result<(), LanError> {
+        let Some(certificate) = self.peer().and_then(|peer| Certificate::read(&peer).ok()) else {
+            return Ok(());
+        };
+        let refused = |reason| LanError::Refused { cause: "name", reason, by_us: true };
+        certificate.check_index(index).map_err(refused)
+    }
+
     /// The other side's certificate.
     fn peer(&self) -> Option<CertificateDer<'static>> {
         let chain = match &self.way {

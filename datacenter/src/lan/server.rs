@@ -11,10 +11,11 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::life::{HEARTBEAT, Heard};
+use super::lives::{Lives, Stay};
 use super::{Frames, HANDSHAKE, LEFT, LanError, Security, Terms, Way, dismiss, framed, next};
 use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
@@ -54,6 +55,8 @@ pub struct Door {
     pub notice: watch::Receiver<Notice>,
     /// Where refusals are counted.
     pub refusals: Refusals,
+    /// Which processes the workers are.
+    pub lives: Lives,
     /// The workers that are connected, each as often as it is.
     pub connected: watch::Sender<Vec<WorkerId>>,
 }
@@ -119,7 +122,7 @@ impl Door {
         };
         let mut frames = framed(stream, self.shapes.max_frame_bytes());
         match self.greet(&mut frames, name.as_ref()).await {
-            Ok((worker, answers)) => Ok(Guest { worker, frames, answers }),
+            Ok((worker, stay, answers)) => Ok(Guest { worker, stay, frames, answers }),
             Err(error) => {
                 dismiss_for(&mut frames, &error).await;
                 Err(error)
@@ -131,7 +134,7 @@ impl Door {
         &self,
         frames: &mut Frames,
         name: Option<&PeerName>,
-    ) -> Result<(WorkerId, mpsc::Receiver<ReadReply>), LanError> {
+    ) -> Result<(WorkerId, Stay, mpsc::Receiver<ReadReply>), LanError> {
         if frames.get_ref().tls_in_plaintext().await?.is_some() {
             let reason = "you speak TLS, and we do not".to_owned();
             return Err(LanError::Refused { cause: "plaintext", reason, by_us: true });
@@ -147,6 +150,9 @@ impl Door {
             reason,
             by_us: true,
         })?;
+        frames.get_ref().check_index(hello.worker.0)?;
+        let stay = self.lives.admit(hello.worker, hello.incarnation, Instant::now());
+        let stay = stay.map_err(|()| LanError::superseded(hello.worker))?;
         let (replies, answers) = mpsc::channel(self.shapes.0.len());
         let (answer, standings) = oneshot::channel();
         let attach = Call::Attach { worker: hello.worker, replies, answer };
@@ -155,7 +161,7 @@ impl Door {
         let (server, incarnation) = (self.server, self.incarnation);
         let welcome = Welcome { version: VERSION, server, incarnation, standings };
         frames.send(ToWorker::Welcome(welcome).encode()).await?;
-        Ok((hello.worker, answers))
+        Ok((hello.worker, stay, answers))
     }
 
     fn check(&self, hello: &WorkerHello, name: Option<&PeerName>) -> Result<(), (&'static str, String)> {
@@ -194,7 +200,7 @@ impl Door {
 
     /// Serves a worker until its connection ends.
     pub(super) async fn host(&self, guest: Guest) -> LanError {
-        let Guest { worker, mut frames, answers } = guest;
+        let Guest { worker, stay, mut frames, answers } = guest;
         let (peer, heard) = (frames.get_ref().peer(), frames.get_ref().heard.clone());
         let (sink, stream) = (&mut frames).split();
         let (out, queue) = mpsc::channel::<ToWorker>(OUT_QUEUE);
@@ -204,6 +210,7 @@ impl Door {
             error = self.security.revoked(peer) => Err(error),
         };
         let error = match ended {
+            Err(LanError::Replaced) if stay.is_over() => LanError::superseded(worker),
             Err(error) => error,
             Ok(never) => match never {},
         };
@@ -293,6 +300,7 @@ async fn dismiss_for(frames: &mut Frames, error: &LanError) {
 /// A worker that was let in.
 pub(super) struct Guest {
     pub(super) worker: WorkerId,
+    pub(super) stay: Stay,
     pub(super) frames: Frames,
     pub(super) answers: mpsc::Receiver<ReadReply>,
 }

@@ -13,7 +13,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use super::life::{HEARTBEAT, SILENCE};
 use super::server::{Door, Guest};
 use super::worker::{Line, Plan, State};
-use super::{LanError, Security, Terms, Way, framed};
+use super::{LanError, Lives, Security, Terms, Way, framed};
 use crate::client::Client;
 use crate::local::{Call, Port, Session};
 use crate::message::{Notice, ReadReply, Request, Standing};
@@ -62,6 +62,7 @@ async fn host(workers: u32) -> Host {
         calls,
         notice: noticed,
         refusals: refusals.clone(),
+        lives: Lives::default(),
         connected: watch::channel(Vec::new()).0,
     };
     tokio::spawn(door.serve(listener));
@@ -114,6 +115,7 @@ fn plan(address: &str, worker: u32) -> Plan {
     Plan {
         terms: terms(),
         worker: WorkerId(worker),
+        incarnation: 1,
         server: 0,
         address: address.into(),
         security: Security::Plaintext,
@@ -318,6 +320,7 @@ fn bare_door() -> (Door, watch::Sender<Notice>, mpsc::Receiver<(ShardId, Request
         calls: mpsc::channel(1).0,
         notice: noticed,
         refusals: Refusals::default(),
+        lives: Lives::default(),
         connected: watch::channel(Vec::new()).0,
     };
     (door, notice, queue)
@@ -330,7 +333,8 @@ fn served(door: Door) -> (tokio::task::JoinHandle<(LanError, Duration)>, DuplexS
         let (_replies, answers) = mpsc::channel(1);
         let frames = framed(Way::Memory(ours), door.shapes.max_frame_bytes());
         let start = Instant::now();
-        (door.host(Guest { worker: WorkerId(0), frames, answers }).await, start.elapsed())
+        let stay = door.lives.admit(WorkerId(0), 1, start).unwrap();
+        (door.host(Guest { worker: WorkerId(0), stay, frames, answers }).await, start.elapsed())
     });
     (serving, theirs)
 }
@@ -417,4 +421,25 @@ async fn what_a_worker_says_again_does_not_keep_it_from_listening() {
         let noticed = matches!(*handle.state.borrow(), State::Connected { notice: Notice::Leaving, .. });
         assert!(noticed, "life {life}");
     }
+}
+
+#[tokio::test]
+async fn of_two_processes_that_are_one_worker_the_later_start_has_its_place() {
+    let host = host(1).await;
+    let start = |incarnation| open(Plan { incarnation, ..plan(&host.address, 0) });
+    let (_session, former, _running) = start(1);
+    connected(&former).await;
+    let (_session, later, _running) = start(2);
+    connected(&later).await;
+    let (_session, earlier, _running) = start(0);
+    for handle in [&former, &earlier] {
+        let mut state = handle.state.clone();
+        let told = |state: &State| matches!(state, State::Waiting(why) if why.contains("was started later"));
+        timeout(LIMIT, state.wait_for(told)).await.unwrap().unwrap();
+    }
+    counted(&host, "replaced").await;
+    // They do not come back at once, to take the place again.
+    sleep(Duration::from_secs(1)).await;
+    assert!(!former.state.has_changed().unwrap() || matches!(*former.state.borrow(), State::Waiting(_)));
+    assert!(matches!(*later.state.borrow(), State::Connected { .. }));
 }

@@ -21,7 +21,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::life::HEARTBEAT;
-use super::{Frames, HANDSHAKE, LEFT, LINGER, LanError, Security, Terms, Way, dismiss, framed, next};
+use super::{
+    Frames, HANDSHAKE, LEFT, LINGER, LanError, REPLACED, Security, Terms, Way, dismiss, framed, next,
+};
 use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
 use crate::message::{Notice, Read, ReadReply, Request, Standing};
@@ -31,6 +33,12 @@ use crate::{Clock, ShardId, WorkerId};
 
 /// The first pause before dialling again, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
+
+/// A connection that has lasted that long was a good one: after it the pauses start from the first again.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// The pause of a worker whose place a later start has taken. It does not give up, as that one may end.
+const REPLACED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Flushes that may wait for the server's word; a session that is further ahead waits.
 pub(super) const MAX_UNCONFIRMED: usize = 256;
@@ -42,6 +50,8 @@ pub struct Plan {
     pub terms: Terms,
     /// Who we are.
     pub worker: WorkerId,
+    /// When our process started, in microseconds since 1970.
+    pub incarnation: u64,
     /// Which server it is.
     pub server: u16,
     /// Where it is, `host:port`; names are looked up each time anew.
@@ -148,9 +158,13 @@ impl Line {
                         return self.undelivered();
                     }
                     self.incarnation = Some(welcome.incarnation);
-                    pause = BACKOFF[0];
                     info!(line = ?self.plan, "connected");
-                    match self.talk(frames, welcome).await {
+                    let since = Instant::now();
+                    let talked = self.talk(frames, welcome).await;
+                    if since.elapsed() >= STABLE {
+                        pause = BACKOFF[0];
+                    }
+                    match talked {
                         Ok(()) => return 0,
                         Err(error) => error,
                     }
@@ -164,6 +178,9 @@ impl Line {
             self.state.send_replace(State::Waiting(problem));
             if self.requests.is_closed() && self.requests.is_empty() && self.unconfirmed.is_empty() {
                 return 0;
+            }
+            if matches!(error, LanError::Refused { cause: REPLACED, .. }) {
+                pause = REPLACED_PAUSE;
             }
             sleep(pause).await;
             pause = (pause * 2).min(BACKOFF[1]);
@@ -208,6 +225,7 @@ impl Line {
             datacenter: terms.datacenter.clone(),
             job_digest: terms.job_digest.clone(),
             worker: self.plan.worker,
+            incarnation: self.plan.incarnation,
         };
         frames.send(ToServer::Hello(hello).encode()).await?;
         if let Some(refused) = frames.get_ref().tls_in_plaintext().await? {
@@ -227,6 +245,7 @@ impl Line {
             let reason = format!("you are server {found}, and server {expected} should be at this address");
             return Err(LanError::Refused { cause: "name", reason, by_us: true });
         }
+        frames.get_ref().check_index(welcome.server.into())?;
         Ok(welcome)
     }
 

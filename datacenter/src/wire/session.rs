@@ -44,6 +44,8 @@ pub struct WorkerHello {
     pub job_digest: Vec<u8>,
     /// Who it is.
     pub worker: WorkerId,
+    /// When its process started, in microseconds since 1970: of two with the same index the later one counts.
+    pub incarnation: u64,
 }
 
 /// The answer to a [`WorkerHello`] that is in order.
@@ -112,6 +114,7 @@ impl ToServer {
                 datacenter: hello.datacenter.clone(),
                 job_digest: hello.job_digest.clone().into(),
                 worker: hello.worker.0,
+                incarnation: hello.incarnation,
             }),
             Self::Join(clock) => proto::to_server::Kind::Join(proto::Join { clock: clock.0 }),
             Self::Request(shard, request) => {
@@ -140,6 +143,7 @@ impl ToServer {
                 datacenter: hello.datacenter,
                 job_digest: hello.job_digest.to_vec(),
                 worker: WorkerId(hello.worker),
+                incarnation: hello.incarnation,
             }),
             proto::to_server::Kind::Join(join) => Self::Join(Clock(join.clock)),
             proto::to_server::Kind::Request(request) => {
@@ -249,9 +253,9 @@ mod tests {
     #[test]
     fn frames_of_workers_are_pinned_and_read_back() {
         let (datacenter, job_digest) = ("oslo".to_owned(), vec![7; 4]);
-        let hello = WorkerHello { version: 1, datacenter, job_digest, worker: WorkerId(2) };
+        let hello = WorkerHello { version: 1, datacenter, job_digest, worker: WorkerId(2), incarnation: 3 };
         let table = [
-            (ToServer::Hello(hello), "0a10080112046f736c6f1a04070707072002"),
+            (ToServer::Hello(hello), "0a12080112046f736c6f1a040707070720022803"),
             (ToServer::Join(Clock(9)), "12020809"),
             (ToServer::Request(ShardId(1), Request::Leave(WorkerId(2))), "1a080801120408022a00"),
             (ToServer::Refused { cause: "job".into(), reason: "no".into() }, "22090a036a6f6212026e6f"),

@@ -370,6 +370,7 @@ mod tests {
         let plan = Plan {
             terms: Terms { datacenter: "oslo".into(), job_digest: Vec::new() },
             worker: WorkerId(1),
+            incarnation: 1,
             server: 0,
             address: listener.local_addr().unwrap().to_string(),
             security: Security::Plaintext,
