@@ -135,9 +135,12 @@ enum Way {
 /// A connection as frames.
 type Frames = Framed<Stream, LengthDelimitedCodec>;
 
-fn framed(way: Way, max_frame_bytes: usize) -> Frames {
+/// The longest frame before both sides know each other: whoever comes may claim as much.
+const MAX_HELLO_BYTES: usize = 64 * 1024;
+
+fn framed(way: Way) -> Frames {
     let stream = Stream { way, heard: Heard::now() };
-    let codec = LengthDelimitedCodec::builder().max_frame_length(max_frame_bytes).new_codec();
+    let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_HELLO_BYTES).new_codec();
     Framed::new(stream, codec)
 }
 

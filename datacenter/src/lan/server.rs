@@ -120,9 +120,12 @@ impl Door {
             }
             Security::Plaintext => (Way::Plain(stream), None),
         };
-        let mut frames = framed(stream, self.shapes.max_frame_bytes());
+        let mut frames = framed(stream);
         match self.greet(&mut frames, name.as_ref()).await {
-            Ok((worker, stay, answers)) => Ok(Guest { worker, stay, frames, answers }),
+            Ok((worker, stay, answers)) => {
+                frames.codec_mut().set_max_frame_length(self.shapes.max_frame_bytes());
+                Ok(Guest { worker, stay, frames, answers })
+            }
             Err(error) => {
                 dismiss_for(&mut frames, &error).await;
                 Err(error)

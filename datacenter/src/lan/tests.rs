@@ -331,7 +331,7 @@ fn served(door: Door) -> (tokio::task::JoinHandle<(LanError, Duration)>, DuplexS
     let (ours, theirs) = duplex(64);
     let serving = tokio::spawn(async move {
         let (_replies, answers) = mpsc::channel(1);
-        let frames = framed(Way::Memory(ours), door.shapes.max_frame_bytes());
+        let frames = framed(Way::Memory(ours));
         let start = Instant::now();
         let stay = door.lives.admit(WorkerId(0), 1, start).unwrap();
         (door.host(Guest { worker: WorkerId(0), stay, frames, answers }).await, start.elapsed())
@@ -389,7 +389,7 @@ async fn a_server_that_vanishes_is_noticed_also_while_it_is_written_to() {
             }
         }
         let welcome = Welcome { version: VERSION, server: 0, incarnation: 1, standings: Vec::new() };
-        let frames = framed(Way::Memory(ours), shapes().max_frame_bytes());
+        let frames = framed(Way::Memory(ours));
         let start = Instant::now();
         let error = line.talk(frames, welcome).await.unwrap_err();
         assert!(matches!(error, LanError::Gone), "{error}");
@@ -408,7 +408,7 @@ async fn what_a_worker_says_again_does_not_keep_it_from_listening() {
     for life in 0..2 {
         let (ours, theirs) = duplex(64);
         let welcome = Welcome { version: VERSION, server: 0, incarnation: 1, standings: Vec::new() };
-        let frames = framed(Way::Memory(ours), shapes().max_frame_bytes());
+        let frames = framed(Way::Memory(ours));
         let server = async {
             let mut frames = Framed::new(theirs, LengthDelimitedCodec::new());
             frames.send(ToWorker::Notice(Notice::Leaving).encode()).await.unwrap();
@@ -442,4 +442,15 @@ async fn of_two_processes_that_are_one_worker_the_later_start_has_its_place() {
     sleep(Duration::from_secs(1)).await;
     assert!(!former.state.has_changed().unwrap() || matches!(*former.state.borrow(), State::Waiting(_)));
     assert!(matches!(*later.state.borrow(), State::Connected { .. }));
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_claim_a_long_frame() {
+    let host = host(1).await;
+    let mut stranger = TcpStream::connect(&host.address).await.unwrap();
+    stranger.write_all(&(super::MAX_HELLO_BYTES as u32 + 1).to_be_bytes()).await.unwrap();
+    let mut rest = Vec::new();
+    // At once: the length alone is too much, and nothing is waited for.
+    let closed = timeout(Duration::from_secs(2), stranger.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok());
 }

@@ -22,7 +22,8 @@ use tracing::{info, warn};
 
 use super::life::HEARTBEAT;
 use super::{
-    Frames, HANDSHAKE, LEFT, LINGER, LanError, REPLACED, Security, Terms, Way, dismiss, framed, next,
+    Frames, HANDSHAKE, LEFT, LINGER, LanError, MAX_HELLO_BYTES, REPLACED, Security, Terms, Way, dismiss,
+    framed, next,
 };
 use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
@@ -208,9 +209,14 @@ impl Line {
             }
             Security::Plaintext => Way::Plain(stream),
         };
-        let mut frames = framed(stream, shapes.max_frame_bytes());
+        let mut frames = framed(stream);
+        // A welcome has a standing for each shard.
+        frames.codec_mut().set_max_frame_length(MAX_HELLO_BYTES + 32 * shapes.0.len());
         match self.greet(&mut frames).await {
-            Ok(welcome) => Ok((frames, welcome)),
+            Ok(welcome) => {
+                frames.codec_mut().set_max_frame_length(shapes.max_frame_bytes());
+                Ok((frames, welcome))
+            }
             Err(error) => {
                 dismiss_for(&mut frames, &error).await;
                 Err(error)
