@@ -12,8 +12,12 @@
 //!
 //! Kind: driver.
 
+mod life;
+mod lives;
 pub mod server;
 pub mod worker;
+
+pub use self::lives::{Lives, incarnation};
 
 use std::io;
 use std::pin::Pin;
@@ -29,11 +33,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use crate::Clock;
+use self::life::{Heard, SILENCE};
 use crate::identity::handshake::HandshakeError;
-use crate::identity::{self, Identity, Shown};
+use crate::identity::{self, Certificate, Identity, Shown};
 use crate::refusals::Refused;
 use crate::wire::WireError;
+use crate::{Clock, WorkerId};
 
 /// How long a connection may take for its handshakes.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -41,6 +46,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the other side may take to hang up once it is refused, and how much of what it had sent is read away.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 64 * 1024;
+
+/// The cause that tells a worker of a later start of the same.
+const REPLACED: &str = "replaced";
 
 /// The clock of a worker that has left, in the server's word that it knows.
 const LEFT: Clock = Clock(u32::MAX);
@@ -98,6 +106,9 @@ pub enum LanError {
     /// It took too long.
     #[error("no answer within {HANDSHAKE:?}")]
     Silent,
+    /// The connection was made, and nobody is at its other end any more.
+    #[error("nothing was heard for {SILENCE:?}")]
+    Gone,
     /// A newer connection of the same worker has taken its place.
     #[error("a newer connection of this worker has taken its place")]
     Replaced,
@@ -106,18 +117,30 @@ pub enum LanError {
     Stopping,
 }
 
+/// A connection, and when something last came over it.
+struct Stream {
+    way: Way,
+    heard: Heard,
+}
+
 /// A connection, whatever protects it.
-enum Stream {
+enum Way {
     Dialled(Box<tokio_rustls::client::TlsStream<TcpStream>>),
     Accepted(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     Plain(TcpStream),
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
 }
 
 /// A connection as frames.
 type Frames = Framed<Stream, LengthDelimitedCodec>;
 
-fn framed(stream: Stream, max_frame_bytes: usize) -> Frames {
-    let codec = LengthDelimitedCodec::builder().max_frame_length(max_frame_bytes).new_codec();
+/// The longest frame before both sides know each other: whoever comes may claim as much.
+const MAX_HELLO_BYTES: usize = 64 * 1024;
+
+fn framed(way: Way) -> Frames {
+    let stream = Stream { way, heard: Heard::now() };
+    let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_HELLO_BYTES).new_codec();
     Framed::new(stream, codec)
 }
 
@@ -153,6 +176,13 @@ impl Security {
 }
 
 impl LanError {
+    /// A worker's former life is refused.
+    fn superseded(worker: WorkerId) -> Self {
+        let reason =
+            format!("another process that is {worker} was started later than you, and has your place");
+        Self::Refused { cause: REPLACED, reason, by_us: true }
+    }
+
     /// If it is us who refuse the other side: the cause, and what to tell it.
     fn told(&self) -> Option<(String, String)> {
         let (cause, reason) = match self {
@@ -195,6 +225,7 @@ impl LanError {
             | Self::Io(_)
             | Self::Closed
             | Self::Silent
+            | Self::Gone
             | Self::Replaced
             | Self::Stopping => None,
         }
@@ -202,19 +233,30 @@ impl LanError {
 }
 
 impl Stream {
+    /// Checks that the other side's certificate, if it has one, is that of the process with this index.
+    fn check_index(&self, index: u32) -> Result<(), LanError> {
+        let Some(certificate) = self.peer().and_then(|peer| Certificate::read(&peer).ok()) else {
+            return Ok(());
+        };
+        let refused = |reason| LanError::Refused { cause: "name", reason, by_us: true };
+        certificate.check_index(index).map_err(refused)
+    }
+
     /// The other side's certificate.
     fn peer(&self) -> Option<CertificateDer<'static>> {
-        let chain = match self {
-            Self::Dialled(stream) => stream.get_ref().1.peer_certificates(),
-            Self::Accepted(stream) => stream.get_ref().1.peer_certificates(),
-            Self::Plain(_) => None,
+        let chain = match &self.way {
+            Way::Dialled(stream) => stream.get_ref().1.peer_certificates(),
+            Way::Accepted(stream) => stream.get_ref().1.peer_certificates(),
+            Way::Plain(_) => None,
+            #[cfg(test)]
+            Way::Memory(_) => None,
         };
         chain?.first().cloned()
     }
 
     /// Whether the other side speaks TLS although we do not, once it has said something.
     async fn tls_in_plaintext(&self) -> io::Result<Option<identity::Refused>> {
-        let Self::Plain(stream) = self else { return Ok(None) };
+        let Way::Plain(stream) = &self.way else { return Ok(None) };
         let mut first = [0; 3];
         let length = stream.peek(&mut first).await?;
         Ok(identity::Refused::in_plaintext(&first[..length]))
@@ -223,36 +265,50 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Dialled(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Accepted(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+        let Self { way, heard } = self.get_mut();
+        let before = buf.filled().len();
+        let read = match way {
+            Way::Dialled(stream) => Pin::new(stream).poll_read(cx, buf),
+            Way::Accepted(stream) => Pin::new(stream).poll_read(cx, buf),
+            Way::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(test)]
+            Way::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if buf.filled().len() > before {
+            heard.note();
         }
+        read
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Dialled(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Accepted(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().way {
+            Way::Dialled(stream) => Pin::new(stream).poll_write(cx, buf),
+            Way::Accepted(stream) => Pin::new(stream).poll_write(cx, buf),
+            Way::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(test)]
+            Way::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Dialled(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Accepted(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().way {
+            Way::Dialled(stream) => Pin::new(stream).poll_flush(cx),
+            Way::Accepted(stream) => Pin::new(stream).poll_flush(cx),
+            Way::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(test)]
+            Way::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Dialled(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Accepted(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().way {
+            Way::Dialled(stream) => Pin::new(stream).poll_shutdown(cx),
+            Way::Accepted(stream) => Pin::new(stream).poll_shutdown(cx),
+            Way::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(test)]
+            Way::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

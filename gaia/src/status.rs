@@ -260,7 +260,7 @@ pub struct Refusals {
     /// `lan` or `wan`.
     pub scope: String,
     /// `unknown_authority`, `expired`, `not_yet_valid`, `revoked`, `name`, `role`, `no_certificate`, `plaintext`, `version`,
-    /// `job`, `unknown_datacenter`, `own_name`, `unknown_worker`, `protocol`.
+    /// `job`, `unknown_datacenter`, `own_name`, `unknown_worker`, `replaced`, `protocol`.
     pub cause: String,
     /// Who refused: `us` or `them`.
     pub by: String,

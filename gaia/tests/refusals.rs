@@ -367,7 +367,7 @@ async fn worker_of_version(scene: &Scene, version: u32) -> Seen {
         let worker = scene.valid("virginia-worker-0");
         let mut stream = handshake::connect(&worker, &server, stream).await.unwrap();
         let LanTerms { datacenter, job_digest } = scene.lan_terms();
-        let hello = WorkerHello { version, datacenter, job_digest, worker: WorkerId(0) };
+        let hello = WorkerHello { version, datacenter, job_digest, worker: WorkerId(0), incarnation: 0 };
         let frame = ToServer::Hello(hello).encode();
         stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
         stream.write_all(&frame).await.unwrap();

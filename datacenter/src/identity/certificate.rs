@@ -11,6 +11,7 @@ use x509_parser::{
     parse_x509_certificate,
 };
 
+use super::name::index_in;
 use super::{Date, IdentityError, PeerName};
 
 /// What people ask about a certificate.
@@ -57,13 +58,41 @@ impl Certificate {
     pub fn peer(&self) -> Option<PeerName> {
         one_peer(&self.dns_names)
     }
+
+    /// Which processes of that peer it names, such as worker 2; none if it is for any of them.
+    pub fn indexes(&self) -> Vec<u32> {
+        let Some(peer) = self.peer() else { return Vec::new() };
+        self.dns_names.iter().filter_map(|name| index_in(name, &peer)).collect()
+    }
+
+    /// Checks that it may be shown by process `index` of the peer that it names.
+    ///
+    /// # Errors
+    ///
+    /// With both sides' values, if it is another's.
+    pub fn check_index(&self, index: u32) -> Result<(), String> {
+        let indexes = self.indexes();
+        if indexes.is_empty() || indexes.contains(&index) {
+            return Ok(());
+        }
+        let role = self.peer().map_or("process", |peer| peer.role().as_str());
+        let own: Vec<String> = indexes.iter().map(u32::to_string).collect();
+        Err(format!(
+            "you say that you are {role} {index}, your certificate is that of {role} {}",
+            own.join(", ")
+        ))
+    }
 }
 
 /// "virginia.server.gaia (virginia server 0, serial 4c1f...)".
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names =
-            if self.dns_names.is_empty() { "without a name".into() } else { self.dns_names.join(", ") };
+        let peer = self.peer();
+        // The common name says which process it is.
+        let is_index = |name: &str| peer.as_ref().is_some_and(|peer| index_in(name, peer).is_some());
+        let names: Vec<&str> =
+            self.dns_names.iter().map(String::as_str).filter(|name| !is_index(name)).collect();
+        let names = if names.is_empty() { "without a name".into() } else { names.join(", ") };
         write!(f, "{names} (")?;
         // Certificates of simulations have one name twice.
         if !self.common_name.is_empty() && self.common_name != names {

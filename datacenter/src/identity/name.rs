@@ -91,6 +91,18 @@ impl PeerName {
     pub fn role(&self) -> Role {
         self.role
     }
+
+    /// The name of one process of this role, which stands in its certificate beside this one.
+    pub fn with_index(&self, index: u32) -> String {
+        format!("{index}.{self}")
+    }
+}
+
+/// The index in the name of one process of `peer`, written `2.virginia.worker.gaia`. It has a label more than a
+/// [`PeerName`], so that neither is ever taken for the other.
+pub(super) fn index_in(name: &str, peer: &PeerName) -> Option<u32> {
+    let (index, rest) = name.split_once('.')?;
+    (rest == peer.to_string()).then(|| index.parse().ok())?
 }
 
 impl fmt::Display for PeerName {
@@ -129,6 +141,12 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused() {
+        let worker = PeerName::new("virginia", Role::Worker).unwrap();
+        assert_eq!(index_in(&worker.with_index(12), &worker), Some(12));
+        assert!(worker.with_index(12).parse::<PeerName>().is_err(), "it is not a peer's");
+        for other in ["virginia.worker.gaia", "x.virginia.worker.gaia", "1.virginia.server.gaia"] {
+            assert_eq!(index_in(other, &worker), None, "{other}");
+        }
         for label in ["", "Virginia", "a.b", "-a", "a-", "a_b", &"a".repeat(64)] {
             assert!(PeerName::new(label, Role::Server).is_err(), "{label:?}");
         }

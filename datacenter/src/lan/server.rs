@@ -4,16 +4,19 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::{Frames, HANDSHAKE, LEFT, LanError, Security, Stream, Terms, dismiss, framed, next};
+use super::life::{HEARTBEAT, Heard};
+use super::lives::{Lives, Stay};
+use super::{Frames, HANDSHAKE, LEFT, LanError, Security, Terms, Way, dismiss, framed, next};
 use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
 use crate::local::Call;
@@ -52,6 +55,8 @@ pub struct Door {
     pub notice: watch::Receiver<Notice>,
     /// Where refusals are counted.
     pub refusals: Refusals,
+    /// Which processes the workers are.
+    pub lives: Lives,
     /// The workers that are connected, each as often as it is.
     pub connected: watch::Sender<Vec<WorkerId>>,
 }
@@ -67,7 +72,7 @@ impl Door {
                 Err(error) => {
                     // Out of file descriptors, mostly: others may be given back.
                     warn!(%error, "cannot accept a connection, will try again");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
@@ -111,13 +116,16 @@ impl Door {
         let (stream, name) = match &self.security {
             Security::Mutual(identity) => {
                 let (stream, name) = handshake::accept(identity, stream).await?;
-                (Stream::Accepted(Box::new(stream)), Some(name))
+                (Way::Accepted(Box::new(stream)), Some(name))
             }
-            Security::Plaintext => (Stream::Plain(stream), None),
+            Security::Plaintext => (Way::Plain(stream), None),
         };
-        let mut frames = framed(stream, self.shapes.max_frame_bytes());
+        let mut frames = framed(stream);
         match self.greet(&mut frames, name.as_ref()).await {
-            Ok((worker, answers)) => Ok(Guest { worker, frames, answers }),
+            Ok((worker, stay, answers)) => {
+                frames.codec_mut().set_max_frame_length(self.shapes.max_frame_bytes());
+                Ok(Guest { worker, stay, frames, answers })
+            }
             Err(error) => {
                 dismiss_for(&mut frames, &error).await;
                 Err(error)
@@ -129,14 +137,14 @@ impl Door {
         &self,
         frames: &mut Frames,
         name: Option<&PeerName>,
-    ) -> Result<(WorkerId, mpsc::Receiver<ReadReply>), LanError> {
+    ) -> Result<(WorkerId, Stay, mpsc::Receiver<ReadReply>), LanError> {
         if frames.get_ref().tls_in_plaintext().await?.is_some() {
             let reason = "you speak TLS, and we do not".to_owned();
             return Err(LanError::Refused { cause: "plaintext", reason, by_us: true });
         }
         let hello = match ToServer::decode(next(frames).await?, &self.shapes)? {
             ToServer::Hello(hello) => hello,
-            ToServer::Join(_) | ToServer::Request(..) | ToServer::Refused { .. } => {
+            ToServer::Join(_) | ToServer::Request(..) | ToServer::Refused { .. } | ToServer::Alive => {
                 return Err(LanError::OutOfTurn("a hello comes first"));
             }
         };
@@ -145,6 +153,9 @@ impl Door {
             reason,
             by_us: true,
         })?;
+        frames.get_ref().check_index(hello.worker.0)?;
+        let stay = self.lives.admit(hello.worker, hello.incarnation, Instant::now());
+        let stay = stay.map_err(|()| LanError::superseded(hello.worker))?;
         let (replies, answers) = mpsc::channel(self.shapes.0.len());
         let (answer, standings) = oneshot::channel();
         let attach = Call::Attach { worker: hello.worker, replies, answer };
@@ -153,7 +164,7 @@ impl Door {
         let (server, incarnation) = (self.server, self.incarnation);
         let welcome = Welcome { version: VERSION, server, incarnation, standings };
         frames.send(ToWorker::Welcome(welcome).encode()).await?;
-        Ok((hello.worker, answers))
+        Ok((hello.worker, stay, answers))
     }
 
     fn check(&self, hello: &WorkerHello, name: Option<&PeerName>) -> Result<(), (&'static str, String)> {
@@ -191,17 +202,18 @@ impl Door {
     }
 
     /// Serves a worker until its connection ends.
-    async fn host(&self, guest: Guest) -> LanError {
-        let Guest { worker, mut frames, answers } = guest;
-        let peer = frames.get_ref().peer();
+    pub(super) async fn host(&self, guest: Guest) -> LanError {
+        let Guest { worker, stay, mut frames, answers } = guest;
+        let (peer, heard) = (frames.get_ref().peer(), frames.get_ref().heard.clone());
         let (sink, stream) = (&mut frames).split();
         let (out, queue) = mpsc::channel::<ToWorker>(OUT_QUEUE);
         let ended = tokio::select! {
             ended = self.tell(sink, answers, queue) => ended,
-            ended = self.hear(worker, stream, out) => ended,
+            ended = self.hear(worker, stream, &heard, out) => ended,
             error = self.security.revoked(peer) => Err(error),
         };
         let error = match ended {
+            Err(LanError::Replaced) if stay.is_over() => LanError::superseded(worker),
             Err(error) => error,
             Ok(never) => match never {},
         };
@@ -225,6 +237,7 @@ impl Door {
                     Notice::Serving => continue,
                     told => ToWorker::Notice(told),
                 },
+                () = sleep(HEARTBEAT) => ToWorker::Alive,
             };
             sink.send(message.encode()).await?;
         }
@@ -234,10 +247,17 @@ impl Door {
         &self,
         worker: WorkerId,
         mut stream: SplitStream<&mut Frames>,
+        heard: &Heard,
         out: mpsc::Sender<ToWorker>,
     ) -> Result<Infallible, LanError> {
         loop {
-            let message = ToServer::decode(next(&mut stream).await?, &self.shapes)?;
+            let frame = tokio::select! {
+                // First, as what has come while the shards were busy was not read.
+                biased;
+                frame = next(&mut stream) => frame?,
+                () = heard.silence() => return Err(LanError::Gone),
+            };
+            let message = ToServer::decode(frame, &self.shapes)?;
             if let Some(answer) = self.take(worker, message).await? {
                 out.send(answer).await.map_err(|_| LanError::Closed)?;
             }
@@ -249,6 +269,7 @@ impl Door {
         let (shard, request) = match message {
             ToServer::Hello(_) => return Err(LanError::OutOfTurn("the hello is over")),
             ToServer::Refused { cause, reason } => return Err(LanError::by_them(&cause, reason)),
+            ToServer::Alive => return Ok(None),
             ToServer::Join(clock) => {
                 let (answer, joined) = oneshot::channel();
                 let join = Call::Join { worker, clock, answer };
@@ -280,8 +301,9 @@ async fn dismiss_for(frames: &mut Frames, error: &LanError) {
 }
 
 /// A worker that was let in.
-struct Guest {
-    worker: WorkerId,
-    frames: Frames,
-    answers: mpsc::Receiver<ReadReply>,
+pub(super) struct Guest {
+    pub(super) worker: WorkerId,
+    pub(super) stay: Stay,
+    pub(super) frames: Frames,
+    pub(super) answers: mpsc::Receiver<ReadReply>,
 }

@@ -3,20 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::server::Door;
+use super::life::{HEARTBEAT, SILENCE};
+use super::server::{Door, Guest};
 use super::worker::{Line, Plan, State};
-use super::{Security, Terms};
+use super::{LanError, Lives, Security, Terms, Way, framed};
 use crate::client::Client;
 use crate::local::{Call, Port, Session};
 use crate::message::{Notice, ReadReply, Request, Standing};
 use crate::refusals::{Refusals, Refused};
 use crate::shard::{Open, Shard};
-use crate::wire::{Shapes, ToWorker};
+use crate::wire::{Shapes, ToServer, ToWorker, VERSION, Welcome};
 use crate::{Clock, Placement, ShardId, TableId, TableSpec, WorkerId, shard_tables};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -59,6 +62,7 @@ async fn host(workers: u32) -> Host {
         calls,
         notice: noticed,
         refusals: refusals.clone(),
+        lives: Lives::default(),
         connected: watch::channel(Vec::new()).0,
     };
     tokio::spawn(door.serve(listener));
@@ -111,6 +115,7 @@ fn plan(address: &str, worker: u32) -> Plan {
     Plan {
         terms: terms(),
         worker: WorkerId(worker),
+        incarnation: 1,
         server: 0,
         address: address.into(),
         security: Security::Plaintext,
@@ -119,7 +124,7 @@ fn plan(address: &str, worker: u32) -> Plan {
     }
 }
 
-fn open(plan: Plan) -> (Session, super::worker::Handle, tokio::task::JoinHandle<()>) {
+fn open(plan: Plan) -> (Session, super::worker::Handle, tokio::task::JoinHandle<usize>) {
     let (requests, queue) = mpsc::channel(16);
     let (replies, answers) = mpsc::channel(4);
     let client = Client::new(plan.worker, &specs(), Placement::new(1), Some(0));
@@ -156,7 +161,7 @@ async fn two_workers_train_over_sockets_and_leave() {
             session.leave().await.unwrap();
             drop(session);
             // It ends when all that was said has been delivered.
-            timeout(LIMIT, running).await.unwrap().unwrap();
+            assert_eq!(timeout(LIMIT, running).await.unwrap().unwrap(), 0);
         }));
     }
     for worker in workers {
@@ -203,7 +208,7 @@ async fn a_session_lives_through_connections_that_break() {
     }
     session.leave().await.unwrap();
     drop(session);
-    timeout(LIMIT * 3, running).await.unwrap().unwrap();
+    assert_eq!(timeout(LIMIT * 3, running).await.unwrap().unwrap(), 0);
     let shard = host.shard.lock().unwrap();
     assert_eq!(shard.clock(), Clock(40));
     assert_eq!(&shard.values(TableId(0))[2..4], [40.0, 80.0], "each delta counts once");
@@ -298,4 +303,154 @@ async fn nonsense_costs_its_connection_and_notices_reach_the_others() {
     let leaving = |state: &State| matches!(state, State::Connected { notice: Notice::Leaving, .. });
     timeout(LIMIT, state.wait_for(leaving)).await.unwrap().unwrap();
     counted(&host, "protocol").await;
+}
+
+/// A door to no shards, for a connection that is let in already.
+fn bare_door() -> (Door, watch::Sender<Notice>, mpsc::Receiver<(ShardId, Request)>) {
+    let (requests, queue) = mpsc::channel(16);
+    let (notice, noticed) = watch::channel(Notice::Serving);
+    let door = Door {
+        terms: terms(),
+        server: 0,
+        incarnation: 1,
+        security: Security::Plaintext,
+        shapes: shapes(),
+        workers: 1,
+        requests,
+        calls: mpsc::channel(1).0,
+        notice: noticed,
+        refusals: Refusals::default(),
+        lives: Lives::default(),
+        connected: watch::channel(Vec::new()).0,
+    };
+    (door, notice, queue)
+}
+
+/// Serves worker 0 over memory until the connection ends; yields its end and the worker's.
+fn served(door: Door) -> (tokio::task::JoinHandle<(LanError, Duration)>, DuplexStream) {
+    let (ours, theirs) = duplex(64);
+    let serving = tokio::spawn(async move {
+        let (_replies, answers) = mpsc::channel(1);
+        let frames = framed(Way::Memory(ours));
+        let start = Instant::now();
+        let stay = door.lives.admit(WorkerId(0), 1, start).unwrap();
+        (door.host(Guest { worker: WorkerId(0), stay, frames, answers }).await, start.elapsed())
+    });
+    (serving, theirs)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_vanishes_is_let_go_and_one_that_only_waits_is_kept() {
+    let (door, _notice, _queue) = bare_door();
+    let (serving, _vanished) = served(door.clone());
+    let (error, lasted) = serving.await.unwrap();
+    assert!(matches!(error, LanError::Gone), "{error}");
+    assert_eq!(lasted, SILENCE);
+
+    let (serving, waiting) = served(door);
+    let mut frames = Framed::new(waiting, LengthDelimitedCodec::new());
+    for _ in 0..20 {
+        // It hears of the server as often as the server of it.
+        let frame = timeout(HEARTBEAT * 2, frames.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(ToWorker::decode(frame.freeze(), &shapes()).unwrap(), ToWorker::Alive);
+        frames.send(ToServer::Alive.encode()).await.unwrap();
+    }
+    assert!(!serving.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_takes_minutes_is_a_sign_of_life() {
+    let (door, _notice, mut queue) = bare_door();
+    let (serving, mut slow) = served(door);
+    let request = Request::Leave(WorkerId(0));
+    let frame = ToServer::Request(ShardId(0), request.clone()).encode();
+    let mut bytes = (frame.len() as u32).to_be_bytes().to_vec();
+    bytes.extend_from_slice(&frame);
+    for byte in bytes {
+        sleep(SILENCE - Duration::from_secs(1)).await;
+        slow.write_all(&[byte]).await.unwrap();
+        // What it is told must not pile up, as it would not in a socket.
+        let _ = timeout(Duration::ZERO, slow.read(&mut [0; 64])).await;
+    }
+    assert_eq!(queue.recv().await, Some((ShardId(0), request)));
+    assert!(!serving.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_vanishes_is_noticed_also_while_it_is_written_to() {
+    for is_writing in [false, true] {
+        let (requests, queue) = mpsc::channel(16);
+        let (mut line, _handle) = Line::new(plan("nowhere", 0), queue, mpsc::channel(1).0);
+        let (ours, mut theirs) = duplex(64);
+        if is_writing {
+            // More than the connection holds, to a machine that takes nothing any more.
+            for _ in 0..16 {
+                requests.send((ShardId(0), Request::Leave(WorkerId(0)))).await.unwrap();
+            }
+        }
+        let welcome = Welcome { version: VERSION, server: 0, incarnation: 1, standings: Vec::new() };
+        let frames = framed(Way::Memory(ours));
+        let start = Instant::now();
+        let error = line.talk(frames, welcome).await.unwrap_err();
+        assert!(matches!(error, LanError::Gone), "{error}");
+        assert_eq!(start.elapsed(), SILENCE);
+        let mut said = Vec::new();
+        theirs.read_to_end(&mut said).await.unwrap();
+        assert!(is_writing || said.ends_with(&ToServer::Alive.encode()), "{said:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_says_again_does_not_keep_it_from_listening() {
+    let (requests, queue) = mpsc::channel(16);
+    let (mut line, handle) = Line::new(plan("nowhere", 0), queue, mpsc::channel(1).0);
+    requests.send((ShardId(0), Request::Leave(WorkerId(0)))).await.unwrap();
+    for life in 0..2 {
+        let (ours, theirs) = duplex(64);
+        let welcome = Welcome { version: VERSION, server: 0, incarnation: 1, standings: Vec::new() };
+        let frames = framed(Way::Memory(ours));
+        let server = async {
+            let mut frames = Framed::new(theirs, LengthDelimitedCodec::new());
+            frames.send(ToWorker::Notice(Notice::Leaving).encode()).await.unwrap();
+            let frame = frames.next().await.unwrap().unwrap().freeze();
+            let leave = ToServer::Request(ShardId(0), Request::Leave(WorkerId(0)));
+            assert_eq!(ToServer::decode(frame, &shapes()).unwrap(), leave, "life {life}");
+        };
+        let (talked, ()) = tokio::join!(line.talk(frames, welcome), server);
+        assert!(matches!(talked, Err(LanError::Closed | LanError::Io(_))), "{talked:?}");
+        let noticed = matches!(*handle.state.borrow(), State::Connected { notice: Notice::Leaving, .. });
+        assert!(noticed, "life {life}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_processes_that_are_one_worker_the_later_start_has_its_place() {
+    let host = host(1).await;
+    let start = |incarnation| open(Plan { incarnation, ..plan(&host.address, 0) });
+    let (_session, former, _running) = start(1);
+    connected(&former).await;
+    let (_session, later, _running) = start(2);
+    connected(&later).await;
+    let (_session, earlier, _running) = start(0);
+    for handle in [&former, &earlier] {
+        let mut state = handle.state.clone();
+        let told = |state: &State| matches!(state, State::Waiting(why) if why.contains("was started later"));
+        timeout(LIMIT, state.wait_for(told)).await.unwrap().unwrap();
+    }
+    counted(&host, "replaced").await;
+    // They do not come back at once, to take the place again.
+    sleep(Duration::from_secs(1)).await;
+    assert!(!former.state.has_changed().unwrap() || matches!(*former.state.borrow(), State::Waiting(_)));
+    assert!(matches!(*later.state.borrow(), State::Connected { .. }));
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_claim_a_long_frame() {
+    let host = host(1).await;
+    let mut stranger = TcpStream::connect(&host.address).await.unwrap();
+    stranger.write_all(&(super::MAX_HELLO_BYTES as u32 + 1).to_be_bytes()).await.unwrap();
+    let mut rest = Vec::new();
+    // At once: the length alone is too much, and nothing is waited for.
+    let closed = timeout(Duration::from_secs(2), stranger.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok());
 }

@@ -17,11 +17,14 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::LEFT;
-use super::{Frames, HANDSHAKE, LanError, Security, Stream, Terms, dismiss, framed, next};
+use super::life::HEARTBEAT;
+use super::{
+    Frames, HANDSHAKE, LEFT, LINGER, LanError, MAX_HELLO_BYTES, REPLACED, Security, Terms, Way, dismiss,
+    framed, next,
+};
 use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
 use crate::message::{Notice, Read, ReadReply, Request, Standing};
@@ -31,6 +34,12 @@ use crate::{Clock, ShardId, WorkerId};
 
 /// The first pause before dialling again, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
+
+/// A connection that has lasted that long was a good one: after it the pauses start from the first again.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// The pause of a worker whose place a later start has taken. It does not give up, as that one may end.
+const REPLACED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Flushes that may wait for the server's word; a session that is further ahead waits.
 pub(super) const MAX_UNCONFIRMED: usize = 256;
@@ -42,6 +51,8 @@ pub struct Plan {
     pub terms: Terms,
     /// Who we are.
     pub worker: WorkerId,
+    /// When our process started, in microseconds since 1970.
+    pub incarnation: u64,
     /// Which server it is.
     pub server: u16,
     /// Where it is, `host:port`; names are looked up each time anew.
@@ -135,7 +146,8 @@ impl Line {
     }
 
     /// Keeps the connection until the session is dropped and all it said is confirmed, or the server has started anew.
-    pub async fn run(mut self) {
+    /// Yields how many flushes that server can no longer take.
+    pub async fn run(mut self) -> usize {
         let mut pause = BACKOFF[0];
         loop {
             let connected = timeout(HANDSHAKE, self.connect()).await.map_err(|_| LanError::Silent).flatten();
@@ -144,13 +156,17 @@ impl Line {
                     if self.incarnation.is_some_and(|known| known != welcome.incarnation) {
                         warn!(line = ?self.plan, "the server has started anew");
                         self.state.send_replace(State::Lost);
-                        return;
+                        return self.undelivered();
                     }
                     self.incarnation = Some(welcome.incarnation);
-                    pause = BACKOFF[0];
                     info!(line = ?self.plan, "connected");
-                    match self.talk(frames, welcome).await {
-                        Ok(()) => return,
+                    let since = Instant::now();
+                    let talked = self.talk(frames, welcome).await;
+                    if since.elapsed() >= STABLE {
+                        pause = BACKOFF[0];
+                    }
+                    match talked {
+                        Ok(()) => return 0,
                         Err(error) => error,
                     }
                 }
@@ -162,11 +178,23 @@ impl Line {
             warn!(line = ?self.plan, error = %problem, "no connection, will try again");
             self.state.send_replace(State::Waiting(problem));
             if self.requests.is_closed() && self.requests.is_empty() && self.unconfirmed.is_empty() {
-                return;
+                return 0;
+            }
+            if matches!(error, LanError::Refused { cause: REPLACED, .. }) {
+                pause = REPLACED_PAUSE;
             }
             sleep(pause).await;
             pause = (pause * 2).min(BACKOFF[1]);
         }
+    }
+
+    /// How many flushes the server has not confirmed, those included that were never sent.
+    fn undelivered(&mut self) -> usize {
+        self.requests.close();
+        while let Ok((shard, request)) = self.requests.try_recv() {
+            self.unconfirmed.note(shard, request);
+        }
+        self.unconfirmed.flushes.len()
     }
 
     async fn connect(&self) -> Result<(Frames, Welcome), LanError> {
@@ -177,13 +205,18 @@ impl Line {
             Security::Mutual(identity) => {
                 let server = PeerName::new(&terms.datacenter, Role::Server);
                 let server = server.map_err(|error| std::io::Error::other(error.to_string()))?;
-                Stream::Dialled(Box::new(handshake::connect(identity, &server, stream).await?))
+                Way::Dialled(Box::new(handshake::connect(identity, &server, stream).await?))
             }
-            Security::Plaintext => Stream::Plain(stream),
+            Security::Plaintext => Way::Plain(stream),
         };
-        let mut frames = framed(stream, shapes.max_frame_bytes());
+        let mut frames = framed(stream);
+        // A welcome has a standing for each shard.
+        frames.codec_mut().set_max_frame_length(MAX_HELLO_BYTES + 32 * shapes.0.len());
         match self.greet(&mut frames).await {
-            Ok(welcome) => Ok((frames, welcome)),
+            Ok(welcome) => {
+                frames.codec_mut().set_max_frame_length(shapes.max_frame_bytes());
+                Ok((frames, welcome))
+            }
             Err(error) => {
                 dismiss_for(&mut frames, &error).await;
                 Err(error)
@@ -198,6 +231,7 @@ impl Line {
             datacenter: terms.datacenter.clone(),
             job_digest: terms.job_digest.clone(),
             worker: self.plan.worker,
+            incarnation: self.plan.incarnation,
         };
         frames.send(ToServer::Hello(hello).encode()).await?;
         if let Some(refused) = frames.get_ref().tls_in_plaintext().await? {
@@ -217,12 +251,13 @@ impl Line {
             let reason = format!("you are server {found}, and server {expected} should be at this address");
             return Err(LanError::Refused { cause: "name", reason, by_us: true });
         }
+        frames.get_ref().check_index(welcome.server.into())?;
         Ok(welcome)
     }
 
     /// Talks over a connection until it breaks, or nobody has anything to say any more, or the server's certificate is
     /// revoked.
-    async fn talk(&mut self, mut frames: Frames, welcome: Welcome) -> Result<(), LanError> {
+    pub(super) async fn talk(&mut self, mut frames: Frames, welcome: Welcome) -> Result<(), LanError> {
         let (security, peer) = (self.plan.security.clone(), frames.get_ref().peer());
         let talked = tokio::select! {
             talked = self.exchange(&mut frames, welcome) => talked,
@@ -236,19 +271,28 @@ impl Line {
 
     /// The same; whatever it waits for, it may be dropped then, and nothing is forgotten that was not confirmed.
     async fn exchange(&mut self, frames: &mut Frames, welcome: Welcome) -> Result<(), LanError> {
+        let heard = frames.get_ref().heard.clone();
         let (mut sink, mut stream) = frames.split();
         self.unconfirmed.forget_known(&welcome.standings);
-        for (shard, request) in self.unconfirmed.to_repeat() {
-            sink.feed(ToServer::Request(shard, request).encode()).await?;
-        }
-        sink.flush().await?;
+        let mut again = VecDeque::from(self.unconfirmed.to_repeat());
         let Welcome { standings, incarnation, .. } = welcome;
         self.state.send_replace(State::Connected { standings, incarnation, notice: Notice::Serving });
         let mut joining: Option<oneshot::Sender<Vec<(ShardId, Clock)>>> = None;
-        let mut is_open = true;
+        let (mut is_open, mut is_flushed) = (true, true);
+        let mut said = Instant::now();
         loop {
-            let may_take = is_open && self.unconfirmed.flushes.len() < MAX_UNCONFIRMED;
+            // One frame at a time is under way, and it is read meanwhile: the other side may wait for that, and it is
+            // also how we know that it is there.
+            if is_flushed && let Some((shard, request)) = again.pop_front() {
+                sink.feed(ToServer::Request(shard, request).encode()).await?;
+                is_flushed = false;
+            }
+            let may_take = is_open && is_flushed && self.unconfirmed.flushes.len() < MAX_UNCONFIRMED;
             tokio::select! {
+                flushed = sink.flush(), if !is_flushed => {
+                    flushed?;
+                    (is_flushed, said) = (true, Instant::now());
+                }
                 frame = stream.next() => {
                     let frame = frame.ok_or(LanError::Closed)??.freeze();
                     match ToWorker::decode(frame, &self.plan.shapes)? {
@@ -273,6 +317,7 @@ impl Line {
                             }
                         }),
                         ToWorker::Refused { cause, reason } => return Err(LanError::by_them(&cause, reason)),
+                        ToWorker::Alive => {}
                         ToWorker::Welcome(_) => return Err(LanError::OutOfTurn("the hello is over")),
                     }
                 }
@@ -281,17 +326,28 @@ impl Line {
                         let frame = ToServer::Request(shard, request.clone()).encode();
                         // First, or a connection that breaks over it would take it along.
                         self.unconfirmed.note(shard, request);
-                        sink.send(frame).await?;
+                        sink.feed(frame).await?;
+                        is_flushed = false;
                     }
                     None => is_open = false,
                 },
-                Some((clock, answer)) = self.joins.recv() => {
-                    sink.send(ToServer::Join(clock).encode()).await?;
-                    joining = Some(answer);
+                Some((clock, answer)) = self.joins.recv(), if is_flushed => {
+                    // Who no longer waits for it may have left meanwhile, and must not be counted again.
+                    if answer.is_closed() {
+                        continue;
+                    }
+                    sink.feed(ToServer::Join(clock).encode()).await?;
+                    (joining, is_flushed) = (Some(answer), false);
                 }
+                () = sleep_until(said + HEARTBEAT), if is_flushed => {
+                    sink.feed(ToServer::Alive.encode()).await?;
+                    is_flushed = false;
+                }
+                () = heard.silence() => return Err(LanError::Gone),
             }
             if !is_open && self.unconfirmed.is_empty() {
-                sink.close().await?;
+                // All is delivered, so that whether the server hears the last word does not matter.
+                let _ = timeout(LINGER, sink.close()).await;
                 return Ok(());
             }
         }

@@ -10,7 +10,7 @@ use crate::message::{Notice, ReadReply, Request, Standing};
 use crate::{Clock, ShardId, ShardTable, WorkerId};
 
 /// The version of the protocol inside a datacenter; the hello refuses any other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a frame takes besides elements.
 const ENVELOPE_BYTES: usize = 64 * 1024;
@@ -44,6 +44,8 @@ pub struct WorkerHello {
     pub job_digest: Vec<u8>,
     /// Who it is.
     pub worker: WorkerId,
+    /// When its process started, in microseconds since 1970: of two with the same index the later one counts.
+    pub incarnation: u64,
 }
 
 /// The answer to a [`WorkerHello`] that is in order.
@@ -75,6 +77,8 @@ pub enum ToServer {
         /// In words, to the server.
         reason: String,
     },
+    /// Nothing; only that somebody is there.
+    Alive,
 }
 
 /// From a server's process to a worker's.
@@ -97,6 +101,8 @@ pub enum ToWorker {
     Accepted(ShardId, Clock),
     /// How the server is.
     Notice(Notice),
+    /// Nothing; only that somebody is there.
+    Alive,
 }
 
 impl ToServer {
@@ -108,6 +114,7 @@ impl ToServer {
                 datacenter: hello.datacenter.clone(),
                 job_digest: hello.job_digest.clone().into(),
                 worker: hello.worker.0,
+                incarnation: hello.incarnation,
             }),
             Self::Join(clock) => proto::to_server::Kind::Join(proto::Join { clock: clock.0 }),
             Self::Request(shard, request) => {
@@ -118,6 +125,7 @@ impl ToServer {
                 cause: cause.clone(),
                 reason: reason.clone(),
             }),
+            Self::Alive => proto::to_server::Kind::Alive(proto::Alive {}),
         };
         proto::ToServer { kind: Some(kind) }.encode_to_vec().into()
     }
@@ -135,6 +143,7 @@ impl ToServer {
                 datacenter: hello.datacenter,
                 job_digest: hello.job_digest.to_vec(),
                 worker: WorkerId(hello.worker),
+                incarnation: hello.incarnation,
             }),
             proto::to_server::Kind::Join(join) => Self::Join(Clock(join.clock)),
             proto::to_server::Kind::Request(request) => {
@@ -145,6 +154,7 @@ impl ToServer {
             proto::to_server::Kind::Refused(refused) => {
                 Self::Refused { cause: refused.cause, reason: refused.reason }
             }
+            proto::to_server::Kind::Alive(proto::Alive {}) => Self::Alive,
         })
     }
 }
@@ -176,6 +186,7 @@ impl ToWorker {
                 Notice::Leaving => proto::Notice::Leaving.into(),
                 Notice::Settled => proto::Notice::Settled.into(),
             }),
+            Self::Alive => Kind::Alive(proto::Alive {}),
         };
         proto::ToWorker { kind: Some(kind) }.encode_to_vec().into()
     }
@@ -209,6 +220,7 @@ impl ToWorker {
                 Ok(proto::Notice::Settled) => Notice::Settled,
                 Err(_) => return Err(invalid("notice")),
             }),
+            Kind::Alive(proto::Alive {}) => Self::Alive,
         })
     }
 }
@@ -241,12 +253,13 @@ mod tests {
     #[test]
     fn frames_of_workers_are_pinned_and_read_back() {
         let (datacenter, job_digest) = ("oslo".to_owned(), vec![7; 4]);
-        let hello = WorkerHello { version: 1, datacenter, job_digest, worker: WorkerId(2) };
+        let hello = WorkerHello { version: 1, datacenter, job_digest, worker: WorkerId(2), incarnation: 3 };
         let table = [
-            (ToServer::Hello(hello), "0a10080112046f736c6f1a04070707072002"),
+            (ToServer::Hello(hello), "0a12080112046f736c6f1a040707070720022803"),
             (ToServer::Join(Clock(9)), "12020809"),
             (ToServer::Request(ShardId(1), Request::Leave(WorkerId(2))), "1a080801120408022a00"),
             (ToServer::Refused { cause: "job".into(), reason: "no".into() }, "22090a036a6f6212026e6f"),
+            (ToServer::Alive, "2a00"),
         ];
         for (message, bytes) in table {
             assert_eq!(hex(&message.encode()), bytes, "{message:?}");
@@ -268,6 +281,7 @@ mod tests {
             (ToWorker::Joined(vec![(ShardId(0), Clock(3))]), "1a060a0410031803"),
             (ToWorker::Accepted(ShardId(1), Clock(3)), "2a0408011003"),
             (ToWorker::Notice(Notice::Leaving), "3001"),
+            (ToWorker::Alive, "3a00"),
         ];
         for (message, bytes) in table {
             assert_eq!(hex(&message.encode()), bytes, "{message:?}");

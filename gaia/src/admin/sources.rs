@@ -28,7 +28,7 @@ pub(super) const REASONS: [&str; 4] = ["stale", "barrier", "mirror_clock", "fetc
 /// Who a connection is to.
 pub(super) const SCOPES: [&str; 2] = ["lan", "wan"];
 /// Why a connection is refused.
-pub(super) const CAUSES: [&str; 14] = [
+pub(super) const CAUSES: [&str; 15] = [
     "unknown_authority",
     "expired",
     "not_yet_valid",
@@ -42,6 +42,7 @@ pub(super) const CAUSES: [&str; 14] = [
     "unknown_datacenter",
     "own_name",
     "unknown_worker",
+    "replaced",
     "protocol",
 ];
 /// Who refused it.

@@ -86,7 +86,11 @@ impl Authority {
     pub fn issue(&self, process: &ProcessName, validity: Validity) -> Result<Issued, rcgen::Error> {
         let serial = random_serial()?;
         let mut params = params(validity, &serial);
-        params.subject_alt_names = vec![rcgen::SanType::DnsName(process.peer().to_string().try_into()?)];
+        // The first is what peers look for; the second keeps a process from speaking for another of its role.
+        let names = [process.peer().to_string(), process.peer().with_index(process.index())];
+        for name in names {
+            params.subject_alt_names.push(rcgen::SanType::DnsName(name.try_into()?));
+        }
         params.distinguished_name.push(DnType::CommonName, process.common_name());
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

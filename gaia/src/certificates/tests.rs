@@ -55,7 +55,8 @@ fn what_is_issued_can_be_used() {
     assert_eq!(loaded.warnings, []);
     let certificate = loaded.identity.certificate();
     assert_eq!(certificate.common_name, "virginia server 0");
-    assert_eq!(certificate.dns_names, ["virginia.server.gaia"]);
+    assert_eq!(certificate.dns_names, ["virginia.server.gaia", "0.virginia.server.gaia"]);
+    assert_eq!(certificate.indexes(), [0]);
     assert!(certificate.issuer.starts_with("Gaia authority "));
     assert!(certificate.not_before < NOW, "clocks differ");
     assert_eq!(certificate.serial.len(), 16);

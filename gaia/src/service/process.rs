@@ -253,9 +253,11 @@ fn stop_on_signals() -> Result<watch::Receiver<bool>, ServiceError> {
 /// Lines to all servers of the region.
 fn plans(setup: &Setup, worker: u32, identities: &Identities, refusals: &Refusals) -> Vec<Plan> {
     let addresses = setup.region.server_addresses.iter().enumerate();
+    let incarnation = datacenter::lan::incarnation();
     let plan = |(server, address): (usize, &Address)| Plan {
         terms: setup.terms(),
         worker: WorkerId(worker),
+        incarnation,
         server: server as u16,
         address: address.to_string(),
         security: setup.security(identities.worker.as_ref()),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datacenter::identity::Identity;
+use datacenter::lan::Lives;
 use datacenter::lan::server::Door;
 use datacenter::local::{Call, REQUEST_QUEUE};
 use datacenter::message::{Notice, Request};
@@ -213,6 +214,7 @@ impl Server {
             calls: self.calls.clone(),
             notice: self.notice.subscribe(),
             refusals: self.lan_refusals.clone(),
+            lives: Lives::default(),
             connected: self.connected.clone(),
         };
         self.tasks.spawn(door.serve(listener).instrument(span.clone()));

@@ -14,10 +14,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::ServiceError;
 use super::setup::Setup;
 
 /// How often a worker that waits says what for.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// For how long a worker that is asked to stop waits until its servers have what it said.
+const DELIVERY: Duration = Duration::from_secs(10);
 
 /// The way to a server in the same process.
 #[derive(Clone)]
@@ -40,7 +44,14 @@ pub(super) struct Links {
     worker: WorkerId,
     ends: Vec<End>,
     /// The lines' tasks, which end when they have delivered what the session said.
-    lines: JoinSet<()>,
+    lines: JoinSet<Ended>,
+}
+
+/// How a line ended.
+struct Ended {
+    server: usize,
+    /// Flushes that the server, which has started anew, cannot take any more.
+    undelivered: usize,
 }
 
 enum End {
@@ -79,10 +90,10 @@ impl Links {
                 }
             }
             Route::Lan(plans) => {
-                for plan in plans {
+                for (server, plan) in plans.iter().enumerate() {
                     let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
                     let (line, handle) = Line::new(plan.clone(), queue, replies.clone());
-                    lines.spawn(line.run());
+                    lines.spawn(async move { Ended { server, undelivered: line.run().await } });
                     ends.push(End::Lan(handle));
                     ways.push(requests);
                 }
@@ -113,16 +124,18 @@ impl Links {
     }
 
     /// Counts the worker among those that train, at `clock` or later, the same on all shards; yields that clock.
-    pub(super) async fn join(&self, clock: Clock) -> Clock {
+    /// None if a server has started anew meanwhile: then there is nothing to join with these links.
+    pub(super) async fn join(&self, clock: Clock) -> Option<Clock> {
         let mut proposed = clock;
         loop {
             let joined = join_all(self.ends.iter().map(|end| end.join(self.worker, proposed))).await;
             let clocks = joined.iter().flatten().flatten().map(|(_, clock)| *clock);
             let (least, latest) = (clocks.clone().min(), clocks.max());
             match (joined.iter().all(Option::is_some), least, latest) {
-                (true, Some(least), Some(latest)) if least == latest => return latest,
+                (true, Some(least), Some(latest)) if least == latest => return Some(latest),
                 // Shards of different servers were at different clocks: the latest holds for all.
                 (true, _, Some(latest)) => proposed = latest,
+                _ if self.together() == Together::Lost => return None,
                 // A connection broke meanwhile.
                 _ => sleep(LOOK).await,
             }
@@ -163,9 +176,48 @@ impl Links {
         self.ends.iter().enumerate().filter_map(|(index, end)| end.why_not(index)).collect()
     }
 
-    /// Waits until all that the session said, which is dropped, has been delivered.
-    pub(super) async fn close(mut self) {
-        while self.lines.join_next().await.is_some() {}
+    /// Waits until all that the session said, which is dropped, has been delivered; says meanwhile what is waited for.
+    ///
+    /// There is no other limit to that than `stop`: the servers wait for it too, and would for ever. Who is asked to stop
+    /// gives them [`DELIVERY`] more.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be delivered.
+    pub(super) async fn deliver(
+        mut self,
+        mut stop: watch::Receiver<bool>,
+        mut tell: impl FnMut(Vec<String>),
+    ) -> Result<(), ServiceError> {
+        let worker = self.worker.0;
+        let limit = async {
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                // Nobody can ask any more.
+                std::future::pending::<()>().await;
+            }
+            sleep(DELIVERY).await;
+        };
+        tokio::pin!(limit);
+        loop {
+            tokio::select! {
+                ended = self.lines.join_next() => match ended {
+                    None => return Ok(()),
+                    Some(Ok(Ended { undelivered: 0, .. })) => {}
+                    Some(Ok(Ended { server, undelivered })) => {
+                        let reason = format!(
+                            "server {server} has started anew, and never had {undelivered} flushes of this worker"
+                        );
+                        return Err(ServiceError::Forgotten { worker, reason });
+                    }
+                    Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+                },
+                () = &mut limit => {
+                    let what = format!("worker {worker}: the servers did not say that they have its last clock");
+                    return Err(ServiceError::Undelivered(what));
+                }
+                () = sleep(LOOK) => tell(self.waiting()),
+            }
+        }
     }
 }
 
@@ -239,5 +291,105 @@ impl End {
             }
             Self::Lan(handle) => handle.join(clock).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datacenter::lan::{Security, Terms};
+    use datacenter::refusals::Refusals;
+    use datacenter::wire::{Shapes, ToWorker, VERSION, Welcome};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    fn links(lines: JoinSet<Ended>) -> Links {
+        Links { worker: WorkerId(1), ends: Vec::new(), lines }
+    }
+
+    fn line_for(seconds: u64, undelivered: usize) -> JoinSet<Ended> {
+        let mut lines = JoinSet::new();
+        lines.spawn(async move {
+            sleep(Duration::from_secs(seconds)).await;
+            Ended { server: 2, undelivered }
+        });
+        lines
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_is_delivered_however_long_that_takes() {
+        let (_stop, asked) = watch::channel(false);
+        let start = Instant::now();
+        let delivered = links(line_for(3600, 0)).deliver(asked, |_| {}).await;
+        assert!(delivered.is_ok(), "{delivered:?}");
+        assert_eq!(start.elapsed(), Duration::from_secs(3600));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_asked_to_stop_says_what_it_could_not_deliver() {
+        let (stop, asked) = watch::channel(false);
+        let start = Instant::now();
+        let asking = async {
+            sleep(Duration::from_secs(60)).await;
+            stop.send_replace(true);
+        };
+        let (delivered, ()) = tokio::join!(links(line_for(3600, 0)).deliver(asked, |_| {}), asking);
+        assert!(matches!(delivered, Err(ServiceError::Undelivered(_))), "{delivered:?}");
+        assert_eq!(start.elapsed(), Duration::from_secs(60) + DELIVERY);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_server_can_no_longer_take_is_not_lost_in_silence() {
+        let (_stop, asked) = watch::channel(false);
+        let error = links(line_for(1, 3)).deliver(asked, |_| {}).await.unwrap_err();
+        let said = "worker 1: server 2 has started anew, and never had 3 flushes of this worker";
+        assert_eq!(error.to_string(), said);
+    }
+
+    /// Lets a worker in, as the given life of server 0, and hangs up at the next thing that it says.
+    async fn welcome_once(listener: &TcpListener, incarnation: u64) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut said = [0; 1024];
+        assert!(stream.read(&mut said).await.unwrap() > 0, "a hello");
+        let standings = vec![Standing { shard: ShardId(0), clock: Clock(0), worker: None }];
+        let welcome = Welcome { version: VERSION, server: 0, incarnation, standings };
+        let frame = ToWorker::Welcome(welcome).encode();
+        stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
+        stream.write_all(&frame).await.unwrap();
+        let _ = stream.read(&mut said).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn joining_ends_when_a_server_starts_anew_meanwhile() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (requests, queue) = mpsc::channel(1);
+        let plan = Plan {
+            terms: Terms { datacenter: "oslo".into(), job_digest: Vec::new() },
+            worker: WorkerId(1),
+            incarnation: 1,
+            server: 0,
+            address: listener.local_addr().unwrap().to_string(),
+            security: Security::Plaintext,
+            shapes: Arc::new(Shapes(vec![Vec::new()])),
+            refusals: Refusals::default(),
+        };
+        let (line, handle) = Line::new(plan, queue, mpsc::channel(1).0);
+        let mut links = links(JoinSet::new());
+        links.ends.push(End::Lan(handle));
+        links.lines.spawn(async move { Ended { server: 0, undelivered: line.run().await } });
+        tokio::spawn(async move {
+            welcome_once(&listener, 1).await;
+            welcome_once(&listener, 2).await;
+        });
+        let joined = async {
+            links.ready(|_| {}).await;
+            links.join(Clock(0)).await
+        };
+        assert_eq!(timeout(Duration::from_secs(20), joined).await, Ok(None));
+        drop(requests);
     }
 }

@@ -8,7 +8,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use datacenter::local::{Session, SessionError};
 use datacenter::message::Standing;
@@ -16,7 +15,7 @@ use datacenter::{Clock, TableId, WorkerId};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, info, info_span, warn};
 use wan::seed;
 
@@ -31,9 +30,6 @@ use crate::status::{ScoreStatus, WorkerStatus};
 
 /// The worker that scores the region's copy of the model.
 pub(super) const EVALUATOR: u32 = 0;
-
-/// For how long a worker that stops waits until its servers have what it said.
-const DELIVERY: Duration = Duration::from_secs(10);
 
 /// What is known of a worker from outside.
 #[derive(Clone, Default)]
@@ -163,11 +159,20 @@ impl Worker<'_> {
             };
             self.check(&standings, seen)?;
             let at = standings.iter().map(|s| s.worker.unwrap_or(s.clock)).max().unwrap_or_default();
-            let at = links.join(at.max(seen)).await;
-            session.client().start_at(at);
-            info!(clock = at.0, "training");
-            let stopped = self.train(&mut session, &links).await;
-            seen = session.client().clock();
+            let joined = tokio::select! {
+                joined = links.join(at.max(seen)) => joined.ok_or(Stopped::Servers(Together::Lost)),
+                () = asked(self.stop.clone()) => Err(Stopped::Asked),
+            };
+            let stopped = match joined {
+                Ok(at) => {
+                    session.client().start_at(at);
+                    info!(clock = at.0, "training");
+                    let stopped = self.train(&mut session, &links).await;
+                    seen = session.client().clock();
+                    stopped
+                }
+                Err(stopped) => Ok(stopped),
+            };
             {
                 let mut notes = self.notes.lock();
                 notes.is_training = false;
@@ -182,13 +187,7 @@ impl Worker<'_> {
                     info!(clock = seen.0, "stopping: leaving the servers");
                     session.leave().await.map_err(|e| self.failed(e))?;
                     drop(session);
-                    if timeout(DELIVERY, links.close()).await.is_err() {
-                        let what = format!(
-                            "worker {}: the servers did not say that they have its last clock",
-                            self.index
-                        );
-                        return Err(ServiceError::Undelivered(what));
-                    }
+                    self.deliver(links).await?;
                     return Ok(Ended::default());
                 }
                 Ok(Stopped::Servers(together)) => {
@@ -203,8 +202,12 @@ impl Worker<'_> {
             }
             self.notes.lock().waiting = links.waiting();
             drop(session);
-            let _ = timeout(DELIVERY, links.close()).await;
+            self.deliver(links).await?;
         }
+    }
+
+    async fn deliver(&self, links: Links) -> Result<(), ServiceError> {
+        links.deliver(self.stop.clone(), |waiting| self.notes.lock().waiting = waiting).await
     }
 
     fn failed(&self, source: SessionError) -> ServiceError {
@@ -284,14 +287,20 @@ impl Worker<'_> {
         let mut ended = Ended { is_finished: true, score: None };
         if let Some(evaluator) = self.evaluator.take() {
             self.notes.lock().waiting = vec!["the last updates of other regions".into()];
-            let settled = tokio::select! {
+            let mut settled = tokio::select! {
                 together = links.until(Together::Settled) => together == Together::Settled,
                 () = asked(self.stop.clone()) => false,
             };
             if settled {
                 let mut rows = RowSet::new(self.setup.specs.len());
                 insert_all(self.setup, &mut rows);
-                session.fetch(rows.sorted()).await.map_err(|e| self.failed(e))?;
+                let fetched = tokio::select! {
+                    fetched = session.fetch(rows.sorted()) => fetched.map(|_| true),
+                    () = asked(self.stop.clone()) => Ok(false),
+                };
+                settled = fetched.map_err(|e| self.failed(e))?;
+            }
+            if settled {
                 let clock = session.client().clock();
                 let last = score(self.setup, session.client(), clock);
                 info!(
@@ -311,7 +320,8 @@ impl Worker<'_> {
             (notes.waiting, notes.is_finished) = (Vec::new(), true);
         }
         drop(session);
-        let _ = timeout(DELIVERY, links.close()).await;
+        self.deliver(links).await?;
+        self.notes.lock().waiting = Vec::new();
         Ok(ended)
     }
 }
@@ -332,6 +342,8 @@ fn insert_all(setup: &Setup, rows: &mut RowSet) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -182,6 +182,7 @@ impl Scene {
         let plan = LanPlan {
             terms,
             worker: WorkerId(worker),
+            incarnation: 0,
             server: 0,
             address: self.lan.to_string(),
             security,
