@@ -28,13 +28,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use self::life::{Heard, SILENCE};
-use crate::identity::handshake::HandshakeError;
+use crate::identity::handshake::{HandshakeError, LINGER, linger};
 use crate::identity::{self, Certificate, Identity, Shown};
 use crate::refusals::Refused;
 use crate::wire::WireError;
@@ -42,10 +42,6 @@ use crate::{Clock, WorkerId};
 
 /// How long a connection may take for its handshakes.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// How long the other side may take to hang up once it is refused, and how much of what it had sent is read away.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: u64 = 64 * 1024;
 
 /// The cause that tells a worker of a later start of the same.
 const REPLACED: &str = "replaced";
@@ -147,13 +143,10 @@ fn framed(way: Way) -> Frames {
 /// Says why the other side is refused, and hangs up once it has. If we did so with bytes of its own unread, TCP would
 /// reset the connection, and a reset overtakes what was said.
 async fn dismiss(frames: &mut Frames, told: Bytes) {
-    let hang_up = async {
-        frames.send(told).await?;
-        SinkExt::<Bytes>::close(frames).await?;
-        tokio::io::copy(&mut frames.get_mut().take(LINGER_BYTES), &mut tokio::io::sink()).await
-    };
     // It is refused already; how it takes that changes nothing.
-    let _ = timeout(LINGER, hang_up).await;
+    if let Ok(Ok(())) = timeout(LINGER, frames.send(told)).await {
+        linger(frames.get_mut()).await;
+    }
 }
 
 /// The next frame.

@@ -18,7 +18,7 @@ use tokio_rustls::{client, server};
 use super::{Identity, IdentityError, PeerName, Refused, Shown, peer_name_of, server_name};
 
 /// How long a refused peer may take to hang up.
-const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 /// How much of what it had sent already is read away.
 const LINGER_BYTES: u64 = 64 * 1024;
 
@@ -89,7 +89,8 @@ fn explained(identity: &Identity, error: io::Error, shown: &Shown) -> HandshakeE
     identity.explain(&error, shown).map_or(HandshakeError::Io(error), HandshakeError::Refused)
 }
 
-async fn linger<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO) {
+/// Hangs up on a refused peer so that it learns of it: once it has hung up too, or after [`LINGER`].
+pub(crate) async fn linger<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO) {
     let hang_up = async {
         io.shutdown().await?;
         tokio::io::copy(&mut io.take(LINGER_BYTES), &mut tokio::io::sink()).await
