@@ -176,6 +176,12 @@ async fn names_and_roles_are_judged(scene: &Scene) {
             "role",
             "your certificate virginia.server.gaia is for the role 'server', 'worker' is needed",
         ),
+        (
+            "virginia-worker-2",
+            scene.lan_terms(),
+            "name",
+            "you say that you are worker 0, your certificate is that of worker 2",
+        ),
     ] {
         let expected = Expected {
             scope: "lan",
@@ -210,6 +216,13 @@ async fn names_and_roles_are_judged(scene: &Scene) {
             "name",
             "its hello says 'singapore', its certificate 'ireland'",
             "certificate=ireland.server.gaia (ireland server 0, serial ",
+        ),
+        (
+            "ireland-server-1",
+            "ireland",
+            "name",
+            "it says that it is server 0, its certificate is that of server 1",
+            "certificate=ireland.server.gaia (ireland server 1, serial ",
         ),
         (
             "ireland-worker-0",

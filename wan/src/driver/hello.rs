@@ -75,6 +75,14 @@ pub enum Refusal {
         /// The certificate's.
         certified: String,
     },
+    /// Its hello and its certificate disagree on which server it is.
+    #[error("it says that it is server {said}, its certificate is that of server {certified}")]
+    Index {
+        /// The hello's index.
+        said: u16,
+        /// The certificate's.
+        certified: u32,
+    },
     /// No datacenter has so many servers.
     #[error("it says that it is server {server}, and of the {shards} shards of the job none can be there")]
     Server {
@@ -108,7 +116,7 @@ impl Refusal {
             Self::Unknown { .. } => "unknown_datacenter",
             Self::OwnName { .. } => "own_name",
             Self::Role { .. } => "role",
-            Self::Name { .. } => "name",
+            Self::Name { .. } | Self::Index { .. } => "name",
             Self::Server { .. } | Self::Answer { .. } => "protocol",
         }
     }

@@ -443,6 +443,7 @@ impl Peers {
         let frame = frames::read(&mut receive, MAX_HELLO_BYTES).await?.ok_or(FrameError::Truncated)?;
         let theirs = wire::decode_hello(frame)?;
         self.terms.check(&theirs, &certified)?;
+        check_index(connection, theirs.server)?;
         Terms::check_answer(&hello, &theirs)?;
         Ok(theirs)
     }
@@ -466,6 +467,7 @@ impl Peers {
         }
         let Heard { mut send, hello: theirs, receive: _ } = heard;
         self.terms.check(&theirs, &certified)?;
+        check_index(connection, theirs.server)?;
         let hello = timeout(HELLO_TIMEOUT, async {
             let ours = match theirs.channel {
                 Channel::Control => self.resumes(datacenter).await?,
@@ -497,6 +499,16 @@ impl Peers {
         let (answer, resumes) = oneshot::channel();
         self.events.send(Event::Resumes { datacenter, answer }).await.map_err(|_| ConnectError::Stopping)?;
         resumes.await.map_err(|_| ConnectError::Stopping)
+    }
+}
+
+/// Checks that the peer's certificate is that of the server that it says it is. One without an index is for any.
+fn check_index(connection: &Connection, said: u16) -> Result<(), ConnectError> {
+    let Some(certificate) = peer_certificate(connection) else { return Ok(()) };
+    let indexes = Certificate::read(&certificate)?.indexes();
+    match indexes.first() {
+        Some(&certified) if !indexes.contains(&said.into()) => Err(Refusal::Index { said, certified }.into()),
+        _ => Ok(()),
     }
 }
 
