@@ -24,6 +24,8 @@ pub mod message;
 pub mod refusals;
 pub mod shard;
 pub mod table;
+#[cfg(feature = "net")]
+pub mod throttle;
 pub mod wire;
 
 pub use ids::{Clock, DatacenterId, ShardId, TableId, WorkerId};

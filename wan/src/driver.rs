@@ -20,4 +20,3 @@ pub mod peers;
 pub mod probe;
 pub mod remote;
 pub mod server;
-mod throttle;

@@ -2,8 +2,10 @@
 //!
 //! Kind: driver.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +24,7 @@ use crate::identity::{PeerName, Role, handshake};
 use crate::local::Call;
 use crate::message::{Notice, ReadReply, Request, Standing};
 use crate::refusals::Refusals;
+use crate::throttle::Throttle;
 use crate::wire::{Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
 use crate::{ShardId, WorkerId};
 
@@ -31,6 +34,10 @@ const OUT_QUEUE: usize = 2 * super::worker::MAX_UNCONFIRMED;
 
 /// Connections that may be in their handshakes at a time; more wait in the system's queue.
 const MAX_HANDSHAKES: usize = 256;
+/// Of one address; more are hung up on, so that whoever else comes has a place.
+pub(super) const MAX_HANDSHAKES_OF_ONE: usize = 64;
+/// Who says nothing at all for so long is hung up on: a worker speaks first, and at once.
+const FIRST_WORD: Duration = Duration::from_secs(2);
 
 /// A server's way to its shards, and what it lets workers in by.
 #[derive(Clone)]
@@ -65,6 +72,8 @@ impl Door {
     /// Lets workers in that come to `listener`, for ever.
     pub async fn serve(self, listener: TcpListener) {
         let handshakes = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
+        let callers = Callers::default();
+        let throttle = Arc::new(Mutex::new(Throttle::new(Instant::now())));
         loop {
             let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
             let (stream, address) = match listener.accept().await {
@@ -76,10 +85,15 @@ impl Door {
                     continue;
                 }
             };
-            let door = self.clone();
+            let Some(call) = callers.come(address.ip()) else { continue };
+            let (door, throttle) = (self.clone(), throttle.clone());
             let serving = async move {
-                let welcomed = timeout(HANDSHAKE, door.welcome(stream)).await.map_err(|_| LanError::Silent);
-                drop(permit);
+                let spoken = timeout(FIRST_WORD, stream.peek(&mut [0])).await;
+                let welcomed = match spoken {
+                    Ok(_) => timeout(HANDSHAKE, door.welcome(stream)).await.map_err(|_| LanError::Silent),
+                    Err(_) => Err(LanError::Silent),
+                };
+                drop((permit, call));
                 match welcomed.flatten() {
                     Ok(guest) => {
                         let worker = guest.worker;
@@ -101,8 +115,12 @@ impl Door {
                     }
                     Err(error) => {
                         let error = error.explained(&door.security);
-                        warn!(error = %with_causes(&error), "a connection was not let in");
                         error.refused().into_iter().for_each(|refused| door.refusals.count(refused));
+                        let passed =
+                            throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
+                        if let Some(unsaid) = passed {
+                            warn!(error = %with_causes(&error), unsaid, "a connection was not let in");
+                        }
                     }
                 }
             };
@@ -297,6 +315,46 @@ impl Door {
 async fn dismiss_for(frames: &mut Frames, error: &LanError) {
     if let Some((cause, reason)) = error.told() {
         dismiss(frames, ToWorker::Refused { cause, reason }.encode()).await;
+    }
+}
+
+/// How many connections of each address are in their handshakes.
+#[derive(Clone, Default)]
+pub(super) struct Callers(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// One of them, until it is dropped.
+pub(super) struct Caller {
+    callers: Callers,
+    address: IpAddr,
+}
+
+impl Callers {
+    /// Counts a connection; none if its address has too many.
+    pub(super) fn come(&self, address: IpAddr) -> Option<Caller> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= MAX_HANDSHAKES_OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Caller { callers: self.clone(), address })
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        let mut counts = self.callers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
     }
 }
 

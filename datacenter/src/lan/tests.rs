@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::life::{HEARTBEAT, SILENCE};
-use super::server::{Door, Guest};
+use super::server::{Callers, Door, Guest, MAX_HANDSHAKES_OF_ONE};
 use super::worker::{Line, Plan, State};
 use super::{LanError, Lives, Security, Terms, Way, framed};
 use crate::client::Client;
@@ -453,4 +453,26 @@ async fn a_stranger_cannot_claim_a_long_frame() {
     // At once: the length alone is too much, and nothing is waited for.
     let closed = timeout(Duration::from_secs(2), stranger.read_to_end(&mut rest)).await;
     assert!(closed.is_ok());
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_hung_up_on_before_its_handshake_would_be_over() {
+    let host = host(1).await;
+    let mut silent = TcpStream::connect(&host.address).await.unwrap();
+    let mut rest = Vec::new();
+    let closed = timeout(super::HANDSHAKE - Duration::from_secs(2), silent.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok());
+}
+
+#[test]
+fn one_address_cannot_take_all_places() {
+    let callers = Callers::default();
+    let [flooder, other] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().unwrap());
+    let mut calls: Vec<_> = (0..MAX_HANDSHAKES_OF_ONE).map(|_| callers.come(flooder).unwrap()).collect();
+    assert!(callers.come(flooder).is_none());
+    assert!(callers.come(other).is_some());
+    calls.pop();
+    assert!(callers.come(flooder).is_some(), "a place is free again");
+    drop(calls);
+    assert!(callers.is_empty(), "nothing is kept of who has gone");
 }

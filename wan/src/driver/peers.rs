@@ -14,6 +14,7 @@ use std::time::Duration;
 use datacenter::DatacenterId;
 use datacenter::causes::with_causes;
 use datacenter::refusals::Refused;
+use datacenter::throttle::Throttle;
 use quinn::Connection;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -33,7 +34,6 @@ use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_cod
 use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
 use crate::driver::server::Event;
-use crate::driver::throttle::Throttle;
 use crate::message::{Resume, ServerId};
 use crate::transport::{
     Certificate, DialError, Endpoint, IdentityError, Path, PeerName, peer_certificate, peer_name,

@@ -13,7 +13,7 @@ const REFILL: Duration = Duration::from_secs(1);
 
 /// Lets some through, and counts the others.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub struct Throttle {
     left: u32,
     /// Up to when what came back is in `left`.
     at: Instant,
@@ -21,12 +21,13 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    pub(super) fn new(now: Instant) -> Self {
+    /// Nothing has been said up to `now`.
+    pub fn new(now: Instant) -> Self {
         Self { left: BURST, at: now, unsaid: 0 }
     }
 
     /// If something may be said: how much was not said since the last time. Else it is counted.
-    pub(super) fn pass(&mut self, now: Instant) -> Option<u64> {
+    pub fn pass(&mut self, now: Instant) -> Option<u64> {
         let back = now.saturating_duration_since(self.at).as_secs() / REFILL.as_secs();
         if back > 0 {
             self.left = BURST.min(self.left.saturating_add(u32::try_from(back).unwrap_or(BURST)));
