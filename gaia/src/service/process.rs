@@ -146,26 +146,38 @@ async fn train(
         let (ended, ()) = tokio::try_join!(try_join_all(ended), serve_to_end(&servers, stop, &state, part))?;
         Ok::<Vec<Ended>, ServiceError>(ended)
     };
-    let ended = working.await?;
-    let is_done =
-        servers.iter().all(|server| *server.settled.borrow()) && ended.iter().all(|e| e.is_finished);
-    let outcome = match is_done {
-        true => Outcome::Finished(ended.into_iter().find_map(|ended| ended.score)),
-        false => Outcome::Stopped,
+    let outcome = match working.await {
+        Ok(ended) => conclude(&setup, &servers, ended, stop, &state).await,
+        Err(error) => Err(error),
     };
+    // Also of one that failed: nobody should wait for it.
+    join_all(servers.iter().map(Server::leave)).await;
+    outcome
+}
+
+/// Says how the job ended, and writes its result if it is done.
+async fn conclude(
+    setup: &Setup,
+    servers: &[Server],
+    workers: Vec<Ended>,
+    stop: &watch::Receiver<bool>,
+    state: &watch::Sender<State>,
+) -> Result<Outcome, ServiceError> {
+    let is_done =
+        servers.iter().all(|server| *server.settled.borrow()) && workers.iter().all(|e| e.is_finished);
     let phase = if is_done { Phase::Finished } else { Phase::Draining };
     state.send_modify(|state| state.phase = Some(phase));
-    if is_done {
-        if let Some(directory) = &region.output {
-            write_output(&setup, &servers, directory).await?;
-        }
-        if region.at_end == AtEnd::Stay {
-            info!("answering until this process is stopped");
-            asked(stop).await;
-        }
+    if !is_done {
+        return Ok(Outcome::Stopped);
     }
-    join_all(servers.iter().map(Server::leave)).await;
-    Ok(outcome)
+    if let Some(directory) = &setup.region.output {
+        write_output(setup, servers, directory).await?;
+    }
+    if setup.region.at_end == AtEnd::Stay {
+        info!("answering until this process is stopped");
+        asked(stop).await;
+    }
+    Ok(Outcome::Finished(workers.into_iter().find_map(|worker| worker.score)))
 }
 
 /// Returns once the process is asked to stop.
