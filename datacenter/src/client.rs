@@ -15,15 +15,19 @@
 use thiserror::Error;
 
 use crate::message::{Flush, Read, ReadReply, RowGroup};
-use crate::{Clock, Elements, Placement, ShardId, TableId, TableSpec, WorkerId};
+use crate::table::{all_finite, what_is};
+use crate::{Clock, Elements, NonFinite, Placement, ShardId, TableId, TableSpec, WorkerId};
 
 /// One worker's cache and write-back buffer.
 #[derive(Debug)]
 pub struct Client {
     worker: WorkerId,
     clock: Clock,
+    /// The latest clock of a shard that an answer has told.
+    ahead: Clock,
     placement: Placement,
     staleness: Option<u32>,
+    non_finite: NonFinite,
     tables: Vec<CachedTable>,
     /// What each shard was last asked for, until it answers.
     asked: Vec<Option<Read>>,
@@ -31,6 +35,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct CachedTable {
+    name: String,
     rows: u32,
     width: usize,
     values: Vec<f32>,
@@ -54,12 +59,32 @@ pub struct UnexpectedReply {
     pub what: &'static str,
 }
 
+/// A learner has made a delta that cannot be added to anything: its model has diverged.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error(
+    "table `{table}` row {row}: the delta is {what} at {clock} of {worker}: the model has diverged; nothing of this \
+     clock is sent"
+)]
+pub struct NotFinite {
+    /// The table's name.
+    pub table: String,
+    /// The row.
+    pub row: u32,
+    /// `NaN` or `infinite`.
+    pub what: &'static str,
+    /// The clock that does not end, counted from zero.
+    pub clock: Clock,
+    /// Whose it is.
+    pub worker: WorkerId,
+}
+
 impl Client {
     /// An empty cache over the tables of `specs`, at clock zero.
     pub fn new(worker: WorkerId, specs: &[TableSpec], placement: Placement, staleness: Option<u32>) -> Self {
         let tables = specs.iter().map(|spec| {
             let (rows, width) = (spec.rows as usize, spec.width as usize);
             CachedTable {
+                name: spec.name.clone(),
                 rows: spec.rows,
                 width,
                 values: vec![0.0; rows * width],
@@ -73,11 +98,19 @@ impl Client {
         Self {
             worker,
             clock: Clock(0),
+            ahead: Clock(0),
             placement,
             staleness,
+            non_finite: NonFinite::default(),
             tables: tables.collect(),
             asked: vec![None; placement.shard_count() as usize],
         }
+    }
+
+    /// The same with another rule for deltas that are NaN or infinite; by default they are refused.
+    #[must_use]
+    pub fn with_non_finite(self, non_finite: NonFinite) -> Self {
+        Self { non_finite, ..self }
     }
 
     /// Who this is.
@@ -95,7 +128,7 @@ impl Client {
         self.clock
     }
 
-    /// Begins at `clock`: for a worker that joins others who are further.
+    /// Begins at `clock`, for a worker that joins others who are further; or goes on there, having left out what is between.
     pub fn start_at(&mut self, clock: Clock) {
         self.clock = clock;
     }
@@ -177,11 +210,12 @@ impl Client {
                 return Err(wrong("other rows"));
             }
         }
+        self.ahead = self.ahead.max(reply.clock);
         for (group, block) in read.groups.iter().zip(&reply.blocks) {
             let table = &mut self.tables[group.table.index()];
             for &slot in &group.slots {
                 let row = self.placement.row_at(reply.shard, slot) as usize;
-                table.read_at[row] = reply.clock.0 + 1;
+                table.read_at[row] = reply.clock.0.saturating_add(1);
                 table.version[row] = reply.version;
             }
             for (&slot, values) in block.slots.iter().zip(block.values.chunks_exact(table.width)) {
@@ -189,6 +223,18 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Goes on at the latest clock that a shard has told, if that is further: nobody waits for what this worker would have
+    /// done until then. Yields the new clock if it moved.
+    ///
+    /// A shard's clock is the least of its workers', so that happens only where the shard has stopped waiting for this one,
+    /// or has jumped.
+    pub fn catch_up(&mut self) -> Option<Clock> {
+        (self.ahead > self.clock).then(|| {
+            self.clock = self.ahead;
+            self.ahead
+        })
     }
 
     /// A cached row, shape `[width]`.
@@ -223,7 +269,12 @@ impl Client {
     }
 
     /// Ends the iteration: one [`Flush`] for each shard, empty ones included, as each carries the clock.
-    pub fn flush(&mut self) -> Vec<(ShardId, Flush)> {
+    ///
+    /// # Errors
+    ///
+    /// If a delta is NaN or infinite and such are refused; then the iteration has not ended, and nothing is sent.
+    pub fn flush(&mut self) -> Result<Vec<(ShardId, Flush)>, NotFinite> {
+        self.check_finite()?;
         self.clock = self.clock.next();
         let shards = self.placement.shard_count();
         let empty = |_| Flush { worker: self.worker, clock: self.clock, deltas: Vec::new() };
@@ -247,7 +298,22 @@ impl Client {
                 flush.deltas.push(part);
             }
         }
-        (0..shards).map(ShardId).zip(flushes).collect()
+        Ok((0..shards).map(ShardId).zip(flushes).collect())
+    }
+
+    fn check_finite(&self) -> Result<(), NotFinite> {
+        if self.non_finite == NonFinite::Pass {
+            return Ok(());
+        }
+        for table in &self.tables {
+            let mut deltas = table.dirty.iter().map(|&row| (row, &table.deltas[table.range(row as usize)]));
+            if let Some((row, deltas)) = deltas.find(|(_, deltas)| !all_finite(deltas)) {
+                let value = deltas.iter().find(|delta| !delta.is_finite()).expect("not all are finite");
+                let (table, what) = (table.name.clone(), what_is(*value));
+                return Err(NotFinite { table, row, what, clock: self.clock, worker: self.worker });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -45,10 +45,10 @@ id!(
 pub struct Clock(pub u32);
 
 impl Clock {
-    /// The clock after this one.
+    /// The clock after this one; there is none after the last.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 
     /// By how much this clock leads `other`; zero where it does not.

@@ -14,10 +14,12 @@
 
 mod life;
 mod lives;
+mod presence;
 pub mod server;
 pub mod worker;
 
 pub use self::lives::{Lives, incarnation};
+pub use self::presence::{Loss, Presence};
 
 use std::io;
 use std::pin::Pin;
@@ -33,7 +35,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use self::life::{Heard, SILENCE};
+use self::life::Heard;
+pub use self::life::SILENCE;
 use crate::identity::handshake::{HandshakeError, LINGER, linger};
 use crate::identity::{self, Certificate, Identity, Shown};
 use crate::refusals::Refused;

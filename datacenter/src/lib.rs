@@ -29,4 +29,4 @@ pub mod throttle;
 pub mod wire;
 
 pub use ids::{Clock, DatacenterId, ShardId, TableId, WorkerId};
-pub use table::{Elements, Placement, ShardTable, TableSpec, shard_tables};
+pub use table::{Elements, NonFinite, Placement, ShardTable, TableSpec, all_finite, shard_tables};

@@ -13,7 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::client::{Client, UnexpectedReply};
+use crate::client::{Client, NotFinite, UnexpectedReply};
 use crate::message::{ReadReply, Request, Standing, Wait};
 use crate::{Clock, ShardId, TableId, WorkerId};
 
@@ -40,6 +40,13 @@ pub enum Call {
         replies: mpsc::Sender<ReadReply>,
         /// Where to tell how far the shards are.
         answer: oneshot::Sender<Vec<Standing>>,
+    },
+    /// Nothing has been heard of a worker for long: nobody should wait for it until it is back.
+    Suspend {
+        /// Who.
+        worker: WorkerId,
+        /// Where to tell whether that is so: it may have come back meanwhile, or have left.
+        answer: oneshot::Sender<bool>,
     },
     /// A worker begins to train.
     Join {
@@ -71,6 +78,9 @@ pub enum SessionError {
     /// A shard does not keep to the protocol.
     #[error(transparent)]
     Unexpected(#[from] UnexpectedReply),
+    /// The worker's own model has diverged.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
 }
 
 impl Session {
@@ -91,6 +101,9 @@ impl Session {
 
     /// Makes `wanted` rows (ascending) fresh enough. Yields for how long reads were held, by reason; shards hold at
     /// the same time, so that of each reason the longest counts.
+    ///
+    /// Afterwards the worker's clock may be further than it was, where shards are: then it goes on there, and what is fresh
+    /// enough may be less.
     ///
     /// # Errors
     ///
@@ -115,6 +128,7 @@ impl Session {
                 }
             }
         }
+        self.client.catch_up();
         Ok(held)
     }
 
@@ -122,9 +136,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// If a shard is gone.
+    /// If a shard is gone, or the worker's deltas are NaN or infinite; then nothing is sent.
     pub async fn clock(&mut self) -> Result<(), SessionError> {
-        for (shard, flush) in self.client.flush() {
+        for (shard, flush) in self.client.flush()? {
             self.send(shard, Request::Flush(flush)).await?;
         }
         Ok(())

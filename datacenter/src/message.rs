@@ -70,7 +70,8 @@ pub struct ReadReply {
     pub shard: ShardId,
     /// Who asked.
     pub worker: WorkerId,
-    /// The shard's clock: all local updates stamped below it are included.
+    /// The shard's clock: all local updates stamped below it are included, but of workers that are not waited for. One that
+    /// is behind it goes on there.
     pub clock: Clock,
     /// The shard's version, for the next request's `since`.
     pub version: u64,
@@ -98,8 +99,10 @@ pub struct Standing {
     pub shard: ShardId,
     /// Its clock.
     pub clock: Clock,
-    /// That of the worker, if it counts among the live ones.
+    /// That of the last flush of the worker that is in, if the worker is known.
     pub worker: Option<Clock>,
+    /// Whether it has all from the beginning of the job, and did not come back with what it had.
+    pub is_new: bool,
 }
 
 /// What a server tells all its workers of itself.

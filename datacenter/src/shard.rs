@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::clock::VectorClock;
-use crate::message::{Flush, Read, ReadReply, RowBlock, RowGroup, Wait};
-use crate::{Clock, Elements, ShardId, ShardTable, TableId, WorkerId};
+use crate::message::{Flush, Read, ReadReply, RowBlock, RowGroup, Standing, Wait};
+use crate::table::what_is;
+use crate::{Clock, Elements, NonFinite, ShardId, ShardTable, TableId, WorkerId};
 
 /// Conditions on reads from outside the shard.
 pub trait ReadGate {
@@ -41,8 +42,8 @@ impl ReadGate for Open {
 /// A worker's request makes no sense: it costs the worker its session, never the shard.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum RequestError {
-    /// The worker is not one of this datacenter's, or is not live.
-    #[error("{0} is not a live worker of this datacenter")]
+    /// The worker is not one of this datacenter's.
+    #[error("{0} is not a worker of this datacenter")]
     UnknownWorker(WorkerId),
     /// The shard is hosted elsewhere.
     #[error("{0} is not hosted here")]
@@ -62,15 +63,19 @@ pub enum RequestError {
         /// How many there are.
         allowed: usize,
     },
-    /// A flush left out a clock.
-    #[error("{worker} flushed clock {found} after clock {last}")]
-    ClockSkipped {
+    /// A delta is NaN or infinite. A correct worker finds that itself, and says nothing of it.
+    #[error("{worker} flushed a delta that is {what} at {clock}: {table}, row in slot {slot} of this shard")]
+    NotFinite {
         /// The worker.
         worker: WorkerId,
-        /// Its last clock.
-        last: u32,
-        /// The flush's.
-        found: u32,
+        /// The flush's clock.
+        clock: Clock,
+        /// The table.
+        table: TableId,
+        /// The slot of the row.
+        slot: u32,
+        /// `NaN` or `infinite`.
+        what: &'static str,
     },
 }
 
@@ -90,6 +95,9 @@ pub struct Shard {
     tables: Vec<TableState>,
     workers: VectorClock,
     staleness: Option<u32>,
+    non_finite: NonFinite,
+    /// Whether it has come from the beginning of the job, and not back.
+    is_new: bool,
     /// Counts changes, so that a reader can ask for what is new; zero is before all of them.
     version: u64,
     parked: Vec<Parked>,
@@ -139,10 +147,23 @@ impl Shard {
             tables: tables.collect(),
             workers: VectorClock::new(workers),
             staleness,
+            non_finite: NonFinite::default(),
+            is_new: true,
             version: 1,
             parked: Vec::new(),
             held: BTreeMap::new(),
         }
+    }
+
+    /// The same with another rule for deltas that are NaN or infinite; by default they are refused.
+    #[must_use]
+    pub fn with_non_finite(self, non_finite: NonFinite) -> Self {
+        Self { non_finite, ..self }
+    }
+
+    /// What becomes of deltas that are NaN or infinite.
+    pub fn non_finite(&self) -> NonFinite {
+        self.non_finite
     }
 
     /// Which shard this is.
@@ -150,7 +171,31 @@ impl Shard {
         self.id
     }
 
-    /// The shard's clock: the least clock of its live workers.
+    /// The same as it was at some time, with the values of then as its initial ones: at `clock`, and with the flushes of
+    /// each worker up to its clock in `flushed` (see [`flushed`](Self::flushed)). Nobody trains on it; who comes joins.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one clock for each worker.
+    #[must_use]
+    pub fn restored(self, clock: Clock, flushed: &[Clock]) -> Self {
+        assert_eq!(flushed.len(), self.workers.worker_count(), "a clock for each worker");
+        Self { workers: VectorClock::restored(clock, flushed), is_new: false, ..self }
+    }
+
+    /// Whether it is at the job's beginning: it was neither [restored](Self::restored) nor [overwritten](Self::overwrite), and
+    /// has completed no clock. Where the others are far ahead, its server has forgotten what it had.
+    pub fn is_new(&self) -> bool {
+        self.is_new && self.clock() == Clock(0)
+    }
+
+    /// How far it is, for `worker`, which comes to it.
+    pub fn standing(&self, worker: WorkerId) -> Standing {
+        let (clock, is_new) = (self.clock(), self.is_new());
+        Standing { shard: self.id, clock, worker: self.flushed(worker), is_new }
+    }
+
+    /// The shard's clock: the least clock of its live workers, or what it has [jumped](Self::jump) to.
     pub fn clock(&self) -> Clock {
         self.workers.minimum()
     }
@@ -189,6 +234,21 @@ impl Shard {
         self.workers.clock_of(worker)
     }
 
+    /// The clock of the last flush of a worker that is in, whether it is live or not; none if there is no such worker.
+    pub fn flushed(&self, worker: WorkerId) -> Option<Clock> {
+        self.workers.flushed(worker)
+    }
+
+    /// How many workers there are, live or not.
+    pub fn worker_count(&self) -> usize {
+        self.workers.worker_count()
+    }
+
+    /// The suspended workers with their clocks.
+    pub fn suspended_workers(&self) -> impl Iterator<Item = (WorkerId, Clock)> {
+        self.workers.suspended()
+    }
+
     /// The live workers with their clocks.
     pub fn live_workers(&self) -> impl Iterator<Item = (WorkerId, Clock)> {
         self.workers.live()
@@ -205,26 +265,22 @@ impl Shard {
         self.workers.join(worker, clock)
     }
 
-    /// Adds a worker's deltas and advances its clock.
+    /// Adds a worker's deltas and advances its clock, which may leave out some: a worker that finds the shard ahead of it
+    /// goes on there.
     ///
     /// A flush that has come before changes nothing: a worker whose connection broke says again what was not confirmed.
+    /// One of a worker that is not live, as it was suspended or has left meanwhile, is late, and added all the same.
     ///
     /// # Errors
     ///
     /// If the flush makes no sense; then nothing has changed.
     pub fn handle_flush(&mut self, flush: &Flush) -> Result<Flushed, RequestError> {
-        let last = self.workers.clock_of(flush.worker).ok_or(RequestError::UnknownWorker(flush.worker))?;
+        let last = self.workers.flushed(flush.worker).ok_or(RequestError::UnknownWorker(flush.worker))?;
         if flush.clock <= last {
             return Ok(Flushed::Before);
         }
-        if flush.clock != last.next() {
-            return Err(RequestError::ClockSkipped {
-                worker: flush.worker,
-                last: last.0,
-                found: flush.clock.0,
-            });
-        }
         flush.deltas.iter().try_for_each(|d| self.check_elements(d))?;
+        self.check_finite(flush)?;
         for delta in &flush.deltas {
             self.apply(delta);
         }
@@ -235,6 +291,43 @@ impl Shard {
     pub fn remove_worker(&mut self, worker: WorkerId) -> Option<Clock> {
         self.parked.retain(|p| p.read.worker != worker);
         self.workers.remove(worker)
+    }
+
+    /// Stops waiting for `worker`, of which nothing is heard, until it [resumes](Self::resume); yields the shard's new clock
+    /// if it moved. A read of it stays: the worker may still be there, and takes the answer if it comes back in time.
+    pub fn suspend(&mut self, worker: WorkerId) -> Option<Clock> {
+        self.workers.suspend(worker)
+    }
+
+    /// Waits for `worker` again, if it was suspended, at the shard's clock or its own; yields that.
+    pub fn resume(&mut self, worker: WorkerId) -> Option<Clock> {
+        self.workers.resume(worker)
+    }
+
+    /// Makes the shard's clock at least `clock`, wherever its workers are: what they have yet to flush of before is added
+    /// when it comes, and not waited for. Yields the clock if it moved.
+    pub fn jump(&mut self, clock: Clock) -> Option<Clock> {
+        self.workers.jump(clock)
+    }
+
+    /// Takes the flushes of all workers up to `clock` to be in, since their deltas have come another way: they count as
+    /// having come before.
+    pub fn presume_flushed(&mut self, clock: Clock) {
+        self.workers.presume_flushed(clock);
+    }
+
+    /// Replaces all values of a table, shape `[slots * width]`: every row counts as changed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such table, or `values` does not fit it.
+    pub fn overwrite(&mut self, table: TableId, values: Vec<f32>) {
+        let state = &mut self.tables[table.index()];
+        assert_eq!(values.len(), state.values.len(), "values fill the table");
+        self.version += 1;
+        self.is_new = false;
+        state.values = values;
+        state.changed.fill(self.version);
     }
 
     /// Adds deltas, wherever they come from.
@@ -274,6 +367,8 @@ impl Shard {
         gate: &impl ReadGate,
     ) -> Result<Option<ReadReply>, RequestError> {
         self.check_read(&read)?;
+        // A worker that has left out clocks, as a shard elsewhere was ahead, says so by what it asks.
+        self.workers.reach(read.worker, read.clock);
         // A worker has one read at a time: it asks again when its connection broke.
         self.parked.retain(|p| p.read.worker != read.worker);
         Ok(match self.why_held(&read, gate) {
@@ -308,8 +403,9 @@ impl Shard {
 
     fn why_held(&self, read: &Read, gate: &impl ReadGate) -> Option<Wait> {
         if let Some(s) = self.staleness {
-            // All updates stamped <= c - s - 1 are in when the shard's clock is at least c - s.
-            if self.clock().0 < read.clock.0.saturating_sub(s) {
+            // All updates stamped <= c - s - 1 are in when the shard's clock is at least c - s. Where nobody trains, no more
+            // will come.
+            if self.clock().0 < read.clock.0.saturating_sub(s) && !self.is_idle() {
                 return Some(Wait::Stale);
             }
         }
@@ -363,6 +459,24 @@ impl Shard {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Never trusts a worker to have looked: what is in the table once goes to every other datacenter.
+    fn check_finite(&self, flush: &Flush) -> Result<(), RequestError> {
+        if self.non_finite == NonFinite::Pass {
+            return Ok(());
+        }
+        let found =
+            flush.deltas.iter().find_map(|d| d.non_finite().map(|(index, value)| (d.table, index, value)));
+        let Some((table, index, value)) = found else { return Ok(()) };
+        let slot = index / self.shape(table)?.width;
+        Err(RequestError::NotFinite {
+            worker: flush.worker,
+            clock: flush.clock,
+            table,
+            slot,
+            what: what_is(value),
+        })
     }
 
     /// The shape of this shard's part of `table`.

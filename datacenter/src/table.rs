@@ -85,6 +85,32 @@ pub fn shard_tables(specs: &[TableSpec], placement: Placement, shard: ShardId) -
     specs.iter().map(|t| ShardTable { slots: placement.slot_count(shard, t.rows), width: t.width }).collect()
 }
 
+/// What becomes of deltas that are NaN or infinite: one of them in a table is soon in all of its rows, in every
+/// datacenter, and never goes away again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NonFinite {
+    /// They are refused, with all that came with them.
+    #[default]
+    Refuse,
+    /// They are added like any others: for who wants to see what comes of it.
+    Pass,
+}
+
+/// Whether none of `values` is NaN or infinite.
+pub fn all_finite(values: &[f32]) -> bool {
+    // The greatest magnitude as bits orders like the numbers, with infinity and then NaN above them all. A maximum of
+    // integers has no branches and no order, so that the compiler makes vectors of it.
+    values.iter().fold(0, |most, value| most.max(value.to_bits() & !SIGN)) < f32::INFINITY.to_bits()
+}
+
+/// The bit of an `f32` that is its sign.
+const SIGN: u32 = 1 << 31;
+
+/// What a value that is not finite is called.
+pub(crate) fn what_is(value: f32) -> &'static str {
+    if value.is_nan() { "NaN" } else { "infinite" }
+}
+
 /// Some elements of one table of one shard, by flat index.
 ///
 /// It carries deltas (to be added) and values (to be read) alike; the message it stands in says which.
@@ -114,10 +140,46 @@ impl Elements {
         self.indexes.is_empty()
     }
 
+    /// The first element that is NaN or infinite, if one is.
+    pub fn non_finite(&self) -> Option<(u32, f32)> {
+        if all_finite(&self.values) {
+            return None;
+        }
+        self.indexes.iter().copied().zip(self.values.iter().copied()).find(|(_, value)| !value.is_finite())
+    }
+
     /// Appends an element; indexes must come in ascending order.
     pub fn push(&mut self, index: u32, value: f32) {
         debug_assert!(self.indexes.last().is_none_or(|last| *last < index), "indexes ascend");
         self.indexes.push(index);
         self.values.push(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_are_no_numbers_are_found_wherever_they_stand() {
+        let finite = [0.0, -0.0, 1.0, f32::MIN_POSITIVE / 2.0, f32::MAX, f32::MIN];
+        assert!(all_finite(&[]) && all_finite(&finite));
+        for (value, what) in [
+            (f32::NAN, "NaN"),
+            (-f32::NAN, "NaN"),
+            (f32::INFINITY, "infinite"),
+            (f32::NEG_INFINITY, "infinite"),
+            (f32::from_bits(0x7f80_0001), "NaN"),
+        ] {
+            assert_eq!(what_is(value), what);
+            for at in 0..40 {
+                let mut elements = Elements::new(TableId(0));
+                (0..40).for_each(|i| elements.push(3 * i, finite[i as usize % finite.len()]));
+                assert_eq!(elements.non_finite(), None);
+                elements.values[at] = value;
+                let (index, found) = elements.non_finite().expect("one is none");
+                assert_eq!((index, found.to_bits()), (3 * at as u32, value.to_bits()));
+            }
+        }
     }
 }

@@ -34,11 +34,27 @@ pub trait Application: Send + Sync {
 
     /// Scores `model` on all training data and, where there are any, on the test data.
     fn evaluate(&self, model: &dyn Model) -> Evaluation;
+
+    /// Scores `model` on the test data alone: both the objective and the metric. None where there are no test data, and for
+    /// an application that does not do this.
+    fn judge(&self, _model: &dyn Model) -> Option<Judgement> {
+        None
+    }
+
+    /// The names of the figures that [`predict`](Self::predict) tells; none for a model that predicts nothing.
+    fn predicted(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Tells `each` what `model` predicts for each example of the test data, or of the training data where there are none,
+    /// in the order of the file: one figure for each name in [`predicted`](Self::predicted).
+    fn predict(&self, _model: &dyn Model, _each: &mut dyn FnMut(&[f64])) {}
 }
 
 /// One worker's part of the training.
 pub trait Learner: Send {
-    /// Declares the rows that [`step`](Self::step) will read at this clock (counted from zero).
+    /// Declares the rows that [`step`](Self::step) will read at this clock (counted from zero). Clocks may be left out,
+    /// also after their rows have been declared: a worker that was cut off goes on where the others are.
     fn rows(&mut self, clock: u32, rows: &mut RowSet);
 
     /// Trains for one clock; reads declared rows, adds deltas to them, and tells how much work that was.
@@ -115,6 +131,15 @@ pub struct Evaluation {
     pub objective: f64,
     /// The figure by which people judge this kind of model.
     pub metric: Metric,
+}
+
+/// A score on examples that a model was not trained on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judgement {
+    /// The score.
+    pub evaluation: Evaluation,
+    /// On how many examples.
+    pub examples: usize,
 }
 
 /// A named figure, such as test accuracy or test RMSE.

@@ -9,6 +9,7 @@ mod location;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use datacenter::NonFinite;
 use serde::Serialize;
 use wan::policy::{Goal, Lead, Schedule, Significance};
 
@@ -41,6 +42,10 @@ pub struct Job {
     pub asp: AspSettings,
     /// `s` of the strategy `ssp` between datacenters. Default 3.
     pub ssp_lead: u32,
+    /// What becomes of deltas that are NaN or infinite. Simulations pass them on in any case. Default
+    /// [`NonFinite::Refuse`].
+    #[serde(with = "digest::NonFiniteText")]
+    pub non_finite: NonFinite,
 }
 
 impl Job {
@@ -60,6 +65,7 @@ impl Job {
             target: TargetSettings::WithinLan(0.01),
             asp: AspSettings::default(),
             ssp_lead: 3,
+            non_finite: NonFinite::default(),
         }
     }
 }
@@ -382,6 +388,7 @@ pub(crate) mod tests {
                 lead: Lead::Derived,
             },
             ssp_lead: 3,
+            non_finite: NonFinite::default(),
         }
     }
 }

@@ -77,6 +77,12 @@ pub async fn local(region: Region, part: Part) -> (Vec<Finding>, Lookout) {
             Err(error) => Finding::failed("output", with_causes(&error)),
         });
     }
+    if let Some(settings) = region.checkpoint.as_ref().filter(|_| !matches!(part, Part::Worker(_))) {
+        findings.push(match settings.prepare() {
+            Ok(()) => Finding::ok("checkpoint", format!("{} can be written", settings.location)),
+            Err(error) => Finding::failed("checkpoint", with_causes(&error)),
+        });
+    }
     let (of_certificates, identities) = certificates::findings(&region, part);
     findings.extend(of_certificates);
     findings.extend(ports::names(&region).await);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use datacenter::TableSpec;
 use wan::driver::address::Address;
 
+use crate::checkpoint;
 use crate::job::Job;
 use crate::logs::Format;
 use crate::scenario::{ComputeSettings, Congestion};
@@ -51,10 +52,14 @@ pub struct Region {
     pub log: Format,
     /// What happens when the job is done.
     pub at_end: AtEnd,
+    /// How long others wait for who is gone.
+    pub grace: Grace,
     /// How long a process that is asked to stop may take to hand over what it has.
     pub drain: Duration,
     /// Where servers write the trained tables at the end, if anywhere.
     pub output: Option<PathBuf>,
+    /// Where servers keep checkpoints, and how often, if they do.
+    pub checkpoint: Option<checkpoint::Settings>,
     /// A declared cost of computing, to rehearse a job of another size: a clock takes at least this long.
     pub compute: Option<ComputeSettings>,
 }
@@ -104,6 +109,25 @@ pub struct AdminSettings {
     pub workers: Option<Vec<Address>>,
     /// Where processes listen for that, where that is not the same.
     pub listen: Option<SocketAddr>,
+}
+
+/// For how long those are waited for of whom nothing is heard, before the others go on without them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grace {
+    /// A worker, by each server: counted from when the server last heard of it, and so at least
+    /// [`SILENCE`](datacenter::lan::SILENCE), which is what it takes to notice that. Default 20 s.
+    pub worker: Duration,
+    /// A server of another region. Default 30 s.
+    pub server: Duration,
+    /// A whole other region. Default 60 s.
+    pub datacenter: Duration,
+}
+
+impl Default for Grace {
+    fn default() -> Self {
+        let [worker, server, datacenter] = [20, 30, 60].map(Duration::from_secs);
+        Self { worker, server, datacenter }
+    }
 }
 
 /// What a process does when the job is done.

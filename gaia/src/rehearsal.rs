@@ -119,19 +119,34 @@ struct Ports {
     workers: Vec<SocketAddr>,
 }
 
-impl Ports {
-    fn find(servers: u16) -> io::Result<Self> {
-        // All are held until all are known, or one could be found twice.
-        let tcp =
-            |count: usize| (0..count).map(|_| free_port(TcpListener::bind)).collect::<io::Result<Vec<_>>>();
-        let udp = (0..servers).map(|_| free_port(UdpSocket::bind)).collect::<io::Result<Vec<_>>>()?;
+/// Sockets on ports that were free. They are held until all ports of a run are known, or one could be found twice.
+#[derive(Default)]
+struct Held {
+    tcp: Vec<TcpListener>,
+    udp: Vec<UdpSocket>,
+}
+
+impl Held {
+    fn find(&mut self, servers: u16) -> io::Result<Ports> {
         let (servers, workers) = (usize::from(servers), WORKERS as usize);
-        let held = [tcp(servers)?, tcp(servers)?, tcp(workers)?];
-        let [lan, admin, of_workers] = held
-            .each_ref()
-            .map(|held| held.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>());
-        let wan = udp.iter().map(UdpSocket::local_addr).collect::<io::Result<_>>()?;
-        Ok(Self { lan: lan?, wan, servers: admin?, workers: of_workers? })
+        Ok(Ports {
+            lan: self.tcp(servers)?,
+            wan: self.udp(servers)?,
+            servers: self.tcp(servers)?,
+            workers: self.tcp(workers)?,
+        })
+    }
+
+    fn tcp(&mut self, count: usize) -> io::Result<Vec<SocketAddr>> {
+        let from = self.tcp.len();
+        (0..count).try_for_each(|_| free_port(TcpListener::bind).map(|found| self.tcp.push(found)))?;
+        self.tcp[from..].iter().map(TcpListener::local_addr).collect()
+    }
+
+    fn udp(&mut self, count: usize) -> io::Result<Vec<SocketAddr>> {
+        let from = self.udp.len();
+        (0..count).try_for_each(|_| free_port(UdpSocket::bind).map(|found| self.udp.push(found)))?;
+        self.udp[from..].iter().map(UdpSocket::local_addr).collect()
     }
 }
 
@@ -163,11 +178,10 @@ impl Rehearsal {
         };
         write_files(&plan.directory).map_err(setup("the settings"))?;
         certify(&plan.directory.join("certs"), plan.servers)?;
-        let ports: Vec<Ports> = REGIONS
-            .iter()
-            .map(|_| Ports::find(plan.servers))
-            .collect::<Result<_, _>>()
-            .map_err(setup("ports"))?;
+        let mut held = Held::default();
+        let ports = REGIONS.iter().map(|_| held.find(plan.servers)).collect::<io::Result<Vec<_>>>();
+        let ports = ports.map_err(setup("ports"))?;
+        drop(held);
         let relay = Relay::start(links(plan, &ports), plan.seed)?;
         let mut rehearsal = Self { processes: Vec::new(), relay };
         for (place, (region, _)) in REGIONS.into_iter().enumerate() {
@@ -265,6 +279,29 @@ impl Process {
         self.signal(Signal::HUP);
     }
 
+    /// Kills it, as if its machine had lost power.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        // It is dead once it has been waited for.
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again, once it has ended. What it logs is added to what it has logged.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_again(&mut self, plan: &Plan) -> io::Result<()> {
+        self.child = spawn(plan, self.region, self.part, &self.set, &self.log)?;
+        self.ended = None;
+        Ok(())
+    }
+
+    /// Stops it in the middle of whatever it does, or lets it go on.
+    pub fn freeze(&mut self, is_frozen: bool) {
+        self.signal(if is_frozen { Signal::STOP } else { Signal::CONT });
+    }
+
     fn signal(&mut self, signal: Signal) {
         if let (Ok(None), Some(pid)) = (self.ended(), Pid::from_raw(self.child.id() as i32)) {
             // It may end at the same moment.
@@ -351,6 +388,6 @@ fn spawn(
     for (key, value) in overrides {
         command.arg("--set").arg(format!("{key}={value}"));
     }
-    let log = File::create(log)?;
+    let log = File::options().create(true).append(true).open(log)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
 }

@@ -4,6 +4,7 @@
 //! emulated links, and time that passes.
 //!
 //! - `setup`: what every process of a region starts from;
+//! - `beginning`: what a server begins with;
 //! - `server`: one server: its shards, its WAN socket, and the door through which workers come;
 //! - `worker`: one worker's life, and `session` for how it reaches its shards;
 //! - `process`: puts these together and stops them in order, with `part` for which of them it has, `identities` for their
@@ -12,6 +13,7 @@
 //!
 //! Kind: driver.
 
+mod beginning;
 mod evaluation;
 mod identities;
 mod output;
@@ -29,6 +31,7 @@ use std::net::SocketAddr;
 use datacenter::lan::LanError;
 use datacenter::local::SessionError;
 use thiserror::Error;
+use wan::replica::Misfit;
 
 pub(crate) use self::output::prepare as prepare_output;
 pub use self::part::Part;
@@ -37,6 +40,7 @@ pub(crate) use self::report::short;
 pub use self::setup::Setup;
 
 use crate::certificates::FilesError;
+use crate::checkpoint::{LocationError, RestoreError};
 use crate::data::DataError;
 use crate::preflight::why_not_listening;
 use crate::strategy::UnknownTable;
@@ -115,6 +119,26 @@ pub enum ServiceError {
     /// A connection inside the region failed for good.
     #[error(transparent)]
     Lan(#[from] LanError),
+    /// There are checkpoints, and none can be used.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// No checkpoint can be kept where they should be.
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    /// A checkpoint is not one of this server's shards.
+    #[error("shard {shard}: {misfit}")]
+    Misfit {
+        /// Which one.
+        shard: u16,
+        /// What differs.
+        misfit: Misfit,
+    },
+    /// The system has no room for another thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// Another process is this server now.
+    #[error("another process of this server has started later, and has taken its place")]
+    Superseded,
     /// The process was stopped, and a worker of its region did not end its clock in time.
     #[error("stopped without the last clock of {0}")]
     Unfinished(String),
@@ -150,11 +174,16 @@ impl ServiceError {
             | Self::Listen { .. }
             | Self::Name { .. }
             | Self::OutputDirectory { .. }
+            | Self::Restore(_)
+            | Self::Location(_)
+            | Self::Misfit { .. }
             | Self::Index { .. } => true,
             Self::Signals(_)
             | Self::Session { .. }
             | Self::Forgotten { .. }
             | Self::Lan(_)
+            | Self::Thread(_)
+            | Self::Superseded
             | Self::Unfinished(_)
             | Self::Undelivered(_)
             | Self::Output { .. } => false,

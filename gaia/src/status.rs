@@ -108,14 +108,51 @@ pub struct ServerStatus {
     pub shards: Vec<ShardStatus>,
     /// The workers that train on them: connected and counted in the shards' clocks.
     pub workers: Vec<u32>,
-    /// Workers that are waited for and not connected.
-    pub missing_workers: Vec<u32>,
+    /// Workers that should train on them and are not connected.
+    pub missing_workers: Vec<MissingWorker>,
+    /// How often the others went on without a worker that was gone.
+    pub suspensions: u64,
     /// Its links to servers of other regions.
     pub links: Vec<LinkStatus>,
     /// All that its WAN socket sent, whoever it went to.
     pub wan_sent_bytes: u64,
     /// All that its WAN socket received.
     pub wan_received_bytes: u64,
+}
+
+/// A worker that a server hears nothing of.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MissingWorker {
+    /// Which one.
+    pub worker: u32,
+    /// What the server makes of it.
+    pub state: Absence,
+    /// Since something was last heard of it; since the server started where it has never come.
+    pub seconds: f64,
+    /// How its connection ended; none if it has never come.
+    pub reason: Option<String>,
+}
+
+/// What is made of a worker that is not connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Absence {
+    /// It is waited for: it may be back soon, or has yet to come.
+    #[default]
+    Suspected,
+    /// It has been away for longer than the grace time, and the others go on without it.
+    Gone,
+}
+
+/// A worker that is behind the others of its shard.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Straggler {
+    /// Which one.
+    pub worker: u32,
+    /// How many clocks it is behind the first.
+    pub clocks: u32,
+    /// For how long others have been waiting for it by now; 0 if nobody does.
+    pub seconds: f64,
 }
 
 /// One shard.
@@ -128,7 +165,7 @@ pub struct ShardStatus {
     /// Its mirrors in the other regions.
     pub mirrors: Vec<MirrorStatus>,
     /// Where its workers are not all at the same clock: those that are behind all others.
-    pub slowest_workers: Vec<u32>,
+    pub slowest_workers: Vec<Straggler>,
     /// Reads that are held now.
     pub holds: Vec<HoldStatus>,
     /// For how long reads have been held in all, by reason, those of all workers added up.
@@ -137,6 +174,33 @@ pub struct ShardStatus {
     pub updated_elements: u64,
     /// Those of them that were significant, and shipped.
     pub shipped_elements: u64,
+    /// How its checkpoints are; none where none are made.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointStatus>,
+}
+
+/// The checkpoints of a shard, as far as this process has made them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointStatus {
+    /// The newest that is safely there.
+    pub kept: Option<KeptStatus>,
+    /// How many could not be written.
+    pub failures: u64,
+    /// Why the last one could not, if it could not.
+    pub problem: Option<String>,
+}
+
+/// A checkpoint that is safely there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KeptStatus {
+    /// At which clock it was made.
+    pub clock: u32,
+    /// Since it has been there.
+    pub age_seconds: f64,
+    /// How large it is.
+    pub bytes: u64,
+    /// How long it took to be written; none for one of a former process.
+    pub write_seconds: Option<f64>,
 }
 
 /// What a shard knows of its mirror in another region.
@@ -152,6 +216,27 @@ pub struct MirrorStatus {
     pub lead_limit: Option<u32>,
     /// Whether nobody waits for it: it has no workers now.
     pub idle: bool,
+    /// Whether it is there.
+    #[serde(default)]
+    pub presence: MirrorPresence,
+    /// For how long nothing has been heard from its server.
+    #[serde(default)]
+    pub silent_seconds: f64,
+}
+
+/// Whether a shard's mirror in another region is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MirrorPresence {
+    /// It is heard.
+    #[default]
+    Live,
+    /// It is not heard, and waited for.
+    Suspected,
+    /// Its server has been stopped, and may come back.
+    Left,
+    /// It has been silent for longer than the grace time, and nobody waits for it.
+    Gone,
 }
 
 /// A read that is held.

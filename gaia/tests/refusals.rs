@@ -33,6 +33,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use wan::driver::frames;
 use wan::driver::link::close_code;
+use wan::node::Greeting;
 use wan::transport::{DialError, Path as WanPath};
 use wan::wire::{Channel, Hello, encode_hello};
 
@@ -404,7 +405,7 @@ async fn server_of_version(scene: &Scene, version: u32) -> Seen {
         let settings = WanPath::default().control();
         let connection = endpoint.connect(scene.wan, &server, &settings).await.unwrap();
         let (mut send, _receive) = connection.open_bi().await.unwrap();
-        let hello = scene.wan_terms("ireland").hello(Channel::Control, 7, Vec::new());
+        let hello = scene.wan_terms("ireland").hello(Channel::Control, 7, Greeting::default());
         frames::write(&mut send, [encode_hello(&Hello { version, ..hello })]).await.unwrap();
         connection.closed().await
     };

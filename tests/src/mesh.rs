@@ -18,8 +18,8 @@ use datacenter::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wan::message::{Resume, ServerId, ShardControl, Update};
-use wan::node::{Node, PeerConfig};
+use wan::message::{ServerId, ShardControl, Update};
+use wan::node::{Greeting, Node, PeerConfig};
 use wan::outbox::Outgoing;
 use wan::policy::{FilterConfig, Goal, Lead, Policy, Schedule, Selection, Significance};
 use wan::replica::Replica;
@@ -171,7 +171,7 @@ enum Event {
     Update { from: usize, to: usize, generation: u64, update: Update, bytes: u64 },
     Control { from: usize, to: usize, generation: u64, controls: Vec<ShardControl> },
     Up { pair: (usize, usize) },
-    Hello { from: usize, to: usize, generation: u64, resumes: Vec<Resume> },
+    Hello { from: usize, to: usize, generation: u64, greeting: Greeting },
     Cut { pair: (usize, usize) },
     Poll { site: usize },
 }
@@ -302,22 +302,22 @@ impl Mesh {
                 *link = LinkState { is_up: true, generation: link.generation + 1, greeted: BTreeSet::new() };
                 let generation = link.generation;
                 for (from, to) in [pair, (pair.1, pair.0)] {
-                    let resumes = self.sites[from].node.resumes(DatacenterId(to as u16));
-                    self.after_delay(Event::Hello { from, to, generation, resumes });
+                    let greeting = self.sites[from].node.greeting(DatacenterId(to as u16));
+                    self.after_delay(Event::Hello { from, to, generation, greeting });
                 }
                 if !self.config.cut_every.is_zero() && !self.all_finished() {
                     let after = self.config.cut_every.mul_f64(self.rng.random_range(0.1..2.0));
                     self.at(self.now + after, Event::Cut { pair });
                 }
             }
-            Event::Hello { from, to, generation, resumes } => {
+            Event::Hello { from, to, generation, greeting } => {
                 if self.is_current(from, to, generation) {
                     let link = self.links.get_mut(&ordered(from, to)).expect("every pair has a link");
                     link.greeted.insert(to);
                     let peer = self.peer_index(to, from);
                     let node = &mut self.sites[to].node;
                     node.handle_rtt(peer, self.config.max_delay);
-                    node.handle_up(peer, &resumes, now).map_err(|e| e.to_string())?;
+                    node.handle_up(peer, &greeting, now).map_err(|e| e.to_string())?;
                     self.flush(to)?;
                 }
             }

@@ -89,8 +89,17 @@ impl Scene {
 
 fn hello(channel: Channel, session: u64) -> Hello {
     let datacenter = "region-0".into();
-    let resumes = (0..2).map(|shard| Resume { shard: ShardId(shard), through: 0, beyond: vec![] }).collect();
-    Hello { version: VERSION, datacenter, server: 0, job_digest: DIGEST.to_vec(), channel, session, resumes }
+    let resumes = (0..2).map(|shard| Resume { shard: ShardId(shard), ..Resume::default() }).collect();
+    Hello {
+        version: VERSION,
+        datacenter,
+        server: 0,
+        job_digest: DIGEST.to_vec(),
+        channel,
+        session,
+        life: 1,
+        resumes,
+    }
 }
 
 async fn connect(endpoint: &Endpoint) -> Connection {
@@ -152,7 +161,7 @@ fn who_is_not_meant_is_told_why() {
                 "version",
                 server_name(0),
                 Hello { version: 99, ..good.clone() },
-                "protocol version 99, we speak 1",
+                "protocol version 99, we speak 2",
             ),
         ] {
             let endpoint = scene.stranger(&name);
@@ -180,7 +189,9 @@ fn nonsense_costs_the_link_and_nothing_else() {
         let update = |shard, seq, index| {
             let mut delta = Elements::new(TableId(0));
             delta.push(index, 1.0);
-            wire::encode_update(&Update { shard: ShardId(shard), seq, deltas: vec![delta] })
+            let update =
+                Update { shard: ShardId(shard), seq, count: 1, deltas: vec![delta], ..Update::default() };
+            wire::encode_update(&update)
         };
         let framed = |frame: Bytes| {
             let mut bytes = vec![frame.len() as u8];

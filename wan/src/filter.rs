@@ -125,6 +125,11 @@ impl Filter {
         }
     }
 
+    /// Whether nothing has accumulated.
+    pub fn is_empty(&self) -> bool {
+        self.tables.iter().all(TableFilter::is_idle)
+    }
+
     /// Appends all that has accumulated to `out`, significant or not: the last flush of a job.
     pub fn flush_all(&mut self, out: &mut Vec<Elements>) {
         for table in &mut self.tables {

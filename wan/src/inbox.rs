@@ -8,19 +8,26 @@
 
 mod awaited;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use datacenter::{Clock, Elements, ShardId, ShardTable, TableId};
+use datacenter::{Clock, DatacenterId, ShardId, ShardTable, TableId};
 use thiserror::Error;
 
 use self::awaited::AwaitedRows;
-use crate::message::{Barrier, Progress, Resume};
+use crate::message::{Barrier, Progress, Resume, Update};
 use crate::outbox::MAX_IN_FLIGHT;
 
 /// How far a number that a peer speaks of may be ahead of the last one applied here. A sender has at most
 /// [`MAX_IN_FLIGHT`] numbers unconfirmed, and speaks of the next one at most: a peer beyond this is broken or hostile.
 /// So it can neither make the receiver remember more, nor hold its readers for an update that never comes.
 pub const MAX_GAP: u64 = MAX_IN_FLIGHT + 1;
+
+/// Elements in updates that came early: more than fit into any window. A peer beyond this is broken or hostile.
+const MAX_EARLY_ELEMENTS: usize = 32 << 20;
+
+/// The largest clock, or count of releases, that a peer may speak of: more than any job has. A larger one would be passed on
+/// as its datacenter's, which could then say nothing any more.
+pub const MAX_COUNT: u32 = 1 << 31;
 
 /// Progress reports that wait for their data; one more replaces the newest.
 const MAX_REPORTS: usize = 1024;
@@ -29,21 +36,46 @@ const MAX_REPORTS: usize = 1024;
 #[derive(Debug)]
 pub struct Inbox {
     shard: ShardId,
+    stream: u32,
     /// Every update up to this number is applied.
     through: u64,
-    /// Numbers beyond `through` that are applied.
-    beyond: BTreeSet<u64>,
+    /// Updates beyond it.
+    early: BTreeMap<u64, Update>,
+    early_elements: usize,
     shapes: Vec<ShardTable>,
     awaited: AwaitedRows,
     /// The clock that the mirror says it completed.
     reported: Clock,
     /// Covered clocks whose last data has not arrived.
-    reports: VecDeque<(Clock, u64)>,
+    reports: VecDeque<Report>,
     /// The clock that the mirror completed and all of whose data has arrived.
     arrived: Clock,
+    /// How many releases the mirror had counted then.
+    arrived_count: u32,
     /// The latest word on whether the mirror has workers, and what it has left to say if not.
     pauses: u32,
     last_seq: Option<u64>,
+}
+
+/// A covered clock.
+#[derive(Clone, Copy, Debug)]
+struct Report {
+    clock: Clock,
+    /// Its last update.
+    seq: u64,
+    /// The releases counted then.
+    count: u32,
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It had come before.
+    Again,
+    /// Others before it are missing.
+    Early,
+    /// It is the next one. [`Inbox::next_settled`] yields those that came early and follow it.
+    InOrder,
 }
 
 /// A peer broke the protocol; it costs the peer its connection.
@@ -91,6 +123,50 @@ pub enum PeerError {
     /// It confirmed what was never sent.
     #[error(transparent)]
     NeverSent(#[from] crate::outbox::NeverSent),
+    /// Whole rows that are not whole, or are nobody's.
+    #[error("update {seq} has rows of {table} that are not whole")]
+    TornRows {
+        /// The update.
+        seq: u64,
+        /// The table.
+        table: TableId,
+    },
+    /// Rows of a datacenter that there is not.
+    #[error("{0} is no datacenter of this job")]
+    UnknownOrigin(DatacenterId),
+    /// Too much came early.
+    #[error("updates with {elements} elements came before an earlier one, {MAX_EARLY_ELEMENTS} are allowed")]
+    TooMuchEarly {
+        /// How many.
+        elements: usize,
+    },
+    /// A number that is not finite, where the job does not pass them on.
+    #[error("its update of {table} has {found} for element {index}")]
+    NotFinite {
+        /// The table.
+        table: TableId,
+        /// Its flat index on the shard.
+        index: u32,
+        /// What it is.
+        found: String,
+    },
+    /// More clocks or releases than there can be.
+    #[error("it speaks of {count} clocks or releases, and no job has more than {MAX_COUNT}")]
+    AbsurdCount {
+        /// How many.
+        count: u32,
+    },
+    /// What it says belongs to numbers that are void.
+    #[error("it counts in stream {found}, and should have begun anew after {known}")]
+    VoidStream {
+        /// Its stream.
+        found: u32,
+        /// The one before.
+        known: u32,
+    },
+    /// A process that another one has taken the place of.
+    #[error("its process has been replaced by one that started later")]
+    FormerLife,
     /// Its covered clock is ahead of its clock.
     #[error("the peer covers {covered} at {clock}")]
     CoversTheFuture {
@@ -101,18 +177,34 @@ pub enum PeerError {
     },
 }
 
+impl PeerError {
+    /// Whether it may happen between peers that keep to the protocol: a new link, or another process, makes it good.
+    pub fn is_routine(&self) -> bool {
+        matches!(self, Self::VoidStream { .. } | Self::FormerLife)
+    }
+}
+
+/// Refuses what no peer can have counted to.
+pub fn check_counts(counts: impl IntoIterator<Item = u32>) -> Result<(), PeerError> {
+    let absurd = counts.into_iter().find(|count| *count > MAX_COUNT);
+    absurd.map_or(Ok(()), |count| Err(PeerError::AbsurdCount { count }))
+}
+
 impl Inbox {
     /// An inbox that has seen nothing.
     pub fn new(shard: ShardId, shapes: &[ShardTable]) -> Self {
         Self {
             shard,
+            stream: 0,
             through: 0,
-            beyond: BTreeSet::new(),
+            early: BTreeMap::new(),
+            early_elements: 0,
             shapes: shapes.to_vec(),
             awaited: AwaitedRows::new(shapes),
             reported: Clock(0),
             reports: VecDeque::new(),
             arrived: Clock(0),
+            arrived_count: 0,
             pauses: 0,
             last_seq: None,
         }
@@ -125,7 +217,44 @@ impl Inbox {
 
     /// What has been applied, for the hello.
     pub fn resume(&self) -> Resume {
-        Resume { shard: self.shard, through: self.through, beyond: self.beyond.iter().copied().collect() }
+        let beyond = self.early.keys().copied().collect();
+        Resume { shard: self.shard, stream: self.stream, through: self.through, beyond, ..Resume::default() }
+    }
+
+    /// The mirror begins to count again, for the `stream`-th time. Yields what had come early and will never be
+    /// settled: it is to be taken back. Clocks stay as they were heard.
+    pub fn restart(&mut self, stream: u32) -> Vec<Update> {
+        let new = Self { stream, ..Self::new(self.shard, &self.shapes) };
+        let former = std::mem::replace(self, new);
+        (self.reported, self.arrived) = (former.reported, former.arrived);
+        self.arrived_count = former.arrived_count;
+        former.early.into_values().collect()
+    }
+
+    /// Forgets what has come early, and yields it.
+    pub fn drop_early(&mut self) -> Vec<Update> {
+        self.early_elements = 0;
+        std::mem::take(&mut self.early).into_values().collect()
+    }
+
+    /// How often the mirror has begun to count anew.
+    pub fn stream(&self) -> u32 {
+        self.stream
+    }
+
+    /// What has come early.
+    pub fn early(&self) -> impl Iterator<Item = &Update> {
+        self.early.values()
+    }
+
+    /// The clock is known to be this, with all its data, from before the first update: from a checkpoint.
+    pub fn set_arrived(&mut self, clock: Clock, count: u32) {
+        (self.reported, self.arrived, self.arrived_count) = (clock, clock, count);
+    }
+
+    /// All that the mirror had released when it had counted so many releases has arrived.
+    pub fn arrived_count(&self) -> u32 {
+        self.arrived_count
     }
 
     /// The clock that the mirror says it has completed; its data may still be on the way.
@@ -143,26 +272,55 @@ impl Inbox {
         self.pauses % 2 == 1 && self.last_seq.is_some_and(|last| last <= self.through)
     }
 
-    /// Takes note of an update. Yields whether it is new, and so to be added to the tables.
+    /// Takes note of an update.
     ///
     /// # Errors
     ///
     /// If it makes no sense; then nothing has changed.
-    pub fn handle_update(&mut self, seq: u64, deltas: &[Elements]) -> Result<bool, PeerError> {
+    pub fn handle_update(&mut self, update: &Update) -> Result<Arrival, PeerError> {
+        let seq = update.seq;
         self.check_gap("update", seq)?;
-        for delta in deltas {
+        for delta in &update.deltas {
             let allowed = self.shape(delta.table)?.elements() as u64;
             if let Some(&last) = delta.indexes.last().filter(|last| u64::from(**last) >= allowed) {
                 let found = u64::from(last);
                 return Err(PeerError::OutOfRange { table: delta.table, what: "element", found, allowed });
             }
         }
-        if !self.note(seq) {
-            return Ok(false);
+        self.check_whole(update)?;
+        if seq <= self.through || self.early.contains_key(&seq) {
+            return Ok(Arrival::Again);
         }
-        self.awaited.bring(seq, deltas, self.through);
+        let arrival = if seq == self.through + 1 { Arrival::InOrder } else { Arrival::Early };
+        match arrival {
+            Arrival::InOrder | Arrival::Again => {
+                self.through = seq;
+                // What came early and is next to it will be settled right after it.
+                while self.early.contains_key(&(self.through + 1)) {
+                    self.through += 1;
+                }
+            }
+            Arrival::Early => {
+                let elements = self.early_elements + elements(update);
+                if elements > MAX_EARLY_ELEMENTS {
+                    return Err(PeerError::TooMuchEarly { elements });
+                }
+                self.early_elements = elements;
+                self.early.insert(seq, update.clone());
+            }
+        }
+        self.awaited.bring(seq, &update.deltas, self.through);
+        self.reported = self.reported.max(update.clock);
         self.advance_clock();
-        Ok(true)
+        Ok(arrival)
+    }
+
+    /// The next update that came early and has its turn now.
+    pub fn next_settled(&mut self) -> Option<Update> {
+        let entry = self.early.first_entry().filter(|entry| *entry.key() <= self.through)?;
+        let update = entry.remove();
+        self.early_elements -= elements(&update);
+        Some(update)
     }
 
     /// Holds reads of the announced rows, unless they have come already.
@@ -187,7 +345,8 @@ impl Inbox {
     ///
     /// If it contradicts itself.
     pub fn handle_progress(&mut self, progress: Progress) -> Result<(), PeerError> {
-        let Progress { clock, covered, covered_seq, pauses, last_seq } = progress;
+        let Progress { clock, covered, covered_seq, covered_count, pauses, last_seq } = progress;
+        check_counts([clock.0, covered_count])?;
         if covered > clock {
             return Err(PeerError::CoversTheFuture { clock, covered });
         }
@@ -200,11 +359,12 @@ impl Inbox {
             self.last_seq = self.last_seq.max(last_seq);
         }
         self.reported = self.reported.max(clock);
-        if self.reports.back().map_or(self.arrived, |(clock, _)| *clock) < covered {
+        let last = self.reports.back().map_or((self.arrived, self.arrived_count), |r| (r.clock, r.count));
+        if last.0 <= covered && last.1 <= covered_count && last != (covered, covered_count) {
             if self.reports.len() == MAX_REPORTS {
                 self.reports.pop_back();
             }
-            self.reports.push_back((covered, covered_seq));
+            self.reports.push_back(Report { clock: covered, seq: covered_seq, count: covered_count });
         }
         self.advance_clock();
         Ok(())
@@ -231,27 +391,43 @@ impl Inbox {
         }
     }
 
-    /// Yields whether `seq` is new.
-    fn note(&mut self, seq: u64) -> bool {
-        if seq <= self.through || !self.beyond.insert(seq) {
-            return false;
+    /// Whole rows have all their elements, one row after the other, and a stamp each.
+    fn check_whole(&self, update: &Update) -> Result<(), PeerError> {
+        let Some(rows) = &update.rows else { return Ok(()) };
+        let torn = |table| PeerError::TornRows { seq: update.seq, table };
+        if rows.stamps.len() != update.deltas.len() {
+            return Err(torn(update.deltas.first().map_or(TableId(0), |delta| delta.table)));
         }
-        while self.beyond.first() == Some(&(self.through + 1)) {
-            self.beyond.pop_first();
-            self.through += 1;
+        for (delta, stamps) in update.deltas.iter().zip(&rows.stamps) {
+            let width = self.shape(delta.table)?.width as usize;
+            let is_whole = |row: &[u32]| row[0].is_multiple_of(width as u32) && row.len() == width;
+            let are_whole = width > 0
+                && delta.len() == stamps.len() * width
+                && delta.indexes.chunks(width).all(|row| is_whole(row) && ascends_by_one(row));
+            if !are_whole {
+                return Err(torn(delta.table));
+            }
         }
-        true
+        Ok(())
     }
 
     fn advance_clock(&mut self) {
-        while let Some(&(clock, seq)) = self.reports.front() {
+        while let Some(&Report { clock, seq, count }) = self.reports.front() {
             if seq > self.through {
                 return;
             }
             self.reports.pop_front();
-            self.arrived = clock;
+            (self.arrived, self.arrived_count) = (clock, count);
         }
     }
+}
+
+fn elements(update: &Update) -> usize {
+    update.deltas.iter().map(|delta| delta.len()).sum()
+}
+
+fn ascends_by_one(row: &[u32]) -> bool {
+    row.windows(2).all(|pair| pair[0] + 1 == pair[1])
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod driver;
 pub mod emulation;
 pub mod filter;
 pub mod inbox;
+pub mod ledger;
 pub mod link;
 pub mod message;
 pub mod mirror_clock;
@@ -28,6 +29,7 @@ pub mod policy;
 pub mod relay;
 pub mod replica;
 pub mod seed;
+pub mod state;
 #[cfg(feature = "net")]
 pub mod transport;
 pub mod wire;

@@ -33,14 +33,44 @@ impl fmt::Display for ServerId {
 }
 
 /// A batch of deltas for a mirror. Whoever receives it applies it exactly once, whenever it comes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Update {
     /// The shard.
     pub shard: ShardId,
-    /// Counts the sender's updates for this shard and this receiver, from one.
+    /// How often the sender has begun anew to count its updates for this shard and this receiver: when it had to tell more
+    /// than numbers can.
+    pub stream: u32,
+    /// Counts them, from one.
     pub seq: u64,
+    /// The sender's clock when it made this.
+    pub clock: Clock,
+    /// How many releases the sender had counted when it made this: with these deltas, and those before, the rows are as it
+    /// had released them then.
+    pub count: u32,
     /// At most one entry for each table, tables ascending.
     pub deltas: Vec<Elements>,
+    /// What makes these no deltas but whole rows, each with all its elements.
+    pub rows: Option<WholeRows>,
+}
+
+/// What one datacenter has released of rows, in sum, from somebody who has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WholeRows {
+    /// Who has released it.
+    pub origin: Origin,
+    /// By entry of the update, by row: how many releases its origin had counted when the row was like that.
+    pub stamps: Vec<Vec<u32>>,
+}
+
+/// A datacenter, in words between two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// Whoever hears this: its own, which it has lost.
+    Receiver,
+    /// Another one, which is gone.
+    Other(DatacenterId),
+    /// Whoever says this.
+    Sender,
 }
 
 /// What one shard tells its mirror besides updates.
@@ -48,18 +78,30 @@ pub struct Update {
 pub struct ShardControl {
     /// The shard.
     pub shard: ShardId,
+    /// Whose numbers the sender's progress, barriers and returns are in (see [`Update::stream`]).
+    pub stream: u32,
     /// The sender's progress.
     pub progress: Option<Progress>,
     /// Rows whose values are late.
     pub barriers: Vec<Barrier>,
     /// The receiver of this message need not keep updates up to this sequence number any longer.
     pub applied: Option<u64>,
+    /// The stream that this is a number of.
+    pub applied_stream: u32,
+    /// All that the sender has of the receiver's own former releases is in updates up to this sequence number.
+    pub returned: Option<u64>,
+    /// What the sender has of datacenters that are gone.
+    pub gone: Vec<Holdings>,
 }
 
 impl ShardControl {
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
-        self.progress.is_none() && self.barriers.is_empty() && self.applied.is_none()
+        self.progress.is_none()
+            && self.barriers.is_empty()
+            && self.applied.is_none()
+            && self.returned.is_none()
+            && self.gone.is_empty()
     }
 }
 
@@ -72,6 +114,8 @@ pub struct Progress {
     pub covered: Clock,
     /// The last of those numbers.
     pub covered_seq: u64,
+    /// How many releases the sender had counted at the covered clock.
+    pub covered_count: u32,
     /// Counts when the sender's workers have all left, and when some came back: odd while it has none.
     pub pauses: u32,
     /// While it has none: the last of its sequence numbers, once all that it has left to say is numbered.
@@ -99,13 +143,41 @@ pub struct Barrier {
     pub from_seq: u64,
 }
 
-/// What a receiver has applied so far: said in the hello, so that the sender can send the rest again.
+/// How much somebody has of what a datacenter has released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    /// Who has released it.
+    pub origin: DatacenterId,
+    /// All that it had released when it had counted so many releases.
+    pub covered: u32,
+    /// The largest count of any row.
+    pub newest: u32,
+}
+
+/// What one side has of a shard when a link comes up: said in the hello, so that the other can send the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resume {
     /// The shard.
     pub shard: ShardId,
-    /// Every sequence number up to this one.
+    /// The process of the receiver, as far as the sender knows, whose numbers the following are; zero for none.
+    pub life: u64,
+    /// Its stream; one that there is not if it has to begin anew.
+    pub stream: u32,
+    /// Every sequence number up to this one has been applied.
     pub through: u64,
     /// Numbers beyond it that came early, ascending.
     pub beyond: Vec<u64>,
+    /// All that the receiver had released when it had counted so many releases.
+    pub covered: u32,
+    /// The largest count of any row that the receiver has released.
+    pub newest: u32,
+    /// What the sender has of its own releases from before its process started: the receiver is to return what it has
+    /// beyond. None where it has done so.
+    pub lost_after: Option<u32>,
+    /// The sender's clock.
+    pub clock: Clock,
+    /// The receiver's clock, as far as the sender has heard of it.
+    pub heard_clock: Clock,
+    /// The sender has not waited for the receiver meanwhile.
+    pub went_on: bool,
 }

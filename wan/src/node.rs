@@ -35,6 +35,46 @@ const MAX_SERVERS: usize = 1024;
 /// The largest window, whatever the path.
 const MAX_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
+/// How long somebody may be silent before nobody waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grace {
+    /// All workers of this datacenter.
+    pub workers: Duration,
+    /// A server of another datacenter, others of which are heard.
+    pub server: Duration,
+    /// Another datacenter.
+    pub datacenter: Duration,
+}
+
+impl Grace {
+    /// After so long without anything to say to a peer it is told that we are there.
+    fn heartbeat(&self) -> Duration {
+        self.server.min(self.datacenter) / 4
+    }
+}
+
+/// What a node says of itself when a link comes up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Greeting {
+    /// Its process.
+    pub life: u64,
+    /// The shards that it hosts, ascending, and what it has of each.
+    pub resumes: Vec<Resume>,
+}
+
+/// How another datacenter is, as far as one shard of it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is heard.
+    Live,
+    /// It has been silent for longer than it should be.
+    Suspected,
+    /// It has stopped of its own will, and may come back.
+    Left,
+    /// It has been silent for longer than it may be: nobody waits for it.
+    Gone,
+}
+
 /// Another datacenter, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
@@ -56,6 +96,14 @@ pub struct Node {
     barrier_max_delay: Option<Duration>,
     /// The last clock of the job.
     end: Clock,
+    life: u64,
+    /// Another process of this server has started later: this one is to stop.
+    is_superseded: bool,
+    grace: Option<Grace>,
+    /// Since when peers are listened for.
+    since: Option<Instant>,
+    /// Since when nobody trains here.
+    idle_since: Option<Instant>,
     /// Replicas whose waiting reads should be looked at again.
     to_recheck: Vec<bool>,
 }
@@ -76,6 +124,9 @@ struct PeerLink {
     /// A clock has completed since the backlog was last judged.
     judge_backlog: bool,
     confirm_at: Option<Instant>,
+    /// When something was last heard from it, and said to it.
+    heard_at: Option<Instant>,
+    said_at: Option<Instant>,
     /// Where the next round over the shards begins, so that no shard starves the others.
     next_shard: usize,
     sent: Sent,
@@ -100,11 +151,29 @@ impl Node {
             peers: Vec::new(),
             barrier_max_delay: policy.barrier_max_delay,
             end: Clock(0),
+            life: 1,
+            is_superseded: false,
+            grace: None,
+            since: None,
+            idle_since: None,
         }
     }
 
-    /// The same for a job of which somebody has to complete `clock` before it is done; workers that leave before that are
-    /// expected back.
+    /// The same, of a process that is not the first of its server: later ones have larger numbers.
+    #[must_use]
+    pub fn in_life(self, life: u64) -> Self {
+        let replicas = self.replicas.into_iter().map(|replica| replica.in_life(life)).collect();
+        Self { life, replicas, ..self }
+    }
+
+    /// The same, going on without peers that are silent for too long.
+    #[must_use]
+    pub fn giving_up(self, grace: Grace) -> Self {
+        Self { grace: Some(grace), ..self }
+    }
+
+    /// The same for a job that is done when everybody has completed `clock`; workers that leave before that are expected
+    /// back.
     #[must_use]
     pub fn ending_at(self, clock: Clock) -> Self {
         Self { end: clock, ..self }
@@ -130,6 +199,8 @@ impl Node {
                 drain: DrainRate::new(config.rate_bytes_per_sec),
                 judge_backlog: false,
                 confirm_at: None,
+                heard_at: None,
+                said_at: None,
                 next_shard: 0,
                 sent: Sent::default(),
             });
@@ -195,10 +266,12 @@ impl Node {
     ) -> Result<Option<ReadReply>, RequestError> {
         let at = self.position(shard).ok_or(RequestError::UnknownShard(shard))?;
         match request {
-            Request::Read(read) => self.replicas[at].handle_read(read, now),
+            Request::Read(read) => self.moving(at, now, |replica| replica.handle_read(read, now)),
             Request::Flush(flush) => {
                 let moved = self.replicas[at].handle_flush(&flush)?;
                 self.complete(at, moved, now);
+                // It may be late, of one who is not waited for any more: then nothing follows that would ship it.
+                self.replicas[at].settle();
                 Ok(None)
             }
             Request::Leave(worker) => {
@@ -225,13 +298,50 @@ impl Node {
 
     /// Counts a worker among those that train here, at `clock` or later. Yields its clock on each shard: where they differ,
     /// it joins again at the latest of them. Empty if there is no such worker.
-    pub fn join(&mut self, worker: WorkerId, clock: Clock) -> Vec<(ShardId, Clock)> {
+    pub fn join(&mut self, worker: WorkerId, clock: Clock, now: Instant) -> Vec<(ShardId, Clock)> {
         let mut joined = Vec::new();
-        for replica in &mut self.replicas {
-            let id = replica.shard().id();
-            joined.extend(replica.join(worker, clock).map(|clock| (id, clock)));
+        for at in 0..self.replicas.len() {
+            let id = self.replicas[at].shard().id();
+            let its_clock = self.moving(at, now, |replica| replica.join(worker, clock));
+            joined.extend(its_clock.map(|clock| (id, clock)));
         }
         joined
+    }
+
+    /// Does something to a replica that may move its clock without anybody having flushed.
+    fn moving<T>(&mut self, at: usize, now: Instant, act: impl FnOnce(&mut Replica) -> T) -> T {
+        let before = self.replicas[at].shard().clock();
+        let outcome = act(&mut self.replicas[at]);
+        let after = self.replicas[at].shard().clock();
+        self.complete(at, Some(after).filter(|after| *after > before), now);
+        outcome
+    }
+
+    /// Nobody waits for a worker, of which nothing is heard, until it [resumes](Self::resume_worker). Yields whether
+    /// anybody did.
+    pub fn suspend(&mut self, worker: WorkerId, now: Instant) -> bool {
+        let is_live = |replica: &Replica| replica.shard().clock_of(worker).is_some();
+        let live: Vec<usize> = (0..self.replicas.len()).filter(|at| is_live(&self.replicas[*at])).collect();
+        for &at in &live {
+            let moved = self.replicas[at].suspend(worker);
+            self.complete(at, moved, now);
+            self.replicas[at].settle();
+        }
+        !live.is_empty()
+    }
+
+    /// A worker is back, and if it was suspended, goes on at the shards' clocks or its own. Yields whether it was.
+    pub fn resume_worker(&mut self, worker: WorkerId, now: Instant) -> bool {
+        let mut was_suspended = false;
+        for at in 0..self.replicas.len() {
+            was_suspended |= self.moving(at, now, |replica| replica.resume_worker(worker)).is_some();
+        }
+        was_suspended
+    }
+
+    /// Whether it is known how far every other datacenter is, or that it is not there.
+    pub fn is_oriented(&self) -> bool {
+        self.replicas.iter().all(Replica::is_oriented)
     }
 
     /// Whether nobody trains on any shard here.
@@ -250,16 +360,20 @@ impl Node {
         None
     }
 
-    /// The link to `peer` is up; it hosts the shards that `resumes` name, and has applied of each what they say.
+    /// The link to `peer` is up; it hosts the shards that its greeting names, and has of each what that says.
     ///
     /// # Errors
     ///
-    /// If they make no sense: the link should be closed.
-    pub fn handle_up(&mut self, peer: usize, resumes: &[Resume], now: Instant) -> Result<(), PeerError> {
+    /// If it makes no sense, or one of the two processes is not the latest of its server: the link should be closed.
+    pub fn handle_up(&mut self, peer: usize, greeting: &Greeting, now: Instant) -> Result<(), PeerError> {
+        let Greeting { life, resumes } = greeting;
         let shared = resumes.iter().filter_map(|resume| Some((self.position(resume.shard)?, resume)));
         let shared: Vec<(usize, &Resume)> = shared.collect();
-        if shared.is_empty() {
+        let Some(known) = shared.iter().map(|(_, resume)| resume.life).max() else {
             return Err(PeerError::NothingShared);
+        };
+        if known > self.life {
+            return Err(self.handle_later_life(peer, known));
         }
         let mirror = self.peers[peer].mirror;
         let mut others =
@@ -272,15 +386,116 @@ impl Node {
             return Err(doubled);
         }
         for (at, resume) in &shared {
-            self.replicas[*at].handle_resume(mirror, resume)?;
+            let moved = self.replicas[*at].handle_resume(mirror, *life, resume)?;
+            self.complete(*at, moved, now);
         }
         let link = &mut self.peers[peer];
         link.shards = shared.into_iter().map(|(at, _)| at).collect();
         (link.is_up, link.judge_backlog, link.next_shard) = (true, true, 0);
         link.confirm_at = Some(now + CONFIRM_DELAY);
+        (link.heard_at, link.said_at) = (Some(now), Some(now));
         self.peers[peer].shards.iter().for_each(|&at| self.to_recheck[at] = true);
         self.handle_rtt(peer, self.peers[peer].rtt);
         Ok(())
+    }
+
+    /// A peer knows a later process of this server. If it has talked to us before, that one has taken our place. If not, our
+    /// clock is behind that of the machine that was this server before, and we take a larger number.
+    fn handle_later_life(&mut self, peer: usize, known: u64) -> PeerError {
+        match self.peers[peer].heard_at {
+            Some(_) => self.is_superseded = true,
+            None => {
+                self.life = known.saturating_add(1);
+                self.replicas.iter_mut().for_each(|replica| replica.set_life(known.saturating_add(1)));
+            }
+        }
+        PeerError::FormerLife
+    }
+
+    /// Whether another process of this server has started later: nobody talks to this one any more.
+    pub fn is_superseded(&self) -> bool {
+        self.is_superseded
+    }
+
+    /// Goes on without whoever has been silent for too long. Ask [`poll_judgement`](Self::poll_judgement) when to call it again.
+    pub fn judge(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+        let Some(grace) = self.grace else { return };
+        for at in 0..self.replicas.len() {
+            for mirror in 0..self.datacenters.len() {
+                let is_over = self.given_up_at(at, mirror, grace, now).is_some_and(|until| until <= now);
+                if is_over && !self.replicas[at].is_gone(mirror) {
+                    self.replicas[at].give_up(mirror);
+                    self.to_recheck[at] = true;
+                }
+            }
+        }
+        match self.is_idle() {
+            false => self.idle_since = None,
+            true => self.follow_if_deserted(grace, now),
+        }
+    }
+
+    /// Where nobody has trained for long and others are at the end of the job, so is this datacenter: nobody waits for workers
+    /// that do not come back.
+    fn follow_if_deserted(&mut self, grace: Grace, now: Instant) {
+        if now < *self.idle_since.get_or_insert(now) + grace.workers {
+            return;
+        }
+        for at in 0..self.replicas.len() {
+            self.replicas[at].settle();
+            if self.replicas[at].shard().clock() < self.end && self.replicas[at].latest_clock() >= self.end {
+                let moved = self.replicas[at].follow(self.end);
+                self.complete(at, moved, now);
+            }
+        }
+    }
+
+    /// When [`judge`](Self::judge) has something to judge if nothing is heard before.
+    pub fn poll_judgement(&self, now: Instant) -> Option<Instant> {
+        let grace = self.grace?;
+        let mirrors =
+            (0..self.replicas.len()).flat_map(|at| (0..self.datacenters.len()).map(move |m| (at, m)));
+        let awaited = mirrors.filter(|&(at, mirror)| !self.replicas[at].is_gone(mirror));
+        let until = awaited.filter_map(|(at, mirror)| self.given_up_at(at, mirror, grace, now));
+        let idle = self.idle_since.map(|since| since + grace.workers).filter(|at| *at > now);
+        until.chain(idle).min()
+    }
+
+    /// When nobody waits any more for what a datacenter has of a shard, unless it is heard before.
+    fn given_up_at(&self, at: usize, mirror: usize, grace: Grace, now: Instant) -> Option<Instant> {
+        let of_it = || self.peers.iter().filter(|peer| peer.mirror == mirror);
+        let heard = of_it().filter(|peer| peer.shards.contains(&at)).filter_map(|peer| peer.heard_at).max();
+        let others = of_it().filter_map(|peer| peer.heard_at).max();
+        let is_there = others.is_some_and(|heard| now < heard + grace.server);
+        let limit = if is_there { grace.server } else { grace.datacenter };
+        Some(heard.or(self.since)? + limit)
+    }
+
+    /// How another datacenter, by its place, is as far as a replica goes, and since when nothing was heard of it.
+    pub fn presence(&self, at: usize, mirror: usize, now: Instant) -> (Presence, Option<Duration>) {
+        let hosts = self.peers.iter().filter(|peer| peer.mirror == mirror && peer.shards.contains(&at));
+        let heard = hosts.clone().filter_map(|peer| peer.heard_at).max().or(self.since);
+        let silent = heard.map(|heard| now.saturating_duration_since(heard));
+        let is_up = hosts.clone().any(|peer| peer.is_up);
+        let late = self.grace.map_or(Duration::MAX, |grace| 2 * grace.heartbeat());
+        let presence = match () {
+            () if self.replicas[at].is_gone(mirror) => Presence::Gone,
+            () if self.replicas[at].has_left(mirror) => Presence::Left,
+            () if !is_up || silent.is_some_and(|silent| silent > late) => Presence::Suspected,
+            () => Presence::Live,
+        };
+        (presence, silent)
+    }
+
+    fn heard(&mut self, peer: usize, now: Instant) {
+        let link = &mut self.peers[peer];
+        link.heard_at = Some(now);
+        for &at in &link.shards {
+            if self.replicas[at].is_gone(link.mirror) {
+                self.replicas[at].take_up(link.mirror);
+            }
+        }
     }
 
     /// The link to `peer` is down. What it has not confirmed will be sent again.
@@ -328,6 +543,7 @@ impl Node {
     ) -> Result<(), PeerError> {
         let at = self.shared_position(peer, update.shard)?;
         self.replicas[at].handle_update(self.peers[peer].mirror, update, bytes)?;
+        self.heard(peer, now);
         self.to_recheck[at] = true;
         let delay = if self.is_idle() { Duration::ZERO } else { CONFIRM_DELAY };
         self.peers[peer].confirm_at.get_or_insert(now + delay);
@@ -351,6 +567,7 @@ impl Node {
             confirmed += self.replicas[at].handle_control(self.peers[peer].mirror, control)?;
             self.to_recheck[at] = true;
         }
+        self.heard(peer, now);
         if confirmed > 0 {
             let busy = self.outboxes(peer).any(|outbox| outbox.waiting_bytes() > 0);
             let link = &mut self.peers[peer];
@@ -359,13 +576,15 @@ impl Node {
         Ok(())
     }
 
-    /// What to tell a server of `datacenter` in the hello: the shards that are hosted here, and what has been applied of its
-    /// datacenter's updates to each. Empty if that is not a configured datacenter.
-    pub fn resumes(&self, datacenter: DatacenterId) -> Vec<Resume> {
-        let Some(mirror) = self.datacenters().position(|id| id == datacenter) else { return Vec::new() };
+    /// What to tell a server of `datacenter` in the hello. No shards if that is not a configured datacenter.
+    pub fn greeting(&self, datacenter: DatacenterId) -> Greeting {
+        let life = self.life;
+        let Some(mirror) = self.datacenters().position(|id| id == datacenter) else {
+            return Greeting { life, resumes: Vec::new() };
+        };
         let mut resumes: Vec<_> = self.replicas.iter().map(|replica| replica.resume(mirror)).collect();
         resumes.sort_by_key(|resume| resume.shard);
-        resumes
+        Greeting { life, resumes }
     }
 
     /// The next update for `peer`, as long as its window has room.
@@ -407,26 +626,43 @@ impl Node {
         let is_due = self.shared(peer).any(|r| r.has_urgent_control(mirror))
             || unconfirmed >= CONFIRM_BYTES
             || self.peers[peer].confirm_at.is_some_and(|at| at <= now);
-        if !is_due {
+        let is_silent = self.heartbeat_at(peer).is_some_and(|at| at <= now);
+        if !is_due && !is_silent {
             return Vec::new();
         }
         let link = &mut self.peers[peer];
-        link.confirm_at = None;
-        link.shards.iter().filter_map(|&at| self.replicas[at].poll_control(mirror)).collect()
+        (link.confirm_at, link.said_at) = (None, Some(now));
+        let mut controls: Vec<_> =
+            link.shards.iter().filter_map(|&at| self.replicas[at].poll_control(mirror)).collect();
+        if controls.is_empty() && is_silent {
+            // What has been said before does no harm.
+            controls.extend(self.shared(peer).next().map(|replica| ShardControl {
+                shard: replica.shard().id(),
+                stream: replica.outbox(mirror).stream(),
+                applied: Some(replica.inbox(mirror).applied_through()),
+                applied_stream: replica.inbox(mirror).stream(),
+                ..ShardControl::default()
+            }));
+        }
+        controls
+    }
+
+    fn heartbeat_at(&self, peer: usize) -> Option<Instant> {
+        Some(self.peers[peer].said_at? + self.grace?.heartbeat())
     }
 
     /// When [`poll_control`](Self::poll_control) should be asked again for `peer` if nothing happens before.
     pub fn poll_timeout(&self, peer: usize) -> Option<Instant> {
-        self.peers[peer].confirm_at.filter(|_| self.peers[peer].is_up)
+        let confirm_at = self.peers[peer].confirm_at;
+        confirm_at.into_iter().chain(self.heartbeat_at(peer)).min().filter(|_| self.peers[peer].is_up)
     }
 
-    /// Whether nobody trains here, and every mirror that is not gone for good has all there is, and so have the shards here:
-    /// the end of a job.
+    /// Whether the job is done: here, and at every mirror that is not gone, and everything has arrived both ways.
     pub fn is_settled(&self) -> bool {
-        self.replicas.iter().all(|replica| replica.is_settled() && replica.latest_clock() >= self.end)
+        self.replicas.iter().all(|replica| replica.is_settled(self.end))
     }
 
-    /// Whether every mirror that is not gone for good has confirmed everything that was released.
+    /// Whether every mirror that is not gone has confirmed everything that was released.
     pub fn is_drained(&self) -> bool {
         self.replicas.iter().all(Replica::is_drained)
     }

@@ -10,16 +10,23 @@
 //! sequence number that can carry a row, and a clock is *covered* once the queue's head has passed the place where
 //! its tail was when the clock completed.
 //!
+//! Numbers hold between two processes. When either is a new one, the stream begins anew: what was on its way or waited
+//! is dropped, and the rows that the peer lacks go *whole*, as their origin's [ledger](crate::ledger) has them when
+//! they are numbered, before any delta. Rows of others that the peer needs back go the same way.
+//!
 //! Kind: time-free.
 
+mod waiting;
+
 use std::collections::{BTreeSet, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 
 use datacenter::codec;
 use datacenter::{Clock, Elements, ShardId, ShardTable, TableId};
 
-use crate::message::{Barrier, Progress, Resume, Update};
+use self::waiting::{Taken, Waiting, barriers};
+use crate::ledger::Ledgers;
+use crate::message::{Barrier, Origin, Progress, Resume, Update, WholeRows};
 
 /// An update is closed when its payload reaches this, so that bulk spreads over streams; one row always fits.
 pub const UPDATE_TARGET_BYTES: usize = 32 * 1024;
@@ -31,9 +38,6 @@ pub const MAX_IN_FLIGHT: u64 = 4096;
 /// Bytes charged for a waiting element: an f32 and its share of the index.
 const WAITING_ELEMENT_BYTES: u64 = 5;
 
-/// Elements of a table for which an empty outbox keeps its memory; a backlog's is given back.
-const KEPT_ELEMENTS: usize = 64 * 1024;
-
 /// Marks of completed clocks kept while the queue is long; between them coverage is reported less finely.
 const MAX_MARKS: usize = 256;
 
@@ -42,14 +46,33 @@ const MAX_MARKS: usize = 256;
 pub struct Outbox {
     shard: ShardId,
     waiting: Waiting,
+    stream: u32,
     next_seq: u64,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: u64,
     /// How many of `in_flight` have been handed to the link since it last came up.
     sent: usize,
-    /// Completed clocks, by the place of the queue's tail at that time.
-    marks: VecDeque<(u64, Clock)>,
+    /// Completed clocks and the releases counted then, by the place of the queue's tail at that time.
+    marks: VecDeque<(u64, Clock, u32)>,
     progress: Progress,
+    /// Rows to be sent whole: first what is the peer's own, last what is ours.
+    rows: BTreeSet<(Origin, TableId, u32)>,
+    /// Of these, the elements of each.
+    row_elements: u64,
+    widths: Vec<u32>,
+    /// Whether deltas may be sent: not before it is known what the peer has.
+    is_open: bool,
+    returned: Returned,
+}
+
+/// Whether the peer has been given back what it had lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Returned {
+    NotAsked,
+    /// Rows of it wait.
+    Due,
+    /// With this update.
+    By(u64),
 }
 
 #[derive(Debug)]
@@ -79,22 +102,99 @@ impl Outbox {
         Self {
             shard,
             waiting: Waiting::new(shapes),
+            stream: 0,
             next_seq: 1,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             sent: 0,
             marks: VecDeque::new(),
             progress: Progress::default(),
+            rows: BTreeSet::new(),
+            row_elements: 0,
+            widths: shapes.iter().map(|shape| shape.width).collect(),
+            is_open: true,
+            returned: Returned::NotAsked,
         }
     }
 
-    /// Adds deltas to what waits.
+    /// Adds deltas to what waits; nothing of rows that will be sent whole.
     pub fn push(&mut self, delta: &Elements) {
-        self.waiting.add(delta);
+        if !self.is_open {
+            return;
+        }
+        if !self.has_own_rows() {
+            return self.waiting.add(delta);
+        }
+        let width = self.widths[delta.table.index()];
+        let mut rest = Elements::new(delta.table);
+        for (&index, &value) in delta.indexes.iter().zip(&delta.values) {
+            if !self.rows.contains(&(Origin::Sender, delta.table, index / width)) {
+                rest.push(index, value);
+            }
+        }
+        self.waiting.add(&rest);
     }
 
-    /// Notes that everything of `clock` has been pushed.
-    pub fn complete(&mut self, clock: Clock) {
+    /// Forgets what waits and what is on its way, and begins to count again: one of the two processes is a new one. Nothing
+    /// is pushed until [`open`](Self::open).
+    pub fn restart(&mut self) {
+        let shapes: Vec<_> = self.waiting.shapes().collect();
+        let Progress { clock, pauses, .. } = self.progress;
+        let progress = Progress { clock, pauses, ..Progress::default() };
+        let stream = self.stream + 1;
+        *self = Self { is_open: false, progress, stream, ..Self::new(self.shard, &shapes) };
+    }
+
+    /// Sends these rows of ours whole, and from now on what is pushed. All that has been released so far is in them or
+    /// known to the peer: `count` releases.
+    pub fn open(&mut self, rows: impl Iterator<Item = (TableId, u32)>, count: u32) {
+        self.is_open = true;
+        rows.for_each(|(table, slot)| self.add_row((Origin::Sender, table, slot)));
+        self.complete(self.progress.clock, count);
+    }
+
+    /// Sends these rows of ours whole, with all that waits of them: they have changed by more than deltas.
+    pub fn restate(&mut self, rows: impl Iterator<Item = (TableId, u32)>) {
+        if !self.is_open {
+            return;
+        }
+        for (table, slot) in rows {
+            self.waiting.clear(table, slot);
+            self.add_row((Origin::Sender, table, slot));
+        }
+    }
+
+    /// How often it has begun anew.
+    pub fn stream(&self) -> u32 {
+        self.stream
+    }
+
+    /// Whether what is pushed will be sent.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Sends these rows of another datacenter whole.
+    pub fn hand_on(&mut self, origin: Origin, rows: impl Iterator<Item = (TableId, u32)>) {
+        rows.for_each(|(table, slot)| self.add_row((origin, table, slot)));
+    }
+
+    /// The peer is to hear when it has had all rows of its own that have been [handed on](Self::hand_on).
+    pub fn return_all(&mut self) {
+        self.returned = Returned::Due;
+        self.advance_returned();
+    }
+
+    /// With which update the peer has been given back all its own, once that is known.
+    pub fn returned(&self) -> Option<u64> {
+        match self.returned {
+            Returned::By(seq) => Some(seq),
+            Returned::NotAsked | Returned::Due => None,
+        }
+    }
+
+    /// Notes that everything of `clock` has been pushed, `count` releases.
+    pub fn complete(&mut self, clock: Clock, count: u32) {
         self.progress.clock = clock;
         if self.marks.len() == MAX_MARKS {
             // Keep every other one: a mark may be forgotten as long as a later one stands.
@@ -104,13 +204,13 @@ impl Outbox {
                 !keep
             });
         }
-        self.marks.push_back((self.waiting.tail(), clock));
+        self.marks.push_back((self.waiting.tail(), clock, count));
         self.advance_coverage();
     }
 
     /// How far this side has come.
     pub fn progress(&self) -> Progress {
-        let is_settled = self.progress.is_paused() && self.waiting.queue.is_empty();
+        let is_settled = self.progress.is_paused() && self.is_open && self.nothing_waits();
         Progress { last_seq: is_settled.then(|| self.next_seq - 1), ..self.progress }
     }
 
@@ -124,7 +224,7 @@ impl Outbox {
 
     /// Roughly how many bytes wait to be numbered and sent.
     pub fn waiting_bytes(&self) -> u64 {
-        self.waiting.elements * WAITING_ELEMENT_BYTES
+        (self.waiting.elements + self.row_elements) * WAITING_ELEMENT_BYTES
     }
 
     /// Payload bytes of the updates that the peer has not confirmed.
@@ -134,7 +234,11 @@ impl Outbox {
 
     /// Whether the peer has confirmed everything.
     pub fn is_drained(&self) -> bool {
-        self.waiting.queue.is_empty() && self.in_flight.is_empty()
+        self.is_open && self.nothing_waits() && self.in_flight.is_empty()
+    }
+
+    fn nothing_waits(&self) -> bool {
+        self.waiting.queue.is_empty() && self.rows.is_empty()
     }
 
     /// Whether [`poll_update`](Self::poll_update) would yield one that was sent before, on a former connection.
@@ -142,10 +246,11 @@ impl Outbox {
         self.in_flight.range(self.sent.min(self.in_flight.len())..).any(|f| !f.applied)
     }
 
-    /// The next update to send: first those to be repeated after a reconnect, then what waits.
+    /// The next update to send: first those to be repeated after a reconnect, then whole rows as `ledgers` have them, then
+    /// what waits. `count` is how many releases there have been; the peer is the mirror at place `peer` of `ledgers`.
     ///
     /// None while [`MAX_IN_FLIGHT`] updates are unconfirmed.
-    pub fn poll_update(&mut self) -> Option<Outgoing> {
+    pub fn poll_update(&mut self, count: u32, ledgers: &Ledgers, peer: usize) -> Option<Outgoing> {
         while let Some(repeat) = self.in_flight.get(self.sent) {
             self.sent += 1;
             if !repeat.applied {
@@ -159,15 +264,75 @@ impl Outbox {
         if self.in_flight.len() as u64 >= MAX_IN_FLIGHT {
             return None;
         }
-        let Taken { deltas, announced } = self.waiting.take(UPDATE_TARGET_BYTES)?;
-        let bytes = deltas.iter().map(|d| codec::encoded_len(d) as u64).sum();
-        let update = Arc::new(Update { shard: self.shard, seq: self.next_seq, deltas });
+        let (deltas, announced, rows) = match self.take_rows(ledgers, peer) {
+            Some((deltas, rows)) => (deltas, Vec::new(), Some(rows)),
+            None => {
+                let Taken { deltas, announced } = self.waiting.take(UPDATE_TARGET_BYTES)?;
+                (deltas, announced, None)
+            }
+        };
+        let stamps = rows.iter().flat_map(|rows| &rows.stamps).map(Vec::len).sum::<usize>();
+        let bytes = deltas.iter().map(|d| codec::encoded_len(d) as u64).sum::<u64>() + 4 * stamps as u64;
+        let update = Arc::new(Update {
+            shard: self.shard,
+            stream: self.stream,
+            seq: self.next_seq,
+            clock: self.progress.clock,
+            count,
+            deltas,
+            rows,
+        });
         self.next_seq += 1;
         self.in_flight.push_back(InFlight { update: update.clone(), bytes, announced, applied: false });
         self.in_flight_bytes += bytes;
         self.sent += 1;
         self.advance_coverage();
+        self.advance_returned();
         Some(Outgoing { update, bytes, is_repeat: false })
+    }
+
+    fn add_row(&mut self, row: (Origin, TableId, u32)) {
+        if self.rows.insert(row) {
+            self.row_elements += u64::from(self.widths[row.1.index()]);
+        }
+    }
+
+    fn has_own_rows(&self) -> bool {
+        self.rows.last().is_some_and(|(origin, ..)| *origin == Origin::Sender)
+    }
+
+    /// Takes rows of one origin, about as many as an update holds and at least one.
+    fn take_rows(&mut self, ledgers: &Ledgers, peer: usize) -> Option<(Vec<Elements>, WholeRows)> {
+        let &(origin, ..) = self.rows.first()?;
+        let (mut deltas, mut stamps): (Vec<Elements>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
+        let mut bytes = 0;
+        while bytes < UPDATE_TARGET_BYTES as u64
+            && let Some(&row) = self.rows.first().filter(|row| row.0 == origin)
+        {
+            let (_, table, slot) = row;
+            self.rows.remove(&row);
+            let width = self.widths[table.index()];
+            self.row_elements -= u64::from(width);
+            let ledger = ledgers.said_to(peer, origin).expect("rows are of datacenters that there are");
+            let (values, stamp) = ledger.row(table, slot);
+            if deltas.last().is_none_or(|d| d.table != table) {
+                deltas.push(Elements::new(table));
+                stamps.push(Vec::new());
+            }
+            let (Some(out), Some(out_stamps)) = (deltas.last_mut(), stamps.last_mut()) else { break };
+            out.indexes.extend(slot * width..(slot + 1) * width);
+            out.values.extend_from_slice(values);
+            out_stamps.push(stamp);
+            bytes += u64::from(width) * WAITING_ELEMENT_BYTES;
+        }
+        Some((deltas, WholeRows { origin, stamps }))
+    }
+
+    fn advance_returned(&mut self) {
+        let is_left = self.rows.first().is_some_and(|(origin, ..)| *origin == Origin::Receiver);
+        if self.returned == Returned::Due && !is_left {
+            self.returned = Returned::By(self.next_seq - 1);
+        }
     }
 
     /// Announces the rows that wait and have not been announced yet.
@@ -216,13 +381,14 @@ impl Outbox {
     }
 
     fn advance_coverage(&mut self) {
-        while let Some(&(place, clock)) = self.marks.front() {
-            if place > self.waiting.head {
+        while let Some(&(place, clock, count)) = self.marks.front() {
+            if place > self.waiting.head || self.has_own_rows() || !self.is_open {
                 return;
             }
             self.marks.pop_front();
             self.progress.covered = clock;
             self.progress.covered_seq = self.next_seq - 1;
+            self.progress.covered_count = count;
         }
     }
 }
@@ -235,175 +401,6 @@ pub struct NeverSent {
     pub seq: u64,
     /// The last one sent.
     pub last: u64,
-}
-
-/// Deltas summed by element, in rows that queue.
-#[derive(Debug)]
-struct Waiting {
-    tables: Vec<WaitingTable>,
-    queue: VecDeque<(TableId, u32)>,
-    /// How many rows have ever left the queue: the place of its head.
-    head: u64,
-    /// Rows at places before this one have been announced.
-    announced_to: u64,
-    /// How many elements have a sum other than zero.
-    elements: u64,
-}
-
-/// Rows are kept in a slab, so that memory follows what waits and not the table.
-#[derive(Debug)]
-struct WaitingTable {
-    width: usize,
-    /// By slot: one more than the row's place in the slab; zero where nothing waits.
-    place: Vec<u32>,
-    slab: Vec<f32>,
-    free: Vec<u32>,
-}
-
-/// What leaves the queue as one update.
-struct Taken {
-    deltas: Vec<Elements>,
-    /// Its rows that were announced, ascending.
-    announced: Vec<(TableId, u32)>,
-}
-
-/// Announcements of `rows`, which ascend, by table.
-fn barriers(rows: &[(TableId, u32)], from_seq: u64) -> impl Iterator<Item = Barrier> {
-    rows.chunk_by(|a, b| a.0 == b.0).map(move |rows| Barrier {
-        table: rows[0].0,
-        slots: rows.iter().map(|(_, slot)| *slot).collect(),
-        from_seq,
-    })
-}
-
-impl Waiting {
-    fn new(shapes: &[ShardTable]) -> Self {
-        let tables = shapes.iter().map(|shape| WaitingTable {
-            width: shape.width as usize,
-            place: vec![0; shape.slots as usize],
-            slab: Vec::new(),
-            free: Vec::new(),
-        });
-        Self { tables: tables.collect(), queue: VecDeque::new(), head: 0, announced_to: 0, elements: 0 }
-    }
-
-    fn tail(&self) -> u64 {
-        self.head + self.queue.len() as u64
-    }
-
-    fn add(&mut self, delta: &Elements) {
-        let table = &mut self.tables[delta.table.index()];
-        let width = table.width as u32;
-        let (mut row_start, mut row_end, mut place) = (0, 0, 0);
-        for (&index, &value) in delta.indexes.iter().zip(&delta.values) {
-            if index >= row_end {
-                let slot = index / width;
-                (row_start, row_end) = (slot * width, (slot + 1).saturating_mul(width));
-                let is_new = table.place[slot as usize] == 0;
-                place = table.claim(slot);
-                if is_new {
-                    self.queue.push_back((delta.table, slot));
-                }
-            }
-            let sum = &mut table.slab[place * table.width + (index - row_start) as usize];
-            let was_waiting = *sum != 0.0;
-            *sum += value;
-            self.elements += u64::from(*sum != 0.0);
-            self.elements -= u64::from(was_waiting);
-        }
-    }
-
-    /// Takes rows from the head of the queue, about `target_bytes` of them and at least one.
-    fn take(&mut self, target_bytes: usize) -> Option<Taken> {
-        let mut rows = Vec::new();
-        let mut elements = 0;
-        // A row is charged for one element more, so that empty ones end too.
-        while (elements + rows.len() as u64) * WAITING_ELEMENT_BYTES < target_bytes as u64 {
-            let Some((table, slot)) = self.queue.pop_front() else { break };
-            elements += self.tables[table.index()].row(slot).iter().filter(|v| **v != 0.0).count() as u64;
-            rows.push((table, slot, self.head < self.announced_to));
-            self.head += 1;
-        }
-        self.elements -= elements;
-        if rows.is_empty() {
-            return None;
-        }
-        rows.sort_unstable();
-        let mut deltas: Vec<Elements> = Vec::new();
-        for &(table, slot, is_announced) in &rows {
-            if deltas.last().is_none_or(|d| d.table != table) {
-                deltas.push(Elements::new(table));
-            }
-            let out = deltas.last_mut().expect("pushed if there was none");
-            self.tables[table.index()].release(slot, is_announced, out);
-        }
-        if self.queue.is_empty() {
-            self.tables.iter_mut().for_each(WaitingTable::shrink);
-        }
-        let announced = rows.into_iter().filter(|row| row.2).map(|(table, slot, _)| (table, slot));
-        Some(Taken { deltas, announced: announced.collect() })
-    }
-
-    /// Announces the rows that wait and were not announced before; linear in their number.
-    fn announce(&mut self, from_seq: u64) -> Vec<Barrier> {
-        let known = self.announced_to.saturating_sub(self.head) as usize;
-        self.announced_to = self.tail();
-        self.barriers(known..self.queue.len(), from_seq)
-    }
-
-    /// Announces again the rows that wait and were announced before.
-    fn announced(&self, from_seq: u64) -> Vec<Barrier> {
-        self.barriers(0..self.announced_to.saturating_sub(self.head) as usize, from_seq)
-    }
-
-    fn barriers(&self, places: Range<usize>, from_seq: u64) -> Vec<Barrier> {
-        let mut rows: Vec<_> = self.queue.range(places).copied().collect();
-        rows.sort_unstable();
-        barriers(&rows, from_seq).collect()
-    }
-}
-
-impl WaitingTable {
-    /// The row's place in the slab; a zeroed one if it had none.
-    fn claim(&mut self, slot: u32) -> usize {
-        if self.place[slot as usize] == 0 {
-            let place = self.free.pop().unwrap_or_else(|| {
-                self.slab.resize(self.slab.len() + self.width, 0.0);
-                (self.slab.len() / self.width) as u32 - 1
-            });
-            self.place[slot as usize] = place + 1;
-        }
-        self.place[slot as usize] as usize - 1
-    }
-
-    fn row(&self, slot: u32) -> &[f32] {
-        let place = self.place[slot as usize] as usize - 1;
-        &self.slab[place * self.width..(place + 1) * self.width]
-    }
-
-    /// Moves the row's sums to `out` and forgets the row.
-    fn release(&mut self, slot: u32, is_announced: bool, out: &mut Elements) {
-        let place = std::mem::take(&mut self.place[slot as usize]) as usize - 1;
-        let first = slot * self.width as u32;
-        let before = out.len();
-        for (column, sum) in self.slab[place * self.width..(place + 1) * self.width].iter_mut().enumerate() {
-            if *sum != 0.0 {
-                out.push(first + column as u32, std::mem::take(sum));
-            }
-        }
-        if is_announced && out.len() == before {
-            // The sums cancelled, but the peer holds its readers until the row comes: a zero frees them.
-            out.push(first, 0.0);
-        }
-        self.free.push(place as u32);
-    }
-
-    /// Gives back the memory of a backlog that is over. Nothing may wait.
-    fn shrink(&mut self) {
-        if self.slab.len() > KEPT_ELEMENTS {
-            (self.slab, self.free) = (Vec::new(), Vec::new());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,22 +5,33 @@
 //! is never offered to the filter here, so nothing echoes. Reads pass the shard's own rule (staleness) and the gate
 //! of the mirrors (barriers, mirror clock).
 //!
+//! What each datacenter has released is kept beside the values, in a [ledger](crate::ledger): by it, a replica that has lost
+//! something gets it back (`recovery`).
+//!
 //! A replica without mirrors is a shard of a datacenter alone.
 //!
 //! Kind: time-passed.
 
+mod mirror;
+mod recovery;
+
 use std::time::{Duration, Instant};
 
-use datacenter::message::{Flush, Read, ReadReply, Wait};
-use datacenter::shard::{Flushed, ReadGate, RequestError, Shard};
-use datacenter::{Clock, DatacenterId, Elements, TableId, WorkerId};
+use datacenter::message::{Flush, Read, ReadReply};
+use datacenter::shard::{Flushed, RequestError, Shard};
+use datacenter::{Clock, DatacenterId, Elements, NonFinite, TableId, WorkerId};
 
+use self::mirror::{Mirror, MirrorGate};
+use self::recovery::Former;
 use crate::filter::Filter;
-use crate::inbox::{Inbox, PeerError};
-use crate::message::{Barrier, Progress, Resume, ShardControl, Update};
-use crate::mirror_clock::{derived_lead, lead_limit, leads_too_far};
+use crate::inbox::{Arrival, Inbox, PeerError, check_counts};
+use crate::ledger::{Ledger, Ledgers};
+use crate::message::{ShardControl, Update};
+use crate::mirror_clock::{derived_lead, lead_limit};
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::{Lead, Policy};
+
+pub use self::recovery::Misfit;
 
 /// Weight of a new sample in the average clock length.
 const CLOCK_GAIN: f64 = 0.125;
@@ -31,32 +42,21 @@ pub struct Replica {
     shard: Shard,
     filter: Filter,
     mirrors: Vec<Mirror>,
+    ledgers: Ledgers,
+    /// How many releases there have been, counted over all processes that this shard has had.
+    count: u32,
+    /// This process.
+    life: u64,
+    /// What it began with.
+    former: Option<Former>,
+    /// Whether a worker has flushed anything to it.
+    has_flushed: bool,
+    /// Reads wait until what others have is here.
+    is_fetching: bool,
     lead: Lead,
     last_clock_at: Option<Instant>,
     clock_length: Option<Duration>,
     released: Vec<Elements>,
-}
-
-/// Both directions of the exchange with one mirror.
-#[derive(Debug)]
-struct Mirror {
-    peer: DatacenterId,
-    outbox: Outbox,
-    inbox: Inbox,
-    rtt: Option<Duration>,
-    derived_lead: Option<u32>,
-    to_say: ToSay,
-    /// Its process has stopped of its own will, having shipped all it had.
-    has_left: bool,
-}
-
-/// What the mirror has been told, and what it has not.
-#[derive(Debug, Default)]
-struct ToSay {
-    progress_told: Progress,
-    applied_told: u64,
-    barriers: Vec<Barrier>,
-    unconfirmed_bytes: u64,
 }
 
 impl Replica {
@@ -69,17 +69,18 @@ impl Replica {
         let tables = (0..shard.table_count()).map(|t| TableId(t as u16));
         let shapes: Vec<_> =
             tables.map(|t| shard.shape(t).expect("the shard has the tables it counts")).collect();
-        let mirrors = peers.into_iter().map(|peer| Mirror {
-            peer,
-            outbox: Outbox::new(shard.id(), &shapes),
-            inbox: Inbox::new(shard.id(), &shapes),
-            rtt: None,
-            derived_lead: None,
-            to_say: ToSay::default(),
-            has_left: false,
-        });
+        let mirror =
+            |peer| Mirror::new(peer, Outbox::new(shard.id(), &shapes), Inbox::new(shard.id(), &shapes));
+        let mirrors: Vec<_> = peers.into_iter().map(mirror).collect();
+        let ledgers = mirrors.iter().map(|mirror| (mirror.peer, Ledger::new(&shapes))).collect();
         Self {
-            mirrors: mirrors.collect(),
+            mirrors,
+            ledgers: Ledgers { own: Ledger::new(&shapes), mirrors: ledgers },
+            count: 0,
+            life: 1,
+            former: None,
+            has_flushed: false,
+            is_fetching: false,
             filter: Filter::new(&policy.selection, shapes),
             shard,
             lead: policy.lead,
@@ -107,6 +108,7 @@ impl Replica {
     /// If the flush makes no sense; then nothing has changed.
     pub fn handle_flush(&mut self, flush: &Flush) -> Result<Option<Clock>, RequestError> {
         let Flushed::Now(moved) = self.shard.handle_flush(flush)? else { return Ok(None) };
+        self.has_flushed = true;
         if !self.mirrors.is_empty() {
             flush.deltas.iter().for_each(|delta| self.filter.offer(delta));
         }
@@ -128,6 +130,19 @@ impl Replica {
         self.shard.remove_worker(worker)
     }
 
+    /// Nobody waits for a worker until it resumes. Yields the shard's new clock if it moved; then as after
+    /// [`leave`](Self::leave).
+    pub fn suspend(&mut self, worker: WorkerId) -> Option<Clock> {
+        self.shard.suspend(worker)
+    }
+
+    /// A worker is back; yields its clock from then on if it was suspended.
+    pub fn resume_worker(&mut self, worker: WorkerId) -> Option<Clock> {
+        let clock = self.shard.resume(worker)?;
+        self.mirrors.iter_mut().for_each(|m| m.outbox.set_paused(false));
+        Some(clock)
+    }
+
     /// Where nobody trains any more, ships all that the filter holds back, and says so.
     pub fn settle(&mut self) {
         if self.shard.is_idle() {
@@ -136,11 +151,21 @@ impl Replica {
         }
     }
 
-    /// Whether nobody trains here, every mirror that is not gone for good has all there is, and so has this shard of
-    /// theirs, who do not train any more either.
-    pub fn is_settled(&self) -> bool {
-        let is_settled = |m: &Mirror| m.has_left || (m.outbox.is_drained() && m.inbox.is_settled());
-        self.shard.is_idle() && self.mirrors.iter().all(is_settled)
+    /// Whether this shard's part of a job with so many clocks is done: they are complete here, and at every mirror that is not
+    /// gone; nobody trains any more, and everything has arrived, both ways.
+    pub fn is_settled(&self, end: Clock) -> bool {
+        let has_all = |m: &Mirror| m.has_left || (m.outbox.is_drained() && m.inbox.is_settled());
+        let is_done = |m: &Mirror| m.is_gone || (m.inbox.arrived_clock() >= end && has_all(m));
+        self.shard.is_idle()
+            && self.shard.clock() >= end
+            && (self.mirrors.is_empty() || self.filter.is_empty())
+            && self.mirrors.iter().all(is_done)
+            && self.has_asked_for_the_gone()
+    }
+
+    /// Where nobody trains, takes `clock` for complete. Yields the shard's clock if it moved.
+    pub fn follow(&mut self, clock: Clock) -> Option<Clock> {
+        self.shard.is_idle().then(|| self.shard.jump(clock)).flatten()
     }
 
     /// The latest clock that this shard or a mirror of it has completed, as far as that has arrived.
@@ -149,9 +174,10 @@ impl Replica {
         mirrors.max().unwrap_or_default().max(self.shard.clock())
     }
 
-    /// Whether every mirror that is not gone for good has confirmed everything that was released.
+    /// Whether every mirror that is not gone has confirmed everything that was released.
     pub fn is_drained(&self) -> bool {
-        self.mirrors.iter().all(|m| m.has_left || m.outbox.is_drained())
+        let nothing_to_say = |m: &Mirror| !m.outbox.is_open() && self.ledgers.own.newest() == 0;
+        self.mirrors.iter().all(|m| m.is_away() || m.outbox.is_drained() || nothing_to_say(m))
     }
 
     /// A mirror's process has stopped of its own will: nobody waits for it.
@@ -182,8 +208,11 @@ impl Replica {
         let shard = &self.shard;
         let values: Vec<&[f32]> = (0..shard.table_count()).map(|t| shard.values(TableId(t as u16))).collect();
         self.filter.release(clock, &values, &mut self.released);
+        // Whoever counts from a checkpoint on may be ahead of its clock.
+        self.count = clock.0.max(self.count + 1);
         self.ship();
-        self.mirrors.iter_mut().for_each(|m| m.outbox.complete(clock));
+        let count = self.count;
+        self.mirrors.iter_mut().for_each(|m| m.outbox.complete(clock, count));
     }
 
     /// A worker's read. Yields the answer if it may be given now.
@@ -192,13 +221,13 @@ impl Replica {
     ///
     /// If the read makes no sense.
     pub fn handle_read(&mut self, read: Read, now: Instant) -> Result<Option<ReadReply>, RequestError> {
-        let gate = MirrorGate { mirrors: &self.mirrors, own: self.shard.clock(), lead: self.lead };
+        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching);
         self.shard.handle_read(read, now, &gate)
     }
 
     /// The next waiting read that may be answered.
     pub fn poll_reply(&mut self, now: Instant) -> Option<ReadReply> {
-        let gate = MirrorGate { mirrors: &self.mirrors, own: self.shard.clock(), lead: self.lead };
+        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching);
         self.shard.poll_reply(now, &gate)
     }
 
@@ -206,6 +235,7 @@ impl Replica {
     fn flush_filter(&mut self) {
         if !self.mirrors.is_empty() {
             self.filter.flush_all(&mut self.released);
+            self.count += 1;
             self.ship();
         }
     }
@@ -216,13 +246,59 @@ impl Replica {
     ///
     /// If it makes no sense; then nothing has changed.
     pub fn handle_update(&mut self, peer: usize, update: &Update, bytes: u64) -> Result<bool, PeerError> {
+        self.check_origin(peer, update)?;
+        self.check_finite(update)?;
+        self.follow_stream(peer, update.stream)?;
         let mirror = &mut self.mirrors[peer];
-        let is_new = mirror.inbox.handle_update(update.seq, &update.deltas)?;
-        if is_new {
-            update.deltas.iter().for_each(|delta| self.shard.apply(delta));
-        }
+        let arrival = mirror.inbox.handle_update(update)?;
         mirror.to_say.unconfirmed_bytes += bytes.max(1);
-        Ok(is_new)
+        match arrival {
+            Arrival::Again => return Ok(false),
+            // Deltas may be added at any time; whole rows have their turn.
+            Arrival::Early if update.rows.is_none() => {
+                update.deltas.iter().for_each(|delta| self.shard.apply(delta));
+            }
+            Arrival::Early => {}
+            Arrival::InOrder => {
+                self.settle_update(peer, update, false);
+                while let Some(early) = self.mirrors[peer].inbox.next_settled() {
+                    self.settle_update(peer, &early, true);
+                }
+            }
+        }
+        self.advance_recovery(peer);
+        Ok(true)
+    }
+
+    /// What is no number would be everywhere at the next clock.
+    fn check_finite(&self, update: &Update) -> Result<(), PeerError> {
+        if self.shard.non_finite() == NonFinite::Pass {
+            return Ok(());
+        }
+        let found = |delta: &Elements| delta.non_finite().map(|found| (delta.table, found));
+        update.deltas.iter().find_map(found).map_or(Ok(()), |(table, (index, found))| {
+            Err(PeerError::NotFinite { table, index, found: found.to_string() })
+        })
+    }
+
+    /// An update has its turn; its deltas are in the values already if it came early.
+    fn settle_update(&mut self, peer: usize, update: &Update, came_early: bool) {
+        if let Some(rows) = &update.rows {
+            return self.settle_rows(peer, rows, &update.deltas);
+        }
+        let ledger = &mut self.ledgers.mirrors[peer].1;
+        for delta in &update.deltas {
+            let known = ledger.add(delta, update.count.max(1));
+            match (came_early, known.is_empty()) {
+                (true, true) => {}
+                (false, true) => self.shard.apply(delta),
+                (true, false) => self.shard.apply(&negated(&known)),
+                (false, false) => {
+                    self.shard.apply(delta);
+                    self.shard.apply(&negated(&known));
+                }
+            }
+        }
     }
 
     /// What a mirror says besides updates. Yields how many payload bytes it confirmed.
@@ -231,6 +307,7 @@ impl Replica {
     ///
     /// If it makes no sense.
     pub fn handle_control(&mut self, peer: usize, control: &ShardControl) -> Result<u64, PeerError> {
+        self.follow_stream(peer, control.stream)?;
         let mirror = &mut self.mirrors[peer];
         for barrier in &control.barriers {
             mirror.inbox.handle_barrier(barrier)?;
@@ -238,21 +315,13 @@ impl Replica {
         if let Some(progress) = control.progress {
             mirror.inbox.handle_progress(progress)?;
         }
-        Ok(control.applied.map_or(Ok(0), |seq| mirror.outbox.handle_applied(seq))?)
-    }
-
-    /// The link to a mirror is up, and the mirror has applied what `resume` says.
-    ///
-    /// # Errors
-    ///
-    /// If the mirror claims what was never sent.
-    pub fn handle_resume(&mut self, peer: usize, resume: &Resume) -> Result<(), PeerError> {
-        let mirror = &mut self.mirrors[peer];
-        let barriers = mirror.outbox.handle_resume(resume)?;
-        // Whatever was said on the old connection may be lost: say all of it again.
-        mirror.has_left = false;
-        mirror.to_say = ToSay { barriers, unconfirmed_bytes: 1, ..ToSay::default() };
-        Ok(())
+        mirror.returns_by = control.returned.or(mirror.returns_by);
+        let confirmed = control.applied.filter(|_| control.applied_stream == mirror.outbox.stream());
+        let confirmed = confirmed.map_or(Ok(0), |seq| mirror.outbox.handle_applied(seq))?;
+        check_counts(control.gone.iter().flat_map(|holdings| [holdings.covered, holdings.newest]))?;
+        control.gone.iter().for_each(|holdings| self.handle_holdings(peer, *holdings));
+        self.advance_recovery(peer);
+        Ok(confirmed)
     }
 
     /// The path to a mirror has this round-trip time.
@@ -263,15 +332,13 @@ impl Replica {
         mirror.derived_lead = derived_lead(mirror.rtt, clock_length);
     }
 
-    /// What this side has applied of a mirror's updates, for the hello.
-    pub fn resume(&self, peer: usize) -> Resume {
-        self.mirrors[peer].inbox.resume()
-    }
-
     /// The next update for a mirror; only repeats of numbered ones unless `may_number`.
     pub fn poll_update(&mut self, peer: usize, may_number: bool) -> Option<Outgoing> {
         let outbox = &mut self.mirrors[peer].outbox;
-        (may_number || outbox.has_repeat()).then(|| outbox.poll_update()).flatten()
+        if !may_number && !outbox.has_repeat() {
+            return None;
+        }
+        outbox.poll_update(self.count, &self.ledgers, peer)
     }
 
     /// The outbox to a mirror: its backlog and progress.
@@ -296,7 +363,11 @@ impl Replica {
     /// Whether there is anything that a mirror should hear without delay: progress or barriers.
     pub fn has_urgent_control(&self, peer: usize) -> bool {
         let mirror = &self.mirrors[peer];
-        mirror.outbox.progress() != mirror.to_say.progress_told || !mirror.to_say.barriers.is_empty()
+        let say = &mirror.to_say;
+        mirror.outbox.progress() != say.progress_told
+            || mirror.outbox.returned() != say.returned_told
+            || !say.barriers.is_empty()
+            || !say.gone.is_empty()
     }
 
     /// Payload bytes applied from a mirror that it has not been told of.
@@ -306,22 +377,31 @@ impl Replica {
 
     /// Everything that a mirror should hear, if anything.
     pub fn poll_control(&mut self, peer: usize) -> Option<ShardControl> {
+        let gone = self.holdings_to_say(peer);
         let mirror = &mut self.mirrors[peer];
         let (progress, applied) = (mirror.outbox.progress(), mirror.inbox.applied_through());
+        let returned = mirror.outbox.returned();
         let say = &mut mirror.to_say;
         let control = ShardControl {
             shard: self.shard.id(),
+            stream: mirror.outbox.stream(),
             progress: (progress != say.progress_told).then_some(progress),
             barriers: std::mem::take(&mut say.barriers),
             applied: (applied != say.applied_told).then_some(applied),
+            applied_stream: mirror.inbox.stream(),
+            returned: returned.filter(|_| returned != say.returned_told),
+            gone,
         };
         (say.progress_told, say.applied_told, say.unconfirmed_bytes) = (progress, applied, 0);
+        say.returned_told = returned;
         (!control.is_empty()).then_some(control)
     }
 
-    /// Moves what the filter released into every outbox.
+    /// Moves what the filter released into the ledger and every outbox.
     fn ship(&mut self) {
         for delta in self.released.drain(..) {
+            let known = self.ledgers.own.add(&delta, self.count);
+            debug_assert!(known.is_empty(), "each release counts one more");
             self.mirrors.iter_mut().for_each(|m| m.outbox.push(&delta));
         }
     }
@@ -338,26 +418,10 @@ impl Replica {
     }
 }
 
-/// The mirrors' conditions on local reads.
-struct MirrorGate<'a> {
-    mirrors: &'a [Mirror],
-    own: Clock,
-    lead: Lead,
+fn gate(mirrors: &[Mirror], own: Clock, lead: Lead, is_fetching: bool) -> MirrorGate<'_> {
+    MirrorGate { mirrors, own, lead, is_fetching }
 }
 
-impl ReadGate for MirrorGate<'_> {
-    fn why_all_held(&self) -> Option<Wait> {
-        let ahead = |m: &&Mirror| {
-            let is_over = leads_too_far(self.own, m.inbox.arrived_clock(), self.lead, m.derived_lead);
-            is_over && !m.has_left && !m.inbox.is_settled()
-        };
-        // The slowest mirror is the reason; of equally slow ones the first.
-        let slowest = self.mirrors.iter().filter(ahead).min_by_key(|m| m.inbox.arrived_clock());
-        slowest.map(|m| Wait::MirrorClock(m.peer))
-    }
-
-    fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait> {
-        let holds = |m: &&Mirror| !m.has_left && m.inbox.holds_any(table, slots);
-        self.mirrors.iter().find(holds).map(|m| Wait::Barrier(m.peer))
-    }
+fn negated(deltas: &Elements) -> Elements {
+    Elements { values: deltas.values.iter().map(|value| -value).collect(), ..deltas.clone() }
 }

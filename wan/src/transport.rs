@@ -29,6 +29,9 @@ mod settings;
 
 pub use authority::Authority;
 pub use congestion::{Steady, SteadyConfig};
+// What `ControlReceiver` decides, without its connection: for the fuzzers, which need no network.
+#[doc(hidden)]
+pub use control::Arrivals;
 pub use control::{ControlError, ControlReceiver, ControlSender, MAX_CONTROL_BYTES};
 pub use datacenter::identity::{Cause, Certificate, Credentials, Party, Refused, Shown};
 pub use endpoint::{DialError, Endpoint, EndpointConfig};

@@ -8,10 +8,10 @@ mod probe;
 use bytes::Bytes;
 use datacenter::codec;
 use datacenter::wire::WireError;
-use datacenter::{Clock, ShardId, ShardTable, TableId};
+use datacenter::{Clock, DatacenterId, ShardId, ShardTable, TableId};
 use prost::Message;
 
-use crate::message::{Barrier, Progress, Resume, ShardControl, Update};
+use crate::message::{Barrier, Holdings, Origin, Progress, Resume, ShardControl, Update, WholeRows};
 use crate::outbox::UPDATE_TARGET_BYTES;
 
 pub use probe::{
@@ -25,7 +25,7 @@ mod proto {
 }
 
 /// The version of the protocol between datacenters; the hello refuses any other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest hello.
 pub const MAX_HELLO_BYTES: usize = 4 * 1024 * 1024;
@@ -35,7 +35,10 @@ pub const MAX_HELLO_BYTES: usize = 4 * 1024 * 1024;
 const MAX_FRAME_SLOTS: usize = 32 * 1024;
 
 /// What a shard takes in a control frame besides rows, counted in rows: its number, progress and confirmation.
-const SHARD_SLOTS: usize = 12;
+const SHARD_SLOTS: usize = 16;
+
+/// What is said of a datacenter that is gone, counted in rows.
+const HOLDINGS_SLOTS: usize = 4;
 
 /// What a barrier takes besides its rows, counted in rows.
 const BARRIER_SLOTS: usize = 4;
@@ -69,7 +72,9 @@ pub struct Hello {
     pub channel: Channel,
     /// Joins the two connections of a link.
     pub session: u64,
-    /// The shards that the sender hosts, ascending, and what it has applied of the receiver's updates to each.
+    /// Which process of its server the sender is: later ones have larger numbers.
+    pub life: u64,
+    /// The shards that the sender hosts, ascending, and what it has of each.
     pub resumes: Vec<Resume>,
 }
 
@@ -104,12 +109,28 @@ impl Shapes {
 
 /// Encodes an update.
 pub fn encode_update(update: &Update) -> Bytes {
-    let deltas = update.deltas.iter().map(|delta| {
+    let stamps = |entry: usize| {
+        update.rows.as_ref().and_then(|rows| rows.stamps.get(entry)).cloned().unwrap_or_default()
+    };
+    let deltas = update.deltas.iter().enumerate().map(|(entry, delta)| {
         let mut elements = Vec::with_capacity(codec::encoded_len(delta));
         codec::encode(delta, &mut elements);
-        proto::Block { table: delta.table.0.into(), elements: elements.into() }
+        proto::Block { table: delta.table.0.into(), elements: elements.into(), stamps: stamps(entry) }
     });
-    let update = proto::Update { shard: update.shard.0.into(), seq: update.seq, deltas: deltas.collect() };
+    let rows_of = update.rows.as_ref().map(|rows| match rows.origin {
+        Origin::Sender => proto::update::RowsOf::Sender(proto::Sender {}),
+        Origin::Receiver => proto::update::RowsOf::Receiver(proto::Receiver {}),
+        Origin::Other(id) => proto::update::RowsOf::Other(id.0.into()),
+    });
+    let update = proto::Update {
+        shard: update.shard.0.into(),
+        seq: update.seq,
+        clock: update.clock.0,
+        count_ahead: i64::from(update.count) - i64::from(update.clock.0),
+        stream: update.stream,
+        deltas: deltas.collect(),
+        rows_of,
+    };
     update.encode_to_vec().into()
 }
 
@@ -133,7 +154,30 @@ pub fn decode_update(frame: Bytes, shapes: &Shapes) -> Result<(Update, u64), Wir
             .map_err(|source| WireError::Payload { table, source })?;
         deltas.push(elements);
     }
-    Ok((Update { shard, seq: update.seq, deltas }, payload_bytes))
+    let stamps = update.deltas.into_iter().map(|block| block.stamps);
+    let rows = match update.rows_of {
+        None => None,
+        Some(rows_of) => {
+            let origin = match rows_of {
+                proto::update::RowsOf::Sender(_) => Origin::Sender,
+                proto::update::RowsOf::Receiver(_) => Origin::Receiver,
+                proto::update::RowsOf::Other(id) => Origin::Other(datacenter_id(id)?),
+            };
+            Some(WholeRows { origin, stamps: stamps.collect() })
+        }
+    };
+    let count = ahead_of(update.clock, update.count_ahead, "count_ahead")?;
+    let (stream, seq, clock) = (update.stream, update.seq, Clock(update.clock));
+    Ok((Update { shard, stream, seq, clock, count, deltas, rows }, payload_bytes))
+}
+
+fn ahead_of(clock: u32, ahead: i64, field: &'static str) -> Result<u32, WireError> {
+    let count = i64::from(clock).checked_add(ahead);
+    count.and_then(|count| u32::try_from(count).ok()).ok_or(WireError::Invalid { field })
+}
+
+fn datacenter_id(id: u32) -> Result<DatacenterId, WireError> {
+    u16::try_from(id).map(DatacenterId).map_err(|_| WireError::Invalid { field: "datacenter" })
 }
 
 /// Encodes control messages: one frame, or several where barriers name very many rows.
@@ -142,11 +186,12 @@ pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
     let mut frame = proto::Control::default();
     let mut room = MAX_FRAME_SLOTS;
     for control in controls {
-        if room < SHARD_SLOTS {
+        let fixed = SHARD_SLOTS + HOLDINGS_SLOTS * control.gone.len();
+        if room < fixed {
             frames.push(std::mem::take(&mut frame).encode_to_vec().into());
             room = MAX_FRAME_SLOTS;
         }
-        room -= SHARD_SLOTS;
+        room -= fixed;
         let mut shard = proto::ShardControl {
             shard: control.shard.0.into(),
             progress: control.progress.map(|p| proto::Progress {
@@ -155,14 +200,23 @@ pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
                 covered_seq: p.covered_seq,
                 pauses: p.pauses,
                 last_seq: p.last_seq,
+                covered_count_ahead: i64::from(p.covered_count) - i64::from(p.covered.0),
             }),
             barriers: Vec::new(),
             applied: control.applied,
+            applied_stream: control.applied_stream,
+            returned: control.returned,
+            gone: control.gone.iter().map(encode_holdings).collect(),
+            stream: control.stream,
         };
         for barrier in &control.barriers {
             for slots in barrier.slots.chunks(MAX_FRAME_SLOTS - BARRIER_SLOTS) {
                 if slots.len() + BARRIER_SLOTS > room {
-                    let rest = proto::ShardControl { shard: shard.shard, ..Default::default() };
+                    let rest = proto::ShardControl {
+                        shard: shard.shard,
+                        stream: shard.stream,
+                        ..Default::default()
+                    };
                     frame.shards.push(std::mem::replace(&mut shard, rest));
                     frames.push(std::mem::take(&mut frame).encode_to_vec().into());
                     room = MAX_FRAME_SLOTS;
@@ -205,6 +259,7 @@ fn decode_shard_control(
         let covered =
             p.clock.checked_sub(p.covered_behind).ok_or(WireError::Invalid { field: "covered_behind" })?;
         Ok::<_, WireError>(Progress {
+            covered_count: ahead_of(covered, p.covered_count_ahead, "covered_count_ahead")?,
             clock: Clock(p.clock),
             covered: Clock(covered),
             covered_seq: p.covered_seq,
@@ -222,9 +277,30 @@ fn decode_shard_control(
     });
     Ok(ShardControl {
         shard,
+        stream: control.stream,
         progress: progress.transpose()?,
         barriers: barriers.collect::<Result<_, _>>()?,
         applied: control.applied,
+        applied_stream: control.applied_stream,
+        returned: control.returned,
+        gone: control.gone.iter().map(decode_holdings).collect::<Result<_, _>>()?,
+    })
+}
+
+fn encode_holdings(holdings: &Holdings) -> proto::Holdings {
+    proto::Holdings {
+        datacenter: holdings.origin.0.into(),
+        covered: holdings.covered,
+        newest_ahead: holdings.newest.saturating_sub(holdings.covered),
+    }
+}
+
+fn decode_holdings(holdings: &proto::Holdings) -> Result<Holdings, WireError> {
+    let newest = holdings.covered.checked_add(holdings.newest_ahead);
+    Ok(Holdings {
+        origin: datacenter_id(holdings.datacenter)?,
+        covered: holdings.covered,
+        newest: newest.ok_or(WireError::Invalid { field: "newest_ahead" })?,
     })
 }
 
@@ -239,6 +315,14 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
         shard: r.shard.0.into(),
         through: r.through,
         beyond: r.beyond.clone(),
+        life: r.life,
+        covered: r.covered,
+        newest: r.newest,
+        lost_after: r.lost_after,
+        clock: r.clock.0,
+        heard_clock: r.heard_clock.0,
+        went_on: r.went_on,
+        stream: r.stream,
     });
     proto::Hello {
         version: hello.version,
@@ -248,6 +332,7 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
         session: hello.session,
         resumes: resumes.collect(),
         server: hello.server.into(),
+        life: hello.life,
     }
     .encode_to_vec()
     .into()
@@ -268,7 +353,19 @@ pub fn decode_hello(frame: Bytes) -> Result<Hello, WireError> {
     };
     let resumes = hello.resumes.into_iter().map(|r| {
         let shard = ShardId(u16::try_from(r.shard).map_err(|_| WireError::Invalid { field: "shard" })?);
-        Ok::<_, WireError>(Resume { shard, through: r.through, beyond: r.beyond })
+        Ok::<_, WireError>(Resume {
+            shard,
+            life: r.life,
+            through: r.through,
+            beyond: r.beyond,
+            covered: r.covered,
+            newest: r.newest,
+            lost_after: r.lost_after,
+            clock: Clock(r.clock),
+            heard_clock: Clock(r.heard_clock),
+            went_on: r.went_on,
+            stream: r.stream,
+        })
     });
     let resumes = resumes.collect::<Result<Vec<_>, _>>()?;
     if resumes.windows(2).any(|pair| pair[0].shard >= pair[1].shard) {
@@ -281,6 +378,7 @@ pub fn decode_hello(frame: Bytes) -> Result<Hello, WireError> {
         job_digest: hello.job_digest.to_vec(),
         channel,
         session: hello.session,
+        life: hello.life,
         resumes,
     })
 }

@@ -20,6 +20,7 @@ use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::server::Event;
 use wan::inbox::PeerError;
 use wan::message::ServerId;
+use wan::node::Greeting;
 use wan::transport::{Authority, Endpoint, EndpointConfig, Entropy, Path};
 use wan::wire::Shapes;
 
@@ -63,7 +64,7 @@ impl Node {
         let mut kept = Vec::new();
         while let Some(event) = events.recv().await {
             match event {
-                Event::Resumes { answer, .. } => answer.send(Vec::new()).unwrap(),
+                Event::Greet { answer, .. } => answer.send(Greeting::default()).unwrap(),
                 Event::Up { handle, taken, .. } => match self {
                     Self::Takes => {
                         taken.send(()).unwrap();

@@ -33,7 +33,7 @@ fn fetch(client: &mut Client, shards: &mut [Shard], rows: &[u32]) -> usize {
 }
 
 fn clock(client: &mut Client, shards: &mut [Shard]) {
-    for (shard, flush) in client.flush() {
+    for (shard, flush) in client.flush().unwrap() {
         shards[shard.index()].handle_flush(&flush).unwrap();
     }
 }
@@ -87,11 +87,11 @@ fn a_flush_goes_to_every_shard_and_carries_each_delta_once() {
     let a = &mut clients[0];
     a.add(TABLE, 4, &[1.0, 2.0]);
     a.add(TABLE, 2, &[0.0, 7.0]);
-    let flushes = a.flush();
+    let flushes = a.flush().unwrap();
     let even = &flushes[0].1.deltas[0];
     assert_eq!((even.indexes.as_slice(), even.values.as_slice()), (&[3, 4, 5][..], &[7.0, 1.0, 2.0][..]));
     assert!(flushes[1].1.deltas.is_empty());
-    assert!(a.flush().iter().all(|(_, f)| f.deltas.is_empty() && f.clock == Clock(2)));
+    assert!(a.flush().unwrap().iter().all(|(_, f)| f.deltas.is_empty() && f.clock == Clock(2)));
 }
 
 #[test]
@@ -103,4 +103,45 @@ fn an_answer_to_another_question_is_refused() {
     reply.blocks[0].slots[0] = 2;
     assert!(a.absorb(&reply).is_err());
     assert!(a.absorb(&reply).is_err(), "nothing is asked any more");
+}
+
+#[test]
+fn deltas_that_are_no_numbers_are_told_by_name_and_not_sent() {
+    let placement = Placement::new(2);
+    let client = || Client::new(WorkerId(2), &specs(), placement, None);
+    for (bad, what) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "infinite")] {
+        let mut a = client();
+        a.flush().unwrap();
+        a.add(TABLE, 4, &[1.0, 2.0]);
+        a.add(TABLE, 3, &[0.0, bad]);
+        let error = a.flush().unwrap_err();
+        let said = format!(
+            "table `weights` row 3: the delta is {what} at clock 1 of worker 2: the model has diverged; nothing of this clock is sent"
+        );
+        assert_eq!(error.to_string(), said);
+        assert_eq!(a.clock(), Clock(1), "the clock has not ended");
+        let mut b = client().with_non_finite(NonFinite::Pass);
+        b.add(TABLE, 3, &[0.0, bad]);
+        assert_eq!(b.flush().unwrap()[1].1.deltas[0].indexes, [3]);
+    }
+}
+
+#[test]
+fn a_worker_that_finds_its_shards_ahead_goes_on_there() {
+    let (mut shards, mut clients) = cluster(2, Some(0));
+    let a = &mut clients[0];
+    fetch(a, &mut shards, &[0, 3, 4]);
+    assert_eq!(a.catch_up(), None);
+    a.add(TABLE, 3, &[1.0, 0.0]);
+    clock(a, &mut shards);
+    shards.iter_mut().for_each(|shard| _ = shard.jump(Clock(5)));
+    fetch(a, &mut shards, &[0]);
+    assert_eq!((a.catch_up(), a.clock()), (Some(Clock(5)), Clock(5)));
+    assert_eq!(a.catch_up(), None);
+    assert_eq!(fetch(a, &mut shards, &[0, 3, 4]), 2, "what it has just read is fresh");
+    assert_eq!(a.row(TABLE, 3), [1.0, 0.0]);
+    a.add(TABLE, 3, &[1.0, 0.0]);
+    clock(a, &mut shards);
+    assert_eq!(shards[1].flushed(WorkerId(0)), Some(Clock(6)));
+    assert_eq!(shards[1].values(TABLE)[2], 2.0);
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// After so long without a byte the other side is taken to be gone: three heartbeats, of which two may be late.
-pub(super) const SILENCE: Duration = Duration::from_secs(15);
+pub const SILENCE: Duration = Duration::from_secs(15);
 
 /// When the last byte came. Clones share it, as a connection is read elsewhere than it is watched.
 #[derive(Clone, Debug)]
@@ -32,11 +32,16 @@ impl Heard {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
+    /// When something last came.
+    pub(super) fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns once nothing has come for [`SILENCE`]. Whoever had no time to read must look for what has come before it
     /// asks this.
     pub(super) async fn silence(&self) {
         loop {
-            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + SILENCE;
+            let until = self.last() + SILENCE;
             if until <= Instant::now() {
                 return;
             }

@@ -18,6 +18,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::life::{HEARTBEAT, Heard};
 use super::lives::{Lives, Stay};
+use super::presence::Presence;
 use super::{Frames, HANDSHAKE, LEFT, LanError, Security, Terms, Way, dismiss, framed, next};
 use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
@@ -64,8 +65,8 @@ pub struct Door {
     pub refusals: Refusals,
     /// Which processes the workers are.
     pub lives: Lives,
-    /// The workers that are connected, each as often as it is.
-    pub connected: watch::Sender<Vec<WorkerId>>,
+    /// The workers that are connected, and how the others went.
+    pub presence: watch::Sender<Presence>,
 }
 
 impl Door {
@@ -98,13 +99,11 @@ impl Door {
                     Ok(guest) => {
                         let worker = guest.worker;
                         info!(worker = worker.0, "a worker is connected");
-                        door.connected.send_modify(|workers| workers.push(worker));
+                        let heard = guest.frames.get_ref().heard.clone();
+                        door.presence.send_modify(|presence| presence.come(worker));
                         let error = door.host(guest).await;
-                        door.connected.send_modify(|workers| {
-                            if let Some(place) = workers.iter().position(|connected| *connected == worker) {
-                                workers.swap_remove(place);
-                            }
-                        });
+                        door.presence
+                            .send_modify(|presence| presence.go(worker, heard.last(), error.to_string()));
                         match error.refused() {
                             Some(refused) => {
                                 door.refusals.count(refused);

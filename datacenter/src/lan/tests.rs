@@ -12,11 +12,11 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::life::{HEARTBEAT, SILENCE};
 use super::server::{Callers, Door, Guest, MAX_HANDSHAKES_OF_ONE};
-use super::worker::{Line, Plan, State};
-use super::{LanError, Lives, Security, Terms, Way, framed};
+use super::worker::{Carried, Line, Plan, State};
+use super::{LanError, Lives, Presence, Security, Terms, Way, framed};
 use crate::client::Client;
 use crate::local::{Call, Port, Session};
-use crate::message::{Notice, ReadReply, Request, Standing};
+use crate::message::{Notice, ReadReply, Request};
 use crate::refusals::{Refusals, Refused};
 use crate::shard::{Open, Shard};
 use crate::wire::{Shapes, ToServer, ToWorker, VERSION, Welcome};
@@ -29,7 +29,12 @@ fn specs() -> Vec<TableSpec> {
 }
 
 fn shapes() -> Arc<Shapes> {
-    Arc::new(Shapes(vec![shard_tables(&specs(), Placement::new(1), ShardId(0))]))
+    shapes_of(1)
+}
+
+fn shapes_of(shards: u16) -> Arc<Shapes> {
+    let tables = |shard| shard_tables(&specs(), Placement::new(shards), ShardId(shard));
+    Arc::new(Shapes((0..shards).map(tables).collect()))
 }
 
 fn terms() -> Terms {
@@ -42,46 +47,81 @@ struct Host {
     notice: watch::Sender<Notice>,
     refusals: Refusals,
     shard: Arc<std::sync::Mutex<Shard>>,
+    presence: watch::Receiver<Presence>,
+    /// Requests, as they come to the shard.
+    heard: Arc<std::sync::Mutex<Vec<Request>>>,
+    tasks: [tokio::task::JoinHandle<()>; 2],
+}
+
+impl Host {
+    /// Stops at once, as a process does that is killed. Yields where it was, so that another life may begin there.
+    async fn kill(self) -> (String, Arc<std::sync::Mutex<Shard>>) {
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        (self.address, self.shard)
+    }
+}
+
+fn new_shard(workers: u32) -> Shard {
+    Shard::new(ShardId(0), &shapes().0[0], vec![vec![0.0; 8]], workers as usize, Some(0))
 }
 
 async fn host(workers: u32) -> Host {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    life("127.0.0.1:0", 1, new_shard(workers), 1).await
+}
+
+/// One life of a server, which hosts one of so many shards and has its number.
+async fn life(address: &str, incarnation: u64, shard: Shard, shards: u16) -> Host {
+    let binding = async {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                // Connections of the former life are about to close.
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let listener = timeout(LIMIT, binding).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (requests, mut queue) = mpsc::channel::<(ShardId, Request)>(16);
     let (calls, mut asked) = mpsc::channel(16);
     let (notice, noticed) = watch::channel(Notice::Serving);
     let refusals = Refusals::default();
+    let (presence, present) = watch::channel(Presence::new(Instant::now()));
+    let workers = shard.worker_count();
     let door = Door {
         terms: terms(),
-        server: 0,
-        incarnation: 1,
+        server: shard.id().0,
+        incarnation,
         security: Security::Plaintext,
-        shapes: shapes(),
-        workers,
+        shapes: shapes_of(shards),
+        workers: workers as u32,
         requests,
         calls,
         notice: noticed,
         refusals: refusals.clone(),
         lives: Lives::default(),
-        connected: watch::channel(Vec::new()).0,
+        presence,
     };
-    tokio::spawn(door.serve(listener));
-    let tables = shapes().0[0].clone();
-    let shard = Shard::new(ShardId(0), &tables, vec![vec![0.0; 8]], workers as usize, Some(0));
+    let serving = tokio::spawn(door.serve(listener));
     let shard = Arc::new(std::sync::Mutex::new(shard));
-    let task = shard.clone();
-    tokio::spawn(async move {
-        let mut replies: Vec<Option<mpsc::Sender<ReadReply>>> = vec![None; workers as usize];
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (task, hearing) = (shard.clone(), heard.clone());
+    let working = tokio::spawn(async move {
+        let mut replies: Vec<Option<mpsc::Sender<ReadReply>>> = vec![None; workers];
         loop {
             let now = tokio::time::Instant::now().into_std();
             let mut answers = Vec::new();
             tokio::select! {
                 Some((_, request)) = queue.recv() => {
                     let mut shard = task.lock().unwrap();
+                    hearing.lock().unwrap().push(request.clone());
                     match request {
-                        Request::Flush(flush) => drop(shard.handle_flush(&flush).unwrap()),
+                        Request::Flush(flush) => _ = shard.handle_flush(&flush).unwrap(),
                         Request::Read(read) => answers.extend(shard.handle_read(read, now, &Open).unwrap()),
-                        Request::Leave(worker) => drop(shard.remove_worker(worker)),
+                        Request::Leave(worker) => _ = shard.remove_worker(worker),
                     }
                     answers.extend(std::iter::from_fn(|| shard.poll_reply(now, &Open)));
                 }
@@ -90,12 +130,16 @@ async fn host(workers: u32) -> Host {
                     match call {
                         Call::Attach { worker, replies: to, answer } => {
                             replies[worker.index()] = Some(to);
-                            let (clock, worker) = (shard.clock(), shard.clock_of(worker));
-                            let _ = answer.send(vec![Standing { shard: ShardId(0), clock, worker }]);
+                            shard.resume(worker);
+                            let _ = answer.send(vec![shard.standing(worker)]);
+                        }
+                        Call::Suspend { worker, answer } => {
+                            shard.suspend(worker);
+                            let _ = answer.send(true);
                         }
                         Call::Join { worker, clock, answer } => {
                             let clock = shard.join(worker, clock).unwrap();
-                            let _ = answer.send(vec![(ShardId(0), clock)]);
+                            let _ = answer.send(vec![(shard.id(), clock)]);
                         }
                     }
                 }
@@ -108,7 +152,7 @@ async fn host(workers: u32) -> Host {
             }
         }
     });
-    Host { address, notice, refusals, shard }
+    Host { address, notice, refusals, shard, presence: present, heard, tasks: [serving, working] }
 }
 
 fn plan(address: &str, worker: u32) -> Plan {
@@ -124,12 +168,19 @@ fn plan(address: &str, worker: u32) -> Plan {
     }
 }
 
-fn open(plan: Plan) -> (Session, super::worker::Handle, tokio::task::JoinHandle<usize>) {
+fn open(plan: Plan) -> (Session, super::worker::Handle, tokio::task::JoinHandle<Carried>) {
+    open_carrying(plan, Carried::new())
+}
+
+fn open_carrying(
+    plan: Plan,
+    carried: Carried,
+) -> (Session, super::worker::Handle, tokio::task::JoinHandle<Carried>) {
     let (requests, queue) = mpsc::channel(16);
     let (replies, answers) = mpsc::channel(4);
     let client = Client::new(plan.worker, &specs(), Placement::new(1), Some(0));
     let (line, handle) = Line::new(plan, queue, replies);
-    let running = tokio::spawn(line.run());
+    let running = tokio::spawn(line.carrying(carried).run());
     (Session::new(client, Port { shards: vec![requests], replies: answers }), handle, running)
 }
 
@@ -161,7 +212,7 @@ async fn two_workers_train_over_sockets_and_leave() {
             session.leave().await.unwrap();
             drop(session);
             // It ends when all that was said has been delivered.
-            assert_eq!(timeout(LIMIT, running).await.unwrap().unwrap(), 0);
+            assert_eq!(timeout(LIMIT, running).await.unwrap().unwrap(), []);
         }));
     }
     for worker in workers {
@@ -208,7 +259,7 @@ async fn a_session_lives_through_connections_that_break() {
     }
     session.leave().await.unwrap();
     drop(session);
-    assert_eq!(timeout(LIMIT * 3, running).await.unwrap().unwrap(), 0);
+    assert_eq!(timeout(LIMIT * 3, running).await.unwrap().unwrap(), []);
     let shard = host.shard.lock().unwrap();
     assert_eq!(shard.clock(), Clock(40));
     assert_eq!(&shard.values(TableId(0))[2..4], [40.0, 80.0], "each delta counts once");
@@ -321,7 +372,7 @@ fn bare_door() -> (Door, watch::Sender<Notice>, mpsc::Receiver<(ShardId, Request
         notice: noticed,
         refusals: Refusals::default(),
         lives: Lives::default(),
-        connected: watch::channel(Vec::new()).0,
+        presence: watch::channel(Presence::new(Instant::now())).0,
     };
     (door, notice, queue)
 }
@@ -475,4 +526,228 @@ fn one_address_cannot_take_all_places() {
     assert!(callers.come(flooder).is_some(), "a place is free again");
     drop(calls);
     assert!(callers.is_empty(), "nothing is kept of who has gone");
+}
+
+/// The shard as it was, in another life of its server.
+fn restored(shard: &std::sync::Mutex<Shard>) -> Shard {
+    let shard = shard.lock().unwrap();
+    let flushed: Vec<_> =
+        (0..shard.worker_count() as u32).map(|w| shard.flushed(WorkerId(w)).unwrap()).collect();
+    let values = shard.values(TableId(0)).to_vec();
+    let shape = shard.shape(TableId(0)).unwrap();
+    let fresh = Shard::new(shard.id(), &[shape], vec![values], flushed.len(), Some(0));
+    fresh.restored(shard.clock(), &flushed)
+}
+
+async fn lost(handle: &super::worker::Handle) {
+    let mut state = handle.state.clone();
+    timeout(LIMIT, state.wait_for(|state| *state == State::Lost)).await.unwrap().unwrap();
+}
+
+/// The clocks of what is a flush.
+fn flushes<'a>(requests: impl IntoIterator<Item = &'a Request>) -> Vec<u32> {
+    let clock = |request: &Request| match request {
+        Request::Flush(flush) => Some(flush.clock.0),
+        Request::Read(_) | Request::Leave(_) => None,
+    };
+    requests.into_iter().filter_map(clock).collect()
+}
+
+async fn all_in(host: &Host, clock: u32) {
+    let waiting = async {
+        while host.shard.lock().unwrap().flushed(WorkerId(0)) < Some(Clock(clock)) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, waiting).await.unwrap();
+}
+
+/// Ends a clock without having read for it, as a worker does whose server has gone while it computed.
+async fn blind_clock(session: &mut Session) {
+    session.client().add(TableId(0), 1, &[1.0, 2.0]);
+    session.clock().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_life_of_a_server_hears_first_what_the_former_had_not_confirmed_and_once() {
+    let first = host(1).await;
+    let (mut session, handle, running) = open(plan(&first.address, 0));
+    connected(&handle).await;
+    for _ in 0..5 {
+        one_clock(&mut session).await;
+    }
+    // A read is answered after what was said before it, so that all clocks are confirmed.
+    let rows = [0];
+    session.fetch([(TableId(0), &rows[..])].into_iter()).await.unwrap();
+    let (address, shard) = first.kill().await;
+    blind_clock(&mut session).await;
+    let second = life(&address, 2, restored(&shard), 1).await;
+    lost(&handle).await;
+    // It was in the middle of a clock, of which other servers have their part.
+    blind_clock(&mut session).await;
+    drop(session);
+    let carried = timeout(LIMIT, running).await.unwrap().unwrap();
+    assert_eq!(flushes(carried.iter().map(|(_, request)| request)), [6, 7], "the others were confirmed");
+
+    let (mut session, handle, running) = open_carrying(plan(&address, 0), carried);
+    connected(&handle).await;
+    assert_eq!(handle.join(Clock(7)).await, Some(vec![(ShardId(0), Clock(7))]));
+    session.client().start_at(Clock(7));
+    one_clock(&mut session).await;
+    session.leave().await.unwrap();
+    drop(session);
+    assert_eq!(timeout(LIMIT, running).await.unwrap().unwrap(), []);
+    let heard = second.heard.lock().unwrap();
+    assert_eq!(flushes(&heard[..2]), [6, 7], "before anything else: {heard:?}");
+    assert_eq!(flushes(&*heard), [6, 7, 8]);
+    let shard = second.shard.lock().unwrap();
+    assert_eq!((shard.clock(), shard.values(TableId(0))[2]), (Clock(8), 8.0));
+}
+
+#[tokio::test]
+async fn what_a_new_life_has_already_is_not_said_to_it_again() {
+    let first = host(1).await;
+    let (mut session, handle, running) = open(plan(&first.address, 0));
+    connected(&handle).await;
+    one_clock(&mut session).await;
+    all_in(&first, 1).await;
+    let (address, shard) = first.kill().await;
+    for _ in 0..2 {
+        blind_clock(&mut session).await;
+    }
+    // The second clock had come before the end, though nobody was told so any more.
+    let mut saved = restored(&shard);
+    saved.presume_flushed(Clock(2));
+    let second = life(&address, 2, saved, 1).await;
+    lost(&handle).await;
+    drop(session);
+    let carried = timeout(LIMIT, running).await.unwrap().unwrap();
+    let (session, _handle, running) = open_carrying(plan(&address, 0), carried);
+    drop(session);
+    // Also where nobody joins any more: it ends when all is delivered.
+    assert_eq!(timeout(LIMIT, running).await.unwrap().unwrap(), []);
+    all_in(&second, 3).await;
+    assert_eq!(flushes(&*second.heard.lock().unwrap()), [3]);
+}
+
+#[tokio::test]
+async fn a_server_that_dies_again_while_it_is_told_loses_nothing() {
+    let flush = |clock| {
+        let deltas = vec![crate::Elements { table: TableId(0), indexes: vec![2], values: vec![1.0] }];
+        let flush = crate::message::Flush { worker: WorkerId(0), clock: Clock(clock), deltas };
+        (ShardId(0), Request::Flush(flush))
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (session, handle, running) = open_carrying(plan(&address, 0), vec![flush(4), flush(6)]);
+    let joining = tokio::spawn(async move {
+        connected(&handle).await;
+        (handle.join(Clock(6)).await, handle)
+    });
+    // It lets the worker in, and is gone at the first thing that it is told.
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut frames = framed(Way::Plain(stream));
+    super::next(&mut frames).await.unwrap();
+    let standing = new_shard(1).standing(WorkerId(0));
+    let welcome = Welcome { version: VERSION, server: 0, incarnation: 1, standings: vec![standing] };
+    frames.send(ToWorker::Welcome(welcome).encode()).await.unwrap();
+    super::next(&mut frames).await.unwrap();
+    drop((frames, listener));
+    let (joined, handle) = timeout(LIMIT, joining).await.unwrap().unwrap();
+    assert_eq!(joined, None, "nobody hangs who joins");
+    let next = life(&address, 2, new_shard(1).restored(Clock(3), &[Clock(3)]), 1).await;
+    lost(&handle).await;
+    drop(session);
+    let carried = timeout(LIMIT, running).await.unwrap().unwrap();
+    assert_eq!(carried, [flush(4), flush(6)]);
+    let (session, handle, _running) = open_carrying(plan(&address, 0), carried);
+    connected(&handle).await;
+    assert_eq!(handle.join(Clock(6)).await, Some(vec![(ShardId(0), Clock(6))]));
+    all_in(&next, 6).await;
+    assert_eq!(flushes(&*next.heard.lock().unwrap()), [4, 6]);
+    assert_eq!(next.shard.lock().unwrap().values(TableId(0))[2], 2.0);
+    drop(session);
+}
+
+#[tokio::test]
+async fn of_several_servers_one_starts_anew_and_the_others_keep_what_they_have() {
+    let placement = Placement::new(2);
+    let fresh = |shard| {
+        Shard::new(ShardId(shard), &shapes_of(2).0[usize::from(shard)], vec![vec![0.0; 4]], 1, Some(0))
+    };
+    let kept = life("127.0.0.1:0", 1, fresh(0), 2).await;
+    let restarted = life("127.0.0.1:0", 1, fresh(1), 2).await;
+    let addresses = [kept.address.clone(), restarted.address.clone()];
+    let open = |carried: [Carried; 2]| {
+        let (replies, answers) = mpsc::channel(4);
+        let (mut ways, mut handles, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+        for (server, carried) in carried.into_iter().enumerate() {
+            let (requests, queue) = mpsc::channel(16);
+            let plan = Plan { server: server as u16, shapes: shapes_of(2), ..plan(&addresses[server], 0) };
+            let (line, handle) = Line::new(plan, queue, replies.clone());
+            lines.push(tokio::spawn(line.carrying(carried).run()));
+            ways.push(requests);
+            handles.push(handle);
+        }
+        let client = Client::new(WorkerId(0), &specs(), placement, Some(0));
+        (Session::new(client, Port { shards: ways, replies: answers }), handles, lines)
+    };
+    let every_row = async |session: &mut Session| {
+        let rows = [0, 1, 2, 3];
+        timeout(LIMIT, session.fetch([(TableId(0), &rows[..])].into_iter())).await.unwrap().unwrap();
+        (0..4).for_each(|row| session.client().add(TableId(0), row, &[1.0, 0.0]));
+        session.clock().await.unwrap();
+    };
+    let (mut session, handles, lines) = open([Carried::new(), Carried::new()]);
+    for _ in 0..5 {
+        every_row(&mut session).await;
+    }
+    all_in(&restarted, 5).await;
+    let (address, shard) = restarted.kill().await;
+    // The last clock that was saved is one before the last that was confirmed: that one is gone.
+    let mut saved = restored(&shard);
+    saved.overwrite(TableId(0), vec![4.0, 0.0, 4.0, 0.0]);
+    let restarted = life(&address, 2, saved.restored(Clock(4), &[Clock(4)]), 2).await;
+    lost(&handles[1]).await;
+    (0..4).for_each(|row| session.client().add(TableId(0), row, &[1.0, 0.0]));
+    session.clock().await.unwrap();
+    session.leave().await.unwrap();
+    drop(session);
+    let mut carried = Vec::new();
+    for line in lines {
+        carried.push(timeout(LIMIT, line).await.unwrap().unwrap());
+    }
+    assert!(carried[0].is_empty(), "the other one has it all");
+    let carried: [Carried; 2] = carried.try_into().unwrap();
+    let (mut session, handles, _lines) = open(carried);
+    for (at, handle) in handles.iter().enumerate() {
+        connected(handle).await;
+        assert_eq!(handle.join(Clock(6)).await, Some(vec![(ShardId(at as u16), Clock(6))]));
+    }
+    session.client().start_at(Clock(6));
+    for _ in 0..2 {
+        every_row(&mut session).await;
+    }
+    all_in(&kept, 8).await;
+    all_in(&restarted, 8).await;
+    assert_eq!(kept.shard.lock().unwrap().values(TableId(0)), [8.0, 0.0, 8.0, 0.0]);
+    let values = restarted.shard.lock().unwrap().values(TableId(0)).to_vec();
+    assert_eq!(flushes(&*restarted.heard.lock().unwrap())[0], 6);
+    assert_eq!(values, [7.0, 0.0, 7.0, 0.0], "all but what had been confirmed and not saved");
+}
+
+#[tokio::test]
+async fn a_server_knows_who_is_there_and_how_the_others_went() {
+    let mut host = host(2).await;
+    let (session, handle, running) = open(plan(&host.address, 1));
+    connected(&handle).await;
+    let here = |presence: &Presence| presence.is_here(WorkerId(1));
+    timeout(LIMIT, host.presence.wait_for(here)).await.unwrap().unwrap();
+    assert_eq!(host.presence.borrow().loss(WorkerId(1)), None);
+    running.abort();
+    timeout(LIMIT, host.presence.wait_for(|presence| !here(presence))).await.unwrap().unwrap();
+    let loss = host.presence.borrow().loss(WorkerId(1)).unwrap();
+    assert!(loss.why.is_some() && loss.since.elapsed() < LIMIT, "{loss:?}");
+    assert_eq!(host.presence.borrow().loss(WorkerId(0)).unwrap().why, None, "it has never come");
+    drop(session);
 }

@@ -5,8 +5,9 @@
 //! its shard has it, a read until it is answered, and on a new connection both are said again. Flushes count by their
 //! clock and a worker has one read at a time on a shard, so that does no harm.
 //!
-//! What a line cannot hide is a server that has started anew, and so has forgotten the worker's clock: then it ends,
-//! and the worker begins a new session.
+//! What a line cannot hide is a server that has started anew: what the worker has read there means nothing to the new
+//! life. Then the line only takes what its session still says, and ends with it; the worker begins a new session, whose
+//! line says first to the new life what the former one had not confirmed. The shards know by the clocks what they have.
 //!
 //! Kind: driver.
 
@@ -82,7 +83,7 @@ pub enum State {
         /// What the server says of itself.
         notice: Notice,
     },
-    /// The server has started anew: nothing of this session is known to it.
+    /// The server has started anew: what was read of it is of no use any more.
     Lost,
 }
 
@@ -103,6 +104,9 @@ impl Handle {
         joined.await.ok()
     }
 }
+
+/// Flushes for the shards of a server that it has not confirmed, in order.
+pub type Carried = Vec<(ShardId, Request)>;
 
 /// What has been said to a server and may have to be said again.
 #[derive(Debug, Default)]
@@ -145,9 +149,16 @@ impl Line {
         (line, Handle { state: watched, joins: join })
     }
 
-    /// Keeps the connection until the session is dropped and all it said is confirmed, or the server has started anew.
-    /// Yields how many flushes that server can no longer take.
-    pub async fn run(mut self) -> usize {
+    /// The same, saying first what a former line to this server was left with.
+    #[must_use]
+    pub fn carrying(mut self, carried: Carried) -> Self {
+        self.unconfirmed.flushes.extend(carried);
+        self
+    }
+
+    /// Keeps the connection until the session is dropped and all it said is confirmed; or, if the server has started anew,
+    /// until the session is dropped. Yields what is not confirmed then, for the next line to [carry](Self::carrying).
+    pub async fn run(mut self) -> Carried {
         let mut pause = BACKOFF[0];
         loop {
             let connected = timeout(HANDSHAKE, self.connect()).await.map_err(|_| LanError::Silent).flatten();
@@ -155,8 +166,9 @@ impl Line {
                 Ok((frames, welcome)) => {
                     if self.incarnation.is_some_and(|known| known != welcome.incarnation) {
                         warn!(line = ?self.plan, "the server has started anew");
+                        drop(frames);
                         self.state.send_replace(State::Lost);
-                        return self.undelivered();
+                        return self.left_over().await;
                     }
                     self.incarnation = Some(welcome.incarnation);
                     info!(line = ?self.plan, "connected");
@@ -166,7 +178,7 @@ impl Line {
                         pause = BACKOFF[0];
                     }
                     match talked {
-                        Ok(()) => return 0,
+                        Ok(()) => return Carried::new(),
                         Err(error) => error,
                     }
                 }
@@ -178,7 +190,7 @@ impl Line {
             warn!(line = ?self.plan, error = %problem, "no connection, will try again");
             self.state.send_replace(State::Waiting(problem));
             if self.requests.is_closed() && self.requests.is_empty() && self.unconfirmed.is_empty() {
-                return 0;
+                return Carried::new();
             }
             if matches!(error, LanError::Refused { cause: REPLACED, .. }) {
                 pause = REPLACED_PAUSE;
@@ -188,13 +200,16 @@ impl Line {
         }
     }
 
-    /// How many flushes the server has not confirmed, those included that were never sent.
-    fn undelivered(&mut self) -> usize {
-        self.requests.close();
-        while let Ok((shard, request)) = self.requests.try_recv() {
-            self.unconfirmed.note(shard, request);
+    /// What the server has not confirmed, once the session is dropped: what it has yet to say of the clock that it is in must
+    /// not be lost, for the other servers have it.
+    async fn left_over(self) -> Carried {
+        let Self { mut requests, mut unconfirmed, joins, .. } = self;
+        // Who wants to join must not wait for an answer.
+        drop(joins);
+        while let Some((shard, request)) = requests.recv().await {
+            unconfirmed.note(shard, request);
         }
-        self.unconfirmed.flushes.len()
+        unconfirmed.flushes.into()
     }
 
     async fn connect(&self) -> Result<(Frames, Welcome), LanError> {

@@ -1,5 +1,7 @@
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
+
 use super::*;
 
 const TABLE: TableId = TableId(0);
@@ -107,8 +109,6 @@ fn requests_that_make_no_sense_are_refused_and_change_nothing() {
     assert_eq!(shard.handle_flush(&flush(9, 1, &[])), Err(RequestError::UnknownWorker(WorkerId(9))));
     let far = shard.handle_flush(&flush(0, 1, &[(0, 1.0), (8, 1.0)]));
     assert_eq!(far, Err(RequestError::OutOfRange { table: TABLE, what: "elements", found: 8, allowed: 8 }));
-    let twice = shard.handle_flush(&flush(0, 2, &[]));
-    assert_eq!(twice, Err(RequestError::ClockSkipped { worker: WorkerId(0), last: 0, found: 2 }));
     let row = shard.handle_read(read(0, 0, 0, &[4]), now, &Open);
     assert_eq!(row, Err(RequestError::OutOfRange { table: TABLE, what: "rows", found: 4, allowed: 4 }));
     shard.handle_flush(&flush(0, 1, &[])).unwrap();
@@ -141,9 +141,10 @@ fn a_worker_that_left_may_look_on() {
     assert_eq!(shard.remove_worker(WorkerId(0)), None);
     assert!(shard.is_idle());
     assert!(shard.handle_read(read(0, 1, 0, &[0]), now, &Open).unwrap().is_some());
-    assert_eq!(shard.handle_flush(&flush(0, 2, &[])), Err(RequestError::UnknownWorker(WorkerId(0))));
-    assert_eq!(shard.join(WorkerId(0), Clock(0)), Some(Clock(1)));
-    assert_eq!(shard.handle_flush(&flush(0, 2, &[])), Ok(Flushed::Now(Some(Clock(2)))));
+    assert_eq!(shard.handle_flush(&flush(0, 2, &[(2, 1.0)])), Ok(Flushed::Now(None)), "late, but not lost");
+    assert_eq!((shard.clock(), shard.values(TABLE)[2]), (Clock(1), 1.0));
+    assert_eq!(shard.join(WorkerId(0), Clock(0)), Some(Clock(2)));
+    assert_eq!(shard.handle_flush(&flush(0, 3, &[])), Ok(Flushed::Now(Some(Clock(3)))));
 }
 
 #[test]
@@ -153,4 +154,189 @@ fn a_removed_worker_delays_nobody() {
     assert_eq!(shard.handle_read(read(0, 1, 0, &[0]), now, &Open), Ok(None));
     assert_eq!(shard.remove_worker(WorkerId(1)), Some(Clock(1)));
     assert!(shard.poll_reply(now, &Open).is_some());
+}
+
+#[test]
+fn deltas_that_are_no_numbers_are_refused_whole_and_named() {
+    for (bad, what) in [(f32::NAN, "NaN"), (f32::INFINITY, "infinite")] {
+        let flush = flush(1, 1, &[(2, 1.5), (7, bad)]);
+        let mut shard = shard(2, Some(0));
+        let (worker, clock) = (WorkerId(1), Clock(1));
+        let error = RequestError::NotFinite { worker, clock, table: TABLE, slot: 3, what };
+        assert_eq!(shard.handle_flush(&flush), Err(error));
+        assert!(shard.values(TABLE).iter().all(|v| *v == 0.0), "nothing of it is in");
+        assert_eq!(shard.clock_of(WorkerId(1)), Some(Clock(0)));
+        let mut shard = shard.with_non_finite(NonFinite::Pass);
+        assert_eq!(shard.handle_flush(&flush), Ok(Flushed::Now(None)));
+        assert!(!shard.values(TABLE)[7].is_finite());
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_waits_for_nobody_and_loses_nothing() {
+    let (mut shard, now) = (shard(2, Some(0)), Instant::now());
+    shard.handle_flush(&flush(0, 1, &[])).unwrap();
+    assert_eq!(shard.handle_read(read(0, 1, 0, &[0]), now, &Open), Ok(None));
+    assert_eq!(shard.jump(Clock(5)), Some(Clock(5)));
+    let reply = shard.poll_reply(now, &Open).expect("the shard is at clock 5");
+    assert_eq!(reply.clock, Clock(5), "by which the worker sees that it may go on there");
+    assert_eq!(
+        shard.handle_flush(&flush(0, 6, &[(0, 1.0)])),
+        Ok(Flushed::Now(None)),
+        "worker 1 is not that far"
+    );
+    assert_eq!(shard.handle_flush(&flush(1, 1, &[(0, 2.0)])), Ok(Flushed::Now(None)), "late");
+    assert_eq!(shard.handle_flush(&flush(0, 4, &[(0, 9.0)])), Ok(Flushed::Before), "left out is left out");
+    assert_eq!(shard.handle_flush(&flush(1, 6, &[(0, 4.0)])), Ok(Flushed::Now(Some(Clock(6)))));
+    assert_eq!(shard.values(TABLE)[0], 7.0);
+}
+
+#[test]
+fn a_restored_shard_knows_what_it_has() {
+    let shape = ShardTable { slots: 4, width: 2 };
+    let shard = Shard::new(ShardId(0), &[shape], vec![vec![1.0; 8]], 2, Some(0));
+    let mut shard = shard.restored(Clock(7), &[Clock(7), Clock(8)]);
+    assert!(shard.is_idle());
+    assert_eq!(shard.clock(), Clock(7));
+    assert_eq!(shard.handle_flush(&flush(1, 8, &[(0, 9.0)])), Ok(Flushed::Before));
+    assert_eq!(shard.handle_flush(&flush(0, 8, &[(0, 1.0)])), Ok(Flushed::Now(None)));
+    assert_eq!(shard.join(WorkerId(0), Clock(8)), Some(Clock(8)));
+    assert_eq!(shard.join(WorkerId(1), Clock(8)), Some(Clock(8)));
+    assert_eq!((shard.clock(), shard.values(TABLE)[0]), (Clock(8), 2.0));
+    shard.presume_flushed(Clock(9));
+    assert_eq!(shard.handle_flush(&flush(0, 9, &[(0, 9.0)])), Ok(Flushed::Before));
+}
+
+#[test]
+fn values_that_are_replaced_are_new_to_everybody() {
+    let (mut shard, now) = (shard(1, None), Instant::now());
+    let first = shard.handle_read(read(0, 0, 0, &[0, 1, 3]), now, &Open).unwrap().unwrap();
+    shard.overwrite(TABLE, vec![2.0; 8]);
+    let second = shard.handle_read(read(0, 0, first.version, &[0, 1, 3]), now, &Open).unwrap().unwrap();
+    assert_eq!(second.blocks, [RowBlock { table: TABLE, slots: vec![0, 1, 3], values: vec![2.0; 6] }]);
+}
+
+/// What may happen to a shard of three workers.
+#[derive(Clone, Debug)]
+enum Step {
+    /// The worker ends this many clocks at once.
+    Flush(u32, u32),
+    /// It says its last flush again, or an earlier one.
+    Again(u32, usize),
+    Read(u32),
+    Suspend(u32),
+    Resume(u32),
+    Leave(u32),
+    Join(u32),
+    Jump(u32),
+    /// The server starts anew with all that it had.
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let worker = || 0..3u32;
+    let step = prop_oneof![
+        8 => (worker(), prop_oneof![5 => Just(1u32), 1 => 2..5u32]).prop_map(|(w, by)| Step::Flush(w, by)),
+        2 => (worker(), 0..4usize).prop_map(|(w, back)| Step::Again(w, back)),
+        5 => worker().prop_map(Step::Read),
+        1 => worker().prop_map(Step::Suspend),
+        1 => worker().prop_map(Step::Resume),
+        1 => worker().prop_map(Step::Leave),
+        1 => worker().prop_map(Step::Join),
+        1 => (1..4u32).prop_map(Step::Jump),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 0..80)
+}
+
+/// A worker as it should be.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    clock: u32,
+    flushed: Vec<u32>,
+    /// Whether a read may count on it: live without a break since this clock.
+    live_since: Option<u32>,
+}
+
+proptest! {
+    /// Whatever becomes of workers and clocks: each flush counts once, the clock never goes back nor waits for who is not
+    /// live, and what a read sees holds all that was flushed as early as staleness promises, by whoever was live all along.
+    #[test]
+    fn clocks_that_jump_and_workers_that_come_and_go_lose_nothing(steps in steps(), staleness in 0..3u32) {
+        let (mut shard, now) = (shard(3, Some(staleness)), Instant::now());
+        let mut workers = vec![Model { live_since: Some(0), ..Model::default() }; 3];
+        let (mut sum, mut last) = (0.0, Clock(0));
+        for step in steps {
+            match step {
+                Step::Flush(w, by) => {
+                    let worker = &mut workers[w as usize];
+                    worker.clock += by;
+                    worker.flushed.push(worker.clock);
+                    sum += 1.0;
+                    let flushed = shard.handle_flush(&flush(w, worker.clock, &[(0, 1.0)]));
+                    prop_assert!(matches!(flushed, Ok(Flushed::Now(_))), "{flushed:?}");
+                }
+                Step::Again(w, back) => {
+                    let worker = &workers[w as usize];
+                    let Some(&clock) = worker.flushed.iter().rev().nth(back) else { continue };
+                    prop_assert_eq!(shard.handle_flush(&flush(w, clock, &[(0, 1.0)])), Ok(Flushed::Before));
+                }
+                Step::Read(w) => {
+                    let clock = workers[w as usize].clock;
+                    let reply = shard.handle_read(read(w, clock, 0, &[0]), now, &Open).unwrap();
+                    let least = clock.saturating_sub(staleness);
+                    // Where nobody trains, there is nothing to wait for.
+                    prop_assert_eq!(reply.is_some(), shard.clock().0 >= least || shard.is_idle());
+                    if let Some(reply) = reply {
+                        prop_assert_eq!(reply.clock, shard.clock());
+                        prop_assert_eq!(reply.blocks[0].values[0], sum);
+                        // Who was live all along has flushed its clocks up to then, unless the shard has jumped past it.
+                        for live in workers.iter().filter(|worker| worker.live_since.is_some()) {
+                            prop_assert!(live.clock >= least, "{live:?}, {least}");
+                        }
+                        // As the client does.
+                        let worker = &mut workers[w as usize];
+                        worker.clock = worker.clock.max(reply.clock.0);
+                    }
+                }
+                Step::Suspend(w) => {
+                    shard.suspend(WorkerId(w));
+                    workers[w as usize].live_since = None;
+                }
+                Step::Resume(w) => {
+                    if let Some(clock) = shard.resume(WorkerId(w)) {
+                        prop_assert!(clock >= last, "{clock} {last}");
+                    }
+                }
+                Step::Leave(w) => {
+                    shard.remove_worker(WorkerId(w));
+                    workers[w as usize].live_since = None;
+                }
+                Step::Join(w) => {
+                    let worker = &mut workers[w as usize];
+                    let clock = shard.join(WorkerId(w), Clock(worker.clock)).unwrap();
+                    worker.clock = clock.0;
+                    worker.live_since = Some(clock.0);
+                }
+                Step::Jump(by) => {
+                    shard.jump(Clock(shard.clock().0 + by));
+                    workers.iter_mut().for_each(|worker| worker.live_since = None);
+                }
+                Step::Restart => {
+                    let flushed: Vec<_> = (0..3).map(|w| shard.flushed(WorkerId(w)).unwrap()).collect();
+                    let shape = ShardTable { slots: 4, width: 2 };
+                    let values = vec![shard.values(TABLE).to_vec()];
+                    let fresh = Shard::new(ShardId(0), &[shape], values, 3, Some(staleness));
+                    shard = fresh.restored(shard.clock(), &flushed);
+                    workers.iter_mut().for_each(|worker| worker.live_since = None);
+                }
+            }
+            prop_assert!(shard.clock() >= last, "the clock goes back");
+            last = shard.clock();
+            prop_assert_eq!(shard.values(TABLE)[0], sum);
+            if let Some(least) = shard.live_workers().map(|(_, clock)| clock).min() {
+                prop_assert!(shard.clock() >= least, "it waits for nobody who is not live");
+            }
+        }
+    }
 }

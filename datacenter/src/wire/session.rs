@@ -10,7 +10,7 @@ use crate::message::{Notice, ReadReply, Request, Standing};
 use crate::{Clock, ShardId, ShardTable, WorkerId};
 
 /// The version of the protocol inside a datacenter; the hello refuses any other.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What a frame takes besides elements.
 const ENVELOPE_BYTES: usize = 64 * 1024;
@@ -174,7 +174,9 @@ impl ToWorker {
                 Kind::Refused(proto::Refused { cause: cause.clone(), reason: reason.clone() })
             }
             Self::Joined(clocks) => {
-                let of = |&(shard, clock)| standing(&Standing { shard, clock, worker: Some(clock) });
+                let of = |&(shard, clock)| {
+                    standing(&Standing { shard, clock, worker: Some(clock), is_new: false })
+                };
                 Kind::Joined(proto::Joined { standings: clocks.iter().map(of).collect() })
             }
             Self::Reply(reply) => Kind::Reply(reply_message(reply)),
@@ -227,13 +229,15 @@ impl ToWorker {
 
 fn standing(standing: &Standing) -> proto::Standing {
     let worker = standing.worker.map(|clock| clock.0);
-    proto::Standing { shard: standing.shard.0.into(), clock: standing.clock.0, worker }
+    let Standing { shard, clock, is_new, .. } = standing;
+    proto::Standing { shard: shard.0.into(), clock: clock.0, worker, is_new: *is_new }
 }
 
 fn standings(standings: &[proto::Standing], shapes: &Shapes) -> Result<Vec<Standing>, WireError> {
     let of = |standing: &proto::Standing| {
         let (shard, _) = shapes.of(standing.shard)?;
-        Ok(Standing { shard, clock: Clock(standing.clock), worker: standing.worker.map(Clock) })
+        let (clock, worker) = (Clock(standing.clock), standing.worker.map(Clock));
+        Ok(Standing { shard, clock, worker, is_new: standing.is_new })
     };
     standings.iter().map(of).collect()
 }
@@ -272,11 +276,12 @@ mod tests {
 
     #[test]
     fn frames_of_servers_are_pinned_and_read_back() {
-        let standing = Standing { shard: ShardId(1), clock: Clock(8), worker: Some(Clock(9)) };
-        let welcome = Welcome { version: 1, server: 1, incarnation: 5, standings: vec![standing] };
+        let standing = Standing { shard: ShardId(1), clock: Clock(8), worker: Some(Clock(9)), is_new: false };
+        let new = Standing { is_new: true, worker: None, ..standing };
+        let welcome = Welcome { version: 1, server: 1, incarnation: 5, standings: vec![standing, new] };
         let refused = ToWorker::Refused { cause: "job".into(), reason: "no".into() };
         let table = [
-            (ToWorker::Welcome(welcome), "0a0e0801100118052206080110081809"),
+            (ToWorker::Welcome(welcome), "0a1608011001180522060801100818092206080110082001"),
             (refused, "12090a036a6f6212026e6f"),
             (ToWorker::Joined(vec![(ShardId(0), Clock(3))]), "1a060a0410031803"),
             (ToWorker::Accepted(ShardId(1), Clock(3)), "2a0408011003"),

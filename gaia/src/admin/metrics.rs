@@ -10,10 +10,10 @@
 //! problem or other text of a peer becomes a label; a reason or cause that is not known here is written `other`.
 
 use super::sources::{
-    Sample, build, certificates, holds, info, job, link_figures, links, mirrors, phases, refusals, scores,
-    servers, shards, single, workers,
+    Sample, build, certificates, checkpoints, holds, info, job, kept, link_figures, links, mirrors, missing,
+    phases, refusals, scores, servers, shards, single, workers,
 };
-use crate::status::Status;
+use crate::status::{MirrorPresence, Status};
 
 /// One metric.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +150,20 @@ pub static METRICS: &[Metric] = &[
         "1 where the mirror has no workers, so that nobody waits for it",
         |status| mirrors(status, |mirror| Some(f64::from(u8::from(mirror.idle)))),
     ),
+    gauge(
+        "gaia_mirror_gone",
+        Unit::None,
+        MIRROR,
+        "1 where the mirror has been silent for longer than the grace time, so that nobody waits for it",
+        |status| mirrors(status, |mirror| Some(f64::from(u8::from(mirror.presence == MirrorPresence::Gone)))),
+    ),
+    gauge(
+        "gaia_mirror_silent_seconds",
+        Unit::Seconds,
+        MIRROR,
+        "For how long nothing has been heard from the mirror's server",
+        |status| mirrors(status, |mirror| Some(mirror.silent_seconds)),
+    ),
     gauge("gaia_holds", Unit::None, HOLD, "Reads that are held now", |status| {
         holds(status, |holds, _| holds.len() as f64)
     }),
@@ -181,6 +195,37 @@ pub static METRICS: &[Metric] = &[
         "Updated elements that were significant, and shipped",
         |status| shards(status, |shard| shard.shipped_elements as f64),
     ),
+    gauge(
+        "gaia_checkpoint_clock",
+        Unit::None,
+        SHARD,
+        "The clock of the newest checkpoint of the shard that is safely there",
+        |status| kept(status, |kept| Some(kept.clock.into())),
+    ),
+    gauge(
+        "gaia_checkpoint_age_seconds",
+        Unit::Seconds,
+        SHARD,
+        "Since that checkpoint has been there",
+        |status| kept(status, |kept| Some(kept.age_seconds)),
+    ),
+    gauge("gaia_checkpoint_bytes", Unit::Bytes, SHARD, "How large that checkpoint is", |status| {
+        kept(status, |kept| Some(kept.bytes as f64))
+    }),
+    gauge(
+        "gaia_checkpoint_write_seconds",
+        Unit::Seconds,
+        SHARD,
+        "How long that checkpoint took to be written; absent for one of a former process",
+        |status| kept(status, |kept| kept.write_seconds),
+    ),
+    counter(
+        "gaia_checkpoint_failures_total",
+        Unit::None,
+        SHARD,
+        "Checkpoints that could not be written",
+        |status| checkpoints(status, |checkpoint| Some(checkpoint.failures as f64)),
+    ),
     // Servers and their links.
     gauge(
         "gaia_workers_connected",
@@ -188,6 +233,20 @@ pub static METRICS: &[Metric] = &[
         SERVER,
         "Workers that train on the server's shards",
         |status| servers(status, |server| server.workers.len() as f64),
+    ),
+    gauge(
+        "gaia_workers_missing",
+        Unit::None,
+        &["server", "state"],
+        "Workers that should train on the server's shards and are not connected",
+        missing,
+    ),
+    counter(
+        "gaia_worker_suspensions_total",
+        Unit::None,
+        SERVER,
+        "How often the others went on without a worker that was gone",
+        |status| servers(status, |server| server.suspensions as f64),
     ),
     counter("gaia_wan_sent_bytes_total", Unit::Bytes, SERVER, "All that the WAN socket sent", |status| {
         servers(status, |server| server.wan_sent_bytes as f64)

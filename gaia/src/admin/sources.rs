@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use crate::status::{
-    HoldStatus, JobStatus, LinkStatus, MirrorStatus, Phase, ScoreStatus, ServerStatus, ShardStatus, Status,
-    WorkerStatus,
+    Absence, CheckpointStatus, HoldStatus, JobStatus, KeptStatus, LinkStatus, MirrorStatus, Phase,
+    ScoreStatus, ServerStatus, ShardStatus, Status, WorkerStatus,
 };
 
 /// One series' value now.
@@ -81,9 +81,35 @@ pub(super) fn servers(status: &Status, value: impl Fn(&ServerStatus) -> f64) -> 
     status.servers.iter().map(|server| Sample::new([server.index.to_string()], value(server))).collect()
 }
 
+/// By server and by what it makes of them.
+pub(super) fn missing(status: &Status) -> Vec<Sample> {
+    const STATES: [(Absence, &str); 2] = [(Absence::Suspected, "suspected"), (Absence::Gone, "gone")];
+    let of_server = |server: &ServerStatus| {
+        STATES.map(|(state, name)| {
+            let count = server.missing_workers.iter().filter(|missing| missing.state == state).count();
+            Sample::new([server.index.to_string(), name.to_owned()], count as f64)
+        })
+    };
+    status.servers.iter().flat_map(of_server).collect()
+}
+
 pub(super) fn shards(status: &Status, value: impl Fn(&ShardStatus) -> f64) -> Vec<Sample> {
     let shards = status.servers.iter().flat_map(|server| &server.shards);
     shards.map(|shard| Sample::new([shard.shard.to_string()], value(shard))).collect()
+}
+
+/// Of shards whose checkpoints are kept.
+pub(super) fn checkpoints(status: &Status, value: impl Fn(&CheckpointStatus) -> Option<f64>) -> Vec<Sample> {
+    let shards = status.servers.iter().flat_map(|server| &server.shards);
+    let sample = |shard: &ShardStatus| {
+        Some(Sample::new([shard.shard.to_string()], value(shard.checkpoint.as_ref()?)?))
+    };
+    shards.filter_map(sample).collect()
+}
+
+/// Of those of which there is one that is safely there.
+pub(super) fn kept(status: &Status, value: impl Fn(&KeptStatus) -> Option<f64>) -> Vec<Sample> {
+    checkpoints(status, |checkpoint| checkpoint.kept.as_ref().and_then(&value))
 }
 
 pub(super) fn mirrors(status: &Status, value: impl Fn(&MirrorStatus) -> Option<f64>) -> Vec<Sample> {

@@ -17,9 +17,10 @@ pub use self::softmax::Softmax;
 use crate::application::Application;
 use crate::data::partition::{Attributes, partition};
 use crate::data::{
-    Classification, DataError, check_size, load_classification, load_classification_slice, load_ratings,
+    Classification, DataError, Ratings, check_size, judge_classification_by, judge_ratings_by,
+    load_classification, load_classification_slice, load_ratings,
 };
-use crate::job::{ApplicationSettings, DataSettings, Job};
+use crate::job::{ApplicationSettings, DataFile, DataSettings, Job};
 
 /// Loads the job's data and makes its application.
 ///
@@ -56,20 +57,58 @@ pub fn build_slice(
     })
 }
 
+/// The same application with the examples of `files` in the place of its test data; also tells how many of these were left
+/// out, since the model knows nothing of whom they are about.
+///
+/// # Errors
+///
+/// As [`build`], and if the files do not suit the model.
+pub fn build_judging(
+    job: &Job,
+    seed: u64,
+    files: &[DataFile],
+) -> Result<(Box<dyn Application>, u64), DataError> {
+    let mut left_out = 0;
+    let application = build_with(
+        job,
+        seed,
+        |settings| {
+            let mut data = load_classification(settings)?;
+            judge_classification_by(&mut data, settings, files)?;
+            Ok(data)
+        },
+        |settings, seed| {
+            let mut data = load_ratings(settings, seed)?;
+            left_out = judge_ratings_by(&mut data, settings, files)?;
+            Ok(data)
+        },
+    )?;
+    Ok((application, left_out))
+}
+
 fn build_from(
     job: &Job,
     seed: u64,
     load: impl FnOnce(&DataSettings) -> Result<Classification, DataError>,
 ) -> Result<Box<dyn Application>, DataError> {
+    build_with(job, seed, load, load_ratings)
+}
+
+fn build_with(
+    job: &Job,
+    seed: u64,
+    classification: impl FnOnce(&DataSettings) -> Result<Classification, DataError>,
+    ratings: impl FnOnce(&DataSettings, u64) -> Result<Ratings, DataError>,
+) -> Result<Box<dyn Application>, DataError> {
     match &job.application {
         ApplicationSettings::Own(_) => Err(DataError::Own),
         ApplicationSettings::Softmax(settings) => {
-            let data = load(&job.data)?;
+            let data = classification(&job.data)?;
             check_size(u64::from(data.features) + 1, data.labels.len() as u64)?;
             Ok(Box::new(Softmax::new(settings.clone(), data, job.partition, seed)))
         }
         ApplicationSettings::Factorisation(settings) => {
-            let data = load_ratings(&job.data, seed)?;
+            let data = ratings(&job.data, seed)?;
             let width = u64::from(settings.rank) + u64::from(settings.biases);
             check_size(u64::from(data.users.max(data.items)), width)?;
             Ok(Box::new(Factorisation::new(settings.clone(), data, job.partition, seed)))

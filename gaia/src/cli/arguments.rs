@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use super::certs_arguments::{CERTS_EXAMPLES, CertsCommand};
+use super::models_arguments::{EvaluateArguments, ExportArguments};
 use crate::config::{ConfigError, Overrides, units};
 use crate::report::Destination;
 use crate::status::fetch::Url;
@@ -26,6 +27,7 @@ Examples:
   gaia check configs/simulations/*.toml
   gaia link configs/links/three-regions.toml
   gaia certs init
+  gaia export out --region virginia --out model.safetensors
 
 Settings: every key of a file can be overridden, by the environment
 (GAIA__JOB__CLOCKS=50) and by flags (--set job.clocks=50), which win.
@@ -132,6 +134,10 @@ pub(super) enum Command {
     Demo(DemoArguments),
     /// Show how the processes of a job are: clocks, holds, links, bytes saved
     Status(StatusArguments),
+    /// Score a trained model, and write what it predicts
+    Evaluate(EvaluateArguments),
+    /// Write a trained model as one file: safetensors, npy or CSV
+    Export(ExportArguments),
 }
 
 /// A file and what goes over it.
@@ -314,7 +320,7 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
-fn destination(text: &str) -> Result<Destination, String> {
+pub(super) fn destination(text: &str) -> Result<Destination, String> {
     if text.is_empty() { Err("a file name, or `-`".to_owned()) } else { Ok(Destination::from(text)) }
 }
 

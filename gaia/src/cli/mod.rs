@@ -9,7 +9,10 @@ mod certs_arguments;
 mod check;
 mod data;
 mod demo;
+mod evaluate;
+mod export;
 mod link;
+mod models_arguments;
 mod run;
 mod status;
 #[cfg(test)]
@@ -25,6 +28,7 @@ use wan::relay::RelayError;
 use self::arguments::{Arguments, Command, CompareArguments, SettingsArguments, SimulateArguments};
 use crate::certificates::CertsError;
 use crate::config::{self, ConfigError, Problem};
+use crate::data::DataError;
 use crate::logs;
 use crate::outcome::{Comparison, Run};
 use crate::progress;
@@ -35,6 +39,7 @@ use crate::scenario::Simulation;
 use crate::service::ServiceError;
 use crate::simulation::{self, Observer, SimulationError};
 use crate::strategy::Strategy;
+use crate::trained::{OtherModel, ReadError, WriteError};
 
 /// What does the work.
 pub trait Engine {
@@ -143,6 +148,33 @@ enum CommandError {
     Terminal(#[source] io::Error),
     #[error("the system gives no sockets or timers")]
     Runtime(#[source] io::Error),
+    /// A trained model that cannot be had, or not be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// Why there is nothing to be said of a trained model.
+#[derive(Debug, thiserror::Error)]
+enum ModelError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(
+        "nothing says where the model is; name its files, or a region's file that has checkpoint.location or \
+         output.directory"
+    )]
+    Nowhere,
+    #[error(transparent)]
+    Data(DataError),
+    #[error(transparent)]
+    Other(OtherModel),
+    #[error("the model knows nothing of whom the data is about: there is nothing to judge it by")]
+    NothingToJudge,
+    #[error("this model predicts nothing")]
+    NoPredictions,
+    #[error("cannot write the predictions")]
+    Predictions(#[source] io::Error),
+    #[error(transparent)]
+    Write(WriteError),
 }
 
 impl CommandError {
@@ -159,6 +191,8 @@ impl CommandError {
             | Self::NoTerminal
             | Self::Checked => INPUT,
             Self::Service(error) if error.is_input() => INPUT,
+            Self::Model(ModelError::Predictions(_) | ModelError::Write(WriteError::Write { .. })) => FAILED,
+            Self::Model(_) => INPUT,
             Self::Certs(error) if error.is_input() => INPUT,
             Self::Simulation(SimulationError::Failed { .. } | SimulationError::NoTarget { .. })
             | Self::Incomplete(_)
@@ -213,6 +247,8 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Link(arguments) => link::link(arguments),
         Command::Demo(arguments) => demo::demo(arguments),
         Command::Status(arguments) => status::status(arguments),
+        Command::Evaluate(arguments) => evaluate::evaluate(arguments),
+        Command::Export(arguments) => export::export(arguments),
     }
 }
 

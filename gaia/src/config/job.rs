@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use datacenter::NonFinite;
 use wan::policy::{Goal, Lead, Schedule, Significance};
 
 use super::kind::{
@@ -41,6 +42,7 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
     let shards = s.or("shards", 1, whole(1..=MOST_SHARDS));
     let evaluate_every = s.or("evaluate_every", 1, whole(1..=u32::MAX));
     let ssp_lead = s.or("ssp_lead", 3, whole(0..=u32::MAX));
+    let non_finite = s.or("non_finite", NonFinite::default(), choice(NON_FINITE));
     let partition = partition(s);
     let data = s.section("data", |s| {
         // Both are read in any case, so that all keys are known.
@@ -64,8 +66,11 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
         target: target?,
         asp: asp?,
         ssp_lead,
+        non_finite,
     })
 }
+
+const NON_FINITE: &[(&str, NonFinite)] = &[("refuse", NonFinite::Refuse), ("pass", NonFinite::Pass)];
 
 const SCOPES: &[(&str, DataScope)] = &[("shared", DataScope::Shared), ("own", DataScope::Own)];
 

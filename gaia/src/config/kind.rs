@@ -226,6 +226,12 @@ pub(super) fn patience() -> Kind<Duration> {
     duration().only(", from 1 s to 1 h", |patience| ALLOWED.contains(patience))
 }
 
+/// How often something is done.
+pub(super) fn interval() -> Kind<Duration> {
+    const ALLOWED: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+    duration().only(", from 1 s to 7 days", |interval| ALLOWED.contains(interval))
+}
+
 /// A rate above zero and within reason, in bytes a second.
 pub(super) fn rate() -> Kind<u64> {
     const MOST: u64 = 1_000_000_000_000;
@@ -262,6 +268,17 @@ pub(super) fn data_root() -> Kind<DataRoot> {
     let allowed = "a path, or a URL of a store such as \"s3://bucket/prefix\" (s3, gs, az, http, https), without password \
                    and query";
     Kind::new(allowed, |raw| DataRoot::parse(raw.text()?, raw.directory))
+}
+
+/// Where files can be written: a [`data_root`] that is no web address, which is for reading.
+pub(super) fn writable_root() -> Kind<DataRoot> {
+    let allowed =
+        "a path, or a URL of a store such as \"s3://bucket/prefix\" (s3, gs, az), without password and query";
+    let is_writable = |root: &DataRoot| match root {
+        DataRoot::Directory(_) => true,
+        DataRoot::Store(url) => !matches!(url.scheme(), "http" | "https"),
+    };
+    Kind { allowed: allowed.to_owned(), ..data_root().only("", is_writable) }
 }
 
 /// A path; a relative one is relative to the file that says it, or to the working directory where no file does.

@@ -3,19 +3,21 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use datacenter::lan::SILENCE;
 use wan::driver::address::Address;
 
 use super::agreement::{Agreement, agreement};
 use super::job;
 use super::kind::{
-    Processes, alternatives, choice, delay, file_template, list, listen_address, name, not_empty, parsed,
-    path, patience, rate, whole,
+    Processes, alternatives, choice, delay, duration, file_template, interval, list, listen_address, name,
+    not_empty, parsed, path, patience, rate, whole, writable_root,
 };
 use super::reader::Section;
 use super::simulation::compute;
+use crate::checkpoint::{self, Start};
 use crate::job::Job;
 use crate::logs::Format;
-use crate::region::{AdminSettings, AtEnd, Member, PeerRegion, Region, TlsSettings};
+use crate::region::{AdminSettings, AtEnd, Grace, Member, PeerRegion, Region, TlsSettings};
 use crate::scenario::Congestion;
 use crate::strategy::Strategy;
 use crate::suggest::nearest;
@@ -28,6 +30,7 @@ pub(super) fn region(s: &Section<'_>) -> Option<Region> {
     let own = called.as_ref().and_then(|called| own(s, called, members.as_deref()?));
     let at_end = s.or("at_end", AtEnd::default(), choice(AT_END));
     let drain = s.or("drain", Duration::from_secs(60), patience());
+    let grace = s.section("grace", |s| Some(grace(s)));
     let servers = s.section("servers", |s| servers(s, job.as_ref()));
     let wan = s.section("wan", |s| wan(s, servers.as_ref().map(|servers| u32::from(servers.count))));
     let peers = peers(s, own, members.as_deref(), job.as_ref(), wan.as_ref());
@@ -41,6 +44,7 @@ pub(super) fn region(s: &Section<'_>) -> Option<Region> {
         Some(s.or("format", Format::default(), choice(FORMATS)))
     });
     let output = s.section("output", |s| Some(s.optional("directory", path())));
+    let checkpoint = s.section_if_there("checkpoint", checkpoint);
     let compute = s.section_if_there("compute", compute);
     own?;
     let (servers, wan) = (servers?, wan?);
@@ -61,8 +65,10 @@ pub(super) fn region(s: &Section<'_>) -> Option<Region> {
         admin: admin?,
         log: log?,
         at_end,
+        grace: grace?,
         drain,
         output: output?,
+        checkpoint,
         compute,
     })
 }
@@ -104,6 +110,21 @@ fn hint(name: &str, members: &[Member]) -> String {
     match nearest(name, names()) {
         Some(meant) => format!("did you mean {meant:?}?"),
         None => format!("allowed: {}", names().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn grace(s: &Section<'_>) -> Grace {
+    let default = Grace::default();
+    const LONGEST: Duration = Duration::from_secs(3600);
+    // Less would pass before anybody could notice that a worker is gone.
+    let of_workers = duration()
+        .only(", from 15 s (after which a silent connection counts as broken) to 1 h", |grace| {
+            (SILENCE..=LONGEST).contains(grace)
+        });
+    Grace {
+        worker: s.or("worker", default.worker, of_workers),
+        server: s.or("server", default.server, patience()),
+        datacenter: s.or("datacenter", default.datacenter, patience()),
     }
 }
 
@@ -187,6 +208,17 @@ fn peers(
     }
     found.sort_by_key(|peer| place(&peer.name));
     Some(found)
+}
+
+fn checkpoint(s: &Section<'_>) -> Option<checkpoint::Settings> {
+    const START: &[(&str, Start)] = &[("newest", Start::Newest), ("zero", Start::Zero)];
+    let location = s.required("location", writable_root());
+    let every_clocks = s.optional("every_clocks", whole(1..=u32::MAX));
+    let by_default = (!s.has("every_clocks")).then_some(checkpoint::Settings::EVERY);
+    let every = s.optional("every", interval()).or(by_default);
+    let keep = s.or("keep", checkpoint::Settings::KEEP, whole(1..=1000));
+    let start = s.or("start", Start::default(), choice(START));
+    Some(checkpoint::Settings { location: location?, every_clocks, every, keep, start })
 }
 
 fn tls(s: &Section<'_>) -> TlsSettings {

@@ -58,6 +58,14 @@ pub enum DataError {
         /// The kind of data that the job names.
         source_kind: &'static str,
     },
+    /// Other files to judge by than a data set of this format has.
+    #[error("found {found} data files; {expected}")]
+    Files {
+        /// How many.
+        found: usize,
+        /// How many there may be, and which.
+        expected: &'static str,
+    },
     /// The model comes from a program, which alone has its data.
     #[error("the model of this job is not built in: the program that has it runs it")]
     Own,
@@ -217,7 +225,7 @@ pub(crate) fn check_size(rows: u64, width: u64) -> Result<(), DataError> {
 }
 
 /// Opens `file`, reads it by `read`, and puts its name on whatever goes wrong.
-fn read_file<T, E: Into<FileError>>(
+pub(super) fn read_file<T, E: Into<FileError>>(
     file: &DataFile,
     read: impl FnOnce(&mut Source) -> Result<T, E>,
 ) -> Result<T, DataError> {
@@ -230,14 +238,14 @@ fn wrong(file: &DataFile, source: impl Into<FileError>) -> DataError {
 }
 
 /// Examples, and where they come from.
-struct Loaded {
-    examples: Labelled,
-    features_file: DataFile,
+pub(super) struct Loaded {
+    pub(super) examples: Labelled,
+    pub(super) features_file: DataFile,
     labels_file: DataFile,
 }
 
 impl Loaded {
-    fn read<E: Into<FileError>>(
+    pub(super) fn read<E: Into<FileError>>(
         file: DataFile,
         read: impl FnOnce(&mut Source) -> Result<Labelled, E>,
     ) -> Result<Self, DataError> {
@@ -245,12 +253,12 @@ impl Loaded {
         Ok(Self { examples, features_file: file.clone(), labels_file: file })
     }
 
-    fn classify(self, labels: &[i64]) -> Result<Examples, DataError> {
+    pub(super) fn classify(self, labels: &[i64]) -> Result<Examples, DataError> {
         classify(self.examples, labels).map_err(|e| wrong(&self.labels_file, e))
     }
 }
 
-fn idx_pair(images: DataFile, labels: DataFile, keep: Keep<'_>) -> Result<Loaded, DataError> {
+pub(super) fn idx_pair(images: DataFile, labels: DataFile, keep: Keep<'_>) -> Result<Loaded, DataError> {
     let mut examples = read_file(&images, |source| idx::read_images(source, keep))?;
     let values = read_file(&labels, |source| idx::read_labels(source))?;
     if values.len() != examples.rows.len() {

@@ -126,7 +126,22 @@ pub(crate) fn index(train: RawRatings, test: Option<RawRatings>) -> Ratings {
         test: test.map(indexed),
         users: users.len() as u32,
         items: items.len() as u32,
+        ids: [users, items],
     }
+}
+
+/// Gives ratings of another file the indexes of those in `known`; also tells how many are of users or items that are not
+/// there, and were left out.
+pub(crate) fn index_known(raw: &RawRatings, known: &Ratings) -> (RatingList, u64) {
+    let [users, items] = &known.ids;
+    let mut list = RatingList::default();
+    for ((user, item), value) in raw.users.iter().zip(&raw.items).zip(&raw.values) {
+        if let (Ok(user), Ok(item)) = (users.binary_search(user), items.binary_search(item)) {
+            list.push(user as u32, item as u32, *value);
+        }
+    }
+    let left_out = (raw.values.len() - list.len()) as u64;
+    (list, left_out)
 }
 
 fn distinct(train: &[u64], test: Option<&Vec<u64>>) -> Vec<u64> {
@@ -167,8 +182,11 @@ mod tests {
         let test = read("5\t7\t1\t0\n".as_bytes()).unwrap();
         let ratings = index(train, Some(test));
         assert_eq!((ratings.users, ratings.items), (3, 2));
-        assert_eq!((ratings.train.users, ratings.train.items), (vec![2, 0], vec![0, 1]));
-        assert_eq!(ratings.test.unwrap().users, [1]);
+        assert_eq!((&ratings.train.users[..], &ratings.train.items[..]), (&[2, 0][..], &[0, 1][..]));
+        assert_eq!(ratings.test.as_ref().unwrap().users, [1]);
+        let other = read("9,70,2\n9,71,2\n4,7,2\n".as_bytes()).unwrap();
+        let (known, left_out) = index_known(&other, &ratings);
+        assert_eq!((known.users, known.items, left_out), (vec![2], vec![1], 2));
     }
 
     #[test]

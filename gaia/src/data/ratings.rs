@@ -58,4 +58,6 @@ pub struct Ratings {
     pub users: u32,
     /// How many items.
     pub items: u32,
+    /// The ids of users and of items as the files have them, ascending; empty where their indexes are all there is.
+    pub ids: [Vec<u64>; 2],
 }

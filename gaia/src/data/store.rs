@@ -32,6 +32,8 @@ use url::{Position, Url};
 const PIECES: usize = 8;
 /// A store that sends nothing for so long is asked again. There is no limit to a whole download.
 const READ_TIMEOUT: &str = "30 s";
+/// The same for one that is given an object, as it says nothing before it has all of it.
+pub(crate) const PUT_TIMEOUT: &str = "15 min";
 const NO_TIMEOUT: &str = "1000 days";
 /// With pauses of 0.1 s and growing: about half a minute at the most, in which a store that restarts is back.
 const RETRIES: usize = if cfg!(test) { 2 } else { 8 };
@@ -76,7 +78,7 @@ pub(super) fn look(url: &Url) -> io::Result<()> {
     let url = url.clone();
     let looking = start(move || {
         let found = block_on(async {
-            let (store, path) = store(&url)?;
+            let (store, path) = store(&url, READ_TIMEOUT)?;
             match store.head(&path).await {
                 Err(error @ Error::NotFound { .. }) => store.head(&repacked(&path)).await.map_err(|_| error),
                 found => found,
@@ -89,11 +91,13 @@ pub(super) fn look(url: &Url) -> io::Result<()> {
 
 const BROKEN: &str = "the download ended without a word";
 
-fn start<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<thread::JoinHandle<T>> {
+pub(crate) fn start<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<thread::JoinHandle<T>> {
     thread::Builder::new().name("data".to_owned()).spawn(work)
 }
 
-fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     // The client takes whatever provider of TLS the process has; this one, unless somebody chose another.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -103,7 +107,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error>
 
 fn download(url: &Url, pieces: &SyncSender<Piece>) -> Result<(), Error> {
     block_on(async {
-        let (store, path) = store(url)?;
+        let (store, path) = store(url, READ_TIMEOUT)?;
         let mut body = get(&*store, &path).await?.into_stream();
         while let Some(piece) = body.next().await {
             // Waits for the loader, in a thread that has nothing else to do.
@@ -128,17 +132,17 @@ fn repacked(path: &Path) -> Path {
     Path::from(name.strip_suffix(".gz").map_or_else(|| format!("{name}.gz"), str::to_owned))
 }
 
-/// The store of a URL, and the object's path in it.
-fn store(url: &Url) -> Result<(Box<dyn ObjectStore>, Path), Error> {
+/// The store of a URL, and the object's path in it. One that does not answer within `read_timeout` is asked again.
+pub(crate) fn store(url: &Url, read_timeout: &str) -> Result<(Box<dyn ObjectStore>, Path), Error> {
     let (scheme, path) = ObjectStoreScheme::parse(url)?;
     let retry = RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
-    let (timeout, read_timeout) = (ClientConfigKey::Timeout, ClientConfigKey::ReadTimeout);
+    let (timeout, reading) = (ClientConfigKey::Timeout, ClientConfigKey::ReadTimeout);
     let store: Box<dyn ObjectStore> = match scheme {
         ObjectStoreScheme::AmazonS3 => Box::new(
             AmazonS3Builder::from_env()
                 .with_url(url.as_str())
                 .with_config(AmazonS3ConfigKey::Client(timeout), NO_TIMEOUT)
-                .with_config(AmazonS3ConfigKey::Client(read_timeout), READ_TIMEOUT)
+                .with_config(AmazonS3ConfigKey::Client(reading), read_timeout)
                 .with_retry(retry)
                 .build()?,
         ),
@@ -146,7 +150,7 @@ fn store(url: &Url) -> Result<(Box<dyn ObjectStore>, Path), Error> {
             GoogleCloudStorageBuilder::from_env()
                 .with_url(url.as_str())
                 .with_config(GoogleConfigKey::Client(timeout), NO_TIMEOUT)
-                .with_config(GoogleConfigKey::Client(read_timeout), READ_TIMEOUT)
+                .with_config(GoogleConfigKey::Client(reading), read_timeout)
                 .with_retry(retry)
                 .build()?,
         ),
@@ -154,7 +158,7 @@ fn store(url: &Url) -> Result<(Box<dyn ObjectStore>, Path), Error> {
             MicrosoftAzureBuilder::from_env()
                 .with_url(url.as_str())
                 .with_config(AzureConfigKey::Client(timeout), NO_TIMEOUT)
-                .with_config(AzureConfigKey::Client(read_timeout), READ_TIMEOUT)
+                .with_config(AzureConfigKey::Client(reading), read_timeout)
                 .with_retry(retry)
                 .build()?,
         ),
@@ -164,7 +168,7 @@ fn store(url: &Url) -> Result<(Box<dyn ObjectStore>, Path), Error> {
                 // Whoever writes http:// means it.
                 .with_client_options(ClientOptions::new().with_allow_http(true))
                 .with_config(timeout, NO_TIMEOUT)
-                .with_config(read_timeout, READ_TIMEOUT)
+                .with_config(reading, read_timeout)
                 .with_retry(retry)
                 .build()?,
         ),
@@ -177,7 +181,7 @@ fn store(url: &Url) -> Result<(Box<dyn ObjectStore>, Path), Error> {
 }
 
 /// What is wrong, in the words that files have for it, and what to do about it.
-fn explain(url: &Url, error: &Error) -> io::Error {
+pub(crate) fn explain(url: &Url, error: &Error) -> io::Error {
     match error {
         Error::NotFound { .. } => io::Error::new(io::ErrorKind::NotFound, "there is no such object"),
         Error::PermissionDenied { .. } => {

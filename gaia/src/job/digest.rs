@@ -4,6 +4,7 @@
 //! when a setting does, and when the settings that a version of the program knows do: regions that run versions with
 //! different settings refuse each other, which is what one wants of them. It does not change with the compiler.
 
+use datacenter::NonFinite;
 use serde::{Serialize, Serializer};
 use wan::filter::CustomSignificance;
 use wan::policy::{Goal, Lead, Schedule, Significance};
@@ -36,6 +37,13 @@ pub(super) enum LeadText {
     Limit(u32),
     Derived,
     Unlimited,
+}
+
+#[derive(Serialize)]
+#[serde(remote = "NonFinite")]
+pub(super) enum NonFiniteText {
+    Refuse,
+    Pass,
 }
 
 #[derive(Serialize)]
@@ -89,6 +97,7 @@ mod tests {
         differs(|job| job.clocks = 11);
         differs(|job| job.data.source = DataSource::Own);
         differs(|job| job.data_scope = DataScope::Own);
+        differs(|job| job.non_finite = NonFinite::Pass);
         differs(|job| job.asp.goal = Goal::Fastest);
         differs(|job| job.asp.lead = Lead::Limit(3));
         differs(|job| job.asp.filter.function = Significance::Absolute);
@@ -100,6 +109,6 @@ mod tests {
     fn the_digest_is_pinned() {
         // It may change with the settings, and with nothing else: regions must be able to agree across builds.
         let hex: String = job().digest(1, "asp").iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "c17ef57f00d37965434873674585acf86ad883a0bbdda65eaacc5c9fdd811e45");
+        assert_eq!(hex, "96c0f0775b6fd6fb6d3716f41482932eb43aee9eabf08151c791cfbb020fa823");
     }
 }

@@ -172,6 +172,7 @@ mod tests {
                 job_digest: vec![7; 32],
                 channel: Channel::Probe,
                 session: 1,
+                life: 1,
                 resumes: Vec::new(),
             },
             round_trip: Duration::from_millis(72),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use datacenter::WorkerId;
 use datacenter::lan::worker::Plan;
 use datacenter::refusals::Refusals;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::{join_all, select_all, try_join_all};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ use super::server::{Server, Sockets, own_address};
 use super::session::Route;
 use super::setup::Setup;
 use super::worker::{self, Ended, Notes};
-use super::{ServiceError, output};
+use super::{ServiceError, beginning, output};
 use crate::admin;
 use crate::logs;
 use crate::region::{AtEnd, Region};
@@ -72,6 +72,9 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
     if let Some(directory) = region.output.as_ref().filter(|_| !part.servers(&region).is_empty()) {
         output::prepare(directory)?;
     }
+    if let Some(checkpoint) = region.checkpoint.as_ref().filter(|_| !part.servers(&region).is_empty()) {
+        checkpoint.prepare()?;
+    }
     let desk = Arc::new(Desk::new(&region, part, started));
     let serving = listener.map(|listener| tokio::spawn(admin::serve(listener, desk.clone())));
     let outcome = train(region, part, &identities, &stop, &desk).await;
@@ -106,7 +109,11 @@ async fn train(
     for index in part.servers(region) {
         let sockets = Sockets::open(&setup, index, for_workers).await?;
         let identity = identities.server(index).expect("loaded for every server of this process");
-        servers.push(Server::start(&setup, index, identity, sockets));
+        let of_server = setup.clone();
+        #[expect(clippy::disallowed_methods, reason = "this is real time, in which reading takes long")]
+        let reading = tokio::task::spawn_blocking(move || beginning::read(&of_server, index));
+        let beginning = reading.await.unwrap_or_else(|failed| resume_unwind(failed.into_panic()))?;
+        servers.push(Server::start(&setup, index, identity, sockets, beginning));
     }
     let servers = Arc::new(servers);
     let refusals = Refusals::default();
@@ -170,6 +177,7 @@ async fn conclude(
     if !is_done {
         return Ok(Outcome::Stopped);
     }
+    join_all(servers.iter().map(Server::kept)).await;
     if let Some(directory) = &setup.region.output {
         write_output(setup, servers, directory).await?;
     }
@@ -219,13 +227,21 @@ async fn serve_to_end(
             servers.iter().for_each(Server::tell_settled);
             if part != Part::Region {
                 let last_reads = join_all(servers.iter().map(Server::no_worker_connected));
-                let _ = timeout(LAST_READS, last_reads).await;
+                // Those wait for the other servers of the region too, which may yet have somebody to give up.
+                let grace = servers.first().map(|server| server.setup.region.grace.server.max(server.setup.region.grace.datacenter));
+                let _ = timeout(LAST_READS + grace.unwrap_or_default(), last_reads).await;
             }
             Ok(())
         }
         () = asked(stop) => {
             state.send_modify(|state| state.phase = Some(Phase::Draining));
-            try_join_all(servers.iter().map(Server::drain)).await.map(|_| ())
+            let drained = try_join_all(servers.iter().map(Server::drain)).await;
+            // Also of what could not be handed over: it comes from there.
+            join_all(servers.iter().map(Server::save)).await;
+            drained.map(|_| ())
+        }
+        _ = select_all(servers.iter().map(|server| Box::pin(server.superseded()))) => {
+            Err(ServiceError::Superseded)
         }
     }
 }

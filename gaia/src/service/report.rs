@@ -2,20 +2,22 @@
 //!
 //! Kind: driver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datacenter::identity::{Date, Identity};
 use datacenter::message::Wait;
 use datacenter::refusals::Refusals;
-use datacenter::{Clock, WorkerId};
+use datacenter::shard::Shard;
+use datacenter::{Clock, ShardId, WorkerId};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 use wan::message::ServerId;
-use wan::node::Node;
+use wan::node::{Node, Presence};
 use wan::replica::Replica;
 use wan::transport::bulk_wire_bytes;
 
@@ -26,8 +28,8 @@ use super::worker::Notes;
 use crate::admin::StatusSource;
 use crate::region::Region;
 use crate::status::{
-    CertificateStatus, HoldStatus, JobStatus, LinkStatus, MirrorStatus, Phase, ServerStatus, ShardStatus,
-    Status,
+    Absence, CertificateStatus, HoldStatus, JobStatus, LinkStatus, MirrorPresence, MirrorStatus,
+    MissingWorker, Phase, ServerStatus, ShardStatus, Status, Straggler,
 };
 
 /// How often a process looks for whom it waits, to log it.
@@ -159,7 +161,7 @@ impl Answers {
     fn is_new(&self, server: &ServerStatus) -> bool {
         let clock = server.shards.iter().map(|shard| shard.clock).min();
         let untried = server.links.iter().any(|link| !link.up && link.connects == 0);
-        let no_workers = clock == Some(0) && !server.missing_workers.is_empty();
+        let no_workers = clock == Some(0) && awaited(server).next().is_some();
         untried || no_workers || self.is_deserted(server) || unheard(server).next().is_some()
     }
 
@@ -167,12 +169,12 @@ impl Answers {
     fn is_deserted(&self, server: &ServerStatus) -> bool {
         let clock = server.shards.iter().map(|shard| shard.clock).min();
         let is_over = clock.is_none_or(|clock| clock >= self.setup.region.job.clocks);
-        !is_over && server.workers.is_empty() && server.missing_workers.is_empty()
+        !is_over && server.workers.is_empty() && awaited(server).next().is_none()
     }
 
     /// Whom a server waits for.
     fn missing(&self, server: &ServerStatus) -> Vec<String> {
-        let missing: Vec<_> = server.missing_workers.iter().map(u32::to_string).collect();
+        let missing: Vec<_> = awaited(server).map(|missing| missing.worker.to_string()).collect();
         let workers = match missing.as_slice() {
             [] => self.is_deserted(server).then(|| "workers, all of which have left".to_owned()),
             [one] => Some(format!("worker {one}, which is not connected")),
@@ -227,6 +229,11 @@ impl Answers {
     }
 }
 
+/// The workers that a server does not hear of, and waits for.
+fn awaited(server: &ServerStatus) -> impl Iterator<Item = &MissingWorker> {
+    server.missing_workers.iter().filter(|missing| missing.state == Absence::Suspected)
+}
+
 /// The regions of which no server is known, as they dial us.
 fn unheard(server: &ServerStatus) -> impl Iterator<Item = &str> {
     let mirrors = server.shards.first().into_iter().flat_map(|shard| &shard.mirrors);
@@ -248,7 +255,8 @@ fn certificate(identity: &Identity) -> CertificateStatus {
 struct Seen {
     shards: Vec<ShardStatus>,
     links: BTreeMap<ServerId, LinkStatus>,
-    workers: Vec<u32>,
+    live: BTreeSet<WorkerId>,
+    suspended: BTreeSet<WorkerId>,
 }
 
 impl Server {
@@ -257,6 +265,11 @@ impl Server {
         let names = self.setup.clone();
         let now = Instant::now();
         let mut seen = self.look(move |node| see(node, &names, now.into_std())).await?;
+        if let Some(keeper) = &self.keeper {
+            for shard in &mut seen.shards {
+                shard.checkpoint = Some(keeper.status(ShardId(shard.shard)));
+            }
+        }
         for (id, note) in self.board.links() {
             let link = seen.links.entry(id).or_insert_with(|| link_to(&self.setup, id));
             (link.sent_bytes, link.received_bytes) = self.tally.wire_bytes(id);
@@ -273,13 +286,26 @@ impl Server {
         let others = self.endpoint.meter().others();
         let sum =
             |of: fn(&wan::transport::Traffic) -> u64| remotes.values().map(of).sum::<u64>() + of(&others);
-        let (workers, missing_workers) =
-            seen.workers.into_iter().partition(|&worker| self.is_connected(WorkerId(worker)));
+        let (workers, missing): (Vec<WorkerId>, Vec<WorkerId>) =
+            seen.live.iter().partition(|worker| self.is_connected(**worker));
+        let suspended = seen.suspended.difference(&seen.live).map(|worker| (*worker, Absence::Gone));
+        let missing = missing.into_iter().map(|worker| (worker, Absence::Suspected)).chain(suspended);
+        let presence = self.presence.borrow().clone();
+        let missing = missing.map(|(worker, state)| {
+            let loss = presence.loss(worker);
+            MissingWorker {
+                worker: worker.0,
+                state,
+                seconds: loss.as_ref().map_or(0.0, |loss| loss.since.elapsed().as_secs_f64()),
+                reason: loss.and_then(|loss| loss.why),
+            }
+        });
         Some(ServerStatus {
             index: self.index,
             shards: seen.shards,
-            workers,
-            missing_workers,
+            workers: workers.into_iter().map(|worker| worker.0).collect(),
+            missing_workers: missing.collect(),
+            suspensions: self.suspensions.load(Ordering::Relaxed),
             links: seen.links.into_values().collect(),
             wan_sent_bytes: sum(|traffic| traffic.sent_bytes),
             wan_received_bytes: sum(|traffic| traffic.received_bytes),
@@ -309,28 +335,34 @@ fn see(node: &Node, setup: &Setup, now: std::time::Instant) -> Seen {
         };
         (id, link)
     };
-    let live =
-        node.replicas().iter().flat_map(|replica| replica.shard().live_workers().map(|(worker, _)| worker.0));
-    let mut workers: Vec<u32> = live.collect();
-    workers.sort_unstable();
-    workers.dedup();
+    let shards = || node.replicas().iter().map(Replica::shard);
     Seen {
-        shards: node.replicas().iter().map(|replica| shard(node, replica, setup, now)).collect(),
+        shards: (0..node.replicas().len()).map(|place| shard(node, place, setup, now)).collect(),
         links: node.peers().enumerate().map(link).collect(),
-        workers,
+        live: shards().flat_map(Shard::live_workers).map(|(worker, _)| worker).collect(),
+        suspended: shards().flat_map(Shard::suspended_workers).map(|(worker, _)| worker).collect(),
     }
 }
 
-fn shard(node: &Node, replica: &Replica, setup: &Setup, now: std::time::Instant) -> ShardStatus {
+fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> ShardStatus {
+    let replica = &node.replicas()[place];
     let shard = replica.shard();
     let mirrors = node.datacenters().enumerate().map(|(at, id)| {
         let inbox = replica.inbox(at);
+        let (presence, silent) = node.presence(place, at, now);
         MirrorStatus {
             datacenter: setup.name(id).into(),
             clock: inbox.arrived_clock().0,
             lead: shard.clock().lead_over(inbox.arrived_clock()),
             lead_limit: replica.lead_limit(at),
             idle: replica.has_left(at) || inbox.is_settled(),
+            presence: match presence {
+                Presence::Live => MirrorPresence::Live,
+                Presence::Suspected => MirrorPresence::Suspected,
+                Presence::Left => MirrorPresence::Left,
+                Presence::Gone => MirrorPresence::Gone,
+            },
+            silent_seconds: silent.unwrap_or_default().as_secs_f64(),
         }
     });
     let holds = shard.waiting_since(now).map(|(worker, why, time)| HoldStatus {
@@ -347,17 +379,30 @@ fn shard(node: &Node, replica: &Replica, setup: &Setup, now: std::time::Instant)
         *held_seconds.entry(why.name().to_owned()).or_insert(0.0) += time.as_secs_f64();
     }
     let counters = replica.filter().counters();
-    let is_behind = |clock: Clock| clock == shard.clock();
-    let all_equal = shard.live_workers().all(|(_, clock)| is_behind(clock));
-    let slowest = shard.live_workers().filter(|(_, clock)| !all_equal && is_behind(*clock));
     ShardStatus {
         shard: shard.id().0,
         clock: shard.clock().0,
-        slowest_workers: slowest.map(|(worker, _)| worker.0).collect(),
+        slowest_workers: stragglers(shard, now),
         mirrors: mirrors.collect(),
         holds: holds.collect(),
         held_seconds,
         updated_elements: counters.elements_updated,
         shipped_elements: counters.elements_shipped,
+        // Its keeper knows.
+        checkpoint: None,
     }
+}
+
+/// The workers that hold the shard's clock where it is, unless all do, with for how long others have waited for them.
+fn stragglers(shard: &Shard, now: std::time::Instant) -> Vec<Straggler> {
+    let first = shard.live_workers().map(|(_, clock)| clock).max().unwrap_or_default();
+    let stale = shard.waiting_since(now).filter(|(_, why, _)| *why == Wait::Stale);
+    let waited = stale.map(|(_, _, time)| time).max().unwrap_or_default();
+    let slowest = |(_, clock): &(WorkerId, Clock)| *clock <= shard.clock() && *clock < first;
+    let straggler = |(worker, clock): (WorkerId, Clock)| Straggler {
+        worker: worker.0,
+        clocks: first.lead_over(clock),
+        seconds: waited.as_secs_f64(),
+    };
+    shard.live_workers().filter(slowest).map(straggler).collect()
 }

@@ -5,16 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use datacenter::identity::Identity;
-use datacenter::lan::Lives;
 use datacenter::lan::server::Door;
+use datacenter::lan::{Lives, Presence};
 use datacenter::local::{Call, REQUEST_QUEUE};
 use datacenter::message::{Notice, Request};
 use datacenter::refusals::Refusals;
 use datacenter::shard::Shard;
-use datacenter::{Clock, ShardId, WorkerId};
+use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -31,15 +32,17 @@ use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::server::{EVENT_QUEUE, Event, Observer, Server as NodeTask};
 use wan::message::ServerId;
-use wan::node::{Node, PeerConfig};
+use wan::node::Node;
 use wan::replica::Replica;
 use wan::transport::{Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
 use wan::wire::Shapes;
 
 use super::ServiceError;
+use super::beginning::{Beginning, Keeping};
 use super::session::Counter;
 use super::setup::Setup;
-use crate::model::{ShardValues, initial_values};
+use crate::checkpoint::Keeper;
+use crate::model::ShardValues;
 use crate::region::PeerRegion;
 
 /// What the kernel may keep of a WAN socket's datagrams: a burst of a fast link while this process is busy.
@@ -51,6 +54,9 @@ const SHIPPING: f64 = 0.25;
 /// How often something that has no signal of its own is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How often it is looked for workers that are gone.
+const LOOK_FOR_LOSSES: Duration = Duration::from_secs(1);
+
 /// A server that runs.
 pub(super) struct Server {
     pub(super) index: u16,
@@ -60,11 +66,17 @@ pub(super) struct Server {
     events: mpsc::Sender<Event>,
     notice: watch::Sender<Notice>,
     pub(super) settled: watch::Receiver<bool>,
+    /// Another process has taken its place.
+    superseded: watch::Sender<bool>,
+    /// Who writes its checkpoints, if anybody does.
+    pub(super) keeper: Option<Arc<Keeper>>,
     pub(super) endpoint: Endpoint,
     pub(super) tally: Tally,
     pub(super) board: Board,
     pub(super) lan_refusals: Refusals,
-    connected: watch::Sender<Vec<WorkerId>>,
+    pub(super) presence: watch::Sender<Presence>,
+    /// How often the others went on without a worker.
+    pub(super) suspensions: Arc<AtomicU64>,
     /// Whether workers are processes of their own.
     has_door: bool,
     /// Everything that runs for this server; dropped, it stops.
@@ -132,21 +144,41 @@ pub(super) async fn own_address(key: &'static str, address: &Address) -> Result<
     }
 }
 
-/// Tells how far the shards are.
+/// Tells how far the shards are, and makes checkpoints of them.
 struct Watch {
     clock: watch::Sender<Clock>,
+    superseded: watch::Sender<bool>,
+    here: DatacenterId,
+    keeping: Option<Keeping>,
 }
 
 impl Observer for Watch {
-    fn clock(&mut self, _: &Node, clock: Clock, _: std::time::Instant) {
+    fn clock(&mut self, node: &Node, clock: Clock, now: std::time::Instant) {
         debug!(clock = clock.0, "clock complete");
         self.clock.send_replace(clock);
+        let Some(Keeping { keeper, schedule }) = &mut self.keeping else { return };
+        for replica in node.replicas().iter().filter(|replica| replica.is_whole()) {
+            let shard = replica.shard();
+            if schedule.is_due(shard.id(), shard.clock(), now) {
+                keeper.offer(replica.state(self.here));
+            }
+        }
+    }
+
+    fn superseded(&mut self) {
+        self.superseded.send_replace(true);
     }
 }
 
 impl Server {
     /// Starts server `index`, which is `identity`.
-    pub(super) fn start(setup: &Arc<Setup>, index: u16, identity: &Identity, sockets: Sockets) -> Self {
+    pub(super) fn start(
+        setup: &Arc<Setup>,
+        index: u16,
+        identity: &Identity,
+        sockets: Sockets,
+        beginning: Beginning,
+    ) -> Self {
         let span = info_span!("server", region = setup.region.name, server = index);
         let in_span = span.clone();
         let _entered = in_span.enter();
@@ -156,9 +188,12 @@ impl Server {
         let (calls, mut call_queue) = mpsc::channel(REQUEST_QUEUE);
         let (clock, _) = watch::channel(Clock(0));
         let workers = setup.region.workers() as usize;
-        let node = node(setup, index);
-        let (task, settled) =
-            NodeTask::new(node, Watch { clock }, request_queue, vec![None; workers], event_queue);
+        let Beginning { node, keeping } = beginning;
+        let keeper = keeping.as_ref().map(|keeping| keeping.keeper.clone());
+        let here = setup.datacenter(&setup.region.name).expect("a region is a member");
+        let superseded = watch::channel(false).0;
+        let watch = Watch { clock, superseded: superseded.clone(), here, keeping };
+        let (task, settled) = NodeTask::new(node, watch, request_queue, vec![None; workers], event_queue);
         tasks.spawn(task.run().instrument(span.clone()));
         let to_node = events.clone();
         tasks.spawn(async move {
@@ -187,11 +222,14 @@ impl Server {
             events,
             notice: watch::channel(Notice::Serving).0,
             settled,
+            superseded,
+            keeper,
             endpoint,
             tally: Tally::default(),
             board: Board::default(),
             lan_refusals: Refusals::default(),
-            connected: watch::channel(Vec::new()).0,
+            presence: watch::channel(Presence::new(Instant::now())).0,
+            suspensions: Arc::default(),
             has_door: sockets.lan.is_some(),
             tasks,
         };
@@ -215,9 +253,17 @@ impl Server {
             notice: self.notice.subscribe(),
             refusals: self.lan_refusals.clone(),
             lives: Lives::default(),
-            connected: self.connected.clone(),
+            presence: self.presence.clone(),
         };
         self.tasks.spawn(door.serve(listener).instrument(span.clone()));
+        let vigil = Vigil {
+            events: self.events.clone(),
+            calls: self.calls.clone(),
+            presence: self.presence.subscribe(),
+            grace: self.setup.region.grace.worker,
+            suspensions: self.suspensions.clone(),
+        };
+        self.tasks.spawn(vigil.keep().instrument(span.clone()));
     }
 
     fn keep_links(&mut self, span: &Span) {
@@ -303,12 +349,12 @@ impl Server {
 
     /// Whether a worker can be heard of: one of this process always can.
     pub(super) fn is_connected(&self, worker: WorkerId) -> bool {
-        !self.has_door || self.connected.borrow().contains(&worker)
+        !self.has_door || self.presence.borrow().is_here(worker)
     }
 
     /// Returns once no worker of another process is connected.
     pub(super) async fn no_worker_connected(&self) {
-        let _ = self.connected.subscribe().wait_for(Vec::is_empty).await;
+        let _ = self.presence.subscribe().wait_for(Presence::is_empty).await;
     }
 
     /// What `see` makes of the node; none if its task is gone.
@@ -316,10 +362,7 @@ impl Server {
         &self,
         see: impl FnOnce(&Node) -> T + Send + 'static,
     ) -> Option<T> {
-        let (answer, seen) = oneshot::channel();
-        let look = move |node: &Node| _ = answer.send(see(node));
-        self.events.send(Event::Inspect(Box::new(look))).await.ok()?;
-        seen.await.ok()
+        look(&self.events, see).await
     }
 
     /// Hands over what there is: asks the workers to leave at the end of their clocks, ships everything, and waits until all
@@ -384,6 +427,33 @@ impl Server {
         unfinished
     }
 
+    /// Returns once another process has taken this one's place.
+    pub(super) async fn superseded(&self) {
+        // The sender lives as long as we do.
+        let _ = self.superseded.subscribe().wait_for(|superseded| *superseded).await;
+    }
+
+    /// Makes a checkpoint of everything now, and waits until it is written, if checkpoints are kept.
+    pub(super) async fn save(&self) {
+        let Some(keeper) = self.keeper.clone() else { return };
+        let here = self.setup.datacenter(&self.setup.region.name).expect("a region is a member");
+        let kept = keeper.clone();
+        let offered = self.look(move |node| {
+            let whole = node.replicas().iter().filter(|replica| replica.is_whole());
+            whole.for_each(|replica| kept.offer(replica.state(here)));
+        });
+        if offered.await.is_some() {
+            self.kept().await;
+        }
+    }
+
+    /// Waits until every checkpoint that was asked for is written.
+    pub(super) async fn kept(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.idle().await;
+        }
+    }
+
     /// Says goodbye to other regions and stops.
     pub(super) async fn leave(&self) {
         self.endpoint.quinn().close(close_code::LEAVING, b"leaving");
@@ -405,6 +475,62 @@ impl Server {
     }
 }
 
+/// What `see` makes of the node that takes `events`; none if its task is gone.
+async fn look<T: Send + 'static>(
+    events: &mpsc::Sender<Event>,
+    see: impl FnOnce(&Node) -> T + Send + 'static,
+) -> Option<T> {
+    let (answer, seen) = oneshot::channel();
+    let look = move |node: &Node| _ = answer.send(see(node));
+    events.send(Event::Inspect(Box::new(look))).await.ok()?;
+    seen.await.ok()
+}
+
+/// Looks after workers that train: those of which nothing is heard for too long are not waited for any more.
+struct Vigil {
+    events: mpsc::Sender<Event>,
+    calls: mpsc::Sender<Call>,
+    presence: watch::Receiver<Presence>,
+    grace: Duration,
+    suspensions: Arc<AtomicU64>,
+}
+
+impl Vigil {
+    async fn keep(self) {
+        loop {
+            sleep(LOOK_FOR_LOSSES).await;
+            let Some((live, clock)) = look(&self.events, live_workers).await else { return };
+            let overdue = {
+                let presence = self.presence.borrow();
+                presence.overdue(live, clock > Clock(0), self.grace, Instant::now())
+            };
+            for (worker, loss) in overdue {
+                let (answer, is_suspended) = oneshot::channel();
+                if self.calls.send(Call::Suspend { worker, answer }).await.is_err() {
+                    return;
+                }
+                if is_suspended.await == Ok(true) {
+                    self.suspensions.fetch_add(1, Ordering::Relaxed);
+                    let (unheard, reason) = (loss.since.elapsed(), loss.why.unwrap_or_default());
+                    warn!(
+                        worker = worker.0,
+                        ?unheard,
+                        reason,
+                        "a worker is gone: the others go on without it"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Who trains here, and the latest clock that a shard has completed.
+fn live_workers(node: &Node) -> (BTreeSet<WorkerId>, Clock) {
+    let shards = || node.replicas().iter().map(Replica::shard);
+    let live = shards().flat_map(Shard::live_workers).map(|(worker, _)| worker);
+    (live.collect(), shards().map(Shard::clock).max().unwrap_or_default())
+}
+
 /// Payload bytes that a peer's region has not confirmed, by its place.
 fn undelivered(node: &Node) -> Vec<(usize, u64)> {
     let waiting = |at: usize| {
@@ -412,28 +538,6 @@ fn undelivered(node: &Node) -> Vec<(usize, u64)> {
         (at, outboxes.map(|outbox| outbox.waiting_bytes() + outbox.in_flight_bytes()).sum())
     };
     (0..node.datacenters().len()).map(waiting).filter(|(_, bytes)| *bytes > 0).collect()
-}
-
-fn node(setup: &Setup, index: u16) -> Node {
-    let region = &setup.region;
-    let policy = setup.policy();
-    let mirrored = region.strategy.policy(&region.job, &setup.specs).is_some();
-    let others = region.peers.iter().filter(|_| mirrored);
-    let peers: Vec<PeerConfig> = others
-        .map(|peer| PeerConfig {
-            id: setup.datacenter(&peer.name).expect("configuration checks that peers are members"),
-            rate_bytes_per_sec: peer.rate_bytes_per_sec,
-            window_bytes: None,
-        })
-        .collect();
-    let mut initial = initial_values(setup.application.as_ref(), &setup.specs, setup.placement);
-    let replicas = setup.shards_of(index).map(|id| {
-        let values = std::mem::take(&mut initial[id.index()]);
-        let workers = region.workers() as usize;
-        let shard = Shard::new(id, &setup.shapes.0[id.index()], values, workers, region.job.staleness);
-        Replica::new(shard, &policy, peers.iter().map(|peer| peer.id))
-    });
-    Node::new(replicas.collect(), &peers, &policy).ending_at(Clock(region.job.clocks))
 }
 
 #[cfg(test)]

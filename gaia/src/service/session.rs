@@ -2,17 +2,19 @@
 //!
 //! Kind: driver.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use datacenter::client::Client;
-use datacenter::lan::worker::{Handle, Line, Plan, State};
+use datacenter::lan::worker::{Carried, Handle, Line, Plan, State};
 use datacenter::local::{Call, Port, REQUEST_QUEUE, Session};
 use datacenter::message::{Notice, Request, Standing};
 use datacenter::{Clock, ShardId, WorkerId};
 use futures_util::future::{join_all, select_all};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::ServiceError;
 use super::setup::Setup;
@@ -47,11 +49,13 @@ pub(super) struct Links {
     lines: JoinSet<Ended>,
 }
 
+/// By server, what it did not take before it started anew: to be said to its new life before anything else.
+pub(super) type LeftOver = BTreeMap<usize, Carried>;
+
 /// How a line ended.
 struct Ended {
     server: usize,
-    /// Flushes that the server, which has started anew, cannot take any more.
-    undelivered: usize,
+    left_over: Carried,
 }
 
 enum End {
@@ -64,6 +68,8 @@ enum End {
 pub(super) enum Together {
     /// All serve, or some are away for a moment.
     Serving,
+    /// One has been away for longer than a moment.
+    Away,
     /// All say that the job is done everywhere.
     Settled,
     /// One is about to stop.
@@ -73,8 +79,13 @@ pub(super) enum Together {
 }
 
 impl Links {
-    /// Links of `worker` over `route`, and the session's side of them.
-    pub(super) async fn open(setup: &Setup, worker: WorkerId, route: &Route) -> (Self, Session) {
+    /// Links of `worker` over `route`, and the session's side of them; they say first what former links were left with.
+    pub(super) async fn open(
+        setup: &Setup,
+        worker: WorkerId,
+        route: &Route,
+        mut left_over: LeftOver,
+    ) -> (Self, Session) {
         let (replies, answers) = mpsc::channel(2 * usize::from(setup.region.job.shards));
         let mut lines = JoinSet::new();
         let (mut ends, mut ways) = (Vec::new(), Vec::new());
@@ -93,7 +104,8 @@ impl Links {
                 for (server, plan) in plans.iter().enumerate() {
                     let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
                     let (line, handle) = Line::new(plan.clone(), queue, replies.clone());
-                    lines.spawn(async move { Ended { server, undelivered: line.run().await } });
+                    let line = line.carrying(left_over.remove(&server).unwrap_or_default());
+                    lines.spawn(async move { Ended { server, left_over: line.run().await } });
                     ends.push(End::Lan(handle));
                     ways.push(requests);
                 }
@@ -101,18 +113,24 @@ impl Links {
         }
         let shards = (0..setup.region.job.shards).map(|s| ways[usize::from(setup.host(ShardId(s)))].clone());
         let port = Port { shards: shards.collect(), replies: answers };
-        let client = Client::new(worker, &setup.specs, setup.placement, setup.region.job.staleness);
+        let job = &setup.region.job;
+        let client = Client::new(worker, &setup.specs, setup.placement, job.staleness);
+        let client = client.with_non_finite(job.non_finite);
         (Self { worker, ends, lines }, Session::new(client, port))
     }
 
-    /// Waits until all servers are there and serve; says meanwhile what is waited for.
-    pub(super) async fn ready(&self, mut tell: impl FnMut(Vec<String>)) -> Vec<Standing> {
+    /// Waits until all servers are there and serve; says meanwhile what is waited for. None if a server has started anew
+    /// since it was there.
+    pub(super) async fn ready(&self, mut tell: impl FnMut(Vec<String>)) -> Option<Vec<Standing>> {
         loop {
+            if self.together() == Together::Lost {
+                return None;
+            }
             let waiting: Vec<String> =
                 self.ends.iter().enumerate().filter_map(|(i, e)| e.why_not(i)).collect();
             if waiting.is_empty() {
                 tell(Vec::new());
-                return self.ends.iter().flat_map(End::standings).collect();
+                return Some(self.ends.iter().flat_map(End::standings).collect());
             }
             tell(waiting);
             let changes = self.ends.iter().map(|end| Box::pin(end.changed()));
@@ -156,6 +174,19 @@ impl Links {
         }
     }
 
+    /// Returns once some server has been away for `grace`.
+    pub(super) async fn away_for(&self, grace: Duration) {
+        let mut since = None;
+        loop {
+            match self.waiting().is_empty() {
+                true => since = None,
+                false if since.get_or_insert_with(Instant::now).elapsed() >= grace => return,
+                false => {}
+            }
+            sleep(LOOK).await;
+        }
+    }
+
     /// Returns once the servers are `at_least` that far from serving.
     pub(super) async fn until(&self, at_least: Together) -> Together {
         loop {
@@ -171,12 +202,21 @@ impl Links {
         }
     }
 
+    /// Says now and then what servers are waited for, for ever: beside something that takes long only while they are away.
+    pub(super) async fn keep_telling(&self, mut tell: impl FnMut(Vec<String>)) -> Infallible {
+        loop {
+            sleep(LOOK).await;
+            tell(self.waiting());
+        }
+    }
+
     /// What servers are waited for, as of now.
     pub(super) fn waiting(&self) -> Vec<String> {
         self.ends.iter().enumerate().filter_map(|(index, end)| end.why_not(index)).collect()
     }
 
     /// Waits until all that the session said, which is dropped, has been delivered; says meanwhile what is waited for.
+    /// Yields what servers did not take that have started anew.
     ///
     /// There is no other limit to that than `stop`: the servers wait for it too, and would for ever. Who is asked to stop
     /// gives them [`DELIVERY`] more.
@@ -188,8 +228,9 @@ impl Links {
         mut self,
         mut stop: watch::Receiver<bool>,
         mut tell: impl FnMut(Vec<String>),
-    ) -> Result<(), ServiceError> {
+    ) -> Result<LeftOver, ServiceError> {
         let worker = self.worker.0;
+        let mut left = LeftOver::new();
         let limit = async {
             if stop.wait_for(|stop| *stop).await.is_err() {
                 // Nobody can ask any more.
@@ -201,14 +242,9 @@ impl Links {
         loop {
             tokio::select! {
                 ended = self.lines.join_next() => match ended {
-                    None => return Ok(()),
-                    Some(Ok(Ended { undelivered: 0, .. })) => {}
-                    Some(Ok(Ended { server, undelivered })) => {
-                        let reason = format!(
-                            "server {server} has started anew, and never had {undelivered} flushes of this worker"
-                        );
-                        return Err(ServiceError::Forgotten { worker, reason });
-                    }
+                    None => return Ok(left),
+                    Some(Ok(Ended { left_over, .. })) if left_over.is_empty() => {}
+                    Some(Ok(Ended { server, left_over })) => _ = left.insert(server, left_over),
                     Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
                 },
                 () = &mut limit => {
@@ -303,7 +339,7 @@ mod tests {
     use datacenter::wire::{Shapes, ToWorker, VERSION, Welcome};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use tokio::time::{Instant, timeout};
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -311,11 +347,11 @@ mod tests {
         Links { worker: WorkerId(1), ends: Vec::new(), lines }
     }
 
-    fn line_for(seconds: u64, undelivered: usize) -> JoinSet<Ended> {
+    fn line_for(seconds: u64, left_over: Carried) -> JoinSet<Ended> {
         let mut lines = JoinSet::new();
         lines.spawn(async move {
             sleep(Duration::from_secs(seconds)).await;
-            Ended { server: 2, undelivered }
+            Ended { server: 2, left_over }
         });
         lines
     }
@@ -324,7 +360,7 @@ mod tests {
     async fn what_was_said_is_delivered_however_long_that_takes() {
         let (_stop, asked) = watch::channel(false);
         let start = Instant::now();
-        let delivered = links(line_for(3600, 0)).deliver(asked, |_| {}).await;
+        let delivered = links(line_for(3600, vec![])).deliver(asked, |_| {}).await;
         assert!(delivered.is_ok(), "{delivered:?}");
         assert_eq!(start.elapsed(), Duration::from_secs(3600));
     }
@@ -337,17 +373,17 @@ mod tests {
             sleep(Duration::from_secs(60)).await;
             stop.send_replace(true);
         };
-        let (delivered, ()) = tokio::join!(links(line_for(3600, 0)).deliver(asked, |_| {}), asking);
+        let (delivered, ()) = tokio::join!(links(line_for(3600, vec![])).deliver(asked, |_| {}), asking);
         assert!(matches!(delivered, Err(ServiceError::Undelivered(_))), "{delivered:?}");
         assert_eq!(start.elapsed(), Duration::from_secs(60) + DELIVERY);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_server_can_no_longer_take_is_not_lost_in_silence() {
+    async fn what_a_server_did_not_take_is_kept_for_its_next_life() {
         let (_stop, asked) = watch::channel(false);
-        let error = links(line_for(1, 3)).deliver(asked, |_| {}).await.unwrap_err();
-        let said = "worker 1: server 2 has started anew, and never had 3 flushes of this worker";
-        assert_eq!(error.to_string(), said);
+        let request = Request::Leave(WorkerId(1));
+        let left = links(line_for(1, vec![(ShardId(0), request.clone())])).deliver(asked, |_| {}).await;
+        assert_eq!(left.unwrap(), BTreeMap::from([(2, vec![(ShardId(0), request)])]));
     }
 
     /// Lets a worker in, as the given life of server 0, and hangs up at the next thing that it says.
@@ -355,7 +391,7 @@ mod tests {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut said = [0; 1024];
         assert!(stream.read(&mut said).await.unwrap() > 0, "a hello");
-        let standings = vec![Standing { shard: ShardId(0), clock: Clock(0), worker: None }];
+        let standings = vec![Standing { shard: ShardId(0), clock: Clock(0), worker: None, is_new: true }];
         let welcome = Welcome { version: VERSION, server: 0, incarnation, standings };
         let frame = ToWorker::Welcome(welcome).encode();
         stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
@@ -380,16 +416,17 @@ mod tests {
         let (line, handle) = Line::new(plan, queue, mpsc::channel(1).0);
         let mut links = links(JoinSet::new());
         links.ends.push(End::Lan(handle));
-        links.lines.spawn(async move { Ended { server: 0, undelivered: line.run().await } });
+        links.lines.spawn(async move { Ended { server: 0, left_over: line.run().await } });
         tokio::spawn(async move {
             welcome_once(&listener, 1).await;
             welcome_once(&listener, 2).await;
         });
         let joined = async {
-            links.ready(|_| {}).await;
+            assert!(links.ready(|_| {}).await.is_some());
             links.join(Clock(0)).await
         };
         assert_eq!(timeout(Duration::from_secs(20), joined).await, Ok(None));
+        assert!(links.ready(|_| {}).await.is_none(), "nor is it waited for any more");
         drop(requests);
     }
 }

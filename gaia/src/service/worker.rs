@@ -1,8 +1,10 @@
 //! One worker's life: it waits for its servers, joins them, trains, and leaves.
 //!
 //! Computing blocks, so a worker has a thread of its own; its connections live in the process's runtime. When a server
-//! is about to stop, the worker ends its clock, leaves, and waits for it to come back; when a server has started anew
-//! meanwhile and forgotten what it had, there is nothing to go on with.
+//! is about to stop, the worker ends its clock, leaves, and waits for it to come back. A server that has gone without a
+//! word is waited for too. When it has started anew the worker begins a new session with all servers, in which it says
+//! first what the server's former life had not confirmed. Only where a server has forgotten the model, there is nothing
+//! to go on with.
 //!
 //! Kind: driver.
 
@@ -21,7 +23,7 @@ use wan::seed;
 
 use super::ServiceError;
 use super::evaluation::{Evaluator, score};
-use super::session::{Links, Route, Together};
+use super::session::{LeftOver, Links, Route, Together};
 use super::setup::Setup;
 use crate::application::{Learner, RowSet};
 use crate::model::CachedRows;
@@ -151,14 +153,29 @@ enum Stopped {
 impl Worker<'_> {
     async fn run(mut self) -> Result<Ended, ServiceError> {
         let mut seen = Clock(0);
+        let mut left_over = LeftOver::new();
         loop {
-            let (links, mut session) = Links::open(self.setup, WorkerId(self.index), &self.route).await;
+            let is_owing = !left_over.is_empty();
+            let (links, mut session) = self.open(std::mem::take(&mut left_over)).await;
             let standings = tokio::select! {
                 standings = links.ready(|waiting| self.notes.lock().waiting = waiting) => standings,
-                () = asked(self.stop.clone()) => return Ok(Ended::default()),
+                () = asked(self.stop.clone()) => {
+                    drop(session);
+                    if is_owing {
+                        self.deliver_all(links).await?;
+                    }
+                    return Ok(Ended::default());
+                }
+            };
+            let Some(standings) = standings else {
+                warn!("a server has started anew; beginning again");
+                drop(session);
+                left_over = self.deliver(links).await?;
+                continue;
             };
             self.check(&standings, seen)?;
-            let at = standings.iter().map(|s| s.worker.unwrap_or(s.clock)).max().unwrap_or_default();
+            let at =
+                standings.iter().map(|s| s.worker.unwrap_or_default().max(s.clock)).max().unwrap_or_default();
             let joined = tokio::select! {
                 joined = links.join(at.max(seen)) => joined.ok_or(Stopped::Servers(Together::Lost)),
                 () = asked(self.stop.clone()) => Err(Stopped::Asked),
@@ -181,18 +198,22 @@ impl Worker<'_> {
             match stopped {
                 Ok(Stopped::Done) => {
                     session.leave().await.map_err(|e| self.failed(e))?;
-                    return self.finish(session, links).await;
+                    match self.result(&mut session, &links).await? {
+                        Some(ended) => return self.finish(ended, session, links).await,
+                        None => {
+                            info!("a server has started anew before it had told the result; beginning again")
+                        }
+                    }
                 }
                 Ok(Stopped::Asked) => {
                     info!(clock = seen.0, "stopping: leaving the servers");
                     session.leave().await.map_err(|e| self.failed(e))?;
                     drop(session);
-                    self.deliver(links).await?;
+                    self.deliver_all(links).await?;
                     return Ok(Ended::default());
                 }
                 Ok(Stopped::Servers(together)) => {
                     info!(clock = seen.0, ?together, "leaving the servers, to wait for one of them");
-                    // A server that has started anew does not take it.
                     let _ = session.leave().await;
                 }
                 Err(SessionError::Closed(_) | SessionError::NoReply) => {
@@ -202,39 +223,43 @@ impl Worker<'_> {
             }
             self.notes.lock().waiting = links.waiting();
             drop(session);
-            self.deliver(links).await?;
+            left_over = self.deliver(links).await?;
         }
     }
 
-    async fn deliver(&self, links: Links) -> Result<(), ServiceError> {
+    async fn open(&self, left_over: LeftOver) -> (Links, Session) {
+        Links::open(self.setup, WorkerId(self.index), &self.route, left_over).await
+    }
+
+    async fn deliver(&self, links: Links) -> Result<LeftOver, ServiceError> {
         links.deliver(self.stop.clone(), |waiting| self.notes.lock().waiting = waiting).await
+    }
+
+    /// The same, also what servers did not take before they started anew: for a worker that has nothing else to do.
+    async fn deliver_all(&self, links: Links) -> Result<(), ServiceError> {
+        let mut left_over = self.deliver(links).await?;
+        while !left_over.is_empty() {
+            let (links, session) = self.open(left_over).await;
+            drop(session);
+            left_over = self.deliver(links).await?;
+        }
+        Ok(())
     }
 
     fn failed(&self, source: SessionError) -> ServiceError {
         ServiceError::Session { worker: self.index, source }
     }
 
-    /// Servers of one region are never far apart: one that is has forgotten what it had.
     fn check(&self, standings: &[Standing], seen: Clock) -> Result<(), ServiceError> {
-        let latest = standings.iter().map(|s| s.clock).max().unwrap_or_default();
-        // What another worker is ahead by: its staleness, and the clock that it is in.
-        let Some(slack) = self.setup.region.job.staleness else { return Ok(()) };
-        let lost = standings.iter().find(|s| {
-            let is_behind = latest.lead_over(s.clock) > slack.saturating_add(1);
-            is_behind || seen.lead_over(s.clock) > slack.saturating_add(1)
-        });
-        match lost {
-            None => Ok(()),
-            Some(lost) => {
-                let server = self.setup.host(lost.shard);
-                let known = latest.max(seen);
-                let reason = format!(
-                    "server {server} has {} at {}, and the region was at {known}: it has started anew and forgotten the model",
-                    lost.shard, lost.clock
-                );
-                Err(ServiceError::Forgotten { worker: self.index, reason })
-            }
-        }
+        let Some((lost, known)) = forgotten(standings, seen, self.setup.region.job.staleness) else {
+            return Ok(());
+        };
+        let server = self.setup.host(lost.shard);
+        let reason = format!(
+            "server {server} has {} at {}, and the region was at {known}: it has started anew and forgotten the model",
+            lost.shard, lost.clock
+        );
+        Err(ServiceError::Forgotten { worker: self.index, reason })
     }
 
     async fn train(&mut self, session: &mut Session, links: &Links) -> Result<Stopped, SessionError> {
@@ -260,6 +285,20 @@ impl Worker<'_> {
                 () = asked(self.stop.clone()) => return Ok(Stopped::Asked),
                 fetched = session.fetch(rows.sorted()) => drop(fetched?),
                 together = links.until(Together::Leaving) => return Ok(Stopped::Servers(together)),
+                // The other servers, and with them the other regions, are not to wait for this worker.
+                () = links.away_for(self.setup.region.grace.server) => {
+                    return Ok(Stopped::Servers(Together::Away));
+                }
+                never = links.keep_telling(|waiting| self.notes.lock().waiting = waiting) => match never {},
+            }
+            self.notes.lock().waiting.clear();
+            if session.client().clock() > clock {
+                warn!(
+                    clock = session.client().clock().0,
+                    left = clock.0,
+                    "others went on without this worker: going on there"
+                );
+                continue;
             }
             let fetched = Instant::now();
             self.notes.lock().turn_to(Some(Doing::Computing), fetched);
@@ -282,48 +321,62 @@ impl Worker<'_> {
         Ok(Stopped::Done)
     }
 
-    /// Waits until the job is done everywhere, and scores what came of it.
-    async fn finish(mut self, mut session: Session, links: Links) -> Result<Ended, ServiceError> {
+    /// Waits until the job is done everywhere, and scores what came of it. None if a server starts anew before that.
+    async fn result(&mut self, session: &mut Session, links: &Links) -> Result<Option<Ended>, ServiceError> {
         let mut ended = Ended { is_finished: true, score: None };
-        if let Some(evaluator) = self.evaluator.take() {
-            self.notes.lock().waiting = vec!["the last updates of other regions".into()];
-            let mut settled = tokio::select! {
-                together = links.until(Together::Settled) => together == Together::Settled,
-                () = asked(self.stop.clone()) => false,
-            };
-            if settled {
-                let mut rows = RowSet::new(self.setup.specs.len());
-                insert_all(self.setup, &mut rows);
-                let fetched = tokio::select! {
-                    fetched = session.fetch(rows.sorted()) => fetched.map(|_| true),
-                    () = asked(self.stop.clone()) => Ok(false),
-                };
-                settled = fetched.map_err(|e| self.failed(e))?;
-            }
-            if settled {
-                let clock = session.client().clock();
-                let last = score(self.setup, session.client(), clock);
-                info!(
-                    clock = clock.0,
-                    objective = last.objective,
-                    metric = last.metric,
-                    value = last.value,
-                    "done"
-                );
-                ended.score = Some(last.clone());
-                self.notes.lock().status.score = Some(last);
-            }
-            drop(evaluator);
+        if self.evaluator.is_none() {
+            return Ok(Some(ended));
         }
+        self.notes.lock().waiting = vec!["the last updates of other regions".into()];
+        let together = tokio::select! {
+            together = links.until(Together::Settled) => together,
+            () = asked(self.stop.clone()) => return Ok(Some(ended)),
+        };
+        match together {
+            Together::Settled => {}
+            Together::Lost => return Ok(None),
+            Together::Leaving | Together::Away | Together::Serving => return Ok(Some(ended)),
+        }
+        let mut rows = RowSet::new(self.setup.specs.len());
+        insert_all(self.setup, &mut rows);
+        let fetched = tokio::select! {
+            fetched = session.fetch(rows.sorted()) => fetched,
+            together = links.until(Together::Lost) => {
+                debug_assert_eq!(together, Together::Lost);
+                return Ok(None);
+            }
+            () = asked(self.stop.clone()) => return Ok(Some(ended)),
+        };
+        fetched.map_err(|e| self.failed(e))?;
+        let clock = session.client().clock();
+        let last = score(self.setup, session.client(), clock);
+        info!(clock = clock.0, objective = last.objective, metric = last.metric, value = last.value, "done");
+        ended.score = Some(last.clone());
+        self.notes.lock().status.score = Some(last);
+        Ok(Some(ended))
+    }
+
+    /// Says all that there is to say, and ends.
+    async fn finish(mut self, ended: Ended, session: Session, links: Links) -> Result<Ended, ServiceError> {
+        drop(self.evaluator.take());
         {
             let mut notes = self.notes.lock();
             (notes.waiting, notes.is_finished) = (Vec::new(), true);
         }
         drop(session);
-        self.deliver(links).await?;
+        self.deliver_all(links).await?;
         self.notes.lock().waiting = Vec::new();
         Ok(ended)
     }
+}
+
+/// A shard that is far behind the others, or what has been `seen` of them, and has not come back with what it had: its
+/// server has forgotten the model. With it how far the others are.
+fn forgotten(standings: &[Standing], seen: Clock, staleness: Option<u32>) -> Option<(Standing, Clock)> {
+    let known = standings.iter().map(|s| s.clock).max().unwrap_or_default().max(seen);
+    // What another worker may be ahead by, at the beginning too: its staleness, and the clock that it is in.
+    let slack = staleness?.saturating_add(1);
+    standings.iter().find(|s| s.is_new && known.lead_over(s.clock) > slack).map(|s| (*s, known))
 }
 
 /// Returns once the process is asked to stop.
@@ -344,7 +397,36 @@ fn insert_all(setup: &Setup, rows: &mut RowSet) {
 mod tests {
     use std::time::Duration;
 
+    use datacenter::ShardId;
+
     use super::*;
+
+    #[test]
+    fn who_comes_back_with_what_it_had_has_forgotten_nothing() {
+        let standing = |(shard, (clock, is_new))| Standing {
+            shard: ShardId(shard),
+            clock: Clock(clock),
+            worker: None,
+            is_new,
+        };
+        for (standings, seen, staleness, lost) in [
+            // All begin, one of them a little later.
+            (vec![(0, true), (1, true)], 0, Some(0), None),
+            (vec![(0, true), (2, true)], 1, Some(0), Some(0)),
+            (vec![(0, true), (2, true)], 1, Some(1), None),
+            (vec![(50, true), (0, true)], 50, Some(0), Some(1)),
+            (vec![(0, true), (0, true)], 50, Some(3), Some(0)),
+            // It had been saved a while ago.
+            (vec![(50, true), (40, false)], 50, Some(0), None),
+            (vec![(50, true), (0, false)], 50, Some(0), None),
+            // Nobody can tell how far apart they may be.
+            (vec![(50, true), (0, true)], 50, None, None),
+        ] {
+            let of_shards: Vec<_> = (0..).zip(standings.iter().copied()).map(standing).collect();
+            let found = forgotten(&of_shards, Clock(seen), staleness).map(|(lost, _)| lost.shard.0);
+            assert_eq!(found, lost, "{standings:?}, {seen}, {staleness:?}");
+        }
+    }
 
     #[test]
     fn a_wait_counts_while_it_goes_on() {

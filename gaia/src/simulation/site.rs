@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use datacenter::local::REQUEST_QUEUE;
 use datacenter::message::Request;
 use datacenter::shard::Shard;
-use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
+use datacenter::{Clock, DatacenterId, NonFinite, ShardId, WorkerId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, watch};
@@ -126,6 +126,7 @@ impl Cluster<'_> {
         let replicas = site.servers[index].iter().map(|&id| {
             let values = self.initial[id.index()].clone();
             let shard = Shard::new(id, &self.shapes[id.index()], values, workers, job.staleness);
+            let shard = shard.with_non_finite(NonFinite::Pass);
             Replica::new(shard, &policy, peer_configs.iter().map(|p| p.id))
         });
         let node = Node::new(replicas.collect(), &peer_configs, &policy).ending_at(Clock(job.clocks));

@@ -111,6 +111,7 @@ fn server(region: usize, index: u16, clock: u32) -> ServerStatus {
         shards: shards.map(|number| shard(region, number, clock)).collect(),
         workers: vec![0, 1, 2],
         missing_workers: vec![],
+        suspensions: 0,
         // Handshakes belong to no link.
         wan_sent_bytes: links.iter().map(|link| link.sent_bytes).sum::<u64>() + 12_000,
         wan_received_bytes: links.iter().map(|link| link.received_bytes).sum::<u64>() + 9_000,
@@ -126,6 +127,8 @@ fn shard(region: usize, number: u16, clock: u32) -> ShardStatus {
         lead: (own + 1).saturating_sub(reached(peer, clock)),
         lead_limit: Some(6),
         idle: false,
+        presence: MirrorPresence::Live,
+        silent_seconds: 0.04,
     };
     let hold = |worker, reason: &str, peer: Option<usize>, seconds| HoldStatus {
         worker,
@@ -154,6 +157,16 @@ fn shard(region: usize, number: u16, clock: u32) -> ShardStatus {
         ]),
         updated_elements: 1960 * u64::from(own),
         shipped_elements: 84 * u64::from(own),
+        checkpoint: Some(CheckpointStatus {
+            kept: Some(KeptStatus {
+                clock: own / 10 * 10,
+                age_seconds: f64::from(own % 10) / 3.0,
+                bytes: 10_400,
+                write_seconds: Some(0.0125),
+            }),
+            failures: u64::from(region == 2 && number == 1),
+            problem: None,
+        }),
     }
 }
 

@@ -29,6 +29,7 @@ use wan::driver::link::Tally;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::server::Event;
 use wan::message::ServerId;
+use wan::node::Greeting;
 use wan::transport::{Endpoint, EndpointConfig, Entropy, Path as WanPath};
 
 use crate::common::{
@@ -212,7 +213,7 @@ impl Scene {
         tokio::spawn(async move {
             while let Some(event) = queue.recv().await {
                 match event {
-                    Event::Resumes { answer, .. } => _ = answer.send(Vec::new()),
+                    Event::Greet { answer, .. } => _ = answer.send(Greeting::default()),
                     Event::Up { .. } => panic!("it was let in"),
                     _ => {}
                 }

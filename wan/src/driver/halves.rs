@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use quinn::Connection;
 
 use crate::driver::link::{self, close_code};
-use crate::message::{Resume, ServerId};
+use crate::message::ServerId;
+use crate::node::Greeting;
 use crate::wire::Channel;
 
 /// Connections of one server that wait for their other half; one that opens more loses one of its own. Of a datacenter as
@@ -18,7 +19,7 @@ const MAX_HALVES: usize = 16;
 /// A connection that waits for the other one of its link.
 pub(super) struct Half {
     pub(super) connection: Connection,
-    pub(super) resumes: Vec<Resume>,
+    pub(super) greeting: Greeting,
 }
 
 /// All that wait, by server and session.

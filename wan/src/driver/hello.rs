@@ -9,7 +9,7 @@
 use datacenter::DatacenterId;
 use thiserror::Error;
 
-use crate::message::Resume;
+use crate::node::Greeting;
 use crate::transport::{PeerName, Role};
 use crate::wire::{Channel, Hello, VERSION};
 
@@ -124,7 +124,8 @@ impl Refusal {
 
 impl Terms {
     /// Our hello for a connection.
-    pub fn hello(&self, channel: Channel, session: u64, resumes: Vec<Resume>) -> Hello {
+    pub fn hello(&self, channel: Channel, session: u64, greeting: Greeting) -> Hello {
+        let Greeting { life, resumes } = greeting;
         Hello {
             version: VERSION,
             datacenter: self.datacenter.clone(),
@@ -132,6 +133,7 @@ impl Terms {
             job_digest: self.job_digest.clone(),
             channel,
             session,
+            life,
             resumes,
         }
     }
@@ -257,7 +259,7 @@ mod tests {
     fn a_hello_must_agree_in_everything() {
         let ireland = name("ireland", Role::Server);
         let theirs = Terms { datacenter: "ireland".into(), ..terms() };
-        let good = theirs.hello(Channel::Control, 1, vec![]);
+        let good = theirs.hello(Channel::Control, 1, Greeting::default());
         assert_eq!(terms().check(&good, &ireland), Ok(()));
         assert_eq!(Terms::check_answer(&good, &good), Ok(()));
         let other = Hello { channel: Channel::Data, ..good.clone() };
@@ -269,7 +271,7 @@ mod tests {
         let server = Hello { server: 4, ..good.clone() };
         let said = Hello { datacenter: "tokyo".into(), ..good };
         for (hello, message) in [
-            (version, "it speaks protocol version 9, we speak 1"),
+            (version, "it speaks protocol version 9, we speak 2"),
             (job, "its job digest is 0202020202020202, ours is 0101010101010101"),
             (server, "it says that it is server 4, and of the 4 shards of the job none can be there"),
             (said, "its hello says 'tokyo', its certificate 'ireland'"),

@@ -23,7 +23,8 @@ use tokio::time::timeout;
 use crate::driver::frames::{self, FrameError};
 use crate::driver::server::Event;
 use crate::inbox::PeerError;
-use crate::message::{Resume, ServerId};
+use crate::message::ServerId;
+use crate::node::Greeting;
 use crate::outbox::UPDATE_TARGET_BYTES;
 use crate::transport::{
     ControlError, ControlReceiver, ControlSender, PACKET_HEADER_BYTES, peer_certificate, wire_bytes,
@@ -89,8 +90,8 @@ pub struct Link {
     pub data: Connection,
     /// How many streams updates are striped over.
     pub bulk_streams: usize,
-    /// What the peer has applied.
-    pub resumes: Vec<Resume>,
+    /// What the peer says of itself.
+    pub greeting: Greeting,
     /// Tells this link from earlier ones to the same peer.
     pub session: u64,
 }
@@ -163,10 +164,12 @@ pub enum LinkError {
 impl LinkError {
     /// Whether the peer is to blame.
     fn is_protocol(&self) -> bool {
+        if let Self::Refused(error) = self {
+            return !error.is_routine();
+        }
         matches!(
             self,
             Self::Wire(_)
-                | Self::Refused(_)
                 | Self::Frame(FrameError::Wire(_) | FrameError::Truncated)
                 | Self::Control(ControlError::Malformed | ControlError::TooLarge { .. })
         )
@@ -190,6 +193,7 @@ impl LinkError {
             // The endpoint closes one connection after the other: whichever is left says the same.
             Self::Stopping => (close_code::LEAVING, "leaving".into()),
             error if error.is_protocol() => (close_code::PROTOCOL, error.to_string()),
+            Self::Refused(error) => (close_code::REPLACED, error.to_string()),
             _ => (close_code::REPLACED, "the link is down".into()),
         }
     }
@@ -207,13 +211,13 @@ impl Link {
         tally: &Tally,
         on_taken: impl FnOnce(),
     ) -> LinkError {
-        let Self { peer, control, data, bulk_streams, resumes, session } = self;
+        let Self { peer, control, data, bulk_streams, greeting, session } = self;
         let (control_frames, control_queue) = mpsc::channel(CONTROL_QUEUE);
         let (updates, update_queue) = mpsc::unbounded_channel();
         let (refuse, refused) = oneshot::channel();
         let handle = LinkHandle { session, control: control_frames, updates, refuse };
         let (taken, is_taken) = oneshot::channel();
-        let up = Event::Up { peer, handle, resumes, rtt: control.rtt(), taken };
+        let up = Event::Up { peer, handle, greeting, rtt: control.rtt(), taken };
         if events.send(up).await.is_err() {
             return LinkError::Unwanted;
         }

@@ -34,7 +34,8 @@ use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_cod
 use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
 use crate::driver::server::Event;
-use crate::message::{Resume, ServerId};
+use crate::message::ServerId;
+use crate::node::Greeting;
 use crate::transport::{
     Certificate, DialError, Endpoint, IdentityError, Path, PeerName, peer_certificate, peer_name,
 };
@@ -398,11 +399,11 @@ impl Peers {
         });
         let silent = || Err(DialError::Handshake(quinn::ConnectionError::TimedOut));
         let (control, data) = dialled.await.unwrap_or_else(|_| silent())?;
-        let resumes = self.resumes(peer.id.datacenter).await?;
+        let greeting = self.greeting(peer.id.datacenter).await?;
         let hellos = timeout(HELLO_TIMEOUT, async {
             tokio::try_join!(
-                self.say_hello(&control, Channel::Control, session, resumes),
-                self.say_hello(&data, Channel::Data, session, Vec::new()),
+                self.say_hello(&control, Channel::Control, session, greeting),
+                self.say_hello(&data, Channel::Data, session, Greeting::default()),
             )
         });
         let outcome = hellos.await.map_err(|_| ConnectError::Silent).flatten();
@@ -424,7 +425,8 @@ impl Peers {
             }
         };
         let bulk_streams = data_settings.bulk_streams;
-        Ok(Link { peer: peer.id, control, data, bulk_streams, resumes: theirs.resumes, session })
+        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes };
+        Ok(Link { peer: peer.id, control, data, bulk_streams, greeting, session })
     }
 
     /// The dialer's half of the hello.
@@ -433,12 +435,12 @@ impl Peers {
         connection: &Connection,
         channel: Channel,
         session: u64,
-        resumes: Vec<Resume>,
+        greeting: Greeting,
     ) -> Result<Hello, ConnectError> {
         let certified = peer_name(connection)?;
         self.terms.identify(&certified)?;
         let (mut send, mut receive) = connection.open_bi().await?;
-        let hello = self.terms.hello(channel, session, resumes);
+        let hello = self.terms.hello(channel, session, greeting);
         frames::write(&mut send, [wire::encode_hello(&hello)]).await?;
         let frame = frames::read(&mut receive, MAX_HELLO_BYTES).await?.ok_or(FrameError::Truncated)?;
         let theirs = wire::decode_hello(frame)?;
@@ -470,8 +472,8 @@ impl Peers {
         check_index(connection, theirs.server)?;
         let hello = timeout(HELLO_TIMEOUT, async {
             let ours = match theirs.channel {
-                Channel::Control => self.resumes(datacenter).await?,
-                Channel::Data | Channel::Probe => Vec::new(),
+                Channel::Control => self.greeting(datacenter).await?,
+                Channel::Data | Channel::Probe => Greeting::default(),
             };
             let hello = self.terms.hello(theirs.channel, theirs.session, ours);
             frames::write(&mut send, [wire::encode_hello(&hello)]).await?;
@@ -481,7 +483,8 @@ impl Peers {
         .map_err(|_| ConnectError::Silent)
         .flatten()?;
         let peer = ServerId { datacenter, index: theirs.server };
-        let half = Half { connection: connection.clone(), resumes: theirs.resumes };
+        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes };
+        let half = Half { connection: connection.clone(), greeting };
         let joined = halves.join(peer, hello.session, hello.channel, half);
         Ok(joined.map_or(Greeted::Half, |(control, data)| {
             Greeted::Link(Link {
@@ -489,16 +492,16 @@ impl Peers {
                 control: control.connection,
                 data: data.connection,
                 bulk_streams: path.data().bulk_streams,
-                resumes: control.resumes,
+                greeting: control.greeting,
                 session: hello.session,
             })
         }))
     }
 
-    async fn resumes(&self, datacenter: DatacenterId) -> Result<Vec<Resume>, ConnectError> {
-        let (answer, resumes) = oneshot::channel();
-        self.events.send(Event::Resumes { datacenter, answer }).await.map_err(|_| ConnectError::Stopping)?;
-        resumes.await.map_err(|_| ConnectError::Stopping)
+    async fn greeting(&self, datacenter: DatacenterId) -> Result<Greeting, ConnectError> {
+        let (answer, greeting) = oneshot::channel();
+        self.events.send(Event::Greet { datacenter, answer }).await.map_err(|_| ConnectError::Stopping)?;
+        greeting.await.map_err(|_| ConnectError::Stopping)
     }
 }
 

@@ -29,6 +29,7 @@ use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::Terms;
 use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
 use crate::driver::peers::{ConnectError, Peer};
+use crate::node::Greeting;
 use crate::transport::{DialError, Endpoint, peer_name};
 use crate::wire::{self, CallBack, Channel, Hello, MAX_HELLO_BYTES, ProbeRequest};
 
@@ -153,7 +154,7 @@ async fn look(
     let certified = peer_name(connection)?;
     terms.identify(&certified)?;
     let (mut send, mut receive) = connection.open_bi().await?;
-    let ours = terms.hello(Channel::Probe, session, Vec::new());
+    let ours = terms.hello(Channel::Probe, session, Greeting::default());
     let (asked, asked_at) = (endpoint.identity().dates().now(), Instant::now());
     frames::write(&mut send, [wire::encode_hello(&ours), wire::encode_probe_request(request)]).await?;
     let frame = frames::read(&mut receive, MAX_HELLO_BYTES).await?.ok_or(FrameError::Truncated)?;

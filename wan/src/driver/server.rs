@@ -14,12 +14,11 @@ use datacenter::message::{ReadReply, Request, Standing};
 use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::driver::link::{LinkHandle, UpdateFrame};
-use crate::message::{Resume, ServerId, ShardControl, Update};
-use crate::node::Node;
-use crate::replica::Replica;
+use crate::message::{ServerId, ShardControl, Update};
+use crate::node::{Greeting, Node};
 use crate::wire;
 
 /// Events that may wait for the node's task; links slow down beyond.
@@ -34,12 +33,12 @@ const BATCH: usize = 256;
 
 /// What the links, and the process around them, tell the node's task.
 pub enum Event {
-    /// A link is about to say hello: what has been applied of this peer's updates?
-    Resumes {
+    /// A link is about to say hello: what is to be said of ourselves?
+    Greet {
         /// The peer's datacenter.
         datacenter: DatacenterId,
         /// Where to answer.
-        answer: oneshot::Sender<Vec<Resume>>,
+        answer: oneshot::Sender<Greeting>,
     },
     /// A link is up.
     Up {
@@ -47,8 +46,8 @@ pub enum Event {
         peer: ServerId,
         /// How to send over it.
         handle: LinkHandle,
-        /// What the peer has applied.
-        resumes: Vec<Resume>,
+        /// What the peer says of itself.
+        greeting: Greeting,
         /// The path's round-trip time.
         rtt: Duration,
         /// Hears whether the node takes the link; dropped if it does not.
@@ -105,6 +104,9 @@ pub type Inspect = Box<dyn FnOnce(&Node) + Send>;
 pub trait Observer: Send {
     /// All hosted shards have completed `clock`.
     fn clock(&mut self, node: &Node, clock: Clock, now: Instant);
+
+    /// Another process has taken the place of this one, to which nobody talks any more.
+    fn superseded(&mut self) {}
 }
 
 /// An observer that looks away.
@@ -127,7 +129,12 @@ pub struct Server<O> {
     clock: Clock,
     cork: Cork,
     settled: watch::Sender<bool>,
+    /// Workers that have come before it was known how far the other datacenters are.
+    early: Vec<Attaching>,
 }
+
+/// A worker that waits to be attached.
+type Attaching = (WorkerId, mpsc::Sender<ReadReply>, oneshot::Sender<Vec<Standing>>);
 
 /// Whether output to the WAN waits for shards whose clock is about to complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +192,7 @@ impl<O: Observer> Server<O> {
             clock: Clock(0),
             cork: Cork::Aligned,
             settled,
+            early: Vec::new(),
         };
         (server, receiver)
     }
@@ -239,16 +247,22 @@ impl<O: Observer> Server<O> {
 
     fn handle_event(&mut self, event: Event) {
         let outcome = match event {
-            Event::Resumes { datacenter, answer } => {
-                let _ = answer.send(self.node.resumes(datacenter));
+            Event::Greet { datacenter, answer } => {
+                let _ = answer.send(self.node.greeting(datacenter));
                 return;
             }
             Event::Worker(Call::Attach { worker, replies, answer }) => {
-                let _ = answer.send(self.attach(worker, replies));
+                // It begins at the shards' clocks, which may yet become those of the others.
+                self.early.retain(|(other, ..)| *other != worker);
+                self.early.push((worker, replies, answer));
+                return self.attach_early();
+            }
+            Event::Worker(Call::Suspend { worker, answer }) => {
+                let _ = answer.send(!self.is_attached(worker) && self.node.suspend(worker, now()));
                 return;
             }
             Event::Worker(Call::Join { worker, clock, answer }) => {
-                let _ = answer.send(self.node.join(worker, clock));
+                let _ = answer.send(self.node.join(worker, clock, now()));
                 return;
             }
             Event::Inspect(look) => return look(&self.node),
@@ -264,13 +278,13 @@ impl<O: Observer> Server<O> {
                 }
                 return;
             }
-            Event::Up { peer, handle, resumes, rtt, taken } => self.node.peer(peer).map(|at| {
+            Event::Up { peer, handle, greeting, rtt, taken } => self.node.peer(peer).map(|at| {
                 self.links.resize_with(self.node.peers().len(), || None);
                 self.node.handle_down(at);
                 self.node.handle_rtt(at, rtt);
                 self.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
                 debug!(%peer, ?rtt, "link up");
-                let outcome = self.node.handle_up(at, &resumes, now());
+                let outcome = self.node.handle_up(at, &greeting, now());
                 if outcome.is_ok() {
                     // The link may have ended meanwhile.
                     let _ = taken.send(());
@@ -290,7 +304,14 @@ impl<O: Observer> Server<O> {
         };
         if let Some((at, Err(error))) = outcome {
             let peer = self.node.peers().nth(at);
-            warn!(peer = peer.map(tracing::field::display), %error, "the peer broke the protocol: closing its link");
+            let peer = peer.map(tracing::field::display);
+            match error.is_routine() {
+                true => debug!(peer, %error, "closing a link"),
+                false => warn!(peer, %error, "the peer broke the protocol: closing its link"),
+            }
+            if self.node.is_superseded() {
+                self.observer.superseded();
+            }
             self.node.handle_down(at);
             if let Some(link) = self.links[at].take() {
                 // It may have ended by itself.
@@ -301,6 +322,8 @@ impl<O: Observer> Server<O> {
 
     fn send_all(&mut self) {
         let now = now();
+        self.node.judge(now);
+        self.attach_early();
         while let Some(reply) = self.node.poll_reply(now) {
             self.answer(reply);
         }
@@ -323,7 +346,9 @@ impl<O: Observer> Server<O> {
     fn poll_timeout(&self) -> Option<Instant> {
         let has_room = |at: &usize| self.links[*at].as_ref().is_some_and(|link| link.frames.is_empty());
         let links = || (0..self.links.len()).filter(has_room);
-        self.cork.until().or_else(|| links().filter_map(|at| self.node.poll_timeout(at)).min())
+        let of_links = || links().filter_map(|at| self.node.poll_timeout(at)).min();
+        let judgement = self.node.poll_judgement(now());
+        self.cork.until().or_else(of_links).into_iter().chain(judgement).min()
     }
 
     fn send_to_peer(&mut self, at: usize, now: Instant) {
@@ -365,16 +390,30 @@ impl<O: Observer> Server<O> {
         }
     }
 
+    /// Attaches who has come, once it is known how far the other datacenters are.
+    fn attach_early(&mut self) {
+        if self.early.is_empty() || !self.node.is_oriented() {
+            return;
+        }
+        for (worker, replies, answer) in std::mem::take(&mut self.early) {
+            let _ = answer.send(self.attach(worker, replies));
+        }
+    }
+
     /// Answers `worker` through `replies` from now on; what it was sent on a former way and did not take is lost.
     fn attach(&mut self, worker: WorkerId, replies: mpsc::Sender<ReadReply>) -> Vec<Standing> {
         let Some(current) = self.replies.get_mut(worker.index()) else { return Vec::new() };
         *current = Some(replies);
-        let standing = |replica: &Replica| Standing {
-            shard: replica.shard().id(),
-            clock: replica.shard().clock(),
-            worker: replica.shard().clock_of(worker),
-        };
-        self.node.replicas().iter().map(standing).collect()
+        if self.node.resume_worker(worker, now()) {
+            info!(worker = worker.0, "a worker that was gone is back");
+        }
+        self.node.replicas().iter().map(|replica| replica.shard().standing(worker)).collect()
+    }
+
+    /// Whether somebody would hear what a worker is answered.
+    fn is_attached(&self, worker: WorkerId) -> bool {
+        let replies = self.replies.get(worker.index()).and_then(Option::as_ref);
+        replies.is_some_and(|replies| !replies.is_closed())
     }
 
     /// The peer, unless another link has replaced this one: what was still queued of a former link is void. Updates in

@@ -33,8 +33,8 @@ fn read(clock: u32) -> Request {
     Request::Read(Read { worker: WorkerId(0), clock: Clock(clock), groups })
 }
 
-fn nothing_applied() -> Vec<Resume> {
-    vec![Resume { shard: SHARD, ..Resume::default() }]
+fn nothing_applied() -> Greeting {
+    Greeting { life: 1, resumes: vec![Resume { shard: SHARD, ..Resume::default() }] }
 }
 
 #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
@@ -80,19 +80,20 @@ fn a_hello_names_the_shards_that_are_shared() {
     let resumes = |shards: &[u16]| -> Vec<Resume> {
         shards.iter().map(|&s| Resume { shard: ShardId(s), ..Resume::default() }).collect()
     };
-    assert_eq!(node.resumes(PEER), resumes(&[0, 2, 4]));
-    assert_eq!(node.resumes(DatacenterId(7)), []);
+    let greeting = |shards: &[u16]| Greeting { life: 1, resumes: resumes(shards) };
+    assert_eq!(node.greeting(PEER).resumes, resumes(&[0, 2, 4]));
+    assert_eq!(node.greeting(DatacenterId(7)).resumes, []);
 
     // The peer's datacenter has three servers where ours has two.
     let servers: Vec<_> =
         (0..3).map(|index| node.peer(ServerId { datacenter: PEER, index }).unwrap()).collect();
     assert_eq!(node.peer(ServerId::first(DatacenterId(7))), None);
-    assert_eq!(node.handle_up(servers[0], &resumes(&[0, 3]), start()), Ok(()));
-    assert_eq!(node.handle_up(servers[1], &resumes(&[1, 4]), start()), Ok(()));
-    assert_eq!(node.handle_up(servers[2], &resumes(&[1, 3]), start()), Err(PeerError::NothingShared));
+    assert_eq!(node.handle_up(servers[0], &greeting(&[0, 3]), start()), Ok(()));
+    assert_eq!(node.handle_up(servers[1], &greeting(&[1, 4]), start()), Ok(()));
+    assert_eq!(node.handle_up(servers[2], &greeting(&[1, 3]), start()), Err(PeerError::NothingShared));
     let doubled = PeerError::HostedTwice { shard: ShardId(4), by: 1 };
-    assert_eq!(node.handle_up(servers[2], &resumes(&[2, 4]), start()), Err(doubled));
-    assert_eq!(node.handle_up(servers[2], &resumes(&[2, 5]), start()), Ok(()));
+    assert_eq!(node.handle_up(servers[2], &greeting(&[2, 4]), start()), Err(doubled));
+    assert_eq!(node.handle_up(servers[2], &greeting(&[2, 5]), start()), Ok(()));
 
     // What is flushed goes to where its shard is mirrored.
     for shard in [0, 2, 4].map(ShardId) {
@@ -100,7 +101,7 @@ fn a_hello_names_the_shards_that_are_shared() {
     }
     let sent = servers.iter().map(|&at| node.poll_update(at).unwrap().update.shard.0);
     assert_eq!(sent.collect::<Vec<_>>(), [0, 4, 2]);
-    let update = Update { shard: ShardId(4), seq: 1, deltas: vec![] };
+    let update = Update { shard: ShardId(4), seq: 1, ..Update::default() };
     assert_eq!(
         node.handle_update(servers[0], &update, 1, start()),
         Err(PeerError::UnknownShard(ShardId(4))),
@@ -129,7 +130,7 @@ fn nobody_waits_for_a_mirror_without_workers() {
     assert_eq!(say(&mut node, 1, None), None);
     assert_eq!(say(&mut node, 1, Some(1)), None);
     assert_eq!(say(&mut node, 1, None), None, "an earlier word that comes late");
-    node.handle_update(0, &Update { shard: SHARD, seq: 1, deltas: vec![] }, 1, now).unwrap();
+    node.handle_update(0, &Update { shard: SHARD, seq: 1, ..Update::default() }, 1, now).unwrap();
     assert!(node.poll_reply(now).is_some());
 
     // They are back.
@@ -142,7 +143,7 @@ fn nobody_waits_for_a_mirror_without_workers() {
     assert!(!node.is_settled(), "our own worker is there");
     node.handle_request(SHARD, Request::Leave(WorkerId(0)), now).unwrap();
     assert!(node.is_settled());
-    assert_eq!(node.join(WorkerId(0), Clock(0)), [(SHARD, Clock(1))]);
+    assert_eq!(node.join(WorkerId(0), Clock(0), now), [(SHARD, Clock(1))]);
     assert!(!node.is_settled());
 }
 
@@ -183,4 +184,25 @@ fn a_backlog_raises_a_barrier_once_a_clock() {
     assert!(announced.iter().any(|rows| *rows > 0), "{announced:?}");
     let rows: u64 = announced.iter().map(|rows| *rows as u64).sum();
     assert_eq!(node.sent(0).announced_rows, rows);
+}
+
+#[test]
+fn a_suspended_worker_holds_up_nobody_and_what_comes_late_of_it_is_shipped() {
+    let now = start();
+    let mut node = node(Lead::Unlimited, None);
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    assert!(node.suspend(WorkerId(0), now));
+    assert!(!node.suspend(WorkerId(0), now), "nobody waits for it any more");
+    assert!(node.is_idle());
+    let told = node.poll_control(0, now).remove(0).progress.expect("nobody trains here now");
+    assert_eq!((told.pauses, told.last_seq), (1, Some(0)));
+    node.handle_request(SHARD, flush(1, 2), now).unwrap();
+    let late = node.poll_update(0).expect("nothing follows that could take it along");
+    assert_eq!(late.update.deltas[0].indexes, [0, 1]);
+    assert_eq!(node.replicas()[0].shard().clock(), Clock(0));
+    assert!(node.resume_worker(WorkerId(0), now));
+    assert!(!node.resume_worker(WorkerId(0), now));
+    assert_eq!(node.poll_control(0, now).remove(0).progress.map(|progress| progress.pauses), Some(2));
+    node.handle_request(SHARD, flush(2, 1), now).unwrap();
+    assert_eq!(node.replicas()[0].shard().clock(), Clock(2));
 }

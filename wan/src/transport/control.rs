@@ -21,7 +21,7 @@ use thiserror::Error;
 mod receiver;
 mod sender;
 
-pub use receiver::ControlReceiver;
+pub use receiver::{Arrivals, ControlReceiver};
 pub use sender::ControlSender;
 
 /// The largest control message. Larger things are data.

@@ -1,6 +1,7 @@
 use datacenter::Elements;
 
 use super::*;
+use crate::ledger::{Ledger, Ledgers};
 
 fn shapes() -> Shapes {
     let tables = vec![ShardTable { slots: 100, width: 4 }, ShardTable { slots: 3, width: 1 }];
@@ -11,7 +12,15 @@ fn update() -> Update {
     let mut delta = Elements::new(TableId(0));
     delta.push(5, 0.25);
     delta.push(399, -1.0);
-    Update { shard: ShardId(1), seq: 300, deltas: vec![delta] }
+    Update {
+        shard: ShardId(1),
+        stream: 2,
+        seq: 300,
+        clock: Clock(5),
+        count: 7,
+        deltas: vec![delta],
+        rows: None,
+    }
 }
 
 #[test]
@@ -26,11 +35,16 @@ fn messages_survive_the_wire() {
             clock: Clock(9),
             covered: Clock(7),
             covered_seq: 40,
+            covered_count: 6,
             pauses: 3,
             last_seq: Some(41),
         }),
         barriers: vec![Barrier { table: TableId(1), slots: vec![0, 2], from_seq: 41 }],
         applied: Some(12),
+        applied_stream: 9,
+        returned: Some(3),
+        stream: 6,
+        gone: vec![Holdings { origin: DatacenterId(2), covered: 4, newest: 9 }],
     };
     let silent = ShardControl { shard: ShardId(1), ..ShardControl::default() };
     let both = vec![control, silent];
@@ -38,6 +52,19 @@ fn messages_survive_the_wire() {
     assert_eq!(frames.len(), 1);
     assert_eq!(decode_control(frames[0].clone(), &shapes()).unwrap(), both);
 
+    let resume = Resume {
+        shard: ShardId(1),
+        life: 9,
+        through: 8,
+        beyond: vec![10, 11],
+        covered: 3,
+        newest: 5,
+        lost_after: Some(0),
+        clock: Clock(6),
+        heard_clock: Clock(4),
+        went_on: true,
+        stream: 3,
+    };
     let hello = Hello {
         version: VERSION,
         datacenter: "virginia".into(),
@@ -45,17 +72,37 @@ fn messages_survive_the_wire() {
         channel: Channel::Data,
         session: u64::MAX,
         server: 5,
-        resumes: vec![Resume { shard: ShardId(1), through: 8, beyond: vec![10, 11] }],
+        life: 77,
+        resumes: vec![resume],
     };
     assert_eq!(decode_hello(encode_hello(&hello)).unwrap(), hello);
 }
 
 #[test]
+fn whole_rows_survive_the_wire() {
+    for origin in [Origin::Sender, Origin::Receiver, Origin::Other(DatacenterId(3))] {
+        let rows = Elements { table: TableId(0), indexes: (4..12).collect(), values: vec![0.5; 8] };
+        let stamps = vec![vec![3, 900]];
+        let update = Update { deltas: vec![rows], rows: Some(WholeRows { origin, stamps }), ..update() };
+        assert_eq!(decode_update(encode_update(&update), &shapes()).unwrap().0, update);
+    }
+}
+
+#[test]
 fn a_clock_message_is_small() {
-    let progress =
-        Progress { clock: Clock(200), covered: Clock(200), covered_seq: 200, ..Progress::default() };
-    let control =
-        ShardControl { shard: ShardId(1), progress: Some(progress), barriers: vec![], applied: Some(199) };
+    let progress = Progress {
+        clock: Clock(200),
+        covered: Clock(200),
+        covered_seq: 200,
+        covered_count: 200,
+        ..Progress::default()
+    };
+    let control = ShardControl {
+        shard: ShardId(1),
+        progress: Some(progress),
+        applied: Some(199),
+        ..ShardControl::default()
+    };
     let bytes: Vec<String> = encode_control(&[control])[0].iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(bytes.concat(), "0a0d0801120608c80118c80120c701");
 }
@@ -93,6 +140,7 @@ fn very_many_announced_rows_take_several_frames() {
         progress: Some(progress),
         barriers: barriers.clone(),
         applied: None,
+        ..ShardControl::default()
     };
     let frames = encode_control(&[control]);
     assert!(frames.iter().all(|frame| frame.len() < 200_000));
@@ -128,7 +176,8 @@ fn the_largest_update_fits_its_frame() {
         let indexes: Vec<u32> = (0..shape.elements() as u32).step_by(2).collect();
         let values = vec![1.0; indexes.len()];
         outbox.push(&Elements { table: TableId(0), indexes, values });
-        while let Some(outgoing) = outbox.poll_update() {
+        let ledgers = Ledgers { own: Ledger::new(&[shape]), mirrors: Vec::new() };
+        while let Some(outgoing) = outbox.poll_update(1, &ledgers, 0) {
             let bytes = encode_update(&outgoing.update).len();
             assert!(bytes <= shapes.max_update_bytes(), "{bytes} bytes of {slots} x {width}");
             outbox.handle_applied(outgoing.update.seq).expect("it was sent");
@@ -142,6 +191,7 @@ fn what_very_many_shards_say_still_fits_the_control_channel() {
         clock: Clock(u32::MAX),
         covered: Clock(0),
         covered_seq: u64::MAX,
+        covered_count: u32::MAX,
         pauses: u32::MAX,
         last_seq: Some(u64::MAX),
     };
@@ -152,6 +202,10 @@ fn what_very_many_shards_say_still_fits_the_control_channel() {
         progress: Some(progress),
         barriers: vec![barrier.clone()],
         applied: Some(u64::MAX),
+        stream: u32::MAX,
+        applied_stream: u32::MAX,
+        returned: Some(u64::MAX),
+        gone: vec![Holdings { origin: DatacenterId(u16::MAX), covered: 0, newest: u32::MAX }],
     };
     let controls: Vec<_> = (0..20_000).map(control).collect();
     let shapes =

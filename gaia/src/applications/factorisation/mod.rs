@@ -17,7 +17,7 @@ use datacenter::{TableId, TableSpec};
 
 use self::learner::FactorisationLearner;
 use super::lanes::dot;
-use crate::application::{Application, Evaluation, Learner, Metric, Model};
+use crate::application::{Application, Evaluation, Judgement, Learner, Metric, Model};
 use crate::data::partition::{Attributes, partition};
 use crate::data::ratings::{RatingList, Ratings};
 use crate::data::{Purpose, gaussian, stream};
@@ -104,28 +104,72 @@ impl Application for Factorisation {
     /// The metric is the root mean squared error of test ratings (of training ratings where there are none), with
     /// predictions clipped to the range of the training ratings.
     fn evaluate(&self, model: &dyn Model) -> Evaluation {
-        let rows =
-            |table| -> Vec<&[f32]> { (0..self.rows(table)).map(|row| model.row(table, row)).collect() };
-        let (users, items) = (rows(USERS), rows(ITEMS));
-        let penalties = |rows: &[&[f32]]| -> Vec<f64> { rows.iter().map(|row| self.penalty(row)).collect() };
-        let (user_penalties, item_penalties) = (penalties(&users), penalties(&items));
-
-        let mut sum = 0.0;
-        for (user, item, value) in self.data.train.iter() {
-            let (user, item) = (user as usize, item as usize);
-            let error = f64::from(value - self.predict(users[user], items[item]));
-            sum += error * error + user_penalties[user] + item_penalties[item];
-        }
-
+        let rows = Rows::of(self, model);
         let judged = self.data.test.as_ref().unwrap_or(&self.data.train);
+        rows.evaluation(&self.data.train, judged)
+    }
+
+    fn judge(&self, model: &dyn Model) -> Option<Judgement> {
+        let test = self.data.test.as_ref().filter(|test| !test.is_empty())?;
+        let evaluation = Rows::of(self, model).evaluation(test, test);
+        Some(Judgement { evaluation, examples: test.len() })
+    }
+
+    fn predicted(&self) -> Vec<String> {
+        ["user", "item", "rating", "predicted"].map(str::to_owned).into()
+    }
+
+    /// The ids of user and item as the files have them, the rating, and what is predicted, clipped as for the metric.
+    fn predict(&self, model: &dyn Model, each: &mut dyn FnMut(&[f64])) {
+        let rows = Rows::of(self, model);
+        let [users, items] = &self.data.ids;
+        let id = |ids: &[u64], index: u32| ids.get(index as usize).map_or(f64::from(index), |id| *id as f64);
+        for (user, item, value) in self.data.test.as_ref().unwrap_or(&self.data.train).iter() {
+            let prediction = rows.clipped(user, item);
+            each(&[id(users, user), id(items, item), f64::from(value), f64::from(prediction)]);
+        }
+    }
+}
+
+/// All rows of a model.
+struct Rows<'a> {
+    application: &'a Factorisation,
+    users: Vec<&'a [f32]>,
+    items: Vec<&'a [f32]>,
+}
+
+impl<'a> Rows<'a> {
+    fn of(application: &'a Factorisation, model: &'a dyn Model) -> Self {
+        let rows = |table| (0..application.rows(table)).map(|row| model.row(table, row)).collect();
+        Self { application, users: rows(USERS), items: rows(ITEMS) }
+    }
+
+    fn predicted(&self, user: u32, item: u32) -> f32 {
+        self.application.predict(self.users[user as usize], self.items[item as usize])
+    }
+
+    fn clipped(&self, user: u32, item: u32) -> f32 {
+        let (least, most) = self.application.range;
+        self.predicted(user, item).clamp(least, most)
+    }
+
+    /// The objective over some ratings, and the metric of others.
+    fn evaluation(&self, scored: &RatingList, judged: &RatingList) -> Evaluation {
+        let penalties =
+            |rows: &[&[f32]]| -> Vec<f64> { rows.iter().map(|row| self.application.penalty(row)).collect() };
+        let (user_penalties, item_penalties) = (penalties(&self.users), penalties(&self.items));
+        let mut sum = 0.0;
+        for (user, item, value) in scored.iter() {
+            let error = f64::from(value - self.predicted(user, item));
+            sum += error * error + user_penalties[user as usize] + item_penalties[item as usize];
+        }
         let squared = |(user, item, value): (u32, u32, f32)| {
-            let prediction = self.predict(users[user as usize], items[item as usize]);
-            let error = f64::from(value - prediction.clamp(self.range.0, self.range.1));
+            let error = f64::from(value - self.clipped(user, item));
             error * error
         };
         let mean = judged.iter().map(squared).sum::<f64>() / judged.len() as f64;
         Evaluation {
-            objective: sum / self.data.train.len() as f64,
+            objective: sum / scored.len() as f64,
             metric: Metric { name: "rmse", value: mean.sqrt(), larger_is_better: false },
         }
     }

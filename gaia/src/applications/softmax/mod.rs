@@ -16,9 +16,9 @@ use datacenter::{TableId, TableSpec};
 
 use self::learner::SoftmaxLearner;
 use super::lanes::{padded, sparse_product};
-use crate::application::{Application, Evaluation, Learner, Metric, Model};
+use crate::application::{Application, Evaluation, Judgement, Learner, Metric, Model};
 use crate::data::partition::{Attributes, partition};
-use crate::data::{Classification, Examples, Slice};
+use crate::data::{Classification, Examples, Slice, SparseRow};
 use crate::job::{Partition, SoftmaxSettings};
 
 const WEIGHTS: TableId = TableId(0);
@@ -63,22 +63,31 @@ impl Softmax {
         examples: &Examples,
         indexes: impl Iterator<Item = usize>,
     ) -> (f64, usize) {
-        let stride = padded(self.classes());
-        let (weights, intercept) = weights.split_at(self.data.features as usize * stride);
-        let mut logits = vec![0.0; stride];
+        let mut logits = vec![0.0; padded(self.classes())];
         let (mut loss, mut correct) = (0.0, 0);
         for index in indexes {
-            let (row, class) = (examples.rows.row(index), examples.classes[index]);
-            logits.copy_from_slice(intercept);
-            sparse_product(row.features, row.values, weights, &mut logits);
-            let logits = &mut logits[..self.classes()];
-            // The first of equals.
-            let best = (1..logits.len()).fold(0, |best, c| if logits[c] > logits[best] { c } else { best });
-            correct += usize::from(best == class as usize);
+            let class = examples.classes[index];
+            let logits = self.logits(weights, examples.rows.row(index), &mut logits);
+            correct += usize::from(largest(logits) == class as usize);
             let logit = f64::from(logits[class as usize]);
             loss += softmax(logits) - logit;
         }
         (loss, correct)
+    }
+
+    /// `x W + b` of one example; `out` has shape `[stride]`, the result `[classes]`.
+    fn logits<'a>(&self, weights: &[f32], row: SparseRow<'_>, out: &'a mut [f32]) -> &'a mut [f32] {
+        let (weights, intercept) = weights.split_at(self.data.features as usize * out.len());
+        out.copy_from_slice(intercept);
+        sparse_product(row.features, row.values, weights, out);
+        &mut out[..self.classes()]
+    }
+
+    /// `(l2 / 2) |W|^2`.
+    fn penalty(&self, weights: &[f32]) -> f64 {
+        let penalised = weights.len() - padded(self.classes());
+        let norm: f64 = weights[..penalised].iter().map(|&w| f64::from(w) * f64::from(w)).sum();
+        0.5 * self.settings.l2 * norm
     }
 }
 
@@ -111,8 +120,6 @@ impl Application for Softmax {
     /// Of the training data, what was kept is scored.
     fn evaluate(&self, model: &dyn Model) -> Evaluation {
         let weights = self.gathered(model);
-        let penalised = weights.len() - padded(self.classes());
-        let norm: f64 = weights[..penalised].iter().map(|&w| f64::from(w) * f64::from(w)).sum();
         let examples = &self.data.train;
         let ((loss, correct), train) = match &self.data.slice {
             None => (self.score(&weights, examples, 0..examples.len()), examples.len()),
@@ -124,12 +131,48 @@ impl Application for Softmax {
             Some(test) => (self.score(&weights, test, 0..test.len()).1, test.len()),
             None => (correct, train),
         };
-        let accuracy = correct as f64 / judged as f64;
-        Evaluation {
-            objective: loss / train as f64 + 0.5 * self.settings.l2 * norm,
-            metric: Metric { name: "accuracy", value: accuracy, larger_is_better: true },
+        evaluation(loss / train as f64 + self.penalty(&weights), correct, judged)
+    }
+
+    fn judge(&self, model: &dyn Model) -> Option<Judgement> {
+        let test = self.data.test.as_ref()?;
+        let weights = self.gathered(model);
+        let (loss, correct) = self.score(&weights, test, 0..test.len());
+        let objective = loss / test.len() as f64 + self.penalty(&weights);
+        Some(Judgement { evaluation: evaluation(objective, correct, test.len()), examples: test.len() })
+    }
+
+    fn predicted(&self) -> Vec<String> {
+        let probabilities = self.data.labels.iter().map(|label| format!("p({label})"));
+        ["label", "predicted"].map(str::to_owned).into_iter().chain(probabilities).collect()
+    }
+
+    /// The label, the label with the largest probability, and the probabilities of all labels.
+    fn predict(&self, model: &dyn Model, each: &mut dyn FnMut(&[f64])) {
+        let weights = self.gathered(model);
+        let examples = self.data.test.as_ref().unwrap_or(&self.data.train);
+        let mut logits = vec![0.0; padded(self.classes())];
+        let mut figures = Vec::with_capacity(2 + self.classes());
+        let label = |class: usize| self.data.labels[class] as f64;
+        for (index, class) in examples.classes.iter().enumerate() {
+            let logits = self.logits(&weights, examples.rows.row(index), &mut logits);
+            figures.clear();
+            figures.extend([label(*class as usize), label(largest(logits))]);
+            softmax(logits);
+            figures.extend(logits.iter().map(|&probability| f64::from(probability)));
+            each(&figures);
         }
     }
+}
+
+fn evaluation(objective: f64, correct: usize, judged: usize) -> Evaluation {
+    let accuracy = correct as f64 / judged as f64;
+    Evaluation { objective, metric: Metric { name: "accuracy", value: accuracy, larger_is_better: true } }
+}
+
+/// The place of the largest; the first of equals.
+fn largest(logits: &[f32]) -> usize {
+    (1..logits.len()).fold(0, |best, c| if logits[c] > logits[best] { c } else { best })
 }
 
 /// Turns logits into probabilities and returns `ln(sum(exp(logits)))`; shape `[classes]`.

@@ -13,6 +13,7 @@ use crate::sequential::Sequential;
 mod build;
 mod factorisation;
 mod gradients;
+mod predictions;
 mod softmax;
 
 /// The data sets that ship with the crate.

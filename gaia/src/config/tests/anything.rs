@@ -34,6 +34,9 @@ fn any_toml() -> impl Strategy<Value = String> {
         Just("peers.there.servers"),
         Just("admin.workers"),
         Just("tls.key"),
+        Just("checkpoint"),
+        Just("checkpoint.location"),
+        Just("checkpoint.every"),
     ];
     let leaf = prop_oneof![
         any::<i64>().prop_map(|number| number.to_string()),

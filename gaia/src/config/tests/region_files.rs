@@ -6,9 +6,10 @@ use wan::driver::address::Address;
 use wan::relay::Direction;
 
 use super::*;
+use crate::checkpoint::Start;
 use crate::job::DataScope;
 use crate::logs::Format;
-use crate::region::{AtEnd, Region};
+use crate::region::{AtEnd, Grace, Region};
 use crate::scenario::Congestion;
 use crate::strategy::Strategy;
 
@@ -80,6 +81,12 @@ listen = "0.0.0.0:9464"
 format = "json"
 [output]
 directory = "out"
+[checkpoint]
+location = "kept"
+every_clocks = 50
+every = "10 min"
+keep = 3
+start = "zero"
 [compute]
 examples_per_second = 640
 overhead = "100 ms"
@@ -185,7 +192,8 @@ fn the_smallest_region_gets_the_documented_defaults() {
     assert!(!region.tls.plaintext_lan);
     assert_eq!((region.admin.servers, region.admin.workers, region.admin.listen), (None, None, None));
     assert_eq!((region.log, region.at_end), (Format::Text, AtEnd::Exit));
-    assert_eq!((region.output, region.compute), (None, None));
+    assert_eq!(region.grace, Grace::default());
+    assert_eq!((region.output, region.checkpoint, region.compute), (None, None, None));
     // In the order of the members.
     assert_eq!(region.peers.iter().map(|peer| peer.name.as_str()).collect::<Vec<_>>(), ["far-away", "there"]);
     assert!(region.peers.iter().all(|peer| peer.servers.is_empty()));
@@ -217,6 +225,45 @@ fn every_key_of_a_region_is_read() {
     assert_eq!((region.log, region.at_end), (Format::Json, AtEnd::Stay));
     assert!(region.output.expect("somewhere").ends_with("out"));
     assert_eq!(region.compute.expect("declared").overhead, Duration::from_millis(100));
+    let checkpoint = region.checkpoint.expect("there is a table");
+    assert!(
+        checkpoint.location.to_string().ends_with("/kept")
+            && checkpoint.location.to_string().starts_with('/')
+    );
+    assert_eq!((checkpoint.every_clocks, checkpoint.every), (Some(50), Some(Duration::from_secs(600))));
+    assert_eq!((checkpoint.keep, checkpoint.start), (3, Start::Zero));
+}
+
+#[test]
+fn checkpoints_are_made_every_five_minutes_if_nothing_else_is_said() {
+    let with = |table: &str| load(&format!("{REGION}[checkpoint]\nlocation = \"s3://bucket/kept\"\n{table}"));
+    let often = |region: Region| region.checkpoint.map(|settings| (settings.every_clocks, settings.every));
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    assert_eq!(often(with("")), Some((None, minutes(5))));
+    assert_eq!(often(with("every = \"1 min\"")), Some((None, minutes(1))));
+    assert_eq!(often(with("every_clocks = 5")), Some((Some(5), None)));
+    assert_eq!(often(with("every_clocks = 5\nevery = \"1h\"")), Some((Some(5), minutes(60))));
+    let checkpoint = with("").checkpoint.expect("there is a table");
+    assert_eq!(checkpoint.location.to_string(), "s3://bucket/kept");
+    assert_eq!((checkpoint.keep, checkpoint.start), (2, Start::Newest));
+    let wrong = "[checkpoint]\nlocation = \"https://host/x\"\nevery_clocks = 0\nevery = 5\nkeep = 0\nstart = \"new\"\n";
+    assert_eq!(
+        problems(&format!("{REGION}{wrong}"), JOB),
+        [
+            "x.toml:10: checkpoint.location: found \"https://host/x\"; allowed: a path, or a URL of a store such as \"s3://bucket/prefix\" (s3, gs, az), without password and query",
+            "x.toml:11: checkpoint.every_clocks: found 0; allowed: a whole number, at least 1",
+            "x.toml:12: checkpoint.every: found 5; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h), from 1 s to 7 days; did you mean \"5ms\"?",
+            "x.toml:13: checkpoint.keep: found 0; allowed: a whole number from 1 to 1000",
+            "x.toml:14: checkpoint.start: found \"new\"; allowed: one of \"newest\", \"zero\"; did you mean \"newest\"?",
+        ]
+    );
+    let table = "[checkpoint]\nkeep = 1\n";
+    assert_eq!(
+        problems(&format!("{REGION}{table}"), JOB),
+        [
+            "x.toml:10: checkpoint.location: missing; allowed: a path, or a URL of a store such as \"s3://bucket/prefix\" (s3, gs, az), without password and query"
+        ]
+    );
 }
 
 #[test]
@@ -315,7 +362,8 @@ fn one_wrong_value_of_a_region_gives_one_problem() {
         ("[peers.there]\n", "[peers.there]\n[admin]\nworkers = \"w:1\"\n", format!("x.toml:10: admin.workers: found \"w:1\"; allowed: an array for the 3 workers, or one text with {{index}}; each: {HOST}; one address cannot be that of 3 workers")),
         ("[peers.there]\n", "[peers.there]\n[compute]\noverhead = \"1 s\"\n", "x.toml:10: compute.examples_per_second: missing; allowed: a number from 0.001 to 1000000000000".to_owned()),
         ("job =", "at_end = \"leave\"\njob =", "x.toml:2: at_end: found \"leave\"; allowed: one of \"exit\", \"stay\"".to_owned()),
-        ("[servers]", "seed = 3\n[servers]", "x.toml:3: seed: unknown key; known here: admin, at_end, compute, datacenter, drain, job, log, output, peers, servers, tls, wan".to_owned()),
+        ("[servers]", "[grace]\nworker = \"5 s\"\n[servers]", "x.toml:4: grace.worker: found \"5 s\"; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h), from 15 s (after which a silent connection counts as broken) to 1 h".to_owned()),
+        ("[servers]", "seed = 3\n[servers]", "x.toml:3: seed: unknown key; known here: admin, at_end, checkpoint, compute, datacenter, drain, grace, job, log, output, peers, servers, tls, wan".to_owned()),
     ] {
         assert!(REGION.contains(from), "{from}");
         let found = problems(&REGION.replacen(from, to, 1), JOB);

@@ -10,6 +10,7 @@ use super::super::part::Part;
 use super::*;
 use crate::certificates::{Directory, ProcessName, Validity};
 use crate::config::{Overrides, load_region};
+use crate::service::beginning;
 
 const PART: Part = Part::Server(0);
 
@@ -46,7 +47,7 @@ async fn start(directory: &Path, name: &str) -> Server {
     let identities = Identities::load(&region, PART).unwrap();
     let setup = Arc::new(Setup::new(region, PART).unwrap());
     let sockets = Sockets::open(&setup, 0, true).await.unwrap();
-    Server::start(&setup, 0, identities.server(0).unwrap(), sockets)
+    Server::start(&setup, 0, identities.server(0).unwrap(), sockets, beginning::read(&setup, 0).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 
 use ratatui::text::{Line, Span};
 
+use super::kept::kept;
 use super::links::links;
 use super::paint::{Ink, Item, Palette, beside, flow, item, justified, labelled};
 use super::region::{Held, Region, regions};
 use super::{History, Moment};
 use crate::report::human::{bytes, figure, percent, seconds, times, with_causes};
 use crate::status::fetch::Fetched;
-use crate::status::{Phase, Status};
+use crate::status::{Absence, Phase, Status};
 
 /// From this width on, a region's links stand beside what else is known of it.
 const ROOM_FOR_TWO: u16 = 156;
@@ -133,16 +134,36 @@ impl Writer<'_> {
                 let limit = lead.limit.map(|limit| format!(" (limit {limit})")).unwrap_or_default();
                 let idle = if lead.is_idle { ", idle" } else { "" };
                 let is_full = lead.limit.is_some_and(|limit| lead.clocks >= limit) && !lead.is_idle;
+                if let Some(gone) = lead.gone_seconds {
+                    return vec![(Ink::Bad, format!("{datacenter} is gone for {}", seconds(gone)))];
+                }
                 let ink = if is_full { Ink::Slow } else { Ink::Normal };
                 vec![(Ink::Normal, format!("{datacenter} ")), (ink, format!("+{}{limit}{idle}", lead.clocks))]
             };
             add("leads", &leads.iter().map(lead).collect::<Vec<_>>());
         }
         self.holds(region, &mut add);
+        for missing in region.missing().values() {
+            let (worker, time) = (missing.worker, seconds(missing.seconds));
+            let (ink, state) = match (missing.state, &missing.reason) {
+                (Absence::Gone, _) => (Ink::Bad, format!("worker {worker} is gone for {time}")),
+                (Absence::Suspected, Some(_)) => {
+                    (Ink::Slow, format!("worker {worker} is not heard of for {time}"))
+                }
+                (Absence::Suspected, None) => (Ink::Slow, format!("worker {worker} has not come for {time}")),
+            };
+            let others = if missing.state == Absence::Gone { "; the others go on" } else { "" };
+            let reason = missing.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            add("missing", &[vec![(ink, state), (Ink::Normal, format!("{others}{reason}"))]]);
+        }
         for (awaited, roles) in region.waiting_for() {
             add("waits", &[vec![(Ink::Slow, roles.join(", ")), (Ink::Normal, format!(" for {awaited}"))]]);
         }
         self.traffic(region, &mut add);
+        let kept = kept(region);
+        if !kept.is_empty() {
+            add("kept", &kept);
+        }
         self.trust(region, &mut add);
         for (phase, end) in [(Phase::Finished, "finished"), (Phase::Draining, "stopped")] {
             let of_phase = region.ended.iter().filter(|status| status.phase == phase);
@@ -368,7 +389,12 @@ fn hold(held: &Held) -> (String, String) {
         _ => format!("workers {} wait {}", workers.join(", "), seconds(held.seconds)),
     };
     let why = match (held.reason.as_str(), &held.datacenter) {
-        ("stale", _) => ": slower workers of this region".to_owned(),
+        ("stale", _) if held.stragglers.is_empty() => ": slower workers of this region".to_owned(),
+        ("stale", _) => {
+            let behind = |(worker, clocks): (&u32, &u32)| format!("worker {worker} (-{clocks})");
+            let stragglers: Vec<_> = held.stragglers.iter().map(behind).collect();
+            format!(": {}", stragglers.join(", "))
+        }
         ("fetching", _) => ": the shard fetches its state".to_owned(),
         (reason, Some(datacenter)) => format!(": {} of {datacenter}", reason.replace('_', " ")),
         (reason, None) => format!(": {}", reason.replace('_', " ")),

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Moment;
 use crate::status::fetch::Fetched;
-use crate::status::{LinkStatus, Phase, ScoreStatus, ServerStatus, ShardStatus, Status, WorkerStatus};
+use crate::status::{
+    LinkStatus, MirrorPresence, MissingWorker, Phase, ScoreStatus, ServerStatus, ShardStatus, Status,
+    WorkerStatus,
+};
 
 /// The processes of one region.
 pub(super) struct Region<'a> {
@@ -20,7 +23,7 @@ pub(super) struct Region<'a> {
 }
 
 /// By how far a region leads another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Lead {
     /// Of the shard that leads most.
     pub(super) clocks: u32,
@@ -28,6 +31,8 @@ pub(super) struct Lead {
     pub(super) limit: Option<u32>,
     /// Whether the other region has no workers, so that nobody waits for it.
     pub(super) is_idle: bool,
+    /// For how many seconds some server of it has been silent, where nobody waits for that any more.
+    pub(super) gone_seconds: Option<f64>,
 }
 
 /// Reads of a region that are held for the same reason.
@@ -38,6 +43,8 @@ pub(super) struct Held {
     pub(super) seconds: f64,
     pub(super) reason: String,
     pub(super) datacenter: Option<String>,
+    /// Workers for which they wait, with by how many clocks these are behind.
+    pub(super) stragglers: BTreeMap<u32, u32>,
 }
 
 /// The regions of a moment, in the order in which their first processes were asked for; then those who never said
@@ -140,13 +147,20 @@ impl<'a> Region<'a> {
     pub(super) fn leads(&self) -> BTreeMap<&'a str, Lead> {
         let mut leads: BTreeMap<&str, Lead> = BTreeMap::new();
         for mirror in self.shards().flat_map(|shard| &shard.mirrors) {
-            let found = Lead { clocks: mirror.lead, limit: mirror.lead_limit, is_idle: mirror.idle };
+            let gone = mirror.presence == MirrorPresence::Gone;
+            let found = Lead {
+                clocks: mirror.lead,
+                limit: mirror.lead_limit,
+                is_idle: mirror.idle,
+                gone_seconds: gone.then_some(mirror.silent_seconds),
+            };
             let lead = leads.entry(&mirror.datacenter).or_insert_with(|| found.clone());
             let is_idle = lead.is_idle && found.is_idle;
+            let gone_seconds = lead.gone_seconds.into_iter().chain(found.gone_seconds).reduce(f64::max);
             if found.clocks > lead.clocks {
                 *lead = found;
             }
-            lead.is_idle = is_idle;
+            (lead.is_idle, lead.gone_seconds) = (is_idle, gone_seconds);
         }
         leads
     }
@@ -155,23 +169,42 @@ impl<'a> Region<'a> {
     pub(super) fn held(&self) -> Vec<Held> {
         let mut held: Vec<Held> = Vec::new();
         let servers = self.statuses.iter().flat_map(|status| &status.servers);
-        for hold in servers.flat_map(|server| &server.shards).flat_map(|shard| &shard.holds) {
-            let same = |held: &&mut Held| held.reason == hold.reason && held.datacenter == hold.datacenter;
-            match held.iter_mut().find(same) {
-                Some(held) => {
-                    held.workers.insert(hold.worker);
-                    held.seconds = held.seconds.max(hold.seconds);
-                }
-                None => held.push(Held {
-                    workers: BTreeSet::from([hold.worker]),
-                    seconds: hold.seconds,
+        let shards = servers.flat_map(|server| &server.shards);
+        for (shard, hold) in shards.flat_map(|shard| shard.holds.iter().map(move |hold| (shard, hold))) {
+            let same = |held: &Held| held.reason == hold.reason && held.datacenter == hold.datacenter;
+            let at = held.iter().position(same).unwrap_or_else(|| {
+                held.push(Held {
+                    workers: BTreeSet::new(),
+                    seconds: 0.0,
                     reason: hold.reason.clone(),
                     datacenter: hold.datacenter.clone(),
-                }),
+                    stragglers: BTreeMap::new(),
+                });
+                held.len() - 1
+            });
+            let held = &mut held[at];
+            held.workers.insert(hold.worker);
+            held.seconds = held.seconds.max(hold.seconds);
+            for straggler in shard.slowest_workers.iter().filter(|_| hold.reason == "stale") {
+                let clocks = held.stragglers.entry(straggler.worker).or_default();
+                *clocks = straggler.clocks.max(*clocks);
             }
         }
         held.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
         held
+    }
+
+    /// The workers that some of its servers do not hear of, each as the server has it that has missed it longest.
+    pub(super) fn missing(&self) -> BTreeMap<u32, &'a MissingWorker> {
+        let mut missing: BTreeMap<u32, &MissingWorker> = BTreeMap::new();
+        let servers = self.statuses.iter().flat_map(|status| &status.servers);
+        for found in servers.flat_map(|server| &server.missing_workers) {
+            let known = missing.entry(found.worker).or_insert(found);
+            if found.seconds > known.seconds {
+                *known = found;
+            }
+        }
+        missing
     }
 
     pub(super) fn score(&self) -> Option<&'a ScoreStatus> {

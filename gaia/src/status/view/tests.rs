@@ -10,7 +10,7 @@ use ratatui::style::Color;
 use super::terminal::show;
 use super::*;
 use crate::status::fetch::{FetchError, Target};
-use crate::status::{Phase, made_up};
+use crate::status::{Absence, HoldStatus, MissingWorker, Phase, Straggler, made_up};
 
 /// Two moments, three seconds and nine clocks apart.
 fn live() -> History {
@@ -335,4 +335,33 @@ fn a_history_forgets() {
     }
     assert_eq!(history.moments.len(), 6);
     assert_eq!(history.before().expect("an earlier moment").1, 5.0);
+}
+
+#[test]
+fn who_is_waited_for_or_gone_has_a_name() {
+    let mut fetched = made_up::fetched(118);
+    let Ok(status) = &mut fetched[0].status else { unreachable!("virginia's first server answers") };
+    let missing = |worker, state, seconds, reason: Option<&str>| MissingWorker {
+        worker,
+        state,
+        seconds,
+        reason: reason.map(str::to_owned),
+    };
+    status.servers[0].missing_workers = vec![
+        missing(1, Absence::Gone, 71.0, Some("nothing was heard for 15s")),
+        missing(2, Absence::Suspected, 4.0, Some("the connection was closed")),
+        missing(3, Absence::Suspected, 9.0, None),
+    ];
+    let shard = &mut status.servers[0].shards[0];
+    shard.holds = vec![HoldStatus { worker: 0, reason: "stale".into(), datacenter: None, seconds: 3.5 }];
+    shard.slowest_workers = vec![Straggler { worker: 2, clocks: 2, seconds: 3.5 }];
+    let text = text(&History::once(fetched), 120);
+    for said in [
+        "worker 0 waits 3.50 s: worker 2 (-2)",
+        "worker 1 is gone for 71.0 s; the others go on: nothing was heard for 15s",
+        "worker 2 is not heard of for 4.00 s: the connection was closed",
+        "worker 3 has not come for 9.00 s",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
 }

@@ -18,6 +18,7 @@ use crate::driver::hello::Terms;
 use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
 use crate::driver::peers::{ConnectError, Peer};
 use crate::message::ServerId;
+use crate::node::Greeting;
 use crate::transport::{Endpoint, Path, Settings, peer_name};
 use crate::wire::{self, CallBack, Channel, Hello, MAX_HELLO_BYTES, ProbeAnswer, ProbeReport, ProbeRequest};
 
@@ -130,7 +131,7 @@ impl Answers {
         let granted_bytes = self.grant(caller, wanted, is_running);
         info!(%caller, address = %connection.remote_address(), granted_bytes, "probed");
 
-        let hello = terms.hello(Channel::Probe, theirs.session, Vec::new());
+        let hello = terms.hello(Channel::Probe, theirs.session, Greeting::default());
         let unix_millis = unix_millis(endpoint.identity().dates().now());
         let answer = ProbeAnswer { unix_millis, linked: board.is_up(caller), granted_bytes };
         frames::write(&mut send, [wire::encode_hello(&hello), wire::encode_probe_answer(answer)]).await?;

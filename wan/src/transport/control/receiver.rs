@@ -17,17 +17,13 @@ const MAX_AHEAD: u32 = 4096;
 pub struct ControlReceiver {
     connection: Connection,
     stream: RecvStream,
-    /// Of the stream, not yet a whole message.
-    partial: BytesMut,
-    order: Order,
-    /// Delivered by the network, and not yet to the caller.
-    ready: VecDeque<Bytes>,
+    arrivals: Arrivals,
 }
 
 impl ControlReceiver {
     /// A receiver over `stream` and the datagrams of its `connection`.
     pub fn new(connection: Connection, stream: RecvStream) -> Self {
-        Self { connection, stream, partial: BytesMut::new(), order: Order::default(), ready: VecDeque::new() }
+        Self { connection, stream, arrivals: Arrivals::default() }
     }
 
     /// The next message, each exactly once; nothing when the sender has finished. Can be cancelled without
@@ -38,22 +34,39 @@ impl ControlReceiver {
     /// When the connection is lost, or the peer breaks the rules: then close it.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, ControlError> {
         loop {
-            if let Some(message) = self.ready.pop_front() {
+            if let Some(message) = self.arrivals.poll_message() {
                 return Ok(Some(message));
             }
             tokio::select! {
                 biased;
                 chunk = self.stream.read_chunk(MAX_CONTROL_BYTES, true) => match chunk? {
-                    Some(chunk) => self.on_stream(&chunk.bytes)?,
-                    None if self.partial.is_empty() => return Ok(None),
+                    Some(chunk) => self.arrivals.handle_stream(&chunk.bytes)?,
+                    None if self.arrivals.is_between_messages() => return Ok(None),
                     None => return Err(ControlError::Malformed),
                 },
-                datagram = self.connection.read_datagram() => self.on_copy(datagram?)?,
+                datagram = self.connection.read_datagram() => self.arrivals.handle_datagram(datagram?)?,
             }
         }
     }
+}
 
-    fn on_stream(&mut self, bytes: &[u8]) -> Result<(), ControlError> {
+/// What has arrived of a stream and of the copies beside it, and which messages that makes.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    /// Of the stream, not yet a whole message.
+    partial: BytesMut,
+    order: Order,
+    /// Delivered by the network, and not yet to the caller.
+    ready: VecDeque<Bytes>,
+}
+
+impl Arrivals {
+    /// Takes the next bytes of the stream.
+    ///
+    /// # Errors
+    ///
+    /// If they break the rules of framing.
+    pub fn handle_stream(&mut self, bytes: &[u8]) -> Result<(), ControlError> {
         self.partial.put_slice(bytes);
         while let Some(message) = decode(&mut self.partial)? {
             if self.order.on_stream() {
@@ -63,7 +76,12 @@ impl ControlReceiver {
         Ok(())
     }
 
-    fn on_copy(&mut self, datagram: Bytes) -> Result<(), ControlError> {
+    /// Takes a datagram with copies.
+    ///
+    /// # Errors
+    ///
+    /// If it breaks the rules of framing.
+    pub fn handle_datagram(&mut self, datagram: Bytes) -> Result<(), ControlError> {
         let mut frames = BytesMut::from(datagram);
         let mut sequence = frames.try_get_u32().map_err(|_| ControlError::Malformed)?;
         while let Some(message) = decode(&mut frames)? {
@@ -73,6 +91,16 @@ impl ControlReceiver {
             sequence = sequence.wrapping_add(1);
         }
         if frames.is_empty() { Ok(()) } else { Err(ControlError::Malformed) }
+    }
+
+    /// The next message, each exactly once.
+    pub fn poll_message(&mut self) -> Option<Bytes> {
+        self.ready.pop_front()
+    }
+
+    /// Whether the stream may end here.
+    pub fn is_between_messages(&self) -> bool {
+        self.partial.is_empty()
     }
 }
 

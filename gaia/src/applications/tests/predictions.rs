@@ -1,0 +1,164 @@
+//! What models predict, against plain computations, and against the score that a run reports.
+
+use datacenter::{TableId, TableSpec};
+
+use super::*;
+use crate::applications::{build, build_judging};
+use crate::data::{Purpose, gaussian, stream};
+use crate::job::tests::job;
+use crate::job::{ApplicationSettings, DataFile, Job};
+use crate::model::Tables;
+
+/// A model of any numbers.
+fn any_model(specs: &[TableSpec]) -> (Tables, Vec<Vec<f32>>) {
+    let table = |(place, spec): (u64, &TableSpec)| -> Vec<f32> {
+        let mut random = stream(5, Purpose::InitialRow, place);
+        (0..spec.rows * spec.width).map(|_| gaussian(&mut random) as f32).collect()
+    };
+    let values: Vec<_> = (0..).zip(specs).map(table).collect();
+    (Tables::new(specs, values.clone()), values)
+}
+
+/// All that is told, a line for each example.
+fn told(application: &dyn Application, model: &Tables) -> Vec<Vec<f64>> {
+    let mut lines = Vec::new();
+    application.predict(model, &mut |figures| lines.push(figures.to_vec()));
+    assert!(lines.iter().all(|line| line.len() == application.predicted().len()));
+    lines
+}
+
+fn digits_job() -> Job {
+    let (train, test) = ("digits-train.csv.gz".into(), Some("digits-test.csv.gz".into()));
+    let source = DataSource::Csv { train, test, header: false, scale: 1.0 / 16.0 };
+    Job { data: DataSettings { root: shipped().into(), source }, ..job() }
+}
+
+#[test]
+fn softmax_predicts_what_a_plain_computation_does() {
+    let application = build(&digits_job(), 1).expect("the shipped data");
+    let specs = application.tables();
+    let (model, values) = any_model(&specs);
+    let columns = application.predicted();
+    assert_eq!(
+        (columns[0].as_str(), columns[1].as_str(), columns[11].as_str()),
+        ("label", "predicted", "p(9)")
+    );
+    let lines = told(&*application, &model);
+    let packed = std::fs::File::open(shipped().join("digits-test.csv.gz")).expect("the shipped data");
+    let text = std::io::read_to_string(flate2::read::GzDecoder::new(packed)).expect("text");
+    let examples: Vec<Vec<f64>> = text
+        .lines()
+        .map(|line| line.split(',').map(|cell| cell.parse().expect("a number")).collect())
+        .collect();
+    assert_eq!(lines.len(), examples.len());
+    let (classes, mut nll, mut correct) = (10, 0.0, 0);
+    for (line, example) in lines.iter().zip(&examples) {
+        let (features, label) = (&example[..64], example[64]);
+        let logit = |class: usize| {
+            let weight = |row: usize| f64::from(values[0][row * classes + class]);
+            weight(64) + features.iter().enumerate().map(|(row, x)| x / 16.0 * weight(row)).sum::<f64>()
+        };
+        let logits: Vec<f64> = (0..classes).map(logit).collect();
+        let sum: f64 = logits.iter().map(|logit| libm::exp(*logit)).sum();
+        let best = (0..classes).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("there are some");
+        assert_eq!((line[0], line[1]), (label, best as f64));
+        for (told, logit) in line[2..].iter().zip(&logits) {
+            assert!((told - libm::exp(*logit) / sum).abs() < 1e-4, "{told}");
+        }
+        nll -= logits[label as usize] - libm::log(sum);
+        correct += usize::from(label == best as f64);
+    }
+    let judgement = application.judge(&model).expect("there are test data");
+    let accuracy = correct as f64 / 360.0;
+    assert_eq!((judgement.examples, judgement.evaluation.metric.value), (360, accuracy));
+    assert_eq!(application.evaluate(&model).metric, judgement.evaluation.metric);
+    let squares: f64 = values[0][..640].iter().map(|w| f64::from(*w) * f64::from(*w)).sum();
+    let objective = nll / 360.0 + 0.5 * 1e-4 * squares;
+    assert!(
+        (judgement.evaluation.objective / objective - 1.0).abs() < 1e-4,
+        "{judgement:?} is not {objective}"
+    );
+
+    // The test file in its own place changes nothing; the training file is judged as a run scores it.
+    let by = |name: &str| {
+        let file = DataFile::Path(shipped().join(name));
+        build_judging(&digits_job(), 1, &[file]).expect("the shipped data").0
+    };
+    assert_eq!(by("digits-test.csv.gz").judge(&model), Some(judgement));
+    let by_training = by("digits-train.csv.gz").judge(&model).expect("there are data");
+    assert_eq!(by_training.evaluation.objective, application.evaluate(&model).objective);
+}
+
+#[test]
+fn factorisation_predicts_what_a_plain_computation_does() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).expect("a file");
+        DataFile::Path(directory.path().join(name))
+    };
+    write("train", "10,700,1\n10,800,5\n30,700,4\n20,800,2\n");
+    write("test", "20,700,3\n30,900,2.5\n");
+    let other = write("other", "30,800,4\n20,900,1\n99,700,3\n10,1,3\n");
+    let source = DataSource::MovieLens { train: "train".into(), test: Some("test".into()) };
+    let settings = super::factorisation::settings(3, 0.1, 0.1, 1.0);
+    let root = directory.path().to_owned().into();
+    let application = ApplicationSettings::Factorisation(settings);
+    let job = Job { application, data: DataSettings { root, source }, ..job() };
+    let application = build(&job, 1).expect("files");
+    let (model, values) = any_model(&application.tables());
+    assert_eq!(application.predicted(), ["user", "item", "rating", "predicted"]);
+    let width = 4;
+    // Users 10, 20, 30 and items 700, 800, 900, the training mean 3 and range 1 to 5.
+    let predicted = |user: usize, item: usize| {
+        let (user, item) = (&values[0][user * width..][..width], &values[1][item * width..][..width]);
+        let dot: f64 = (0..3).map(|i| f64::from(user[i]) * f64::from(item[i])).sum();
+        (3.0 + f64::from(user[3]) + f64::from(item[3]) + dot).clamp(1.0, 5.0)
+    };
+    let assert_told = |application: &dyn Application, expected: &[(f64, f64, f64, f64)]| {
+        let lines = told(application, &model);
+        assert_eq!(lines.len(), expected.len());
+        let mut squares = 0.0;
+        for (line, (user, item, rating, predicted)) in lines.iter().zip(expected) {
+            assert_eq!(line[..3], [*user, *item, *rating]);
+            assert!((line[3] - predicted).abs() < 1e-5, "{line:?} is not {predicted}");
+            squares += (rating - predicted) * (rating - predicted);
+        }
+        let judgement = application.judge(&model).expect("there are test data");
+        assert_eq!(judgement.examples, expected.len());
+        let rmse = (squares / expected.len() as f64).sqrt();
+        assert!((judgement.evaluation.metric.value - rmse).abs() < 1e-5, "{judgement:?} is not {rmse}");
+    };
+    assert_told(&*application, &[(20.0, 700.0, 3.0, predicted(1, 0)), (30.0, 900.0, 2.5, predicted(2, 2))]);
+    let judged = application.judge(&model).expect("there are test data").evaluation;
+    assert_eq!(application.evaluate(&model).metric, judged.metric);
+
+    let (application, left_out) = build_judging(&job, 1, &[other]).expect("files");
+    assert_eq!((left_out, application.tables()[TableId(0).index()].rows), (2, 3), "the model stays as it is");
+    assert_told(&*application, &[(30.0, 800.0, 4.0, predicted(2, 1)), (20.0, 900.0, 1.0, predicted(1, 2))]);
+}
+
+#[test]
+fn data_that_do_not_suit_the_model_are_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("x.csv");
+    let refused = |text: &str, count: usize| {
+        std::fs::write(&path, text).expect("a file");
+        let files = vec![DataFile::Path(path.clone()); count];
+        let error = build_judging(&digits_job(), 1, &files).err().expect("it is refused");
+        crate::report::human::with_causes(&error).replace(&format!("{}/", directory.path().display()), "")
+    };
+    let features = |count| "1,".repeat(count);
+    assert!(refused("1,2,3\n", 1).starts_with("x.csv has 2 features, "), "{}", refused("1,2,3\n", 1));
+    let unknown = format!("{}77\n", features(64));
+    assert_eq!(
+        refused(&unknown, 1),
+        "cannot use x.csv: example 1: label 77 is none of the training file's 10 labels"
+    );
+    assert_eq!(refused("", 2), "found 2 data files; one is needed");
+    let planted = DataSource::Planted { users: 2, items: 2, rank: 1, ratings: 9, noise: 0.0 };
+    let settings = super::factorisation::settings(3, 0.1, 0.1, 1.0);
+    let data = DataSettings { root: PathBuf::new().into(), source: planted };
+    let job = Job { application: ApplicationSettings::Factorisation(settings), data, ..job() };
+    let error = build_judging(&job, 1, &[DataFile::Path(path.clone())]).err().expect("it has no files");
+    assert_eq!(error.to_string(), "found 1 data files; planted ratings have no files");
+}

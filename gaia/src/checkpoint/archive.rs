@@ -1,0 +1,231 @@
+//! A region's checkpoints: names, the newest that can be used, and how many are kept.
+//!
+//! Kind: driver.
+
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use datacenter::{Clock, ShardId};
+use thiserror::Error;
+use tracing::{info, warn};
+use wan::state::ReplicaState;
+
+use super::format::{Checkpoint, DecodeError, decode, encode};
+use super::place::Place;
+use super::subject::Subject;
+use super::{Settings, Start};
+use crate::report::human::with_causes;
+
+/// The checkpoints of a region.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    place: Place,
+    subject: Arc<Subject>,
+    keep: usize,
+    start: Start,
+}
+
+/// What a shard begins with.
+#[derive(Debug, Default)]
+pub struct Begun {
+    /// The newest checkpoint that can be used; none for a shard that begins at clock 0.
+    pub checkpoint: Option<Checkpoint>,
+    /// Newer ones that cannot, newest first.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A checkpoint that cannot be used.
+#[derive(Debug, Error)]
+#[error("{file} {}", with_causes(reason))]
+pub struct PassedOver {
+    /// What people call it.
+    pub file: String,
+    /// Why not.
+    pub reason: Unusable,
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, Error)]
+pub enum Unusable {
+    /// It cannot be read.
+    #[error("cannot be read")]
+    Read(#[source] io::Error),
+    /// It is not what it should be.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// Why a shard cannot begin.
+#[derive(Debug, Error)]
+pub enum RestoreError {
+    /// Nobody knows what there is.
+    #[error("the checkpoints in {place} cannot be listed")]
+    List {
+        /// Where.
+        place: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// There are checkpoints, and none can be used. To begin at clock 0 all the same is for somebody to decide.
+    #[error(
+        "shard {shard} has checkpoints, and none can be used{}\n  to begin at clock 0 all the same, say checkpoint.start = \"zero\"",
+        lines(passed_over)
+    )]
+    NoneUsable {
+        /// Which one.
+        shard: u16,
+        /// Each with its reason.
+        passed_over: Vec<PassedOver>,
+    },
+}
+
+fn lines(passed_over: &[PassedOver]) -> String {
+    passed_over.iter().map(|passed| format!("\n  {passed}")).collect()
+}
+
+impl Archive {
+    /// The checkpoints of `subject` where `settings` say.
+    pub fn new(settings: &Settings, subject: Arc<Subject>) -> Self {
+        let keep = settings.keep.max(1) as usize;
+        Self { place: (&settings.location).into(), subject, keep, start: settings.start }
+    }
+
+    /// The same in another place.
+    #[must_use]
+    pub fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    /// Whose checkpoints these are.
+    pub fn subject(&self) -> &Arc<Subject> {
+        &self.subject
+    }
+
+    /// Where they are.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Deletes what former processes have left half written of `shard`.
+    fn sweep(&self, shard: ShardId) -> io::Result<()> {
+        self.place.sweep(&self.folder(shard))
+    }
+
+    /// What `shard` begins with, as the settings say: the newest checkpoint that can be used, or nothing where there are none.
+    /// Asked for once, by the process that is to write them: what another has left half written is deleted.
+    ///
+    /// # Errors
+    ///
+    /// If there are some and none can be used.
+    pub fn begin(&self, shard: ShardId) -> Result<Begun, RestoreError> {
+        if let Err(error) = self.sweep(shard) {
+            warn!(shard = shard.0, %error, "what was left half written stays");
+        }
+        if self.start == Start::Zero {
+            return Ok(Begun::default());
+        }
+        let mut passed_over = Vec::new();
+        for clock in self.clocks(shard)?.into_iter().rev() {
+            match self.read(shard, clock) {
+                Ok(checkpoint) => return Ok(Begun { checkpoint: Some(checkpoint), passed_over }),
+                Err(passed) => {
+                    warn!(shard = shard.0, "passed over: {passed}");
+                    passed_over.push(passed);
+                }
+            }
+        }
+        if passed_over.is_empty() {
+            return Ok(Begun::default());
+        }
+        Err(RestoreError::NoneUsable { shard: shard.0, passed_over })
+    }
+
+    /// The clocks of which there are checkpoints of `shard`, ascending.
+    ///
+    /// # Errors
+    ///
+    /// If the place cannot be listed.
+    pub fn clocks(&self, shard: ShardId) -> Result<Vec<Clock>, RestoreError> {
+        let folder = self.folder(shard);
+        let listed = self.place.list(&folder);
+        let entries =
+            listed.map_err(|source| RestoreError::List { place: self.place.named(&folder), source })?;
+        let clock = |name: &str| clock_of(name.strip_prefix(&folder)?.strip_prefix('/')?);
+        let mut clocks: Vec<_> = entries.iter().filter_map(|entry| clock(&entry.name)).collect();
+        clocks.sort_unstable();
+        Ok(clocks)
+    }
+
+    /// Reads the checkpoint of `shard` at `clock`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be used, with its name and the reason.
+    pub fn read(&self, shard: ShardId, clock: Clock) -> Result<Checkpoint, PassedOver> {
+        let name = self.name(shard, clock);
+        self.read_file(shard, clock, &name)
+            .map_err(|reason| PassedOver { file: self.place.named(&name), reason })
+    }
+
+    fn read_file(&self, shard: ShardId, clock: Clock, name: &str) -> Result<Checkpoint, Unusable> {
+        let file = self.place.get(name, self.subject.most_bytes(shard)).map_err(Unusable::Read)?;
+        let checkpoint = decode(&self.subject, shard, &file)?;
+        if checkpoint.state.clock != clock {
+            let what = format!("its name says {clock}, and its content {}", checkpoint.state.clock);
+            return Err(DecodeError::Inconsistent { what }.into());
+        }
+        Ok(checkpoint)
+    }
+
+    /// Writes `state`; yields how many bytes. When this returns it is safely there, and then those that are not kept any
+    /// longer are deleted: all but the newest, and those of later clocks, which this shard has passed over when it began.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be written; whatever was there is there still. That an old one could not be deleted is only logged.
+    pub fn write(&self, state: &ReplicaState, written_at: SystemTime) -> io::Result<u64> {
+        let file = encode(&self.subject, state, written_at);
+        let bytes = file.len() as u64;
+        self.place.put(&self.name(state.shard, state.clock), file)?;
+        match self.clocks(state.shard) {
+            Ok(clocks) => self.retire(state.shard, state.clock, &clocks),
+            Err(error) => warn!(shard = state.shard.0, "old checkpoints stay: {}", with_causes(&error)),
+        }
+        Ok(bytes)
+    }
+
+    /// Deletes those of `clocks` (ascending) that are not kept when `newest` is there.
+    fn retire(&self, shard: ShardId, newest: Clock, clocks: &[Clock]) {
+        let (ours, later): (Vec<_>, Vec<_>) = clocks.iter().partition(|clock| **clock <= newest);
+        let old = &ours[..ours.len().saturating_sub(self.keep)];
+        for clock in old.iter().chain(&later) {
+            let name = self.name(shard, *clock);
+            match self.place.remove(&name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    warn!(%error, file = self.place.named(&name), "an old checkpoint could not be deleted");
+                }
+                _ if *clock > newest => {
+                    info!(file = self.place.named(&name), "deleted a checkpoint that was passed over");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn folder(&self, shard: ShardId) -> String {
+        format!("{}/{}/shard-{}", self.subject.job, self.subject.region, shard.0)
+    }
+
+    fn name(&self, shard: ShardId, clock: Clock) -> String {
+        format!("{}/clock-{:06}.safetensors", self.folder(shard), clock.0)
+    }
+}
+
+/// The clock in the name of a file.
+fn clock_of(name: &str) -> Option<Clock> {
+    let digits = name.strip_prefix("clock-")?.strip_suffix(".safetensors")?;
+    let clock = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+    // As we write it, so that there is one file for each clock.
+    (digits == format!("{clock:06}")).then_some(Clock(clock))
+}

@@ -1,0 +1,94 @@
+//! What a server begins with: the checkpoints of its shards, or what other regions have of them.
+//!
+//! Kind: driver (reads checkpoints).
+
+use std::sync::Arc;
+
+use datacenter::shard::Shard;
+use datacenter::{Clock, ShardId};
+use tracing::info;
+use wan::node::{Grace, Node, PeerConfig};
+use wan::replica::Replica;
+
+use super::ServiceError;
+use super::setup::Setup;
+use crate::checkpoint::{Archive, Begun, Checkpoint, Keeper, Schedule, Subject};
+use crate::model::{ShardValues, initial_values};
+
+/// A server's shards as they begin, and who keeps their checkpoints.
+pub(super) struct Beginning {
+    pub(super) node: Node,
+    pub(super) keeping: Option<Keeping>,
+}
+
+/// Makes checkpoints of a server's shards.
+pub(super) struct Keeping {
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) schedule: Schedule,
+}
+
+/// Reads what server `index` begins with. Blocks.
+///
+/// # Errors
+///
+/// If there are checkpoints, and none can be used.
+pub(super) fn read(setup: &Setup, index: u16) -> Result<Beginning, ServiceError> {
+    let region = &setup.region;
+    let last = Clock(region.job.clocks);
+    let mut keeping = None;
+    let mut checkpoints = Vec::new();
+    if let Some(settings) = &region.checkpoint {
+        let archive = || Archive::new(settings, Arc::new(Subject::from(setup)));
+        let mut schedule = Schedule::new(settings, last, tokio::time::Instant::now().into_std());
+        let begins = setup.shards_of(index).map(|shard| archive().begin(shard));
+        let begins = begins.collect::<Result<Vec<Begun>, _>>()?;
+        checkpoints = begins.into_iter().filter_map(|begun| begun.checkpoint).collect();
+        let keeper = Keeper::start(archive()).map_err(ServiceError::Thread)?;
+        for checkpoint in &checkpoints {
+            schedule.begin(checkpoint.state.shard, checkpoint.state.clock);
+            keeper.begin(checkpoint);
+        }
+        keeping = Some(Keeping { keeper: Arc::new(keeper), schedule });
+    }
+    Ok(Beginning { node: node(setup, index, checkpoints)?, keeping })
+}
+
+fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<Node, ServiceError> {
+    let region = &setup.region;
+    let policy = setup.policy();
+    let mirrored = region.strategy.policy(&region.job, &setup.specs).is_some();
+    let others = region.peers.iter().filter(|_| mirrored);
+    let peers: Vec<PeerConfig> = others
+        .map(|peer| PeerConfig {
+            id: setup.datacenter(&peer.name).expect("configuration checks that peers are members"),
+            rate_bytes_per_sec: peer.rate_bytes_per_sec,
+            window_bytes: None,
+        })
+        .collect();
+    // A process that starts later has a larger number, also where the machine's clock says otherwise.
+    let lives = checkpoints.iter().flat_map(|c| &c.state.origins).map(|origin| origin.life);
+    let life = datacenter::lan::incarnation().max(lives.max().unwrap_or(0).saturating_add(1));
+    let mut initial = initial_values(setup.application.as_ref(), &setup.specs, setup.placement);
+    let replica = |id: ShardId| {
+        let values: ShardValues = std::mem::take(&mut initial[id.index()]);
+        let workers = region.workers() as usize;
+        let shard = Shard::new(id, &setup.shapes.0[id.index()], values, workers, region.job.staleness)
+            .with_non_finite(region.job.non_finite);
+        let replica = Replica::new(shard, &policy, peers.iter().map(|peer| peer.id));
+        let Some(at) = checkpoints.iter().position(|checkpoint| checkpoint.state.shard == id) else {
+            return Ok(replica.without_state());
+        };
+        let Checkpoint { state, bytes, .. } = checkpoints.swap_remove(at);
+        info!(shard = id.0, clock = state.clock.0, bytes, "begins with its checkpoint");
+        let here = setup.datacenter(&region.name).expect("a region is a member");
+        replica.restored(state, here).map_err(|misfit| ServiceError::Misfit { shard: id.0, misfit })
+    };
+    let replicas = setup.shards_of(index).map(replica).collect::<Result<Vec<_>, _>>()?;
+    let grace = Grace {
+        workers: region.grace.worker,
+        server: region.grace.server,
+        datacenter: region.grace.datacenter,
+    };
+    let node = Node::new(replicas, &peers, &policy);
+    Ok(node.ending_at(Clock(region.job.clocks)).in_life(life).giving_up(grace))
+}

@@ -1,0 +1,263 @@
+//! Faults as data: what happens to whom, and when.
+
+/// A server: its datacenter, and which of its servers it is.
+pub type Server = (usize, u16);
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A server dies, and takes down what it has in memory.
+    Kill(Server),
+    /// It starts again, from its disk.
+    Return(Server),
+    /// It starts again, and its disk is empty.
+    ReturnEmpty(Server),
+    /// It stands still (SIGSTOP): neither dead nor alive.
+    Freeze(Server),
+    /// It goes on, and finds out what has happened meanwhile.
+    Thaw(Server),
+    /// All servers of a datacenter die, and its workers.
+    KillDatacenter(usize),
+    /// They start again, from their disks.
+    ReturnDatacenter(usize),
+    /// They start again, and their disks are empty: also a datacenter that comes for the first time.
+    ReturnDatacenterEmpty(usize),
+    /// Everything dies.
+    KillAll,
+    /// Everything starts again, from its disks.
+    ReturnAll,
+    /// Between two datacenters nothing passes any more.
+    Cut(usize, usize),
+    /// From the first to the second nothing passes any more.
+    CutOneWay(usize, usize),
+    /// Everything passes again.
+    Heal(usize, usize),
+    /// A worker dies.
+    KillWorker(usize, u32),
+    /// It starts again.
+    ReturnWorker(usize, u32),
+    /// A datacenter leaves of its own will, and does not come back.
+    Leave(usize),
+    /// It is hosted by so many servers when it starts the next time.
+    Reshard(usize, u16),
+}
+
+/// When a fault happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// When some datacenter has completed this part of the job's clocks, in percent.
+    At(u32),
+    /// This long after the fault before it, in milliseconds; up to twice as long.
+    After(u64),
+}
+
+/// A story of faults.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What it is about.
+    pub name: &'static str,
+    /// How many datacenters there are, and how many servers each has.
+    pub datacenters: usize,
+    /// Servers of each.
+    pub servers: u16,
+    /// Datacenters that are not there at the start.
+    pub absent: &'static [usize],
+    /// What happens, in order.
+    pub story: &'static [(When, Fault)],
+    /// Datacenters to which nothing happens, and that must not wait for longer than the grace, and two round trips.
+    pub bystanders: &'static [usize],
+    /// How many times the grace they may wait at most, where several faults follow on each other.
+    pub graces: u32,
+}
+
+use Fault::*;
+use When::*;
+
+const fn of(datacenters: usize, servers: u16, name: &'static str) -> Scenario {
+    Scenario { name, datacenters, servers, absent: &[], story: &[], bystanders: &[], graces: 1 }
+}
+
+/// Longer than any grace.
+const LONG: u64 = 2500;
+
+/// The scenarios that every change must stand.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        story: &[(At(30), KillWorker(0, 1)), (After(LONG), ReturnWorker(0, 1))],
+        bystanders: &[1, 2],
+        ..of(3, 1, "a worker dies, and returns")
+    },
+    Scenario {
+        story: &[(At(30), Kill((0, 0))), (After(200), Return((0, 0)))],
+        bystanders: &[1, 2],
+        ..of(3, 2, "a server dies, and returns from its checkpoint")
+    },
+    Scenario {
+        story: &[(At(30), Kill((0, 1))), (After(LONG), Return((0, 1)))],
+        bystanders: &[1, 2],
+        ..of(3, 2, "a server dies, and returns from its checkpoint when it has been given up")
+    },
+    Scenario {
+        story: &[(At(40), Kill((0, 0))), (After(200), ReturnEmpty((0, 0)))],
+        bystanders: &[1, 2],
+        ..of(3, 2, "a server dies with its disk, and returns from a mirror")
+    },
+    Scenario {
+        story: &[(At(40), Kill((1, 0))), (After(LONG), ReturnEmpty((1, 0)))],
+        bystanders: &[0],
+        ..of(2, 1, "one of two servers dies with its disk, and returns when it has been given up")
+    },
+    Scenario {
+        story: &[(At(30), KillDatacenter(2)), (After(LONG), ReturnDatacenter(2))],
+        bystanders: &[0, 1],
+        ..of(3, 2, "a datacenter dies, and returns")
+    },
+    Scenario {
+        story: &[(At(30), KillDatacenter(2)), (After(400), ReturnDatacenterEmpty(2))],
+        bystanders: &[0, 1],
+        ..of(3, 2, "a datacenter dies with its disks, and returns")
+    },
+    Scenario {
+        story: &[(At(30), KillDatacenter(1))],
+        bystanders: &[0, 2],
+        ..of(3, 1, "a datacenter never returns")
+    },
+    Scenario {
+        story: &[(At(30), CutOneWay(0, 1)), (After(LONG), Heal(0, 1))],
+        ..of(3, 1, "a link is cut one way")
+    },
+    Scenario {
+        story: &[
+            (At(20), Cut(0, 1)),
+            (After(50), Heal(0, 1)),
+            (After(100), Cut(0, 1)),
+            (After(20), Heal(0, 1)),
+            (After(150), Cut(0, 1)),
+            (After(80), Heal(0, 1)),
+            (After(300), Cut(0, 1)),
+            (After(40), Heal(0, 1)),
+        ],
+        ..of(3, 1, "a link flaps")
+    },
+    Scenario {
+        story: &[
+            (At(25), Cut(0, 2)),
+            (After(0), Cut(1, 2)),
+            (After(LONG), Heal(0, 2)),
+            (After(0), Heal(1, 2)),
+        ],
+        ..of(3, 2, "three regions are split in two, and healed")
+    },
+    Scenario {
+        story: &[
+            (At(40), Kill((0, 0))),
+            (After(100), ReturnEmpty((0, 0))),
+            (After(60), Kill((0, 0))),
+            (After(100), ReturnEmpty((0, 0))),
+            (After(30), Kill((0, 0))),
+            (After(100), Return((0, 0))),
+        ],
+        bystanders: &[1, 2],
+        ..of(3, 1, "a server dies while it gets its state, and during the hello")
+    },
+    Scenario {
+        story: &[
+            (At(40), Kill((0, 0))),
+            (After(100), ReturnEmpty((0, 0))),
+            (After(60), Kill((1, 0))),
+            (After(500), Return((1, 0))),
+        ],
+        bystanders: &[2],
+        graces: 2,
+        ..of(3, 1, "whoever gives a server its state dies meanwhile")
+    },
+    Scenario {
+        story: &[
+            (At(40), Kill((0, 0))),
+            (After(10), Kill((1, 0))),
+            (After(300), Return((0, 0))),
+            (After(300), Return((1, 0))),
+        ],
+        bystanders: &[2],
+        graces: 2,
+        ..of(3, 1, "two servers die at once, and return")
+    },
+    Scenario {
+        story: &[
+            (At(40), Kill((0, 0))),
+            (After(10), KillDatacenter(1)),
+            (After(300), ReturnEmpty((0, 0))),
+            (After(LONG), ReturnDatacenter(1)),
+        ],
+        bystanders: &[2],
+        graces: 2,
+        ..of(3, 1, "one dies with its disk, another comes back late")
+    },
+    Scenario {
+        story: &[
+            (At(20), Kill((0, 0))),
+            (After(100), Return((0, 0))),
+            (After(300), Kill((0, 1))),
+            (After(100), Return((0, 1))),
+            (After(300), Kill((1, 0))),
+            (After(100), Return((1, 0))),
+            (After(300), Kill((1, 1))),
+            (After(100), Return((1, 1))),
+            (After(300), Kill((2, 0))),
+            (After(100), Return((2, 0))),
+            (After(300), Kill((2, 1))),
+            (After(100), Return((2, 1))),
+        ],
+        ..of(3, 2, "every server restarts, one after the other")
+    },
+    Scenario {
+        absent: &[2],
+        story: &[(At(40), ReturnDatacenterEmpty(2))],
+        bystanders: &[0, 1],
+        ..of(3, 2, "a datacenter joins a job that runs")
+    },
+    Scenario {
+        story: &[(At(40), Leave(1))],
+        bystanders: &[0, 2],
+        ..of(3, 2, "a datacenter leaves for good")
+    },
+    Scenario {
+        story: &[(At(50), KillAll), (After(500), ReturnAll)],
+        ..of(3, 2, "everything dies, and resumes")
+    },
+    Scenario {
+        story: &[
+            (At(50), KillAll),
+            (After(100), ReturnDatacenter(0)),
+            (After(LONG), ReturnDatacenter(1)),
+            (After(LONG), ReturnDatacenter(2)),
+        ],
+        ..of(3, 1, "everything dies, and resumes one datacenter after the other")
+    },
+    Scenario {
+        story: &[
+            (At(30), Kill((0, 0))),
+            (After(0), Cut(0, 1)),
+            (After(100), Return((0, 0))),
+            (After(LONG), Kill((0, 0))),
+            (After(100), Return((0, 0))),
+            (After(300), Heal(0, 1)),
+        ],
+        ..of(2, 1, "a server restarts twice while the region that has what it lost is cut off")
+    },
+    Scenario {
+        story: &[(At(30), Freeze((0, 0))), (After(LONG), Thaw((0, 0)))],
+        bystanders: &[1, 2],
+        ..of(3, 1, "a server stands still, and goes on")
+    },
+    Scenario {
+        story: &[(At(30), Freeze((0, 0))), (After(300), Return((0, 0))), (After(500), Thaw((0, 0)))],
+        bystanders: &[1, 2],
+        ..of(3, 1, "a server stands still, is replaced, and goes on")
+    },
+    Scenario {
+        story: &[(At(40), KillDatacenter(0)), (After(10), Reshard(0, 3)), (After(300), ReturnDatacenter(0))],
+        bystanders: &[1, 2],
+        ..of(3, 1, "a datacenter returns with another number of servers")
+    },
+];

@@ -1,0 +1,122 @@
+//! What a replica keeps for each of its mirrors (time-free).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use datacenter::message::Wait;
+use datacenter::shard::ReadGate;
+use datacenter::{Clock, DatacenterId, TableId};
+
+use crate::inbox::Inbox;
+use crate::message::{Barrier, Holdings, Progress};
+use crate::mirror_clock::leads_too_far;
+use crate::outbox::Outbox;
+use crate::policy::Lead;
+
+/// Both directions of the exchange with one mirror.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    pub(super) peer: DatacenterId,
+    pub(super) outbox: Outbox,
+    pub(super) inbox: Inbox,
+    pub(super) rtt: Option<Duration>,
+    pub(super) derived_lead: Option<u32>,
+    pub(super) to_say: ToSay,
+    /// Its process, when it was heard of last; zero for none.
+    pub(super) life: u64,
+    /// The process of it that our numbers count for; zero for none.
+    pub(super) numbered_for: u64,
+    /// Its clock when the link came up last; none before the first time.
+    pub(super) clock_at_hello: Option<Clock>,
+    /// Rows of it have come from others: sums of its that wait for us have them too, and it must begin anew.
+    pub(super) is_void: bool,
+    /// Its process has stopped of its own will, having shipped all it had.
+    pub(super) has_left: bool,
+    /// It has been silent for longer than it may: nobody waits for it.
+    pub(super) is_gone: bool,
+    /// It has given back what it had of our own releases from before our process started.
+    pub(super) has_returned: bool,
+    /// It says that it will have done so with this update.
+    pub(super) returns_by: Option<u64>,
+    /// Rows with later releases than this are to be sent whole, once it has returned ours.
+    pub(super) to_restate: Option<u32>,
+    /// What it has of datacenters that are gone, by their places.
+    pub(super) holdings: BTreeMap<usize, Holdings>,
+    /// What we had when it was last told of them.
+    pub(super) told_holdings: BTreeMap<usize, Holdings>,
+}
+
+/// What the mirror has been told, and what it has not.
+#[derive(Debug, Default)]
+pub(super) struct ToSay {
+    pub(super) progress_told: Progress,
+    pub(super) applied_told: u64,
+    pub(super) returned_told: Option<u64>,
+    pub(super) barriers: Vec<Barrier>,
+    pub(super) unconfirmed_bytes: u64,
+    /// Places of datacenters of which it is to hear what we have.
+    pub(super) gone: BTreeSet<usize>,
+}
+
+impl Mirror {
+    pub(super) fn new(peer: DatacenterId, outbox: Outbox, inbox: Inbox) -> Self {
+        Self {
+            peer,
+            outbox,
+            inbox,
+            rtt: None,
+            derived_lead: None,
+            to_say: ToSay::default(),
+            life: 0,
+            numbered_for: 0,
+            clock_at_hello: None,
+            is_void: false,
+            has_left: false,
+            is_gone: false,
+            has_returned: true,
+            returns_by: None,
+            to_restate: None,
+            holdings: BTreeMap::new(),
+            told_holdings: BTreeMap::new(),
+        }
+    }
+
+    /// Whether nobody waits for it.
+    pub(super) fn is_away(&self) -> bool {
+        self.has_left || self.is_gone
+    }
+
+    /// Whether all that it had when its link came up is here.
+    pub(super) fn is_caught_up(&self) -> bool {
+        let arrived = self.inbox.arrived_clock();
+        self.has_returned && self.clock_at_hello.is_some_and(|clock| arrived >= clock)
+    }
+}
+
+/// The mirrors' conditions on local reads.
+pub(super) struct MirrorGate<'a> {
+    pub(super) mirrors: &'a [Mirror],
+    pub(super) own: Clock,
+    pub(super) lead: Lead,
+    pub(super) is_fetching: bool,
+}
+
+impl ReadGate for MirrorGate<'_> {
+    fn why_all_held(&self) -> Option<Wait> {
+        if self.is_fetching {
+            return Some(Wait::Fetching);
+        }
+        let ahead = |m: &&Mirror| {
+            let is_over = leads_too_far(self.own, m.inbox.arrived_clock(), self.lead, m.derived_lead);
+            is_over && !m.is_away() && !m.inbox.is_settled()
+        };
+        // The slowest mirror is the reason; of equally slow ones the first.
+        let slowest = self.mirrors.iter().filter(ahead).min_by_key(|m| m.inbox.arrived_clock());
+        slowest.map(|m| Wait::MirrorClock(m.peer))
+    }
+
+    fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait> {
+        let holds = |m: &&Mirror| !m.is_away() && m.inbox.holds_any(table, slots);
+        self.mirrors.iter().find(holds).map(|m| Wait::Barrier(m.peer))
+    }
+}
