@@ -84,6 +84,8 @@ pub struct PeerRegion {
     pub rate_bytes_per_sec: Option<u64>,
     /// There and back, where that is known.
     pub round_trip: Option<Duration>,
+    /// How much of the link each of its servers takes at most for getting back what it has lost; all of it where not set.
+    pub transfer_bytes_per_sec: Option<u64>,
 }
 
 /// Where certificates are, and where they are needed.

@@ -201,7 +201,12 @@ impl Mesh {
             let peer_configs: Vec<_> = ids_of_peers()
                 .map(|id| {
                     let rate_bytes_per_sec = Some(config.rate_bytes_per_sec);
-                    PeerConfig { id, rate_bytes_per_sec, window_bytes: config.window_bytes }
+                    PeerConfig {
+                        id,
+                        rate_bytes_per_sec,
+                        window_bytes: config.window_bytes,
+                        transfer_bytes_per_sec: None,
+                    }
                 })
                 .collect();
             let mut node = Node::new(replicas.collect(), &peer_configs, &policy);
@@ -455,7 +460,7 @@ impl Mesh {
         for peer in 0..self.sites[site].peers.len() {
             let to = self.sites[site].peers[peer];
             let generation = self.links[&ordered(site, to)].generation;
-            while let Some(Outgoing { update, bytes, .. }) = self.sites[site].node.poll_update(peer) {
+            while let Some(Outgoing { update, bytes, .. }) = self.sites[site].node.poll_update(peer, now) {
                 let (shard, back) = (update.shard.index(), self.peer_index(to, site));
                 self.sites[to].witnesses[back][shard].see_sent(&update, &self.shapes[shard]);
                 let update = Event::Update { from: site, to, generation, update: (*update).clone(), bytes };

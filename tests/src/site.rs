@@ -143,6 +143,7 @@ impl Site {
                 id,
                 rate_bytes_per_sec: path.rate_bytes_per_sec,
                 window_bytes: plan.window_bytes,
+                transfer_bytes_per_sec: None,
             })
             .collect();
         let node = Node::new(replicas.collect(), &configs, &plan.policy);

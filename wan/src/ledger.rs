@@ -10,6 +10,8 @@
 //!
 //! Kind: time-free.
 
+use std::collections::BTreeSet;
+
 use datacenter::{DatacenterId, Elements, ShardTable, TableId};
 
 use crate::message::Origin;
@@ -159,12 +161,30 @@ pub struct Ledgers {
 }
 
 impl Ledgers {
-    /// The ledger of `origin`, in words with the mirror at place `mirror`; none if there is no such datacenter.
+    /// The ledger of `origin`, in words with the mirror at place `mirror`; none if that is no single datacenter, or none of
+    /// the job.
     pub fn said_to(&self, mirror: usize, origin: Origin) -> Option<&Ledger> {
         match origin {
+            Origin::All => None,
             Origin::Sender => Some(&self.own),
             Origin::Receiver => self.mirrors.get(mirror).map(|(_, ledger)| ledger),
             Origin::Other(id) => self.mirrors.iter().find_map(|(of, ledger)| (*of == id).then_some(ledger)),
+        }
+    }
+
+    /// Rows of which something has been released, by anybody.
+    pub fn released(&self) -> BTreeSet<(TableId, u32)> {
+        let all = self.mirrors.iter().map(|(_, ledger)| ledger).chain([&self.own]);
+        all.flat_map(|ledger| ledger.newer_than(0)).collect()
+    }
+
+    /// Appends what all have released of a row, in sum.
+    pub fn add_up(&self, table: TableId, slot: u32, values: &mut Vec<f32>) {
+        let first = values.len();
+        values.extend_from_slice(self.own.row(table, slot).0);
+        for (_, ledger) in &self.mirrors {
+            let row = ledger.row(table, slot).0;
+            values[first..].iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         }
     }
 

@@ -11,6 +11,7 @@
 //!
 //! What is deliberately not here: models, data and configuration files, which are the `gaia` crate's.
 
+pub mod allowance;
 pub mod bandwidth;
 #[cfg(feature = "net")]
 pub mod driver;

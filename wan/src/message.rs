@@ -60,17 +60,21 @@ pub struct WholeRows {
     pub origin: Origin,
     /// By entry of the update, by row: how many releases its origin had counted when the row was like that.
     pub stamps: Vec<Vec<u32>>,
+    /// Whether no more rows of this origin wait behind these.
+    pub is_last: bool,
 }
 
-/// A datacenter, in words between two.
+/// A datacenter, in words between two; in the order in which their rows are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
+    /// All of them, in sum, for a receiver that has nothing: it serves from that until it has them one by one.
+    All,
+    /// Whoever says this.
+    Sender,
     /// Whoever hears this: its own, which it has lost.
     Receiver,
     /// Another one, which is gone.
     Other(DatacenterId),
-    /// Whoever says this.
-    Sender,
 }
 
 /// What one shard tells its mirror besides updates.
@@ -180,4 +184,8 @@ pub struct Resume {
     pub heard_clock: Clock,
     /// The sender has not waited for the receiver meanwhile.
     pub went_on: bool,
+    /// The sender has no values: the receiver is to send first what it has of all datacenters, in sum.
+    pub wants_values: bool,
+    /// The sender has itself all that its datacenter has released, and so can give others values.
+    pub is_whole: bool,
 }

@@ -13,6 +13,7 @@ use datacenter::message::{ReadReply, Request};
 use datacenter::shard::RequestError;
 use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 
+use crate::allowance::Allowance;
 use crate::bandwidth::DrainRate;
 use crate::inbox::PeerError;
 use crate::message::{Resume, ServerId, ShardControl, Update};
@@ -84,6 +85,9 @@ pub struct PeerConfig {
     pub rate_bytes_per_sec: Option<u64>,
     /// How many payload bytes may be on their way to each of its servers; derived from the path where it is not set.
     pub window_bytes: Option<u64>,
+    /// How many payload bytes of whole rows, by which it gets back what it has lost, each of its servers is sent in a second;
+    /// as many as the link carries where it is not set.
+    pub transfer_bytes_per_sec: Option<u64>,
 }
 
 /// One server process's shards and peers.
@@ -121,6 +125,7 @@ struct PeerLink {
     is_lossy: bool,
     window_bytes: Option<u64>,
     drain: DrainRate,
+    transfer: Allowance,
     /// A clock has completed since the backlog was last judged.
     judge_backlog: bool,
     confirm_at: Option<Instant>,
@@ -197,6 +202,7 @@ impl Node {
                 is_lossy: false,
                 window_bytes: config.window_bytes,
                 drain: DrainRate::new(config.rate_bytes_per_sec),
+                transfer: Allowance::new(config.transfer_bytes_per_sec),
                 judge_backlog: false,
                 confirm_at: None,
                 heard_at: None,
@@ -569,7 +575,7 @@ impl Node {
         }
         self.heard(peer, now);
         if confirmed > 0 {
-            let busy = self.outboxes(peer).any(|outbox| outbox.waiting_bytes() > 0);
+            let busy = self.pressing_bytes(peer) > 0;
             let link = &mut self.peers[peer];
             link.drain.handle_confirmed(confirmed, busy, link.rtt, now);
         }
@@ -577,30 +583,34 @@ impl Node {
     }
 
     /// What to tell a server of `datacenter` in the hello. No shards if that is not a configured datacenter.
-    pub fn greeting(&self, datacenter: DatacenterId) -> Greeting {
+    pub fn greeting(&mut self, datacenter: DatacenterId) -> Greeting {
         let life = self.life;
         let Some(mirror) = self.datacenters().position(|id| id == datacenter) else {
             return Greeting { life, resumes: Vec::new() };
         };
-        let mut resumes: Vec<_> = self.replicas.iter().map(|replica| replica.resume(mirror)).collect();
+        let mut resumes: Vec<_> = self.replicas.iter_mut().map(|replica| replica.resume(mirror)).collect();
         resumes.sort_by_key(|resume| resume.shard);
         Greeting { life, resumes }
     }
 
     /// The next update for `peer`, as long as its window has room.
-    pub fn poll_update(&mut self, peer: usize) -> Option<Outgoing> {
+    pub fn poll_update(&mut self, peer: usize, now: Instant) -> Option<Outgoing> {
         if !self.peers[peer].is_up {
             return None;
         }
         let may_number = self.in_flight_bytes(peer) < self.window_bytes(peer);
         let link = &mut self.peers[peer];
+        let may_transfer = link.transfer.may_spend(now);
         let (count, first) = (link.shards.len(), link.next_shard);
         for turn in (first..count).chain(0..first) {
             let replica = &mut self.replicas[link.shards[turn]];
-            if let Some(outgoing) = replica.poll_update(link.mirror, may_number) {
+            if let Some(outgoing) = replica.poll_update(link.mirror, may_number, may_transfer) {
                 link.next_shard = (turn + 1) % count;
                 if !outgoing.is_repeat {
                     link.sent.payload_bytes += outgoing.bytes;
+                }
+                if !outgoing.is_repeat && outgoing.update.rows.is_some() {
+                    link.transfer.spend(outgoing.bytes);
                 }
                 return Some(outgoing);
             }
@@ -651,10 +661,13 @@ impl Node {
         Some(self.peers[peer].said_at? + self.grace?.heartbeat())
     }
 
-    /// When [`poll_control`](Self::poll_control) should be asked again for `peer` if nothing happens before.
+    /// When [`poll_update`](Self::poll_update) and [`poll_control`](Self::poll_control) should be asked again for `peer` if
+    /// nothing happens before.
     pub fn poll_timeout(&self, peer: usize) -> Option<Instant> {
-        let confirm_at = self.peers[peer].confirm_at;
-        confirm_at.into_iter().chain(self.heartbeat_at(peer)).min().filter(|_| self.peers[peer].is_up)
+        let link = &self.peers[peer];
+        let transfer_at = link.transfer.next_at().filter(|_| self.outboxes(peer).any(Outbox::has_rows));
+        let awaited = [link.confirm_at, self.heartbeat_at(peer), transfer_at];
+        awaited.into_iter().flatten().min().filter(|_| link.is_up)
     }
 
     /// Whether the job is done: here, and at every mirror that is not gone, and everything has arrived both ways.
@@ -693,9 +706,17 @@ impl Node {
         self.outboxes(peer).map(Outbox::waiting_bytes).sum()
     }
 
+    /// Of these, those that go as fast as the link carries them.
+    fn pressing_bytes(&self, peer: usize) -> u64 {
+        match self.peers[peer].transfer.is_bounded() {
+            true => self.outboxes(peer).map(Outbox::waiting_delta_bytes).sum(),
+            false => self.waiting_bytes(peer),
+        }
+    }
+
     /// How long the link to `peer` needs for what waits for it; zero where nothing waits.
     pub fn backlog(&self, peer: usize) -> Duration {
-        let waiting = self.waiting_bytes(peer);
+        let waiting = self.pressing_bytes(peer);
         if waiting == 0 {
             return Duration::ZERO;
         }

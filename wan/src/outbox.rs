@@ -12,7 +12,8 @@
 //!
 //! Numbers hold between two processes. When either is a new one, the stream begins anew: what was on its way or waited
 //! is dropped, and the rows that the peer lacks go *whole*, as their origin's [ledger](crate::ledger) has them when
-//! they are numbered, before any delta. Rows of others that the peer needs back go the same way.
+//! they are numbered, before any delta of them. Rows of others that the peer needs back go the same way, in turns with
+//! deltas.
 //!
 //! Kind: time-free.
 
@@ -55,10 +56,12 @@ pub struct Outbox {
     /// Completed clocks and the releases counted then, by the place of the queue's tail at that time.
     marks: VecDeque<(u64, Clock, u32)>,
     progress: Progress,
-    /// Rows to be sent whole: first what is the peer's own, last what is ours.
+    /// Rows to be sent whole, in this order.
     rows: BTreeSet<(Origin, TableId, u32)>,
-    /// Of these, the elements of each.
+    /// How many elements those have.
     row_elements: u64,
+    /// What was numbered last were whole rows.
+    rows_were_last: bool,
     widths: Vec<u32>,
     /// Whether deltas may be sent: not before it is known what the peer has.
     is_open: bool,
@@ -111,6 +114,7 @@ impl Outbox {
             progress: Progress::default(),
             rows: BTreeSet::new(),
             row_elements: 0,
+            rows_were_last: false,
             widths: shapes.iter().map(|shape| shape.width).collect(),
             is_open: true,
             returned: Returned::NotAsked,
@@ -122,7 +126,7 @@ impl Outbox {
         if !self.is_open {
             return;
         }
-        if !self.has_own_rows() {
+        if !self.has_rows_of(Origin::Sender) {
             return self.waiting.add(delta);
         }
         let width = self.widths[delta.table.index()];
@@ -174,7 +178,7 @@ impl Outbox {
         self.is_open
     }
 
-    /// Sends these rows of another datacenter whole.
+    /// Sends these rows whole, of another datacenter or of all.
     pub fn hand_on(&mut self, origin: Origin, rows: impl Iterator<Item = (TableId, u32)>) {
         rows.for_each(|(table, slot)| self.add_row((origin, table, slot)));
     }
@@ -224,7 +228,17 @@ impl Outbox {
 
     /// Roughly how many bytes wait to be numbered and sent.
     pub fn waiting_bytes(&self) -> u64 {
-        (self.waiting.elements + self.row_elements) * WAITING_ELEMENT_BYTES
+        self.waiting_delta_bytes() + self.row_elements * WAITING_ELEMENT_BYTES
+    }
+
+    /// Of these, those of deltas.
+    pub fn waiting_delta_bytes(&self) -> u64 {
+        self.waiting.elements * WAITING_ELEMENT_BYTES
+    }
+
+    /// Whether rows wait that are to be sent whole.
+    pub fn has_rows(&self) -> bool {
+        !self.rows.is_empty()
     }
 
     /// Payload bytes of the updates that the peer has not confirmed.
@@ -246,11 +260,8 @@ impl Outbox {
         self.in_flight.range(self.sent.min(self.in_flight.len())..).any(|f| !f.applied)
     }
 
-    /// The next update to send: first those to be repeated after a reconnect, then whole rows as `ledgers` have them, then
-    /// what waits. `count` is how many releases there have been; the peer is the mirror at place `peer` of `ledgers`.
-    ///
-    /// None while [`MAX_IN_FLIGHT`] updates are unconfirmed.
-    pub fn poll_update(&mut self, count: u32, ledgers: &Ledgers, peer: usize) -> Option<Outgoing> {
+    /// The next update that was sent before, on a former connection, and is to be repeated.
+    pub fn poll_repeat(&mut self) -> Option<Outgoing> {
         while let Some(repeat) = self.in_flight.get(self.sent) {
             self.sent += 1;
             if !repeat.applied {
@@ -261,18 +272,38 @@ impl Outbox {
                 });
             }
         }
+        None
+    }
+
+    /// The next update to send: first those to be repeated after a reconnect, then whole rows as `ledgers` have them, if
+    /// they `may_transfer`, and what waits. `count` is how many releases there have been; the peer is the mirror at place
+    /// `peer` of `ledgers`.
+    ///
+    /// None while [`MAX_IN_FLIGHT`] updates are unconfirmed.
+    pub fn poll_update(
+        &mut self,
+        count: u32,
+        ledgers: &Ledgers,
+        peer: usize,
+        may_transfer: bool,
+    ) -> Option<Outgoing> {
+        if let Some(repeat) = self.poll_repeat() {
+            return Some(repeat);
+        }
         if self.in_flight.len() as u64 >= MAX_IN_FLIGHT {
             return None;
         }
-        let (deltas, announced, rows) = match self.take_rows(ledgers, peer) {
+        let taken = if may_transfer && self.is_turn_of_rows() { self.take_rows(ledgers, peer) } else { None };
+        let (deltas, announced, rows) = match taken {
             Some((deltas, rows)) => (deltas, Vec::new(), Some(rows)),
             None => {
                 let Taken { deltas, announced } = self.waiting.take(UPDATE_TARGET_BYTES)?;
                 (deltas, announced, None)
             }
         };
-        let stamps = rows.iter().flat_map(|rows| &rows.stamps).map(Vec::len).sum::<usize>();
-        let bytes = deltas.iter().map(|d| codec::encoded_len(d) as u64).sum::<u64>() + 4 * stamps as u64;
+        self.rows_were_last = rows.is_some();
+        let stamps: u64 = rows.iter().flat_map(|rows| &rows.stamps).flatten().map(|s| varint_len(*s)).sum();
+        let bytes = deltas.iter().map(|d| codec::encoded_len(d) as u64).sum::<u64>() + stamps;
         let update = Arc::new(Update {
             shard: self.shard,
             stream: self.stream,
@@ -297,15 +328,23 @@ impl Outbox {
         }
     }
 
-    fn has_own_rows(&self) -> bool {
-        self.rows.last().is_some_and(|(origin, ..)| *origin == Origin::Sender)
+    /// Whether rows of `origin` are to be sent whole.
+    fn has_rows_of(&self, origin: Origin) -> bool {
+        let first = self.rows.range((origin, TableId(0), 0)..).next();
+        first.is_some_and(|(of, ..)| *of == origin)
+    }
+
+    /// Until the peer has ours, no delta brings it further. Then others' must not keep it from what is new.
+    fn is_turn_of_rows(&self) -> bool {
+        let is_ours = self.rows.first().is_some_and(|(of, ..)| *of <= Origin::Sender);
+        is_ours || !self.rows_were_last || self.waiting.queue.is_empty()
     }
 
     /// Takes rows of one origin, about as many as an update holds and at least one.
     fn take_rows(&mut self, ledgers: &Ledgers, peer: usize) -> Option<(Vec<Elements>, WholeRows)> {
         let &(origin, ..) = self.rows.first()?;
         let (mut deltas, mut stamps): (Vec<Elements>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
-        let mut bytes = 0;
+        let (mut bytes, mut row_values) = (0, Vec::new());
         while bytes < UPDATE_TARGET_BYTES as u64
             && let Some(&row) = self.rows.first().filter(|row| row.0 == origin)
         {
@@ -313,24 +352,34 @@ impl Outbox {
             self.rows.remove(&row);
             let width = self.widths[table.index()];
             self.row_elements -= u64::from(width);
-            let ledger = ledgers.said_to(peer, origin).expect("rows are of datacenters that there are");
-            let (values, stamp) = ledger.row(table, slot);
+            let stamp = match ledgers.said_to(peer, origin) {
+                Some(ledger) => {
+                    let (values, stamp) = ledger.row(table, slot);
+                    row_values.extend_from_slice(values);
+                    stamp
+                }
+                // It is a sum that nobody merges.
+                None => {
+                    ledgers.add_up(table, slot, &mut row_values);
+                    0
+                }
+            };
             if deltas.last().is_none_or(|d| d.table != table) {
                 deltas.push(Elements::new(table));
                 stamps.push(Vec::new());
             }
             let (Some(out), Some(out_stamps)) = (deltas.last_mut(), stamps.last_mut()) else { break };
             out.indexes.extend(slot * width..(slot + 1) * width);
-            out.values.extend_from_slice(values);
+            out.values.append(&mut row_values);
             out_stamps.push(stamp);
             bytes += u64::from(width) * WAITING_ELEMENT_BYTES;
         }
-        Some((deltas, WholeRows { origin, stamps }))
+        let is_last = self.rows.first().is_none_or(|row| row.0 != origin);
+        Some((deltas, WholeRows { origin, stamps, is_last }))
     }
 
     fn advance_returned(&mut self) {
-        let is_left = self.rows.first().is_some_and(|(origin, ..)| *origin == Origin::Receiver);
-        if self.returned == Returned::Due && !is_left {
+        if self.returned == Returned::Due && !self.has_rows_of(Origin::Receiver) {
             self.returned = Returned::By(self.next_seq - 1);
         }
     }
@@ -382,7 +431,7 @@ impl Outbox {
 
     fn advance_coverage(&mut self) {
         while let Some(&(place, clock, count)) = self.marks.front() {
-            if place > self.waiting.head || self.has_own_rows() || !self.is_open {
+            if place > self.waiting.head || self.has_rows_of(Origin::Sender) || !self.is_open {
                 return;
             }
             self.marks.pop_front();
@@ -391,6 +440,11 @@ impl Outbox {
             self.progress.covered_count = count;
         }
     }
+}
+
+/// How many bytes a number takes in an envelope.
+fn varint_len(number: u32) -> u64 {
+    u64::from((32 - (number | 1).leading_zeros()).div_ceil(7))
 }
 
 /// A peer speaks of an update that it cannot have.

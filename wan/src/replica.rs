@@ -13,6 +13,7 @@
 //! Kind: time-passed.
 
 mod mirror;
+mod preview;
 mod recovery;
 
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use datacenter::shard::{Flushed, RequestError, Shard};
 use datacenter::{Clock, DatacenterId, Elements, NonFinite, TableId, WorkerId};
 
 use self::mirror::{Mirror, MirrorGate};
+use self::preview::Preview;
 use self::recovery::Former;
 use crate::filter::Filter;
 use crate::inbox::{Arrival, Inbox, PeerError, check_counts};
@@ -53,6 +55,9 @@ pub struct Replica {
     has_flushed: bool,
     /// Reads wait until what others have is here.
     is_fetching: bool,
+    /// Which mirror is asked for it, and what it has given.
+    donor: Option<usize>,
+    preview: Option<Preview>,
     lead: Lead,
     last_clock_at: Option<Instant>,
     clock_length: Option<Duration>,
@@ -81,6 +86,8 @@ impl Replica {
             former: None,
             has_flushed: false,
             is_fetching: false,
+            donor: None,
+            preview: None,
             filter: Filter::new(&policy.selection, shapes),
             shard,
             lead: policy.lead,
@@ -183,6 +190,7 @@ impl Replica {
     /// A mirror's process has stopped of its own will: nobody waits for it.
     pub fn handle_left(&mut self, peer: usize) {
         self.mirrors[peer].has_left = true;
+        self.lose_donor(peer);
     }
 
     /// Whether a mirror's process has stopped of its own will.
@@ -221,13 +229,13 @@ impl Replica {
     ///
     /// If the read makes no sense.
     pub fn handle_read(&mut self, read: Read, now: Instant) -> Result<Option<ReadReply>, RequestError> {
-        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching);
+        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching, self.preview_clock());
         self.shard.handle_read(read, now, &gate)
     }
 
     /// The next waiting read that may be answered.
     pub fn poll_reply(&mut self, now: Instant) -> Option<ReadReply> {
-        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching);
+        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching, self.preview_clock());
         self.shard.poll_reply(now, &gate)
     }
 
@@ -286,9 +294,9 @@ impl Replica {
         if let Some(rows) = &update.rows {
             return self.settle_rows(peer, rows, &update.deltas);
         }
-        let ledger = &mut self.ledgers.mirrors[peer].1;
         for delta in &update.deltas {
-            let known = ledger.add(delta, update.count.max(1));
+            let first = self.first_of(peer, delta);
+            let known = self.ledgers.mirrors[peer].1.add(delta, update.count.max(1));
             match (came_early, known.is_empty()) {
                 (true, true) => {}
                 (false, true) => self.shard.apply(delta),
@@ -298,6 +306,7 @@ impl Replica {
                     self.shard.apply(&negated(&known));
                 }
             }
+            self.take_out_first(&first);
         }
     }
 
@@ -332,13 +341,13 @@ impl Replica {
         mirror.derived_lead = derived_lead(mirror.rtt, clock_length);
     }
 
-    /// The next update for a mirror; only repeats of numbered ones unless `may_number`.
-    pub fn poll_update(&mut self, peer: usize, may_number: bool) -> Option<Outgoing> {
+    /// The next update for a mirror: only repeats unless it `may_number` more, and no whole rows unless it `may_transfer`.
+    pub fn poll_update(&mut self, peer: usize, may_number: bool, may_transfer: bool) -> Option<Outgoing> {
         let outbox = &mut self.mirrors[peer].outbox;
-        if !may_number && !outbox.has_repeat() {
-            return None;
+        match may_number {
+            false => outbox.poll_repeat(),
+            true => outbox.poll_update(self.count, &self.ledgers, peer, may_transfer),
         }
-        outbox.poll_update(self.count, &self.ledgers, peer)
     }
 
     /// The outbox to a mirror: its backlog and progress.
@@ -418,8 +427,14 @@ impl Replica {
     }
 }
 
-fn gate(mirrors: &[Mirror], own: Clock, lead: Lead, is_fetching: bool) -> MirrorGate<'_> {
-    MirrorGate { mirrors, own, lead, is_fetching }
+fn gate(
+    mirrors: &[Mirror],
+    own: Clock,
+    lead: Lead,
+    is_fetching: bool,
+    preview: Option<(usize, Clock)>,
+) -> MirrorGate<'_> {
+    MirrorGate { mirrors, own, lead, is_fetching, preview }
 }
 
 fn negated(deltas: &Elements) -> Elements {

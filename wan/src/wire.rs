@@ -118,6 +118,7 @@ pub fn encode_update(update: &Update) -> Bytes {
         proto::Block { table: delta.table.0.into(), elements: elements.into(), stamps: stamps(entry) }
     });
     let rows_of = update.rows.as_ref().map(|rows| match rows.origin {
+        Origin::All => proto::update::RowsOf::All(proto::All {}),
         Origin::Sender => proto::update::RowsOf::Sender(proto::Sender {}),
         Origin::Receiver => proto::update::RowsOf::Receiver(proto::Receiver {}),
         Origin::Other(id) => proto::update::RowsOf::Other(id.0.into()),
@@ -129,6 +130,7 @@ pub fn encode_update(update: &Update) -> Bytes {
         count_ahead: i64::from(update.count) - i64::from(update.clock.0),
         stream: update.stream,
         deltas: deltas.collect(),
+        is_last: update.rows.as_ref().is_some_and(|rows| rows.is_last),
         rows_of,
     };
     update.encode_to_vec().into()
@@ -159,11 +161,12 @@ pub fn decode_update(frame: Bytes, shapes: &Shapes) -> Result<(Update, u64), Wir
         None => None,
         Some(rows_of) => {
             let origin = match rows_of {
+                proto::update::RowsOf::All(_) => Origin::All,
                 proto::update::RowsOf::Sender(_) => Origin::Sender,
                 proto::update::RowsOf::Receiver(_) => Origin::Receiver,
                 proto::update::RowsOf::Other(id) => Origin::Other(datacenter_id(id)?),
             };
-            Some(WholeRows { origin, stamps: stamps.collect() })
+            Some(WholeRows { origin, stamps: stamps.collect(), is_last: update.is_last })
         }
     };
     let count = ahead_of(update.clock, update.count_ahead, "count_ahead")?;
@@ -322,6 +325,8 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
         clock: r.clock.0,
         heard_clock: r.heard_clock.0,
         went_on: r.went_on,
+        wants_values: r.wants_values,
+        is_whole: r.is_whole,
         stream: r.stream,
     });
     proto::Hello {
@@ -364,6 +369,8 @@ pub fn decode_hello(frame: Bytes) -> Result<Hello, WireError> {
             clock: Clock(r.clock),
             heard_clock: Clock(r.heard_clock),
             went_on: r.went_on,
+            wants_values: r.wants_values,
+            is_whole: r.is_whole,
             stream: r.stream,
         })
     });

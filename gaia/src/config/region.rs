@@ -194,8 +194,10 @@ fn peers(
         }
         let rate_bytes_per_sec = s.optional("rate", rate());
         let round_trip = s.optional("round_trip", delay());
+        let transfer_bytes_per_sec = s.optional("transfer_rate", rate());
         let servers = servers.unwrap_or_default();
-        Some(PeerRegion { name: name.to_owned(), servers, rate_bytes_per_sec, round_trip })
+        let name = name.to_owned();
+        Some(PeerRegion { name, servers, rate_bytes_per_sec, round_trip, transfer_bytes_per_sec })
     });
     let mut found: Vec<_> = found.into_iter().collect::<Option<_>>()?;
     let (own, members) = (own?.name.as_str(), members?);

@@ -63,6 +63,7 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
             id: setup.datacenter(&peer.name).expect("configuration checks that peers are members"),
             rate_bytes_per_sec: peer.rate_bytes_per_sec,
             window_bytes: None,
+            transfer_bytes_per_sec: peer.transfer_bytes_per_sec,
         })
         .collect();
     // A process that starts later has a larger number, also where the machine's clock says otherwise.

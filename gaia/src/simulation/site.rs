@@ -120,6 +120,7 @@ impl Cluster<'_> {
                 id: DatacenterId(other as u16),
                 rate_bytes_per_sec: Some(self.simulation.links.get(at, other).rate_bytes_per_sec),
                 window_bytes: None,
+                transfer_bytes_per_sec: None,
             })
             .collect();
         let workers = self.topology.workers_served(at);

@@ -568,7 +568,12 @@ impl Cluster {
         });
         let configs: Vec<_> = peers
             .iter()
-            .map(|&id| PeerConfig { id, rate_bytes_per_sec: Some(1_000_000), window_bytes: None })
+            .map(|&id| PeerConfig {
+                id,
+                rate_bytes_per_sec: Some(1_000_000),
+                window_bytes: None,
+                transfer_bytes_per_sec: None,
+            })
             .collect();
         let grace = match self.plan.sabotage {
             Some(Sabotage::NoGrace) => Grace {
@@ -834,7 +839,7 @@ impl Cluster {
             let Some(to) = to else { continue };
             let generation = self.links[&ordered(process, to)].generation;
             while let Some(Outgoing { update, bytes, .. }) =
-                self.node(process).and_then(|node| node.poll_update(peer))
+                self.node(process).and_then(|node| node.poll_update(peer, now))
             {
                 let update =
                     Event::Update { from: process, to, generation, update: (*update).clone(), bytes };

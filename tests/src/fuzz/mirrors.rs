@@ -179,7 +179,7 @@ impl Link {
 
     fn send(&mut self) {
         let has_repeat = self.outbox.has_repeat();
-        let Some(outgoing) = self.outbox.poll_update(1, &self.ledgers, 0) else { return };
+        let Some(outgoing) = self.outbox.poll_update(1, &self.ledgers, 0, true) else { return };
         assert_eq!(outgoing.is_repeat, has_repeat);
         let update = outgoing.update;
         let rows = update.deltas.iter().flat_map(|delta| {

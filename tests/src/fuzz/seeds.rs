@@ -112,17 +112,18 @@ fn wan_frames() -> Vec<Vec<u8>> {
     for indexes in [vec![0, 1, 2, 399], (0..100).collect(), vec![7, 90, 300]] {
         outbox.push(&elements(0, indexes));
         outbox.push(&elements(1, [1]));
-        let outgoing = outbox.poll_update(7, &ledgers, 0).expect("something waits");
+        let outgoing = outbox.poll_update(7, &ledgers, 0, true).expect("something waits");
         frames.push(wire::encode_update(&outgoing.update));
     }
-    let rows = [Origin::Receiver, Origin::Other(DatacenterId(2)), Origin::Sender].map(|origin| Update {
+    let origins = [Origin::Receiver, Origin::Other(DatacenterId(2)), Origin::Sender, Origin::All];
+    let rows = origins.map(|origin| Update {
         shard: ShardId(1),
         stream: 1,
         seq: 3,
         clock: Clock(9),
         count: 11,
         deltas: vec![elements(0, 8..16)],
-        rows: Some(WholeRows { origin, stamps: vec![vec![4, 700]] }),
+        rows: Some(WholeRows { origin, stamps: vec![vec![4, 700]], is_last: true }),
     });
     frames.extend(rows.iter().map(wire::encode_update));
     let progress = |clock, covered| Progress {

@@ -353,7 +353,7 @@ impl<O: Observer> Server<O> {
 
     fn send_to_peer(&mut self, at: usize, now: Instant) {
         let Some(link) = &mut self.links[at] else { return };
-        while let Some(outgoing) = self.node.poll_update(at) {
+        while let Some(outgoing) = self.node.poll_update(at, now) {
             // A send fails only when the link is ending; then the hello of the next one sorts it out.
             let frame = wire::encode_update(&outgoing.update);
             let _ = link.handle.updates.send(UpdateFrame { frame, payload_bytes: outgoing.bytes });

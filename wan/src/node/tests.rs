@@ -15,7 +15,12 @@ fn node(lead: Lead, barrier_max_delay: Option<Duration>) -> Node {
     let policy = Policy { selection: Selection::Everything, barrier_max_delay, lead };
     let shape = ShardTable { slots: 20_000, width: 1 };
     let shard = Shard::new(SHARD, &[shape], vec![vec![0.0; shape.elements()]], 1, Some(0));
-    let peer = PeerConfig { id: PEER, rate_bytes_per_sec: Some(1_000_000), window_bytes: None };
+    let peer = PeerConfig {
+        id: PEER,
+        rate_bytes_per_sec: Some(1_000_000),
+        window_bytes: None,
+        transfer_bytes_per_sec: None,
+    };
     let mut node = Node::new(vec![Replica::new(shard, &policy, [PEER])], &[peer], &policy);
     assert_eq!(node.peer(ServerId::first(PEER)), Some(0));
     node
@@ -75,7 +80,8 @@ fn a_hello_names_the_shards_that_are_shared() {
         let shard = Shard::new(ShardId(id), &[shape], vec![vec![0.0; 2]], 1, Some(0));
         Replica::new(shard, &policy, [PEER])
     };
-    let peer = PeerConfig { id: PEER, rate_bytes_per_sec: None, window_bytes: None };
+    let peer =
+        PeerConfig { id: PEER, rate_bytes_per_sec: None, window_bytes: None, transfer_bytes_per_sec: None };
     let mut node = Node::new([0, 2, 4].map(replica).into(), &[peer], &policy);
     let resumes = |shards: &[u16]| -> Vec<Resume> {
         shards.iter().map(|&s| Resume { shard: ShardId(s), ..Resume::default() }).collect()
@@ -99,7 +105,7 @@ fn a_hello_names_the_shards_that_are_shared() {
     for shard in [0, 2, 4].map(ShardId) {
         node.handle_request(shard, flush(1, 1), start()).unwrap();
     }
-    let sent = servers.iter().map(|&at| node.poll_update(at).unwrap().update.shard.0);
+    let sent = servers.iter().map(|&at| node.poll_update(at, start()).unwrap().update.shard.0);
     assert_eq!(sent.collect::<Vec<_>>(), [0, 4, 2]);
     let update = Update { shard: ShardId(4), seq: 1, ..Update::default() };
     assert_eq!(
@@ -156,14 +162,14 @@ fn the_window_bounds_what_flies_and_a_confirmation_makes_room() {
     let mut sent: Vec<_> = Vec::new();
     for clock in 1..100 {
         node.handle_request(SHARD, flush(clock, 20_000), now).unwrap();
-        sent.extend(std::iter::from_fn(|| node.poll_update(0)));
+        sent.extend(std::iter::from_fn(|| node.poll_update(0, now)));
     }
     let flying: u64 = sent.iter().map(|o| o.bytes).sum();
     let bound = node.window_bytes(0) + 2 * crate::outbox::UPDATE_TARGET_BYTES as u64;
     assert!((node.window_bytes(0)..bound).contains(&flying), "{flying} of {bound}");
     let control = ShardControl { shard: SHARD, applied: Some(2), ..ShardControl::default() };
     node.handle_control(0, &[control], now).unwrap();
-    assert!(node.poll_update(0).is_some());
+    assert!(node.poll_update(0, now).is_some());
 }
 
 #[test]
@@ -175,7 +181,7 @@ fn a_backlog_raises_a_barrier_once_a_clock() {
     let mut announced = Vec::new();
     for clock in 1..=8 {
         node.handle_request(SHARD, flush(clock, 20_000), now).unwrap();
-        while node.poll_update(0).is_some() {}
+        while node.poll_update(0, now).is_some() {}
         let controls = node.poll_control(0, now);
         announced.push(controls.iter().flat_map(|c| &c.barriers).map(|b| b.slots.len()).sum::<usize>());
         assert!(node.poll_control(0, now).iter().all(|c| c.barriers.is_empty()), "said once");
@@ -197,7 +203,7 @@ fn a_suspended_worker_holds_up_nobody_and_what_comes_late_of_it_is_shipped() {
     let told = node.poll_control(0, now).remove(0).progress.expect("nobody trains here now");
     assert_eq!((told.pauses, told.last_seq), (1, Some(0)));
     node.handle_request(SHARD, flush(1, 2), now).unwrap();
-    let late = node.poll_update(0).expect("nothing follows that could take it along");
+    let late = node.poll_update(0, now).expect("nothing follows that could take it along");
     assert_eq!(late.update.deltas[0].indexes, [0, 1]);
     assert_eq!(node.replicas()[0].shard().clock(), Clock(0));
     assert!(node.resume_worker(WorkerId(0), now));

@@ -99,6 +99,8 @@ pub(super) struct MirrorGate<'a> {
     pub(super) own: Clock,
     pub(super) lead: Lead,
     pub(super) is_fetching: bool,
+    /// What is here has everything that the mirror at this place had released by this clock.
+    pub(super) preview: Option<(usize, Clock)>,
 }
 
 impl ReadGate for MirrorGate<'_> {
@@ -106,13 +108,18 @@ impl ReadGate for MirrorGate<'_> {
         if self.is_fetching {
             return Some(Wait::Fetching);
         }
-        let ahead = |m: &&Mirror| {
-            let is_over = leads_too_far(self.own, m.inbox.arrived_clock(), self.lead, m.derived_lead);
+        let arrived = |place: usize, m: &Mirror| {
+            let shown = self.preview.filter(|preview| preview.0 == place).map(|preview| preview.1);
+            shown.unwrap_or_default().max(m.inbox.arrived_clock())
+        };
+        let ahead = |(place, m): &(usize, &Mirror)| {
+            let is_over = leads_too_far(self.own, arrived(*place, m), self.lead, m.derived_lead);
             is_over && !m.is_away() && !m.inbox.is_settled()
         };
         // The slowest mirror is the reason; of equally slow ones the first.
-        let slowest = self.mirrors.iter().filter(ahead).min_by_key(|m| m.inbox.arrived_clock());
-        slowest.map(|m| Wait::MirrorClock(m.peer))
+        let slowest =
+            self.mirrors.iter().enumerate().filter(ahead).min_by_key(|(place, m)| arrived(*place, m));
+        slowest.map(|(_, m)| Wait::MirrorClock(m.peer))
     }
 
     fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait> {

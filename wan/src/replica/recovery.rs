@@ -21,6 +21,7 @@ use crate::ledger::{Ledger, Ledgers};
 use crate::message::{Holdings, Origin, Resume, Update, WholeRows};
 use crate::mirror_clock::{UNHEARD_LEAD, lead_limit};
 use crate::replica::mirror::ToSay;
+use crate::replica::preview::Changes;
 use crate::state::{OriginState, ReplicaState};
 
 /// The number of no stream.
@@ -30,7 +31,7 @@ const VOID: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct Former {
     /// The releases, with what mirrors have returned since.
-    base: Ledger,
+    pub(super) base: Ledger,
     /// The largest stamp that it began with.
     after: u32,
     /// By table: what was held back then, and was not found to be released.
@@ -154,6 +155,9 @@ impl Replica {
                 values[delta.table.index()][index as usize] -= value;
             }
         }
+        for (values, rest) in values.iter_mut().zip(self.preview_rest()) {
+            values.iter_mut().zip(rest).for_each(|(value, rest)| *value -= rest);
+        }
         let own = OriginState {
             datacenter: here,
             life: self.life,
@@ -189,7 +193,7 @@ impl Replica {
     /// Whether this process knows of everything that its datacenter has released. A state without that is not to be kept:
     /// whoever began from it could no longer tell what its own releases are from what it has not been given back.
     pub fn is_whole(&self) -> bool {
-        !self.is_recovering() && !self.is_fetching
+        !self.is_recovering() && !self.is_fetching && self.preview.is_none()
     }
 
     /// Whether some mirror may have more of what this datacenter has released than this process knows of.
@@ -208,7 +212,8 @@ impl Replica {
     }
 
     /// What this side has, for the hello to a mirror.
-    pub fn resume(&self, peer: usize) -> Resume {
+    pub fn resume(&mut self, peer: usize) -> Resume {
+        let wants_values = self.chooses_donor(peer);
         let (mirror, (_, ledger)) = (&self.mirrors[peer], &self.ledgers.mirrors[peer]);
         let lost_after = self.former.as_ref().filter(|_| !mirror.has_returned).map(|former| former.after);
         Resume {
@@ -220,6 +225,8 @@ impl Replica {
             clock: self.shard.clock(),
             heard_clock: mirror.inbox.reported_clock(),
             went_on: mirror.is_gone,
+            wants_values,
+            is_whole: self.is_whole(),
             ..mirror.inbox.resume()
         }
     }
@@ -260,9 +267,15 @@ impl Replica {
                 mirror.outbox.restart();
                 mirror.to_restate = Some(resume.covered);
             }
+            if resume.wants_values && self.is_whole() {
+                self.mirrors[peer].outbox.hand_on(Origin::All, self.ledgers.released().into_iter());
+            }
+        }
+        if !resume.is_whole {
+            self.lose_donor(peer);
         }
         // Whatever was said on the old connection may be lost: say all of it again.
-        mirror.to_say = ToSay { barriers, unconfirmed_bytes: 1, ..ToSay::default() };
+        self.mirrors[peer].to_say = ToSay { barriers, unconfirmed_bytes: 1, ..ToSay::default() };
         let clock = self.shard.clock();
         if !self.mirrors[peer].has_returned && !self.has_flushed {
             // Workers say again what was not confirmed to them. What is in the mirror's clock was taken all the same.
@@ -295,6 +308,7 @@ impl Replica {
         for early in mirror.inbox.restart(stream).iter().filter(|update| update.rows.is_none()) {
             early.deltas.iter().for_each(|delta| self.shard.apply(&negated(delta)));
         }
+        self.restart_preview(peer);
     }
 
     /// A mirror says something in the numbers of `stream`.
@@ -346,17 +360,21 @@ impl Replica {
 
     /// Whole rows have their turn.
     pub(super) fn settle_rows(&mut self, peer: usize, rows: &WholeRows, values: &[Elements]) {
+        if rows.origin == Origin::All {
+            return self.settle_sums(peer, rows, values);
+        }
         for (table, stamps) in values.iter().zip(&rows.stamps) {
             let width = table.values.len() / stamps.len().max(1);
-            let mut changes = Elements::new(table.table);
+            let mut changes = Changes::new(table.table);
             let each = table.indexes.chunks(width).zip(table.values.chunks(width)).zip(stamps);
             let each = each.map(|((indexes, row), stamp)| (indexes[0] / width as u32, row, *stamp));
             let ledger = match rows.origin {
                 Origin::Receiver => {
                     self.take_back(table.table, each, &mut changes);
-                    self.shard.apply(&changes);
+                    self.apply_changes(&changes);
                     continue;
                 }
+                Origin::All => None,
                 Origin::Sender => Some(peer),
                 // Whoever is there says it itself.
                 Origin::Other(id) => self.ledgers.place(id).filter(|place| self.mirrors[*place].is_gone),
@@ -364,8 +382,11 @@ impl Replica {
             let Some(place) = ledger else { continue };
             self.mirrors[place].is_void |= place != peer;
             let ledger = &mut self.ledgers.mirrors[place].1;
-            each.for_each(|(slot, row, stamp)| ledger.merge(table.table, slot, row, stamp, &mut changes));
-            self.shard.apply(&changes);
+            for (slot, row, stamp) in each {
+                let known = ledger.row(table.table, slot).1;
+                ledger.merge(table.table, slot, row, stamp, changes.after(known));
+            }
+            self.apply_changes(&changes);
         }
     }
 
@@ -374,7 +395,7 @@ impl Replica {
         &mut self,
         table: TableId,
         rows: impl Iterator<Item = (u32, &'a [f32], u32)>,
-        changes: &mut Elements,
+        changes: &mut Changes,
     ) {
         let Some(former) = &mut self.former else { return };
         let own = &mut self.ledgers.own;
@@ -392,13 +413,14 @@ impl Replica {
             let held = former.take_held(&more);
             to_restate.push((table, slot));
             if is_untouched && held.is_empty() {
-                own.merge(table, slot, row, self.count, changes);
+                own.merge(table, slot, row, self.count, changes.after(known_stamp));
                 continue;
             }
             for (index, held) in held {
                 more.values[index] -= held;
             }
             own.correct(&more, self.count);
+            let changes = changes.after(known_stamp);
             more.indexes.iter().zip(&more.values).for_each(|(index, value)| changes.push(*index, *value));
         }
         for mirror in &mut self.mirrors {
@@ -424,8 +446,14 @@ impl Replica {
     }
 
     fn end_fetching(&mut self) {
-        if self.is_fetching && self.mirrors.iter().all(|m| m.is_away() || m.is_caught_up()) {
-            self.is_fetching = false;
+        if !self.is_fetching && self.preview.is_none() {
+            return;
+        }
+        let is_here = self.mirrors.iter().all(|m| m.is_away() || m.is_caught_up());
+        self.is_fetching &= !is_here;
+        // What the donor has shown of others is kept until those who are left have said all that they have of them.
+        if is_here && self.mirrors.iter().any(|m| !m.is_away()) && self.has_asked_for_the_gone() {
+            self.end_preview();
         }
     }
 
@@ -445,6 +473,7 @@ impl Replica {
                 mirror.to_say.gone.insert(peer);
             }
         }
+        self.lose_donor(peer);
         self.end_fetching();
     }
 

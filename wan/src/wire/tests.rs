@@ -80,10 +80,11 @@ fn messages_survive_the_wire() {
 
 #[test]
 fn whole_rows_survive_the_wire() {
-    for origin in [Origin::Sender, Origin::Receiver, Origin::Other(DatacenterId(3))] {
+    for origin in [Origin::All, Origin::Sender, Origin::Receiver, Origin::Other(DatacenterId(3))] {
         let rows = Elements { table: TableId(0), indexes: (4..12).collect(), values: vec![0.5; 8] };
         let stamps = vec![vec![3, 900]];
-        let update = Update { deltas: vec![rows], rows: Some(WholeRows { origin, stamps }), ..update() };
+        let rows_of = WholeRows { origin, stamps, is_last: origin == Origin::Sender };
+        let update = Update { deltas: vec![rows], rows: Some(rows_of), ..update() };
         assert_eq!(decode_update(encode_update(&update), &shapes()).unwrap().0, update);
     }
 }
@@ -177,7 +178,7 @@ fn the_largest_update_fits_its_frame() {
         let values = vec![1.0; indexes.len()];
         outbox.push(&Elements { table: TableId(0), indexes, values });
         let ledgers = Ledgers { own: Ledger::new(&[shape]), mirrors: Vec::new() };
-        while let Some(outgoing) = outbox.poll_update(1, &ledgers, 0) {
+        while let Some(outgoing) = outbox.poll_update(1, &ledgers, 0, true) {
             let bytes = encode_update(&outgoing.update).len();
             assert!(bytes <= shapes.max_update_bytes(), "{bytes} bytes of {slots} x {width}");
             outbox.handle_applied(outgoing.update.seq).expect("it was sent");

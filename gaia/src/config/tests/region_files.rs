@@ -68,6 +68,7 @@ congestion = "cubic"
 servers = ["a.example.net:7200", ["[2001:db8::9]:7200", "b.example.net:7200"]]
 rate = "16 Mbit/s"
 round_trip = "80 ms"
+transfer_rate = "1 Mbit/s"
 [tls]
 directory = "/etc/gaia/certs"
 certificate = "{role}/tls.crt"
@@ -217,6 +218,7 @@ fn every_key_of_a_region_is_read() {
     assert_eq!(shown(&far_away.servers[1]), ["[2001:db8::9]:7200", "b.example.net:7200"]);
     assert_eq!(far_away.rate_bytes_per_sec, Some(2_000_000));
     assert_eq!(far_away.round_trip, Some(Duration::from_millis(80)));
+    assert_eq!(far_away.transfer_bytes_per_sec, Some(125_000));
     assert_eq!(region.tls.directory, Path::new("/etc/gaia/certs"));
     assert_eq!((region.tls.key.as_str(), region.tls.plaintext_lan), ("{role}/tls.key", true));
     assert_eq!(shown(&region.admin.servers.expect("some"))[1], "gaia-server-1.servers:9464");

@@ -1,0 +1,83 @@
+//! How much of a link whole rows may take: those that a server gets back after a loss come beside what is new.
+//!
+//! Kind: time-passed.
+
+use std::time::{Duration, Instant};
+
+/// What has not been spent is kept for so long.
+const KEPT: Duration = Duration::from_millis(100);
+
+/// An allowance that fills at a constant rate; none is unbounded.
+#[derive(Clone, Debug)]
+pub struct Allowance {
+    bytes_per_sec: Option<f64>,
+    left: f64,
+    filled_at: Option<Instant>,
+}
+
+impl Allowance {
+    /// An allowance of so many bytes a second.
+    pub fn new(bytes_per_sec: Option<u64>) -> Self {
+        Self { bytes_per_sec: bytes_per_sec.map(|rate| rate.max(1) as f64), left: 0.0, filled_at: None }
+    }
+
+    /// Whether there is a bound.
+    pub fn is_bounded(&self) -> bool {
+        self.bytes_per_sec.is_some()
+    }
+
+    /// Whether something may be spent. What is spent beyond what is left is owed.
+    pub fn may_spend(&mut self, now: Instant) -> bool {
+        let Some(rate) = self.bytes_per_sec else { return true };
+        let since = now.saturating_duration_since(*self.filled_at.get_or_insert(now));
+        self.filled_at = Some(now);
+        self.left = (self.left + rate * since.as_secs_f64()).min(rate * KEPT.as_secs_f64());
+        self.left >= 0.0
+    }
+
+    /// So much was spent.
+    pub fn spend(&mut self, bytes: u64) {
+        if self.is_bounded() {
+            self.left -= bytes as f64;
+        }
+    }
+
+    /// When something may be spent again, if not now.
+    pub fn next_at(&self) -> Option<Instant> {
+        let owed = (-self.left).max(0.0) / self.bytes_per_sec?;
+        let wait = Duration::try_from_secs_f64(owed).unwrap_or(Duration::MAX) + Duration::from_millis(1);
+        self.filled_at?.checked_add(wait).filter(|_| self.left < 0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_gives_as_much_as_its_rate_whenever_it_is_asked() {
+        for step in [1, 7, 40, 900] {
+            let start = Instant::now();
+            let (mut allowance, mut spent) = (Allowance::new(Some(1_000_000)), 0);
+            for millis in (0..10_000).step_by(step) {
+                while allowance.may_spend(start + Duration::from_millis(millis)) {
+                    allowance.spend(32_000);
+                    spent += 32_000;
+                }
+                assert!(allowance.next_at().is_some_and(|at| at > start + Duration::from_millis(millis)));
+            }
+            // One piece more than is due, and what came too late to be kept less.
+            let kept = if step > 100 { 10 * 100_000 * 11 / 10 } else { 10_000_000 };
+            assert!(spent <= 10_000_000 + 132_000, "{spent}, every {step} ms");
+            assert!(spent + 132_000 >= kept, "{spent}, every {step} ms");
+        }
+    }
+
+    #[test]
+    fn without_a_rate_everything_may_be_spent() {
+        let mut allowance = Allowance::new(None);
+        allowance.spend(u64::MAX);
+        assert!(allowance.may_spend(Instant::now()));
+        assert_eq!(allowance.next_at(), None);
+    }
+}

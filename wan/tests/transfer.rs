@@ -1,0 +1,238 @@
+//! A server that has lost everything: when it serves again, what that takes of the links, and what becomes of it.
+
+use std::time::{Duration, Instant};
+
+use datacenter::message::{Flush, Read, Request, RowGroup};
+use datacenter::shard::Shard;
+use datacenter::{Clock, DatacenterId, Elements, ShardId, ShardTable, TableId, WorkerId};
+use wan::message::{Origin, ServerId};
+use wan::node::{Node, PeerConfig};
+use wan::policy::{Lead, Policy, Selection};
+use wan::replica::Replica;
+
+const SHARD: ShardId = ShardId(0);
+const TABLE: TableId = TableId(0);
+const SHAPE: ShardTable = ShardTable { slots: 10_000, width: 8 };
+const MODEL_BYTES: u64 = SHAPE.slots as u64 * SHAPE.width as u64 * 4;
+
+/// Datacenters of one server and one worker each, all linked, nothing of which takes any time.
+struct Sites {
+    nodes: Vec<Node>,
+    clocks: Vec<u32>,
+    /// Payload that has crossed, and how much of it was sums of all, by receiver.
+    received: Vec<(u64, u64)>,
+    now: Instant,
+}
+
+fn node(at: usize, count: usize, lead: Lead, is_new: bool, transfer_bytes_per_sec: Option<u64>) -> Node {
+    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead };
+    let shard = Shard::new(SHARD, &[SHAPE], vec![vec![1.0; SHAPE.elements()]], 1, Some(0));
+    let others: Vec<_> = (0..count).filter(|other| *other != at).map(|id| DatacenterId(id as u16)).collect();
+    let replica = Replica::new(shard, &policy, others.iter().copied());
+    let replica = if is_new { replica.without_state() } else { replica };
+    let configured = |id: &DatacenterId| PeerConfig {
+        id: *id,
+        rate_bytes_per_sec: None,
+        window_bytes: None,
+        transfer_bytes_per_sec,
+    };
+    let peers: Vec<_> = others.iter().map(configured).collect();
+    let mut node = Node::new(vec![replica], &peers, &policy).in_life(if is_new { 2 } else { 1 });
+    others.iter().for_each(|id| assert!(node.peer(ServerId::first(*id)).is_some()));
+    node
+}
+
+impl Sites {
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
+    fn new(count: usize, lead: Lead, transfer: Option<u64>) -> Self {
+        let nodes = (0..count).map(|at| node(at, count, lead, false, transfer)).collect();
+        let (clocks, received) = (vec![0; count], vec![(0, 0); count]);
+        let mut sites = Self { nodes, clocks, received, now: Instant::now() };
+        for one in 0..count {
+            (one + 1..count).for_each(|other| sites.link(one, other));
+        }
+        sites
+    }
+
+    fn place(at: usize, of: usize) -> usize {
+        if of > at { of - 1 } else { of }
+    }
+
+    fn link(&mut self, one: usize, other: usize) {
+        let [ours, theirs] =
+            [(one, other), (other, one)].map(|(from, to)| self.nodes[from].greeting(DatacenterId(to as u16)));
+        let now = self.now;
+        assert_eq!(self.nodes[one].handle_up(Self::place(one, other), &theirs, now), Ok(()));
+        assert_eq!(self.nodes[other].handle_up(Self::place(other, one), &ours, now), Ok(()));
+    }
+
+    /// Lets one update cross, with what there is to be said. Yields whether there was one.
+    fn pass_one(&mut self, from: usize, to: usize) -> bool {
+        let (there, back) = (Self::place(from, to), Self::place(to, from));
+        let Some(outgoing) = self.nodes[from].poll_update(there, self.now) else { return false };
+        let is_sum = outgoing.update.rows.as_ref().is_some_and(|rows| rows.origin == Origin::All);
+        self.received[to].0 += outgoing.bytes;
+        self.received[to].1 += if is_sum { outgoing.bytes } else { 0 };
+        self.nodes[to]
+            .handle_update(back, &outgoing.update, outgoing.bytes, self.now)
+            .expect("it makes sense");
+        true
+    }
+
+    fn say(&mut self, from: usize, to: usize) -> bool {
+        let controls = self.nodes[from].poll_control(Self::place(from, to), self.now);
+        let is_anything = !controls.is_empty();
+        self.nodes[to].handle_control(Self::place(to, from), &controls, self.now).expect("it makes sense");
+        is_anything
+    }
+
+    /// Lets everything cross.
+    fn settle(&mut self) {
+        let pairs = |count: usize| (0..count).flat_map(move |from| (0..count).map(move |to| (from, to)));
+        loop {
+            let mut is_done = true;
+            for (from, to) in pairs(self.nodes.len()).filter(|(from, to)| from != to) {
+                while self.pass_one(from, to) {
+                    is_done = false;
+                }
+                is_done &= !self.say(from, to);
+            }
+            if is_done {
+                return;
+            }
+            self.now += Duration::from_millis(1);
+        }
+    }
+
+    /// A worker adds `value` to each element from `first` on, every `step`-th.
+    fn train(&mut self, at: usize, first: u32, step: usize, value: f32) {
+        self.clocks[at] += 1;
+        let indexes: Vec<u32> = (first..SHAPE.elements() as u32).step_by(step).collect();
+        let values = vec![value; indexes.len()];
+        let deltas = vec![Elements { table: TABLE, indexes, values }];
+        let flush = Flush { worker: WorkerId(0), clock: Clock(self.clocks[at]), deltas };
+        self.nodes[at].handle_request(SHARD, Request::Flush(flush), self.now).expect("it makes sense");
+    }
+
+    fn values(&self, at: usize) -> &[f32] {
+        self.nodes[at].replicas()[0].shard().values(TABLE)
+    }
+
+    /// Whether a read at the shard's clock is answered.
+    fn reads(&mut self, at: usize) -> bool {
+        let clock = self.nodes[at].replicas()[0].shard().clock();
+        let groups = vec![RowGroup { table: TABLE, since: 0, slots: vec![0] }];
+        let read = Read { worker: WorkerId(0), clock, groups };
+        if self.nodes[at]
+            .handle_request(SHARD, Request::Read(read), self.now)
+            .expect("it makes sense")
+            .is_some()
+        {
+            return true;
+        }
+        self.nodes[at].poll_reply(self.now).is_some()
+    }
+
+    fn is_equal_everywhere(&self) -> bool {
+        (1..self.nodes.len()).all(|at| self.values(at) == self.values(0))
+    }
+}
+
+/// All have trained on everything, and the first has lost it.
+fn lost(count: usize, lead: Lead, transfer: Option<u64>) -> Sites {
+    let mut sites = Sites::new(count, lead, transfer);
+    for round in 0..3 {
+        for at in 0..count {
+            sites.train(at, 0, 1, (1 + at + round) as f32);
+        }
+        sites.settle();
+    }
+    assert!(sites.is_equal_everywhere());
+    for other in 1..count {
+        sites.nodes[other].handle_down(0);
+    }
+    sites.nodes[0] = node(0, count, lead, true, transfer);
+    sites.received[0] = (0, 0);
+    sites
+}
+
+#[test]
+fn it_serves_when_one_model_has_come() {
+    for lead in [Lead::Unlimited, Lead::Limit(2)] {
+        let mut sites = lost(3, lead, None);
+        let expected = sites.values(1).to_vec();
+        (1..3).for_each(|other| sites.link(0, other));
+        assert!(!sites.reads(0), "it has nothing yet");
+        let mut crossed = 0;
+        while !sites.nodes[0].poll_reply(sites.now).is_some() {
+            assert!(sites.pass_one(1, 0), "the donor has more");
+            crossed += 1;
+            // The other link carries as much in the same time.
+            sites.pass_one(2, 0);
+            if crossed == 3 {
+                // Meanwhile the others train on.
+                sites.train(1, 5, 16, 1.0);
+                sites.train(2, 7, 16, 1.0);
+            }
+            for other in 1..3 {
+                (sites.say(0, other), sites.say(other, 0));
+            }
+        }
+        let (all, sums) = sites.received[0];
+        assert!(sums > 0 && all - sums <= all / 2 + 100_000, "{sums} of {all}");
+        assert!(sums < MODEL_BYTES * 105 / 100, "{sums} for {MODEL_BYTES}");
+        let apart = sites.values(0).iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart <= 2.0, "it has all but what has been added meanwhile, {apart} apart");
+        // It trains from what it has, while the rest comes.
+        assert!(!sites.nodes[0].replicas()[0].is_whole());
+        sites.clocks[0] = sites.nodes[0].replicas()[0].shard().clock().0;
+        sites.train(0, 3, 5, 4.0);
+        sites.settle();
+        assert!(sites.nodes[0].replicas()[0].is_whole());
+        assert!(sites.is_equal_everywhere(), "{lead:?}");
+        let total = expected.iter().sum::<f32>() + 2.0 * 5_000.0 + 4.0 * 16_000.0;
+        assert_eq!(sites.values(0).iter().sum::<f32>(), total);
+    }
+}
+
+#[test]
+fn it_serves_though_the_donor_dies() {
+    let mut sites = lost(3, Lead::Unlimited, None);
+    let expected = sites.values(1).to_vec();
+    (1..3).for_each(|other| sites.link(0, other));
+    for _ in 0..5 {
+        assert!(sites.pass_one(1, 0));
+    }
+    // It begins again, and has lost everything too.
+    (0..3).filter(|other| *other != 1).for_each(|at| sites.nodes[at].handle_down(Sites::place(at, 1)));
+    sites.nodes[1] = node(1, 3, Lead::Unlimited, true, None);
+    [0, 2].iter().for_each(|other| sites.link(1, *other));
+    sites.settle();
+    assert!(sites.reads(0) && sites.reads(1));
+    assert!(sites.nodes.iter().all(|node| node.replicas()[0].is_whole()));
+    assert!(sites.is_equal_everywhere());
+    assert_eq!(sites.values(0), expected);
+}
+
+#[test]
+fn what_is_new_does_not_wait_for_what_was_lost() {
+    const RATE: u64 = 150_000;
+    let mut sites = lost(2, Lead::Unlimited, Some(RATE));
+    sites.link(0, 1);
+    // As far as it has been given values, it is given what is new at once.
+    let mut late = 0;
+    for tenth in 0..50 {
+        sites.now += Duration::from_millis(100);
+        sites.train(1, 0, 4000, 1.0);
+        while sites.pass_one(1, 0) {}
+        late += u64::from(sites.nodes[1].replicas()[0].outbox(0).waiting_delta_bytes() > 0);
+        (sites.say(0, 1), sites.say(1, 0));
+        let most = RATE * (tenth + 2) / 10 + 40_000;
+        assert!(sites.received[0].0 <= most, "{} after {tenth} tenths", sites.received[0].0);
+    }
+    assert_eq!(late, 0);
+    assert!(sites.received[0].0 > RATE * 4, "{}", sites.received[0].0);
+    assert!(sites.nodes[1].backlog(0) == Duration::ZERO, "it is no backlog of the link");
+    sites.settle();
+    assert!(sites.is_equal_everywhere());
+}
