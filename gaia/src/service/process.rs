@@ -112,7 +112,10 @@ async fn train(
         let of_server = setup.clone();
         #[expect(clippy::disallowed_methods, reason = "this is real time, in which reading takes long")]
         let reading = tokio::task::spawn_blocking(move || beginning::read(&of_server, index));
-        let beginning = reading.await.unwrap_or_else(|failed| resume_unwind(failed.into_panic()))?;
+        let beginning = tokio::select! {
+            read = reading => read.unwrap_or_else(|failed| resume_unwind(failed.into_panic()))?,
+            () = asked(stop) => return Ok(Outcome::Stopped),
+        };
         servers.push(Server::start(&setup, index, identity, sockets, beginning));
     }
     let servers = Arc::new(servers);
@@ -228,8 +231,9 @@ async fn serve_to_end(
             if part != Part::Region {
                 let last_reads = join_all(servers.iter().map(Server::no_worker_connected));
                 // Those wait for the other servers of the region too, which may yet have somebody to give up.
-                let grace = servers.first().map(|server| server.setup.region.grace.server.max(server.setup.region.grace.datacenter));
-                let _ = timeout(LAST_READS + grace.unwrap_or_default(), last_reads).await;
+                let graces = servers.iter().map(|server| server.setup.region.grace);
+                let grace = graces.map(|grace| grace.server.max(grace.datacenter)).max().unwrap_or_default();
+                let _ = timeout(LAST_READS + grace, last_reads).await;
             }
             Ok(())
         }

@@ -439,8 +439,15 @@ impl Server {
         let here = self.setup.datacenter(&self.setup.region.name).expect("a region is a member");
         let kept = keeper.clone();
         let offered = self.look(move |node| {
-            let whole = node.replicas().iter().filter(|replica| replica.is_whole());
-            whole.for_each(|replica| kept.offer(replica.state(here)));
+            for replica in node.replicas() {
+                match replica.is_whole() {
+                    true => kept.offer(replica.state(here)),
+                    false => warn!(
+                        shard = replica.shard().id().0,
+                        "no checkpoint: another region may still have releases of this one that were lost; the last one stays"
+                    ),
+                }
+            }
         });
         if offered.await.is_some() {
             self.kept().await;

@@ -63,6 +63,8 @@ fn messages_survive_the_wire() {
         clock: Clock(6),
         heard_clock: Clock(4),
         went_on: true,
+        wants_values: true,
+        is_whole: true,
         stream: 3,
     };
     let hello = Hello {
