@@ -32,7 +32,8 @@ const REGIONS: [(&str, &str); 3] = [
     ("ireland", include_str!("../../configs/regions/ireland.toml")),
     ("singapore", include_str!("../../configs/regions/singapore.toml")),
 ];
-const JOB: &str = include_str!("../../configs/jobs/digits.toml");
+/// The shipped job.
+pub const JOB: &str = include_str!("../../configs/jobs/digits.toml");
 const DATA: [(&str, &[u8]); 2] = [
     ("digits-train.csv.gz", include_bytes!("../data/digits-train.csv.gz")),
     ("digits-test.csv.gz", include_bytes!("../data/digits-test.csv.gz")),
@@ -51,6 +52,8 @@ pub struct Plan {
     pub program: PathBuf,
     /// Where settings, certificates, data, logs and results go; must exist.
     pub directory: PathBuf,
+    /// The job's file: [`JOB`], or another of the same name and regions.
+    pub job: String,
     /// Servers of each region.
     pub servers: u16,
     /// Settings over the shipped ones, for all regions.
@@ -59,6 +62,28 @@ pub struct Plan {
     pub links: [((usize, usize), LinkConfig); 3],
     /// Decides losses and jitter on them.
     pub seed: u64,
+}
+
+impl Plan {
+    /// Writes the files of the regions and the job, and the shipped data, into its directory; [`Rehearsal::start`] does it
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    pub fn write_files(&self) -> io::Result<()> {
+        for folder in ["regions", "jobs", "data"] {
+            fs::create_dir_all(self.directory.join(folder))?;
+        }
+        for (name, text) in REGIONS {
+            fs::write(self.directory.join("regions").join(format!("{name}.toml")), text)?;
+        }
+        fs::write(self.directory.join("jobs/digits.toml"), &self.job)?;
+        for (name, bytes) in DATA {
+            fs::write(self.directory.join("data").join(name), bytes)?;
+        }
+        Ok(())
+    }
 }
 
 /// The links of `configs/simulations/three-regions.toml`.
@@ -176,7 +201,7 @@ impl Rehearsal {
             let what = what.to_owned();
             move |source| RehearsalError::Setup { what, source }
         };
-        write_files(&plan.directory).map_err(setup("the settings"))?;
+        plan.write_files().map_err(setup("the settings"))?;
         certify(&plan.directory.join("certs"), plan.servers)?;
         let mut held = Held::default();
         let ports = REGIONS.iter().map(|_| held.find(plan.servers)).collect::<io::Result<Vec<_>>>();
@@ -316,20 +341,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn write_files(directory: &Path) -> io::Result<()> {
-    for folder in ["regions", "jobs", "data"] {
-        fs::create_dir_all(directory.join(folder))?;
-    }
-    for (name, text) in REGIONS {
-        fs::write(directory.join("regions").join(format!("{name}.toml")), text)?;
-    }
-    fs::write(directory.join("jobs/digits.toml"), JOB)?;
-    for (name, bytes) in DATA {
-        fs::write(directory.join("data").join(name), bytes)?;
-    }
-    Ok(())
 }
 
 fn certify(directory: &Path, servers: u16) -> Result<(), CertsError> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use datacenter::codec;
 use datacenter::wire::WireError;
 use datacenter::{Clock, DatacenterId, ShardId, ShardTable, TableId};
-use prost::Message;
+use prost::{Message, encoding};
 
 use crate::message::{Barrier, Holdings, Origin, Progress, Resume, ShardControl, Update, WholeRows};
 use crate::outbox::UPDATE_TARGET_BYTES;
@@ -29,6 +29,13 @@ pub const VERSION: u32 = 2;
 
 /// The longest hello.
 pub const MAX_HELLO_BYTES: usize = 4 * 1024 * 1024;
+
+/// Shards that a hello may name: as many as a job may have. Empty messages take two bytes each, and some sixty times that
+/// once they are decoded.
+const MAX_HELLO_SHARDS: usize = 1024;
+
+/// The field of a hello that names a shard.
+const RESUMES_FIELD: u32 = 6;
 
 /// Rows that one control frame announces at most: five bytes each at worst, it stays below what the control channel
 /// carries.
@@ -343,12 +350,26 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
     .into()
 }
 
+/// How often a message has a field, without decoding any.
+fn count_fields(mut message: &[u8], field: u32) -> Result<usize, prost::DecodeError> {
+    let mut count = 0;
+    while !message.is_empty() {
+        let (found, wire_type) = encoding::decode_key(&mut message)?;
+        count += usize::from(found == field);
+        encoding::skip_field(wire_type, found, &mut message, encoding::DecodeContext::default())?;
+    }
+    Ok(count)
+}
+
 /// Decodes a hello.
 ///
 /// # Errors
 ///
 /// If it is not what [`encode_hello`] makes.
 pub fn decode_hello(frame: Bytes) -> Result<Hello, WireError> {
+    if count_fields(&frame, RESUMES_FIELD)? > MAX_HELLO_SHARDS {
+        return Err(WireError::Invalid { field: "resumes" });
+    }
     let hello = proto::Hello::decode(frame)?;
     let channel = match hello.channel() {
         proto::Channel::Unspecified => return Err(WireError::Invalid { field: "channel" }),

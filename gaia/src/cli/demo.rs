@@ -12,7 +12,7 @@ use wan::relay::RelayCounters;
 
 use super::CommandError;
 use super::arguments::DemoArguments;
-use crate::rehearsal::{Plan, Rehearsal, WORKERS, three_regions};
+use crate::rehearsal::{JOB, Plan, Rehearsal, WORKERS, three_regions};
 use crate::report::human;
 use crate::status::fetch::{Fetched, TIME_LIMIT, fetch};
 use crate::status::view::{self, Ended};
@@ -50,7 +50,8 @@ async fn run(arguments: &DemoArguments) -> Result<(), CommandError> {
     set.extend(COMPUTE.map(|(key, value)| (key.to_owned(), value.to_owned())));
     set.extend(arguments.set.iter().cloned());
     let program = std::env::current_exe().map_err(CommandError::System)?;
-    let plan = Plan { program, directory, servers: 2, set, links: three_regions(), seed: 1 };
+    let plan =
+        Plan { program, directory, job: JOB.to_owned(), servers: 2, set, links: three_regions(), seed: 1 };
     let say = |text: &str| {
         let _ = writeln!(io::stderr(), "{text}");
     };

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use gaia::config::{self, Overrides};
-use gaia::rehearsal::{Plan, Process, Rehearsal};
+use gaia::rehearsal::{JOB, Plan, Process, Rehearsal};
 use gaia::scenario::{ComputeSettings, Simulation};
 use gaia::simulation::{self, Observer, Progress};
 use gaia::status::fetch::{Fetched, fetch};
@@ -42,6 +42,7 @@ pub fn plan(directory: &Path, set: &[(&str, &str)]) -> Plan {
     Plan {
         program: env!("CARGO_BIN_EXE_gaia").into(),
         directory: directory.to_owned(),
+        job: JOB.to_owned(),
         servers: 2,
         set: compute.into_iter().chain(set).map(|(key, value)| (key.to_owned(), value)).collect(),
         links: links(),

@@ -221,3 +221,20 @@ fn what_very_many_shards_say_still_fits_the_control_channel() {
     assert_eq!(decoded.iter().filter(|c| c.progress.is_some()).count(), controls.len());
     assert_eq!(decoded.iter().map(|c| c.barriers.len()).sum::<usize>(), controls.len());
 }
+
+#[test]
+fn a_hello_names_no_more_shards_than_there_can_be() {
+    let hello = |shards: u16| Hello {
+        version: VERSION,
+        datacenter: "virginia".into(),
+        job_digest: Vec::new(),
+        channel: Channel::Control,
+        session: 1,
+        server: 0,
+        life: 1,
+        resumes: (0..shards).map(|shard| Resume { shard: ShardId(shard), ..Resume::default() }).collect(),
+    };
+    assert!(decode_hello(encode_hello(&hello(1024))).is_ok());
+    let error = decode_hello(encode_hello(&hello(1025))).unwrap_err();
+    assert!(matches!(error, WireError::Invalid { field: "resumes" }), "{error}");
+}
