@@ -15,19 +15,17 @@ use std::time::{Duration, Instant};
 use datacenter::{Placement, ShardId, ShardTable, shard_tables};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wan::inbox::PeerError;
-use wan::message::{ShardControl, Update};
-use wan::node::{Grace, Greeting};
+use wan::node::Grace;
 use wan::policy::Policy;
 use wan::state::ReplicaState;
 
-use self::links::Link;
+use self::links::{Frame, Link};
 use self::servers::Process;
 use self::workers::Worker;
 use super::account::Account;
 use super::scenario::{Fault, Scenario, When};
 use crate::mesh::{random_policy, table_specs};
-use crate::queue::{Queue, ordered};
+use crate::queue::Queue;
 
 /// A mechanism to take out on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +117,8 @@ pub struct Cluster {
     sites: Vec<Site>,
     /// Server processes, dead ones too.
     processes: Vec<Process>,
+    /// Those to which something has happened since their sums were checked.
+    touched: BTreeSet<usize>,
     /// By pair of processes.
     links: BTreeMap<(usize, usize), Link>,
     cuts: BTreeSet<(usize, usize)>,
@@ -158,34 +158,22 @@ enum Event {
         site: usize,
         server: u16,
     },
-    Update {
+    /// Something comes on the connection of this number between two processes.
+    Frame {
         from: usize,
         to: usize,
-        generation: u64,
-        update: Update,
-        bytes: u64,
-    },
-    Control {
-        from: usize,
-        to: usize,
-        generation: u64,
-        controls: Vec<ShardControl>,
+        number: u64,
+        frame: Frame,
     },
     Dial {
         one: usize,
         other: usize,
     },
-    Hello {
-        from: usize,
-        to: usize,
-        generation: u64,
-        greeting: Greeting,
-    },
     /// An end notices that the connection is no more.
     Down {
         at: usize,
         peer: usize,
-        generation: u64,
+        number: u64,
     },
     Poll {
         process: usize,
@@ -216,6 +204,7 @@ impl Cluster {
             now: Duration::ZERO,
             queue: Queue::default(),
             processes: Vec::new(),
+            touched: BTreeSet::new(),
             links: BTreeMap::new(),
             cuts: BTreeSet::new(),
             lives: 0,
@@ -247,9 +236,9 @@ impl Cluster {
             if self.now > self.progress_at + Duration::from_secs(30) {
                 return Err(format!("law 5: no progress since {:?}: {}", self.progress_at, self.why()));
             }
-            let what = format!("{event:?}");
+            let what = event.clone();
             self.handle(event)?;
-            self.check_sums().map_err(|e| format!("{e} after {what}"))?;
+            self.check_sums().map_err(|e| format!("{e} after {what:?}"))?;
         }
         self.check_end()?;
         (self.outcome.took, self.outcome.lost_elements) = (self.now, self.account.lost_elements);
@@ -257,16 +246,6 @@ impl Cluster {
     }
 
     fn handle(&mut self, event: Event) -> Result<(), String> {
-        let now = self.start + self.now;
-        // A link runs when its hello is done: what overtakes it waits at the door.
-        if let Event::Update { from, to, generation, .. } | Event::Control { from, to, generation, .. } =
-            &event
-            && self.is_current(*from, *to, *generation)
-            && !self.links[&ordered(*from, *to)].greeted[usize::from(to > from)]
-        {
-            self.after_delay(event);
-            return Ok(());
-        }
         match event {
             Event::Step { site, worker, life } if self.sites[site].workers[worker].life == life => {
                 self.step(site, worker)?;
@@ -287,34 +266,9 @@ impl Cluster {
                 self.processes[process].poll_at = None;
                 self.flush(process)?;
             }
-            Event::Update { from, to, generation, update, bytes } => {
-                if self.is_current(from, to, generation) {
-                    let peer = self.peer_of(to, from);
-                    let node = self.node(to).expect("a link is up between nodes");
-                    match node.handle_update(peer, &update, bytes, now) {
-                        Err(PeerError::VoidStream { .. }) => self.break_link(from, to),
-                        outcome => outcome.map_err(|e| e.to_string())?,
-                    }
-                    self.flush(to)?;
-                }
-            }
-            Event::Control { from, to, generation, mut controls } => {
-                if self.is_current(from, to, generation) {
-                    if self.plan.sabotage == Some(Sabotage::NoHoldings) {
-                        controls.iter_mut().for_each(|control| control.gone.clear());
-                    }
-                    let peer = self.peer_of(to, from);
-                    let node = self.node(to).expect("a link is up between nodes");
-                    match node.handle_control(peer, &controls, now) {
-                        Err(PeerError::VoidStream { .. }) => self.break_link(from, to),
-                        outcome => outcome.map_err(|e| format!("{e}: {from} to {to}: {controls:?}"))?,
-                    }
-                    self.flush(to)?;
-                }
-            }
-            Event::Dial { one, other } => self.dial(one, other)?,
-            Event::Hello { from, to, generation, greeting } => self.greet(from, to, generation, greeting)?,
-            Event::Down { at, peer, generation } => self.down(at, peer, generation),
+            Event::Frame { from, to, number, frame } => self.arrive(from, to, number, frame)?,
+            Event::Dial { one, other } => self.dial(one, other),
+            Event::Down { at, peer, number } => self.down(at, peer, number),
             Event::Story => {
                 if self.is_due()
                     && let Some((_, fault)) = self.story.pop_front()
@@ -388,8 +342,12 @@ impl Cluster {
         Ok(())
     }
 
+    fn random_delay(&mut self) -> Duration {
+        self.plan.max_delay.mul_f64(self.rng.random_range(0.05..1.0))
+    }
+
     fn after_delay(&mut self, event: Event) {
-        let delay = self.plan.max_delay.mul_f64(self.rng.random_range(0.05..1.0));
+        let delay = self.random_delay();
         self.at(self.now + delay, event);
     }
 

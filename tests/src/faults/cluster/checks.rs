@@ -129,8 +129,9 @@ impl Cluster {
     }
 
     /// What a replica has is what it began with, all that was released, and what is held back.
-    pub(super) fn check_sums(&self) -> Result<(), String> {
-        for process in &self.processes {
+    pub(super) fn check_sums(&mut self) -> Result<(), String> {
+        for process in std::mem::take(&mut self.touched) {
+            let process = &self.processes[process];
             let site = process.server.0;
             for replica in process.node.iter().flat_map(|node| node.replicas()) {
                 let state = replica.state(DatacenterId(site as u16));

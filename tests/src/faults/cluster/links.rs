@@ -5,7 +5,7 @@ use std::time::Duration;
 use datacenter::{Clock, DatacenterId};
 use rand::RngExt;
 use wan::inbox::PeerError;
-use wan::message::ServerId;
+use wan::message::{ServerId, ShardControl, Update};
 use wan::node::{Greeting, Node};
 use wan::outbox::Outgoing;
 
@@ -13,115 +13,198 @@ use super::{Cluster, Event, NOTICE, REDIAL, Sabotage};
 use crate::faults::scenario::Server;
 use crate::queue::ordered;
 
+/// Two processes, and the latest connection between them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Link {
+    /// Counts the connections.
+    pub(super) number: u64,
+    /// Whether anything passes on the latest.
     pub(super) is_up: bool,
-    pub(super) generation: u64,
-    /// The ends that have had the other's hello: the lower and the higher one.
-    pub(super) greeted: [bool; 2],
+    /// The connection that each end takes to be up, the lower end first. An end has one since it has had the other's hello,
+    /// and until it notices that there is no more, or has another.
+    pub(super) sessions: [Option<u64>; 2],
+}
+
+/// What passes on a connection.
+#[derive(Clone, Debug)]
+pub(super) enum Frame {
+    Hello { greeting: Greeting, is_answer: bool },
+    Update { update: Update, bytes: u64 },
+    Control(Vec<ShardControl>),
+}
+
+/// Which of the two ends of a link `here` is.
+fn end(here: usize, there: usize) -> usize {
+    usize::from(here > there)
 }
 
 impl Cluster {
-    pub(super) fn dial(&mut self, one: usize, other: usize) -> Result<(), String> {
+    pub(super) fn dial(&mut self, one: usize, other: usize) {
         let is_there = |p: usize| self.processes[p].node.is_some();
-        if !is_there(one) || !is_there(other) || self.links.get(&ordered(one, other)).is_some_and(|l| l.is_up)
-        {
-            return Ok(());
+        if !is_there(one) || !is_there(other) || self.link(one, other).is_up {
+            return;
         }
         let passes = self.passes(one, other) && self.passes(other, one);
         if !passes || self.processes[one].is_frozen || self.processes[other].is_frozen {
             self.at(self.now + REDIAL, Event::Dial { one, other });
-            return Ok(());
+            return;
         }
-        let link = self.links.entry(ordered(one, other)).or_default();
-        *link = Link { is_up: true, generation: link.generation + 1, greeted: [false; 2] };
-        let generation = link.generation;
-        for (from, to) in [(one, other), (other, one)] {
-            let to_site = self.processes[to].server.0;
-            let greeting = self.node(from).map(|node| node.greeting(DatacenterId(to_site as u16)));
-            let mut greeting = greeting.expect("both are there");
-            for resume in &mut greeting.resumes {
-                match self.plan.sabotage {
-                    Some(Sabotage::NoReturn) => resume.lost_after = resume.lost_after.map(|_| u32::MAX),
-                    Some(Sabotage::ForgetFlushes) => resume.heard_clock = Clock(0),
-                    _ => {}
-                }
-            }
-            self.after_delay(Event::Hello { from, to, generation, greeting });
-        }
-        Ok(())
+        let link = self.link(one, other);
+        (link.is_up, link.number) = (true, link.number + 1);
+        let number = link.number;
+        let greeting = self.greeting(one, other);
+        self.after_delay(Event::Frame {
+            from: one,
+            to: other,
+            number,
+            frame: Frame::Hello { greeting, is_answer: false },
+        });
     }
 
-    pub(super) fn greet(
-        &mut self,
-        from: usize,
-        to: usize,
-        generation: u64,
-        greeting: Greeting,
-    ) -> Result<(), String> {
-        if !self.is_current(from, to, generation) {
+    fn greeting(&mut self, from: usize, to: usize) -> Greeting {
+        let datacenter = DatacenterId(self.processes[to].server.0 as u16);
+        let mut greeting = self.processes[from].node.as_ref().expect("it is there").greeting(datacenter);
+        for resume in &mut greeting.resumes {
+            match self.plan.sabotage {
+                Some(Sabotage::NoReturn) => resume.lost_after = resume.lost_after.map(|_| u32::MAX),
+                Some(Sabotage::ForgetFlushes) => resume.heard_clock = Clock(0),
+                _ => {}
+            }
+        }
+        greeting
+    }
+
+    /// What has come on a connection, or is lost with it.
+    pub(super) fn arrive(&mut self, from: usize, to: usize, number: u64, frame: Frame) -> Result<(), String> {
+        let link = *self.link(from, to);
+        let is_latest = link.is_up && link.number == number;
+        if self.processes[to].is_frozen || self.processes[to].node.is_none() {
+            return Ok(());
+        }
+        if let Frame::Hello { greeting, is_answer } = frame {
+            return if is_latest { self.greet(from, to, number, greeting, is_answer) } else { Ok(()) };
+        }
+        if link.sessions[end(to, from)] != Some(number) {
+            if is_latest {
+                // It has overtaken the hello, and waits at the door.
+                self.after_delay(Event::Frame { from, to, number, frame });
+            }
+            return Ok(());
+        }
+        // Of what was on its way when a connection broke some comes, as long as this end has not noticed. Nothing does of who is
+        // dead: what is left of it has been counted.
+        if !is_latest && (self.processes[from].is_written_off || self.rng.random_bool(0.5)) {
             return Ok(());
         }
         let now = self.start + self.now;
         let peer = self.peer_of(to, from);
-        let node = self.node(to).expect("a link is up between nodes");
-        node.handle_rtt(peer, Duration::from_millis(20));
-        match node.handle_up(peer, &greeting, now) {
-            Ok(()) => {
-                let link = self.links.get_mut(&ordered(from, to)).expect("it is up");
-                link.greeted[usize::from(to > from)] = true;
-                self.flush(to)
+        let no_holdings = self.plan.sabotage == Some(Sabotage::NoHoldings);
+        let node = self.node(to).expect("it is there");
+        let outcome = match frame {
+            Frame::Update { update, bytes } => node.handle_update(peer, &update, bytes, now),
+            Frame::Control(mut controls) => {
+                if no_holdings {
+                    controls.iter_mut().for_each(|control| control.gone.clear());
+                }
+                node.handle_control(peer, &controls, now)
             }
-            Err(PeerError::NothingShared) => Ok(()),
-            Err(PeerError::FormerLife | PeerError::HostedTwice { .. }) => {
-                let superseded = node.is_superseded();
-                self.refuse(from, to, superseded);
-                Ok(())
-            }
-            Err(error) => Err(error.to_string()),
+            Frame::Hello { .. } => Ok(()),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(PeerError::VoidStream { .. }) => self.hang_up(to, from, number),
+            Err(error) => return Err(format!("{error}: {from} to {to}")),
         }
+        self.flush(to)
     }
 
-    /// `to` does not want to talk to `from`.
-    fn refuse(&mut self, from: usize, to: usize, superseded: bool) {
-        let generation = self.links[&ordered(from, to)].generation;
-        self.at(self.now, Event::Down { at: from, peer: to, generation });
-        if superseded {
+    fn greet(
+        &mut self,
+        from: usize,
+        to: usize,
+        number: u64,
+        greeting: Greeting,
+        is_answer: bool,
+    ) -> Result<(), String> {
+        let answer = (!is_answer).then(|| self.greeting(to, from));
+        // Whatever there was with that server is replaced, whether this is taken or not.
+        let server = self.processes[from].server;
+        for other in 0..self.processes.len() {
+            if self.processes[other].server != server {
+                continue;
+            }
+            self.link(to, other).sessions[end(to, other)] = None;
+            if other != from {
+                self.break_link(to, other);
+            }
+        }
+        let now = self.start + self.now;
+        let peer = self.peer_of(to, from);
+        let node = self.node(to).expect("it is there");
+        node.handle_down(peer);
+        node.handle_rtt(peer, Duration::from_millis(20));
+        let outcome = node.handle_up(peer, &greeting, now);
+        let is_superseded = node.is_superseded();
+        match outcome {
+            Ok(()) => self.link(to, from).sessions[end(to, from)] = Some(number),
+            Err(PeerError::NothingShared | PeerError::FormerLife | PeerError::HostedTwice { .. }) => {
+                node.handle_down(peer);
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        // Who is refused has the answer all the same.
+        let delay = self.random_delay();
+        if let Some(greeting) = answer {
+            let frame = Frame::Hello { greeting, is_answer: true };
+            self.at(self.now + delay, Event::Frame { from: to, to: from, number, frame });
+        }
+        match outcome {
+            Ok(()) => self.flush(to)?,
+            Err(PeerError::NothingShared) => {}
+            Err(_) => self.at(self.now + delay, Event::Down { at: from, peer: to, number }),
+        }
+        if is_superseded {
             // It ends, and what it had in memory is lost.
-            let server = self.processes[to].server;
-            let (site, index) = server;
+            let (site, index) = self.processes[to].server;
             if self.sites[site].process[usize::from(index)] == Some(to) {
                 self.sites[site].process[usize::from(index)] = None;
             }
-            self.bury(server, to);
-            return;
+            self.bury((site, index), to);
         }
-        self.at(self.now + REDIAL, Event::Dial { one: from, other: to });
+        Ok(())
     }
 
-    /// An end notices that a connection is no more.
-    pub(super) fn down(&mut self, at: usize, peer: usize, generation: u64) {
-        let link = self.links.entry(ordered(at, peer)).or_default();
-        if link.generation != generation {
-            return;
-        }
-        link.is_up = false;
-        link.generation += 1;
-        for (here, there) in [(at, peer), (peer, at)] {
-            if self.is_linked(here, self.processes[there].server) {
-                // With the process that has taken its place.
-                continue;
-            }
-            let place = self.peer_of(here, there);
-            if let Some(node) = self.node(here) {
+    /// An end notices that a connection is no more, and tries again.
+    pub(super) fn down(&mut self, at: usize, peer: usize, number: u64) {
+        let link = self.link(at, peer);
+        link.is_up &= link.number != number;
+        if link.sessions[end(at, peer)] == Some(number) {
+            link.sessions[end(at, peer)] = None;
+            let place = self.peer_of(at, peer);
+            if let Some(node) = self.node(at) {
                 node.handle_down(place);
             }
         }
+        self.at(self.now + REDIAL, Event::Dial { one: at, other: peer });
     }
 
-    fn is_linked(&self, process: usize, server: Server) -> bool {
-        let others = (0..self.processes.len()).filter(|other| self.processes[*other].server == server);
-        others.map(|other| ordered(process, other)).any(|pair| self.links.get(&pair).is_some_and(|l| l.is_up))
+    /// `here` makes no sense of what the other says: it closes the connection, of which the other learns.
+    fn hang_up(&mut self, here: usize, there: usize, number: u64) {
+        if self.link(here, there).number == number {
+            self.break_link(here, there);
+        }
+        self.down(here, there, number);
+    }
+
+    fn link(&mut self, one: usize, other: usize) -> &mut Link {
+        self.links.entry(ordered(one, other)).or_default()
+    }
+
+    /// The process of a server that `here` has a connection with, as far as it knows, and which.
+    fn session_with(&self, here: usize, server: Server) -> Option<(usize, u64)> {
+        (0..self.processes.len()).filter(|other| self.processes[*other].server == server).find_map(|other| {
+            Some((other, self.links.get(&ordered(here, other))?.sessions[end(here, other)]?))
+        })
     }
 
     pub(super) fn break_links(&mut self, process: usize) {
@@ -140,25 +223,35 @@ impl Cluster {
         }
     }
 
-    /// Nothing passes any more on this connection; its ends notice that later, and try again.
-    pub(super) fn break_link(&mut self, one: usize, other: usize) {
-        if let Some(link) = self.links.get_mut(&ordered(one, other)).filter(|link| link.is_up) {
-            // What is on its way is lost at once.
-            link.generation += 1;
-            let generation = link.generation;
+    /// Nothing passes any more on this connection; its ends notice that later, each at its time, and try again.
+    fn break_link(&mut self, one: usize, other: usize) {
+        let Some(link) = self.links.get_mut(&ordered(one, other)).filter(|link| link.is_up) else { return };
+        link.is_up = false;
+        let number = link.number;
+        for (at, peer) in [(one, other), (other, one)] {
             let notice = NOTICE.mul_f64(self.rng.random_range(0.1..1.0));
-            self.at(self.now + notice, Event::Down { at: one, peer: other, generation });
-            self.at(self.now + notice + REDIAL, Event::Dial { one, other });
+            self.at(self.now + notice, Event::Down { at, peer, number });
         }
     }
 
-    pub(super) fn passes(&self, from: usize, to: usize) -> bool {
-        !self.cuts.contains(&(self.processes[from].server.0, self.processes[to].server.0))
+    /// `process` has stopped of its own will, and says so on its connections.
+    pub(super) fn say_goodbye(&mut self, process: usize) {
+        for other in 0..self.processes.len() {
+            let link = self.link(process, other);
+            if !std::mem::take(&mut link.is_up) {
+                continue;
+            }
+            if link.sessions[end(other, process)].take() == Some(link.number) {
+                let place = self.peer_of(other, process);
+                if let Some(node) = self.node(other) {
+                    node.handle_left(place);
+                }
+            }
+        }
     }
 
-    pub(super) fn is_current(&self, from: usize, to: usize, generation: u64) -> bool {
-        let link = self.links.get(&ordered(from, to)).copied().unwrap_or_default();
-        link.is_up && link.generation == generation && !self.processes[to].is_frozen
+    fn passes(&self, from: usize, to: usize) -> bool {
+        !self.cuts.contains(&(self.processes[from].server.0, self.processes[to].server.0))
     }
 
     pub(super) fn peer_of(&mut self, here: usize, there: usize) -> usize {
@@ -168,6 +261,7 @@ impl Cluster {
     }
 
     pub(super) fn node(&mut self, process: usize) -> Option<&mut Node> {
+        self.touched.insert(process);
         self.processes[process].node.as_mut()
     }
 
@@ -185,29 +279,28 @@ impl Cluster {
         }
         for peer in 0..self.node(process).map_or(0, |node| node.peers().len()) {
             let id = self.node(process).and_then(|node| node.peers().nth(peer)).expect("counted");
-            let to = (0..self.processes.len()).find(|&to_be| {
-                let link = self.links.get(&ordered(process, to_be)).copied().unwrap_or_default();
-                let other = &self.processes[to_be];
-                link.is_up
-                    && link.greeted[usize::from(process > to_be)]
-                    && other.node.is_some()
-                    && other.server == (id.datacenter.index(), id.index)
-            });
-            let Some(to) = to else { continue };
-            let generation = self.links[&ordered(process, to)].generation;
+            let Some((to, number)) = self.session_with(process, (id.datacenter.index(), id.index)) else {
+                continue;
+            };
+            let link = *self.link(process, to);
+            // What is said on a connection that is no more is lost.
+            let arrives = link.is_up && link.number == number;
             while let Some(Outgoing { update, bytes, .. }) =
                 self.node(process).and_then(|node| node.poll_update(peer))
             {
-                let update =
-                    Event::Update { from: process, to, generation, update: (*update).clone(), bytes };
-                if self.rng.random_bool(0.05) {
+                let frame = Frame::Update { update: (*update).clone(), bytes };
+                let update = Event::Frame { from: process, to, number, frame };
+                if arrives && self.rng.random_bool(0.05) {
                     self.after_delay(update.clone());
                 }
-                self.after_delay(update);
+                if arrives {
+                    self.after_delay(update);
+                }
             }
             let controls = self.node(process).expect("it is there").poll_control(peer, now);
-            if !controls.is_empty() {
-                self.after_delay(Event::Control { from: process, to, generation, controls });
+            if arrives && !controls.is_empty() {
+                let frame = Frame::Control(controls);
+                self.after_delay(Event::Frame { from: process, to, number, frame });
             }
         }
         self.save(process);

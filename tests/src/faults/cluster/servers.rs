@@ -12,7 +12,6 @@ use wan::replica::Replica;
 use super::workers::Worker;
 use super::{Cluster, Event, GRACE, SHARDS, Sabotage, WORKERS};
 use crate::faults::scenario::Server;
-use crate::queue::ordered;
 
 pub(super) struct Process {
     pub(super) server: Server,
@@ -198,16 +197,7 @@ impl Cluster {
         }
         self.processes[process].node = None;
         self.sites[site].process[usize::from(server)] = None;
-        for other in 0..self.processes.len() {
-            let pair = ordered(process, other);
-            if let Some(link) = self.links.get_mut(&pair).filter(|link| link.is_up) {
-                (link.is_up, link.generation) = (false, link.generation + 1);
-                let place = self.peer_of(other, process);
-                if let Some(node) = self.node(other) {
-                    node.handle_left(place);
-                }
-            }
-        }
+        self.say_goodbye(process);
     }
 
     /// Makes checkpoints of shards whose clock is due.
