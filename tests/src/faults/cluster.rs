@@ -5,6 +5,7 @@
 //! there it says again when that is back.
 
 mod checks;
+mod disks;
 mod links;
 mod servers;
 mod workers;
@@ -23,6 +24,7 @@ use self::links::{Frame, Link};
 use self::servers::Process;
 use self::workers::Worker;
 use super::account::Account;
+use super::random;
 use super::scenario::{Fault, Scenario, When};
 use crate::mesh::{random_policy, table_specs};
 use crate::queue::Queue;
@@ -60,8 +62,12 @@ const REDIAL: Duration = Duration::from_millis(40);
 /// How a run is made.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What happens.
+    /// Where it happens, and to whom it does not.
     pub scenario: Scenario,
+    /// What happens.
+    pub story: Vec<(When, Fault)>,
+    /// Datacenters to which nothing happens, and that must not wait for longer than the grace, and two round trips.
+    pub bystanders: Vec<usize>,
     /// Clocks that every worker runs.
     pub clocks: u32,
     /// What crosses the WAN.
@@ -74,6 +80,8 @@ pub struct Plan {
     pub max_step: Duration,
     /// A checkpoint is made at every so many clocks.
     pub checkpoint_every: u32,
+    /// How long it takes at most until it is there.
+    pub max_write: Duration,
     /// The mechanism to take out, if any.
     pub sabotage: Option<Sabotage>,
 }
@@ -83,14 +91,28 @@ impl Plan {
     pub fn random(scenario: &Scenario, rng: &mut impl RngExt) -> Self {
         Self {
             scenario: scenario.clone(),
+            story: scenario.story.to_vec(),
+            bystanders: scenario.bystanders.to_vec(),
             clocks: rng.random_range(60..200),
             policy: random_policy(rng, table_specs().len()),
             staleness: [Some(0), Some(0), Some(2)][rng.random_range(0..3)],
             max_delay: Duration::from_millis(rng.random_range(2..40)),
             max_step: Duration::from_millis(rng.random_range(10..60)),
             checkpoint_every: rng.random_range(1..15),
+            max_write: scenario
+                .max_write
+                .unwrap_or_else(|| Duration::from_millis([1, 40, 300][rng.random_range(0..3)])),
             sabotage: None,
         }
+    }
+
+    /// A random plan with a random story.
+    pub fn of_random_faults(rng: &mut impl RngExt) -> Self {
+        let (datacenters, servers) = (rng.random_range(2..5), rng.random_range(1..3));
+        let scenario = Scenario::of(datacenters, servers, "random faults");
+        let (story, bystanders, graces) = random::story(&scenario, rng);
+        let scenario = Scenario { graces, ..scenario };
+        Self { story, bystanders, ..Self::random(&scenario, rng) }
     }
 }
 
@@ -125,7 +147,6 @@ pub struct Cluster {
     shapes: Vec<Vec<ShardTable>>,
     account: Account,
     story: VecDeque<(When, Fault)>,
-    lives: u64,
     is_replacing: bool,
     outcome: Outcome,
     progress_at: Duration,
@@ -138,7 +159,10 @@ struct Site {
     workers: Vec<Worker>,
     /// By shard, oldest first.
     disk: Vec<VecDeque<ReplicaState>>,
+    is_disk_full: bool,
     has_left: bool,
+    /// By how much the clocks of its machines are ahead.
+    clock_ahead_minutes: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -178,6 +202,10 @@ enum Event {
     Poll {
         process: usize,
     },
+    /// The checkpoint is there that a process has been writing.
+    Written {
+        process: usize,
+    },
     Story,
 }
 
@@ -187,16 +215,18 @@ impl Cluster {
         let placement = Placement::new(SHARDS);
         let shapes: Vec<_> =
             (0..SHARDS).map(|s| shard_tables(&table_specs(), placement, ShardId(s))).collect();
-        let site = || Site {
+        let site = |site: usize| Site {
             servers: plan.scenario.servers,
             process: Vec::new(),
             workers: (0..WORKERS).map(|_| Worker::new()).collect(),
             disk: vec![VecDeque::new(); usize::from(SHARDS)],
+            is_disk_full: false,
             has_left: false,
+            clock_ahead_minutes: plan.scenario.clocks.get(site).copied().unwrap_or(0),
         };
         let mut cluster = Self {
-            sites: (0..plan.scenario.datacenters).map(|_| site()).collect(),
-            story: plan.scenario.story.iter().copied().collect(),
+            sites: (0..plan.scenario.datacenters).map(site).collect(),
+            story: plan.story.iter().copied().collect(),
             account: Account::new(plan.scenario.datacenters, &shapes),
             shapes,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -207,7 +237,6 @@ impl Cluster {
             touched: BTreeSet::new(),
             links: BTreeMap::new(),
             cuts: BTreeSet::new(),
-            lives: 0,
             is_replacing: false,
             outcome: Outcome::default(),
             progress_at: Duration::ZERO,
@@ -267,6 +296,7 @@ impl Cluster {
                 self.flush(process)?;
             }
             Event::Frame { from, to, number, frame } => self.arrive(from, to, number, frame)?,
+            Event::Written { process } => self.written(process),
             Event::Dial { one, other } => self.dial(one, other),
             Event::Down { at, peer, number } => self.down(at, peer, number),
             Event::Story => {
@@ -337,6 +367,11 @@ impl Cluster {
             }
             Fault::ReturnWorker(site, worker) => self.return_worker(site, worker as usize),
             Fault::Leave(site) => self.leave(site)?,
+            Fault::Break(one, other) => self.break_between(one, other),
+            Fault::Garble(from, to) => self.garble(from, to),
+            Fault::FillDisk(site) => self.sites[site].is_disk_full = true,
+            Fault::FreeDisk(site) => self.sites[site].is_disk_full = false,
+            Fault::SetClock(site, minutes) => self.sites[site].clock_ahead_minutes = minutes,
             Fault::Reshard(site, servers) => self.sites[site].servers = servers,
         }
         Ok(())

@@ -7,7 +7,7 @@ use wan::replica::Replica;
 
 use super::servers::Process;
 use super::{Cluster, SHARDS};
-use crate::faults::scenario::Fault;
+use crate::faults::scenario::{Fault, Server};
 
 impl Cluster {
     /// What is left of what a process has taken, once it is dead or replaced.
@@ -18,7 +18,7 @@ impl Cluster {
         let Some(node) = &self.processes[process].node else { return };
         for replica in node.replicas() {
             let id = replica.shard().id();
-            let saved = self.sites[site].disk[id.index()].back().filter(|_| self.disk_will_be_read(site));
+            let saved = self.sites[site].disk[id.index()].back().filter(|_| self.disk_will_be_read(site, id));
             let alive = self.processes.iter().filter(|p| p.server.0 != site && !p.is_frozen);
             let others = alive.filter_map(|p| p.node.as_ref()).flat_map(|node| node.replicas());
             let others: Vec<_> = others.filter(|other| other.shard().id() == id).collect();
@@ -34,19 +34,20 @@ impl Cluster {
                 let mut of_shard = replicas.filter(|r| r.shard().id() == id);
                 if of_shard.next().is_none_or(|r| r.is_recovering()) {
                     let saved = self.sites[other].disk[id.index()].back();
-                    self.account.weaken(other, id, saved.filter(|_| self.disk_will_be_read(other)));
+                    self.account.weaken(other, id, saved.filter(|_| self.disk_will_be_read(other, id)));
                 }
             }
         }
     }
 
-    /// Whether the next process of a datacenter's server will begin from its disk.
-    fn disk_will_be_read(&self, of: usize) -> bool {
+    /// Whether the next process that hosts a shard will begin from the disk.
+    fn disk_will_be_read(&self, of: usize, shard: ShardId) -> bool {
+        let is_host = |(site, server): Server| site == of && shard.0 % self.sites[of].servers == server;
         let next = self.story.iter().find_map(|(_, fault)| match fault {
-            Fault::Return((site, _)) | Fault::ReturnDatacenter(site) => (*site == of).then_some(true),
-            Fault::ReturnEmpty((site, _)) | Fault::ReturnDatacenterEmpty(site) => {
-                (*site == of).then_some(false)
-            }
+            Fault::Return(server) => is_host(*server).then_some(true),
+            Fault::ReturnEmpty(server) => is_host(*server).then_some(false),
+            Fault::ReturnDatacenter(site) => (*site == of).then_some(true),
+            Fault::ReturnDatacenterEmpty(site) => (*site == of).then_some(false),
             Fault::ReturnAll => Some(true),
             _ => None,
         });

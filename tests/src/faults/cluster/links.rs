@@ -223,6 +223,19 @@ impl Cluster {
         }
     }
 
+    /// What comes from one datacenter to another is nonsense: whoever gets it hangs up.
+    pub(super) fn garble(&mut self, one: usize, other: usize) {
+        for from in 0..self.processes.len() {
+            for to in 0..self.processes.len() {
+                let link = *self.link(from, to);
+                if (self.processes[from].server.0, self.processes[to].server.0) == (one, other) && link.is_up
+                {
+                    self.hang_up(to, from, link.number);
+                }
+            }
+        }
+    }
+
     /// Nothing passes any more on this connection; its ends notice that later, each at its time, and try again.
     fn break_link(&mut self, one: usize, other: usize) {
         let Some(link) = self.links.get_mut(&ordered(one, other)).filter(|link| link.is_up) else { return };

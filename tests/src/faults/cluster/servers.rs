@@ -9,6 +9,7 @@ use rand::RngExt;
 use wan::node::{Grace, Node, PeerConfig};
 use wan::replica::Replica;
 
+use super::disks::Keeper;
 use super::workers::Worker;
 use super::{Cluster, Event, GRACE, SHARDS, Sabotage, WORKERS};
 use crate::faults::scenario::Server;
@@ -22,6 +23,7 @@ pub(super) struct Process {
     /// Workers may come.
     pub(super) is_open: bool,
     pub(super) poll_at: Option<Duration>,
+    pub(super) keeper: Keeper,
 }
 
 impl Cluster {
@@ -62,14 +64,15 @@ impl Cluster {
         let here = DatacenterId(site as u16);
         let peers: Vec<DatacenterId> =
             (0..self.sites.len()).filter(|s| *s != site).map(|s| DatacenterId(s as u16)).collect();
-        self.lives += 1;
-        let known = shards.iter().filter_map(|s| self.sites[site].disk[usize::from(*s)].back());
-        let known = known.flat_map(|state| &state.origins).map(|origin| origin.life).max().unwrap_or(0);
-        let life = match (self.plan.sabotage, site) {
-            (Some(Sabotage::SameLife), _) => 1,
-            // The clocks of its machines differ by more than processes live.
-            (_, 1) => self.rng.random_range(1..1_000_000).max(known + 1),
-            _ => self.rng.random_range(1..1000) + self.lives * 1_000_000,
+        let saved: Vec<_> =
+            shards.iter().filter_map(|s| self.sites[site].disk[usize::from(*s)].back()).collect();
+        let begins = saved.iter().map(|state| (state.shard, state.clock)).collect::<Vec<_>>().into_iter();
+        let known = saved.iter().flat_map(|state| &state.origins).map(|origin| origin.life).max();
+        // As the product does: by the clock of the machine, and never before one that the checkpoint knows.
+        let date = self.date(site);
+        let life = match self.plan.sabotage {
+            Some(Sabotage::SameLife) => 1,
+            _ => (date.as_micros() as u64).max(known.unwrap_or(0) + 1),
         };
         let replicas = shards.iter().map(|&s| {
             let shapes = &self.shapes[usize::from(s)];
@@ -105,6 +108,7 @@ impl Cluster {
             is_written_off: false,
             is_open: is_new,
             poll_at: None,
+            keeper: Keeper::new(begins),
         });
         let process = self.processes.len() - 1;
         self.sites[site].process[usize::from(server)] = Some(process);
@@ -113,6 +117,17 @@ impl Cluster {
         if is_new {
             self.come_to(site, server);
         }
+    }
+
+    /// What a datacenter's machines take the time to be.
+    fn date(&mut self, site: usize) -> Duration {
+        let is_told = !self.plan.scenario.clocks.is_empty();
+        let minutes = match site {
+            // They differ by more than processes live.
+            1 if !is_told => self.rng.random_range(-60..=60),
+            _ => self.sites[site].clock_ahead_minutes,
+        };
+        Duration::from_secs((24 * 60 + minutes).unsigned_abs() * 60) + self.now
     }
 
     fn dial_all(&mut self, process: usize) {
@@ -198,23 +213,5 @@ impl Cluster {
         self.processes[process].node = None;
         self.sites[site].process[usize::from(server)] = None;
         self.say_goodbye(process);
-    }
-
-    /// Makes checkpoints of shards whose clock is due.
-    pub(super) fn save(&mut self, process: usize) {
-        let (site, _) = self.processes[process].server;
-        let (every, here) = (self.plan.checkpoint_every, DatacenterId(site as u16));
-        let Some(node) = self.processes[process].node.as_ref() else { return };
-        for replica in node.replicas() {
-            let (id, clock) = (replica.shard().id(), replica.shard().clock());
-            let disk = &mut self.sites[site].disk[id.index()];
-            let is_due = disk.back().map_or(Clock(0), |last| last.clock).0 + every <= clock.0;
-            if is_due && replica.is_whole() {
-                disk.push_back(replica.state(here));
-                if disk.len() > 2 {
-                    disk.pop_front();
-                }
-            }
-        }
     }
 }

@@ -240,7 +240,7 @@ impl Cluster {
 
     pub(super) fn answered(&mut self, site: usize, reply: ReadReply) -> Result<(), String> {
         self.outcome.reads += 1;
-        if self.plan.scenario.bystanders.contains(&site) {
+        if self.plan.bystanders.contains(&site) {
             let remote = reply.held.iter().filter(|(why, _)| !matches!(why, Wait::Stale));
             let longest = remote.map(|(_, time)| *time).max().unwrap_or_default();
             self.outcome.longest_hold = self.outcome.longest_hold.max(longest);
