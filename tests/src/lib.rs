@@ -9,5 +9,6 @@ pub mod faults;
 pub mod fuzz;
 pub mod laws;
 pub mod mesh;
+pub mod queue;
 pub mod site;
 pub mod stack;

@@ -7,8 +7,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use datacenter::message::{Flush, Read, ReadReply, Request, RowGroup};
@@ -25,6 +24,7 @@ use wan::policy::{FilterConfig, Goal, Lead, Policy, Schedule, Selection, Signifi
 use wan::replica::Replica;
 
 use crate::laws::Witness;
+use crate::queue::{Queue, ordered};
 
 /// A mechanism to break on purpose, between the nodes and the laws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,9 +126,7 @@ pub struct Mesh {
     rng: ChaCha8Rng,
     start: Instant,
     now: Duration,
-    sequence: u64,
-    queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    events: BTreeMap<u64, Event>,
+    queue: Queue<Event>,
     sites: Vec<Site>,
     /// By pair `(lower, higher)`: counts the connections, so that what was sent on a former one is lost.
     links: BTreeMap<(usize, usize), LinkState>,
@@ -227,9 +225,7 @@ impl Mesh {
             shapes,
             start: Instant::now(),
             now: Duration::ZERO,
-            sequence: 0,
-            queue: BinaryHeap::new(),
-            events: BTreeMap::new(),
+            queue: Queue::default(),
             links: BTreeMap::new(),
             reads: 0,
             updates: 0,
@@ -257,9 +253,8 @@ impl Mesh {
     /// With the law that was violated, and how.
     pub fn run(&mut self) -> Result<(), String> {
         let mut events = 0u64;
-        while let Some(Reverse((at, sequence))) = self.queue.pop() {
+        while let Some((at, event)) = self.queue.pop() {
             self.now = at;
-            let event = self.events.remove(&sequence).expect("every queued event is kept");
             self.handle(event)?;
             events += 1;
             if events > 2_000_000 {
@@ -555,9 +550,7 @@ impl Mesh {
     }
 
     fn at(&mut self, at: Duration, event: Event) {
-        self.sequence += 1;
-        self.queue.push(Reverse((at, self.sequence)));
-        self.events.insert(self.sequence, event);
+        self.queue.push(at, event);
     }
 
     fn is_current(&self, from: usize, to: usize, generation: u64) -> bool {
@@ -577,8 +570,4 @@ impl Mesh {
 /// Takes the values out of an update; its rows remain, so that no reader waits for them.
 fn void(update: &mut Update) {
     update.deltas.iter_mut().for_each(|delta| delta.values.fill(0.0));
-}
-
-fn ordered(a: usize, b: usize) -> (usize, usize) {
-    (a.min(b), a.max(b))
 }

@@ -41,6 +41,26 @@ fn every_scenario_ends_well() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+#[test]
+fn random_faults_end_well() {
+    let only = std::env::var("GAIA_SCENARIO").unwrap_or_default();
+    if !"random faults".contains(&only) {
+        return;
+    }
+    let (mut longest, mut failures) = (std::time::Duration::ZERO, Vec::new());
+    for seed in 0..10 * seeds() {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let plan = Plan::of_random_faults(&mut rng);
+        let story = plan.story.clone();
+        match Cluster::new(plan, seed).run() {
+            Ok(outcome) => longest = longest.max(outcome.longest_hold),
+            Err(error) => failures.push(format!("seed {seed}: {error}, in {story:?}")),
+        }
+    }
+    println!("random faults: held for {longest:?} at most, {} failed", failures.len());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
 /// Over how many of the first `seeds` a mechanism that is taken out is missed in the scenario of this name.
 fn missed(sabotage: Sabotage, name: &str, seeds: u64) -> usize {
     let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name).expect("there is such a scenario");

@@ -6,4 +6,5 @@
 
 pub mod account;
 pub mod cluster;
+pub mod random;
 pub mod scenario;

@@ -1,5 +1,7 @@
 //! Faults as data: what happens to whom, and when.
 
+use std::time::Duration;
+
 /// A server: its datacenter, and which of its servers it is.
 pub type Server = (usize, u16);
 
@@ -38,6 +40,16 @@ pub enum Fault {
     ReturnWorker(usize, u32),
     /// A datacenter leaves of its own will, and does not come back.
     Leave(usize),
+    /// The connections between two datacenters break; they are made again.
+    Break(usize, usize),
+    /// What comes from the first is nothing that the second can read: it hangs up, and they begin again.
+    Garble(usize, usize),
+    /// Nothing can be written to a datacenter's disks any more.
+    FillDisk(usize),
+    /// There is room again.
+    FreeDisk(usize),
+    /// The clocks of a datacenter's machines are set: so many minutes ahead of what they should be.
+    SetClock(usize, i64),
     /// It is hosted by so many servers when it starts the next time.
     Reshard(usize, u16),
 }
@@ -66,6 +78,10 @@ pub struct Scenario {
     pub story: &'static [(When, Fault)],
     /// Datacenters to which nothing happens, and that must not wait for longer than the grace, and two round trips.
     pub bystanders: &'static [usize],
+    /// How long a checkpoint takes at most until it is there, where that matters.
+    pub max_write: Option<Duration>,
+    /// By how many minutes the clocks of each datacenter are ahead, where that matters.
+    pub clocks: &'static [i64],
     /// How many times the grace they may wait at most, where several faults follow on each other.
     pub graces: u32,
 }
@@ -73,8 +89,21 @@ pub struct Scenario {
 use Fault::*;
 use When::*;
 
-const fn of(datacenters: usize, servers: u16, name: &'static str) -> Scenario {
-    Scenario { name, datacenters, servers, absent: &[], story: &[], bystanders: &[], graces: 1 }
+impl Scenario {
+    /// One in which nothing happens yet.
+    pub const fn of(datacenters: usize, servers: u16, name: &'static str) -> Self {
+        Self {
+            name,
+            datacenters,
+            servers,
+            absent: &[],
+            story: &[],
+            bystanders: &[],
+            max_write: None,
+            clocks: &[],
+            graces: 1,
+        }
+    }
 }
 
 /// Longer than any grace.
@@ -85,46 +114,46 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         story: &[(At(30), KillWorker(0, 1)), (After(LONG), ReturnWorker(0, 1))],
         bystanders: &[1, 2],
-        ..of(3, 1, "a worker dies, and returns")
+        ..Scenario::of(3, 1, "a worker dies, and returns")
     },
     Scenario {
         story: &[(At(30), Kill((0, 0))), (After(200), Return((0, 0)))],
         bystanders: &[1, 2],
-        ..of(3, 2, "a server dies, and returns from its checkpoint")
+        ..Scenario::of(3, 2, "a server dies, and returns from its checkpoint")
     },
     Scenario {
         story: &[(At(30), Kill((0, 1))), (After(LONG), Return((0, 1)))],
         bystanders: &[1, 2],
-        ..of(3, 2, "a server dies, and returns from its checkpoint when it has been given up")
+        ..Scenario::of(3, 2, "a server dies, and returns from its checkpoint when it has been given up")
     },
     Scenario {
         story: &[(At(40), Kill((0, 0))), (After(200), ReturnEmpty((0, 0)))],
         bystanders: &[1, 2],
-        ..of(3, 2, "a server dies with its disk, and returns from a mirror")
+        ..Scenario::of(3, 2, "a server dies with its disk, and returns from a mirror")
     },
     Scenario {
         story: &[(At(40), Kill((1, 0))), (After(LONG), ReturnEmpty((1, 0)))],
         bystanders: &[0],
-        ..of(2, 1, "one of two servers dies with its disk, and returns when it has been given up")
+        ..Scenario::of(2, 1, "one of two servers dies with its disk, and returns when it has been given up")
     },
     Scenario {
         story: &[(At(30), KillDatacenter(2)), (After(LONG), ReturnDatacenter(2))],
         bystanders: &[0, 1],
-        ..of(3, 2, "a datacenter dies, and returns")
+        ..Scenario::of(3, 2, "a datacenter dies, and returns")
     },
     Scenario {
         story: &[(At(30), KillDatacenter(2)), (After(400), ReturnDatacenterEmpty(2))],
         bystanders: &[0, 1],
-        ..of(3, 2, "a datacenter dies with its disks, and returns")
+        ..Scenario::of(3, 2, "a datacenter dies with its disks, and returns")
     },
     Scenario {
         story: &[(At(30), KillDatacenter(1))],
         bystanders: &[0, 2],
-        ..of(3, 1, "a datacenter never returns")
+        ..Scenario::of(3, 1, "a datacenter never returns")
     },
     Scenario {
         story: &[(At(30), CutOneWay(0, 1)), (After(LONG), Heal(0, 1))],
-        ..of(3, 1, "a link is cut one way")
+        ..Scenario::of(3, 1, "a link is cut one way")
     },
     Scenario {
         story: &[
@@ -137,7 +166,7 @@ pub const SCENARIOS: &[Scenario] = &[
             (After(300), Cut(0, 1)),
             (After(40), Heal(0, 1)),
         ],
-        ..of(3, 1, "a link flaps")
+        ..Scenario::of(3, 1, "a link flaps")
     },
     Scenario {
         story: &[
@@ -146,7 +175,7 @@ pub const SCENARIOS: &[Scenario] = &[
             (After(LONG), Heal(0, 2)),
             (After(0), Heal(1, 2)),
         ],
-        ..of(3, 2, "three regions are split in two, and healed")
+        ..Scenario::of(3, 2, "three regions are split in two, and healed")
     },
     Scenario {
         story: &[
@@ -158,7 +187,7 @@ pub const SCENARIOS: &[Scenario] = &[
             (After(100), Return((0, 0))),
         ],
         bystanders: &[1, 2],
-        ..of(3, 1, "a server dies while it gets its state, and during the hello")
+        ..Scenario::of(3, 1, "a server dies while it gets its state, and during the hello")
     },
     Scenario {
         story: &[
@@ -169,7 +198,7 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
         bystanders: &[2],
         graces: 2,
-        ..of(3, 1, "whoever gives a server its state dies meanwhile")
+        ..Scenario::of(3, 1, "whoever gives a server its state dies meanwhile")
     },
     Scenario {
         story: &[
@@ -180,7 +209,7 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
         bystanders: &[2],
         graces: 2,
-        ..of(3, 1, "two servers die at once, and return")
+        ..Scenario::of(3, 1, "two servers die at once, and return")
     },
     Scenario {
         story: &[
@@ -191,7 +220,7 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
         bystanders: &[2],
         graces: 2,
-        ..of(3, 1, "one dies with its disk, another comes back late")
+        ..Scenario::of(3, 1, "one dies with its disk, another comes back late")
     },
     Scenario {
         story: &[
@@ -208,22 +237,22 @@ pub const SCENARIOS: &[Scenario] = &[
             (After(300), Kill((2, 1))),
             (After(100), Return((2, 1))),
         ],
-        ..of(3, 2, "every server restarts, one after the other")
+        ..Scenario::of(3, 2, "every server restarts, one after the other")
     },
     Scenario {
         absent: &[2],
         story: &[(At(40), ReturnDatacenterEmpty(2))],
         bystanders: &[0, 1],
-        ..of(3, 2, "a datacenter joins a job that runs")
+        ..Scenario::of(3, 2, "a datacenter joins a job that runs")
     },
     Scenario {
         story: &[(At(40), Leave(1))],
         bystanders: &[0, 2],
-        ..of(3, 2, "a datacenter leaves for good")
+        ..Scenario::of(3, 2, "a datacenter leaves for good")
     },
     Scenario {
         story: &[(At(50), KillAll), (After(500), ReturnAll)],
-        ..of(3, 2, "everything dies, and resumes")
+        ..Scenario::of(3, 2, "everything dies, and resumes")
     },
     Scenario {
         story: &[
@@ -232,7 +261,7 @@ pub const SCENARIOS: &[Scenario] = &[
             (After(LONG), ReturnDatacenter(1)),
             (After(LONG), ReturnDatacenter(2)),
         ],
-        ..of(3, 1, "everything dies, and resumes one datacenter after the other")
+        ..Scenario::of(3, 1, "everything dies, and resumes one datacenter after the other")
     },
     Scenario {
         story: &[
@@ -243,21 +272,117 @@ pub const SCENARIOS: &[Scenario] = &[
             (After(100), Return((0, 0))),
             (After(300), Heal(0, 1)),
         ],
-        ..of(2, 1, "a server restarts twice while the region that has what it lost is cut off")
+        ..Scenario::of(2, 1, "a server restarts twice while the region that has what it lost is cut off")
     },
     Scenario {
         story: &[(At(30), Freeze((0, 0))), (After(LONG), Thaw((0, 0)))],
         bystanders: &[1, 2],
-        ..of(3, 1, "a server stands still, and goes on")
+        ..Scenario::of(3, 1, "a server stands still, and goes on")
     },
     Scenario {
         story: &[(At(30), Freeze((0, 0))), (After(300), Return((0, 0))), (After(500), Thaw((0, 0)))],
         bystanders: &[1, 2],
-        ..of(3, 1, "a server stands still, is replaced, and goes on")
+        ..Scenario::of(3, 1, "a server stands still, is replaced, and goes on")
     },
     Scenario {
         story: &[(At(40), KillDatacenter(0)), (After(10), Reshard(0, 3)), (After(300), ReturnDatacenter(0))],
         bystanders: &[1, 2],
-        ..of(3, 1, "a datacenter returns with another number of servers")
+        ..Scenario::of(3, 1, "a datacenter returns with another number of servers")
+    },
+    Scenario {
+        story: &[
+            (At(50), Kill((0, 0))),
+            (After(100), Return((0, 0))),
+            (After(700), Kill((0, 1))),
+            (After(LONG), Return((0, 1))),
+        ],
+        bystanders: &[1, 2],
+        max_write: Some(Duration::from_millis(500)),
+        ..Scenario::of(3, 2, "a server dies while it writes a checkpoint, and returns from the one before")
+    },
+    Scenario {
+        story: &[
+            (At(20), FillDisk(0)),
+            (At(45), Kill((0, 0))),
+            (After(200), Return((0, 0))),
+            (After(500), FreeDisk(0)),
+            (After(500), Kill((0, 0))),
+            (After(200), Return((0, 0))),
+        ],
+        bystanders: &[1, 2],
+        ..Scenario::of(3, 2, "a disk is full, a server dies meanwhile, and there is room again")
+    },
+    Scenario {
+        story: &[(At(5), FillDisk(0)), (At(45), KillDatacenter(0)), (After(LONG), ReturnDatacenter(0))],
+        bystanders: &[1, 2],
+        ..Scenario::of(3, 1, "a disk stays full, and its datacenter returns from what it has")
+    },
+    Scenario {
+        story: &[
+            (At(20), Kill((0, 0))),
+            (After(0), SetClock(0, -60)),
+            (After(150), Return((0, 0))),
+            (After(600), Kill((0, 0))),
+            (After(150), ReturnEmpty((0, 0))),
+            (After(600), KillDatacenter(1)),
+            (After(0), SetClock(1, -120)),
+            (After(300), ReturnDatacenterEmpty(1)),
+            (After(600), Kill((2, 0))),
+            (After(0), SetClock(2, 60)),
+            (After(LONG), ReturnEmpty((2, 0))),
+            (After(600), Kill((2, 0))),
+            (After(0), SetClock(2, 0)),
+            (After(150), ReturnEmpty((2, 0))),
+        ],
+        clocks: &[60, -60, 0],
+        ..Scenario::of(3, 1, "clocks are an hour apart, and jump back between the lives of servers")
+    },
+    Scenario {
+        story: &[
+            (At(30), Freeze((0, 0))),
+            (After(0), SetClock(0, 0)),
+            (After(200), ReturnEmpty((0, 0))),
+            (After(300), Thaw((0, 0))),
+        ],
+        bystanders: &[1, 2],
+        clocks: &[60, -60, 0],
+        ..Scenario::of(
+            3,
+            1,
+            "a server stands still, is replaced where the clock is an hour behind, and goes on",
+        )
+    },
+    Scenario {
+        story: &[
+            (At(20), Break(0, 1)),
+            (After(60), Garble(0, 1)),
+            (After(90), Garble(1, 0)),
+            (After(40), Break(0, 2)),
+            (After(120), Break(0, 1)),
+            (After(0), Break(1, 2)),
+            (After(50), Kill((0, 0))),
+            (After(100), Return((0, 0))),
+            (After(60), Break(0, 1)),
+            (After(40), Garble(2, 0)),
+            (After(80), Break(0, 1)),
+            (After(10), Garble(0, 2)),
+            (After(150), Break(1, 2)),
+        ],
+        ..Scenario::of(
+            3,
+            2,
+            "connections break in the middle and are refused, also while a server comes back",
+        )
+    },
+    Scenario {
+        story: &[
+            (At(30), Freeze((0, 0))),
+            (After(300), Return((0, 0))),
+            (After(300), Thaw((0, 0))),
+            (After(200), Kill((0, 0))),
+            (After(100), Return((0, 0))),
+        ],
+        bystanders: &[1, 2],
+        ..Scenario::of(3, 1, "a server stands still, is replaced, goes on, and its place is taken again")
     },
 ];

@@ -212,3 +212,17 @@ fn a_suspended_worker_holds_up_nobody_and_what_comes_late_of_it_is_shipped() {
     node.handle_request(SHARD, flush(2, 1), now).unwrap();
     assert_eq!(node.replicas()[0].shard().clock(), Clock(2));
 }
+
+#[test]
+fn what_is_applied_in_new_numbers_is_confirmed_also_where_it_is_as_much_as_before() {
+    let now = start();
+    let mut node = node(Lead::Unlimited, None);
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    for stream in [0, 1] {
+        let update = Update { shard: SHARD, stream, seq: 1, count: 1, ..Update::default() };
+        node.handle_update(0, &update, 1, now).unwrap();
+        let said = node.poll_control(0, now + CONFIRM_DELAY);
+        let said: Vec<_> = said.iter().map(|control| (control.applied_stream, control.applied)).collect();
+        assert_eq!(said, [(stream, Some(1))]);
+    }
+}

@@ -305,6 +305,8 @@ impl Replica {
     fn begin_stream(&mut self, peer: usize, stream: u32) {
         let mirror = &mut self.mirrors[peer];
         (mirror.returns_by, mirror.is_void) = (None, false);
+        // What was confirmed in the old numbers says nothing of the new.
+        mirror.to_say.applied_told = 0;
         for early in mirror.inbox.restart(stream).iter().filter(|update| update.rows.is_none()) {
             early.deltas.iter().for_each(|delta| self.shard.apply(&negated(delta)));
         }

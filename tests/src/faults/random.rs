@@ -1,0 +1,180 @@
+//! Stories that nobody has thought of: any faults in any order, as many at once as a job is to survive without losing more than
+//! `docs/OPERATIONS.md` says.
+//!
+//! What it says that a job does not survive is not in them:
+//!
+//! - A flush whose word was lost with its server is said again, and counts twice if only a region that is away by then knows
+//!   better: so nobody goes away while a server is down, or just before, and stays away when that is back.
+//! - A process asks its mirrors for what the one before it has released, and knows nothing of those before that: so no server
+//!   dies twice while somebody else is away.
+
+use rand::RngExt;
+
+use super::scenario::{Fault, Scenario, When};
+
+/// Of so many who may be away at the same time each has somebody to get from what it lacks.
+const AT_ONCE: usize = 2;
+/// How long those who hear each other again take to exchange what they have, and somewhat more, in milliseconds.
+const SETTLES: u64 = 600;
+
+/// Somebody is away from one moment to another, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    who: Who,
+    from: u64,
+    until: u64,
+    /// How it comes back, or whether it is replaced; whatever that means for it.
+    is_bad: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Server(usize, u16),
+    Frozen(usize, u16),
+    Datacenter(usize),
+    Link(usize, usize),
+    Worker(usize, u32),
+    Disk(usize),
+    Connection(usize, usize),
+}
+
+impl Outage {
+    fn random(scenario: &Scenario, rng: &mut impl RngExt) -> Self {
+        let site = rng.random_range(0..scenario.datacenters);
+        let other = (site + rng.random_range(1..scenario.datacenters)) % scenario.datacenters;
+        let server = rng.random_range(0..scenario.servers);
+        let who = match rng.random_range(0..12) {
+            0..4 => Who::Server(site, server),
+            4..6 => Who::Frozen(site, server),
+            6 => Who::Datacenter(site),
+            7..9 => Who::Link(site, other),
+            9 => Who::Worker(site, rng.random_range(0..2)),
+            10 => Who::Disk(site),
+            _ => Who::Connection(site, other),
+        };
+        let from = rng.random_range(0..6000);
+        let lasts = if rng.random_bool(0.3) { 1500..2500 } else { 30..500 };
+        Self { who, from, until: from + rng.random_range(lasts), is_bad: rng.random_bool(0.4) }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.from < other.until + SETTLES && other.from < self.until + SETTLES
+    }
+
+    /// Whether somebody cannot be heard.
+    fn is_loss(&self) -> bool {
+        matches!(self.who, Who::Server(..) | Who::Frozen(..) | Who::Datacenter(_) | Who::Link(..))
+    }
+
+    /// Whose process dies, or is taken the place of.
+    fn loses(&self, site: usize) -> bool {
+        match self.who {
+            Who::Server(of, _) | Who::Datacenter(of) => of == site,
+            Who::Frozen(of, _) => of == site && self.is_bad,
+            _ => false,
+        }
+    }
+
+    fn is_of(&self, site: usize) -> bool {
+        match self.who {
+            Who::Link(one, other) => one == site || other == site,
+            Who::Server(of, _) | Who::Frozen(of, _) | Who::Datacenter(of) => of == site,
+            Who::Worker(of, _) | Who::Disk(of) => of == site,
+            Who::Connection(one, other) => one == site || other == site,
+        }
+    }
+
+    /// Whether both may be in one story.
+    fn goes_with(&self, other: &Self) -> bool {
+        let is_same = match (self.who, other.who) {
+            (Who::Server(..) | Who::Frozen(..) | Who::Datacenter(_), of)
+                if matches!(of, Who::Server(..) | Who::Frozen(..) | Who::Datacenter(_)) =>
+            {
+                (0..).take(8).any(|site| self.is_of(site) && other.is_of(site))
+            }
+            (Who::Link(a, b), Who::Link(c, d)) => (a.min(b), a.max(b)) == (c.min(d), c.max(d)),
+            (one, of) => one == of,
+        };
+        let outlives = |one: &Self, of: &Self| {
+            let dies = (0..8).any(|site| one.loses(site) && !of.loses(site)) && one.is_loss() && of.is_loss();
+            dies && one.from < of.from + SETTLES
+                && of.from < one.until + SETTLES
+                && one.until < of.until + SETTLES
+        };
+        !(is_same && self.overlaps(other)) && !outlives(self, other) && !outlives(other, self)
+    }
+
+    fn faults(&self) -> Vec<(u64, Fault)> {
+        let Self { from, until, is_bad, .. } = *self;
+        match self.who {
+            Who::Server(site, server) => {
+                let returns = if is_bad { Fault::ReturnEmpty } else { Fault::Return };
+                vec![(from, Fault::Kill((site, server))), (until, returns((site, server)))]
+            }
+            Who::Frozen(site, server) => {
+                let replaced = is_bad.then(|| (from.midpoint(until), Fault::Return((site, server))));
+                let frozen = [(from, Fault::Freeze((site, server))), (until, Fault::Thaw((site, server)))];
+                frozen.into_iter().chain(replaced).collect()
+            }
+            Who::Datacenter(site) => {
+                let returns = if is_bad { Fault::ReturnDatacenterEmpty } else { Fault::ReturnDatacenter };
+                vec![(from, Fault::KillDatacenter(site)), (until, returns(site))]
+            }
+            Who::Link(one, other) => {
+                let cut = if is_bad { Fault::CutOneWay } else { Fault::Cut };
+                vec![(from, cut(one, other)), (until, Fault::Heal(one, other))]
+            }
+            Who::Worker(site, worker) => {
+                vec![(from, Fault::KillWorker(site, worker)), (until, Fault::ReturnWorker(site, worker))]
+            }
+            Who::Disk(site) => vec![(from, Fault::FillDisk(site)), (until, Fault::FreeDisk(site))],
+            Who::Connection(one, other) => {
+                let breaks = if is_bad { Fault::Garble } else { Fault::Break };
+                vec![(from, breaks(one, other)), (until, breaks(one, other))]
+            }
+        }
+    }
+}
+
+/// A random story of three to eight outages for datacenters as `scenario` has them, those to which nothing happens in it, and
+/// how many times the grace these may wait at most.
+pub fn story(scenario: &Scenario, rng: &mut impl RngExt) -> (Vec<(When, Fault)>, Vec<usize>, u32) {
+    let wanted = rng.random_range(3..9);
+    let mut outages: Vec<Outage> = Vec::new();
+    for _ in 0..200 {
+        if outages.len() == wanted {
+            break;
+        }
+        let next = Outage::random(scenario, rng);
+        let losses = outages.iter().filter(|other| other.is_loss() && other.overlaps(&next)).count();
+        if outages.iter().all(|other| other.goes_with(&next)) && (!next.is_loss() || losses < AT_ONCE) {
+            outages.push(next);
+            if dies_twice(scenario, &outages) {
+                outages.pop();
+            }
+        }
+    }
+    let mut faults: Vec<(u64, Fault)> = outages.iter().flat_map(Outage::faults).collect();
+    faults.sort_by_key(|(at, _)| *at);
+    let begins = When::At(rng.random_range(5..40));
+    let mut last = faults.first().map_or(0, |(at, _)| *at);
+    let mut story = Vec::new();
+    for (at, fault) in faults {
+        let when = if story.is_empty() { begins } else { When::After(at - last) };
+        story.push((when, fault));
+        last = at;
+    }
+    let is_spared = |site: &usize| !outages.iter().any(|outage| outage.is_of(*site));
+    let graces = outages.iter().filter(|outage| outage.is_loss()).count() as u32;
+    (story, (0..scenario.datacenters).filter(is_spared).collect(), graces.max(1))
+}
+
+/// Whether a server of some datacenter dies twice while somebody else is away.
+fn dies_twice(scenario: &Scenario, outages: &[Outage]) -> bool {
+    outages.iter().filter(|outage| outage.is_loss()).any(|away| {
+        (0..scenario.datacenters).any(|site| {
+            let deaths = outages.iter().filter(|o| o.loses(site) && o.overlaps(away) && !away.loses(site));
+            deaths.count() > 1
+        })
+    })
+}
