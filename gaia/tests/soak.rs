@@ -7,20 +7,21 @@
 mod common;
 #[path = "soak/memory.rs"]
 mod memory;
+#[path = "soak/progress.rs"]
+mod progress;
 #[path = "soak/story.rs"]
 mod story;
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::panic::catch_unwind;
 use std::time::Duration;
 
 use common::{CLOCK, ONE_AT_A_TIME, assert_equal, assert_near, logs, outputs, plan, simulated, statuses};
 use gaia::rehearsal::{Plan, Rehearsal};
 use gaia::service::Part;
+use gaia::status::Phase;
 use gaia::status::fetch::{Fetched, fetch};
-use gaia::status::{Phase, Status};
 use memory::Memory;
+use progress::Progress;
 use rand::RngExt;
 use story::{Event, Fault, REGIONS, Target};
 use tempfile::TempDir;
@@ -82,8 +83,7 @@ struct Soak {
     /// When each was started.
     births: Vec<Instant>,
     cuts: Vec<(&'static str, &'static str, Instant)>,
-    /// By region and shard: the highest clock, and for how long it has not risen though nothing was done to its region.
-    progress: BTreeMap<(&'static str, u16), (u32, Duration)>,
+    progress: Progress,
     memory: Memory,
     last: Vec<Fetched>,
     told: Vec<String>,
@@ -102,7 +102,7 @@ async fn whatever_happens_nothing_is_lost() {
     println!("GAIA_SOAK_SECONDS={seconds} GAIA_SOAK_SEED={seed}");
     let length = Duration::from_secs(seconds);
     let mut soak = Soak::start(seed, length);
-    soak.until("begin", |soak| soak.slowest() >= 5).await;
+    soak.until("begin", |soak| soak.progress.slowest() >= 5).await;
     soak.suffer(story::story(seed, length), length).await;
     soak.until("end", |soak| soak.all_have_finished()).await;
     soak.judge().await;
@@ -119,7 +119,6 @@ impl Soak {
         let plan = plan(directory.path(), &[&own[..], &SETTINGS[..]].concat());
         let rehearsal = Rehearsal::start(&plan).unwrap();
         let (started, count) = (Instant::now(), rehearsal.processes.len());
-        let shards = REGIONS.into_iter().flat_map(|region| (0..4).map(move |shard| (region, shard)));
         Self {
             seed,
             plan,
@@ -130,7 +129,7 @@ impl Soak {
             standings: vec![Standing::Returning { undisturbed: Duration::ZERO }; count],
             births: vec![started; count],
             cuts: Vec::new(),
-            progress: shards.map(|shard| (shard, (0, Duration::ZERO))).collect(),
+            progress: Progress::new(),
             memory: Memory::default(),
             last: Vec::new(),
             told: Vec::new(),
@@ -139,8 +138,11 @@ impl Soak {
     }
 
     fn tell(&mut self, what: &str) {
-        let line =
-            format!("{:6.1} s, clock {:4}: {what}", self.started.elapsed().as_secs_f64(), self.slowest());
+        let line = format!(
+            "{:6.1} s, clock {:4}: {what}",
+            self.started.elapsed().as_secs_f64(),
+            self.progress.slowest()
+        );
         println!("{line}");
         self.told.push(line);
     }
@@ -148,11 +150,6 @@ impl Soak {
     fn name(&self, at: usize) -> String {
         let process = &self.rehearsal.processes[at];
         format!("{} of {}", process.part.role(), process.region)
-    }
-
-    /// How far the last shard has come.
-    fn slowest(&self) -> u32 {
-        self.progress.values().map(|(clock, _)| *clock).min().unwrap_or(0)
     }
 
     fn all_have_finished(&self) -> bool {
@@ -191,7 +188,7 @@ impl Soak {
         let mut complete = None;
         while !done(self) {
             self.step(&mut looked).await;
-            if self.slowest() == self.clocks {
+            if self.progress.slowest() == self.clocks {
                 let since = *complete.get_or_insert_with(Instant::now);
                 if since.elapsed() > HANG {
                     self.fail(&format!("all clocks are done, and there is no {what}"));
@@ -336,13 +333,7 @@ impl Soak {
             let trains = status.is_some_and(|s| matches!(s.phase, Phase::Training | Phase::Finished));
             let region = self.rehearsal.processes[at].region;
             if let Some(status) = status {
-                for shard in status.servers.iter().flat_map(|server| &server.shards) {
-                    let (clock, still) =
-                        self.progress.get_mut(&(region, shard.shard)).expect("there are four");
-                    if shard.clock > *clock {
-                        (*clock, *still) = (shard.clock, Duration::ZERO);
-                    }
-                }
+                self.progress.see(region, status);
             }
             if let Standing::Returning { undisturbed } = self.standings[at] {
                 let more = if self.is_disturbed(region, Some(at)) { Duration::ZERO } else { passed };
@@ -358,18 +349,13 @@ impl Soak {
             let (age, id) = (self.births[at].elapsed(), process.id().expect("it runs"));
             self.memory.sample(format!("{} ({id})", self.name(at)), age, id);
         }
-        let regions = REGIONS.map(|region| (region, self.is_disturbed(region, None)));
-        for (region, is_disturbed) in regions {
-            for shard in 0..4 {
-                let (clock, still) = self.progress.get_mut(&(region, shard)).expect("there are four");
-                if !is_disturbed && *clock < self.clocks {
-                    *still += passed;
-                }
-                if *still > HANG {
-                    let why = format!("shard {shard} of {region} stands still at clock {clock}");
-                    self.fail(&why);
-                }
+        for region in REGIONS {
+            if !self.is_disturbed(region, None) {
+                self.progress.pass(region, passed);
             }
+        }
+        if let Some(who) = self.progress.hangs(self.clocks, HANG) {
+            self.fail(&who);
         }
     }
 
@@ -401,56 +387,38 @@ impl Soak {
         let undisturbed = simulated(&self.plan.directory, story::SERVERS, &set);
         let scores: Vec<_> =
             statuses(&self.last).flat_map(|s| &s.workers).filter_map(|worker| worker.score.clone()).collect();
-        assert_eq!(scores.len(), 3, "one worker of each region scores");
-        for process in &mut self.rehearsal.processes {
+        for at in 0..self.standings.len() {
+            let process = &mut self.rehearsal.processes[at];
             process.stop();
-            let (code, who) = (common::ended(process).await, process.part.role());
-            assert_eq!(code, Some(0), "{who} of {}", process.region);
+            let code = common::ended(process).await;
+            if code != Some(0) {
+                self.fail(&format!("{} had finished, and ended with {code:?}", self.name(at)));
+            }
         }
         let outputs = outputs(&self.plan.directory);
-        assert_eq!(outputs.values().map(Vec::len).collect::<Vec<_>>(), [3; 4], "every shard is written");
-        let equal = catch_unwind(|| assert_equal(&outputs));
-        let near = catch_unwind(|| assert_near(&scores, &undisturbed, 0.02));
-        if equal.is_err() || near.is_err() {
+        let judged = catch_unwind(|| {
+            assert_eq!(scores.len(), 3, "one worker of each region scores");
+            assert_eq!(outputs.values().map(Vec::len).collect::<Vec<_>>(), [3; 4], "every shard is written");
+            assert_near(&scores, &undisturbed, 0.02);
+            assert_equal(&outputs);
+        });
+        if judged.is_err() {
             self.fail("replicas are not what they should be, see above");
         }
     }
 
     /// Says all there is to say, and leaves the logs where they are.
     fn fail(&mut self, why: &str) -> ! {
-        let mut text = format!("{why}\nGAIA_SOAK_SEED={}\n{}\n", self.seed, self.told.join("\n"));
-        for fetched in &self.last {
-            match &fetched.status {
-                Ok(status) => text += &line(status),
-                Err(error) => {
-                    writeln!(text, "{:?}: {error}", fetched.target.name).expect("a string takes all")
-                }
-            }
-        }
-        text += &logs(&self.rehearsal);
+        let mut lines = vec![why.to_owned(), format!("GAIA_SOAK_SEED={}", self.seed)];
+        lines.append(&mut self.told);
+        lines.extend(self.last.iter().map(|fetched| match &fetched.status {
+            Ok(status) => progress::line(status),
+            Err(error) => format!("{:?}: {error}", fetched.target.name),
+        }));
+        lines.push(logs(&self.rehearsal));
         if let Some(directory) = self.directory.take() {
-            writeln!(text, "all of it is in {}", directory.keep().display()).expect("a string takes all");
+            lines.push(format!("all of it is in {}", directory.keep().display()));
         }
-        panic!("{text}");
+        panic!("{}", lines.join("\n"));
     }
-}
-
-/// Where a process is, and whom it waits for.
-fn line(status: &Status) -> String {
-    let mut text = format!("{} of {}: {:?}", status.role, status.datacenter, status.phase);
-    for shard in status.servers.iter().flat_map(|server| &server.shards) {
-        let _ = write!(text, "; shard {} at {}", shard.shard, shard.clock);
-        for hold in &shard.holds {
-            let whom = hold.datacenter.as_deref().unwrap_or("nobody");
-            let _ = write!(
-                text,
-                ", holds worker {} for {:.1} s: {} ({whom})",
-                hold.worker, hold.seconds, hold.reason
-            );
-        }
-    }
-    for worker in &status.workers {
-        let _ = write!(text, "; at {}", worker.clock);
-    }
-    format!("{text}; waits for {:?}\n", status.waiting_for)
 }
