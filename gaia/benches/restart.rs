@@ -65,6 +65,7 @@ fn plan(directory: &Path) -> Plan {
         servers: 1,
         set: set.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec(),
         links: [((0, 1), link()), ((0, 2), link()), ((1, 2), link())],
+        late: Vec::new(),
         seed: 1,
     }
 }

@@ -62,6 +62,8 @@ pub struct Plan {
     pub links: [((usize, usize), LinkConfig); 3],
     /// Decides losses and jitter on them.
     pub seed: u64,
+    /// Regions whose processes are not started with the others: [`Process::start_again`] does so when it is time.
+    pub late: Vec<&'static str>,
 }
 
 impl Plan {
@@ -124,7 +126,8 @@ pub struct Process {
     pub log: PathBuf,
     /// Its settings over those of its region's file.
     pub set: Vec<(String, String)>,
-    child: Child,
+    /// None as long as it has not been started.
+    child: Option<Child>,
     ended: Option<ExitStatus>,
 }
 
@@ -134,6 +137,7 @@ pub struct Rehearsal {
     pub processes: Vec<Process>,
     /// The links.
     pub relay: Relay,
+    links: [((usize, usize), LinkConfig); 3],
 }
 
 /// The ports of a region on this machine.
@@ -208,7 +212,7 @@ impl Rehearsal {
         let ports = ports.map_err(setup("ports"))?;
         drop(held);
         let relay = Relay::start(links(plan, &ports), plan.seed)?;
-        let mut rehearsal = Self { processes: Vec::new(), relay };
+        let mut rehearsal = Self { processes: Vec::new(), relay, links: plan.links.clone() };
         for (place, (region, _)) in REGIONS.into_iter().enumerate() {
             let overrides = rehearsal.overrides(plan, &ports, place);
             let servers = (0..plan.servers)
@@ -217,11 +221,50 @@ impl Rehearsal {
                 (0..WORKERS).map(|index| (Part::Worker(index), ports[place].workers[index as usize]));
             for (part, admin) in servers.chain(workers) {
                 let log = plan.directory.join(format!("{region}-{}.log", part.role()));
-                let process = Process::start(plan, region, part, admin, overrides.clone(), log);
-                rehearsal.processes.push(process.map_err(setup("a process"))?);
+                let mut process =
+                    Process { region, part, admin, log, set: overrides.clone(), child: None, ended: None };
+                if !plan.late.contains(&region) {
+                    process.start_again(plan).map_err(setup("a process"))?;
+                }
+                rehearsal.processes.push(process);
             }
         }
         Ok(rehearsal)
+    }
+
+    /// Loses all that one region sends to another from now on; what is under way arrives.
+    ///
+    /// # Panics
+    ///
+    /// If there are no such regions.
+    pub fn cut(&self, from: &str, to: &str) {
+        let (name, direction, config) = self.way(from, to);
+        let config = LinkConfig { loss: 1.0, ..config.clone() };
+        self.relay.set_link(&name, direction, config).expect("every two regions have a link");
+    }
+
+    /// Carries it again, as well as the plan says.
+    ///
+    /// # Panics
+    ///
+    /// As [`cut`](Self::cut).
+    pub fn heal(&self, from: &str, to: &str) {
+        let (name, direction, config) = self.way(from, to);
+        self.relay.set_link(&name, direction, config.clone()).expect("every two regions have a link");
+    }
+
+    /// The way from one region to another.
+    fn way(&self, from: &str, to: &str) -> (String, Direction, &LinkConfig) {
+        let place = |name: &str| {
+            let place = REGIONS.iter().position(|(region, _)| *region == name);
+            place.unwrap_or_else(|| panic!("there is no region {name}"))
+        };
+        let (from, to) = (place(from), place(to));
+        let ends = (from.min(to), from.max(to));
+        let link = self.links.iter().find(|(known, _)| *known == ends);
+        let (_, config) = link.expect("every two regions have a link");
+        let direction = if from < to { Direction::Forward } else { Direction::Backward };
+        (link_name(ends), direction, config)
     }
 
     /// Whom to ask for their status.
@@ -278,8 +321,9 @@ impl Process {
         set: Vec<(String, String)>,
         log: PathBuf,
     ) -> io::Result<Self> {
-        let child = spawn(plan, region, part, &set, &log)?;
-        Ok(Self { region, part, admin, log, set, child, ended: None })
+        let mut process = Self { region, part, admin, log, set, child: None, ended: None };
+        process.start_again(plan)?;
+        Ok(process)
     }
 
     /// How it ended, if it has.
@@ -288,10 +332,15 @@ impl Process {
     ///
     /// If the system does not say.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
-        if self.ended.is_none() {
-            self.ended = self.child.try_wait()?;
+        if let (None, Some(child)) = (self.ended, &mut self.child) {
+            self.ended = child.try_wait()?;
         }
         Ok(self.ended)
+    }
+
+    /// The system's number for it, once it has been started.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Asks it to stop, as SIGTERM does. One that has ended is left alone.
@@ -308,16 +357,16 @@ impl Process {
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         // It is dead once it has been waited for.
-        let _ = self.child.wait();
+        let _ = self.child.as_mut().map(Child::wait);
     }
 
-    /// Starts it again, once it has ended. What it logs is added to what it has logged.
+    /// Starts it again, once it has ended, or for the first time if it is late. What it logs is added to what it has logged.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start).
     pub fn start_again(&mut self, plan: &Plan) -> io::Result<()> {
-        self.child = spawn(plan, self.region, self.part, &self.set, &self.log)?;
+        self.child = Some(spawn(plan, self.region, self.part, &self.set, &self.log)?);
         self.ended = None;
         Ok(())
     }
@@ -328,7 +377,8 @@ impl Process {
     }
 
     fn signal(&mut self, signal: Signal) {
-        if let (Ok(None), Some(pid)) = (self.ended(), Pid::from_raw(self.child.id() as i32)) {
+        let pid = self.id().and_then(|id| Pid::from_raw(id as i32));
+        if let (Ok(None), Some(pid)) = (self.ended(), pid) {
             // It may end at the same moment.
             let _ = kill_process(pid, signal);
         }
@@ -338,8 +388,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // There is nobody to tell if that fails: it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

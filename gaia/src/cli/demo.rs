@@ -50,8 +50,8 @@ async fn run(arguments: &DemoArguments) -> Result<(), CommandError> {
     set.extend(COMPUTE.map(|(key, value)| (key.to_owned(), value.to_owned())));
     set.extend(arguments.set.iter().cloned());
     let program = std::env::current_exe().map_err(CommandError::System)?;
-    let plan =
-        Plan { program, directory, job: JOB.to_owned(), servers: 2, set, links: three_regions(), seed: 1 };
+    let (job, links) = (JOB.to_owned(), three_regions());
+    let plan = Plan { program, directory, job, servers: 2, set, links, seed: 1, late: Vec::new() };
     let say = |text: &str| {
         let _ = writeln!(io::stderr(), "{text}");
     };

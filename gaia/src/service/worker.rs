@@ -3,13 +3,14 @@
 //! Computing blocks, so a worker has a thread of its own; its connections live in the process's runtime. When a server
 //! is about to stop, the worker ends its clock, leaves, and waits for it to come back. A server that has gone without a
 //! word is waited for too. When it has started anew the worker begins a new session with all servers, in which it says
-//! first what the server's former life had not confirmed. Only where a server has forgotten the model, there is nothing
-//! to go on with.
+//! first what the server's former life had not confirmed. A server that has forgotten the model is waited for while it may
+//! get it from another region; where there is none, there is nothing to go on with.
 //!
 //! Kind: driver.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use datacenter::local::{Session, SessionError};
 use datacenter::message::Standing;
@@ -17,7 +18,7 @@ use datacenter::{Clock, TableId, WorkerId};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{Instrument, info, info_span, warn};
 use wan::seed;
 
@@ -29,6 +30,9 @@ use crate::application::{Learner, RowSet};
 use crate::model::CachedRows;
 use crate::seeds::purpose;
 use crate::status::{ScoreStatus, WorkerStatus};
+
+/// Until a server that has forgotten the model is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The worker that scores the region's copy of the model.
 pub(super) const EVALUATOR: u32 = 0;
@@ -154,11 +158,16 @@ impl Worker<'_> {
     async fn run(mut self) -> Result<Ended, ServiceError> {
         let mut seen = Clock(0);
         let mut left_over = LeftOver::new();
+        let mut forgotten = None;
         loop {
             let is_owing = !left_over.is_empty();
             let (links, mut session) = self.open(std::mem::take(&mut left_over)).await;
+            let tell = |mut waiting: Vec<String>| {
+                waiting.extend(forgotten.clone());
+                self.notes.lock().waiting = waiting;
+            };
             let standings = tokio::select! {
-                standings = links.ready(|waiting| self.notes.lock().waiting = waiting) => standings,
+                biased;
                 () = asked(self.stop.clone()) => {
                     drop(session);
                     if is_owing {
@@ -166,6 +175,7 @@ impl Worker<'_> {
                     }
                     return Ok(Ended::default());
                 }
+                standings = links.ready(tell) => standings,
             };
             let Some(standings) = standings else {
                 warn!("a server has started anew; beginning again");
@@ -173,7 +183,16 @@ impl Worker<'_> {
                 left_over = self.deliver(links).await?;
                 continue;
             };
-            self.check(&standings, seen)?;
+            forgotten = self.check(&standings, seen)?;
+            if forgotten.is_some() {
+                drop(session);
+                left_over = self.deliver(links).await?;
+                tokio::select! {
+                    () = sleep(AGAIN) => {}
+                    () = asked(self.stop.clone()) => {}
+                }
+                continue;
+            }
             let at =
                 standings.iter().map(|s| s.worker.unwrap_or_default().max(s.clock)).max().unwrap_or_default();
             let joined = tokio::select! {
@@ -250,11 +269,24 @@ impl Worker<'_> {
         ServiceError::Session { worker: self.index, source }
     }
 
-    fn check(&self, standings: &[Standing], seen: Clock) -> Result<(), ServiceError> {
-        let Some((lost, known)) = forgotten(standings, seen, self.setup.region.job.staleness) else {
-            return Ok(());
+    /// What is waited for where a server has forgotten the model: that it gets it from another region, which it may not
+    /// have heard for the time of grace.
+    ///
+    /// # Errors
+    ///
+    /// If there is no other region.
+    fn check(&self, standings: &[Standing], seen: Clock) -> Result<Option<String>, ServiceError> {
+        let region = &self.setup.region;
+        let Some((lost, known)) = forgotten(standings, seen, region.job.staleness) else {
+            return Ok(None);
         };
         let server = self.setup.host(lost.shard);
+        let has_mirrors = region.strategy.policy(&region.job, &self.setup.specs).is_some();
+        if has_mirrors && !region.peers.is_empty() {
+            return Ok(Some(format!(
+                "server {server}, which has forgotten the model, and hears no other region"
+            )));
+        }
         let reason = format!(
             "server {server} has {} at {}, and the region was at {known}: it has started anew and forgotten the model",
             lost.shard, lost.clock
@@ -395,8 +427,6 @@ fn insert_all(setup: &Setup, rows: &mut RowSet) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use datacenter::ShardId;
 
     use super::*;
