@@ -36,6 +36,15 @@ const MAX_SERVERS: usize = 1024;
 /// The largest window, whatever the path.
 const MAX_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
+/// The number of a process that has started at `date`, in microseconds, and is later than the one that is `known`.
+///
+/// Where the clock is behind, a number that no other process takes that knows of the same one: two that began with the same
+/// checkpoint, or heard of the same process before them, would pass for each other. The microseconds within a second tell them
+/// apart.
+pub fn life_after(known: u64, date: u64) -> u64 {
+    if date > known { date } else { known.saturating_add(1 + date % 1_000_000) }
+}
+
 /// How long somebody may be silent before nobody waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grace {
@@ -411,8 +420,8 @@ impl Node {
         match self.peers[peer].heard_at {
             Some(_) => self.is_superseded = true,
             None => {
-                self.life = known.saturating_add(1);
-                self.replicas.iter_mut().for_each(|replica| replica.set_life(known.saturating_add(1)));
+                self.life = life_after(known, self.life);
+                self.replicas.iter_mut().for_each(|replica| replica.set_life(self.life));
             }
         }
         PeerError::FormerLife

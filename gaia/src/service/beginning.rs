@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datacenter::shard::Shard;
 use datacenter::{Clock, ShardId};
 use tracing::info;
-use wan::node::{Grace, Node, PeerConfig};
+use wan::node::{Grace, Node, PeerConfig, life_after};
 use wan::replica::Replica;
 
 use super::ServiceError;
@@ -68,7 +68,7 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
         .collect();
     // A process that starts later has a larger number, also where the machine's clock says otherwise.
     let lives = checkpoints.iter().flat_map(|c| &c.state.origins).map(|origin| origin.life);
-    let life = datacenter::lan::incarnation().max(lives.max().unwrap_or(0).saturating_add(1));
+    let life = life_after(lives.max().unwrap_or(0), datacenter::lan::incarnation());
     let mut initial = initial_values(setup.application.as_ref(), &setup.specs, setup.placement);
     let replica = |id: ShardId| {
         let values: ShardValues = std::mem::take(&mut initial[id.index()]);

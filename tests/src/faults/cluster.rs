@@ -202,6 +202,10 @@ enum Event {
     Poll {
         process: usize,
     },
+    /// A process has been there for its workers for as long as it waits for them.
+    Absent {
+        process: usize,
+    },
     /// The checkpoint is there that a process has been writing.
     Written {
         process: usize,
@@ -296,6 +300,7 @@ impl Cluster {
                 self.flush(process)?;
             }
             Event::Frame { from, to, number, frame } => self.arrive(from, to, number, frame)?,
+            Event::Absent { process } => self.suspend_absent(process)?,
             Event::Written { process } => self.written(process),
             Event::Dial { one, other } => self.dial(one, other),
             Event::Down { at, peer, number } => self.down(at, peer, number),

@@ -226,3 +226,11 @@ fn what_is_applied_in_new_numbers_is_confirmed_also_where_it_is_as_much_as_befor
         assert_eq!(said, [(stream, Some(1))]);
     }
 }
+
+#[test]
+fn processes_that_know_of_the_same_one_take_numbers_of_their_own_whatever_the_clock_says() {
+    let hour = 3_600_000_000;
+    let (first, second) = (life_after(hour, 1_000_250), life_after(hour, 31_000_300));
+    assert_eq!((first, second), (hour + 251, hour + 301));
+    assert_eq!(life_after(hour, hour + 1), hour + 1);
+}

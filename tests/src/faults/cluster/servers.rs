@@ -6,7 +6,7 @@ use datacenter::message::Request;
 use datacenter::shard::Shard;
 use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 use rand::RngExt;
-use wan::node::{Grace, Node, PeerConfig};
+use wan::node::{Grace, Node, PeerConfig, life_after};
 use wan::replica::Replica;
 
 use super::disks::Keeper;
@@ -68,11 +68,11 @@ impl Cluster {
             shards.iter().filter_map(|s| self.sites[site].disk[usize::from(*s)].back()).collect();
         let begins = saved.iter().map(|state| (state.shard, state.clock)).collect::<Vec<_>>().into_iter();
         let known = saved.iter().flat_map(|state| &state.origins).map(|origin| origin.life).max();
-        // As the product does: by the clock of the machine, and never before one that the checkpoint knows.
+        // As `gaia::service` has it: by the clock of the machine, and later than those that the checkpoints know.
         let date = self.date(site);
         let life = match self.plan.sabotage {
             Some(Sabotage::SameLife) => 1,
-            _ => (date.as_micros() as u64).max(known.unwrap_or(0) + 1),
+            _ => life_after(known.unwrap_or(0), date.as_micros() as u64),
         };
         let replicas = shards.iter().map(|&s| {
             let shapes = &self.shapes[usize::from(s)];

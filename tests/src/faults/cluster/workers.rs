@@ -112,7 +112,9 @@ impl Cluster {
                 self.after_delay(Event::Step { site, worker, life });
             }
         }
-        let _ = server;
+        if let Some(process) = self.open_process(site, server) {
+            self.at(self.now + GRACE.workers, Event::Absent { process });
+        }
     }
 
     pub(super) fn open_process(&self, site: usize, server: u16) -> Option<usize> {
@@ -155,6 +157,10 @@ impl Cluster {
             }
             self.flush(process)?;
         }
+        if self.sites[site].workers[worker].clock >= self.plan.clocks {
+            // The others have done the rest without it.
+            return self.finish(site, worker);
+        }
         let here = &self.sites[site].workers[worker];
         let all_joined = (0..self.sites[site].servers).all(|server| here.joined.contains(&server));
         if here.is_done || !here.asked.is_empty() || !all_joined {
@@ -187,6 +193,36 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// A worker has nothing left to do.
+    fn finish(&mut self, site: usize, worker: usize) -> Result<(), String> {
+        self.sites[site].workers[worker].is_done = true;
+        self.sites[site].workers[worker].asked.clear();
+        for server in std::mem::take(&mut self.sites[site].workers[worker].joined) {
+            let servers = self.sites[site].servers;
+            for shard in (0..SHARDS).filter(|shard| shard % servers == server) {
+                self.send(site, worker, ShardId(shard), Request::Leave(WorkerId(worker as u32)))?;
+            }
+            if let Some(process) = self.open_process(site, server) {
+                self.flush(process)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A server has waited for its workers as long as it does.
+    pub(super) fn suspend_absent(&mut self, process: usize) -> Result<(), String> {
+        let ((site, server), now) = (self.processes[process].server, self.start + self.now);
+        let is_absent = |worker: &Worker| !worker.is_alive || !worker.joined.contains(&server);
+        let absent: Vec<_> = (0..).zip(&self.sites[site].workers).filter(|(_, w)| is_absent(w)).collect();
+        let absent: Vec<_> = absent.into_iter().map(|(id, _)| WorkerId(id)).collect();
+        for worker in absent {
+            if let Some(node) = self.node(process) {
+                node.suspend(worker, now);
+            }
+        }
+        self.flush(process)
     }
 
     /// A worker counts as equally far at all servers that it has joined.
