@@ -155,7 +155,8 @@ async fn rehearse_with(clocks: u32, late: &[&'static str], story: &[Act]) {
     }
     let mut dead = Vec::new();
     for at in (0..rehearsal.processes.len()).rev() {
-        if rehearsal.processes[at].ended().unwrap().is_some() {
+        if let Some(status) = rehearsal.processes[at].ended().unwrap() {
+            assert_eq!(status.code(), None, "it was killed, or should be there:\n{}", logs(&rehearsal));
             dead.push(rehearsal.processes.remove(at));
         }
     }
@@ -184,6 +185,14 @@ async fn a_server_dies_with_its_disk_and_returns_from_a_mirror() {
     const SERVER: Option<Part> = Some(Part::Server(0));
     let story = [Kill("ireland", SERVER), LoseDisk("ireland"), Wait(500), Start("ireland", SERVER)];
     rehearse(&story).await;
+}
+
+/// Its workers know that there is a model, and wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_returns_with_nothing_and_hears_nobody_for_longer_than_the_grace_time() {
+    const SERVER: Option<Part> = Some(Part::Server(0));
+    let lost = [CutOff("ireland"), Kill("ireland", SERVER), LoseDisk("ireland"), Start("ireland", SERVER)];
+    rehearse_with(240, &[], &[&lost[..], &[Wait(8000), Join("ireland"), Further(5)]].concat()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ use crate::seeds::purpose;
 use crate::status::{ScoreStatus, WorkerStatus};
 
 /// Until a server that has forgotten the model is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// The worker that scores the region's copy of the model.
 pub(super) const EVALUATOR: u32 = 0;
@@ -159,7 +159,11 @@ impl Worker<'_> {
         let mut seen = Clock(0);
         let mut left_over = LeftOver::new();
         let mut forgotten = None;
+        // Whether all servers have the model, as far as is known: one that has not is told nothing, or it would take that for
+        // the beginning of one.
+        let mut may_be_told = true;
         loop {
+            let held_back = if may_be_told { LeftOver::new() } else { std::mem::take(&mut left_over) };
             let is_owing = !left_over.is_empty();
             let (links, mut session) = self.open(std::mem::take(&mut left_over)).await;
             let tell = |mut waiting: Vec<String>| {
@@ -172,6 +176,10 @@ impl Worker<'_> {
                     drop(session);
                     if is_owing {
                         self.deliver_all(links).await?;
+                    } else if !held_back.is_empty() && forgotten.is_none() {
+                        let (links, session) = self.open(held_back).await;
+                        drop(session);
+                        self.deliver_all(links).await?;
                     }
                     return Ok(Ended::default());
                 }
@@ -181,15 +189,21 @@ impl Worker<'_> {
                 warn!("a server has started anew; beginning again");
                 drop(session);
                 left_over = self.deliver(links).await?;
+                left_over.extend(held_back);
+                may_be_told = false;
                 continue;
             };
             forgotten = self.check(&standings, seen)?;
-            if forgotten.is_some() {
+            may_be_told = forgotten.is_none();
+            if !may_be_told || !held_back.is_empty() {
                 drop(session);
                 left_over = self.deliver(links).await?;
-                tokio::select! {
-                    () = sleep(AGAIN) => {}
-                    () = asked(self.stop.clone()) => {}
+                left_over.extend(held_back);
+                if !may_be_told {
+                    tokio::select! {
+                        () = sleep(AGAIN) => {}
+                        () = asked(self.stop.clone()) => {}
+                    }
                 }
                 continue;
             }
@@ -243,6 +257,7 @@ impl Worker<'_> {
             self.notes.lock().waiting = links.waiting();
             drop(session);
             left_over = self.deliver(links).await?;
+            may_be_told = left_over.is_empty();
         }
     }
 
