@@ -14,7 +14,7 @@ use datacenter::{Clock, DatacenterId, ShardId, ShardTable, TableId};
 use thiserror::Error;
 
 use self::awaited::AwaitedRows;
-use crate::message::{Barrier, Progress, Resume, Update};
+use crate::message::{Barrier, Origin, Progress, Resume, Update};
 use crate::outbox::MAX_IN_FLIGHT;
 
 /// How far a number that a peer speaks of may be ahead of the last one applied here. A sender has at most
@@ -23,7 +23,7 @@ use crate::outbox::MAX_IN_FLIGHT;
 pub const MAX_GAP: u64 = MAX_IN_FLIGHT + 1;
 
 /// Elements in updates that came early: more than fit into any window. A peer beyond this is broken or hostile.
-const MAX_EARLY_ELEMENTS: usize = 32 << 20;
+const MAX_EARLY_ELEMENTS: usize = 18 << 20;
 
 /// The largest clock, or count of releases, that a peer may speak of: more than any job has. A larger one would be passed on
 /// as its datacenter's, which could then say nothing any more.
@@ -309,7 +309,10 @@ impl Inbox {
                 self.early.insert(seq, update.clone());
             }
         }
-        self.awaited.bring(seq, &update.deltas, self.through);
+        // What was announced is the sender's own.
+        if update.rows.as_ref().is_none_or(|rows| rows.origin == Origin::Sender) {
+            self.awaited.bring(seq, &update.deltas, self.through);
+        }
         self.reported = self.reported.max(update.clock);
         self.advance_clock();
         Ok(arrival)
@@ -402,6 +405,7 @@ impl Inbox {
             let width = self.shape(delta.table)?.width as usize;
             let is_whole = |row: &[u32]| row[0].is_multiple_of(width as u32) && row.len() == width;
             let are_whole = width > 0
+                && !stamps.is_empty()
                 && delta.len() == stamps.len() * width
                 && delta.indexes.chunks(width).all(|row| is_whole(row) && ascends_by_one(row));
             if !are_whole {

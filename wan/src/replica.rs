@@ -241,7 +241,7 @@ impl Replica {
 
     /// Releases everything that the filter still holds back.
     fn flush_filter(&mut self) {
-        if !self.mirrors.is_empty() {
+        if !self.mirrors.is_empty() && !self.filter.is_empty() {
             self.filter.flush_all(&mut self.released);
             self.count += 1;
             self.ship();

@@ -34,6 +34,9 @@ pub const MAX_HELLO_BYTES: usize = 4 * 1024 * 1024;
 /// once they are decoded.
 const MAX_HELLO_SHARDS: usize = 1024;
 
+/// Datacenters that a job may have.
+const MAX_DATACENTERS: usize = 64;
+
 /// The field of a hello that names a shard.
 const RESUMES_FIELD: u32 = 6;
 
@@ -255,6 +258,9 @@ fn encode_barrier(barrier: &Barrier, slots: &[u32]) -> proto::Barrier {
 pub fn decode_control(frame: Bytes, shapes: &Shapes) -> Result<Vec<ShardControl>, WireError> {
     let control = proto::Control::decode(frame)?;
     let mut room = MAX_FRAME_SLOTS;
+    if control.shards.windows(2).any(|pair| pair[0].shard >= pair[1].shard) {
+        return Err(WireError::Invalid { field: "shards" });
+    }
     control.shards.into_iter().map(|c| decode_shard_control(c, shapes, &mut room)).collect()
 }
 
@@ -265,6 +271,9 @@ fn decode_shard_control(
     room: &mut usize,
 ) -> Result<ShardControl, WireError> {
     let (shard, tables) = shapes.of(control.shard)?;
+    if control.gone.len() > MAX_DATACENTERS {
+        return Err(WireError::Invalid { field: "gone" });
+    }
     let progress = control.progress.map(|p| {
         let covered =
             p.clock.checked_sub(p.covered_behind).ok_or(WireError::Invalid { field: "covered_behind" })?;

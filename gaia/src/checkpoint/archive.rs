@@ -2,8 +2,9 @@
 //!
 //! Kind: driver.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use datacenter::{Clock, ShardId};
@@ -24,6 +25,8 @@ pub struct Archive {
     subject: Arc<Subject>,
     keep: usize,
     start: Start,
+    /// Checkpoints that were there when a shard began, and that it did not begin with.
+    outdated: Arc<Mutex<BTreeSet<(ShardId, Clock)>>>,
 }
 
 /// What a shard begins with.
@@ -88,7 +91,8 @@ impl Archive {
     /// The checkpoints of `subject` where `settings` say.
     pub fn new(settings: &Settings, subject: Arc<Subject>) -> Self {
         let keep = settings.keep.max(1) as usize;
-        Self { place: (&settings.location).into(), subject, keep, start: settings.start }
+        let place = (&settings.location).into();
+        Self { place, subject, keep, start: settings.start, outdated: Arc::default() }
     }
 
     /// The same in another place.
@@ -122,15 +126,18 @@ impl Archive {
         if let Err(error) = self.sweep(shard) {
             warn!(shard = shard.0, %error, "what was left half written stays");
         }
+        let mut passed_over = Vec::new();
         if self.start == Start::Zero {
+            let clocks = self.clocks(shard).unwrap_or_default();
+            self.outdated().extend(clocks.into_iter().map(|clock| (shard, clock)));
             return Ok(Begun::default());
         }
-        let mut passed_over = Vec::new();
         for clock in self.clocks(shard)?.into_iter().rev() {
             match self.read(shard, clock) {
                 Ok(checkpoint) => return Ok(Begun { checkpoint: Some(checkpoint), passed_over }),
                 Err(passed) => {
                     warn!(shard = shard.0, "passed over: {passed}");
+                    self.outdated().insert((shard, clock));
                     passed_over.push(passed);
                 }
             }
@@ -179,7 +186,8 @@ impl Archive {
     }
 
     /// Writes `state`; yields how many bytes. When this returns it is safely there, and then those that are not kept any
-    /// longer are deleted: all but the newest, and those of later clocks, which this shard has passed over when it began.
+    /// longer are deleted: all but the newest, and those of later clocks that this shard has passed over when it began. Those
+    /// that have come since are of a process that has taken this one's place, and stay.
     ///
     /// # Errors
     ///
@@ -197,8 +205,9 @@ impl Archive {
 
     /// Deletes those of `clocks` (ascending) that are not kept when `newest` is there.
     fn retire(&self, shard: ShardId, newest: Clock, clocks: &[Clock]) {
-        let (ours, later): (Vec<_>, Vec<_>) = clocks.iter().partition(|clock| **clock <= newest);
+        let (ours, mut later): (Vec<_>, Vec<_>) = clocks.iter().partition(|clock| **clock <= newest);
         let old = &ours[..ours.len().saturating_sub(self.keep)];
+        later.retain(|clock| self.outdated().contains(&(shard, *clock)));
         for clock in old.iter().chain(&later) {
             let name = self.name(shard, *clock);
             match self.place.remove(&name) {
@@ -211,6 +220,10 @@ impl Archive {
                 _ => {}
             }
         }
+    }
+
+    fn outdated(&self) -> MutexGuard<'_, BTreeSet<(ShardId, Clock)>> {
+        self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn folder(&self, shard: ShardId) -> String {

@@ -38,12 +38,12 @@ pub(super) fn read(setup: &Setup, index: u16) -> Result<Beginning, ServiceError>
     let mut keeping = None;
     let mut checkpoints = Vec::new();
     if let Some(settings) = &region.checkpoint {
-        let archive = || Archive::new(settings, Arc::new(Subject::from(setup)));
+        let archive = Archive::new(settings, Arc::new(Subject::from(setup)));
         let mut schedule = Schedule::new(settings, last, tokio::time::Instant::now().into_std());
-        let begins = setup.shards_of(index).map(|shard| archive().begin(shard));
+        let begins = setup.shards_of(index).map(|shard| archive.begin(shard));
         let begins = begins.collect::<Result<Vec<Begun>, _>>()?;
         checkpoints = begins.into_iter().filter_map(|begun| begun.checkpoint).collect();
-        let keeper = Keeper::start(archive()).map_err(ServiceError::Thread)?;
+        let keeper = Keeper::start(archive).map_err(ServiceError::Thread)?;
         for checkpoint in &checkpoints {
             schedule.begin(checkpoint.state.shard, checkpoint.state.clock);
             keeper.begin(checkpoint);

@@ -157,7 +157,7 @@ impl Observer for Watch {
         debug!(clock = clock.0, "clock complete");
         self.clock.send_replace(clock);
         let Some(Keeping { keeper, schedule }) = &mut self.keeping else { return };
-        for replica in node.replicas().iter().filter(|replica| replica.is_whole()) {
+        for replica in node.replicas().iter().filter(|replica| replica.may_be_kept()) {
             let shard = replica.shard();
             if schedule.is_due(shard.id(), shard.clock(), now) {
                 keeper.offer(replica.state(self.here));
@@ -440,7 +440,7 @@ impl Server {
         let kept = keeper.clone();
         let offered = self.look(move |node| {
             for replica in node.replicas() {
-                match replica.is_whole() {
+                match replica.may_be_kept() {
                     true => kept.offer(replica.state(here)),
                     false => warn!(
                         shard = replica.shard().id().0,

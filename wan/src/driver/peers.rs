@@ -50,6 +50,9 @@ const STABLE: Duration = Duration::from_secs(10);
 /// For how long whoever is not the first to dial waits for a link: longer than a handshake takes.
 const SECOND: Duration = Duration::from_secs(3);
 
+/// The same when the process has just started: the other side may still take the link to the one before it for up.
+const SECOND_AT_FIRST: Duration = Duration::from_millis(500);
+
 /// How long an address may not answer if there are others to try.
 const OTHERS: Duration = Duration::from_secs(10);
 
@@ -244,10 +247,12 @@ impl Peers {
         let mut failures = 0;
         self.board.expect(peer.id);
         self.answers.know(&peer);
+        let mut wait = SECOND_AT_FIRST;
         loop {
             self.board.down(peer.id).await;
             if turn == Turn::Second {
-                sleep(SECOND.mul_f64(rng.random_range(1.0..1.5))).await;
+                let wait = std::mem::replace(&mut wait, SECOND);
+                sleep(wait.mul_f64(rng.random_range(1.0..1.5))).await;
                 if self.board.is_up(peer.id) {
                     continue;
                 }

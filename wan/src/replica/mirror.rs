@@ -24,6 +24,8 @@ pub(super) struct Mirror {
     pub(super) to_say: ToSay,
     /// Its process, when it was heard of last; zero for none.
     pub(super) life: u64,
+    /// Our process, as it knew it when the link came up last; zero for none.
+    pub(super) knows_us_as: u64,
     /// The process of it that our numbers count for; zero for none.
     pub(super) numbered_for: u64,
     /// Its clock when the link came up last; none before the first time.
@@ -42,6 +44,8 @@ pub(super) struct Mirror {
     pub(super) to_restate: Option<u32>,
     /// What it has of datacenters that are gone, by their places.
     pub(super) holdings: BTreeMap<usize, Holdings>,
+    /// Of these, those of which more rows of it are on their way.
+    pub(super) handing_on: BTreeSet<DatacenterId>,
     /// What we had when it was last told of them.
     pub(super) told_holdings: BTreeMap<usize, Holdings>,
 }
@@ -68,6 +72,7 @@ impl Mirror {
             derived_lead: None,
             to_say: ToSay::default(),
             life: 0,
+            knows_us_as: 0,
             numbered_for: 0,
             clock_at_hello: None,
             is_void: false,
@@ -77,6 +82,7 @@ impl Mirror {
             returns_by: None,
             to_restate: None,
             holdings: BTreeMap::new(),
+            handing_on: BTreeSet::new(),
             told_holdings: BTreeMap::new(),
         }
     }

@@ -12,6 +12,8 @@
 //!
 //! Kind: time-free.
 
+use std::collections::BTreeSet;
+
 use datacenter::{Clock, DatacenterId, Elements, TableId, WorkerId};
 use thiserror::Error;
 
@@ -20,7 +22,7 @@ use crate::inbox::{MAX_COUNT, PeerError, check_counts};
 use crate::ledger::{Ledger, Ledgers};
 use crate::message::{Holdings, Origin, Resume, Update, WholeRows};
 use crate::mirror_clock::{UNHEARD_LEAD, lead_limit};
-use crate::replica::mirror::ToSay;
+use crate::replica::mirror::{Mirror, ToSay};
 use crate::replica::preview::Changes;
 use crate::state::{OriginState, ReplicaState};
 
@@ -36,6 +38,10 @@ pub(super) struct Former {
     after: u32,
     /// By table: what was held back then, and was not found to be released.
     held: Vec<Elements>,
+    /// The process that it began from the state of.
+    written_by: u64,
+    /// Rows that this one had released before it knew of everything that those before it had.
+    forked: BTreeSet<(TableId, u32)>,
 }
 
 /// A state does not fit the replica that is to begin from it.
@@ -62,7 +68,13 @@ impl Replica {
     #[must_use]
     pub fn without_state(mut self) -> Self {
         if !self.mirrors.is_empty() {
-            self.former = Some(Former { base: self.ledgers.own.clone(), after: 0, held: Vec::new() });
+            self.former = Some(Former {
+                base: self.ledgers.own.clone(),
+                after: 0,
+                held: Vec::new(),
+                written_by: 0,
+                forked: BTreeSet::new(),
+            });
             self.is_fetching = true;
         }
         self.begin_again();
@@ -112,7 +124,7 @@ impl Replica {
         if state.clock.0 > MAX_COUNT {
             return misfit("its clock is larger than any");
         }
-        let mut covered = 0;
+        let (mut covered, mut written_by) = (0, 0);
         for origin in state.origins {
             let place = self.ledgers.place(origin.datacenter);
             let Some(ledger) = Ledger::from_state(origin.tables, &shapes) else {
@@ -126,16 +138,19 @@ impl Replica {
                     self.mirrors[place].inbox.set_arrived(Clock(0), origin.covered);
                     self.ledgers.mirrors[place].1 = ledger;
                 }
-                None if origin.datacenter == here => (self.ledgers.own, covered) = (ledger, origin.covered),
+                None if origin.datacenter == here => {
+                    self.ledgers.own = ledger;
+                    (covered, written_by) = (origin.covered, origin.life);
+                }
                 None => return misfit("it has releases of a datacenter that is no mirror"),
             }
         }
         if !self.mirrors.is_empty() {
             state.remainders.iter().for_each(|remainder| self.filter.restore(remainder));
             let base = self.ledgers.own.clone();
-            let after = base.newest();
-            self.count = after.max(covered).max(state.clock.0);
-            self.former = Some(Former { base, after, held: state.remainders });
+            self.count = base.newest().max(covered).max(state.clock.0);
+            let forked = base.newer_than(covered).collect();
+            self.former = Some(Former { base, after: covered, held: state.remainders, written_by, forked });
         }
         for (table, values) in (0..).map(TableId).zip(state.values) {
             self.shard.overwrite(table, values);
@@ -145,7 +160,7 @@ impl Replica {
         Ok(self)
     }
 
-    /// All that this replica of datacenter `here` is: what its next process may begin from, if it [is whole](Self::is_whole).
+    /// All that this replica of datacenter `here` is: what its next process may begin from, if it [may be kept](Self::may_be_kept).
     pub fn state(&self, here: DatacenterId) -> ReplicaState {
         let tables = (0..self.shard.table_count() as u16).map(TableId);
         let mut values: Vec<Vec<f32>> = tables.map(|table| self.shard.values(table).to_vec()).collect();
@@ -161,7 +176,7 @@ impl Replica {
         let own = OriginState {
             datacenter: here,
             life: self.life,
-            covered: self.count,
+            covered: self.former.as_ref().map_or(self.count, |former| former.after),
             tables: self.ledgers.own.to_state(),
         };
         let others =
@@ -190,8 +205,14 @@ impl Replica {
         self.is_fetching
     }
 
-    /// Whether this process knows of everything that its datacenter has released. A state without that is not to be kept:
-    /// whoever began from it could no longer tell what its own releases are from what it has not been given back.
+    /// Whether a state of this process is good to begin from: it has been given back what it lacked, but for what is gone. What
+    /// those who are gone alone have of a row that has been released since is not found again by whoever begins from it.
+    pub fn may_be_kept(&self) -> bool {
+        let has_returned = |m: &Mirror| m.has_returned || m.is_gone;
+        !self.is_fetching && self.preview.is_none() && self.mirrors.iter().all(has_returned)
+    }
+
+    /// Whether this process knows of everything that its datacenter has released.
     pub fn is_whole(&self) -> bool {
         !self.is_recovering() && !self.is_fetching && self.preview.is_none()
     }
@@ -248,6 +269,7 @@ impl Replica {
             return Err(PeerError::FormerLife);
         }
         check_counts([resume.newest, resume.covered, resume.clock.0, resume.heard_clock.0])?;
+        mirror.knows_us_as = resume.life;
         let continues = resume.life == self.life
             && mirror.numbered_for == life
             && mirror.life == life
@@ -262,7 +284,6 @@ impl Replica {
             // Where nobody had anything before, what waits is all there is.
             let is_first = mirror.numbered_for == 0 && resume.newest == 0 && self.former.is_none();
             mirror.numbered_for = life;
-            mirror.told_holdings.clear();
             if !is_first {
                 mirror.outbox.restart();
                 mirror.to_restate = Some(resume.covered);
@@ -274,6 +295,7 @@ impl Replica {
         if !resume.is_whole {
             self.lose_donor(peer);
         }
+        self.mirrors[peer].told_holdings.clear();
         // Whatever was said on the old connection may be lost: say all of it again.
         self.mirrors[peer].to_say = ToSay { barriers, unconfirmed_bytes: 1, ..ToSay::default() };
         let clock = self.shard.clock();
@@ -286,8 +308,8 @@ impl Replica {
         let mirror = &mut self.mirrors[peer];
         (mirror.has_left, mirror.is_gone) = (false, false);
         mirror.clock_at_hello = Some(resume.clock);
-        self.count_above(resume.newest.max(resume.covered));
-        if let Some(after) = resume.lost_after {
+        self.count_above(resume.newest.max(resume.covered), self.mirrors[peer].has_returned);
+        if let Some(after) = resume.lost_after.filter(|_| !continues) {
             let mirror = &mut self.mirrors[peer];
             mirror.outbox.hand_on(Origin::Receiver, self.ledgers.mirrors[peer].1.newer_than(after));
             mirror.outbox.return_all();
@@ -305,6 +327,7 @@ impl Replica {
     fn begin_stream(&mut self, peer: usize, stream: u32) {
         let mirror = &mut self.mirrors[peer];
         (mirror.returns_by, mirror.is_void) = (None, false);
+        mirror.handing_on.clear();
         // What was confirmed in the old numbers says nothing of the new.
         mirror.to_say.applied_told = 0;
         for early in mirror.inbox.restart(stream).iter().filter(|update| update.rows.is_none()) {
@@ -339,12 +362,12 @@ impl Replica {
     }
 
     /// Counts on above what a mirror has of ours: an earlier process released it.
-    fn count_above(&mut self, known: u32) {
-        if known > self.count {
-            let after = self.former.as_ref().map_or(0, |former| former.after);
-            self.count = known + 1;
-            self.ledgers.own.restamp(after, self.count);
-        }
+    fn count_above(&mut self, known: u32, has_returned: bool) {
+        let is_new = |former: &&Former| known > self.count || (known > former.after && !has_returned);
+        let Some(former) = self.former.as_ref().filter(is_new) else { return };
+        // Also where this process has counted further meanwhile: the mirror would take some of that for what it has itself.
+        self.count = self.count.max(known) + 1;
+        self.ledgers.own.restamp(former.after, self.count);
     }
 
     /// Refuses rows of nobody, and counts that nobody has.
@@ -362,17 +385,21 @@ impl Replica {
 
     /// Whole rows have their turn.
     pub(super) fn settle_rows(&mut self, peer: usize, rows: &WholeRows, values: &[Elements]) {
-        if rows.origin == Origin::All {
-            return self.settle_sums(peer, rows, values);
+        match rows.origin {
+            Origin::All => return self.settle_sums(peer, rows, values),
+            Origin::Other(id) if rows.is_last => _ = self.mirrors[peer].handing_on.remove(&id),
+            Origin::Other(id) => _ = self.mirrors[peer].handing_on.insert(id),
+            Origin::Sender | Origin::Receiver => {}
         }
         for (table, stamps) in values.iter().zip(&rows.stamps) {
-            let width = table.values.len() / stamps.len().max(1);
+            // Those of each row are all there: the inbox has seen to that.
+            let width = table.values.len() / stamps.len();
             let mut changes = Changes::new(table.table);
             let each = table.indexes.chunks(width).zip(table.values.chunks(width)).zip(stamps);
             let each = each.map(|((indexes, row), stamp)| (indexes[0] / width as u32, row, *stamp));
             let ledger = match rows.origin {
                 Origin::Receiver => {
-                    self.take_back(table.table, each, &mut changes);
+                    self.take_back(peer, table.table, each, &mut changes);
                     self.apply_changes(&changes);
                     continue;
                 }
@@ -395,6 +422,7 @@ impl Replica {
     /// Adds to our own releases what a mirror returns of them and this process did not begin with.
     fn take_back<'a>(
         &mut self,
+        peer: usize,
         table: TableId,
         rows: impl Iterator<Item = (u32, &'a [f32], u32)>,
         changes: &mut Changes,
@@ -404,9 +432,11 @@ impl Replica {
         // Rows that come back count as released now: mirrors say how much they have by counts, and have not had these.
         self.count += 1;
         let mut to_restate = Vec::new();
+        // It has heard nothing of the process that wrote the state, and so has rows of those before it.
+        let is_older = self.mirrors[peer].knows_us_as < former.written_by;
         for (slot, row, stamp) in rows {
             let (known, known_stamp) = former.base.row(table, slot);
-            if stamp <= known_stamp {
+            if stamp <= known_stamp || (is_older && former.forked.contains(&(table, slot))) {
                 continue;
             }
             let is_untouched = own.row(table, slot).0 == known;
@@ -524,9 +554,12 @@ impl Replica {
     pub(super) fn has_asked_for_the_gone(&self) -> bool {
         let gone = || (0..self.mirrors.len()).filter(|&place| self.mirrors[place].is_gone);
         let has_come = |place: usize| {
-            let newest = self.ledgers.mirrors[place].1.newest();
+            let (origin, ledger) = &self.ledgers.mirrors[place];
+            let (newest, arrived) = (ledger.newest(), self.mirrors[place].inbox.arrived_count());
+            let is_coming = self.mirrors.iter().any(|m| !m.is_away() && m.handing_on.contains(origin));
             let others = self.mirrors.iter().filter(|m| !m.is_away());
-            others.map(|m| m.holdings.get(&place)).all(|h| h.is_some_and(|h| h.newest <= newest))
+            let has_all = |holdings: &Holdings| holdings.newest <= newest.max(arrived);
+            others.map(|m| m.holdings.get(&place)).all(|h| h.is_some_and(has_all)) && !is_coming
         };
         gone().all(has_come)
     }

@@ -42,7 +42,7 @@ impl Cluster {
         let Process { server: (site, _), node: Some(node), keeper, .. } = &mut self.processes[process] else {
             return;
         };
-        for replica in node.replicas().iter().filter(|replica| replica.is_whole()) {
+        for replica in node.replicas().iter().filter(|replica| replica.may_be_kept()) {
             let shard = replica.shard();
             if keeper.is_due(shard.id(), shard.clock(), every, last) {
                 keeper.waiting.insert(shard.id(), replica.state(DatacenterId(*site as u16)));
