@@ -45,6 +45,7 @@ fn every_scenario_ends_well() {
 const FOUND: &[(&str, u64)] = &[
     // Two processes that began with the same checkpoint took the same number.
     ("a disk is full, a server dies meanwhile, and there is room again", 51),
+    // What had been released was held back again, and lost with the next death.
     ("a disk is full, a server dies meanwhile, and there is room again", 147),
 ];
 

@@ -12,7 +12,7 @@ use rand::RngExt;
 
 use super::scenario::{Fault, Scenario, When};
 
-/// Of so many who may be away at the same time each has somebody to get from what it lacks.
+/// How many may be away at the same time.
 const AT_ONCE: usize = 2;
 /// How long those who hear each other again take to exchange what they have, and somewhat more, in milliseconds.
 const SETTLES: u64 = 600;
@@ -23,7 +23,7 @@ struct Outage {
     who: Who,
     from: u64,
     until: u64,
-    /// How it comes back, or whether it is replaced; whatever that means for it.
+    /// The worse of two ways: its disk is empty, another takes its place, only one way is cut, what comes makes no sense.
     is_bad: bool,
 }
 
@@ -66,42 +66,45 @@ impl Outage {
         matches!(self.who, Who::Server(..) | Who::Frozen(..) | Who::Datacenter(_) | Who::Link(..))
     }
 
-    /// Whose process dies, or is taken the place of.
-    fn loses(&self, site: usize) -> bool {
+    /// The datacenter a process of which is away.
+    fn host(&self) -> Option<usize> {
         match self.who {
-            Who::Server(of, _) | Who::Datacenter(of) => of == site,
-            Who::Frozen(of, _) => of == site && self.is_bad,
-            _ => false,
+            Who::Server(site, _) | Who::Frozen(site, _) | Who::Datacenter(site) => Some(site),
+            Who::Link(..) | Who::Worker(..) | Who::Disk(_) | Who::Connection(..) => None,
         }
+    }
+
+    /// The datacenter a process of which dies, or is taken the place of.
+    fn dies_at(&self) -> Option<usize> {
+        self.host().filter(|_| !matches!(self.who, Who::Frozen(..)) || self.is_bad)
     }
 
     fn is_of(&self, site: usize) -> bool {
         match self.who {
-            Who::Link(one, other) => one == site || other == site,
+            Who::Link(one, other) | Who::Connection(one, other) => one == site || other == site,
             Who::Server(of, _) | Who::Frozen(of, _) | Who::Datacenter(of) => of == site,
             Who::Worker(of, _) | Who::Disk(of) => of == site,
-            Who::Connection(one, other) => one == site || other == site,
         }
     }
 
     /// Whether both may be in one story.
     fn goes_with(&self, other: &Self) -> bool {
         let is_same = match (self.who, other.who) {
-            (Who::Server(..) | Who::Frozen(..) | Who::Datacenter(_), of)
-                if matches!(of, Who::Server(..) | Who::Frozen(..) | Who::Datacenter(_)) =>
-            {
-                (0..).take(8).any(|site| self.is_of(site) && other.is_of(site))
-            }
-            (Who::Link(a, b), Who::Link(c, d)) => (a.min(b), a.max(b)) == (c.min(d), c.max(d)),
-            (one, of) => one == of,
+            (Who::Link(a, b), Who::Link(c, d)) => (a, b) == (c, d) || (a, b) == (d, c),
+            (one, of) => one == of || (self.host().is_some() && self.host() == other.host()),
         };
-        let outlives = |one: &Self, of: &Self| {
-            let dies = (0..8).any(|site| one.loses(site) && !of.loses(site)) && one.is_loss() && of.is_loss();
-            dies && one.from < of.from + SETTLES
-                && of.from < one.until + SETTLES
-                && one.until < of.until + SETTLES
-        };
-        !(is_same && self.overlaps(other)) && !outlives(self, other) && !outlives(other, self)
+        let collide = is_same && self.overlaps(other);
+        !(collide || self.is_outlived_by(other) || other.is_outlived_by(self))
+    }
+
+    /// Whether somebody else goes away while a process is down, or just before, and stays away when it is back.
+    fn is_outlived_by(&self, other: &Self) -> bool {
+        let is_elsewhere = self.dies_at().is_some_and(|site| other.dies_at() != Some(site));
+        is_elsewhere
+            && other.is_loss()
+            && self.from < other.from + SETTLES
+            && other.from < self.until + SETTLES
+            && self.until < other.until + SETTLES
     }
 
     fn faults(&self) -> Vec<(u64, Fault)> {
@@ -173,8 +176,8 @@ pub fn story(scenario: &Scenario, rng: &mut impl RngExt) -> (Vec<(When, Fault)>,
 fn dies_twice(scenario: &Scenario, outages: &[Outage]) -> bool {
     outages.iter().filter(|outage| outage.is_loss()).any(|away| {
         (0..scenario.datacenters).any(|site| {
-            let deaths = outages.iter().filter(|o| o.loses(site) && o.overlaps(away) && !away.loses(site));
-            deaths.count() > 1
+            let dies = |outage: &&Outage| outage.dies_at() == Some(site) && outage.overlaps(away);
+            away.dies_at() != Some(site) && outages.iter().filter(dies).count() > 1
         })
     })
 }

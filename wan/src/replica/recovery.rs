@@ -439,19 +439,29 @@ impl Replica {
             if stamp <= known_stamp || (is_older && former.forked.contains(&(table, slot))) {
                 continue;
             }
-            let is_untouched = own.row(table, slot).0 == known;
+            let (now, first) = (own.row(table, slot).0, slot as usize * row.len());
+            let has_released: Vec<bool> = now.iter().zip(known).map(|(now, known)| now != known).collect();
             let mut more = Elements::new(table);
             former.base.merge(table, slot, row, stamp, &mut more);
             let held = former.take_held(&more);
             to_restate.push((table, slot));
-            if is_untouched && held.is_empty() {
+            if held.is_empty() && !has_released.contains(&true) {
                 own.merge(table, slot, row, self.count, changes.after(known_stamp));
                 continue;
             }
-            for (index, held) in held {
-                more.values[index] -= held;
+            // Where it is held back still, it is so no more: what is released stays so, or it would be lost if we were. Where we
+            // have released it again, it counts once.
+            let mut unheld = Elements::new(table);
+            let mut released = more.clone();
+            for (place, held) in held {
+                more.values[place] -= held;
+                match has_released[more.indexes[place] as usize - first] {
+                    true => released.values[place] -= held,
+                    false => unheld.push(more.indexes[place], -held),
+                }
             }
-            own.correct(&more, self.count);
+            self.filter.restore(&unheld);
+            own.correct(&released, self.count);
             let changes = changes.after(known_stamp);
             more.indexes.iter().zip(&more.values).for_each(|(index, value)| changes.push(*index, *value));
         }
