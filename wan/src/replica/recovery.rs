@@ -273,7 +273,7 @@ impl Replica {
         let mirror = &mut self.mirrors[peer];
         (mirror.has_left, mirror.is_gone) = (false, false);
         mirror.clock_at_hello = Some(resume.clock);
-        self.count_above(resume.newest.max(resume.covered));
+        self.count_above(peer, resume.newest.max(resume.covered));
         if let Some(after) = resume.lost_after {
             let mirror = &mut self.mirrors[peer];
             mirror.outbox.hand_on(Origin::Receiver, self.ledgers.mirrors[peer].1.newer_than(after));
@@ -324,11 +324,13 @@ impl Replica {
         }
     }
 
-    /// Counts on above what a mirror has of ours: an earlier process released it.
-    fn count_above(&mut self, known: u32) {
-        if known > self.count {
-            let after = self.former.as_ref().map_or(0, |former| former.after);
-            self.count = known + 1;
+    /// Counts on above what a mirror has of ours: an earlier process released it. So do the releases of this one, also where it
+    /// has gone on without that mirror and beyond: they would pass for those of the same counts.
+    fn count_above(&mut self, peer: usize, known: u32) {
+        let after = self.former.as_ref().map_or(0, |former| former.after);
+        let is_ambiguous = self.former.is_some() && !self.mirrors[peer].has_returned && known > after;
+        if known > self.count || is_ambiguous {
+            self.count = self.count.max(known) + 1;
             self.ledgers.own.restamp(after, self.count);
         }
     }
