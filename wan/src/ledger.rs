@@ -22,6 +22,8 @@ use crate::state::ReleasedTable;
 pub struct Ledger {
     tables: Vec<LedgerTable>,
     newest: u32,
+    /// The latest process of the datacenter of which anything is here; zero for none.
+    pub life: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -39,7 +41,7 @@ impl Ledger {
             sums: vec![0.0; shape.elements()],
             stamps: vec![0; shape.slots as usize],
         };
-        Self { tables: shapes.iter().map(table).collect(), newest: 0 }
+        Self { tables: shapes.iter().map(table).collect(), newest: 0, life: 0 }
     }
 
     /// What a checkpoint has kept; none if it is not for tables of these shapes.
@@ -56,7 +58,7 @@ impl Ledger {
             sums: table.sums,
             stamps: table.stamps,
         });
-        Some(Self { tables: tables.collect(), newest })
+        Some(Self { tables: tables.collect(), newest, life: 0 })
     }
 
     /// A copy for a checkpoint.

@@ -62,6 +62,8 @@ pub struct WholeRows {
     pub stamps: Vec<Vec<u32>>,
     /// Whether no more rows of this origin wait behind these.
     pub is_last: bool,
+    /// The latest process of the origin any of whose releases the sender has; zero where that does not matter.
+    pub life: u64,
 }
 
 /// A datacenter, in words between two; in the order in which their rows are sent.

@@ -345,6 +345,7 @@ impl Outbox {
         let &(origin, ..) = self.rows.first()?;
         let (mut deltas, mut stamps): (Vec<Elements>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
         let (mut bytes, mut row_values) = (0, Vec::new());
+        let life = ledgers.said_to(peer, origin).map_or(0, |ledger| ledger.life);
         while bytes < UPDATE_TARGET_BYTES as u64
             && let Some(&row) = self.rows.first().filter(|row| row.0 == origin)
         {
@@ -375,7 +376,7 @@ impl Outbox {
             bytes += u64::from(width) * WAITING_ELEMENT_BYTES;
         }
         let is_last = self.rows.first().is_none_or(|row| row.0 != origin);
-        Some((deltas, WholeRows { origin, stamps, is_last }))
+        Some((deltas, WholeRows { origin, stamps, is_last, life }))
     }
 
     fn advance_returned(&mut self) {

@@ -49,6 +49,8 @@ pub struct Replica {
     count: u32,
     /// This process.
     life: u64,
+    /// How many releases had been counted when it made its first.
+    first_count: Option<u32>,
     /// What it began with.
     former: Option<Former>,
     /// Whether a worker has flushed anything to it.
@@ -83,6 +85,7 @@ impl Replica {
             ledgers: Ledgers { own: Ledger::new(&shapes), mirrors: ledgers },
             count: 0,
             life: 1,
+            first_count: None,
             former: None,
             has_flushed: false,
             is_fetching: false,
@@ -294,6 +297,7 @@ impl Replica {
         if let Some(rows) = &update.rows {
             return self.settle_rows(peer, rows, &update.deltas);
         }
+        self.ledgers.mirrors[peer].1.life = self.mirrors[peer].life;
         for delta in &update.deltas {
             let first = self.first_of(peer, delta);
             let known = self.ledgers.mirrors[peer].1.add(delta, update.count.max(1));
@@ -408,6 +412,10 @@ impl Replica {
 
     /// Moves what the filter released into the ledger and every outbox.
     fn ship(&mut self) {
+        if !self.released.is_empty() {
+            self.first_count.get_or_insert(self.count);
+            self.ledgers.own.life = self.life;
+        }
         for delta in self.released.drain(..) {
             let known = self.ledgers.own.add(&delta, self.count);
             debug_assert!(known.is_empty(), "each release counts one more");

@@ -141,6 +141,7 @@ pub fn encode_update(update: &Update) -> Bytes {
         stream: update.stream,
         deltas: deltas.collect(),
         is_last: update.rows.as_ref().is_some_and(|rows| rows.is_last),
+        life: update.rows.as_ref().map_or(0, |rows| rows.life),
         rows_of,
     };
     update.encode_to_vec().into()
@@ -176,7 +177,7 @@ pub fn decode_update(frame: Bytes, shapes: &Shapes) -> Result<(Update, u64), Wir
                 proto::update::RowsOf::Receiver(_) => Origin::Receiver,
                 proto::update::RowsOf::Other(id) => Origin::Other(datacenter_id(id)?),
             };
-            Some(WholeRows { origin, stamps: stamps.collect(), is_last: update.is_last })
+            Some(WholeRows { origin, stamps: stamps.collect(), is_last: update.is_last, life: update.life })
         }
     };
     let count = ahead_of(update.clock, update.count_ahead, "count_ahead")?;

@@ -7,7 +7,7 @@
 use datacenter::message::Flush;
 use datacenter::{Elements, ShardId, ShardTable, TableId};
 use wan::ledger::Ledger;
-use wan::state::ReplicaState;
+use wan::state::{OriginState, ReplicaState};
 
 /// By datacenter, shard and table: what its workers have contributed.
 type Sums = Vec<Vec<Vec<Vec<f32>>>>;
@@ -55,6 +55,12 @@ impl Account {
         is_exact: bool,
     ) {
         let mirrors: Vec<&Ledger> = mirrors.collect();
+        // A state that was kept while somebody was gone has rows beyond what it covers: neither it nor mirrors have all of those.
+        let own = saved.and_then(|saved| saved.origins.iter().find(|own| own.datacenter.index() == site));
+        let is_ahead = |own: &OriginState| {
+            own.tables.iter().flat_map(|table| &table.stamps).any(|stamp| *stamp > own.covered)
+        };
+        let is_exact = is_exact && !own.is_some_and(is_ahead);
         for t in 0..self.least[site][shard.index()].len() {
             let table = TableId(t as u16);
             let count = self.least[site][shard.index()][t].len();

@@ -123,7 +123,7 @@ fn wan_frames() -> Vec<Vec<u8>> {
         clock: Clock(9),
         count: 11,
         deltas: vec![elements(0, 8..16)],
-        rows: Some(WholeRows { origin, stamps: vec![vec![4, 700]], is_last: true }),
+        rows: Some(WholeRows { origin, stamps: vec![vec![4, 700]], is_last: true, life: 5 }),
     });
     frames.extend(rows.iter().map(wire::encode_update));
     let progress = |clock, covered| Progress {

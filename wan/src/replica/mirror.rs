@@ -24,8 +24,6 @@ pub(super) struct Mirror {
     pub(super) to_say: ToSay,
     /// Its process, when it was heard of last; zero for none.
     pub(super) life: u64,
-    /// Our process, as it knew it when the link came up last; zero for none.
-    pub(super) knows_us_as: u64,
     /// The process of it that our numbers count for; zero for none.
     pub(super) numbered_for: u64,
     /// Its clock when the link came up last; none before the first time.
@@ -72,7 +70,6 @@ impl Mirror {
             derived_lead: None,
             to_say: ToSay::default(),
             life: 0,
-            knows_us_as: 0,
             numbered_for: 0,
             clock_at_hello: None,
             is_void: false,

@@ -127,9 +127,10 @@ impl Replica {
         let (mut covered, mut written_by) = (0, 0);
         for origin in state.origins {
             let place = self.ledgers.place(origin.datacenter);
-            let Some(ledger) = Ledger::from_state(origin.tables, &shapes) else {
+            let Some(mut ledger) = Ledger::from_state(origin.tables, &shapes) else {
                 return misfit("what was released has another size");
             };
+            ledger.life = origin.life;
             if ledger.newest().max(origin.covered) > MAX_COUNT {
                 return misfit("it speaks of more releases than there can be");
             }
@@ -182,7 +183,7 @@ impl Replica {
         let others =
             self.mirrors.iter().zip(&self.ledgers.mirrors).map(|(mirror, (id, ledger))| OriginState {
                 datacenter: *id,
-                life: mirror.life,
+                life: ledger.life,
                 covered: mirror.inbox.arrived_count(),
                 tables: ledger.to_state(),
             });
@@ -269,7 +270,6 @@ impl Replica {
             return Err(PeerError::FormerLife);
         }
         check_counts([resume.newest, resume.covered, resume.clock.0, resume.heard_clock.0])?;
-        mirror.knows_us_as = resume.life;
         let continues = resume.life == self.life
             && mirror.numbered_for == life
             && mirror.life == life
@@ -399,7 +399,7 @@ impl Replica {
             let each = each.map(|((indexes, row), stamp)| (indexes[0] / width as u32, row, *stamp));
             let ledger = match rows.origin {
                 Origin::Receiver => {
-                    self.take_back(peer, table.table, each, &mut changes);
+                    self.take_back(rows.life, table.table, each, &mut changes);
                     self.apply_changes(&changes);
                     continue;
                 }
@@ -411,6 +411,7 @@ impl Replica {
             let Some(place) = ledger else { continue };
             self.mirrors[place].is_void |= place != peer;
             let ledger = &mut self.ledgers.mirrors[place].1;
+            ledger.life = ledger.life.max(if place == peer { self.mirrors[peer].life } else { rows.life });
             for (slot, row, stamp) in each {
                 let known = ledger.row(table.table, slot).1;
                 ledger.merge(table.table, slot, row, stamp, changes.after(known));
@@ -422,7 +423,7 @@ impl Replica {
     /// Adds to our own releases what a mirror returns of them and this process did not begin with.
     fn take_back<'a>(
         &mut self,
-        peer: usize,
+        life: u64,
         table: TableId,
         rows: impl Iterator<Item = (u32, &'a [f32], u32)>,
         changes: &mut Changes,
@@ -433,10 +434,15 @@ impl Replica {
         self.count += 1;
         let mut to_restate = Vec::new();
         // It has heard nothing of the process that wrote the state, and so has rows of those before it.
-        let is_older = self.mirrors[peer].knows_us_as < former.written_by;
+        // From who has heard of this process, through others: what it has released itself.
+        let ours_from = self.first_count.filter(|_| life >= self.life).unwrap_or(u32::MAX);
+        let is_older = life < former.written_by;
         for (slot, row, stamp) in rows {
             let (known, known_stamp) = former.base.row(table, slot);
-            if stamp <= known_stamp || (is_older && former.forked.contains(&(table, slot))) {
+            if stamp <= known_stamp
+                || stamp >= ours_from
+                || (is_older && former.forked.contains(&(table, slot)))
+            {
                 continue;
             }
             let (now, first) = (own.row(table, slot).0, slot as usize * row.len());

@@ -85,7 +85,7 @@ fn whole_rows_survive_the_wire() {
     for origin in [Origin::All, Origin::Sender, Origin::Receiver, Origin::Other(DatacenterId(3))] {
         let rows = Elements { table: TableId(0), indexes: (4..12).collect(), values: vec![0.5; 8] };
         let stamps = vec![vec![3, 900]];
-        let rows_of = WholeRows { origin, stamps, is_last: origin == Origin::Sender };
+        let rows_of = WholeRows { origin, stamps, is_last: origin == Origin::Sender, life: 1 };
         let update = Update { deltas: vec![rows], rows: Some(rows_of), ..update() };
         assert_eq!(decode_update(encode_update(&update), &shapes()).unwrap().0, update);
     }

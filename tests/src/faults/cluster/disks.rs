@@ -62,8 +62,8 @@ impl Cluster {
         }
     }
 
-    /// A checkpoint is there, or could not be written. Only the newest are kept, and none of later clocks, which its process has
-    /// passed over when it began.
+    /// A checkpoint is there, or could not be written. Only the newest are kept, and those of later clocks, which are of a
+    /// process that has taken this one's place.
     pub(super) fn written(&mut self, process: usize) {
         let Process { server: (site, _), node, is_frozen, keeper, .. } = &mut self.processes[process];
         if *is_frozen {
@@ -73,9 +73,13 @@ impl Cluster {
         let site = &mut self.sites[*site];
         if let Some(state) = keeper.writing.take().filter(|_| node.is_some() && !site.is_disk_full) {
             let disk = &mut site.disk[state.shard.index()];
-            disk.retain(|kept| kept.clock < state.clock);
-            disk.push_back(state);
-            while disk.len() > KEPT {
+            let place = disk.iter().take_while(|kept| kept.clock < state.clock).count();
+            match disk.get_mut(place).filter(|kept| kept.clock == state.clock) {
+                Some(kept) => *kept = state,
+                None => disk.insert(place, state),
+            }
+            let later = disk.len() - place - 1;
+            while disk.len() - later > KEPT {
                 disk.pop_front();
             }
         }
