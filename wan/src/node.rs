@@ -60,6 +60,8 @@ pub struct Greeting {
     pub life: u64,
     /// The shards that it hosts, ascending, and what it has of each.
     pub resumes: Vec<Resume>,
+    /// Datacenters that have left the job for good, as far as it knows.
+    pub departed: Vec<DatacenterId>,
 }
 
 /// How another datacenter is, as far as one shard of it goes.
@@ -70,9 +72,11 @@ pub enum Presence {
     /// It has been silent for longer than it should be.
     Suspected,
     /// It has stopped of its own will, and may come back.
-    Left,
+    Stopped,
     /// It has been silent for longer than it may be: nobody waits for it.
     Gone,
+    /// It has left for good, and is not let in any more.
+    Left,
 }
 
 /// Another datacenter, as configured.
@@ -144,7 +148,7 @@ pub struct Sent {
 impl Node {
     /// A node for `replicas`, each of which is mirrored in exactly `datacenters`, in this order.
     pub fn new(replicas: Vec<Replica>, datacenters: &[PeerConfig], policy: &Policy) -> Self {
-        Self {
+        let mut node = Self {
             to_recheck: vec![false; replicas.len()],
             replicas,
             datacenters: datacenters.to_vec(),
@@ -156,7 +160,11 @@ impl Node {
             grace: None,
             since: None,
             idle_since: None,
-        }
+        };
+        // What one shard's checkpoint knows may be news to another's.
+        let departed: Vec<_> = node.departed().collect();
+        departed.into_iter().for_each(|id| _ = node.depart(id));
+        node
     }
 
     /// The same, of a process that is not the first of its server: later ones have larger numbers.
@@ -366,7 +374,8 @@ impl Node {
     ///
     /// If it makes no sense, or one of the two processes is not the latest of its server: the link should be closed.
     pub fn handle_up(&mut self, peer: usize, greeting: &Greeting, now: Instant) -> Result<(), PeerError> {
-        let Greeting { life, resumes } = greeting;
+        let Greeting { life, resumes, departed } = greeting;
+        self.check_departed(peer, departed)?;
         let shared = resumes.iter().filter_map(|resume| Some((self.position(resume.shard)?, resume)));
         let shared: Vec<(usize, &Resume)> = shared.collect();
         let Some(known) = shared.iter().map(|(_, resume)| resume.life).max() else {
@@ -396,7 +405,48 @@ impl Node {
         (link.heard_at, link.said_at) = (Some(now), Some(now));
         self.peers[peer].shards.iter().for_each(|&at| self.to_recheck[at] = true);
         self.handle_rtt(peer, self.peers[peer].rtt);
+        departed.iter().for_each(|id| _ = self.depart(*id));
         Ok(())
+    }
+
+    /// A datacenter has left the job for good: nobody waits for it, nothing is kept for it, and it is not let in again.
+    /// The others are told. Yields whether that is news.
+    pub fn depart(&mut self, datacenter: DatacenterId) -> bool {
+        let Some(mirror) = self.datacenters().position(|id| id == datacenter) else { return false };
+        let mut is_news = false;
+        for at in 0..self.replicas.len() {
+            is_news |= !self.replicas[at].has_departed(mirror);
+            self.replicas[at].depart(mirror);
+            self.to_recheck[at] = true;
+        }
+        for peer in
+            (0..self.peers.len()).filter(|peer| self.peers[*peer].mirror == mirror).collect::<Vec<_>>()
+        {
+            self.handle_down(peer);
+        }
+        is_news
+    }
+
+    /// The datacenters that have left the job for good.
+    pub fn departed(&self) -> impl Iterator<Item = DatacenterId> {
+        let places = (0..self.datacenters.len()).filter(|place| self.has_departed(*place));
+        places.map(|place| self.datacenters[place].id)
+    }
+
+    fn has_departed(&self, mirror: usize) -> bool {
+        self.replicas.iter().any(|replica| replica.has_departed(mirror))
+    }
+
+    /// Refuses a peer that has left for good, and one that says so of somebody whom nobody knows: of us as well, who are
+    /// not told in this way.
+    fn check_departed(&self, peer: usize, departed: &[DatacenterId]) -> Result<(), PeerError> {
+        let mirror = self.peers[peer].mirror;
+        if self.has_departed(mirror) {
+            return Err(PeerError::Departed(self.datacenters[mirror].id));
+        }
+        let is_known = |id: &DatacenterId| self.datacenters().any(|known| known == *id);
+        let unknown = departed.iter().find(|id| !is_known(id) || **id == self.datacenters[mirror].id);
+        unknown.map_or(Ok(()), |id| Err(PeerError::UnknownOrigin(*id)))
     }
 
     /// A peer knows a later process of this server. If it has talked to us before, that one has taken our place. If not, our
@@ -480,8 +530,9 @@ impl Node {
         let is_up = hosts.clone().any(|peer| peer.is_up);
         let late = self.grace.map_or(Duration::MAX, |grace| 2 * grace.heartbeat());
         let presence = match () {
+            () if self.replicas[at].has_departed(mirror) => Presence::Left,
             () if self.replicas[at].is_gone(mirror) => Presence::Gone,
-            () if self.replicas[at].has_left(mirror) => Presence::Left,
+            () if self.replicas[at].has_left(mirror) => Presence::Stopped,
             () if !is_up || silent.is_some_and(|silent| silent > late) => Presence::Suspected,
             () => Presence::Live,
         };
@@ -541,6 +592,7 @@ impl Node {
         bytes: u64,
         now: Instant,
     ) -> Result<(), PeerError> {
+        self.check_departed(peer, &[])?;
         let at = self.shared_position(peer, update.shard)?;
         self.replicas[at].handle_update(self.peers[peer].mirror, update, bytes)?;
         self.heard(peer, now);
@@ -563,6 +615,9 @@ impl Node {
     ) -> Result<(), PeerError> {
         let mut confirmed = 0;
         for control in controls {
+            // First, so that what is said of its releases is heard as of one who is gone.
+            self.check_departed(peer, &control.departed)?;
+            control.departed.iter().for_each(|id| _ = self.depart(*id));
             let at = self.shared_position(peer, control.shard)?;
             confirmed += self.replicas[at].handle_control(self.peers[peer].mirror, control)?;
             self.to_recheck[at] = true;
@@ -580,11 +635,11 @@ impl Node {
     pub fn greeting(&self, datacenter: DatacenterId) -> Greeting {
         let life = self.life;
         let Some(mirror) = self.datacenters().position(|id| id == datacenter) else {
-            return Greeting { life, resumes: Vec::new() };
+            return Greeting { life, ..Greeting::default() };
         };
         let mut resumes: Vec<_> = self.replicas.iter().map(|replica| replica.resume(mirror)).collect();
         resumes.sort_by_key(|resume| resume.shard);
-        Greeting { life, resumes }
+        Greeting { life, resumes, departed: self.departed().collect() }
     }
 
     /// The next update for `peer`, as long as its window has room.

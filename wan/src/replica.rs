@@ -12,6 +12,7 @@
 //!
 //! Kind: time-passed.
 
+mod departure;
 mod mirror;
 mod recovery;
 
@@ -368,6 +369,7 @@ impl Replica {
             || mirror.outbox.returned() != say.returned_told
             || !say.barriers.is_empty()
             || !say.gone.is_empty()
+            || !say.departed.is_empty()
     }
 
     /// Payload bytes applied from a mirror that it has not been told of.
@@ -378,6 +380,7 @@ impl Replica {
     /// Everything that a mirror should hear, if anything.
     pub fn poll_control(&mut self, peer: usize) -> Option<ShardControl> {
         let gone = self.holdings_to_say(peer);
+        let departed = self.departed_to_say(peer);
         let mirror = &mut self.mirrors[peer];
         let (progress, applied) = (mirror.outbox.progress(), mirror.inbox.applied_through());
         let returned = mirror.outbox.returned();
@@ -391,6 +394,7 @@ impl Replica {
             applied_stream: mirror.inbox.stream(),
             returned: returned.filter(|_| returned != say.returned_told),
             gone,
+            departed,
         };
         (say.progress_told, say.applied_told, say.unconfirmed_bytes) = (progress, applied, 0);
         say.returned_told = returned;

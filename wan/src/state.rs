@@ -40,6 +40,8 @@ pub struct OriginState {
     pub covered: u32,
     /// By table.
     pub tables: Vec<ReleasedTable>,
+    /// Whether it has left the job for good.
+    pub has_departed: bool,
 }
 
 /// The sum of what one datacenter has released for one table.

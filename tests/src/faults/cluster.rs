@@ -129,6 +129,8 @@ pub struct Cluster {
     is_replacing: bool,
     outcome: Outcome,
     progress_at: Duration,
+    /// Who has left for good.
+    departed: BTreeSet<DatacenterId>,
 }
 
 struct Site {
@@ -225,6 +227,10 @@ enum Event {
     Poll {
         process: usize,
     },
+    /// A process hears that its datacenter has left for good.
+    Expelled {
+        process: usize,
+    },
     Story,
 }
 
@@ -259,6 +265,7 @@ impl Cluster {
             is_replacing: false,
             outcome: Outcome::default(),
             progress_at: Duration::ZERO,
+            departed: BTreeSet::new(),
             plan,
         };
         for site in 0..cluster.sites.len() {
@@ -331,6 +338,7 @@ impl Cluster {
                     let node = self.node(to).expect("a link is up between nodes");
                     match node.handle_update(peer, &update, bytes, now) {
                         Err(PeerError::VoidStream { .. }) => self.break_link(from, to),
+                        Err(PeerError::Departed(_)) => self.expel(from),
                         outcome => outcome.map_err(|e| e.to_string())?,
                     }
                     self.flush(to)?;
@@ -345,6 +353,7 @@ impl Cluster {
                     let node = self.node(to).expect("a link is up between nodes");
                     match node.handle_control(peer, &controls, now) {
                         Err(PeerError::VoidStream { .. }) => self.break_link(from, to),
+                        Err(PeerError::Departed(_)) => self.expel(from),
                         outcome => outcome.map_err(|e| format!("{e}: {from} to {to}: {controls:?}"))?,
                     }
                     self.flush(to)?;
@@ -369,6 +378,7 @@ impl Cluster {
                     }
                 }
             }
+            Event::Expelled { process } => self.expel(process),
             Event::Story => {
                 if self.is_due()
                     && let Some((_, fault)) = self.story.pop_front()
@@ -445,6 +455,17 @@ impl Cluster {
             }
             Fault::ReturnWorker(site, worker) => self.return_worker(site, worker as usize),
             Fault::Leave(site) => self.leave(site)?,
+            Fault::LeaveForGood(site) => {
+                self.departed.insert(DatacenterId(site as u16));
+                self.leave(site)?;
+            }
+            Fault::Dismiss(at, site) => {
+                self.departed.insert(DatacenterId(site as u16));
+                for process in self.sites[at].process.clone().into_iter().flatten() {
+                    self.node(process).expect("it runs").depart(DatacenterId(site as u16));
+                    self.flush(process)?;
+                }
+            }
             Fault::Reshard(site, servers) => self.sites[site].servers = servers,
         }
         Ok(())
@@ -677,11 +698,25 @@ impl Cluster {
             if let Some(link) = self.links.get_mut(&pair).filter(|link| link.is_up) {
                 (link.is_up, link.generation) = (false, link.generation + 1);
                 let place = self.peer_of(other, process);
-                if let Some(node) = self.node(other) {
-                    node.handle_left(place);
+                let is_for_good = self.departed.contains(&DatacenterId(site as u16));
+                match self.node(other) {
+                    Some(node) if is_for_good => _ = node.depart(DatacenterId(site as u16)),
+                    Some(node) => node.handle_left(place),
+                    None => {}
                 }
             }
         }
+    }
+
+    /// A process has been told that its datacenter has left for good, and ends.
+    fn expel(&mut self, process: usize) {
+        let server = self.processes[process].server;
+        if self.processes[process].node.is_none() {
+            return;
+        }
+        let place = &mut self.sites[server.0].process[usize::from(server.1)];
+        *place = place.filter(|current| *current != process);
+        self.bury(server, process);
     }
 
     // Links.
@@ -696,6 +731,13 @@ impl Cluster {
         if !passes || self.processes[one].is_frozen || self.processes[other].is_frozen {
             self.at(self.now + REDIAL, Event::Dial { one, other });
             return Ok(());
+        }
+        for (from, to) in [(one, other), (other, one)] {
+            let there = DatacenterId(self.processes[to].server.0 as u16);
+            if self.node(from).is_some_and(|node| node.departed().any(|id| id == there)) {
+                self.after_delay(Event::Expelled { process: to });
+                return Ok(());
+            }
         }
         let link = self.links.entry(ordered(one, other)).or_default();
         *link = Link { is_up: true, generation: link.generation + 1, greeted: [false; 2] };
@@ -731,6 +773,10 @@ impl Cluster {
                 self.flush(to)
             }
             Err(PeerError::NothingShared) => Ok(()),
+            Err(PeerError::Departed(_)) => {
+                self.expel(from);
+                Ok(())
+            }
             Err(PeerError::FormerLife | PeerError::HostedTwice { .. }) => {
                 let superseded = node.is_superseded();
                 self.refuse(from, to, superseded);
@@ -816,6 +862,7 @@ impl Cluster {
         }
         let now = self.start + self.now;
         let (site, server) = self.processes[process].server;
+        self.tell_departed(process);
         let node = self.node(process).expect("it is there");
         node.judge(now);
         while let Some(reply) = self.node(process).and_then(|node| node.poll_reply(now)) {
@@ -856,6 +903,18 @@ impl Cluster {
         self.leave_if_drained(process);
         self.schedule_poll(process);
         Ok(())
+    }
+
+    /// Ends the links with those who have left for good.
+    fn tell_departed(&mut self, process: usize) {
+        let departed: Vec<_> = self.node(process).map(|node| node.departed().collect()).unwrap_or_default();
+        for other in 0..self.processes.len() {
+            let is_departed = departed.contains(&DatacenterId(self.processes[other].server.0 as u16));
+            let is_linked = self.links.get(&ordered(process, other)).is_some_and(|link| link.is_up);
+            if is_departed && is_linked && self.processes[other].node.is_some() {
+                self.after_delay(Event::Expelled { process: other });
+            }
+        }
     }
 
     fn schedule_poll(&mut self, process: usize) {
@@ -1144,6 +1203,28 @@ impl Cluster {
     }
 
     fn check_end(&self) -> Result<(), String> {
+        for node in self.processes.iter().filter(|p| !p.is_frozen).filter_map(|p| p.node.as_ref()) {
+            let departed: BTreeSet<_> = node.departed().collect();
+            if departed != self.departed {
+                return Err(format!(
+                    "{departed:?} are known to have left for good, and not {:?}",
+                    self.departed
+                ));
+            }
+            let is_open = |r: &Replica| {
+                (0..).zip(node.datacenters()).any(|(at, id)| {
+                    let outbox = r.outbox(at);
+                    departed.contains(&id)
+                        && (outbox.is_open() || outbox.waiting_bytes() + outbox.in_flight_bytes() > 0)
+                })
+            };
+            if let Some(replica) = node.replicas().iter().find(|r| is_open(r)) {
+                return Err(format!("{} keeps something for who has left for good", replica.shard().id()));
+            }
+            if let Some(replica) = node.replicas().iter().find(|r| !departed.is_empty() && !r.is_whole()) {
+                return Err(format!("{} still waits for what it may have lost", replica.shard().id()));
+            }
+        }
         for shard in (0..SHARDS).map(ShardId) {
             let running = self.processes.iter().filter(|p| !p.is_frozen).filter_map(|p| {
                 let node = p.node.as_ref()?;

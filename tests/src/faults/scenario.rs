@@ -38,6 +38,10 @@ pub enum Fault {
     ReturnWorker(usize, u32),
     /// A datacenter leaves of its own will, and does not come back.
     Leave(usize),
+    /// A datacenter leaves for good by its operator's command, while it lives.
+    LeaveForGood(usize),
+    /// At the first, an operator says that the second has left for good, whether it lives or not.
+    Dismiss(usize, usize),
     /// It is hosted by so many servers when it starts the next time.
     Reshard(usize, u16),
 }
@@ -259,5 +263,64 @@ pub const SCENARIOS: &[Scenario] = &[
         story: &[(At(40), KillDatacenter(0)), (After(10), Reshard(0, 3)), (After(300), ReturnDatacenter(0))],
         bystanders: &[1, 2],
         ..of(3, 1, "a datacenter returns with another number of servers")
+    },
+    Scenario {
+        story: &[(At(40), LeaveForGood(1))],
+        bystanders: &[0, 2],
+        ..of(3, 2, "left for good by command while alive")
+    },
+    Scenario {
+        story: &[(At(30), KillDatacenter(1)), (After(400), Dismiss(0, 1))],
+        bystanders: &[0, 2],
+        ..of(3, 2, "left for good by command while dead")
+    },
+    Scenario {
+        story: &[
+            (At(30), KillDatacenter(1)),
+            (After(LONG), Dismiss(2, 1)),
+            (After(100), ReturnDatacenter(1)),
+        ],
+        bystanders: &[0, 2],
+        ..of(3, 1, "left for good by command when it has been given up, and returns all the same")
+    },
+    Scenario {
+        story: &[(At(30), Dismiss(0, 1))],
+        bystanders: &[0, 2],
+        ..of(3, 2, "left for good by the command of another, while it trains")
+    },
+    Scenario {
+        story: &[(At(25), Cut(0, 1)), (After(LONG), Dismiss(0, 1)), (After(500), Heal(0, 1))],
+        bystanders: &[2],
+        ..of(3, 1, "left for good by the command of one who does not hear it")
+    },
+    Scenario {
+        story: &[
+            (At(10), KillDatacenter(1)),
+            (After(20), Dismiss(0, 1)),
+            (After(40), Kill((2, 0))),
+            (After(30), ReturnEmpty((2, 0))),
+            (After(60), Kill((0, 1))),
+            (After(30), Return((0, 1))),
+        ],
+        ..of(3, 2, "left for good, and servers that restart learn it from others")
+    },
+    Scenario {
+        story: &[
+            (At(25), KillDatacenter(1)),
+            (After(100), Dismiss(0, 1)),
+            (At(75), KillAll),
+            (After(100), ReturnDatacenter(0)),
+            (After(50), Dismiss(0, 1)),
+        ],
+        ..of(2, 1, "left for good by command to the only one that remains, again after a restart")
+    },
+    Scenario {
+        story: &[
+            (At(25), KillDatacenter(1)),
+            (After(100), Dismiss(0, 1)),
+            (At(75), KillAll),
+            (After(100), ReturnDatacenter(0)),
+        ],
+        ..of(2, 1, "left for good, and known from the checkpoint of the only one that remains")
     },
 ];

@@ -125,7 +125,7 @@ impl Refusal {
 impl Terms {
     /// Our hello for a connection.
     pub fn hello(&self, channel: Channel, session: u64, greeting: Greeting) -> Hello {
-        let Greeting { life, resumes } = greeting;
+        let Greeting { life, resumes, departed } = greeting;
         Hello {
             version: VERSION,
             datacenter: self.datacenter.clone(),
@@ -135,6 +135,7 @@ impl Terms {
             session,
             life,
             resumes,
+            departed,
         }
     }
 

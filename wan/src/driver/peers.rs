@@ -425,7 +425,7 @@ impl Peers {
             }
         };
         let bulk_streams = data_settings.bulk_streams;
-        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes };
+        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed };
         Ok(Link { peer: peer.id, control, data, bulk_streams, greeting, session })
     }
 
@@ -483,7 +483,7 @@ impl Peers {
         .map_err(|_| ConnectError::Silent)
         .flatten()?;
         let peer = ServerId { datacenter, index: theirs.server };
-        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes };
+        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed };
         let half = Half { connection: connection.clone(), greeting };
         let joined = halves.join(peer, hello.session, hello.channel, half);
         Ok(joined.map_or(Greeted::Half, |(control, data)| {

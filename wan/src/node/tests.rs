@@ -34,7 +34,7 @@ fn read(clock: u32) -> Request {
 }
 
 fn nothing_applied() -> Greeting {
-    Greeting { life: 1, resumes: vec![Resume { shard: SHARD, ..Resume::default() }] }
+    Greeting { life: 1, resumes: vec![Resume { shard: SHARD, ..Resume::default() }], ..Greeting::default() }
 }
 
 #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
@@ -80,7 +80,7 @@ fn a_hello_names_the_shards_that_are_shared() {
     let resumes = |shards: &[u16]| -> Vec<Resume> {
         shards.iter().map(|&s| Resume { shard: ShardId(s), ..Resume::default() }).collect()
     };
-    let greeting = |shards: &[u16]| Greeting { life: 1, resumes: resumes(shards) };
+    let greeting = |shards: &[u16]| Greeting { life: 1, resumes: resumes(shards), ..Greeting::default() };
     assert_eq!(node.greeting(PEER).resumes, resumes(&[0, 2, 4]));
     assert_eq!(node.greeting(DatacenterId(7)).resumes, []);
 

@@ -111,9 +111,10 @@ impl Replica {
         if state.clock.0 > MAX_COUNT {
             return misfit("its clock is larger than any");
         }
-        let mut covered = 0;
+        let (mut covered, mut departed) = (0, Vec::new());
         for origin in state.origins {
             let place = self.ledgers.place(origin.datacenter);
+            departed.extend(place.filter(|_| origin.has_departed));
             let Some(ledger) = Ledger::from_state(origin.tables, &shapes) else {
                 return misfit("what was released has another size");
             };
@@ -141,6 +142,7 @@ impl Replica {
         }
         self.shard = self.shard.restored(state.clock, &state.workers);
         self.begin_again();
+        departed.into_iter().for_each(|place| self.depart(place));
         Ok(self)
     }
 
@@ -159,6 +161,7 @@ impl Replica {
             life: self.life,
             covered: self.count,
             tables: self.ledgers.own.to_state(),
+            has_departed: false,
         };
         let others =
             self.mirrors.iter().zip(&self.ledgers.mirrors).map(|(mirror, (id, ledger))| OriginState {
@@ -166,6 +169,7 @@ impl Replica {
                 life: mirror.life,
                 covered: mirror.inbox.arrived_count(),
                 tables: ledger.to_state(),
+                has_departed: mirror.has_departed,
             });
         let mut origins: Vec<_> =
             if self.mirrors.is_empty() { Vec::new() } else { others.chain([own]).collect() };
@@ -284,6 +288,7 @@ impl Replica {
         }
         let gone = (0..self.mirrors.len()).filter(|&other| other != peer && self.mirrors[other].is_gone);
         self.mirrors[peer].to_say.gone = gone.collect();
+        self.mirrors[peer].to_say.departed = self.departed().collect();
         self.advance_recovery(peer);
         Ok(moved)
     }

@@ -74,8 +74,12 @@ fn messages_survive_the_wire() {
         server: 5,
         life: 77,
         resumes: vec![resume],
+        departed: vec![DatacenterId(1), DatacenterId(300)],
     };
     assert_eq!(decode_hello(encode_hello(&hello)).unwrap(), hello);
+    let twice = proto::Hello { channel: 1, departed: vec![3, 3], ..Default::default() };
+    let refused = decode_hello(twice.encode_to_vec().into());
+    assert!(matches!(refused, Err(WireError::Invalid { field: "departed" })));
 }
 
 #[test]
