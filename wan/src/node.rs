@@ -631,7 +631,8 @@ impl Node {
         Ok(())
     }
 
-    /// What to tell a server of `datacenter` in the hello. No shards if that is not a configured datacenter.
+    /// What to tell a server of `datacenter` in the hello. No shards if that is not a configured datacenter; if it is named
+    /// among those that have left for good, it is to be refused instead.
     pub fn greeting(&self, datacenter: DatacenterId) -> Greeting {
         let life = self.life;
         let Some(mirror) = self.datacenters().position(|id| id == datacenter) else {

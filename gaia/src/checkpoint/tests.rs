@@ -41,6 +41,7 @@ pub(super) fn state(shard: u16, clock: u32) -> ReplicaState {
         shapes.iter().map(table).collect()
     };
     let origin = |datacenter, life, covered| OriginState {
+        has_departed: false,
         datacenter: DatacenterId(datacenter),
         life,
         covered,

@@ -45,6 +45,7 @@ fn messages_survive_the_wire() {
         returned: Some(3),
         stream: 6,
         gone: vec![Holdings { origin: DatacenterId(2), covered: 4, newest: 9 }],
+        departed: vec![DatacenterId(2), DatacenterId(3)],
     };
     let silent = ShardControl { shard: ShardId(1), ..ShardControl::default() };
     let both = vec![control, silent];
@@ -210,6 +211,7 @@ fn what_very_many_shards_say_still_fits_the_control_channel() {
         applied_stream: u32::MAX,
         returned: Some(u64::MAX),
         gone: vec![Holdings { origin: DatacenterId(u16::MAX), covered: 0, newest: u32::MAX }],
+        departed: vec![DatacenterId(u16::MAX)],
     };
     let controls: Vec<_> = (0..20_000).map(control).collect();
     let shapes =
