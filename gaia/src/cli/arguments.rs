@@ -262,8 +262,11 @@ pub(super) struct LeaveArguments {
     /// The region that leaves
     #[arg(value_name = "REGION")]
     pub(super) leaving: String,
+    /// The file (TOML) of a region that remains, or of the one that leaves while it lives
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
     #[command(flatten)]
-    pub(super) region: RegionArguments,
+    pub(super) over: OverArguments,
     /// Whose certificate to show: that of the region's operator N
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = index::<u32>)]
     pub(super) index: u32,

@@ -20,7 +20,7 @@ use crate::service::ServiceError;
 
 /// Tells the servers of a region that it, or another one, leaves for good.
 pub(super) fn leave(arguments: &LeaveArguments) -> Result<(), CommandError> {
-    let region = config::load_region(&arguments.region.config, &arguments.region.over.overrides()?)?;
+    let region = config::load_region(&arguments.config, &arguments.over.overrides()?)?;
     check(&region, &arguments.leaving)?;
     let peer = PeerName::new(&region.name, Role::Operator).map_err(CommandError::PeerName)?;
     let files = TlsFiles::of(&region.tls, &ProcessName::new(peer.clone(), arguments.index));

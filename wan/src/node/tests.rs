@@ -206,3 +206,33 @@ fn a_suspended_worker_holds_up_nobody_and_what_comes_late_of_it_is_shipped() {
     node.handle_request(SHARD, flush(2, 1), now).unwrap();
     assert_eq!(node.replicas()[0].shard().clock(), Clock(2));
 }
+
+#[test]
+fn who_has_left_for_good_is_not_waited_for_nor_let_in_nor_kept_anything_for() {
+    let start = start();
+    let mut node = node(Lead::Limit(0), None);
+    node.handle_up(0, &nothing_applied(), start).unwrap();
+    node.handle_request(SHARD, flush(1, 3), start).unwrap();
+    assert_eq!(node.handle_request(SHARD, read(1), start).unwrap(), None, "the peer is behind");
+    assert!(node.depart(PEER), "it is news");
+    assert!(!node.depart(PEER) && !node.depart(DatacenterId(7)), "and that is not");
+    assert!(node.poll_reply(start).is_some(), "nobody waits for it");
+    assert_eq!((node.poll_update(0), node.poll_control(0, start)), (None, vec![]), "nor talks to it");
+    node.handle_request(SHARD, flush(2, 3), start).unwrap();
+    assert_eq!((node.waiting_bytes(0), node.is_drained()), (0, true), "nor keeps anything for it");
+    assert_eq!(node.presence(0, 0, start).0, Presence::Left);
+    let departed = Err(PeerError::Departed(PEER));
+    assert_eq!(node.handle_up(0, &nothing_applied(), start), departed);
+    assert_eq!(node.handle_control(0, &[], start), departed);
+    assert_eq!(node.greeting(PEER).departed, [PEER], "so that it is refused");
+}
+
+#[test]
+fn nobody_says_of_itself_or_of_us_that_it_has_left() {
+    let mut node = node(Lead::Unlimited, None);
+    for id in [PEER, DatacenterId(0), DatacenterId(9)] {
+        let greeting = Greeting { departed: vec![id], ..nothing_applied() };
+        assert_eq!(node.handle_up(0, &greeting, start()), Err(PeerError::UnknownOrigin(id)));
+    }
+    assert_eq!(node.departed().count(), 0);
+}
