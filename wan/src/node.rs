@@ -148,7 +148,7 @@ pub struct Sent {
 impl Node {
     /// A node for `replicas`, each of which is mirrored in exactly `datacenters`, in this order.
     pub fn new(replicas: Vec<Replica>, datacenters: &[PeerConfig], policy: &Policy) -> Self {
-        let mut node = Self {
+        Self {
             to_recheck: vec![false; replicas.len()],
             replicas,
             datacenters: datacenters.to_vec(),
@@ -160,11 +160,7 @@ impl Node {
             grace: None,
             since: None,
             idle_since: None,
-        };
-        // What one shard's checkpoint knows may be news to another's.
-        let departed: Vec<_> = node.departed().collect();
-        departed.into_iter().for_each(|id| _ = node.depart(id));
-        node
+        }
     }
 
     /// The same, of a process that is not the first of its server: later ones have larger numbers.
@@ -376,15 +372,20 @@ impl Node {
     pub fn handle_up(&mut self, peer: usize, greeting: &Greeting, now: Instant) -> Result<(), PeerError> {
         let Greeting { life, resumes, departed } = greeting;
         self.check_departed(peer, departed)?;
+        let mirror = self.peers[peer].mirror;
         let shared = resumes.iter().filter_map(|resume| Some((self.position(resume.shard)?, resume)));
-        let shared: Vec<(usize, &Resume)> = shared.collect();
+        let mut shared: Vec<(usize, &Resume)> = shared.collect();
+        let has_departed = |at: usize| self.replicas[at].has_departed(mirror);
+        if !shared.is_empty() && shared.iter().all(|(at, _)| has_departed(*at)) {
+            return Err(PeerError::Departed(self.datacenters[mirror].id));
+        }
+        shared.retain(|(at, _)| !has_departed(*at));
         let Some(known) = shared.iter().map(|(_, resume)| resume.life).max() else {
             return Err(PeerError::NothingShared);
         };
         if known > self.life {
             return Err(self.handle_later_life(peer, known));
         }
-        let mirror = self.peers[peer].mirror;
         let mut others =
             self.peers.iter().enumerate().filter(|(at, o)| *at != peer && o.mirror == mirror && o.is_up);
         let doubled = others.find_map(|(_, other)| {
@@ -405,7 +406,9 @@ impl Node {
         (link.heard_at, link.said_at) = (Some(now), Some(now));
         self.peers[peer].shards.iter().for_each(|&at| self.to_recheck[at] = true);
         self.handle_rtt(peer, self.peers[peer].rtt);
-        departed.iter().for_each(|id| _ = self.depart(*id));
+        for at in self.peers[peer].shards.clone() {
+            self.depart_from(at, departed);
+        }
         Ok(())
     }
 
@@ -427,25 +430,46 @@ impl Node {
         is_news
     }
 
-    /// The datacenters that have left the job for good.
+    /// The link to `peer` is down since its datacenter leaves for good, and it has shipped all it had. Others of its servers
+    /// may have something to ship yet.
+    pub fn handle_goodbye(&mut self, peer: usize) {
+        self.handle_down(peer);
+        let PeerLink { mirror, shards, .. } = &self.peers[peer];
+        for &at in shards {
+            self.replicas[at].depart(*mirror);
+            self.to_recheck[at] = true;
+        }
+    }
+
+    /// Somebody says of a replica's shard that datacenters have left for good.
+    fn depart_from(&mut self, at: usize, departed: &[DatacenterId]) {
+        for mirror in departed.iter().filter_map(|id| self.datacenters.iter().position(|d| d.id == *id)) {
+            self.replicas[at].depart(mirror);
+            self.to_recheck[at] = true;
+        }
+    }
+
+    /// Whether a peer that was linked has nothing more to say here, as its datacenter has left for good.
+    pub fn is_departed(&self, peer: usize) -> bool {
+        let PeerLink { mirror, shards, .. } = &self.peers[peer];
+        !shards.is_empty() && shards.iter().all(|at| self.replicas[*at].has_departed(*mirror))
+    }
+
+    /// The datacenters that have left the job for good, as far as all shards here are concerned.
     pub fn departed(&self) -> impl Iterator<Item = DatacenterId> {
         let places = (0..self.datacenters.len()).filter(|place| self.has_departed(*place));
         places.map(|place| self.datacenters[place].id)
     }
 
     fn has_departed(&self, mirror: usize) -> bool {
-        self.replicas.iter().any(|replica| replica.has_departed(mirror))
+        !self.replicas.is_empty() && self.replicas.iter().all(|replica| replica.has_departed(mirror))
     }
 
-    /// Refuses a peer that has left for good, and one that says so of somebody whom nobody knows: of us as well, who are
-    /// not told in this way.
+    /// Refuses who says of somebody whom nobody knows that it has left for good: of us as well, who are not told in this way.
     fn check_departed(&self, peer: usize, departed: &[DatacenterId]) -> Result<(), PeerError> {
-        let mirror = self.peers[peer].mirror;
-        if self.has_departed(mirror) {
-            return Err(PeerError::Departed(self.datacenters[mirror].id));
-        }
+        let theirs = self.datacenters[self.peers[peer].mirror].id;
         let is_known = |id: &DatacenterId| self.datacenters().any(|known| known == *id);
-        let unknown = departed.iter().find(|id| !is_known(id) || **id == self.datacenters[mirror].id);
+        let unknown = departed.iter().find(|id| !is_known(id) || **id == theirs);
         unknown.map_or(Ok(()), |id| Err(PeerError::UnknownOrigin(*id)))
     }
 
@@ -543,7 +567,7 @@ impl Node {
         let link = &mut self.peers[peer];
         link.heard_at = Some(now);
         for &at in &link.shards {
-            if self.replicas[at].is_gone(link.mirror) {
+            if self.replicas[at].is_gone(link.mirror) && !self.replicas[at].has_departed(link.mirror) {
                 self.replicas[at].take_up(link.mirror);
             }
         }
@@ -592,8 +616,10 @@ impl Node {
         bytes: u64,
         now: Instant,
     ) -> Result<(), PeerError> {
-        self.check_departed(peer, &[])?;
         let at = self.shared_position(peer, update.shard)?;
+        if self.replicas[at].has_departed(self.peers[peer].mirror) {
+            return Ok(());
+        }
         self.replicas[at].handle_update(self.peers[peer].mirror, update, bytes)?;
         self.heard(peer, now);
         self.to_recheck[at] = true;
@@ -615,10 +641,13 @@ impl Node {
     ) -> Result<(), PeerError> {
         let mut confirmed = 0;
         for control in controls {
-            // First, so that what is said of its releases is heard as of one who is gone.
             self.check_departed(peer, &control.departed)?;
-            control.departed.iter().for_each(|id| _ = self.depart(*id));
             let at = self.shared_position(peer, control.shard)?;
+            if self.replicas[at].has_departed(self.peers[peer].mirror) {
+                continue;
+            }
+            // First, so that what is said of its releases is heard as of one who is gone.
+            self.depart_from(at, &control.departed);
             confirmed += self.replicas[at].handle_control(self.peers[peer].mirror, control)?;
             self.to_recheck[at] = true;
         }

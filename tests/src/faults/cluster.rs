@@ -700,7 +700,7 @@ impl Cluster {
                 let place = self.peer_of(other, process);
                 let is_for_good = self.departed.contains(&DatacenterId(site as u16));
                 match self.node(other) {
-                    Some(node) if is_for_good => _ = node.depart(DatacenterId(site as u16)),
+                    Some(node) if is_for_good => node.handle_goodbye(place),
                     Some(node) => node.handle_left(place),
                     None => {}
                 }
@@ -730,6 +730,9 @@ impl Cluster {
         let passes = self.passes(one, other) && self.passes(other, one);
         if !passes || self.processes[one].is_frozen || self.processes[other].is_frozen {
             self.at(self.now + REDIAL, Event::Dial { one, other });
+            return Ok(());
+        }
+        if !self.share(one, other) {
             return Ok(());
         }
         for (from, to) in [(one, other), (other, one)] {
@@ -801,6 +804,15 @@ impl Cluster {
             return;
         }
         self.at(self.now + REDIAL, Event::Dial { one: from, other: to });
+    }
+
+    /// Whether two processes host a shard that is the same.
+    fn share(&self, one: usize, other: usize) -> bool {
+        let hosted = |process: usize| {
+            let node = self.processes[process].node.iter();
+            node.flat_map(|node| node.replicas()).map(|r| r.shard().id()).collect::<BTreeSet<_>>()
+        };
+        !hosted(one).is_disjoint(&hosted(other))
     }
 
     fn is_linked(&self, process: usize, server: Server) -> bool {
@@ -907,11 +919,13 @@ impl Cluster {
 
     /// Ends the links with those who have left for good.
     fn tell_departed(&mut self, process: usize) {
-        let departed: Vec<_> = self.node(process).map(|node| node.departed().collect()).unwrap_or_default();
         for other in 0..self.processes.len() {
-            let is_departed = departed.contains(&DatacenterId(self.processes[other].server.0 as u16));
             let is_linked = self.links.get(&ordered(process, other)).is_some_and(|link| link.is_up);
-            if is_departed && is_linked && self.processes[other].node.is_some() {
+            if !is_linked || self.processes[other].node.is_none() {
+                continue;
+            }
+            let place = self.peer_of(process, other);
+            if self.node(process).is_some_and(|node| node.peers().len() > place && node.is_departed(place)) {
                 self.after_delay(Event::Expelled { process: other });
             }
         }

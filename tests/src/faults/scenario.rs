@@ -270,6 +270,15 @@ pub const SCENARIOS: &[Scenario] = &[
         ..of(3, 2, "left for good by command while alive")
     },
     Scenario {
+        story: &[
+            (At(20), KillDatacenter(0)),
+            (After(0), Reshard(0, 1)),
+            (After(100), ReturnDatacenter(0)),
+            (At(60), LeaveForGood(1)),
+        ],
+        ..of(3, 2, "left for good by command while alive, to regions with other numbers of servers")
+    },
+    Scenario {
         story: &[(At(30), KillDatacenter(1)), (After(400), Dismiss(0, 1))],
         bystanders: &[0, 2],
         ..of(3, 2, "left for good by command while dead")

@@ -300,7 +300,7 @@ impl<O: Observer> Server<O> {
                     match goodbye {
                         None => self.node.handle_down(at),
                         Some(Goodbye::Stopped) => self.node.handle_left(at),
-                        Some(Goodbye::ForGood) => _ = self.node.depart(peer.datacenter),
+                        Some(Goodbye::ForGood) => self.node.handle_goodbye(at),
                     }
                     debug!(%peer, ?goodbye, "link down");
                 }
@@ -372,20 +372,20 @@ impl<O: Observer> Server<O> {
 
     /// Ends the links with those who have left for good.
     fn part_with_departed(&mut self) {
-        let departed: BTreeSet<_> = self.node.departed().collect();
-        if departed.len() == self.departed.len() {
-            return;
-        }
-        departed.difference(&self.departed).for_each(|id| self.observer.departed(*id));
-        for (peer, link) in self.node.peers().zip(&mut self.links) {
-            if departed.contains(&peer.datacenter)
-                && let Some(link) = link.take()
-            {
-                // It may have ended by itself.
-                let _ = link.handle.refuse.send(PeerError::Departed(peer.datacenter));
+        for id in self.node.departed() {
+            if self.departed.insert(id) {
+                self.observer.departed(id);
             }
         }
-        self.departed = departed;
+        for (at, link) in self.links.iter_mut().enumerate() {
+            if self.node.is_departed(at)
+                && let Some(link) = link.take()
+            {
+                let id = self.node.peers().nth(at).expect("links are counted as peers are").datacenter;
+                // It may have ended by itself.
+                let _ = link.handle.refuse.send(PeerError::Departed(id));
+            }
+        }
     }
 
     /// When to send again if nothing happens before. What cannot be sent yet, since output waits for a clock or a link

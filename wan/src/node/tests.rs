@@ -223,7 +223,9 @@ fn who_has_left_for_good_is_not_waited_for_nor_let_in_nor_kept_anything_for() {
     assert_eq!(node.presence(0, 0, start).0, Presence::Left);
     let departed = Err(PeerError::Departed(PEER));
     assert_eq!(node.handle_up(0, &nothing_applied(), start), departed);
-    assert_eq!(node.handle_control(0, &[], start), departed);
+    assert!(node.is_departed(0), "its link is to be closed");
+    let control = ShardControl { shard: SHARD, applied: Some(77), ..ShardControl::default() };
+    assert_eq!(node.handle_control(0, &[control], start), Ok(()), "what is still under way means nothing");
     assert_eq!(node.greeting(PEER).departed, [PEER], "so that it is refused");
 }
 
