@@ -1,7 +1,7 @@
 //! Workers and servers in different processes: frames over TLS on TCP.
 //!
 //! A worker's process keeps one connection to each server of its datacenter ([`worker`]); a server's process accepts
-//! them ([`server`]). Both sides show a certificate of the job's authority, which must name this datacenter and the
+//! them ([`server`]). Operators come to the same door ([`operator`]). Both sides show a certificate of the job's authority, which must name this datacenter and the
 //! right role; then the hello says whether they run the same job over the same protocol. Connections break; a worker
 //! dials again and says again what was not confirmed, and as flushes count by their clock, that does no harm.
 //!
@@ -14,6 +14,7 @@
 
 mod life;
 mod lives;
+pub mod operator;
 mod presence;
 pub mod server;
 pub mod worker;
@@ -48,6 +49,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The cause that tells a worker of a later start of the same.
 const REPLACED: &str = "replaced";
+
+/// The cause that tells a worker that its datacenter has left the job for good.
+const DEPARTED: &str = "left";
 
 /// The clock of a worker that has left, in the server's word that it knows.
 const LEFT: Clock = Clock(u32::MAX);

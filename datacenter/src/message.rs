@@ -115,6 +115,10 @@ pub enum Notice {
     Leaving,
     /// Nobody trains any more, anywhere, and everything has arrived: what is read now is the result.
     Settled,
+    /// The datacenter leaves the job for good: a worker ends its clock, leaves, and ends.
+    Departing,
+    /// The datacenter has left the job for good, as others say: there is nobody to train with.
+    Expelled,
 }
 
 /// Why a read is held. A held read has exactly one reason at a time.

@@ -18,8 +18,19 @@ pub struct Refused {
 
 /// Causes that one side tells the other by name, before it closes a connection; TLS has names of its own for those of handshakes,
 /// [`identity::Cause`](crate::identity::Cause).
-const CAUSES: [&str; 9] =
-    ["version", "job", "name", "role", "unknown_worker", "replaced", "revoked", "plaintext", "protocol"];
+const CAUSES: [&str; 11] = [
+    "version",
+    "job",
+    "name",
+    "role",
+    "no_certificate",
+    "unknown_worker",
+    "replaced",
+    "left",
+    "revoked",
+    "plaintext",
+    "protocol",
+];
 
 impl From<&identity::Refused> for Refused {
     fn from(refused: &identity::Refused) -> Self {

@@ -21,7 +21,7 @@ mod proto {
     include!(concat!(env!("OUT_DIR"), "/gaia.datacenter.v1.rs"));
 }
 
-pub use self::session::{Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
+pub use self::session::{OperatorHello, Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
 
 /// What an envelope takes, roughly: ids, clocks and lengths.
 const ENVELOPE_BYTES: usize = 24;

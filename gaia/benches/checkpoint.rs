@@ -30,6 +30,7 @@ fn state() -> ReplicaState {
     let count = ROWS * WIDTH;
     let values: Vec<f32> = (0..count).map(|i| (i as f32).sqrt()).collect();
     let origin = |datacenter| OriginState {
+        has_departed: false,
         datacenter: DatacenterId(datacenter),
         life: 1,
         covered: 100,

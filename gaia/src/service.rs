@@ -5,6 +5,7 @@
 //!
 //! - `setup`: what every process of a region starts from;
 //! - `beginning`: what a server begins with;
+//! - `orders`: what operators want of a server, above all that a region leaves for good;
 //! - `server`: one server: its shards, its WAN socket, and the door through which workers come;
 //! - `worker`: one worker's life, and `session` for how it reaches its shards;
 //! - `process`: puts these together and stops them in order, with `part` for which of them it has, `identities` for their
@@ -16,6 +17,7 @@
 mod beginning;
 mod evaluation;
 mod identities;
+mod orders;
 mod output;
 mod part;
 mod process;
@@ -139,6 +141,17 @@ pub enum ServiceError {
     /// Another process is this server now.
     #[error("another process of this server has started later, and has taken its place")]
     Superseded,
+    /// The task that has a server's shards has ended, which is a bug: what it had is lost.
+    #[error(
+        "a server has ended by itself, and what it had is lost: this is a bug, of which the log says more"
+    )]
+    Died,
+    /// Its region is not let in any more.
+    #[error("{reason}")]
+    Left {
+        /// As others say.
+        reason: String,
+    },
     /// The process was stopped, and a worker of its region did not end its clock in time.
     #[error("stopped without the last clock of {0}")]
     Unfinished(String),
@@ -184,6 +197,8 @@ impl ServiceError {
             | Self::Lan(_)
             | Self::Thread(_)
             | Self::Superseded
+            | Self::Died
+            | Self::Left { .. }
             | Self::Unfinished(_)
             | Self::Undelivered(_)
             | Self::Output { .. } => false,

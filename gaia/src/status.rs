@@ -234,9 +234,11 @@ pub enum MirrorPresence {
     /// It is not heard, and waited for.
     Suspected,
     /// Its server has been stopped, and may come back.
-    Left,
+    Stopped,
     /// It has been silent for longer than the grace time, and nobody waits for it.
     Gone,
+    /// Its region has left the job for good.
+    Left,
 }
 
 /// A read that is held.
@@ -345,7 +347,7 @@ pub struct Refusals {
     /// `lan` or `wan`.
     pub scope: String,
     /// `unknown_authority`, `expired`, `not_yet_valid`, `revoked`, `name`, `role`, `no_certificate`, `plaintext`, `version`,
-    /// `job`, `unknown_datacenter`, `own_name`, `unknown_worker`, `replaced`, `protocol`.
+    /// `job`, `unknown_datacenter`, `own_name`, `unknown_worker`, `replaced`, `left`, `protocol`.
     pub cause: String,
     /// Who refused: `us` or `them`.
     pub by: String,

@@ -98,6 +98,7 @@ fn hello(channel: Channel, session: u64) -> Hello {
         channel,
         session,
         life: 1,
+        departed: Vec::new(),
         resumes,
     }
 }

@@ -164,6 +164,9 @@ pub enum PeerError {
         /// The one before.
         known: u32,
     },
+    /// Its datacenter is one that nobody talks to any more.
+    #[error("{0} has left this job for good")]
+    Departed(DatacenterId),
     /// A process that another one has taken the place of.
     #[error("its process has been replaced by one that started later")]
     FormerLife,
@@ -180,7 +183,7 @@ pub enum PeerError {
 impl PeerError {
     /// Whether it may happen between peers that keep to the protocol: a new link, or another process, makes it good.
     pub fn is_routine(&self) -> bool {
-        matches!(self, Self::VoidStream { .. } | Self::FormerLife)
+        matches!(self, Self::VoidStream { .. } | Self::FormerLife | Self::Departed(_))
     }
 }
 

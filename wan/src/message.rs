@@ -98,6 +98,8 @@ pub struct ShardControl {
     pub returned: Option<u64>,
     /// What the sender has of datacenters that are gone.
     pub gone: Vec<Holdings>,
+    /// Datacenters that have left the job for good.
+    pub departed: Vec<DatacenterId>,
 }
 
 impl ShardControl {
@@ -108,6 +110,7 @@ impl ShardControl {
             && self.applied.is_none()
             && self.returned.is_none()
             && self.gone.is_empty()
+            && self.departed.is_empty()
     }
 }
 

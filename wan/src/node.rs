@@ -70,6 +70,8 @@ pub struct Greeting {
     pub life: u64,
     /// The shards that it hosts, ascending, and what it has of each.
     pub resumes: Vec<Resume>,
+    /// Datacenters that have left the job for good, as far as it knows.
+    pub departed: Vec<DatacenterId>,
 }
 
 /// How another datacenter is, as far as one shard of it goes.
@@ -80,9 +82,11 @@ pub enum Presence {
     /// It has been silent for longer than it should be.
     Suspected,
     /// It has stopped of its own will, and may come back.
-    Left,
+    Stopped,
     /// It has been silent for longer than it may be: nobody waits for it.
     Gone,
+    /// It has left for good, and is not let in any more.
+    Left,
 }
 
 /// Another datacenter, as configured.
@@ -157,7 +161,13 @@ pub struct Sent {
 
 impl Node {
     /// A node for `replicas`, each of which is mirrored in exactly `datacenters`, in this order.
-    pub fn new(replicas: Vec<Replica>, datacenters: &[PeerConfig], policy: &Policy) -> Self {
+    pub fn new(mut replicas: Vec<Replica>, datacenters: &[PeerConfig], policy: &Policy) -> Self {
+        // Of those that begin from checkpoints, some may be from before somebody has left for good.
+        for mirror in 0..datacenters.len() {
+            if replicas.iter().any(|replica| replica.has_departed(mirror)) {
+                replicas.iter_mut().for_each(|replica| replica.depart(mirror));
+            }
+        }
         Self {
             to_recheck: vec![false; replicas.len()],
             replicas,
@@ -381,16 +391,22 @@ impl Node {
     ///
     /// If it makes no sense, or one of the two processes is not the latest of its server: the link should be closed.
     pub fn handle_up(&mut self, peer: usize, greeting: &Greeting, now: Instant) -> Result<(), PeerError> {
-        let Greeting { life, resumes } = greeting;
+        let Greeting { life, resumes, departed } = greeting;
+        self.check_departed(peer, departed)?;
+        let mirror = self.peers[peer].mirror;
         let shared = resumes.iter().filter_map(|resume| Some((self.position(resume.shard)?, resume)));
-        let shared: Vec<(usize, &Resume)> = shared.collect();
+        let mut shared: Vec<(usize, &Resume)> = shared.collect();
+        let has_departed = |at: usize| self.replicas[at].has_departed(mirror);
+        if !shared.is_empty() && shared.iter().all(|(at, _)| has_departed(*at)) {
+            return Err(PeerError::Departed(self.datacenters[mirror].id));
+        }
+        shared.retain(|(at, _)| !has_departed(*at));
         let Some(known) = shared.iter().map(|(_, resume)| resume.life).max() else {
             return Err(PeerError::NothingShared);
         };
         if known > self.life {
             return Err(self.handle_later_life(peer, known));
         }
-        let mirror = self.peers[peer].mirror;
         let mut others =
             self.peers.iter().enumerate().filter(|(at, o)| *at != peer && o.mirror == mirror && o.is_up);
         let doubled = others.find_map(|(_, other)| {
@@ -411,7 +427,71 @@ impl Node {
         (link.heard_at, link.said_at) = (Some(now), Some(now));
         self.peers[peer].shards.iter().for_each(|&at| self.to_recheck[at] = true);
         self.handle_rtt(peer, self.peers[peer].rtt);
+        for at in self.peers[peer].shards.clone() {
+            self.depart_from(at, departed);
+        }
         Ok(())
+    }
+
+    /// A datacenter has left the job for good: nobody waits for it, nothing is kept for it, and it is not let in again.
+    /// The others are told. Yields whether that is news.
+    pub fn depart(&mut self, datacenter: DatacenterId) -> bool {
+        let Some(mirror) = self.datacenters().position(|id| id == datacenter) else { return false };
+        let mut is_news = false;
+        for at in 0..self.replicas.len() {
+            is_news |= !self.replicas[at].has_departed(mirror);
+            self.replicas[at].depart(mirror);
+            self.to_recheck[at] = true;
+        }
+        for peer in
+            (0..self.peers.len()).filter(|peer| self.peers[*peer].mirror == mirror).collect::<Vec<_>>()
+        {
+            self.handle_down(peer);
+        }
+        is_news
+    }
+
+    /// The link to `peer` is down since its datacenter leaves for good, and it has shipped all it had. Others of its servers
+    /// may have something to ship yet.
+    pub fn handle_goodbye(&mut self, peer: usize) {
+        self.handle_down(peer);
+        let PeerLink { mirror, shards, .. } = &self.peers[peer];
+        for &at in shards {
+            self.replicas[at].depart(*mirror);
+            self.to_recheck[at] = true;
+        }
+    }
+
+    /// Somebody says of a replica's shard that datacenters have left for good.
+    fn depart_from(&mut self, at: usize, departed: &[DatacenterId]) {
+        for mirror in departed.iter().filter_map(|id| self.datacenters.iter().position(|d| d.id == *id)) {
+            self.replicas[at].depart(mirror);
+            self.to_recheck[at] = true;
+        }
+    }
+
+    /// Whether a peer that was linked has nothing more to say here, as its datacenter has left for good.
+    pub fn is_departed(&self, peer: usize) -> bool {
+        let PeerLink { mirror, shards, .. } = &self.peers[peer];
+        !shards.is_empty() && shards.iter().all(|at| self.replicas[*at].has_departed(*mirror))
+    }
+
+    /// The datacenters that have left the job for good, as far as all shards here are concerned.
+    pub fn departed(&self) -> impl Iterator<Item = DatacenterId> {
+        let places = (0..self.datacenters.len()).filter(|place| self.has_departed(*place));
+        places.map(|place| self.datacenters[place].id)
+    }
+
+    fn has_departed(&self, mirror: usize) -> bool {
+        !self.replicas.is_empty() && self.replicas.iter().all(|replica| replica.has_departed(mirror))
+    }
+
+    /// Refuses who says of somebody whom nobody knows that it has left for good: of us as well, who are not told in this way.
+    fn check_departed(&self, peer: usize, departed: &[DatacenterId]) -> Result<(), PeerError> {
+        let theirs = self.datacenters[self.peers[peer].mirror].id;
+        let is_known = |id: &DatacenterId| self.datacenters().any(|known| known == *id);
+        let unknown = departed.iter().find(|id| !is_known(id) || **id == theirs);
+        unknown.map_or(Ok(()), |id| Err(PeerError::UnknownOrigin(*id)))
     }
 
     /// A peer knows a later process of this server. If it has talked to us before, that one has taken our place. If not, our
@@ -495,8 +575,9 @@ impl Node {
         let is_up = hosts.clone().any(|peer| peer.is_up);
         let late = self.grace.map_or(Duration::MAX, |grace| 2 * grace.heartbeat());
         let presence = match () {
+            () if self.replicas[at].has_departed(mirror) => Presence::Left,
             () if self.replicas[at].is_gone(mirror) => Presence::Gone,
-            () if self.replicas[at].has_left(mirror) => Presence::Left,
+            () if self.replicas[at].has_left(mirror) => Presence::Stopped,
             () if !is_up || silent.is_some_and(|silent| silent > late) => Presence::Suspected,
             () => Presence::Live,
         };
@@ -507,7 +588,7 @@ impl Node {
         let link = &mut self.peers[peer];
         link.heard_at = Some(now);
         for &at in &link.shards {
-            if self.replicas[at].is_gone(link.mirror) {
+            if self.replicas[at].is_gone(link.mirror) && !self.replicas[at].has_departed(link.mirror) {
                 self.replicas[at].take_up(link.mirror);
             }
         }
@@ -557,6 +638,9 @@ impl Node {
         now: Instant,
     ) -> Result<(), PeerError> {
         let at = self.shared_position(peer, update.shard)?;
+        if self.replicas[at].has_departed(self.peers[peer].mirror) {
+            return Ok(());
+        }
         self.replicas[at].handle_update(self.peers[peer].mirror, update, bytes)?;
         self.heard(peer, now);
         self.to_recheck[at] = true;
@@ -578,7 +662,13 @@ impl Node {
     ) -> Result<(), PeerError> {
         let mut confirmed = 0;
         for control in controls {
+            self.check_departed(peer, &control.departed)?;
             let at = self.shared_position(peer, control.shard)?;
+            if self.replicas[at].has_departed(self.peers[peer].mirror) {
+                continue;
+            }
+            // First, so that what is said of its releases is heard as of one who is gone.
+            self.depart_from(at, &control.departed);
             confirmed += self.replicas[at].handle_control(self.peers[peer].mirror, control)?;
             self.to_recheck[at] = true;
         }
@@ -591,15 +681,16 @@ impl Node {
         Ok(())
     }
 
-    /// What to tell a server of `datacenter` in the hello. No shards if that is not a configured datacenter.
+    /// What to tell a server of `datacenter` in the hello. No shards if that is not a configured datacenter; if it is named
+    /// among those that have left for good, it is to be refused instead.
     pub fn greeting(&mut self, datacenter: DatacenterId) -> Greeting {
         let life = self.life;
         let Some(mirror) = self.datacenters().position(|id| id == datacenter) else {
-            return Greeting { life, resumes: Vec::new() };
+            return Greeting { life, ..Greeting::default() };
         };
         let mut resumes: Vec<_> = self.replicas.iter_mut().map(|replica| replica.resume(mirror)).collect();
         resumes.sort_by_key(|resume| resume.shard);
-        Greeting { life, resumes }
+        Greeting { life, resumes, departed: self.departed().collect() }
     }
 
     /// The next update for `peer`, as long as its window has room.

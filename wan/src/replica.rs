@@ -12,6 +12,7 @@
 //!
 //! Kind: time-passed.
 
+mod departure;
 mod mirror;
 mod preview;
 mod recovery;
@@ -194,6 +195,7 @@ impl Replica {
     pub fn handle_left(&mut self, peer: usize) {
         self.mirrors[peer].has_left = true;
         self.lose_donor(peer);
+        self.open_outboxes();
     }
 
     /// Whether a mirror's process has stopped of its own will.
@@ -381,6 +383,7 @@ impl Replica {
             || mirror.outbox.returned() != say.returned_told
             || !say.barriers.is_empty()
             || !say.gone.is_empty()
+            || !say.departed.is_empty()
     }
 
     /// Payload bytes applied from a mirror that it has not been told of.
@@ -391,6 +394,7 @@ impl Replica {
     /// Everything that a mirror should hear, if anything.
     pub fn poll_control(&mut self, peer: usize) -> Option<ShardControl> {
         let gone = self.holdings_to_say(peer);
+        let departed = self.departed_to_say(peer);
         let mirror = &mut self.mirrors[peer];
         let (progress, applied) = (mirror.outbox.progress(), mirror.inbox.applied_through());
         let returned = mirror.outbox.returned();
@@ -404,6 +408,7 @@ impl Replica {
             applied_stream: mirror.inbox.stream(),
             returned: returned.filter(|_| returned != say.returned_told),
             gone,
+            departed,
         };
         (say.progress_told, say.applied_told, say.unconfirmed_bytes) = (progress, applied, 0);
         say.returned_told = returned;

@@ -29,6 +29,13 @@ pub struct ReplicaState {
     pub origins: Vec<OriginState>,
 }
 
+impl ReplicaState {
+    /// The process of `datacenter` that released the last of what is here of it; none where there are no mirrors.
+    pub fn life_of(&self, datacenter: DatacenterId) -> Option<u64> {
+        self.origins.iter().find(|origin| origin.datacenter == datacenter).map(|origin| origin.life)
+    }
+}
+
 /// What one datacenter has released of its own updates to a shard, as far as that is known to a replica.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OriginState {
@@ -40,6 +47,8 @@ pub struct OriginState {
     pub covered: u32,
     /// By table.
     pub tables: Vec<ReleasedTable>,
+    /// Whether it has left the job for good.
+    pub has_departed: bool,
 }
 
 /// The sum of what one datacenter has released for one table.

@@ -5,6 +5,8 @@
 
 mod probe;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use datacenter::codec;
 use datacenter::wire::WireError;
@@ -86,6 +88,8 @@ pub struct Hello {
     pub life: u64,
     /// The shards that the sender hosts, ascending, and what it has of each.
     pub resumes: Vec<Resume>,
+    /// Datacenters that have left the job for good.
+    pub departed: Vec<DatacenterId>,
 }
 
 /// The shapes of the tables of each shard: what decoding checks against.
@@ -200,7 +204,7 @@ pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
     let mut frame = proto::Control::default();
     let mut room = MAX_FRAME_SLOTS;
     for control in controls {
-        let fixed = SHARD_SLOTS + HOLDINGS_SLOTS * control.gone.len();
+        let fixed = SHARD_SLOTS + HOLDINGS_SLOTS * (control.gone.len() + control.departed.len());
         if room < fixed {
             frames.push(std::mem::take(&mut frame).encode_to_vec().into());
             room = MAX_FRAME_SLOTS;
@@ -222,6 +226,7 @@ pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
             returned: control.returned,
             gone: control.gone.iter().map(encode_holdings).collect(),
             stream: control.stream,
+            departed: encode_departed(&control.departed),
         };
         for barrier in &control.barriers {
             for slots in barrier.slots.chunks(MAX_FRAME_SLOTS - BARRIER_SLOTS) {
@@ -304,7 +309,20 @@ fn decode_shard_control(
         applied_stream: control.applied_stream,
         returned: control.returned,
         gone: control.gone.iter().map(decode_holdings).collect::<Result<_, _>>()?,
+        departed: decode_departed(&control.departed)?,
     })
+}
+
+fn encode_departed(departed: &[DatacenterId]) -> Vec<u32> {
+    let departed: BTreeSet<u32> = departed.iter().map(|id| id.0.into()).collect();
+    departed.into_iter().collect()
+}
+
+fn decode_departed(departed: &[u32]) -> Result<Vec<DatacenterId>, WireError> {
+    if !departed.is_sorted_by(|one, next| one < next) {
+        return Err(WireError::Invalid { field: "departed" });
+    }
+    departed.iter().map(|id| datacenter_id(*id)).collect()
 }
 
 fn encode_holdings(holdings: &Holdings) -> proto::Holdings {
@@ -355,6 +373,7 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
         resumes: resumes.collect(),
         server: hello.server.into(),
         life: hello.life,
+        departed: encode_departed(&hello.departed),
     }
     .encode_to_vec()
     .into()
@@ -417,6 +436,7 @@ pub fn decode_hello(frame: Bytes) -> Result<Hello, WireError> {
         channel,
         session: hello.session,
         life: hello.life,
+        departed: decode_departed(&hello.departed)?,
         resumes,
     })
 }

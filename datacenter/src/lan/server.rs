@@ -19,14 +19,14 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use super::life::{HEARTBEAT, Heard};
 use super::lives::{Lives, Stay};
 use super::presence::Presence;
-use super::{Frames, HANDSHAKE, LEFT, LanError, Security, Terms, Way, dismiss, framed, next};
+use super::{DEPARTED, Frames, HANDSHAKE, LEFT, LanError, Security, Terms, Way, dismiss, framed, next};
 use crate::causes::with_causes;
-use crate::identity::{PeerName, Role, handshake};
+use crate::identity::{self, Identity, PeerName, Role, handshake};
 use crate::local::Call;
 use crate::message::{Notice, ReadReply, Request, Standing};
 use crate::refusals::Refusals;
 use crate::throttle::Throttle;
-use crate::wire::{Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
+use crate::wire::{OperatorHello, Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
 use crate::{ShardId, WorkerId};
 
 /// Frames other than answers that may wait for a connection: more than a worker has flushes unconfirmed, so that reading
@@ -67,6 +67,8 @@ pub struct Door {
     pub lives: Lives,
     /// The workers that are connected, and how the others went.
     pub presence: watch::Sender<Presence>,
+    /// Who does what operators want; none where they are not let in.
+    pub operators: Option<Operators>,
 }
 
 impl Door {
@@ -96,7 +98,8 @@ impl Door {
                 };
                 drop((permit, call));
                 match welcomed.flatten() {
-                    Ok(guest) => {
+                    Ok(Welcomed::Operator(mut frames, hello)) => door.attend(&mut frames, hello).await,
+                    Ok(Welcomed::Worker(guest)) => {
                         let worker = guest.worker;
                         info!(worker = worker.0, "a worker is connected");
                         let heard = guest.frames.get_ref().heard.clone();
@@ -127,21 +130,28 @@ impl Door {
         }
     }
 
-    async fn welcome(&self, stream: TcpStream) -> Result<Guest, LanError> {
+    async fn welcome(&self, stream: TcpStream) -> Result<Welcomed, LanError> {
         // Frames are small and waited for.
         stream.set_nodelay(true)?;
-        let (stream, name) = match &self.security {
-            Security::Mutual(identity) => {
+        let identity = match (&self.security, &self.operators) {
+            (Security::Mutual(identity), _) => Some(identity),
+            // An operator shows who it is also where workers need not.
+            (Security::Plaintext, Some(operators)) if speaks_tls(&stream).await? => Some(&operators.identity),
+            (Security::Plaintext, _) => None,
+        };
+        let (stream, name) = match identity {
+            Some(identity) => {
                 let (stream, name) = handshake::accept(identity, stream).await?;
                 (Way::Accepted(Box::new(stream)), Some(name))
             }
-            Security::Plaintext => (Way::Plain(stream), None),
+            None => (Way::Plain(stream), None),
         };
         let mut frames = framed(stream);
         match self.greet(&mut frames, name.as_ref()).await {
-            Ok((worker, stay, answers)) => {
+            Ok(Greeted::Operator(hello)) => Ok(Welcomed::Operator(frames, hello)),
+            Ok(Greeted::Worker(worker, stay, answers)) => {
                 frames.codec_mut().set_max_frame_length(self.shapes.max_frame_bytes());
-                Ok(Guest { worker, stay, frames, answers })
+                Ok(Welcomed::Worker(Guest { worker, stay, frames, answers }))
             }
             Err(error) => {
                 dismiss_for(&mut frames, &error).await;
@@ -150,26 +160,30 @@ impl Door {
         }
     }
 
-    async fn greet(
-        &self,
-        frames: &mut Frames,
-        name: Option<&PeerName>,
-    ) -> Result<(WorkerId, Stay, mpsc::Receiver<ReadReply>), LanError> {
+    async fn greet(&self, frames: &mut Frames, name: Option<&PeerName>) -> Result<Greeted, LanError> {
+        let refused = |(cause, reason)| LanError::Refused { cause, reason, by_us: true };
+        let tls = || refused(("plaintext", "you speak TLS, and we do not".to_owned()));
         if frames.get_ref().tls_in_plaintext().await?.is_some() {
-            let reason = "you speak TLS, and we do not".to_owned();
-            return Err(LanError::Refused { cause: "plaintext", reason, by_us: true });
+            return Err(tls());
         }
         let hello = match ToServer::decode(next(frames).await?, &self.shapes)? {
             ToServer::Hello(hello) => hello,
-            ToServer::Join(_) | ToServer::Request(..) | ToServer::Refused { .. } | ToServer::Alive => {
+            ToServer::Operator(hello) => {
+                self.check_operator(&hello, name).map_err(refused)?;
+                return Ok(Greeted::Operator(hello));
+            }
+            ToServer::Join(_)
+            | ToServer::Request(..)
+            | ToServer::Refused { .. }
+            | ToServer::Alive
+            | ToServer::Confirm => {
                 return Err(LanError::OutOfTurn("a hello comes first"));
             }
         };
-        self.check(&hello, name).map_err(|(cause, reason)| LanError::Refused {
-            cause,
-            reason,
-            by_us: true,
-        })?;
+        if matches!(self.security, Security::Plaintext) && name.is_some() {
+            return Err(tls());
+        }
+        self.check(&hello, name).map_err(refused)?;
         frames.get_ref().check_index(hello.worker.0)?;
         let stay = self.lives.admit(hello.worker, hello.incarnation, Instant::now());
         let stay = stay.map_err(|()| LanError::superseded(hello.worker))?;
@@ -177,11 +191,19 @@ impl Door {
         let (answer, standings) = oneshot::channel();
         let attach = Call::Attach { worker: hello.worker, replies, answer };
         self.calls.send(attach).await.map_err(|_| LanError::Stopping)?;
-        let standings: Vec<Standing> = standings.await.map_err(|_| LanError::Stopping)?;
+        let mut notice = self.notice.clone();
+        let standings: Vec<Standing> = tokio::select! {
+            biased;
+            Ok(_) = notice.wait_for(|notice| matches!(notice, Notice::Departing | Notice::Expelled)) => {
+                let reason = format!("region {} has left this job for good", self.terms.datacenter);
+                return Err(refused((DEPARTED, reason)));
+            }
+            standings = standings => standings.map_err(|_| LanError::Stopping)?,
+        };
         let (server, incarnation) = (self.server, self.incarnation);
         let welcome = Welcome { version: VERSION, server, incarnation, standings };
         frames.send(ToWorker::Welcome(welcome).encode()).await?;
-        Ok((hello.worker, stay, answers))
+        Ok(Greeted::Worker(hello.worker, stay, answers))
     }
 
     fn check(&self, hello: &WorkerHello, name: Option<&PeerName>) -> Result<(), (&'static str, String)> {
@@ -215,6 +237,77 @@ impl Door {
             let (worker, workers) = (hello.worker, self.workers);
             return Err(("unknown_worker", format!("you are {worker}, of {workers} counted from 0")));
         }
+        Ok(())
+    }
+
+    /// Whoever shows no operator's certificate of this datacenter has nothing to say in its name.
+    fn check_operator(
+        &self,
+        hello: &OperatorHello,
+        name: Option<&PeerName>,
+    ) -> Result<(), (&'static str, String)> {
+        let ours = &self.terms.datacenter;
+        if hello.version != VERSION {
+            let found = hello.version;
+            return Err(("version", format!("you speak protocol version {found}, we speak {VERSION}")));
+        }
+        let Some(name) = name else {
+            return Err(("no_certificate", "an operator's certificate is needed".to_owned()));
+        };
+        if name.role() != Role::Operator {
+            let role = name.role().as_str();
+            let reason = format!("your certificate {name} is for the role '{role}', 'operator' is needed");
+            return Err(("role", reason));
+        }
+        if name.datacenter() != ours {
+            return Err(("name", format!("your certificate is that of {name}, this is {ours}")));
+        }
+        if hello.datacenter != *ours {
+            let reason = format!("you look for datacenter '{}', this is '{ours}'", hello.datacenter);
+            return Err(("name", reason));
+        }
+        if self.operators.is_none() {
+            return Err(("role", "operators are not let in here".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Does what an operator wants.
+    async fn attend(&self, frames: &mut Frames, hello: OperatorHello) {
+        let OperatorHello { leaving, .. } = hello;
+        info!(leaving, "an operator asks whether a datacenter can leave for good");
+        if let Err(error) = self.obey(frames, &leaving).await {
+            dismiss_for(frames, &error).await;
+            warn!(error = %with_causes(&error), "an operator's connection ended");
+        }
+    }
+
+    async fn obey(&self, frames: &mut Frames, leaving: &str) -> Result<(), LanError> {
+        let Some(operators) = &self.operators else { return Ok(()) };
+        for is_confirmed in [false, true] {
+            if is_confirmed {
+                // It asks all servers before it confirms to any.
+                let confirmed = timeout(2 * HANDSHAKE, next(frames)).await.map_err(|_| LanError::Silent)?;
+                if ToServer::decode(confirmed?, &self.shapes)? != ToServer::Confirm {
+                    return Err(LanError::OutOfTurn("a confirmation comes next"));
+                }
+            }
+            let (answer, answered) = oneshot::channel();
+            let order = Order { leaving: leaving.to_owned(), is_confirmed, answer };
+            operators.orders.send(order).await.map_err(|_| LanError::Stopping)?;
+            let answered = answered.await.map_err(|_| LanError::Stopping)?;
+            let (problem, is_known) = match answered {
+                Ok(is_known) => (String::new(), is_known),
+                Err(problem) => (problem, false),
+            };
+            let is_over = !problem.is_empty();
+            frames.send(ToWorker::Answer { problem, is_known }.encode()).await?;
+            if is_over {
+                break;
+            }
+        }
+        // Whoever asked hangs up.
+        let _ = timeout(HANDSHAKE, next(frames)).await;
         Ok(())
     }
 
@@ -284,6 +377,9 @@ impl Door {
     /// Takes a worker's message; yields what to tell it.
     async fn take(&self, worker: WorkerId, message: ToServer) -> Result<Option<ToWorker>, LanError> {
         let (shard, request) = match message {
+            ToServer::Operator(_) | ToServer::Confirm => {
+                return Err(LanError::OutOfTurn("a worker is no operator"));
+            }
             ToServer::Hello(_) => return Err(LanError::OutOfTurn("the hello is over")),
             ToServer::Refused { cause, reason } => return Err(LanError::by_them(&cause, reason)),
             ToServer::Alive => return Ok(None),
@@ -355,6 +451,45 @@ impl Drop for Caller {
             }
         }
     }
+}
+
+/// What an operator wants of a server.
+#[derive(Debug)]
+pub struct Order {
+    /// The datacenter that is to leave the job for good.
+    pub leaving: String,
+    /// Whether it is to be done, and not only asked whether it can.
+    pub is_confirmed: bool,
+    /// Where to tell whether it was done before, or why it cannot be.
+    pub answer: oneshot::Sender<Result<bool, String>>,
+}
+
+/// By what operators are let in, and where their orders go.
+#[derive(Clone, Debug)]
+pub struct Operators {
+    /// What the server shows them.
+    pub identity: Identity,
+    /// What they want.
+    pub orders: mpsc::Sender<Order>,
+}
+
+/// Who comes.
+enum Greeted {
+    Worker(WorkerId, Stay, mpsc::Receiver<ReadReply>),
+    Operator(OperatorHello),
+}
+
+/// Who was let in.
+enum Welcomed {
+    Worker(Guest),
+    Operator(Frames, OperatorHello),
+}
+
+/// Whether whoever has come speaks TLS.
+async fn speaks_tls(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0; 3];
+    let length = stream.peek(&mut first).await?;
+    Ok(identity::Refused::in_plaintext(&first[..length]).is_some())
 }
 
 /// A worker that was let in.

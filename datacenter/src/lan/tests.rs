@@ -104,6 +104,7 @@ async fn life(address: &str, incarnation: u64, shard: Shard, shards: u16) -> Hos
         refusals: refusals.clone(),
         lives: Lives::default(),
         presence,
+        operators: None,
     };
     let serving = tokio::spawn(door.serve(listener));
     let shard = Arc::new(std::sync::Mutex::new(shard));
@@ -361,6 +362,7 @@ fn bare_door() -> (Door, watch::Sender<Notice>, mpsc::Receiver<(ShardId, Request
     let (requests, queue) = mpsc::channel(16);
     let (notice, noticed) = watch::channel(Notice::Serving);
     let door = Door {
+        operators: None,
         terms: terms(),
         server: 0,
         incarnation: 1,

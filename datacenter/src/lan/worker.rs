@@ -23,8 +23,8 @@ use tracing::{info, warn};
 
 use super::life::HEARTBEAT;
 use super::{
-    Frames, HANDSHAKE, LEFT, LINGER, LanError, MAX_HELLO_BYTES, REPLACED, Security, Terms, Way, dismiss,
-    framed, next,
+    DEPARTED, Frames, HANDSHAKE, LEFT, LINGER, LanError, MAX_HELLO_BYTES, REPLACED, Security, Terms, Way,
+    dismiss, framed, next,
 };
 use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
@@ -83,6 +83,8 @@ pub enum State {
         /// What the server says of itself.
         notice: Notice,
     },
+    /// The datacenter has left the job for good, as the server says.
+    Departed(String),
     /// The server has started anew: what was read of it is of no use any more.
     Lost,
 }
@@ -188,7 +190,10 @@ impl Line {
             error.refused().into_iter().for_each(|refused| self.plan.refusals.count(refused));
             let problem = with_causes(&error);
             warn!(line = ?self.plan, error = %problem, "no connection, will try again");
-            self.state.send_replace(State::Waiting(problem));
+            self.state.send_replace(match &error {
+                LanError::Refused { cause: DEPARTED, reason, .. } => State::Departed(reason.clone()),
+                _ => State::Waiting(problem),
+            });
             if self.requests.is_closed() && self.requests.is_empty() && self.unconfirmed.is_empty() {
                 return Carried::new();
             }
@@ -333,6 +338,9 @@ impl Line {
                         }),
                         ToWorker::Refused { cause, reason } => return Err(LanError::by_them(&cause, reason)),
                         ToWorker::Alive => {}
+                        ToWorker::Answer { .. } => {
+                            return Err(LanError::OutOfTurn("a worker is no operator"));
+                        }
                         ToWorker::Welcome(_) => return Err(LanError::OutOfTurn("the hello is over")),
                     }
                 }

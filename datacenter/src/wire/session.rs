@@ -48,6 +48,17 @@ pub struct WorkerHello {
     pub incarnation: u64,
 }
 
+/// First on a connection of an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorHello {
+    /// The operator's protocol version.
+    pub version: u32,
+    /// Whose server this should be.
+    pub datacenter: String,
+    /// Which datacenter is to leave the job for good.
+    pub leaving: String,
+}
+
 /// The answer to a [`WorkerHello`] that is in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
@@ -79,6 +90,10 @@ pub enum ToServer {
     },
     /// Nothing; only that somebody is there.
     Alive,
+    /// An operator comes, and asks whether something can be done.
+    Operator(OperatorHello),
+    /// It should be done.
+    Confirm,
 }
 
 /// From a server's process to a worker's.
@@ -103,6 +118,13 @@ pub enum ToWorker {
     Notice(Notice),
     /// Nothing; only that somebody is there.
     Alive,
+    /// To an operator.
+    Answer {
+        /// Why it cannot be done; empty if it can, or is.
+        problem: String,
+        /// It was done before.
+        is_known: bool,
+    },
 }
 
 impl ToServer {
@@ -126,6 +148,12 @@ impl ToServer {
                 reason: reason.clone(),
             }),
             Self::Alive => proto::to_server::Kind::Alive(proto::Alive {}),
+            Self::Operator(hello) => proto::to_server::Kind::Operator(proto::OperatorHello {
+                version: hello.version,
+                datacenter: hello.datacenter.clone(),
+                leaving: hello.leaving.clone(),
+            }),
+            Self::Confirm => proto::to_server::Kind::Confirm(proto::Confirm {}),
         };
         proto::ToServer { kind: Some(kind) }.encode_to_vec().into()
     }
@@ -155,6 +183,12 @@ impl ToServer {
                 Self::Refused { cause: refused.cause, reason: refused.reason }
             }
             proto::to_server::Kind::Alive(proto::Alive {}) => Self::Alive,
+            proto::to_server::Kind::Operator(hello) => Self::Operator(OperatorHello {
+                version: hello.version,
+                datacenter: hello.datacenter,
+                leaving: hello.leaving,
+            }),
+            proto::to_server::Kind::Confirm(proto::Confirm {}) => Self::Confirm,
         })
     }
 }
@@ -187,8 +221,13 @@ impl ToWorker {
                 Notice::Serving => proto::Notice::Unspecified.into(),
                 Notice::Leaving => proto::Notice::Leaving.into(),
                 Notice::Settled => proto::Notice::Settled.into(),
+                Notice::Departing => proto::Notice::Departing.into(),
+                Notice::Expelled => proto::Notice::Expelled.into(),
             }),
             Self::Alive => Kind::Alive(proto::Alive {}),
+            Self::Answer { problem, is_known } => {
+                Kind::Answer(proto::Answer { problem: problem.clone(), is_known: *is_known })
+            }
         };
         proto::ToWorker { kind: Some(kind) }.encode_to_vec().into()
     }
@@ -220,9 +259,12 @@ impl ToWorker {
                 Ok(proto::Notice::Unspecified) => Notice::Serving,
                 Ok(proto::Notice::Leaving) => Notice::Leaving,
                 Ok(proto::Notice::Settled) => Notice::Settled,
+                Ok(proto::Notice::Departing) => Notice::Departing,
+                Ok(proto::Notice::Expelled) => Notice::Expelled,
                 Err(_) => return Err(invalid("notice")),
             }),
             Kind::Alive(proto::Alive {}) => Self::Alive,
+            Kind::Answer(answer) => Self::Answer { problem: answer.problem, is_known: answer.is_known },
         })
     }
 }
@@ -258,12 +300,16 @@ mod tests {
     fn frames_of_workers_are_pinned_and_read_back() {
         let (datacenter, job_digest) = ("oslo".to_owned(), vec![7; 4]);
         let hello = WorkerHello { version: 1, datacenter, job_digest, worker: WorkerId(2), incarnation: 3 };
+        let (datacenter, leaving) = ("oslo".to_owned(), "rome".to_owned());
+        let operator = OperatorHello { version: 1, datacenter, leaving };
         let table = [
             (ToServer::Hello(hello), "0a12080112046f736c6f1a040707070720022803"),
             (ToServer::Join(Clock(9)), "12020809"),
             (ToServer::Request(ShardId(1), Request::Leave(WorkerId(2))), "1a080801120408022a00"),
             (ToServer::Refused { cause: "job".into(), reason: "no".into() }, "22090a036a6f6212026e6f"),
             (ToServer::Alive, "2a00"),
+            (ToServer::Operator(operator), "320e080112046f736c6f1a04726f6d65"),
+            (ToServer::Confirm, "3a00"),
         ];
         for (message, bytes) in table {
             assert_eq!(hex(&message.encode()), bytes, "{message:?}");
@@ -286,7 +332,9 @@ mod tests {
             (ToWorker::Joined(vec![(ShardId(0), Clock(3))]), "1a060a0410031803"),
             (ToWorker::Accepted(ShardId(1), Clock(3)), "2a0408011003"),
             (ToWorker::Notice(Notice::Leaving), "3001"),
+            (ToWorker::Notice(Notice::Expelled), "3004"),
             (ToWorker::Alive, "3a00"),
+            (ToWorker::Answer { problem: "no".into(), is_known: true }, "42060a026e6f1001"),
         ];
         for (message, bytes) in table {
             assert_eq!(hex(&message.encode()), bytes, "{message:?}");

@@ -158,6 +158,13 @@ pub static METRICS: &[Metric] = &[
         |status| mirrors(status, |mirror| Some(f64::from(u8::from(mirror.presence == MirrorPresence::Gone)))),
     ),
     gauge(
+        "gaia_mirror_left",
+        Unit::None,
+        MIRROR,
+        "1 where the mirror's region has left the job for good",
+        |status| mirrors(status, |mirror| Some(f64::from(u8::from(mirror.presence == MirrorPresence::Left)))),
+    ),
+    gauge(
         "gaia_mirror_silent_seconds",
         Unit::Seconds,
         MIRROR,

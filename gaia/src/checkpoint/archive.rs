@@ -2,6 +2,7 @@
 //!
 //! Kind: driver.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,8 +26,16 @@ pub struct Archive {
     subject: Arc<Subject>,
     keep: usize,
     start: Start,
-    /// Checkpoints that were there when a shard began, and that it did not begin with.
-    outdated: Arc<Mutex<BTreeSet<(ShardId, Clock)>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// Whose the files are.
+#[derive(Debug, Default)]
+struct Known {
+    /// Of this process, or of one before it.
+    ours: BTreeSet<(ShardId, Clock)>,
+    /// There when a shard began, which did not begin with them; or of a process whose place this one has taken.
+    outdated: BTreeSet<(ShardId, Clock)>,
 }
 
 /// What a shard begins with.
@@ -92,7 +101,7 @@ impl Archive {
     pub fn new(settings: &Settings, subject: Arc<Subject>) -> Self {
         let keep = settings.keep.max(1) as usize;
         let place = (&settings.location).into();
-        Self { place, subject, keep, start: settings.start, outdated: Arc::default() }
+        Self { place, subject, keep, start: settings.start, known: Arc::default() }
     }
 
     /// The same in another place.
@@ -129,15 +138,20 @@ impl Archive {
         let mut passed_over = Vec::new();
         if self.start == Start::Zero {
             let clocks = self.clocks(shard).unwrap_or_default();
-            self.outdated().extend(clocks.into_iter().map(|clock| (shard, clock)));
+            self.known().outdated.extend(clocks.into_iter().map(|clock| (shard, clock)));
             return Ok(Begun::default());
         }
-        for clock in self.clocks(shard)?.into_iter().rev() {
+        let clocks = self.clocks(shard)?;
+        for clock in clocks.iter().copied().rev() {
             match self.read(shard, clock) {
-                Ok(checkpoint) => return Ok(Begun { checkpoint: Some(checkpoint), passed_over }),
+                Ok(checkpoint) => {
+                    let there = clocks.iter().filter(|there| **there <= clock);
+                    self.known().ours.extend(there.map(|clock| (shard, *clock)));
+                    return Ok(Begun { checkpoint: Some(checkpoint), passed_over });
+                }
                 Err(passed) => {
                     warn!(shard = shard.0, "passed over: {passed}");
-                    self.outdated().insert((shard, clock));
+                    self.known().outdated.insert((shard, clock));
                     passed_over.push(passed);
                 }
             }
@@ -191,11 +205,14 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// If it could not be written; whatever was there is there still. That an old one could not be deleted is only logged.
+    /// If it could not be written, or a process that was started later keeps checkpoints there; whatever was there is there
+    /// still. That an old one could not be deleted is only logged.
     pub fn write(&self, state: &ReplicaState, written_at: SystemTime) -> io::Result<u64> {
+        self.see_who_else_writes(state)?;
         let file = encode(&self.subject, state, written_at);
         let bytes = file.len() as u64;
         self.place.put(&self.name(state.shard, state.clock), file)?;
+        self.known().ours.insert((state.shard, state.clock));
         match self.clocks(state.shard) {
             Ok(clocks) => self.retire(state.shard, state.clock, &clocks),
             Err(error) => warn!(shard = state.shard.0, "old checkpoints stay: {}", with_causes(&error)),
@@ -203,11 +220,32 @@ impl Archive {
         Ok(bytes)
     }
 
+    /// Another process of the same server may write here too: one that has taken this one's place, or the one before it.
+    fn see_who_else_writes(&self, state: &ReplicaState) -> io::Result<()> {
+        let Some(here) = self.subject.datacenter(&self.subject.region) else { return Ok(()) };
+        // That there may be no list yet is for the writing to find out.
+        for clock in self.clocks(state.shard).unwrap_or_default() {
+            let file = (state.shard, clock);
+            if self.known().ours.contains(&file) || self.known().outdated.contains(&file) {
+                continue;
+            }
+            let Ok(found) = self.read(state.shard, clock) else { continue };
+            match found.state.life_of(here).cmp(&state.life_of(here)) {
+                Ordering::Greater => {
+                    return Err(io::Error::other("a process that was started later keeps checkpoints there"));
+                }
+                Ordering::Equal => self.known().ours.insert(file),
+                Ordering::Less => self.known().outdated.insert(file),
+            };
+        }
+        Ok(())
+    }
+
     /// Deletes those of `clocks` (ascending) that are not kept when `newest` is there.
     fn retire(&self, shard: ShardId, newest: Clock, clocks: &[Clock]) {
         let (ours, mut later): (Vec<_>, Vec<_>) = clocks.iter().partition(|clock| **clock <= newest);
         let old = &ours[..ours.len().saturating_sub(self.keep)];
-        later.retain(|clock| self.outdated().contains(&(shard, *clock)));
+        later.retain(|clock| self.known().outdated.contains(&(shard, *clock)));
         for clock in old.iter().chain(&later) {
             let name = self.name(shard, *clock);
             match self.place.remove(&name) {
@@ -222,8 +260,8 @@ impl Archive {
         }
     }
 
-    fn outdated(&self) -> MutexGuard<'_, BTreeSet<(ShardId, Clock)>> {
-        self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn folder(&self, shard: ShardId) -> String {

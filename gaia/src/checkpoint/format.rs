@@ -77,6 +77,9 @@ struct Origin {
     datacenter: String,
     life: u64,
     covered: u32,
+    /// Whether it has left the job for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    left: bool,
 }
 
 /// Writes `state` as a file.
@@ -130,7 +133,8 @@ pub fn encode(subject: &Subject, state: &ReplicaState, written_at: SystemTime) -
 ///
 /// and the metadata, as text or JSON: `checkpoint`, the version of the format; `job`, `digest`, `region`, `shard`,
 /// `shards`; `clock`; `tables`, their names in the job's order; `workers`, by worker the clock of its last flush in the
-/// values; `origins`, of each region whose releases are there its `life` and how many releases are `covered`;
+/// values; `origins`, of each region whose releases are there its `life`, how many releases are `covered`, and whether it
+/// has `left` the job for good;
 /// `written_at`; and `sha256`, over everything.
 ///
 /// # Errors
@@ -225,8 +229,8 @@ fn read_state(
             names.remove(&sums);
             names.remove(&stamps);
         }
-        let (life, covered) = (origin.life, origin.covered);
-        origins.push(OriginState { datacenter, life, covered, tables: released });
+        let (life, covered, has_departed) = (origin.life, origin.covered, origin.left);
+        origins.push(OriginState { datacenter, life, covered, tables: released, has_departed });
     }
     let workers = workers.into_iter().map(Clock).collect();
     Ok(ReplicaState { shard, clock: Clock(clock), workers, values, remainders, origins })
@@ -260,6 +264,7 @@ fn texts(subject: &Subject, state: &ReplicaState, written_at: SystemTime) -> BTr
         datacenter: subject.name(origin.datacenter).to_owned(),
         life: origin.life,
         covered: origin.covered,
+        left: origin.has_departed,
     });
     let workers: Vec<_> = state.workers.iter().map(|clock| clock.0).collect();
     let tables: Vec<_> = subject.tables.iter().map(|spec| &spec.name).collect();

@@ -41,6 +41,7 @@ pub(super) fn state(shard: u16, clock: u32) -> ReplicaState {
         shapes.iter().map(table).collect()
     };
     let origin = |datacenter, life, covered| OriginState {
+        has_departed: false,
         datacenter: DatacenterId(datacenter),
         life,
         covered,
@@ -99,6 +100,9 @@ fn what_is_written_is_read() {
         let read = decode(&subject(), ShardId(shard), &file).expect("what was written");
         assert_eq!(read, Checkpoint { state, written_at: date(), bytes: file.len() as u64 });
     }
+    let mut left = state(0, 3);
+    left.origins[1].has_departed = true;
+    assert_eq!(decoded(&encoded(&left)).expect("what was written").state, left);
     let alone = ReplicaState { remainders: vec![], origins: vec![], ..state(0, 3) };
     assert_eq!(decoded(&encoded(&alone)).expect("what was written").state, alone);
 }

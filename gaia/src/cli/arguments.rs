@@ -37,7 +37,8 @@ Exit codes:
   0  done
   1  a run failed, or its result could not be written;
      of gaia certs show: something has expired;
-     of gaia status: a process does not answer
+     of gaia status: a process does not answer;
+     of gaia leave: a server was not told
   2  the input has to be put right: command line, settings, data
 
 Styles are for terminals only; NO_COLOR=1 turns them off there too.
@@ -83,6 +84,17 @@ Ctrl-C ends a process in order: it finishes its clock and hands over what it has
 (exit code 0; 1 if that took too long). A second one ends it at once (143, 130).
 docs/OPERATIONS.md leads from nothing to a job that runs.";
 
+const LEAVE_EXAMPLES: &str = "\
+Examples:
+  gaia leave ireland --config configs/regions/virginia.toml
+  gaia leave virginia --config configs/regions/virginia.toml
+
+Named with the file of another region: it is lost, and nobody is to wait for it.
+With its own file: it hands over what it has, and its processes end.
+It cannot come back. Needs an operator's certificate of the file's region:
+  gaia certs issue virginia operator 0
+The exit code is 1 if a server was not told; telling it again does no harm.";
+
 const DEMO_EXAMPLES: &str = "\
 Examples:
   gaia demo
@@ -125,6 +137,8 @@ pub(super) enum Command {
     Server(ServerArguments),
     /// Run one worker of a region
     Worker(WorkerArguments),
+    /// Take a region out of a job for good: another one that is lost, or one's own
+    Leave(LeaveArguments),
     /// Make and look after the certificates of a job's processes
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(CertsCommand),
@@ -240,6 +254,22 @@ pub(super) struct WorkerArguments {
     /// Which one, from 0 [default: the number at the end of the host's name]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(super) index: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = LEAVE_EXAMPLES)]
+pub(super) struct LeaveArguments {
+    /// The region that leaves
+    #[arg(value_name = "REGION")]
+    pub(super) leaving: String,
+    /// The file (TOML) of a region that remains, or of the one that leaves while it lives
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    #[command(flatten)]
+    pub(super) over: OverArguments,
+    /// Whose certificate to show: that of the region's operator N
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = index::<u32>)]
+    pub(super) index: u32,
 }
 
 #[derive(Args, Debug)]

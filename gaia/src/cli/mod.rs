@@ -11,6 +11,7 @@ mod data;
 mod demo;
 mod evaluate;
 mod export;
+mod leave;
 mod link;
 mod models_arguments;
 mod run;
@@ -142,6 +143,12 @@ enum CommandError {
     /// Those that do not answer have been shown with the others.
     #[error("{silent} of {asked} processes do not answer")]
     Silent { silent: usize, asked: usize },
+    /// A region that does not leave.
+    #[error("nobody was told: {_0}")]
+    NotTold(String),
+    /// A region that leaves, of which not everybody was told.
+    #[error("{_0}\nrepeat the command when they can be reached; those that were told go on meanwhile")]
+    Untold(String),
     #[error("--watch needs a terminal to show it on; without it, the status is printed once")]
     NoTerminal,
     #[error("the terminal cannot be used")]
@@ -204,6 +211,8 @@ impl CommandError {
             | Self::Relay(RelayError::Thread(_))
             | Self::System(_)
             | Self::Silent { .. }
+            | Self::NotTold(_)
+            | Self::Untold(_)
             | Self::Terminal(_)
             | Self::Runtime(_)
             | Self::Output(_) => FAILED,
@@ -243,6 +252,7 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Run(arguments) => run::run(arguments),
         Command::Server(arguments) => run::server(arguments),
         Command::Worker(arguments) => run::worker(arguments),
+        Command::Leave(arguments) => leave::leave(arguments),
         Command::Certs(command) => certs::certs(command),
         Command::Link(arguments) => link::link(arguments),
         Command::Demo(arguments) => demo::demo(arguments),

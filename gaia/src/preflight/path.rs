@@ -173,6 +173,7 @@ mod tests {
                 channel: Channel::Probe,
                 session: 1,
                 life: 1,
+                departed: Vec::new(),
                 resumes: Vec::new(),
             },
             round_trip: Duration::from_millis(72),

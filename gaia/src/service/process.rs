@@ -222,10 +222,13 @@ async fn serve_to_end(
     }
     let settled = join_all(servers.iter().map(|server| async {
         let mut settled = server.settled.clone();
-        let _ = settled.wait_for(|settled| *settled).await;
+        settled.wait_for(|settled| *settled).await.is_ok()
     }));
     tokio::select! {
-        _ = settled => {
+        settled = settled => {
+            if settled.contains(&false) {
+                return Err(ServiceError::Died);
+            }
             info!("the job is done: everything has arrived everywhere");
             servers.iter().for_each(Server::tell_settled);
             if part != Part::Region {
@@ -237,17 +240,31 @@ async fn serve_to_end(
             }
             Ok(())
         }
-        () = asked(stop) => {
-            state.send_modify(|state| state.phase = Some(Phase::Draining));
-            let drained = try_join_all(servers.iter().map(Server::drain)).await;
-            // Also of what could not be handed over: it comes from there.
-            join_all(servers.iter().map(Server::save)).await;
-            drained.map(|_| ())
+        () = asked(stop) => drain(servers, state).await,
+        _ = select_all(servers.iter().map(|server| Box::pin(server.departing()))) => {
+            info!("an operator has asked the region to leave this job for good");
+            servers.iter().for_each(Server::set_departing);
+            drain(servers, state).await?;
+            servers.iter().for_each(Server::depart);
+            Ok(())
+        }
+        (reason, ..) = select_all(servers.iter().map(|server| Box::pin(server.expelled()))) => {
+            join_all(servers.iter().map(Server::tell_expelled)).await;
+            Err(ServiceError::Left { reason })
         }
         _ = select_all(servers.iter().map(|server| Box::pin(server.superseded()))) => {
             Err(ServiceError::Superseded)
         }
     }
+}
+
+/// Hands over what there is.
+async fn drain(servers: &[Server], state: &watch::Sender<State>) -> Result<(), ServiceError> {
+    state.send_modify(|state| state.phase = Some(Phase::Draining));
+    let drained = try_join_all(servers.iter().map(Server::drain)).await;
+    // Also of what could not be handed over: it comes from there.
+    join_all(servers.iter().map(Server::save)).await;
+    drained.map(|_| ())
 }
 
 async fn write_output(setup: &Setup, servers: &[Server], directory: &Path) -> Result<(), ServiceError> {

@@ -160,7 +160,7 @@ impl Answers {
     /// keep it from serving.
     fn is_new(&self, server: &ServerStatus) -> bool {
         let clock = server.shards.iter().map(|shard| shard.clock).min();
-        let untried = server.links.iter().any(|link| !link.up && link.connects == 0);
+        let untried = expected_links(server).any(|link| !link.up && link.connects == 0);
         let no_workers = clock == Some(0) && awaited(server).next().is_some();
         untried || no_workers || self.is_deserted(server) || unheard(server).next().is_some()
     }
@@ -186,7 +186,7 @@ impl Answers {
             None => format!("{} server {}", link.datacenter, link.server),
         };
         let unheard = unheard(server).map(|datacenter| format!("{datacenter}: it has not dialled yet"));
-        workers.into_iter().chain(server.links.iter().filter(is_down).map(link)).chain(unheard).collect()
+        workers.into_iter().chain(expected_links(server).filter(is_down).map(link)).chain(unheard).collect()
     }
 
     /// Logs for whom this process waits: when that changes, and now and then while it lasts.
@@ -238,7 +238,18 @@ fn awaited(server: &ServerStatus) -> impl Iterator<Item = &MissingWorker> {
 fn unheard(server: &ServerStatus) -> impl Iterator<Item = &str> {
     let mirrors = server.shards.first().into_iter().flat_map(|shard| &shard.mirrors);
     let names = mirrors.map(|mirror| mirror.datacenter.as_str());
-    names.filter(|name| server.links.iter().all(|link| link.datacenter != *name))
+    let is_known = |name: &str| server.links.iter().any(|link| link.datacenter == name);
+    names.filter(move |name| !is_known(name) && !has_left(server, name))
+}
+
+/// Its links to regions that have not left for good.
+fn expected_links(server: &ServerStatus) -> impl Iterator<Item = &LinkStatus> {
+    server.links.iter().filter(|link| !has_left(server, &link.datacenter))
+}
+
+fn has_left(server: &ServerStatus, region: &str) -> bool {
+    let mut mirrors = server.shards.iter().flat_map(|shard| &shard.mirrors);
+    mirrors.any(|mirror| mirror.datacenter == region && mirror.presence == MirrorPresence::Left)
 }
 
 fn certificate(identity: &Identity) -> CertificateStatus {
@@ -359,8 +370,9 @@ fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> S
             presence: match presence {
                 Presence::Live => MirrorPresence::Live,
                 Presence::Suspected => MirrorPresence::Suspected,
-                Presence::Left => MirrorPresence::Left,
+                Presence::Stopped => MirrorPresence::Stopped,
                 Presence::Gone => MirrorPresence::Gone,
+                Presence::Left => MirrorPresence::Left,
             },
             silent_seconds: silent.unwrap_or_default().as_secs_f64(),
         }

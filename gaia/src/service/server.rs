@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use datacenter::causes::with_causes;
 use datacenter::identity::Identity;
-use datacenter::lan::server::Door;
+use datacenter::lan::server::{Door, Operators};
 use datacenter::lan::{Lives, Presence};
 use datacenter::local::{Call, REQUEST_QUEUE};
 use datacenter::message::{Notice, Request};
@@ -23,11 +24,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{Instrument, Span, debug, info, info_span, warn};
+use tracing::{Instrument, Span, debug, error, info, info_span, warn};
 use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
-use wan::driver::link::{Tally, close_code};
+use wan::driver::link::{Goodbye, Tally, close_code};
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::server::{EVENT_QUEUE, Event, Observer, Server as NodeTask};
@@ -39,6 +40,7 @@ use wan::wire::Shapes;
 
 use super::ServiceError;
 use super::beginning::{Beginning, Keeping};
+use super::orders::OrderBook;
 use super::session::Counter;
 use super::setup::Setup;
 use crate::checkpoint::Keeper;
@@ -54,6 +56,9 @@ const SHIPPING: f64 = 0.25;
 /// How often something that has no signal of its own is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// For how long workers may take to hear that there is nobody to train with.
+const LAST_NOTICE: Duration = Duration::from_secs(5);
+
 /// How often it is looked for workers that are gone.
 const LOOK_FOR_LOSSES: Duration = Duration::from_secs(1);
 
@@ -68,6 +73,12 @@ pub(super) struct Server {
     pub(super) settled: watch::Receiver<bool>,
     /// Another process has taken its place.
     superseded: watch::Sender<bool>,
+    /// An operator wants the region to leave for good.
+    departing: watch::Sender<bool>,
+    /// Others say that the region has left for good, in these words.
+    expelled: watch::Sender<Option<String>>,
+    /// What it says when it ends: that it has stopped, or that its region leaves for good.
+    goodbye: Mutex<Goodbye>,
     /// Who writes its checkpoints, if anybody does.
     pub(super) keeper: Option<Arc<Keeper>>,
     pub(super) endpoint: Endpoint,
@@ -87,26 +98,33 @@ pub(super) struct Server {
 pub(super) struct Sockets {
     lan: Option<TcpListener>,
     wan: UdpSocket,
+    for_workers: bool,
 }
 
 impl Sockets {
-    /// Opens the sockets of server `index`; none for workers where they are in the same process.
+    /// Opens the sockets of server `index`. Where its workers are in the same process, its door is for operators alone, and
+    /// it does without where there can be none.
     pub(super) async fn open(setup: &Setup, index: u16, for_workers: bool) -> Result<Self, ServiceError> {
         let region = &setup.region;
         let at = usize::from(index);
-        let lan = match for_workers {
-            true => {
-                let (address, what) = match &region.server_listen {
-                    Some(listen) => (listen[at], "workers, servers.listen"),
-                    None => {
-                        let address = own_address("servers.addresses", &region.server_addresses[at]).await?;
-                        (address, "workers, servers.addresses")
-                    }
-                };
-                let listening = TcpListener::bind(address).await;
-                Some(listening.map_err(|error| ServiceError::Listen { address, what, error })?)
+        let listening = async {
+            let (address, what) = match &region.server_listen {
+                Some(listen) => (listen[at], "workers, servers.listen"),
+                None => {
+                    let address = own_address("servers.addresses", &region.server_addresses[at]).await?;
+                    (address, "workers, servers.addresses")
+                }
+            };
+            let listening = TcpListener::bind(address).await;
+            listening.map_err(|error| ServiceError::Listen { address, what, error })
+        };
+        let lan = match listening.await {
+            Ok(listener) => Some(listener),
+            Err(error) if for_workers => return Err(error),
+            Err(error) => {
+                info!(server = index, error = %with_causes(&error), "`gaia leave` will not reach this server");
+                None
             }
-            false => None,
         };
         let wan = match &region.wan_listen {
             Some(listen) => bind(listen[at])?,
@@ -114,7 +132,7 @@ impl Sockets {
             None => bind(SocketAddr::from(([0u16; 8], 0)))
                 .or_else(|_| bind(SocketAddr::from(([0, 0, 0, 0], 0))))?,
         };
-        Ok(Self { lan, wan })
+        Ok(Self { lan, wan, for_workers })
     }
 }
 
@@ -148,6 +166,8 @@ pub(super) async fn own_address(key: &'static str, address: &Address) -> Result<
 struct Watch {
     clock: watch::Sender<Clock>,
     superseded: watch::Sender<bool>,
+    expelled: watch::Sender<Option<String>>,
+    setup: Arc<Setup>,
     here: DatacenterId,
     keeping: Option<Keeping>,
 }
@@ -167,6 +187,14 @@ impl Observer for Watch {
 
     fn superseded(&mut self) {
         self.superseded.send_replace(true);
+    }
+
+    fn departed(&mut self, datacenter: DatacenterId) {
+        info!(peer = self.setup.name(datacenter), "a region has left this job for good: going on without it");
+    }
+
+    fn expelled(&mut self, reason: String) {
+        self.expelled.send_replace(Some(reason));
     }
 }
 
@@ -192,7 +220,15 @@ impl Server {
         let keeper = keeping.as_ref().map(|keeping| keeping.keeper.clone());
         let here = setup.datacenter(&setup.region.name).expect("a region is a member");
         let superseded = watch::channel(false).0;
-        let watch = Watch { clock, superseded: superseded.clone(), here, keeping };
+        let expelled = watch::channel(None).0;
+        let watch = Watch {
+            clock,
+            superseded: superseded.clone(),
+            expelled: expelled.clone(),
+            setup: setup.clone(),
+            here,
+            keeping,
+        };
         let (task, settled) = NodeTask::new(node, watch, request_queue, vec![None; workers], event_queue);
         tasks.spawn(task.run().instrument(span.clone()));
         let to_node = events.clone();
@@ -223,6 +259,9 @@ impl Server {
             notice: watch::channel(Notice::Serving).0,
             settled,
             superseded,
+            departing: watch::channel(false).0,
+            expelled,
+            goodbye: Mutex::new(Goodbye::Stopped),
             keeper,
             endpoint,
             tally: Tally::default(),
@@ -230,7 +269,7 @@ impl Server {
             lan_refusals: Refusals::default(),
             presence: watch::channel(Presence::new(Instant::now())).0,
             suspensions: Arc::default(),
-            has_door: sockets.lan.is_some(),
+            has_door: sockets.for_workers,
             tasks,
         };
         server.keep_links(&span);
@@ -241,13 +280,22 @@ impl Server {
     }
 
     fn open_door(&mut self, listener: TcpListener, identity: &Identity, span: &Span) {
+        let (orders, queue) = mpsc::channel(1);
+        let order_book = OrderBook {
+            setup: self.setup.clone(),
+            events: self.events.clone(),
+            departing: self.departing.clone(),
+        };
+        self.tasks.spawn(order_book.keep(queue).instrument(span.clone()));
         let door = Door {
+            operators: Some(Operators { identity: identity.clone(), orders }),
             terms: self.setup.terms(),
             server: self.index,
             incarnation: rand::rng().random(),
             security: self.setup.security(Some(identity)),
             shapes: self.setup.shapes.clone(),
-            workers: self.setup.region.workers(),
+            // In the same process, they do not come by the door.
+            workers: if self.has_door { self.setup.region.workers() } else { 0 },
             requests: self.requests.clone(),
             calls: self.calls.clone(),
             notice: self.notice.subscribe(),
@@ -256,6 +304,9 @@ impl Server {
             presence: self.presence.clone(),
         };
         self.tasks.spawn(door.serve(listener).instrument(span.clone()));
+        if !self.has_door {
+            return;
+        }
         let vigil = Vigil {
             events: self.events.clone(),
             calls: self.calls.clone(),
@@ -374,7 +425,8 @@ impl Server {
     pub(super) async fn drain(&self) -> Result<(), ServiceError> {
         let (started, within) = (Instant::now(), self.setup.region.drain);
         if *self.notice.borrow() == Notice::Serving {
-            self.notice.send_replace(Notice::Leaving);
+            let departs = *self.departing.borrow();
+            self.notice.send_replace(if departs { Notice::Departing } else { Notice::Leaving });
         }
         info!(server = self.index, "draining: waiting for workers to end their clocks");
         let mut unfinished = BTreeSet::new();
@@ -433,6 +485,37 @@ impl Server {
         let _ = self.superseded.subscribe().wait_for(|superseded| *superseded).await;
     }
 
+    /// Returns once an operator wants the region to leave for good.
+    pub(super) async fn departing(&self) {
+        let _ = self.departing.subscribe().wait_for(|departing| *departing).await;
+    }
+
+    /// It has nothing left to hand over, and will say goodbye for good. One that was not asked to leave is now.
+    pub(super) fn depart(&self) {
+        *self.goodbye.lock().unwrap_or_else(PoisonError::into_inner) = Goodbye::ForGood;
+    }
+
+    /// The other servers of this process leave as well.
+    pub(super) fn set_departing(&self) {
+        self.departing.send_replace(true);
+    }
+
+    /// Returns once others have said that the region has left for good, with what they said.
+    pub(super) async fn expelled(&self) -> String {
+        let mut expelled = self.expelled.subscribe();
+        let reason = expelled.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_default()
+    }
+
+    /// Tells workers that the region has left for good, and waits a little until they have heard it.
+    pub(super) async fn tell_expelled(&self) {
+        self.notice.send_replace(Notice::Expelled);
+        if self.has_door {
+            // Also those who are not connected yet, and would wait for ever.
+            sleep(LAST_NOTICE).await;
+        }
+    }
+
     /// Makes a checkpoint of everything now, and waits until it is written, if checkpoints are kept.
     pub(super) async fn save(&self) {
         let Some(keeper) = self.keeper.clone() else { return };
@@ -449,8 +532,11 @@ impl Server {
                 }
             }
         });
-        if offered.await.is_some() {
-            self.kept().await;
+        if offered.await.is_some() && timeout(self.setup.region.drain, self.kept()).await.is_err() {
+            error!(
+                server = self.index,
+                "the last checkpoints took longer than `drain` to write: the ones before stay"
+            );
         }
     }
 
@@ -463,7 +549,11 @@ impl Server {
 
     /// Says goodbye to other regions and stops.
     pub(super) async fn leave(&self) {
-        self.endpoint.quinn().close(close_code::LEAVING, b"leaving");
+        let goodbye = *self.goodbye.lock().unwrap_or_else(PoisonError::into_inner);
+        match goodbye {
+            Goodbye::Stopped => self.endpoint.quinn().close(close_code::LEAVING, b"leaving"),
+            Goodbye::ForGood => self.endpoint.quinn().close(close_code::DEPARTED, b"leaving for good"),
+        }
         let _ = timeout(Duration::from_secs(3), self.endpoint.quinn().wait_idle()).await;
     }
 
@@ -483,7 +573,7 @@ impl Server {
 }
 
 /// What `see` makes of the node that takes `events`; none if its task is gone.
-async fn look<T: Send + 'static>(
+pub(super) async fn look<T: Send + 'static>(
     events: &mpsc::Sender<Event>,
     see: impl FnOnce(&Node) -> T + Send + 'static,
 ) -> Option<T> {

@@ -76,6 +76,10 @@ pub(super) enum Together {
     Leaving,
     /// One has started anew.
     Lost,
+    /// The region leaves the job for good.
+    Departing,
+    /// It has left, as others say.
+    Expelled,
 }
 
 impl Links {
@@ -163,7 +167,11 @@ impl Links {
     /// How the servers are.
     pub(super) fn together(&self) -> Together {
         let notices = || self.ends.iter().map(End::notice);
-        if self.ends.iter().any(End::is_lost) {
+        if notices().any(|notice| notice == Some(Notice::Expelled)) {
+            Together::Expelled
+        } else if notices().any(|notice| notice == Some(Notice::Departing)) {
+            Together::Departing
+        } else if self.ends.iter().any(End::is_lost) {
             Together::Lost
         } else if notices().any(|notice| notice == Some(Notice::Leaving)) {
             Together::Leaving
@@ -262,10 +270,10 @@ impl End {
         match self {
             Self::Here(..) => None,
             Self::Lan(handle) => match &*handle.state.borrow() {
-                State::Waiting(why) => Some(format!("server {index}: {why}")),
-                State::Connected { notice: Notice::Leaving, .. } => {
-                    Some(format!("server {index}, which is stopping"))
-                }
+                State::Waiting(why) | State::Departed(why) => Some(format!("server {index}: {why}")),
+                State::Connected {
+                    notice: Notice::Leaving | Notice::Departing | Notice::Expelled, ..
+                } => Some(format!("server {index}, which is stopping")),
                 State::Connected { .. } => None,
                 State::Lost => Some(format!("server {index}, which has started anew")),
             },
@@ -277,7 +285,7 @@ impl End {
             Self::Here(_, standings) => standings.clone(),
             Self::Lan(handle) => match &*handle.state.borrow() {
                 State::Connected { standings, .. } => standings.clone(),
-                State::Waiting(_) | State::Lost => Vec::new(),
+                State::Waiting(_) | State::Departed(_) | State::Lost => Vec::new(),
             },
         }
     }
@@ -287,6 +295,7 @@ impl End {
             Self::Here(counter, _) => Some(*counter.notice.borrow()),
             Self::Lan(handle) => match &*handle.state.borrow() {
                 State::Connected { notice, .. } => Some(*notice),
+                State::Departed(_) => Some(Notice::Expelled),
                 State::Waiting(_) | State::Lost => None,
             },
         }

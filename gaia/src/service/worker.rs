@@ -184,6 +184,10 @@ impl Worker<'_> {
                     return Ok(Ended::default());
                 }
                 standings = links.ready(tell) => standings,
+                together = links.until(Together::Departing) => {
+                    drop(session);
+                    return self.depart(together, links).await;
+                }
             };
             let Some(standings) = standings else {
                 warn!("a server has started anew; beginning again");
@@ -245,6 +249,12 @@ impl Worker<'_> {
                     self.deliver_all(links).await?;
                     return Ok(Ended::default());
                 }
+                Ok(Stopped::Servers(together @ (Together::Departing | Together::Expelled))) => {
+                    info!(clock = seen.0, "the region leaves the job for good: leaving the servers");
+                    let _ = session.leave().await;
+                    drop(session);
+                    return self.depart(together, links).await;
+                }
                 Ok(Stopped::Servers(together)) => {
                     info!(clock = seen.0, ?together, "leaving the servers, to wait for one of them");
                     let _ = session.leave().await;
@@ -278,6 +288,18 @@ impl Worker<'_> {
             left_over = self.deliver(links).await?;
         }
         Ok(())
+    }
+
+    /// Ends with the region's part in the job: its servers wait for what was said to them, unless nobody wants it any more.
+    async fn depart(mut self, together: Together, links: Links) -> Result<Ended, ServiceError> {
+        if together == Together::Expelled {
+            let region = self.setup.region.name.clone();
+            return Err(ServiceError::Left { reason: format!("region {region} has left this job for good") });
+        }
+        // They do not come back.
+        self.stop = watch::channel(true).1;
+        self.deliver_all(links).await?;
+        Ok(Ended::default())
     }
 
     fn failed(&self, source: SessionError) -> ServiceError {
@@ -382,15 +404,21 @@ impl Worker<'_> {
         match together {
             Together::Settled => {}
             Together::Lost => return Ok(None),
-            Together::Leaving | Together::Away | Together::Serving => return Ok(Some(ended)),
+            Together::Leaving
+            | Together::Away
+            | Together::Serving
+            | Together::Departing
+            | Together::Expelled => {
+                return Ok(Some(ended));
+            }
         }
         let mut rows = RowSet::new(self.setup.specs.len());
         insert_all(self.setup, &mut rows);
         let fetched = tokio::select! {
             fetched = session.fetch(rows.sorted()) => fetched,
             together = links.until(Together::Lost) => {
-                debug_assert_eq!(together, Together::Lost);
-                return Ok(None);
+                // Of a region that leaves, nobody wants the result.
+                return Ok((together != Together::Lost).then_some(ended));
             }
             () = asked(self.stop.clone()) => return Ok(Some(ended)),
         };

@@ -197,7 +197,7 @@ impl Scene {
         let mut state = handle.state.clone();
         let is_tried = |state: &State| match state {
             State::Waiting(why) => why != "not tried yet",
-            State::Connected { .. } | State::Lost => panic!("it was let in"),
+            State::Connected { .. } | State::Departed(_) | State::Lost => panic!("it was let in"),
         };
         let state =
             timeout(LIMIT, state.wait_for(is_tried)).await.expect("it says something").unwrap().clone();

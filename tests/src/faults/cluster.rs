@@ -13,7 +13,7 @@ mod workers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use datacenter::{Placement, ShardId, ShardTable, shard_tables};
+use datacenter::{DatacenterId, Placement, ShardId, ShardTable, shard_tables};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wan::node::Grace;
@@ -150,6 +150,8 @@ pub struct Cluster {
     is_replacing: bool,
     outcome: Outcome,
     progress_at: Duration,
+    /// Who has left for good.
+    departed: BTreeSet<DatacenterId>,
 }
 
 struct Site {
@@ -202,6 +204,10 @@ enum Event {
     Poll {
         process: usize,
     },
+    /// A process hears that its datacenter has left for good.
+    Expelled {
+        process: usize,
+    },
     /// A process has been there for its workers for as long as it waits for them.
     Absent {
         process: usize,
@@ -244,6 +250,7 @@ impl Cluster {
             is_replacing: false,
             outcome: Outcome::default(),
             progress_at: Duration::ZERO,
+            departed: BTreeSet::new(),
             plan,
         };
         for site in 0..cluster.sites.len() {
@@ -300,6 +307,7 @@ impl Cluster {
                 self.flush(process)?;
             }
             Event::Frame { from, to, number, frame } => self.arrive(from, to, number, frame)?,
+            Event::Expelled { process } => self.expel(process),
             Event::Absent { process } => self.suspend_absent(process)?,
             Event::Written { process } => self.written(process),
             Event::Dial { one, other } => self.dial(one, other),
@@ -372,6 +380,17 @@ impl Cluster {
             }
             Fault::ReturnWorker(site, worker) => self.return_worker(site, worker as usize),
             Fault::Leave(site) => self.leave(site)?,
+            Fault::LeaveForGood(site) => {
+                self.departed.insert(DatacenterId(site as u16));
+                self.leave(site)?;
+            }
+            Fault::Dismiss(at, site) => {
+                self.departed.insert(DatacenterId(site as u16));
+                for process in self.sites[at].process.clone().into_iter().flatten() {
+                    self.node(process).expect("it runs").depart(DatacenterId(site as u16));
+                    self.flush(process)?;
+                }
+            }
             Fault::Break(one, other) => self.break_between(one, other),
             Fault::Garble(from, to) => self.garble(from, to),
             Fault::FillDisk(site) => self.sites[site].is_disk_full = true,

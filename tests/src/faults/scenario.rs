@@ -50,6 +50,10 @@ pub enum Fault {
     FreeDisk(usize),
     /// The clocks of a datacenter's machines are set: so many minutes ahead of what they should be.
     SetClock(usize, i64),
+    /// A datacenter leaves for good by its operator's command, while it lives.
+    LeaveForGood(usize),
+    /// At the first, an operator says that the second has left for good, whether it lives or not.
+    Dismiss(usize, usize),
     /// It is hosted by so many servers when it starts the next time.
     Reshard(usize, u16),
 }
@@ -384,5 +388,74 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
         bystanders: &[1, 2],
         ..Scenario::of(3, 1, "a server stands still, is replaced, goes on, and its place is taken again")
+    },
+    Scenario {
+        story: &[(At(40), LeaveForGood(1))],
+        bystanders: &[0, 2],
+        ..Scenario::of(3, 2, "left for good by command while alive")
+    },
+    Scenario {
+        story: &[
+            (At(20), KillDatacenter(0)),
+            (After(0), Reshard(0, 1)),
+            (After(100), ReturnDatacenter(0)),
+            (At(60), LeaveForGood(1)),
+        ],
+        ..Scenario::of(3, 2, "left for good by command while alive, to regions with other numbers of servers")
+    },
+    Scenario {
+        story: &[(At(30), KillDatacenter(1)), (After(400), Dismiss(0, 1))],
+        bystanders: &[0, 2],
+        ..Scenario::of(3, 2, "left for good by command while dead")
+    },
+    Scenario {
+        story: &[
+            (At(30), KillDatacenter(1)),
+            (After(LONG), Dismiss(2, 1)),
+            (After(100), ReturnDatacenter(1)),
+        ],
+        bystanders: &[0, 2],
+        ..Scenario::of(3, 1, "left for good by command when it has been given up, and returns all the same")
+    },
+    Scenario {
+        story: &[(At(30), Dismiss(0, 1))],
+        bystanders: &[0, 2],
+        ..Scenario::of(3, 2, "left for good by the command of another, while it trains")
+    },
+    Scenario {
+        story: &[(At(25), Cut(0, 1)), (After(LONG), Dismiss(0, 1)), (After(500), Heal(0, 1))],
+        bystanders: &[2],
+        ..Scenario::of(3, 1, "left for good by the command of one who does not hear it")
+    },
+    Scenario {
+        story: &[
+            (At(10), KillDatacenter(1)),
+            (After(20), Dismiss(0, 1)),
+            (After(40), Kill((2, 0))),
+            (After(30), ReturnEmpty((2, 0))),
+            (After(60), Kill((0, 1))),
+            (After(30), Return((0, 1))),
+        ],
+        ..Scenario::of(3, 2, "left for good, and servers that restart learn it from others")
+    },
+    Scenario {
+        story: &[
+            (At(25), KillDatacenter(1)),
+            (After(100), Dismiss(0, 1)),
+            (At(75), KillAll),
+            (After(100), ReturnDatacenter(0)),
+            (After(50), Dismiss(0, 1)),
+        ],
+        ..Scenario::of(2, 1, "left for good by command to the only one that remains, again after a restart")
+    },
+    Scenario {
+        story: &[
+            (At(25), KillDatacenter(1)),
+            (After(100), Dismiss(0, 1)),
+            (At(75), KillAll),
+            (After(100), ReturnDatacenter(0)),
+        ],
+        max_write: Some(Duration::from_millis(5)),
+        ..Scenario::of(2, 1, "left for good, and known from the checkpoint of the only one that remains")
     },
 ];

@@ -58,6 +58,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let shapes = subject.shapes(SHARD);
     let numbers = |count: usize| (0..count).map(|i| i as f32 / 4.0).collect::<Vec<f32>>();
     let origin = |datacenter, covered| OriginState {
+        has_departed: false,
         datacenter: DatacenterId(datacenter),
         life: 1_767_225_600_000_000,
         covered,

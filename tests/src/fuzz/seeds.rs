@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use datacenter::message::{Flush, Notice, Read, ReadReply, Request, RowBlock, RowGroup, Standing, Wait};
-use datacenter::wire::{self as lan, ToServer, ToWorker, Welcome, WorkerHello};
+use datacenter::wire::{self as lan, OperatorHello, ToServer, ToWorker, Welcome, WorkerHello};
 use datacenter::{Clock, DatacenterId, Elements, ShardId, TableId, WorkerId, codec};
 use flate2::{Compression, write::GzEncoder};
 use rand::{RngExt, SeedableRng};
@@ -76,6 +76,7 @@ fn lan_frames() -> Vec<Vec<u8>> {
         incarnation: 5,
         standings: vec![standing(None), standing(Some(Clock(9)))],
     };
+    let operator = OperatorHello { version: lan::VERSION, datacenter: "oslo".into(), leaving: "rome".into() };
     let (cause, reason) = ("job".to_owned(), "job digest is 0909".to_owned());
     let to_server = [
         ToServer::Hello(hello),
@@ -88,6 +89,8 @@ fn lan_frames() -> Vec<Vec<u8>> {
         ToServer::Request(ShardId(2), Request::Leave(WorkerId(2))),
         ToServer::Refused { cause: cause.clone(), reason: reason.clone() },
         ToServer::Alive,
+        ToServer::Operator(operator),
+        ToServer::Confirm,
     ];
     let to_worker = [
         ToWorker::Welcome(welcome),
@@ -98,6 +101,8 @@ fn lan_frames() -> Vec<Vec<u8>> {
         ToWorker::Notice(Notice::Leaving),
         ToWorker::Notice(Notice::Settled),
         ToWorker::Alive,
+        ToWorker::Notice(Notice::Expelled),
+        ToWorker::Answer { problem: "it is the last region".into(), is_known: false },
     ];
     let stretched = [lan::encode_request(&flush), lan::encode_request(&read), lan::encode_reply(&reply)];
     let frames = to_server.iter().map(ToServer::encode).chain(to_worker.iter().map(ToWorker::encode));
@@ -154,6 +159,7 @@ fn wan_frames() -> Vec<Vec<u8>> {
             stream: 2,
             returned: Some(40),
             gone: vec![Holdings { origin: DatacenterId(2), covered: 30, newest: 31 }],
+            departed: vec![DatacenterId(2), DatacenterId(4)],
             ..of(1)
         }],
     ];
@@ -178,6 +184,7 @@ fn wan_frames() -> Vec<Vec<u8>> {
         session: u64::MAX,
         life: 1_767_225_600_000_001,
         resumes,
+        departed: vec![DatacenterId(2)],
     };
     let hellos = [
         hello(Channel::Control, vec![resume(1, vec![10, 11]), resume(300, vec![])]),

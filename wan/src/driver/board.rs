@@ -112,6 +112,13 @@ impl Board {
         self.0.changed.send_modify(|times| *times += 1);
     }
 
+    /// The datacenter of `peer` has left for good.
+    pub(super) fn departed(&self, peer: ServerId) {
+        let mut notes = self.notes();
+        let note = notes.note(peer);
+        (note.has_left, note.problem) = (true, Some(LinkError::Departed.to_string()));
+    }
+
     /// Whether `peer` has left, and has not come back.
     pub(super) fn has_left(&self, peer: ServerId) -> bool {
         self.notes().links.get(&peer).is_some_and(|note| note.has_left)
@@ -123,7 +130,7 @@ impl Board {
         // A newer one may have taken its place, or the node may never have taken it.
         if let Some(note) = notes.links.get_mut(&peer).filter(|note| note.session == Some(session)) {
             (note.session, note.since, note.problem) = (None, Instant::now(), Some(error.to_string()));
-            note.has_left = matches!(error, LinkError::Left);
+            note.has_left = matches!(error, LinkError::Left | LinkError::Departed);
         }
         drop(notes);
         self.0.changed.send_modify(|times| *times += 1);

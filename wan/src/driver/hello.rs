@@ -13,6 +13,9 @@ use crate::node::Greeting;
 use crate::transport::{PeerName, Role};
 use crate::wire::{Channel, Hello, VERSION};
 
+/// The cause of refusing those who have left for good.
+pub const LEFT: &str = "left";
+
 /// What this side says and expects.
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -91,6 +94,12 @@ pub enum Refusal {
         /// How many shards there are.
         shards: u16,
     },
+    /// Nobody talks to it any more.
+    #[error("region {name} has left this job for good")]
+    Left {
+        /// Its name.
+        name: String,
+    },
     /// Its answer is not to our hello.
     #[error(
         "it answers for {theirs:?} of session {their_session:x}, we asked for {ours:?} of {our_session:x}"
@@ -116,6 +125,7 @@ impl Refusal {
             Self::Unknown { .. } => "unknown_datacenter",
             Self::OwnName { .. } => "own_name",
             Self::Role { .. } => "role",
+            Self::Left { .. } => LEFT,
             Self::Name { .. } | Self::Index { .. } => "name",
             Self::Server { .. } | Self::Answer { .. } => "protocol",
         }
@@ -125,7 +135,7 @@ impl Refusal {
 impl Terms {
     /// Our hello for a connection.
     pub fn hello(&self, channel: Channel, session: u64, greeting: Greeting) -> Hello {
-        let Greeting { life, resumes } = greeting;
+        let Greeting { life, resumes, departed } = greeting;
         Hello {
             version: VERSION,
             datacenter: self.datacenter.clone(),
@@ -135,6 +145,7 @@ impl Terms {
             session,
             life,
             resumes,
+            departed,
         }
     }
 

@@ -21,13 +21,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::driver::frames::{self, FrameError};
+use crate::driver::hello::{LEFT, Refusal};
 use crate::driver::server::Event;
 use crate::inbox::PeerError;
 use crate::message::ServerId;
 use crate::node::Greeting;
 use crate::outbox::UPDATE_TARGET_BYTES;
 use crate::transport::{
-    ControlError, ControlReceiver, ControlSender, PACKET_HEADER_BYTES, peer_certificate, wire_bytes,
+    ControlError, ControlReceiver, ControlSender, PACKET_HEADER_BYTES, peer_certificate, peer_name,
+    wire_bytes,
 };
 use crate::wire::{self, Shapes};
 
@@ -39,6 +41,8 @@ const CONTROL_QUEUE: usize = 16;
 pub mod close_code {
     use quinn::VarInt;
 
+    use crate::driver::hello::LEFT;
+
     /// The sender is done or restarting.
     pub const LEAVING: VarInt = VarInt::from_u32(0);
     /// The receiver's hello or certificate is not acceptable, for a reason that has no code of its own.
@@ -48,8 +52,11 @@ pub mod close_code {
     /// The other connection of the link broke, or a newer link replaces it.
     pub const REPLACED: VarInt = VarInt::from_u32(3);
 
+    /// The sender's datacenter leaves the job for good, and has shipped all it had.
+    pub const DEPARTED: VarInt = VarInt::from_u32(4);
+
     /// Codes of refusals, and how metrics name their causes.
-    pub const CAUSES: [(VarInt, &str); 7] = [
+    pub const CAUSES: [(VarInt, &str); 8] = [
         (VarInt::from_u32(16), "version"),
         (VarInt::from_u32(17), "job"),
         (VarInt::from_u32(18), "unknown_datacenter"),
@@ -57,6 +64,7 @@ pub mod close_code {
         (VarInt::from_u32(20), "role"),
         (VarInt::from_u32(21), "name"),
         (VarInt::from_u32(22), "revoked"),
+        (VarInt::from_u32(23), LEFT),
     ];
 
     /// The code of a refusal with this cause.
@@ -118,6 +126,15 @@ pub struct UpdateFrame {
     pub payload_bytes: u64,
 }
 
+/// How a peer's process went of its own will, having shipped all it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goodbye {
+    /// It has stopped, and may come back.
+    Stopped,
+    /// Its datacenter leaves the job.
+    ForGood,
+}
+
 /// Why a link ended.
 #[derive(Debug, Error)]
 pub enum LinkError {
@@ -142,6 +159,9 @@ pub enum LinkError {
     /// The peer's process has stopped of its own will.
     #[error("it has left")]
     Left,
+    /// The same, and its datacenter does not come back.
+    #[error("its region has left this job for good")]
+    Departed,
     /// This process closes its endpoint.
     #[error("this process is stopping")]
     Stopping,
@@ -179,6 +199,7 @@ impl LinkError {
     pub(super) fn refused(&self) -> Option<Refused> {
         match self {
             Self::ByPeer { cause, .. } => Some(Refused { cause, by_us: false }),
+            Self::Refused(PeerError::Departed(_)) => Some(Refused { cause: LEFT, by_us: true }),
             Self::Revoked(_) => Some(Refused { cause: "revoked", by_us: true }),
             error => error.is_protocol().then_some(Refused { cause: "protocol", by_us: true }),
         }
@@ -255,22 +276,29 @@ impl Link {
         };
         let is_cut_short = matches!(error, LinkError::Frame(FrameError::Truncated));
         let by_peer = refusal([&control, &data], is_cut_short).await;
-        let has_left = has_left(&control) || has_left(&data);
+        let goodbye = goodbye(&control).or_else(|| goodbye(&data));
         let is_closed = |connection: &Connection| {
             matches!(connection.close_reason(), Some(quinn::ConnectionError::LocallyClosed))
         };
         let error = match by_peer {
-            _ if has_left => LinkError::Left,
+            _ if goodbye == Some(Goodbye::Stopped) => LinkError::Left,
+            _ if goodbye == Some(Goodbye::ForGood) => LinkError::Departed,
             Some((cause, reason)) => LinkError::ByPeer { cause, reason },
             None if is_closed(&control) || is_closed(&data) => LinkError::Stopping,
             None => error,
         };
-        let (code, reason) = error.told();
+        let (code, reason) = match (&error, peer_name(&control)) {
+            (LinkError::Refused(PeerError::Departed(_)), Ok(certified)) => {
+                let refusal = Refusal::Left { name: certified.datacenter().to_owned() };
+                (close_code::of_cause(LEFT), refusal.to_string())
+            }
+            _ => error.told(),
+        };
         // Before the tasks end, and with them their streams, so that the peer hears the reason first.
         close(&control, code, &reason);
         close(&data, code, &reason);
         tasks.shutdown().await;
-        let _ = events.send(Event::Down { peer, session, has_left }).await;
+        let _ = events.send(Event::Down { peer, session, goodbye }).await;
         error
     }
 }
@@ -358,11 +386,16 @@ impl Tally {
     }
 }
 
-/// Whether the peer closed a connection since it is leaving: its process has stopped of its own will, having shipped all
-/// it had.
-fn has_left(connection: &Connection) -> bool {
-    let reason = connection.close_reason();
-    matches!(reason, Some(quinn::ConnectionError::ApplicationClosed(close)) if close.error_code == close_code::LEAVING)
+/// What the peer said when it closed a connection since it is leaving.
+fn goodbye(connection: &Connection) -> Option<Goodbye> {
+    let Some(quinn::ConnectionError::ApplicationClosed(close)) = connection.close_reason() else {
+        return None;
+    };
+    match close.error_code {
+        close_code::LEAVING => Some(Goodbye::Stopped),
+        close_code::DEPARTED => Some(Goodbye::ForGood),
+        _ => None,
+    }
 }
 
 /// Why, and in which words, the peer refuses us, if that is how one of these connections ended. A peer that closes a

@@ -29,11 +29,12 @@ use crate::driver::board::Board;
 use crate::driver::entrance::{Entrance, Ticket};
 use crate::driver::frames::{self, FrameError};
 use crate::driver::halves::{Half, Halves};
-use crate::driver::hello::{Refusal, Terms};
+use crate::driver::hello::{LEFT, Refusal, Terms};
 use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_code};
 use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
 use crate::driver::server::Event;
+use crate::inbox::PeerError;
 use crate::message::ServerId;
 use crate::node::Greeting;
 use crate::transport::{
@@ -52,6 +53,8 @@ const SECOND: Duration = Duration::from_secs(3);
 
 /// The same when the process has just started: the other side may still take the link to the one before it for up.
 const SECOND_AT_FIRST: Duration = Duration::from_millis(500);
+/// How long until one that has left for good is told again, if it is there.
+const DEPARTED: Duration = Duration::from_secs(60);
 
 /// How long an address may not answer if there are others to try.
 const OTHERS: Duration = Duration::from_secs(10);
@@ -250,6 +253,11 @@ impl Peers {
         let mut wait = SECOND_AT_FIRST;
         loop {
             self.board.down(peer.id).await;
+            let has_departed = self.has_departed(peer.id.datacenter).await;
+            if has_departed {
+                // It may live, be unable to dial us, and not know.
+                self.board.departed(peer.id);
+            }
             if turn == Turn::Second {
                 let wait = std::mem::replace(&mut wait, SECOND);
                 sleep(wait.mul_f64(rng.random_range(1.0..1.5))).await;
@@ -281,6 +289,7 @@ impl Peers {
                     failures += 1;
                     let error = error.explained(&self.endpoint);
                     error.refused().into_iter().for_each(|r| self.board.refusals().count(r));
+                    self.heed(&error).await;
                     let (region, server, error) = (self.region(peer.id), peer.id.index, with_causes(&error));
                     match self.board.has_left(peer.id) {
                         true => debug!(peer = region, server, %address, error, "not back yet"),
@@ -291,6 +300,10 @@ impl Peers {
             }
             if self.events.is_closed() {
                 return;
+            }
+            if has_departed {
+                sleep(DEPARTED.mul_f64(rng.random_range(0.5..1.0))).await;
+                continue;
             }
             sleep(pause.mul_f64(rng.random_range(0.5..1.0))).await;
             pause = (pause * 2).min(BACKOFF[1]);
@@ -312,10 +325,24 @@ impl Peers {
         error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
         match error {
             LinkError::Left => info!(peer = region, server, %address, "the peer has left"),
+            LinkError::Departed | LinkError::Refused(PeerError::Departed(_)) => {
+                info!(peer = region, server, %address, "the peer has left for good");
+            }
             LinkError::Stopping => debug!(peer = region, server, %address, "link closed"),
             _ => warn!(peer = region, server, %address, error = with_causes(&error), "link ended"),
         }
         self.board.gone(peer, session, &error);
+        if let LinkError::ByPeer { cause, reason } = error {
+            self.heed(&ConnectError::ByPeer { cause, reason }).await;
+        }
+    }
+
+    /// Where a peer says that we have left for good, this process is told.
+    async fn heed(&self, error: &ConnectError) {
+        if let ConnectError::ByPeer { cause: LEFT, reason } = error {
+            // It may be stopping already.
+            let _ = self.events.send(Event::Expelled { reason: reason.clone() }).await;
+        }
     }
 
     /// People know regions by their names.
@@ -351,6 +378,9 @@ impl Peers {
                         let error = error.explained(&this.endpoint);
                         let (code, reason) = error.told();
                         link::close(&connection, code, &reason);
+                        if peer_name(&connection).is_ok_and(|name| this.terms.identify(&name).is_ok()) {
+                            this.heed(&error).await;
+                        }
                         this.not_let_in(error, address, peer_certificate(&connection));
                     }
                 }
@@ -404,8 +434,8 @@ impl Peers {
         });
         let silent = || Err(DialError::Handshake(quinn::ConnectionError::TimedOut));
         let (control, data) = dialled.await.unwrap_or_else(|_| silent())?;
-        let greeting = self.greeting(peer.id.datacenter).await?;
         let hellos = timeout(HELLO_TIMEOUT, async {
+            let greeting = self.greeting(peer.id.datacenter).await?;
             tokio::try_join!(
                 self.say_hello(&control, Channel::Control, session, greeting),
                 self.say_hello(&data, Channel::Data, session, Greeting::default()),
@@ -430,7 +460,7 @@ impl Peers {
             }
         };
         let bulk_streams = data_settings.bulk_streams;
-        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes };
+        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed };
         Ok(Link { peer: peer.id, control, data, bulk_streams, greeting, session })
     }
 
@@ -488,7 +518,7 @@ impl Peers {
         .map_err(|_| ConnectError::Silent)
         .flatten()?;
         let peer = ServerId { datacenter, index: theirs.server };
-        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes };
+        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed };
         let half = Half { connection: connection.clone(), greeting };
         let joined = halves.join(peer, hello.session, hello.channel, half);
         Ok(joined.map_or(Greeted::Half, |(control, data)| {
@@ -506,7 +536,17 @@ impl Peers {
     async fn greeting(&self, datacenter: DatacenterId) -> Result<Greeting, ConnectError> {
         let (answer, greeting) = oneshot::channel();
         self.events.send(Event::Greet { datacenter, answer }).await.map_err(|_| ConnectError::Stopping)?;
-        greeting.await.map_err(|_| ConnectError::Stopping)
+        let greeting = greeting.await.map_err(|_| ConnectError::Stopping)?;
+        if greeting.departed.contains(&datacenter) {
+            let known = self.terms.peers.iter().find(|(_, id)| *id == datacenter);
+            let name = known.map_or_else(|| datacenter.to_string(), |(name, _)| name.clone());
+            return Err(Refusal::Left { name }.into());
+        }
+        Ok(greeting)
+    }
+
+    async fn has_departed(&self, datacenter: DatacenterId) -> bool {
+        matches!(self.greeting(datacenter).await, Err(ConnectError::Refused(Refusal::Left { .. })))
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Kind: driver.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +16,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
-use crate::driver::link::{LinkHandle, UpdateFrame};
+use crate::driver::link::{Goodbye, LinkHandle, UpdateFrame};
+use crate::inbox::PeerError;
 use crate::message::{ServerId, ShardControl, Update};
 use crate::node::{Greeting, Node};
 use crate::wire;
@@ -59,8 +60,8 @@ pub enum Event {
         peer: ServerId,
         /// Which link.
         session: u64,
-        /// Whether the peer has stopped of its own will, having shipped all it had.
-        has_left: bool,
+        /// What it said, if its process has stopped of its own will, having shipped all it had.
+        goodbye: Option<Goodbye>,
     },
     /// The control queue of a link has room again.
     Writable {
@@ -91,6 +92,18 @@ pub enum Event {
         /// The size of its payload.
         bytes: u64,
     },
+    /// An operator says that a datacenter has left for good.
+    Depart {
+        /// Which one.
+        datacenter: DatacenterId,
+        /// Where to tell whether that is news.
+        answer: oneshot::Sender<bool>,
+    },
+    /// A peer says that our own datacenter has left for good.
+    Expelled {
+        /// In its words.
+        reason: String,
+    },
     /// A worker comes.
     Worker(Call),
     /// Somebody wants to look at the node.
@@ -107,6 +120,12 @@ pub trait Observer: Send {
 
     /// Another process has taken the place of this one, to which nobody talks any more.
     fn superseded(&mut self) {}
+
+    /// A datacenter has left for good.
+    fn departed(&mut self, _datacenter: DatacenterId) {}
+
+    /// Our own datacenter has left for good, as a peer says in these words.
+    fn expelled(&mut self, _reason: String) {}
 }
 
 /// An observer that looks away.
@@ -131,6 +150,8 @@ pub struct Server<O> {
     settled: watch::Sender<bool>,
     /// Workers that have come before it was known how far the other datacenters are.
     early: Vec<Attaching>,
+    /// Who is known to have left for good.
+    departed: BTreeSet<DatacenterId>,
 }
 
 /// A worker that waits to be attached.
@@ -193,6 +214,7 @@ impl<O: Observer> Server<O> {
             cork: Cork::Aligned,
             settled,
             early: Vec::new(),
+            departed: BTreeSet::new(),
         };
         (server, receiver)
     }
@@ -267,14 +289,20 @@ impl<O: Observer> Server<O> {
             }
             Event::Inspect(look) => return look(&self.node),
             Event::Writable { .. } => return,
-            Event::Down { peer, session, has_left } => {
+            Event::Depart { datacenter, answer } => {
+                let _ = answer.send(self.node.depart(datacenter));
+                return;
+            }
+            Event::Expelled { reason } => return self.observer.expelled(reason),
+            Event::Down { peer, session, goodbye } => {
                 if let Some(at) = self.index_of_link(peer, session) {
                     self.links[at] = None;
-                    match has_left {
-                        true => self.node.handle_left(at),
-                        false => self.node.handle_down(at),
+                    match goodbye {
+                        None => self.node.handle_down(at),
+                        Some(Goodbye::Stopped) => self.node.handle_left(at),
+                        Some(Goodbye::ForGood) => self.node.handle_goodbye(at),
                     }
-                    debug!(%peer, has_left, "link down");
+                    debug!(%peer, ?goodbye, "link down");
                 }
                 return;
             }
@@ -323,6 +351,7 @@ impl<O: Observer> Server<O> {
     fn send_all(&mut self) {
         let now = now();
         self.node.judge(now);
+        self.part_with_departed();
         self.attach_early();
         while let Some(reply) = self.node.poll_reply(now) {
             self.answer(reply);
@@ -339,6 +368,24 @@ impl<O: Observer> Server<O> {
         }
         let is_settled = self.node.is_settled();
         self.settled.send_if_modified(|settled| std::mem::replace(settled, is_settled) != is_settled);
+    }
+
+    /// Ends the links with those who have left for good.
+    fn part_with_departed(&mut self) {
+        for id in self.node.departed() {
+            if self.departed.insert(id) {
+                self.observer.departed(id);
+            }
+        }
+        for (at, link) in self.links.iter_mut().enumerate() {
+            if self.node.is_departed(at)
+                && let Some(link) = link.take()
+            {
+                let id = self.node.peers().nth(at).expect("links are counted as peers are").datacenter;
+                // It may have ended by itself.
+                let _ = link.handle.refuse.send(PeerError::Departed(id));
+            }
+        }
     }
 
     /// When to send again if nothing happens before. What cannot be sent yet, since output waits for a clock or a link

@@ -39,7 +39,7 @@ fn read(clock: u32) -> Request {
 }
 
 fn nothing_applied() -> Greeting {
-    Greeting { life: 1, resumes: vec![Resume { shard: SHARD, ..Resume::default() }] }
+    Greeting { life: 1, resumes: vec![Resume { shard: SHARD, ..Resume::default() }], ..Greeting::default() }
 }
 
 #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
@@ -86,7 +86,7 @@ fn a_hello_names_the_shards_that_are_shared() {
     let resumes = |shards: &[u16]| -> Vec<Resume> {
         shards.iter().map(|&s| Resume { shard: ShardId(s), ..Resume::default() }).collect()
     };
-    let greeting = |shards: &[u16]| Greeting { life: 1, resumes: resumes(shards) };
+    let greeting = |shards: &[u16]| Greeting { life: 1, resumes: resumes(shards), ..Greeting::default() };
     assert_eq!(node.greeting(PEER).resumes, resumes(&[0, 2, 4]));
     assert_eq!(node.greeting(DatacenterId(7)).resumes, []);
 
@@ -233,4 +233,36 @@ fn processes_that_know_of_the_same_one_take_numbers_of_their_own_whatever_the_cl
     let (first, second) = (life_after(hour, 1_000_250), life_after(hour, 31_000_300));
     assert_eq!((first, second), (hour + 251, hour + 301));
     assert_eq!(life_after(hour, hour + 1), hour + 1);
+}
+
+#[test]
+fn who_has_left_for_good_is_not_waited_for_nor_let_in_nor_kept_anything_for() {
+    let start = start();
+    let mut node = node(Lead::Limit(0), None);
+    node.handle_up(0, &nothing_applied(), start).unwrap();
+    node.handle_request(SHARD, flush(1, 3), start).unwrap();
+    assert_eq!(node.handle_request(SHARD, read(1), start).unwrap(), None, "the peer is behind");
+    assert!(node.depart(PEER), "it is news");
+    assert!(!node.depart(PEER) && !node.depart(DatacenterId(7)), "and that is not");
+    assert!(node.poll_reply(start).is_some(), "nobody waits for it");
+    assert_eq!((node.poll_update(0, start), node.poll_control(0, start)), (None, vec![]), "nor talks to it");
+    node.handle_request(SHARD, flush(2, 3), start).unwrap();
+    assert_eq!((node.waiting_bytes(0), node.is_drained()), (0, true), "nor keeps anything for it");
+    assert_eq!(node.presence(0, 0, start).0, Presence::Left);
+    let departed = Err(PeerError::Departed(PEER));
+    assert_eq!(node.handle_up(0, &nothing_applied(), start), departed);
+    assert!(node.is_departed(0), "its link is to be closed");
+    let control = ShardControl { shard: SHARD, applied: Some(77), ..ShardControl::default() };
+    assert_eq!(node.handle_control(0, &[control], start), Ok(()), "what is still under way means nothing");
+    assert_eq!(node.greeting(PEER).departed, [PEER], "so that it is refused");
+}
+
+#[test]
+fn nobody_says_of_itself_or_of_us_that_it_has_left() {
+    let mut node = node(Lead::Unlimited, None);
+    for id in [PEER, DatacenterId(0), DatacenterId(9)] {
+        let greeting = Greeting { departed: vec![id], ..nothing_applied() };
+        assert_eq!(node.handle_up(0, &greeting, start()), Err(PeerError::UnknownOrigin(id)));
+    }
+    assert_eq!(node.departed().count(), 0);
 }

@@ -34,6 +34,8 @@ pub(super) struct Mirror {
     pub(super) has_left: bool,
     /// It has been silent for longer than it may: nobody waits for it.
     pub(super) is_gone: bool,
+    /// It has left for good, and is gone for ever.
+    pub(super) has_departed: bool,
     /// It has given back what it had of our own releases from before our process started.
     pub(super) has_returned: bool,
     /// It says that it will have done so with this update.
@@ -58,6 +60,8 @@ pub(super) struct ToSay {
     pub(super) unconfirmed_bytes: u64,
     /// Places of datacenters of which it is to hear what we have.
     pub(super) gone: BTreeSet<usize>,
+    /// Places of datacenters of which it is to hear that they have left for good.
+    pub(super) departed: BTreeSet<usize>,
 }
 
 impl Mirror {
@@ -75,6 +79,7 @@ impl Mirror {
             is_void: false,
             has_left: false,
             is_gone: false,
+            has_departed: false,
             has_returned: true,
             returns_by: None,
             to_restate: None,

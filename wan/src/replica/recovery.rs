@@ -124,9 +124,10 @@ impl Replica {
         if state.clock.0 > MAX_COUNT {
             return misfit("its clock is larger than any");
         }
-        let (mut covered, mut written_by) = (0, 0);
+        let (mut covered, mut written_by, mut departed) = (0, 0, Vec::new());
         for origin in state.origins {
             let place = self.ledgers.place(origin.datacenter);
+            departed.extend(place.filter(|_| origin.has_departed));
             let Some(mut ledger) = Ledger::from_state(origin.tables, &shapes) else {
                 return misfit("what was released has another size");
             };
@@ -158,6 +159,7 @@ impl Replica {
         }
         self.shard = self.shard.restored(state.clock, &state.workers);
         self.begin_again();
+        departed.into_iter().for_each(|place| self.depart(place));
         Ok(self)
     }
 
@@ -179,6 +181,7 @@ impl Replica {
             life: self.life,
             covered: self.former.as_ref().map_or(self.count, |former| former.after),
             tables: self.ledgers.own.to_state(),
+            has_departed: false,
         };
         let others =
             self.mirrors.iter().zip(&self.ledgers.mirrors).map(|(mirror, (id, ledger))| OriginState {
@@ -186,6 +189,7 @@ impl Replica {
                 life: ledger.life,
                 covered: mirror.inbox.arrived_count(),
                 tables: ledger.to_state(),
+                has_departed: mirror.has_departed,
             });
         let mut origins: Vec<_> =
             if self.mirrors.is_empty() { Vec::new() } else { others.chain([own]).collect() };
@@ -319,6 +323,7 @@ impl Replica {
         }
         let gone = (0..self.mirrors.len()).filter(|&other| other != peer && self.mirrors[other].is_gone);
         self.mirrors[peer].to_say.gone = gone.collect();
+        self.mirrors[peer].to_say.departed = self.departed().collect();
         self.advance_recovery(peer);
         Ok(moved)
     }
@@ -482,14 +487,23 @@ impl Replica {
         if mirror.returns_by.is_some_and(|seq| seq <= mirror.inbox.applied_through()) {
             (mirror.has_returned, mirror.returns_by) = (true, None);
         }
-        if mirror.has_returned
-            && let Some(covered) = mirror.to_restate.take()
-        {
-            mirror.outbox.open(self.ledgers.own.newer_than(covered), self.count);
-        }
+        self.open_outboxes();
         self.end_fetching();
         if self.former.is_some() && self.mirrors.iter().all(|mirror| mirror.has_returned) {
             self.former = None;
+        }
+    }
+
+    /// Ships again, once everybody who is there has returned our releases: a mirror that had rows of us with newer stamps, and
+    /// not what another has yet to return, would keep the next process from taking that.
+    pub(super) fn open_outboxes(&mut self) {
+        if !self.mirrors.iter().all(|mirror| mirror.has_returned || mirror.is_away()) {
+            return;
+        }
+        for mirror in self.mirrors.iter_mut().filter(|mirror| mirror.has_returned) {
+            if let Some(covered) = mirror.to_restate.take() {
+                mirror.outbox.open(self.ledgers.own.newer_than(covered), self.count);
+            }
         }
     }
 
@@ -522,6 +536,7 @@ impl Replica {
             }
         }
         self.lose_donor(peer);
+        self.open_outboxes();
         self.end_fetching();
     }
 

@@ -45,6 +45,7 @@ fn messages_survive_the_wire() {
         returned: Some(3),
         stream: 6,
         gone: vec![Holdings { origin: DatacenterId(2), covered: 4, newest: 9 }],
+        departed: vec![DatacenterId(2), DatacenterId(3)],
     };
     let silent = ShardControl { shard: ShardId(1), ..ShardControl::default() };
     let both = vec![control, silent];
@@ -76,8 +77,12 @@ fn messages_survive_the_wire() {
         server: 5,
         life: 77,
         resumes: vec![resume],
+        departed: vec![DatacenterId(1), DatacenterId(300)],
     };
     assert_eq!(decode_hello(encode_hello(&hello)).unwrap(), hello);
+    let twice = proto::Hello { channel: 1, departed: vec![3, 3], ..Default::default() };
+    let refused = decode_hello(twice.encode_to_vec().into());
+    assert!(matches!(refused, Err(WireError::Invalid { field: "departed" })));
 }
 
 #[test]
@@ -209,6 +214,7 @@ fn what_very_many_shards_say_still_fits_the_control_channel() {
         applied_stream: u32::MAX,
         returned: Some(u64::MAX),
         gone: vec![Holdings { origin: DatacenterId(u16::MAX), covered: 0, newest: u32::MAX }],
+        departed: vec![DatacenterId(u16::MAX)],
     };
     let controls: Vec<_> = (0..20_000).map(control).collect();
     let shapes =
@@ -232,6 +238,7 @@ fn a_hello_names_no_more_shards_than_there_can_be() {
         session: 1,
         server: 0,
         life: 1,
+        departed: Vec::new(),
         resumes: (0..shards).map(|shard| Resume { shard: ShardId(shard), ..Resume::default() }).collect(),
     };
     assert!(decode_hello(encode_hello(&hello(1024))).is_ok());

@@ -134,6 +134,9 @@ impl Writer<'_> {
                 let limit = lead.limit.map(|limit| format!(" (limit {limit})")).unwrap_or_default();
                 let idle = if lead.is_idle { ", idle" } else { "" };
                 let is_full = lead.limit.is_some_and(|limit| lead.clocks >= limit) && !lead.is_idle;
+                if lead.has_left {
+                    return vec![(Ink::Label, format!("{datacenter} has left for good"))];
+                }
                 if let Some(gone) = lead.gone_seconds {
                     return vec![(Ink::Bad, format!("{datacenter} is gone for {}", seconds(gone)))];
                 }

@@ -33,6 +33,8 @@ pub(super) struct Lead {
     pub(super) is_idle: bool,
     /// For how many seconds some server of it has been silent, where nobody waits for that any more.
     pub(super) gone_seconds: Option<f64>,
+    /// Whether the other region has left the job for good.
+    pub(super) has_left: bool,
 }
 
 /// Reads of a region that are held for the same reason.
@@ -148,19 +150,22 @@ impl<'a> Region<'a> {
         let mut leads: BTreeMap<&str, Lead> = BTreeMap::new();
         for mirror in self.shards().flat_map(|shard| &shard.mirrors) {
             let gone = mirror.presence == MirrorPresence::Gone;
+            let has_left = mirror.presence == MirrorPresence::Left;
             let found = Lead {
                 clocks: mirror.lead,
                 limit: mirror.lead_limit,
                 is_idle: mirror.idle,
                 gone_seconds: gone.then_some(mirror.silent_seconds),
+                has_left,
             };
             let lead = leads.entry(&mirror.datacenter).or_insert_with(|| found.clone());
             let is_idle = lead.is_idle && found.is_idle;
             let gone_seconds = lead.gone_seconds.into_iter().chain(found.gone_seconds).reduce(f64::max);
+            let has_left = lead.has_left || has_left;
             if found.clocks > lead.clocks {
                 *lead = found;
             }
-            (lead.is_idle, lead.gone_seconds) = (is_idle, gone_seconds);
+            (lead.is_idle, lead.gone_seconds, lead.has_left) = (is_idle, gone_seconds, has_left);
         }
         leads
     }

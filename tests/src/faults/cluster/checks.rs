@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use datacenter::{DatacenterId, ShardId, TableId};
+use wan::node::Node;
 use wan::replica::Replica;
 
 use super::servers::Process;
@@ -71,6 +72,9 @@ impl Cluster {
     }
 
     pub(super) fn check_end(&self) -> Result<(), String> {
+        for node in self.processes.iter().filter(|p| !p.is_frozen).filter_map(|p| p.node.as_ref()) {
+            self.check_departed(node)?;
+        }
         for shard in (0..SHARDS).map(ShardId) {
             let running = self.processes.iter().filter(|p| !p.is_frozen).filter_map(|p| {
                 let node = p.node.as_ref()?;
@@ -155,6 +159,28 @@ impl Cluster {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Everybody knows who has left for good, and keeps nothing for them.
+    fn check_departed(&self, node: &Node) -> Result<(), String> {
+        let departed: BTreeSet<_> = node.departed().collect();
+        if departed != self.departed {
+            return Err(format!("{departed:?} are known to have left for good, and not {:?}", self.departed));
+        }
+        let is_open = |r: &Replica| {
+            (0..).zip(node.datacenters()).any(|(at, id)| {
+                let outbox = r.outbox(at);
+                let is_kept = outbox.waiting_bytes() + outbox.in_flight_bytes() > 0;
+                departed.contains(&id) && (outbox.is_open() || is_kept)
+            })
+        };
+        if let Some(replica) = node.replicas().iter().find(|r| is_open(r)) {
+            return Err(format!("{} keeps something for who has left for good", replica.shard().id()));
+        }
+        if let Some(replica) = node.replicas().iter().find(|r| !departed.is_empty() && !r.is_whole()) {
+            return Err(format!("{} still waits for what it may have lost", replica.shard().id()));
         }
         Ok(())
     }

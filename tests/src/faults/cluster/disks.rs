@@ -20,6 +20,8 @@ pub(super) struct Keeper {
     /// One of each shard; a newer one takes its place.
     waiting: BTreeMap<ShardId, ReplicaState>,
     writing: Option<ReplicaState>,
+    /// Whose turn was last.
+    last: Option<ShardId>,
 }
 
 impl Keeper {
@@ -53,19 +55,23 @@ impl Cluster {
 
     fn write_next(&mut self, process: usize) {
         let keeper = &mut self.processes[process].keeper;
+        // In turn, as `gaia::checkpoint::Keeper` has it.
+        let after = |shard: &ShardId| keeper.last.is_none_or(|last| *shard > last);
+        let next = keeper.waiting.keys().copied().find(after).or(keeper.waiting.keys().next().copied());
         if keeper.writing.is_none()
-            && let Some((_, state)) = keeper.waiting.pop_first()
+            && let Some(shard) = next
         {
-            keeper.writing = Some(state);
+            (keeper.last, keeper.writing) = (Some(shard), keeper.waiting.remove(&shard));
             let takes = self.plan.max_write.mul_f64(self.rng.random_range(0.1..1.0));
             self.at(self.now + takes, Event::Written { process });
         }
     }
 
-    /// A checkpoint is there, or could not be written. Only the newest are kept, and those of later clocks, which are of a
-    /// process that has taken this one's place.
+    /// A checkpoint is there, or could not be written. Only the newest are kept, and none of later clocks of a process whose
+    /// place this one has taken.
     pub(super) fn written(&mut self, process: usize) {
         let Process { server: (site, _), node, is_frozen, keeper, .. } = &mut self.processes[process];
+        let here = DatacenterId(*site as u16);
         if *is_frozen {
             self.at(self.now + REDIAL, Event::Written { process });
             return;
@@ -73,6 +79,11 @@ impl Cluster {
         let site = &mut self.sites[*site];
         if let Some(state) = keeper.writing.take().filter(|_| node.is_some() && !site.is_disk_full) {
             let disk = &mut site.disk[state.shard.index()];
+            if disk.iter().any(|kept| kept.life_of(here) > state.life_of(here)) {
+                // Another process has taken its place, and keeps checkpoints.
+                return self.write_next(process);
+            }
+            disk.retain(|kept| kept.clock <= state.clock || kept.life_of(here) == state.life_of(here));
             let place = disk.iter().take_while(|kept| kept.clock < state.clock).count();
             match disk.get_mut(place).filter(|kept| kept.clock == state.clock) {
                 Some(kept) => *kept = state,

@@ -1,5 +1,6 @@
 //! Connections between processes, and what passes on them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use datacenter::{Clock, DatacenterId};
@@ -48,6 +49,16 @@ impl Cluster {
         if !passes || self.processes[one].is_frozen || self.processes[other].is_frozen {
             self.at(self.now + REDIAL, Event::Dial { one, other });
             return;
+        }
+        if !self.share(one, other) {
+            return;
+        }
+        for (from, to) in [(one, other), (other, one)] {
+            let there = DatacenterId(self.processes[to].server.0 as u16);
+            if self.node(from).is_some_and(|node| node.departed().any(|id| id == there)) {
+                self.after_delay(Event::Expelled { process: to });
+                return;
+            }
         }
         let link = self.link(one, other);
         (link.is_up, link.number) = (true, link.number + 1);
@@ -113,6 +124,7 @@ impl Cluster {
         match outcome {
             Ok(()) => {}
             Err(PeerError::VoidStream { .. }) => self.hang_up(to, from, number),
+            Err(PeerError::Departed(_)) => self.expel(from),
             Err(error) => return Err(format!("{error}: {from} to {to}")),
         }
         self.flush(to)
@@ -149,6 +161,10 @@ impl Cluster {
             Ok(()) => self.link(to, from).sessions[end(to, from)] = Some(number),
             Err(PeerError::NothingShared | PeerError::FormerLife | PeerError::HostedTwice { .. }) => {
                 node.handle_down(peer);
+            }
+            Err(PeerError::Departed(_)) => {
+                self.expel(from);
+                return Ok(());
             }
             Err(error) => return Err(error.to_string()),
         }
@@ -256,11 +272,38 @@ impl Cluster {
             }
             if link.sessions[end(other, process)].take() == Some(link.number) {
                 let place = self.peer_of(other, process);
-                if let Some(node) = self.node(other) {
-                    node.handle_left(place);
+                let is_for_good =
+                    self.departed.contains(&DatacenterId(self.processes[process].server.0 as u16));
+                match self.node(other) {
+                    Some(node) if is_for_good => node.handle_goodbye(place),
+                    Some(node) => node.handle_left(place),
+                    None => {}
                 }
             }
         }
+    }
+
+    /// Ends the links with those who have left for good.
+    fn tell_departed(&mut self, process: usize) {
+        for other in 0..self.processes.len() {
+            let is_linked = self.links.get(&ordered(process, other)).is_some_and(|link| link.is_up);
+            if !is_linked || self.processes[other].node.is_none() {
+                continue;
+            }
+            let place = self.peer_of(process, other);
+            if self.node(process).is_some_and(|node| node.peers().len() > place && node.is_departed(place)) {
+                self.after_delay(Event::Expelled { process: other });
+            }
+        }
+    }
+
+    /// Whether two processes host a shard that is the same.
+    fn share(&self, one: usize, other: usize) -> bool {
+        let hosted = |process: usize| {
+            let node = self.processes[process].node.iter();
+            node.flat_map(|node| node.replicas()).map(|r| r.shard().id()).collect::<BTreeSet<_>>()
+        };
+        !hosted(one).is_disjoint(&hosted(other))
     }
 
     fn passes(&self, from: usize, to: usize) -> bool {
@@ -285,6 +328,7 @@ impl Cluster {
         }
         let now = self.start + self.now;
         let (site, server) = self.processes[process].server;
+        self.tell_departed(process);
         let node = self.node(process).expect("it is there");
         node.judge(now);
         while let Some(reply) = self.node(process).and_then(|node| node.poll_reply(now)) {

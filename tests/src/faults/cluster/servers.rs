@@ -209,6 +209,17 @@ impl Cluster {
         Ok(())
     }
 
+    /// A process has been told that its datacenter has left for good, and ends.
+    pub(super) fn expel(&mut self, process: usize) {
+        let server = self.processes[process].server;
+        if self.processes[process].node.is_none() {
+            return;
+        }
+        let place = &mut self.sites[server.0].process[usize::from(server.1)];
+        *place = place.filter(|current| *current != process);
+        self.bury(server, process);
+    }
+
     /// A datacenter that is to leave does so when everybody has all it had.
     pub(super) fn leave_if_drained(&mut self, process: usize) {
         let (site, server) = self.processes[process].server;
