@@ -6,14 +6,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{
-    ONE_AT_A_TIME, assert_equal, assert_near, ended, finished, furthest, logs, outputs, plan, simulated,
-    statuses, until,
+    assert_equal, assert_near, ended, finished, furthest, logs, outputs, plan, simulated, statuses, until,
 };
 use gaia::rehearsal::{Plan, Process, Rehearsal};
 use gaia::service::Part;
 use gaia::status::Phase;
 use gaia::status::fetch::{Fetched, fetch};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
+
+/// Thirty processes at a time: they wait for each other more than they compute.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// Clocks of the job: enough to come back within.
 const CLOCKS: u32 = 120;
@@ -139,7 +142,7 @@ async fn rehearse(story: &[Act]) {
 
 /// The same with so many clocks, and without those who are late until the story starts them.
 async fn rehearse_with(clocks: u32, late: &[&'static str], story: &[Act]) {
-    let _alone = ONE_AT_A_TIME.lock().await;
+    let _turn = TURNS.acquire().await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let plan = Plan { late: late.to_vec(), ..plan_in(directory.path(), clocks) };
     let mut rehearsal = Rehearsal::start(&plan).unwrap();

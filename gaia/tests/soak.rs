@@ -91,6 +91,7 @@ struct Soak {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes as long as GAIA_SOAK_SECONDS says, and half as much again"]
 async fn whatever_happens_nothing_is_lost() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let number = |name: &str| {
