@@ -83,6 +83,7 @@ fn state(shapes: &[ShardTable]) -> ReplicaState {
         life: 1,
         covered: CLOCK,
         tables: shapes.iter().map(table).collect(),
+        has_departed: false,
     };
     let thrice = |shape: &ShardTable| sums(shape).into_iter().map(|sum| 3.0 * sum).collect();
     ReplicaState {

@@ -164,7 +164,7 @@ fn it_serves_when_one_model_has_come() {
         (1..3).for_each(|other| sites.link(0, other));
         assert!(!sites.reads(0), "it has nothing yet");
         let mut crossed = 0;
-        while !sites.nodes[0].poll_reply(sites.now).is_some() {
+        while sites.nodes[0].poll_reply(sites.now).is_none() {
             assert!(sites.pass_one(1, 0), "the donor has more");
             crossed += 1;
             // The other link carries as much in the same time.
@@ -175,7 +175,8 @@ fn it_serves_when_one_model_has_come() {
                 sites.train(2, 7, 16, 1.0);
             }
             for other in 1..3 {
-                (sites.say(0, other), sites.say(other, 0));
+                sites.say(0, other);
+                sites.say(other, 0);
             }
         }
         let (all, sums) = sites.received[0];
@@ -226,7 +227,8 @@ fn what_is_new_does_not_wait_for_what_was_lost() {
         sites.train(1, 0, 4000, 1.0);
         while sites.pass_one(1, 0) {}
         late += u64::from(sites.nodes[1].replicas()[0].outbox(0).waiting_delta_bytes() > 0);
-        (sites.say(0, 1), sites.say(1, 0));
+        sites.say(0, 1);
+        sites.say(1, 0);
         let most = RATE * (tenth + 2) / 10 + 40_000;
         assert!(sites.received[0].0 <= most, "{} after {tenth} tenths", sites.received[0].0);
     }

@@ -114,7 +114,8 @@ impl Scene {
         let mut scene = Self { directory, plan, rehearsal, setup, lan, wan };
         until(&mut scene.rehearsal, |fetched| {
             let servers = || statuses(fetched).flat_map(|s| &s.servers);
-            let trains = servers().flat_map(|s| &s.shards).all(|shard| shard.clock >= 2);
+            let is_served = servers().count() > 0;
+            let trains = is_served && servers().flat_map(|s| &s.shards).all(|shard| shard.clock >= 2);
             let is_linked = |links: &[LinkStatus]| links.len() == 2 && links.iter().all(|link| link.up);
             fetched.iter().all(|f| f.status.is_ok()) && trains && servers().all(|s| is_linked(&s.links))
         })
