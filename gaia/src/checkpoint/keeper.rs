@@ -1,6 +1,6 @@
 //! Writes checkpoints beside the training.
 //!
-//! One thread for all shards of a server writes one file at a time: so a checkpoint costs memory for one more shard, and
+//! One thread for all shards of a server writes one file at a time: so only one file is in memory, and
 //! disks are written in order. Where states come faster than they are written, a newer one of a shard takes the place of
 //! the one that waits.
 //!
