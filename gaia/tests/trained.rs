@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use datacenter::{Clock, ShardId};
-use gaia::checkpoint::{Archive, Subject};
+use gaia::checkpoint::{Archive, Settings, Start, Subject};
 use gaia::config::{Overrides, load_region};
 use gaia::service::{Part, Setup};
 use gaia::trained::{Source, Wanted, read};
@@ -62,10 +62,11 @@ fn run() -> (tempfile::TempDir, String) {
     (directory, printed)
 }
 
-/// Keeps what the job has left as if it were a checkpoint of `clock`.
+/// Keeps what the job has left as if it were a checkpoint of `clock`, of a job that has begun anew.
 fn keep(directory: &Path, clock: u32) {
     let region = load_region(&directory.join("region.toml"), &Overrides::default()).expect("settings");
     let settings = region.checkpoint.clone().expect("there is a table");
+    let settings = Settings { start: Start::Zero, ..settings };
     let setup = Setup::new(region, Part::Region).expect("data");
     let archive = Archive::new(&settings, Arc::new(Subject::from(&setup)));
     let source = Source::named(&directory.join("out").display().to_string()).expect("a path");
@@ -81,6 +82,7 @@ fn keep(directory: &Path, clock: u32) {
             remainders: vec![],
             origins: vec![],
         };
+        archive.begin(state.shard).expect("it can be listed");
         archive.write(&state, SystemTime::UNIX_EPOCH).expect("there is room");
     }
 }
