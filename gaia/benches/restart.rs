@@ -22,7 +22,7 @@ use wan::link::LinkConfig;
 use wan::state::{OriginState, ReleasedTable, ReplicaState};
 
 const REGIONS: [&str; 3] = ["virginia", "ireland", "singapore"];
-const SHARD: ShardId = ShardId(0);
+const SHARDS: u16 = 2;
 const CLOCK: u32 = 100;
 const RATE: u64 = 12_500_000;
 const ROUNDS: usize = 3;
@@ -32,6 +32,7 @@ const JOB: &str = r#"
 name = "digits"
 clocks = 100000
 evaluate_every = 100000
+shards = 2
 regions = [
     { name = "virginia", workers = 3 }, { name = "ireland", workers = 3 }, { name = "singapore", workers = 3 },
 ]
@@ -71,7 +72,7 @@ fn plan(directory: &Path) -> Plan {
 }
 
 /// A replica at a clock to which every region has released something for every row.
-fn state(shapes: &[ShardTable]) -> ReplicaState {
+fn state(shard: ShardId, shapes: &[ShardTable]) -> ReplicaState {
     let sums =
         |shape: &ShardTable| (0..shape.elements()).map(|i| (i % 97) as f32 / 9700.0).collect::<Vec<_>>();
     let table = |shape: &ShardTable| ReleasedTable {
@@ -87,7 +88,7 @@ fn state(shapes: &[ShardTable]) -> ReplicaState {
     };
     let thrice = |shape: &ShardTable| sums(shape).into_iter().map(|sum| 3.0 * sum).collect();
     ReplicaState {
-        shard: SHARD,
+        shard,
         clock: Clock(CLOCK),
         workers: vec![Clock(CLOCK); 3],
         values: shapes.iter().map(thrice).collect(),
@@ -107,13 +108,17 @@ fn write_checkpoints(plan: &Plan) -> (u64, u64) {
         let region = config::load_region(&path, &overrides).expect("settings");
         let setup = Setup::new(region, Part::Region).expect("a setup");
         let subject = Arc::new(Subject::from(&setup));
-        let shapes = subject.shapes(SHARD);
-        let values = shapes.iter().map(|shape| shape.elements() as u64 * 4).sum();
         let location = DataRoot::Directory(plan.directory.join("checkpoints"));
         let settings = Settings { location, every_clocks: None, every: None, keep: 2, start: Start::Newest };
+        let archive = Archive::new(&settings, subject.clone());
         #[expect(clippy::disallowed_methods, reason = "files of real processes carry the real date")]
         let now = SystemTime::now();
-        bytes = (values, Archive::new(&settings, subject).write(&state(&shapes), now).expect("a disk"));
+        bytes = (0, 0);
+        for shard in (0..SHARDS).map(ShardId) {
+            let shapes = subject.shapes(shard);
+            bytes.0 += shapes.iter().map(|shape| shape.elements() as u64 * 4).sum::<u64>();
+            bytes.1 += archive.write(&state(shard, &shapes), now).expect("a disk");
+        }
     }
     bytes
 }
@@ -125,7 +130,7 @@ async fn status(rehearsal: &Rehearsal) -> Option<Status> {
 }
 
 fn clock(status: &Status) -> Option<u32> {
-    Some(status.servers.first()?.shards.first()?.clock)
+    status.servers.first()?.shards.iter().map(|shard| shard.clock).min()
 }
 
 /// Kills virginia's server, with its disk or not, and yields when it answers, and when its workers train on.

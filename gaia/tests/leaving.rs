@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use common::{ONE_AT_A_TIME, assert_equal, ended, finished, logs, outputs, plan, statuses, until};
+use common::{assert_equal, ended, finished, logs, outputs, plan, statuses, until};
 use datacenter::identity::{Date, Dates, PeerName, Role};
 use datacenter::lan::operator::ask;
 use gaia::certificates::{Directory, ProcessName, TlsFiles, Validity};
@@ -102,7 +102,6 @@ async fn conclude(mut rehearsal: Rehearsal, directory: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_that_is_dead_is_said_to_have_left() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(directory.path(), &SETTINGS);
     let mut rehearsal = start(&plan).await;
@@ -183,7 +182,6 @@ async fn a_region_that_is_dead_is_said_to_have_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_leaves_while_it_lives() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(directory.path(), &SETTINGS);
     let mut rehearsal = start(&plan).await;
