@@ -71,15 +71,23 @@ pub(crate) fn initial_values(
     specs: &[TableSpec],
     placement: Placement,
 ) -> Vec<ShardValues> {
-    let shard = |shard: ShardId| {
-        let tables = (0..).map(TableId).zip(specs).map(|(table, spec)| {
-            let mut values = vec![0.0; placement.slot_count(shard, spec.rows) as usize * spec.width as usize];
-            for (slot, out) in (0..).zip(values.chunks_exact_mut(spec.width as usize)) {
-                application.initialise(table, placement.row_at(shard, slot), out);
-            }
-            values
-        });
-        tables.collect()
-    };
-    (0..placement.shard_count()).map(|s| shard(ShardId(s))).collect()
+    let shards = (0..placement.shard_count()).map(ShardId);
+    shards.map(|shard| initial_values_of(shard, application, specs, placement)).collect()
+}
+
+/// The same of one shard.
+pub(crate) fn initial_values_of(
+    shard: ShardId,
+    application: &dyn Application,
+    specs: &[TableSpec],
+    placement: Placement,
+) -> ShardValues {
+    let tables = (0..).map(TableId).zip(specs).map(|(table, spec)| {
+        let mut values = vec![0.0; placement.slot_count(shard, spec.rows) as usize * spec.width as usize];
+        for (slot, out) in (0..).zip(values.chunks_exact_mut(spec.width as usize)) {
+            application.initialise(table, placement.row_at(shard, slot), out);
+        }
+        values
+    });
+    tables.collect()
 }

@@ -2,7 +2,10 @@
 //!
 //! Kind: driver (reads checkpoints).
 
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
 use datacenter::shard::Shard;
 use datacenter::{Clock, ShardId};
@@ -13,7 +16,7 @@ use wan::replica::Replica;
 use super::ServiceError;
 use super::setup::Setup;
 use crate::checkpoint::{Archive, Begun, Checkpoint, Keeper, Schedule, Subject};
-use crate::model::{ShardValues, initial_values};
+use crate::model::{ShardValues, initial_values_of};
 
 /// A server's shards as they begin, and who keeps their checkpoints.
 pub(super) struct Beginning {
@@ -40,8 +43,8 @@ pub(super) fn read(setup: &Setup, index: u16) -> Result<Beginning, ServiceError>
     if let Some(settings) = &region.checkpoint {
         let archive = Archive::new(settings, Arc::new(Subject::from(setup)));
         let mut schedule = Schedule::new(settings, last, tokio::time::Instant::now().into_std());
-        let begins = setup.shards_of(index).map(|shard| archive.begin(shard));
-        let begins = begins.collect::<Result<Vec<Begun>, _>>()?;
+        let begins = in_parallel(setup.shards_of(index).collect(), |shard| archive.begin(shard));
+        let begins = begins.into_iter().collect::<Result<Vec<Begun>, _>>()?;
         checkpoints = begins.into_iter().filter_map(|begun| begun.checkpoint).collect();
         let keeper = Keeper::start(archive).map_err(ServiceError::Thread)?;
         for checkpoint in &checkpoints {
@@ -51,6 +54,19 @@ pub(super) fn read(setup: &Setup, index: u16) -> Result<Beginning, ServiceError>
         keeping = Some(Keeping { keeper: Arc::new(keeper), schedule });
     }
     Ok(Beginning { node: node(setup, index, checkpoints)?, keeping })
+}
+
+/// Does something for each shard, with as many threads as there are cores.
+fn in_parallel<T: Send>(shards: Vec<ShardId>, act: impl Fn(ShardId) -> T + Sync) -> Vec<T> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let part = shards.len().div_ceil(threads).max(1);
+    let act = &act;
+    thread::scope(|scope| {
+        let of_part = |part: &[ShardId]| part.iter().map(|shard| act(*shard)).collect::<Vec<_>>();
+        let parts: Vec<_> = shards.chunks(part).map(|part| scope.spawn(move || of_part(part))).collect();
+        let joined = parts.into_iter().map(|part| part.join().unwrap_or_else(|failed| resume_unwind(failed)));
+        joined.flatten().collect()
+    })
 }
 
 fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<Node, ServiceError> {
@@ -69,9 +85,13 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
     // A process that starts later has a larger number, also where the machine's clock says otherwise.
     let lives = checkpoints.iter().flat_map(|c| &c.state.origins).map(|origin| origin.life);
     let life = life_after(lives.max().unwrap_or(0), datacenter::lan::incarnation());
-    let mut initial = initial_values(setup.application.as_ref(), &setup.specs, setup.placement);
-    let replica = |id: ShardId| {
-        let values: ShardValues = std::mem::take(&mut initial[id.index()]);
+    let has_state = |id: ShardId| checkpoints.iter().any(|checkpoint| checkpoint.state.shard == id);
+    let initial = in_parallel(setup.shards_of(index).collect(), |id| match has_state(id) {
+        // Those of its checkpoint take their place.
+        true => setup.shapes.0[id.index()].iter().map(|shape| vec![0.0; shape.elements()]).collect(),
+        false => initial_values_of(id, setup.application.as_ref(), &setup.specs, setup.placement),
+    });
+    let replica = |(id, values): (ShardId, ShardValues)| {
         let workers = region.workers() as usize;
         let shard = Shard::new(id, &setup.shapes.0[id.index()], values, workers, region.job.staleness)
             .with_non_finite(region.job.non_finite);
@@ -84,7 +104,7 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
         let here = setup.datacenter(&region.name).expect("a region is a member");
         replica.restored(state, here).map_err(|misfit| ServiceError::Misfit { shard: id.0, misfit })
     };
-    let replicas = setup.shards_of(index).map(replica).collect::<Result<Vec<_>, _>>()?;
+    let replicas = setup.shards_of(index).zip(initial).map(replica).collect::<Result<Vec<_>, _>>()?;
     let grace = Grace {
         workers: region.grace.worker,
         server: region.grace.server,
