@@ -84,7 +84,7 @@ fn a_hello_names_the_shards_that_are_shared() {
         PeerConfig { id: PEER, rate_bytes_per_sec: None, window_bytes: None, transfer_bytes_per_sec: None };
     let mut node = Node::new([0, 2, 4].map(replica).into(), &[peer], &policy);
     let resumes = |shards: &[u16]| -> Vec<Resume> {
-        shards.iter().map(|&s| Resume { shard: ShardId(s), ..Resume::default() }).collect()
+        shards.iter().map(|&s| Resume { shard: ShardId(s), is_whole: true, ..Resume::default() }).collect()
     };
     let greeting = |shards: &[u16]| Greeting { life: 1, resumes: resumes(shards), ..Greeting::default() };
     assert_eq!(node.greeting(PEER).resumes, resumes(&[0, 2, 4]));

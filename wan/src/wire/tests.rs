@@ -48,10 +48,13 @@ fn messages_survive_the_wire() {
         departed: vec![DatacenterId(2), DatacenterId(3)],
     };
     let silent = ShardControl { shard: ShardId(1), ..ShardControl::default() };
-    let both = vec![control, silent];
-    let frames = encode_control(&both);
-    assert_eq!(frames.len(), 1);
-    assert_eq!(decode_control(frames[0].clone(), &shapes()).unwrap(), both);
+    for said in [control.clone(), silent.clone()] {
+        let frames = encode_control(std::slice::from_ref(&said));
+        assert_eq!(frames.len(), 1);
+        assert_eq!(decode_control(frames[0].clone(), &shapes()).unwrap(), [said]);
+    }
+    let twice = encode_control(&[control, silent]).remove(0);
+    assert!(decode_control(twice, &shapes()).is_err(), "a shard speaks once");
 
     let resume = Resume {
         shard: ShardId(1),
