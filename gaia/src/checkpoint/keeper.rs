@@ -1,7 +1,7 @@
 //! Writes checkpoints beside the training.
 //!
-//! One thread for all shards of a server writes one file at a time: so only one file is in memory, and
-//! disks are written in order. Where states come faster than they are written, a newer one of a shard takes the place of
+//! One thread for all shards of a server writes one file at a time: so only one file is in memory, and disks are written in
+//! order. Where states come faster than they are written, a newer one of a shard takes the place of
 //! the one that waits.
 //!
 //! A state that cannot be written is given up: the log says so, it is counted, and the next one is tried as if nothing had

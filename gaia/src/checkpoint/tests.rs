@@ -92,6 +92,28 @@ fn begun(archive: &Archive) -> Option<u32> {
 }
 
 #[test]
+fn a_process_that_has_been_replaced_neither_deletes_nor_adds_to_what_its_successor_keeps() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let of = |life, clock| {
+        let mut state = state(0, clock);
+        let place = subject().datacenter(&subject().region).expect("a member");
+        state.origins.iter_mut().filter(|o| o.datacenter == place).for_each(|origin| origin.life = life);
+        state
+    };
+    assert!(of(5, 1).life_of(subject().datacenter("virginia").expect("a member")) == Some(5));
+    let (former, later) = (archive(directory.path()), archive(directory.path()));
+    former.write(&of(1, 10), date()).expect("there is room");
+    assert_eq!(begun(&later), Some(10));
+    // The former one wakes up, and is ahead.
+    former.write(&of(1, 30), date()).expect("nothing of the other is there yet");
+    later.write(&of(2, 20), date()).expect("there is room");
+    assert!(!file_of(directory.path(), 30).exists(), "it is of a process that has been replaced");
+    assert!(former.write(&of(1, 40), date()).is_err());
+    assert!(file_of(directory.path(), 20).exists());
+    assert_eq!(begun(&archive(directory.path())), Some(20));
+}
+
+#[test]
 fn what_is_written_is_read() {
     for (shard, clock) in [(0, 0), (1, 5), (2, u32::MAX - 1)] {
         let state = state(shard, clock);

@@ -3,7 +3,7 @@ use datacenter::shard::Shard;
 use datacenter::{Elements, ShardTable, TableId, WorkerId};
 
 use super::*;
-use crate::message::Progress;
+use crate::message::{Origin, Progress, WholeRows};
 use crate::policy::{Lead, Selection};
 
 const SHARD: ShardId = ShardId(0);
@@ -265,4 +265,23 @@ fn nobody_says_of_itself_or_of_us_that_it_has_left() {
         assert_eq!(node.handle_up(0, &greeting, start()), Err(PeerError::UnknownOrigin(id)));
     }
     assert_eq!(node.departed().count(), 0);
+}
+
+#[test]
+fn whole_rows_that_are_none_are_refused() {
+    let now = start();
+    let mut node = node(Lead::Unlimited, None);
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    for origin in [Origin::All, Origin::Sender, Origin::Receiver] {
+        let rows = Some(WholeRows { origin, stamps: vec![vec![]], is_last: true, life: 1 });
+        let update = Update {
+            shard: SHARD,
+            seq: 1,
+            count: 1,
+            deltas: vec![Elements::new(TABLE)],
+            rows,
+            ..Update::default()
+        };
+        assert_eq!(node.handle_update(0, &update, 1, now), Err(PeerError::TornRows { seq: 1, table: TABLE }));
+    }
 }
