@@ -18,8 +18,8 @@ use crate::{Clock, Elements, NonFinite, ShardId, ShardTable, TableId, WorkerId};
 
 /// Conditions on reads from outside the shard.
 pub trait ReadGate {
-    /// Why no row at all may be read now.
-    fn why_all_held(&self) -> Option<Wait>;
+    /// Why a worker at clock `reader` may read no row at all now.
+    fn why_all_held(&self, reader: Clock) -> Option<Wait>;
 
     /// Why one of these rows may not be read now; `slots` ascend.
     fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait>;
@@ -30,7 +30,7 @@ pub trait ReadGate {
 pub struct Open;
 
 impl ReadGate for Open {
-    fn why_all_held(&self) -> Option<Wait> {
+    fn why_all_held(&self, _: Clock) -> Option<Wait> {
         None
     }
 
@@ -409,7 +409,8 @@ impl Shard {
                 return Some(Wait::Stale);
             }
         }
-        gate.why_all_held().or_else(|| read.groups.iter().find_map(|g| gate.why_rows_held(g.table, &g.slots)))
+        let by_row = || read.groups.iter().find_map(|g| gate.why_rows_held(g.table, &g.slots));
+        gate.why_all_held(read.clock).or_else(by_row)
     }
 
     fn reply(&self, read: &Read, held: Vec<(Wait, Duration)>) -> ReadReply {

@@ -84,7 +84,8 @@ impl Witness {
         Clock(self.counted as u32 / workers)
     }
 
-    /// Law 4: no read returns a row announced and not arrived, nor any row when the lead exceeds `lead`.
+    /// Law 4: no read returns a row announced and not arrived, nor any row when the lead exceeds `lead`, as which counts that of
+    /// the reader or of its shard, whichever is less.
     ///
     /// Only what was announced before `before` counts: where the answer was given at the same instant, which of the two
     /// came first may not be known.
@@ -112,9 +113,10 @@ impl Witness {
             }
         }
         let arrived = self.arrived_clock();
+        let clock = reply.clock.min(read.clock);
         match lead {
-            Some(lead) if reply.clock.lead_over(arrived) > lead => {
-                Err(format!("read at {} while the mirror's data is at {arrived}, DS is {lead}", reply.clock))
+            Some(lead) if clock.lead_over(arrived) > lead => {
+                Err(format!("read at {clock} while the mirror's data is at {arrived}, DS is {lead}"))
             }
             _ => Ok(()),
         }

@@ -419,8 +419,8 @@ impl Mesh {
             witness.check_read(&read, &reply, lead, Duration::MAX).map_err(|e| format!("law 4: {e}"))?;
             if let (Some(lead), Selection::Everything) = (lead, &self.config.policy.selection) {
                 let counted = witness.counted_clock(self.config.workers);
-                if reply.clock.lead_over(counted) > lead {
-                    let clock = reply.clock;
+                let clock = reply.clock.min(read.clock);
+                if clock.lead_over(counted) > lead {
                     return Err(format!("law 4: read at {clock} with the data of {counted}, DS is {lead}"));
                 }
             }

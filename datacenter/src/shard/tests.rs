@@ -70,7 +70,7 @@ fn only_rows_that_changed_are_sent_again() {
 struct Gate(Option<Wait>, Vec<u32>);
 
 impl ReadGate for Gate {
-    fn why_all_held(&self) -> Option<Wait> {
+    fn why_all_held(&self, _: Clock) -> Option<Wait> {
         self.0
     }
     fn why_rows_held(&self, _: TableId, slots: &[u32]) -> Option<Wait> {

@@ -108,7 +108,7 @@ struct Gate {
 }
 
 impl ReadGate for Gate {
-    fn why_all_held(&self) -> Option<Wait> {
+    fn why_all_held(&self, _: Clock) -> Option<Wait> {
         self.all.then_some(Wait::Fetching)
     }
 
@@ -273,7 +273,7 @@ impl Cluster {
     fn absorb(&mut self, reply: &ReadReply) {
         let worker = &mut self.workers[reply.worker.index()];
         let read = worker.asked.remove(&reply.shard).expect("nobody is answered who did not ask");
-        assert!(self.gate.why_all_held().is_none());
+        assert!(self.gate.why_all_held(read.clock).is_none());
         for group in &read.groups {
             assert_eq!(self.gate.why_rows_held(group.table, &group.slots), None);
         }

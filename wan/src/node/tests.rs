@@ -73,6 +73,27 @@ fn the_derived_lead_follows_round_trip_and_clock_length() {
 }
 
 #[test]
+fn a_shard_that_has_jumped_ahead_judges_the_lead_by_its_reader() {
+    // It comes back to a peer that is at 9 and has sent nothing yet, and takes that clock for its own.
+    let now = start();
+    let second = Duration::from_secs(1);
+    let grace = Grace { workers: second, server: second, datacenter: second };
+    let mut node = node(Lead::Limit(2), None).giving_up(grace);
+    node.judge(now);
+    let away = now + second;
+    node.judge(away);
+    let resume = Resume { shard: SHARD, clock: Clock(9), went_on: true, ..Resume::default() };
+    let greeting = Greeting { life: 1, resumes: vec![resume], ..Greeting::default() };
+    node.handle_up(0, &greeting, away).unwrap();
+    assert_eq!(node.replicas()[0].shard().clock(), Clock(9));
+    // A worker at 2 does not lead the peer by more than 2, whatever the shard does. At 3 it does.
+    assert!(node.handle_request(SHARD, read(2), away).unwrap().is_some());
+    assert_eq!(node.handle_request(SHARD, read(3), away), Ok(None));
+    let held: Vec<_> = node.replicas()[0].shard().waiting().collect();
+    assert_eq!(held, [(WorkerId(0), Wait::MirrorClock(PEER))]);
+}
+
+#[test]
 fn a_hello_names_the_shards_that_are_shared() {
     let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
     let shape = ShardTable { slots: 2, width: 1 };

@@ -112,16 +112,19 @@ pub(super) struct MirrorGate<'a> {
 }
 
 impl ReadGate for MirrorGate<'_> {
-    fn why_all_held(&self) -> Option<Wait> {
+    fn why_all_held(&self, reader: Clock) -> Option<Wait> {
         if self.is_fetching {
             return Some(Wait::Fetching);
         }
+        // A shard that has jumped ahead of a worker does not hold it for what it will need at a later clock only: shards that
+        // have jumped to different clocks would each wait for what the worker has yet to flush to the others.
+        let own = self.own.min(reader);
         let arrived = |place: usize, m: &Mirror| {
             let shown = self.preview.filter(|preview| preview.0 == place).map(|preview| preview.1);
             shown.unwrap_or_default().max(m.inbox.arrived_clock())
         };
         let ahead = |(place, m): &(usize, &Mirror)| {
-            let is_over = leads_too_far(self.own, arrived(*place, m), self.lead, m.derived_lead);
+            let is_over = leads_too_far(own, arrived(*place, m), self.lead, m.derived_lead);
             is_over && !m.is_away() && !m.inbox.is_settled()
         };
         // The slowest mirror is the reason; of equally slow ones the first.
