@@ -83,6 +83,7 @@ fn state(shard: ShardId, shapes: &[ShardTable]) -> ReplicaState {
         datacenter: DatacenterId(datacenter),
         life: 1,
         covered: CLOCK,
+        heard_clock: Clock(CLOCK),
         tables: shapes.iter().map(table).collect(),
         has_departed: false,
     };

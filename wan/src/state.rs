@@ -45,6 +45,8 @@ pub struct OriginState {
     pub life: u64,
     /// Everything that it had released when it had counted so many releases is here.
     pub covered: u32,
+    /// The clock that it has said to have completed; of this datacenter itself zero, as the state has its clock.
+    pub heard_clock: Clock,
     /// By table.
     pub tables: Vec<ReleasedTable>,
     /// Whether it has left the job for good.

@@ -77,9 +77,17 @@ struct Origin {
     datacenter: String,
     life: u64,
     covered: u32,
+    /// The clock that it has said to have completed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    heard: u32,
     /// Whether it has left the job for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     left: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Writes `state` as a file.
@@ -133,9 +141,8 @@ pub fn encode(subject: &Subject, state: &ReplicaState, written_at: SystemTime) -
 ///
 /// and the metadata, as text or JSON: `checkpoint`, the version of the format; `job`, `digest`, `region`, `shard`,
 /// `shards`; `clock`; `tables`, their names in the job's order; `workers`, by worker the clock of its last flush in the
-/// values; `origins`, of each region whose releases are there its `life`, how many releases are `covered`, and whether it
-/// has `left` the job for good;
-/// `written_at`; and `sha256`, over everything.
+/// values; `origins`, of each region whose releases are there its `life`, how many releases are `covered`, which clock it was
+/// `heard` to have completed, and whether it has `left` the job for good; `written_at`; and `sha256`, over everything.
 ///
 /// # Errors
 ///
@@ -229,8 +236,14 @@ fn read_state(
             names.remove(&sums);
             names.remove(&stamps);
         }
-        let (life, covered, has_departed) = (origin.life, origin.covered, origin.left);
-        origins.push(OriginState { datacenter, life, covered, tables: released, has_departed });
+        origins.push(OriginState {
+            datacenter,
+            life: origin.life,
+            covered: origin.covered,
+            heard_clock: Clock(origin.heard),
+            tables: released,
+            has_departed: origin.left,
+        });
     }
     let workers = workers.into_iter().map(Clock).collect();
     Ok(ReplicaState { shard, clock: Clock(clock), workers, values, remainders, origins })
@@ -264,6 +277,7 @@ fn texts(subject: &Subject, state: &ReplicaState, written_at: SystemTime) -> BTr
         datacenter: subject.name(origin.datacenter).to_owned(),
         life: origin.life,
         covered: origin.covered,
+        heard: origin.heard_clock.0,
         left: origin.has_departed,
     });
     let workers: Vec<_> = state.workers.iter().map(|clock| clock.0).collect();

@@ -62,6 +62,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         datacenter: DatacenterId(datacenter),
         life: 1_767_225_600_000_000,
         covered,
+        heard_clock: Clock(covered),
         tables: shapes
             .iter()
             .map(|shape| ReleasedTable {

@@ -26,6 +26,8 @@ pub(super) struct Mirror {
     pub(super) life: u64,
     /// The process of it that our numbers count for; zero for none.
     pub(super) numbered_for: u64,
+    /// The clock that it had told the process before ours.
+    pub(super) heard_clock: Clock,
     /// Its clock when the link came up last; none before the first time.
     pub(super) clock_at_hello: Option<Clock>,
     /// Rows of it have come from others: sums of its that wait for us have them too, and it must begin anew.
@@ -75,6 +77,7 @@ impl Mirror {
             to_say: ToSay::default(),
             life: 0,
             numbered_for: 0,
+            heard_clock: Clock(0),
             clock_at_hello: None,
             is_void: false,
             has_left: false,
@@ -87,6 +90,11 @@ impl Mirror {
             handing_on: BTreeSet::new(),
             told_holdings: BTreeMap::new(),
         }
+    }
+
+    /// The clock that it is known to have completed, whichever process of ours has heard it.
+    pub(super) fn heard_clock(&self) -> Clock {
+        self.heard_clock.max(self.inbox.reported_clock())
     }
 
     /// Whether nobody waits for it.

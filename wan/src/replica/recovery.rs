@@ -132,12 +132,13 @@ impl Replica {
                 return misfit("what was released has another size");
             };
             ledger.life = origin.life;
-            if ledger.newest().max(origin.covered) > MAX_COUNT {
+            if ledger.newest().max(origin.covered).max(origin.heard_clock.0) > MAX_COUNT {
                 return misfit("it speaks of more releases than there can be");
             }
             match place {
                 Some(place) => {
                     self.mirrors[place].inbox.set_arrived(Clock(0), origin.covered);
+                    self.mirrors[place].heard_clock = origin.heard_clock;
                     self.ledgers.mirrors[place].1 = ledger;
                 }
                 None if origin.datacenter == here => {
@@ -180,6 +181,7 @@ impl Replica {
             datacenter: here,
             life: self.life,
             covered: self.former.as_ref().map_or(self.count, |former| former.after),
+            heard_clock: Clock(0),
             tables: self.ledgers.own.to_state(),
             has_departed: false,
         };
@@ -188,6 +190,7 @@ impl Replica {
                 datacenter: *id,
                 life: ledger.life,
                 covered: mirror.inbox.arrived_count(),
+                heard_clock: mirror.heard_clock(),
                 tables: ledger.to_state(),
                 has_departed: mirror.has_departed,
             });
@@ -249,7 +252,7 @@ impl Replica {
             newest: ledger.newest(),
             lost_after,
             clock: self.shard.clock(),
-            heard_clock: mirror.inbox.reported_clock(),
+            heard_clock: mirror.heard_clock(),
             went_on: mirror.is_gone,
             wants_values,
             is_whole: self.is_whole(),
