@@ -5,6 +5,7 @@
 //!
 //! - A flush whose word was lost with its server is said again, and counts twice if only a region that is away by then knows
 //!   better: so nobody goes away while a server is down, or just before, and stays away when that is back.
+//! - What is on no disk and in no process is lost: of two datacenters one keeps its disk.
 //! - A process asks its mirrors for what the one before it has released, and knows nothing of those before that: so no server
 //!   dies twice while somebody else is away.
 
@@ -87,14 +88,20 @@ impl Outage {
         }
     }
 
-    /// Whether both may be in one story.
-    fn goes_with(&self, other: &Self) -> bool {
+    /// Whether what a datacenter has of some shards is nowhere meanwhile.
+    fn loses_disk(&self) -> bool {
+        self.is_bad && matches!(self.who, Who::Server(..) | Who::Datacenter(_))
+    }
+
+    /// Whether both may be in one story of so many datacenters.
+    fn goes_with(&self, other: &Self, datacenters: usize) -> bool {
         let is_same = match (self.who, other.who) {
             (Who::Link(a, b), Who::Link(c, d)) => (a, b) == (c, d) || (a, b) == (d, c),
             (one, of) => one == of || (self.host().is_some() && self.host() == other.host()),
         };
         let collide = is_same && self.overlaps(other);
-        !(collide || self.is_outlived_by(other) || other.is_outlived_by(self))
+        let lose_all = datacenters == 2 && self.loses_disk() && other.loses_disk() && self.overlaps(other);
+        !(collide || lose_all || self.is_outlived_by(other) || other.is_outlived_by(self))
     }
 
     /// Whether somebody else goes away while a process is down, or just before, and stays away when it is back.
@@ -150,7 +157,9 @@ pub fn story(scenario: &Scenario, rng: &mut impl RngExt) -> (Vec<(When, Fault)>,
         }
         let next = Outage::random(scenario, rng);
         let losses = outages.iter().filter(|other| other.is_loss() && other.overlaps(&next)).count();
-        if outages.iter().all(|other| other.goes_with(&next)) && (!next.is_loss() || losses < AT_ONCE) {
+        if outages.iter().all(|other| other.goes_with(&next, scenario.datacenters))
+            && (!next.is_loss() || losses < AT_ONCE)
+        {
             outages.push(next);
             if dies_twice(scenario, &outages) {
                 outages.pop();

@@ -125,9 +125,12 @@ impl Cluster {
     /// One worker's turn: it says what it has to say, and if it waits for nothing, ends its clock.
     pub(super) fn step(&mut self, site: usize, worker: usize) -> Result<(), String> {
         let id = WorkerId(worker as u32);
-        for server in 0..self.sites[site].servers {
+        let servers = self.sites[site].servers;
+        // Who is with none of the servers joins when all are there, or those that are would wait for it.
+        let may_join = !self.sites[site].workers[worker].joined.is_empty()
+            || (0..servers).all(|server| self.open_process(site, server).is_some());
+        for server in 0..servers {
             let Some(process) = self.open_process(site, server) else { continue };
-            let servers = self.sites[site].servers;
             let here = &mut self.sites[site].workers[worker];
             let mut requests = here.pending.remove(&server).unwrap_or_default();
             if !here.joined.contains(&server)
@@ -147,7 +150,8 @@ impl Cluster {
                     request => self.say(process, shard, request)?,
                 }
             }
-            if !self.sites[site].workers[worker].is_done
+            if may_join
+                && !self.sites[site].workers[worker].is_done
                 && self.sites[site].workers[worker].joined.insert(server)
             {
                 self.join_all(site, worker)?;
