@@ -7,6 +7,10 @@
 //!
 //! Kind: time-passed.
 
+mod departure;
+mod pace;
+mod presence;
+
 use std::time::{Duration, Instant};
 
 use datacenter::message::{ReadReply, Request};
@@ -21,47 +25,16 @@ use crate::outbox::{Outbox, Outgoing};
 use crate::policy::Policy;
 use crate::replica::Replica;
 
+pub use self::presence::{Grace, Presence, life_after};
+
 /// Applied payload that is confirmed at once, so that the sender's window keeps moving.
 const CONFIRM_BYTES: u64 = 32 * 1024;
 
 /// Less than that is confirmed along with the next message, or after this long.
 const CONFIRM_DELAY: Duration = Duration::from_secs(1);
 
-/// The window where neither rate nor round-trip time is known, and the least one.
-const MIN_WINDOW_BYTES: u64 = 256 * 1024;
-
 /// Servers of one datacenter: no more than there can be shards to share out among them.
 const MAX_SERVERS: usize = 1024;
-
-/// The largest window, whatever the path.
-const MAX_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
-
-/// The number of a process that has started at `date`, in microseconds, and is later than the one that is `known`.
-///
-/// Where the clock is behind, a number that no other process takes that knows of the same one: two that began with the same
-/// checkpoint, or heard of the same process before them, would pass for each other. The microseconds within a second tell them
-/// apart.
-pub fn life_after(known: u64, date: u64) -> u64 {
-    if date > known { date } else { known.saturating_add(1 + date % 1_000_000) }
-}
-
-/// How long somebody may be silent before nobody waits for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grace {
-    /// All workers of this datacenter.
-    pub workers: Duration,
-    /// A server of another datacenter, others of which are heard.
-    pub server: Duration,
-    /// Another datacenter.
-    pub datacenter: Duration,
-}
-
-impl Grace {
-    /// After so long without anything to say to a peer it is told that we are there.
-    fn heartbeat(&self) -> Duration {
-        self.server.min(self.datacenter) / 4
-    }
-}
 
 /// What a node says of itself when a link comes up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,21 +45,6 @@ pub struct Greeting {
     pub resumes: Vec<Resume>,
     /// Datacenters that have left the job for good, as far as it knows.
     pub departed: Vec<DatacenterId>,
-}
-
-/// How another datacenter is, as far as one shard of it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// It is heard.
-    Live,
-    /// It has been silent for longer than it should be.
-    Suspected,
-    /// It has stopped of its own will, and may come back.
-    Stopped,
-    /// It has been silent for longer than it may be: nobody waits for it.
-    Gone,
-    /// It has left for good, and is not let in any more.
-    Left,
 }
 
 /// Another datacenter, as configured.
@@ -433,167 +391,6 @@ impl Node {
         Ok(())
     }
 
-    /// A datacenter has left the job for good: nobody waits for it, nothing is kept for it, and it is not let in again.
-    /// The others are told. Yields whether that is news.
-    pub fn depart(&mut self, datacenter: DatacenterId) -> bool {
-        let Some(mirror) = self.datacenters().position(|id| id == datacenter) else { return false };
-        let mut is_news = false;
-        for at in 0..self.replicas.len() {
-            is_news |= !self.replicas[at].has_departed(mirror);
-            self.replicas[at].depart(mirror);
-            self.to_recheck[at] = true;
-        }
-        for peer in
-            (0..self.peers.len()).filter(|peer| self.peers[*peer].mirror == mirror).collect::<Vec<_>>()
-        {
-            self.handle_down(peer);
-        }
-        is_news
-    }
-
-    /// The link to `peer` is down since its datacenter leaves for good, and it has shipped all it had. Others of its servers
-    /// may have something to ship yet.
-    pub fn handle_goodbye(&mut self, peer: usize) {
-        self.handle_down(peer);
-        let PeerLink { mirror, shards, .. } = &self.peers[peer];
-        for &at in shards {
-            self.replicas[at].depart(*mirror);
-            self.to_recheck[at] = true;
-        }
-    }
-
-    /// Somebody says of a replica's shard that datacenters have left for good.
-    fn depart_from(&mut self, at: usize, departed: &[DatacenterId]) {
-        for mirror in departed.iter().filter_map(|id| self.datacenters.iter().position(|d| d.id == *id)) {
-            self.replicas[at].depart(mirror);
-            self.to_recheck[at] = true;
-        }
-    }
-
-    /// Whether a peer that was linked has nothing more to say here, as its datacenter has left for good.
-    pub fn is_departed(&self, peer: usize) -> bool {
-        let PeerLink { mirror, shards, .. } = &self.peers[peer];
-        !shards.is_empty() && shards.iter().all(|at| self.replicas[*at].has_departed(*mirror))
-    }
-
-    /// The datacenters that have left the job for good, as far as all shards here are concerned.
-    pub fn departed(&self) -> impl Iterator<Item = DatacenterId> {
-        let places = (0..self.datacenters.len()).filter(|place| self.has_departed(*place));
-        places.map(|place| self.datacenters[place].id)
-    }
-
-    fn has_departed(&self, mirror: usize) -> bool {
-        !self.replicas.is_empty() && self.replicas.iter().all(|replica| replica.has_departed(mirror))
-    }
-
-    /// Refuses who says of somebody whom nobody knows that it has left for good: of us as well, who are not told in this way.
-    fn check_departed(&self, peer: usize, departed: &[DatacenterId]) -> Result<(), PeerError> {
-        let theirs = self.datacenters[self.peers[peer].mirror].id;
-        let is_known = |id: &DatacenterId| self.datacenters().any(|known| known == *id);
-        let unknown = departed.iter().find(|id| !is_known(id) || **id == theirs);
-        unknown.map_or(Ok(()), |id| Err(PeerError::UnknownOrigin(*id)))
-    }
-
-    /// A peer knows a later process of this server. If it has talked to us before, that one has taken our place. If not, our
-    /// clock is behind that of the machine that was this server before, and we take a larger number.
-    fn handle_later_life(&mut self, peer: usize, known: u64) -> PeerError {
-        match self.peers[peer].heard_at {
-            Some(_) => self.is_superseded = true,
-            None => {
-                self.life = life_after(known, self.life);
-                self.replicas.iter_mut().for_each(|replica| replica.set_life(self.life));
-            }
-        }
-        PeerError::FormerLife
-    }
-
-    /// Whether another process of this server has started later: nobody talks to this one any more.
-    pub fn is_superseded(&self) -> bool {
-        self.is_superseded
-    }
-
-    /// Goes on without whoever has been silent for too long. Ask [`poll_judgement`](Self::poll_judgement) when to call it again.
-    pub fn judge(&mut self, now: Instant) {
-        self.since.get_or_insert(now);
-        let Some(grace) = self.grace else { return };
-        for at in 0..self.replicas.len() {
-            for mirror in 0..self.datacenters.len() {
-                let is_over = self.given_up_at(at, mirror, grace, now).is_some_and(|until| until <= now);
-                if is_over && !self.replicas[at].is_gone(mirror) {
-                    self.replicas[at].give_up(mirror);
-                    self.to_recheck[at] = true;
-                }
-            }
-        }
-        match self.is_idle() {
-            false => self.idle_since = None,
-            true => self.follow_if_deserted(grace, now),
-        }
-    }
-
-    /// Where nobody has trained for long and others are at the end of the job, so is this datacenter: nobody waits for workers
-    /// that do not come back.
-    fn follow_if_deserted(&mut self, grace: Grace, now: Instant) {
-        if now < *self.idle_since.get_or_insert(now) + grace.workers {
-            return;
-        }
-        for at in 0..self.replicas.len() {
-            self.replicas[at].settle();
-            if self.replicas[at].shard().clock() < self.end && self.replicas[at].latest_clock() >= self.end {
-                let moved = self.replicas[at].follow(self.end);
-                self.complete(at, moved, now);
-            }
-        }
-    }
-
-    /// When [`judge`](Self::judge) has something to judge if nothing is heard before.
-    pub fn poll_judgement(&self, now: Instant) -> Option<Instant> {
-        let grace = self.grace?;
-        let mirrors =
-            (0..self.replicas.len()).flat_map(|at| (0..self.datacenters.len()).map(move |m| (at, m)));
-        let awaited = mirrors.filter(|&(at, mirror)| !self.replicas[at].is_gone(mirror));
-        let until = awaited.filter_map(|(at, mirror)| self.given_up_at(at, mirror, grace, now));
-        let idle = self.idle_since.map(|since| since + grace.workers).filter(|at| *at > now);
-        until.chain(idle).min()
-    }
-
-    /// When nobody waits any more for what a datacenter has of a shard, unless it is heard before.
-    fn given_up_at(&self, at: usize, mirror: usize, grace: Grace, now: Instant) -> Option<Instant> {
-        let of_it = || self.peers.iter().filter(|peer| peer.mirror == mirror);
-        let heard = of_it().filter(|peer| peer.shards.contains(&at)).filter_map(|peer| peer.heard_at).max();
-        let others = of_it().filter_map(|peer| peer.heard_at).max();
-        let is_there = others.is_some_and(|heard| now < heard + grace.server);
-        let limit = if is_there { grace.server } else { grace.datacenter };
-        Some(heard.or(self.since)? + limit)
-    }
-
-    /// How another datacenter, by its place, is as far as a replica goes, and since when nothing was heard of it.
-    pub fn presence(&self, at: usize, mirror: usize, now: Instant) -> (Presence, Option<Duration>) {
-        let hosts = self.peers.iter().filter(|peer| peer.mirror == mirror && peer.shards.contains(&at));
-        let heard = hosts.clone().filter_map(|peer| peer.heard_at).max().or(self.since);
-        let silent = heard.map(|heard| now.saturating_duration_since(heard));
-        let is_up = hosts.clone().any(|peer| peer.is_up);
-        let late = self.grace.map_or(Duration::MAX, |grace| 2 * grace.heartbeat());
-        let presence = match () {
-            () if self.replicas[at].has_departed(mirror) => Presence::Left,
-            () if self.replicas[at].is_gone(mirror) => Presence::Gone,
-            () if self.replicas[at].has_left(mirror) => Presence::Stopped,
-            () if !is_up || silent.is_some_and(|silent| silent > late) => Presence::Suspected,
-            () => Presence::Live,
-        };
-        (presence, silent)
-    }
-
-    fn heard(&mut self, peer: usize, now: Instant) {
-        let link = &mut self.peers[peer];
-        link.heard_at = Some(now);
-        for &at in &link.shards {
-            if self.replicas[at].is_gone(link.mirror) && !self.replicas[at].has_departed(link.mirror) {
-                self.replicas[at].take_up(link.mirror);
-            }
-        }
-    }
-
     /// The link to `peer` is down. What it has not confirmed will be sent again.
     pub fn handle_down(&mut self, peer: usize) {
         let link = &mut self.peers[peer];
@@ -757,10 +554,6 @@ impl Node {
         controls
     }
 
-    fn heartbeat_at(&self, peer: usize) -> Option<Instant> {
-        Some(self.peers[peer].said_at? + self.grace?.heartbeat())
-    }
-
     /// When [`poll_update`](Self::poll_update) and [`poll_control`](Self::poll_control) should be asked again for `peer` if
     /// nothing happens before.
     pub fn poll_timeout(&self, peer: usize) -> Option<Instant> {
@@ -778,58 +571,6 @@ impl Node {
     /// Whether every mirror that is not gone has confirmed everything that was released.
     pub fn is_drained(&self) -> bool {
         self.replicas.iter().all(Replica::is_drained)
-    }
-
-    /// How much may be on its way to `peer`: half as much again as the path holds, so that the measured rate can grow
-    /// when the link does, and two updates on top.
-    ///
-    /// Where packets are lost, twice as much again: a hole holds back its stream, and the confirmation of all that came
-    /// after it, for a round trip and a quarter and often two. A window that does not cover this limits the rate,
-    /// and a rate measured under such a window makes the next window smaller still.
-    pub fn window_bytes(&self, peer: usize) -> u64 {
-        let link = &self.peers[peer];
-        link.window_bytes.unwrap_or_else(|| {
-            let path = link.drain.bytes_per_sec().unwrap_or(0.0) * link.rtt.as_secs_f64();
-            let paths = if link.is_lossy { 4.0 } else { 1.5 };
-            ((paths * path) as u64 + 2 * crate::outbox::UPDATE_TARGET_BYTES as u64)
-                .clamp(MIN_WINDOW_BYTES, MAX_WINDOW_BYTES)
-        })
-    }
-
-    /// Payload bytes on their way to `peer`.
-    pub fn in_flight_bytes(&self, peer: usize) -> u64 {
-        self.outboxes(peer).map(Outbox::in_flight_bytes).sum()
-    }
-
-    /// Payload bytes that wait to be sent to `peer`, roughly.
-    pub fn waiting_bytes(&self, peer: usize) -> u64 {
-        self.outboxes(peer).map(Outbox::waiting_bytes).sum()
-    }
-
-    /// Of these, those that go as fast as the link carries them.
-    fn pressing_bytes(&self, peer: usize) -> u64 {
-        match self.peers[peer].transfer.is_bounded() {
-            true => self.outboxes(peer).map(Outbox::waiting_delta_bytes).sum(),
-            false => self.waiting_bytes(peer),
-        }
-    }
-
-    /// How long the link to `peer` needs for what waits for it; zero where nothing waits.
-    pub fn backlog(&self, peer: usize) -> Duration {
-        let waiting = self.pressing_bytes(peer);
-        if waiting == 0 {
-            return Duration::ZERO;
-        }
-        // Of what is on its way, one path's worth is flying; the rest queues at the link ahead of what waits.
-        let link = &self.peers[peer];
-        let flying = link.drain.bytes_per_sec().unwrap_or(0.0) * link.rtt.as_secs_f64();
-        let queued = self.in_flight_bytes(peer).saturating_sub(flying as u64);
-        link.drain.time_for(waiting + queued)
-    }
-
-    fn outboxes(&self, peer: usize) -> impl Iterator<Item = &Outbox> {
-        let mirror = self.peers[peer].mirror;
-        self.shared(peer).map(move |replica| replica.outbox(mirror))
     }
 
     /// The place of a shard that is mirrored at `peer`.

@@ -12,7 +12,10 @@
 //!
 //! Kind: time-passed.
 
+mod absence;
 mod departure;
+mod greeting;
+mod keeping;
 mod mirror;
 mod preview;
 mod recovery;
@@ -34,7 +37,7 @@ use crate::mirror_clock::{derived_lead, lead_limit};
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::{Lead, Policy};
 
-pub use self::recovery::Misfit;
+pub use self::keeping::Misfit;
 
 /// Weight of a new sample in the average clock length.
 const CLOCK_GAIN: f64 = 0.125;

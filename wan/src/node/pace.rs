@@ -1,0 +1,67 @@
+//! How much may be on its way to a peer, and how long what waits for it needs.
+//!
+//! Kind: time-free.
+
+use std::time::Duration;
+
+use super::Node;
+use crate::outbox::{Outbox, UPDATE_TARGET_BYTES};
+
+/// The window where neither rate nor round-trip time is known, and the least one.
+const MIN_WINDOW_BYTES: u64 = 256 * 1024;
+
+/// The largest window, whatever the path.
+const MAX_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+
+impl Node {
+    /// How much may be on its way to `peer`: half as much again as the path holds, so that the measured rate can grow
+    /// when the link does, and two updates on top.
+    ///
+    /// Where packets are lost, twice as much again: a hole holds back its stream, and the confirmation of all that came
+    /// after it, for a round trip and a quarter and often two. A window that does not cover this limits the rate,
+    /// and a rate measured under such a window makes the next window smaller still.
+    pub fn window_bytes(&self, peer: usize) -> u64 {
+        let link = &self.peers[peer];
+        link.window_bytes.unwrap_or_else(|| {
+            let path = link.drain.bytes_per_sec().unwrap_or(0.0) * link.rtt.as_secs_f64();
+            let paths = if link.is_lossy { 4.0 } else { 1.5 };
+            ((paths * path) as u64 + 2 * UPDATE_TARGET_BYTES as u64).clamp(MIN_WINDOW_BYTES, MAX_WINDOW_BYTES)
+        })
+    }
+
+    /// Payload bytes on their way to `peer`.
+    pub fn in_flight_bytes(&self, peer: usize) -> u64 {
+        self.outboxes(peer).map(Outbox::in_flight_bytes).sum()
+    }
+
+    /// Payload bytes that wait to be sent to `peer`, roughly.
+    pub fn waiting_bytes(&self, peer: usize) -> u64 {
+        self.outboxes(peer).map(Outbox::waiting_bytes).sum()
+    }
+
+    /// Of these, those that go as fast as the link carries them.
+    pub(super) fn pressing_bytes(&self, peer: usize) -> u64 {
+        match self.peers[peer].transfer.is_bounded() {
+            true => self.outboxes(peer).map(Outbox::waiting_delta_bytes).sum(),
+            false => self.waiting_bytes(peer),
+        }
+    }
+
+    /// How long the link to `peer` needs for what waits for it; zero where nothing waits.
+    pub fn backlog(&self, peer: usize) -> Duration {
+        let waiting = self.pressing_bytes(peer);
+        if waiting == 0 {
+            return Duration::ZERO;
+        }
+        // Of what is on its way, one path's worth is flying; the rest queues at the link ahead of what waits.
+        let link = &self.peers[peer];
+        let flying = link.drain.bytes_per_sec().unwrap_or(0.0) * link.rtt.as_secs_f64();
+        let queued = self.in_flight_bytes(peer).saturating_sub(flying as u64);
+        link.drain.time_for(waiting + queued)
+    }
+
+    pub(super) fn outboxes(&self, peer: usize) -> impl Iterator<Item = &Outbox> {
+        let mirror = self.peers[peer].mirror;
+        self.shared(peer).map(move |replica| replica.outbox(mirror))
+    }
+}

@@ -1,0 +1,165 @@
+//! What two replicas say of themselves when their link comes up, and what follows from it for how they go on.
+//!
+//! Kind: time-free.
+
+use datacenter::Clock;
+
+use super::mirror::ToSay;
+use super::recovery::Former;
+use super::{Replica, negated};
+use crate::inbox::{PeerError, check_counts};
+use crate::message::{Origin, Resume};
+use crate::mirror_clock::{UNHEARD_LEAD, lead_limit};
+
+/// The number of no stream.
+const VOID: u32 = u32::MAX;
+
+impl Replica {
+    /// Whether each mirror has said how far it is, or is not waited for: then the shard's clock is that of the others.
+    pub fn is_oriented(&self) -> bool {
+        self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
+    }
+
+    /// What this side has, for the hello to a mirror.
+    pub fn resume(&mut self, peer: usize) -> Resume {
+        let wants_values = self.chooses_donor(peer);
+        let (mirror, (_, ledger)) = (&self.mirrors[peer], &self.ledgers.mirrors[peer]);
+        let lost_after = self.former.as_ref().filter(|_| !mirror.has_returned).map(|former| former.after);
+        Resume {
+            life: mirror.life,
+            stream: if mirror.is_void { VOID } else { mirror.inbox.stream() },
+            covered: mirror.inbox.arrived_count(),
+            newest: ledger.newest(),
+            lost_after,
+            clock: self.shard.clock(),
+            heard_clock: mirror.heard_clock(),
+            went_on: mirror.is_gone,
+            wants_values,
+            is_whole: self.is_whole(),
+            ..mirror.inbox.resume()
+        }
+    }
+
+    /// The link to a mirror's process `life` is up, which has what `resume` says. Yields the shard's clock if it moved, as the
+    /// others have gone on without this one.
+    ///
+    /// # Errors
+    ///
+    /// If the mirror claims what was never sent, or its process has been replaced.
+    pub fn handle_resume(
+        &mut self,
+        peer: usize,
+        life: u64,
+        resume: &Resume,
+    ) -> Result<Option<Clock>, PeerError> {
+        if life < self.mirrors[peer].life {
+            return Err(PeerError::FormerLife);
+        }
+        check_counts([resume.newest, resume.covered, resume.clock.0, resume.heard_clock.0])?;
+        let mirror = &mut self.mirrors[peer];
+        let continues = resume.life == self.life
+            && mirror.numbered_for == life
+            && mirror.life == life
+            && resume.stream == mirror.outbox.stream();
+        let barriers = if continues { mirror.outbox.handle_resume(resume)? } else { Vec::new() };
+        if mirror.life != life {
+            mirror.life = life;
+            self.begin_stream(peer, 0);
+        }
+        if !continues {
+            self.number_anew(peer, life, resume);
+        }
+        if !resume.is_whole {
+            self.lose_donor(peer);
+        }
+        let before = self.shard.clock();
+        self.follow_clock(peer, resume);
+        let mirror = &mut self.mirrors[peer];
+        (mirror.has_left, mirror.is_gone) = (false, false);
+        mirror.clock_at_hello = Some(resume.clock);
+        let known = resume.newest.max(resume.covered);
+        self.count_above(known, self.mirrors[peer].has_returned);
+        if let Some(former) = self.former.as_ref().filter(|_| !self.mirrors[peer].has_returned) {
+            self.mirrors[peer].has_returned = resume.newest <= former.after;
+        }
+        // Whatever was said on the old connection may be lost: all of it is said again.
+        let gone = (0..self.mirrors.len()).filter(|&other| other != peer && self.mirrors[other].is_gone);
+        let (gone, departed) = (gone.collect(), self.departed().collect());
+        self.mirrors[peer].told_holdings.clear();
+        self.mirrors[peer].to_say =
+            ToSay { barriers, unconfirmed_bytes: 1, gone, departed, ..ToSay::default() };
+        self.advance_recovery(peer);
+        Ok(Some(self.shard.clock()).filter(|now| *now > before))
+    }
+
+    /// One of the two processes is another than before: our numbers begin anew, and what it lacks goes by row.
+    fn number_anew(&mut self, peer: usize, life: u64, resume: &Resume) {
+        let gives_values = resume.wants_values && self.is_whole();
+        let mirror = &mut self.mirrors[peer];
+        // Where nobody had anything before, what waits is all there is.
+        let is_first = mirror.numbered_for == 0 && resume.newest == 0 && self.former.is_none();
+        mirror.numbered_for = life;
+        if !is_first {
+            mirror.outbox.restart();
+            mirror.to_restate = Some(resume.covered);
+        }
+        if gives_values {
+            mirror.outbox.hand_on(Origin::All, self.ledgers.released().into_iter());
+        }
+        if let Some(after) = resume.lost_after {
+            mirror.outbox.hand_on(Origin::Receiver, self.ledgers.mirrors[peer].1.newer_than(after));
+            mirror.outbox.return_all();
+        }
+    }
+
+    /// A mirror's numbers begin anew.
+    fn begin_stream(&mut self, peer: usize, stream: u32) {
+        let mirror = &mut self.mirrors[peer];
+        (mirror.returns_by, mirror.is_void) = (None, false);
+        mirror.handing_on.clear();
+        // What was confirmed in the old numbers says nothing of the new.
+        mirror.to_say.applied_told = 0;
+        for early in mirror.inbox.restart(stream).iter().filter(|update| update.rows.is_none()) {
+            early.deltas.iter().for_each(|delta| self.shard.apply(&negated(delta)));
+        }
+        self.restart_preview(peer);
+    }
+
+    /// A mirror says something in the numbers of `stream`.
+    pub(super) fn follow_stream(&mut self, peer: usize, stream: u32) -> Result<(), PeerError> {
+        let mirror = &self.mirrors[peer];
+        let known = mirror.inbox.stream();
+        if stream > known {
+            self.begin_stream(peer, stream);
+        } else if stream < known || mirror.is_void {
+            return Err(PeerError::VoidStream { found: stream, known });
+        }
+        Ok(())
+    }
+
+    /// Takes the clock of the others, where they have gone on without this one for longer than they would have waited.
+    fn follow_clock(&mut self, peer: usize, resume: &Resume) {
+        if !self.mirrors[peer].has_returned && !self.has_flushed {
+            // Workers say again what was not confirmed to them. What is in the mirror's clock was taken all the same.
+            self.shard.presume_flushed(resume.heard_clock);
+        }
+        let mirror = &self.mirrors[peer];
+        let comes_back = self.former.is_some() && mirror.clock_at_hello.is_none();
+        let slack = lead_limit(self.lead, mirror.derived_lead).unwrap_or(0).max(UNHEARD_LEAD);
+        // Nor does it go back behind what the others have heard of it.
+        let clock = if comes_back { resume.clock.max(resume.heard_clock) } else { resume.clock };
+        let is_behind = clock.lead_over(self.shard.clock()) > slack;
+        if is_behind && (comes_back || resume.went_on || mirror.is_gone) {
+            self.shard.jump(clock);
+        }
+    }
+
+    /// Counts on above what a mirror has of ours: an earlier process released it.
+    fn count_above(&mut self, known: u32, has_returned: bool) {
+        let is_new = |former: &&Former| known > self.count || (known > former.after && !has_returned);
+        let Some(former) = self.former.as_ref().filter(is_new) else { return };
+        // Also where this process has counted further meanwhile: the mirror would take some of that for what it has itself.
+        self.count = self.count.max(known) + 1;
+        self.ledgers.own.restamp(former.after, self.count);
+    }
+}

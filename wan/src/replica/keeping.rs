@@ -1,0 +1,139 @@
+//! All that a replica is, taken out of it and put into another: what checkpoints are made of.
+//!
+//! Kind: time-free.
+
+use datacenter::{Clock, DatacenterId, Elements, TableId, WorkerId};
+use thiserror::Error;
+
+use super::Replica;
+use super::recovery::Former;
+use crate::inbox::MAX_COUNT;
+use crate::ledger::Ledger;
+use crate::state::{OriginState, ReplicaState};
+
+/// A state does not fit the replica that is to begin from it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("the state does not fit the shard: {what}")]
+pub struct Misfit {
+    /// What differs.
+    pub what: &'static str,
+}
+
+impl Replica {
+    /// The same, in the state that an earlier process of the datacenter `here` was in.
+    ///
+    /// # Errors
+    ///
+    /// If the state is not one of such a shard.
+    pub fn restored(mut self, state: ReplicaState, here: DatacenterId) -> Result<Self, Misfit> {
+        let misfit = |what| Err(Misfit { what });
+        let tables = (0..self.shard.table_count() as u16).map(TableId);
+        let shapes: Vec<_> = tables.filter_map(|table| self.shard.shape(table).ok()).collect();
+        if state.shard != self.shard.id() {
+            return misfit("it is another shard's");
+        }
+        if state.workers.len() != self.shard.worker_count() {
+            return misfit("it has another number of workers");
+        }
+        if state.values.len() != shapes.len() {
+            return misfit("it has other tables");
+        }
+        if state.values.iter().zip(&shapes).any(|(values, shape)| values.len() != shape.elements()) {
+            return misfit("a table has another size");
+        }
+        let is_inside = |remainder: &Elements| {
+            let shape = shapes.get(remainder.table.index());
+            let last = remainder.indexes.last().map_or(0, |last| *last as usize);
+            remainder.indexes.len() == remainder.values.len()
+                && shape.is_some_and(|shape| last < shape.elements().max(1))
+        };
+        if !state.remainders.iter().all(is_inside) {
+            return misfit("something is held back outside its tables");
+        }
+        if state.clock.0 > MAX_COUNT {
+            return misfit("its clock is larger than any");
+        }
+        let (mut covered, mut written_by, mut departed) = (0, 0, Vec::new());
+        for origin in state.origins {
+            let place = self.ledgers.place(origin.datacenter);
+            departed.extend(place.filter(|_| origin.has_departed));
+            let Some(mut ledger) = Ledger::from_state(origin.tables, &shapes) else {
+                return misfit("what was released has another size");
+            };
+            ledger.life = origin.life;
+            if ledger.newest().max(origin.covered).max(origin.heard_clock.0) > MAX_COUNT {
+                return misfit("it speaks of more releases than there can be");
+            }
+            match place {
+                Some(place) => {
+                    self.mirrors[place].inbox.set_arrived(Clock(0), origin.covered);
+                    self.mirrors[place].heard_clock = origin.heard_clock;
+                    self.ledgers.mirrors[place].1 = ledger;
+                }
+                None if origin.datacenter == here => {
+                    self.ledgers.own = ledger;
+                    (covered, written_by) = (origin.covered, origin.life);
+                }
+                None => return misfit("it has releases of a datacenter that is no mirror"),
+            }
+        }
+        if !self.mirrors.is_empty() {
+            state.remainders.iter().for_each(|remainder| self.filter.restore(remainder));
+            let base = self.ledgers.own.clone();
+            self.count = base.newest().max(covered).max(state.clock.0);
+            let forked = base.newer_than(covered).collect();
+            self.former = Some(Former { base, after: covered, held: state.remainders, written_by, forked });
+        }
+        for (table, values) in (0..).map(TableId).zip(state.values) {
+            self.shard.overwrite(table, values);
+        }
+        self.shard = self.shard.restored(state.clock, &state.workers);
+        self.begin_again();
+        departed.into_iter().for_each(|place| self.depart(place));
+        Ok(self)
+    }
+
+    /// All that this replica of datacenter `here` is: what its next process may begin from, if it [may be kept](Self::may_be_kept).
+    pub fn state(&self, here: DatacenterId) -> ReplicaState {
+        let tables = (0..self.shard.table_count() as u16).map(TableId);
+        let mut values: Vec<Vec<f32>> = tables.map(|table| self.shard.values(table).to_vec()).collect();
+        let early = self.mirrors.iter().flat_map(|mirror| mirror.inbox.early());
+        for delta in early.filter(|update| update.rows.is_none()).flat_map(|update| &update.deltas) {
+            for (&index, &value) in delta.indexes.iter().zip(&delta.values) {
+                values[delta.table.index()][index as usize] -= value;
+            }
+        }
+        for (values, rest) in values.iter_mut().zip(self.preview_rest()) {
+            values.iter_mut().zip(rest).for_each(|(value, rest)| *value -= rest);
+        }
+        let own = OriginState {
+            datacenter: here,
+            life: self.life,
+            covered: self.former.as_ref().map_or(self.count, |former| former.after),
+            heard_clock: Clock(0),
+            tables: self.ledgers.own.to_state(),
+            has_departed: false,
+        };
+        let others =
+            self.mirrors.iter().zip(&self.ledgers.mirrors).map(|(mirror, (id, ledger))| OriginState {
+                datacenter: *id,
+                life: ledger.life,
+                covered: mirror.inbox.arrived_count(),
+                heard_clock: mirror.heard_clock(),
+                tables: ledger.to_state(),
+                has_departed: mirror.has_departed,
+            });
+        let mut origins: Vec<_> =
+            if self.mirrors.is_empty() { Vec::new() } else { others.chain([own]).collect() };
+        origins.sort_by_key(|origin| origin.datacenter);
+        let workers = (0..self.shard.worker_count() as u32).map(WorkerId);
+        ReplicaState {
+            shard: self.shard.id(),
+            clock: self.shard.clock(),
+            workers: workers.filter_map(|worker| self.shard.flushed(worker)).collect(),
+            values,
+            remainders: if self.mirrors.is_empty() { Vec::new() } else { self.filter.remainders() },
+            origins,
+        }
+    }
+}
