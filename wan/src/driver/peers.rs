@@ -7,39 +7,38 @@
 //!
 //! Kind: driver.
 
+mod error;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use datacenter::DatacenterId;
 use datacenter::causes::with_causes;
-use datacenter::refusals::Refused;
 use datacenter::throttle::Throttle;
 use quinn::Connection;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rustls::pki_types::CertificateDer;
-use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info, warn};
 
+pub use self::error::ConnectError;
 use crate::driver::address::Address;
 use crate::driver::board::Board;
 use crate::driver::entrance::{Entrance, Ticket};
 use crate::driver::frames::{self, FrameError};
 use crate::driver::halves::{Half, Halves};
 use crate::driver::hello::{LEFT, Refusal, Terms};
-use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_code};
+use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally};
 use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
 use crate::driver::server::Event;
 use crate::inbox::PeerError;
 use crate::message::ServerId;
 use crate::node::Greeting;
-use crate::transport::{
-    Certificate, DialError, Endpoint, IdentityError, Path, PeerName, peer_certificate, peer_name,
-};
+use crate::transport::{Certificate, DialError, Endpoint, Path, PeerName, peer_certificate, peer_name};
 use crate::wire::{self, Channel, Hello, MAX_HELLO_BYTES, Shapes};
 
 /// The first pause before dialling again, and the longest.
@@ -53,6 +52,7 @@ const SECOND: Duration = Duration::from_secs(3);
 
 /// The same when the process has just started: the other side may still take the link to the one before it for up.
 const SECOND_AT_FIRST: Duration = Duration::from_millis(500);
+
 /// How long until one that has left for good is told again, if it is there.
 const DEPARTED: Duration = Duration::from_secs(60);
 
@@ -79,113 +79,6 @@ pub enum Turn {
     First,
     /// The other does, or we do where no link has come about.
     Second,
-}
-
-/// Why no link could be made.
-#[derive(Debug, Error)]
-pub enum ConnectError {
-    /// Nobody there, or not who we want.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// The connection broke.
-    #[error("the connection ended: {0}")]
-    Connection(#[from] quinn::ConnectionError),
-    /// The hello could not be read.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// The hello could not be sent.
-    #[error("the hello could not be sent: {0}")]
-    Write(#[from] quinn::WriteError),
-    /// The certificate names nobody.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// We do not talk to this peer.
-    #[error("we refused it: {0}")]
-    Refused(#[from] Refusal),
-    /// The peer does not talk to us.
-    #[error("the peer refused us: \"{reason}\"")]
-    ByPeer {
-        /// As metrics name it.
-        cause: &'static str,
-        /// In the peer's words.
-        reason: String,
-    },
-    /// The hello does not decode.
-    #[error("no valid hello: {0}")]
-    Hello(#[from] datacenter::wire::WireError),
-    /// It took too long.
-    #[error("no hello within {HELLO_TIMEOUT:?}")]
-    Silent,
-    /// A name that cannot be looked up.
-    #[error("cannot look up {address}: {source}")]
-    Resolve {
-        /// The name.
-        address: Address,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The peer says that it is another server than the one we look for.
-    #[error("server {found} answers where server {expected} should be")]
-    Server {
-        /// Whom we look for.
-        expected: u16,
-        /// Who answers.
-        found: u16,
-    },
-    /// The node's task is gone.
-    #[error("this process is stopping")]
-    Stopping,
-}
-
-impl ConnectError {
-    /// If the connection was lost: how.
-    pub(super) fn lost(&self) -> Option<&quinn::ConnectionError> {
-        match self {
-            Self::Connection(error) | Self::Dial(DialError::Handshake(error)) => Some(error),
-            Self::Frame(FrameError::Stream(quinn::ReadError::ConnectionLost(error))) => Some(error),
-            Self::Write(quinn::WriteError::ConnectionLost(error)) => Some(error),
-            _ => None,
-        }
-    }
-
-    /// The same, as who refused whom where that is why the connection was lost.
-    fn explained(self, endpoint: &Endpoint) -> Self {
-        let Some(lost) = self.lost() else { return self };
-        if let Some((cause, reason)) = close_code::refusal(lost) {
-            return Self::ByPeer { cause, reason };
-        }
-        // Whether a dialer's certificate is accepted shows at its first use.
-        endpoint.explain(lost).map_or(self, |refused| Self::Dial(DialError::Refused(refused)))
-    }
-
-    /// If this is a refusal, [explained](Self::explained): why, and by whom.
-    fn refused(&self) -> Option<Refused> {
-        match self {
-            Self::Refused(refusal) => Some(Refused { cause: refusal.cause(), by_us: true }),
-            Self::ByPeer { cause, .. } => Some(Refused { cause, by_us: false }),
-            Self::Identity(_) => Some(Refused { cause: "name", by_us: true }),
-            Self::Hello(_)
-            | Self::Server { .. }
-            | Self::Silent
-            | Self::Frame(FrameError::Wire(_) | FrameError::Truncated) => {
-                Some(Refused { cause: "protocol", by_us: true })
-            }
-            Self::Dial(DialError::Refused(refused)) => Some(refused.into()),
-            _ => None,
-        }
-    }
-
-    /// With which code and in which words the peer is told that we want no connection with it.
-    pub(super) fn told(&self) -> (quinn::VarInt, String) {
-        let code = self.refused().map_or(close_code::REPLACED, |refused| close_code::of_cause(refused.cause));
-        match self {
-            Self::Refused(refusal) => (code, refusal.to_string()),
-            Self::Server { expected, found } => {
-                (code, format!("it is server {found}, and server {expected} should be at this address"))
-            }
-            error => (code, error.to_string()),
-        }
-    }
 }
 
 /// What all links of a process share.

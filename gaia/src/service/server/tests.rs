@@ -1,9 +1,12 @@
 use std::fs;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
+use std::time::Duration;
 
 use datacenter::identity::{Date, Dates};
 use datacenter::message::Flush;
 use datacenter::{Elements, TableId};
+use tokio::time::sleep;
 
 use super::super::identities::Identities;
 use super::super::part::Part;
@@ -70,7 +73,7 @@ async fn what_a_server_has_taken_is_elsewhere_when_it_has_drained() {
     }
     let clocks = |node: &Node| node.replicas().iter().map(|r| r.shard().clock().0).min();
     while a.look(clocks).await != Some(Some(3)) {
-        sleep(LOOK).await;
+        sleep(Duration::from_millis(50)).await;
     }
     let tables = |values: BTreeMap<u16, (Clock, ShardValues)>| {
         values.into_iter().map(|(shard, (_, tables))| (shard, tables)).collect::<Vec<_>>()

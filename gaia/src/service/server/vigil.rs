@@ -1,0 +1,69 @@
+//! Who of the workers is gone.
+//!
+//! Kind: driver.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use datacenter::lan::Presence;
+use datacenter::local::Call;
+use datacenter::shard::Shard;
+use datacenter::{Clock, WorkerId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+use wan::driver::server::Event;
+use wan::node::Node;
+use wan::replica::Replica;
+
+use super::look;
+
+/// How often it is looked for workers that are gone.
+const LOOK_FOR_LOSSES: Duration = Duration::from_secs(1);
+
+/// Looks after workers that train: those of which nothing is heard for too long are not waited for any more.
+pub(super) struct Vigil {
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) calls: mpsc::Sender<Call>,
+    pub(super) presence: watch::Receiver<Presence>,
+    pub(super) grace: Duration,
+    pub(super) suspensions: Arc<AtomicU64>,
+}
+
+impl Vigil {
+    pub(super) async fn keep(self) {
+        loop {
+            sleep(LOOK_FOR_LOSSES).await;
+            let Some((live, clock)) = look(&self.events, live_workers).await else { return };
+            let overdue = {
+                let presence = self.presence.borrow();
+                presence.overdue(live, clock > Clock(0), self.grace, Instant::now())
+            };
+            for (worker, loss) in overdue {
+                let (answer, is_suspended) = oneshot::channel();
+                if self.calls.send(Call::Suspend { worker, answer }).await.is_err() {
+                    return;
+                }
+                if is_suspended.await == Ok(true) {
+                    self.suspensions.fetch_add(1, Ordering::Relaxed);
+                    let (unheard, reason) = (loss.since.elapsed(), loss.why.unwrap_or_default());
+                    warn!(
+                        worker = worker.0,
+                        ?unheard,
+                        reason,
+                        "a worker is gone: the others go on without it"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Who trains here, and the latest clock that a shard has completed.
+fn live_workers(node: &Node) -> (BTreeSet<WorkerId>, Clock) {
+    let shards = || node.replicas().iter().map(Replica::shard);
+    let live = shards().flat_map(Shard::live_workers).map(|(worker, _)| worker);
+    (live.collect(), shards().map(Shard::clock).max().unwrap_or_default())
+}
