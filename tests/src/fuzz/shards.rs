@@ -10,7 +10,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use datacenter::client::Client;
 use datacenter::message::{Flush, Read, ReadReply, Request, Wait};
 use datacenter::shard::{Flushed, ReadGate, RequestError, Shard};
-use datacenter::{DatacenterId, Placement, ShardId, TableId, TableSpec, WorkerId, shard_tables};
+use datacenter::{Clock, DatacenterId, Placement, ShardId, TableId, TableSpec, WorkerId, shard_tables};
 
 use super::operations::operations;
 
