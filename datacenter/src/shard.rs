@@ -51,6 +51,16 @@ pub enum RequestError {
     /// There is no such table.
     #[error("{0} does not exist")]
     UnknownTable(TableId),
+    /// A clock that the job does not have.
+    #[error("{worker} is at {found}, and the job ends with {end}")]
+    BeyondEnd {
+        /// The worker.
+        worker: WorkerId,
+        /// Its clock.
+        found: Clock,
+        /// The last one.
+        end: Clock,
+    },
     /// An index is outside the shard's part of the table.
     #[error("{table} has {allowed} {what} on this shard, found index {found}")]
     OutOfRange {

@@ -156,6 +156,20 @@ pub enum PeerError {
         /// How many.
         count: u32,
     },
+    /// A clock that the job does not have.
+    #[error("it speaks of {found}, and the job ends with {end}")]
+    BeyondEnd {
+        /// The clock.
+        found: Clock,
+        /// The last one.
+        end: Clock,
+    },
+    /// A process that started in some other age.
+    #[error("it speaks of a process that started {micros} microseconds after 1970, which is later than any")]
+    AbsurdLife {
+        /// When that would be.
+        micros: u64,
+    },
     /// What it says belongs to numbers that are void.
     #[error("it counts in stream {found}, and should have begun anew after {known}")]
     VoidStream {

@@ -69,8 +69,8 @@ pub struct Node {
     datacenters: Vec<PeerConfig>,
     peers: Vec<PeerLink>,
     barrier_max_delay: Option<Duration>,
-    /// The last clock of the job.
-    end: Clock,
+    /// The last clock of the job, if it has one.
+    end: Option<Clock>,
     life: u64,
     /// Another process of this server has started later: this one is to stop.
     is_superseded: bool,
@@ -132,7 +132,7 @@ impl Node {
             datacenters: datacenters.to_vec(),
             peers: Vec::new(),
             barrier_max_delay: policy.barrier_max_delay,
-            end: Clock(0),
+            end: None,
             life: 1,
             is_superseded: false,
             grace: None,
@@ -158,7 +158,7 @@ impl Node {
     /// back.
     #[must_use]
     pub fn ending_at(self, clock: Clock) -> Self {
-        Self { end: clock, ..self }
+        Self { end: Some(clock), ..self }
     }
 
     /// The place of a peer among those that `peer` arguments count; a new one for a peer that is not known yet. None if it is
@@ -248,6 +248,7 @@ impl Node {
         now: Instant,
     ) -> Result<Option<ReadReply>, RequestError> {
         let at = self.position(shard).ok_or(RequestError::UnknownShard(shard))?;
+        self.check_request(&request)?;
         match request {
             Request::Read(read) => self.moving(at, now, |replica| replica.handle_read(read, now)),
             Request::Flush(flush) => {
@@ -270,6 +271,23 @@ impl Node {
         }
     }
 
+    fn check_request(&self, request: &Request) -> Result<(), RequestError> {
+        let (worker, found) = match request {
+            Request::Read(read) => (read.worker, read.clock),
+            Request::Flush(flush) => (flush.worker, flush.clock),
+            Request::Leave(_) => return Ok(()),
+        };
+        let end = self.end.filter(|end| found > *end);
+        end.map_or(Ok(()), |end| Err(RequestError::BeyondEnd { worker, found, end }))
+    }
+
+    /// Refuses clocks that the job does not have.
+    fn check_clocks(&self, clocks: impl IntoIterator<Item = Clock>) -> Result<(), PeerError> {
+        let Some(end) = self.end else { return Ok(()) };
+        let beyond = clocks.into_iter().find(|clock| *clock > end);
+        beyond.map_or(Ok(()), |found| Err(PeerError::BeyondEnd { found, end }))
+    }
+
     fn complete(&mut self, at: usize, moved: Option<Clock>, now: Instant) {
         let Some(clock) = moved else { return };
         let backlogs = (0..self.peers.len()).map(|peer| self.backlog(peer));
@@ -280,9 +298,12 @@ impl Node {
     }
 
     /// Counts a worker among those that train here, at `clock` or later. Yields its clock on each shard: where they differ,
-    /// it joins again at the latest of them. Empty if there is no such worker.
+    /// it joins again at the latest of them. Empty if there is no such worker, or no such clock.
     pub fn join(&mut self, worker: WorkerId, clock: Clock, now: Instant) -> Vec<(ShardId, Clock)> {
         let mut joined = Vec::new();
+        if self.end.is_some_and(|end| clock > end) {
+            return joined;
+        }
         for at in 0..self.replicas.len() {
             let id = self.replicas[at].shard().id();
             let its_clock = self.moving(at, now, |replica| replica.join(worker, clock));
@@ -351,6 +372,8 @@ impl Node {
     pub fn handle_up(&mut self, peer: usize, greeting: &Greeting, now: Instant) -> Result<(), PeerError> {
         let Greeting { life, resumes, departed } = greeting;
         self.check_departed(peer, departed)?;
+        self.check_lives(resumes.iter().map(|resume| resume.life).chain([*life]))?;
+        self.check_clocks(resumes.iter().flat_map(|resume| [resume.clock, resume.heard_clock]))?;
         let mirror = self.peers[peer].mirror;
         let shared = resumes.iter().filter_map(|resume| Some((self.position(resume.shard)?, resume)));
         let mut shared: Vec<(usize, &Resume)> = shared.collect();
@@ -435,6 +458,7 @@ impl Node {
         now: Instant,
     ) -> Result<(), PeerError> {
         let at = self.shared_position(peer, update.shard)?;
+        self.check_clocks([update.clock])?;
         if self.replicas[at].has_departed(self.peers[peer].mirror) {
             return Ok(());
         }
@@ -460,6 +484,7 @@ impl Node {
         let mut confirmed = 0;
         for control in controls {
             self.check_departed(peer, &control.departed)?;
+            self.check_clocks(control.progress.map(|progress| progress.clock))?;
             let at = self.shared_position(peer, control.shard)?;
             if self.replicas[at].has_departed(self.peers[peer].mirror) {
                 continue;
@@ -565,7 +590,7 @@ impl Node {
 
     /// Whether the job is done: here, and at every mirror that is not gone, and everything has arrived both ways.
     pub fn is_settled(&self) -> bool {
-        self.replicas.iter().all(|replica| replica.is_settled(self.end))
+        self.replicas.iter().all(|replica| replica.is_settled(self.end.unwrap_or_default()))
     }
 
     /// Whether every mirror that is not gone has confirmed everything that was released.

@@ -49,7 +49,16 @@ pub enum Presence {
     Left,
 }
 
+/// No process starts later, in microseconds since 1970, whatever its clock is: so that there are always numbers after it.
+const MAX_LIFE: u64 = 1 << 62;
+
 impl Node {
+    /// Refuses lives after which there are no more.
+    pub(super) fn check_lives(&self, lives: impl IntoIterator<Item = u64>) -> Result<(), PeerError> {
+        let absurd = lives.into_iter().find(|life| *life > MAX_LIFE);
+        absurd.map_or(Ok(()), |micros| Err(PeerError::AbsurdLife { micros }))
+    }
+
     /// A peer knows a later process of this server. If it has talked to us before, that one has taken our place. If not, our
     /// clock is behind that of the machine that was this server before, and we take a larger number.
     pub(super) fn handle_later_life(&mut self, peer: usize, known: u64) -> PeerError {
@@ -95,8 +104,9 @@ impl Node {
         }
         for at in 0..self.replicas.len() {
             self.replicas[at].settle();
-            if self.replicas[at].shard().clock() < self.end && self.replicas[at].latest_clock() >= self.end {
-                let moved = self.replicas[at].follow(self.end);
+            let end = self.end.filter(|end| self.replicas[at].latest_clock() >= *end);
+            if let Some(end) = end.filter(|end| self.replicas[at].shard().clock() < *end) {
+                let moved = self.replicas[at].follow(end);
                 self.complete(at, moved, now);
             }
         }

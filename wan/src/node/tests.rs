@@ -94,6 +94,40 @@ fn a_shard_that_has_jumped_ahead_judges_the_lead_by_its_reader() {
 }
 
 #[test]
+fn nobody_is_beyond_the_end_of_the_job() {
+    let now = start();
+    let mut node = node(Lead::Unlimited, None).ending_at(Clock(9));
+    let worker = WorkerId(0);
+    let beyond = Err(RequestError::BeyondEnd { worker, found: Clock(10), end: Clock(9) });
+    assert_eq!(node.handle_request(SHARD, flush(10, 1), now), beyond);
+    assert_eq!(node.handle_request(SHARD, read(10), now), beyond);
+    assert_eq!(node.join(worker, Clock(10), now), []);
+    assert_eq!(node.join(worker, Clock(9), now), [(SHARD, Clock(9))]);
+
+    let beyond = |found| PeerError::BeyondEnd { found: Clock(found), end: Clock(9) };
+    let greeting = |life, resume| Greeting { life, resumes: vec![resume], ..Greeting::default() };
+    let ahead = Resume { shard: SHARD, clock: Clock(11), ..Resume::default() };
+    assert_eq!(node.handle_up(0, &greeting(1, ahead), now), Err(beyond(11)));
+    let heard = Resume { shard: SHARD, heard_clock: Clock(12), ..Resume::default() };
+    assert_eq!(node.handle_up(0, &greeting(1, heard), now), Err(beyond(12)));
+    // Nor has anybody started after the last process that there can be.
+    let absurd = Err(PeerError::AbsurdLife { micros: u64::MAX });
+    assert_eq!(
+        node.handle_up(0, &greeting(u64::MAX, Resume { shard: SHARD, ..Resume::default() }), now),
+        absurd
+    );
+    let known = Resume { shard: SHARD, life: u64::MAX, ..Resume::default() };
+    assert_eq!(node.handle_up(0, &greeting(1, known), now), absurd);
+
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    let update = Update { shard: SHARD, seq: 1, clock: Clock(13), ..Update::default() };
+    assert_eq!(node.handle_update(0, &update, 1, now), Err(beyond(13)));
+    let progress = Some(Progress { clock: Clock(14), ..Progress::default() });
+    let control = ShardControl { shard: SHARD, progress, ..ShardControl::default() };
+    assert_eq!(node.handle_control(0, &[control], now), Err(beyond(14)));
+}
+
+#[test]
 fn a_hello_names_the_shards_that_are_shared() {
     let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
     let shape = ShardTable { slots: 2, width: 1 };
