@@ -6,13 +6,15 @@ use datacenter::message::{Flush, Read, Request, RowGroup};
 use datacenter::shard::Shard;
 use datacenter::{Clock, DatacenterId, Elements, ShardId, ShardTable, TableId, WorkerId};
 use wan::message::{Origin, ServerId};
-use wan::node::{Node, PeerConfig};
+use wan::node::{Grace, Node, PeerConfig};
 use wan::policy::{Lead, Policy, Selection};
 use wan::replica::Replica;
 
 const SHARD: ShardId = ShardId(0);
 const TABLE: TableId = TableId(0);
 const SHAPE: ShardTable = ShardTable { slots: 10_000, width: 8 };
+/// Longer than anything takes here.
+const GRACE: Duration = Duration::from_secs(3600);
 const MODEL_BYTES: u64 = SHAPE.slots as u64 * SHAPE.width as u64 * 4;
 
 /// Datacenters of one server and one worker each, all linked, nothing of which takes any time.
@@ -37,7 +39,9 @@ fn node(at: usize, count: usize, lead: Lead, is_new: bool, transfer_bytes_per_se
         transfer_bytes_per_sec,
     };
     let peers: Vec<_> = others.iter().map(configured).collect();
-    let mut node = Node::new(vec![replica], &peers, &policy).in_life(if is_new { 2 } else { 1 });
+    let grace = Grace { workers: GRACE, server: GRACE, datacenter: GRACE };
+    let node = Node::new(vec![replica], &peers, &policy).giving_up(grace);
+    let mut node = node.in_life(if is_new { 2 } else { 1 });
     others.iter().for_each(|id| assert!(node.peer(ServerId::first(*id)).is_some()));
     node
 }
@@ -101,6 +105,22 @@ impl Sites {
                 return;
             }
             self.now += Duration::from_millis(1);
+        }
+    }
+
+    /// Everybody who is left goes on without the last datacenter.
+    fn give_up_the_last(&mut self) {
+        let last = self.nodes.len() - 1;
+        self.nodes.iter_mut().for_each(|node| node.judge(self.now));
+        self.now += GRACE;
+        for (from, to) in (0..last).flat_map(|from| (0..last).map(move |to| (from, to))) {
+            if from != to {
+                self.say(from, to);
+            }
+        }
+        for at in 0..last {
+            self.nodes[at].judge(self.now);
+            assert!(self.nodes[at].replicas()[0].is_gone(Self::place(at, last)));
         }
     }
 
@@ -240,4 +260,63 @@ fn what_is_new_does_not_wait_for_what_was_lost() {
         sites.settle();
     }
     assert!(sites.is_equal_everywhere());
+}
+
+#[test]
+fn it_counts_on_above_what_it_hears_late_of_itself() {
+    // The second datacenter is cut off from the first, and misses what the third has of it.
+    let mut sites = Sites::new(3, Lead::Unlimited, None);
+    (0..3).for_each(|at| sites.train(at, 0, 1, 1.0));
+    sites.settle();
+    for at in 0..2 {
+        sites.nodes[at].handle_down(0);
+    }
+    for _ in 0..30 {
+        sites.train(0, 0, 16, 1.0);
+        while sites.pass_one(0, 2) || sites.say(0, 2) || sites.say(2, 0) {}
+    }
+    sites.nodes[2].handle_down(0);
+    // It comes back with nothing and finds the second alone; what it releases then, of other rows, it counts as it counted what
+    // was lost: the third would take it for what it has.
+    sites.nodes[0] = node(0, 3, Lead::Unlimited, true, None);
+    sites.link(0, 1);
+    sites.nodes[0].judge(sites.now);
+    sites.now += GRACE;
+    sites.say(1, 0);
+    sites.nodes[0].judge(sites.now);
+    while sites.pass_one(1, 0) || sites.say(1, 0) || sites.say(0, 1) {}
+    assert!(sites.reads(0), "the third is not there");
+    sites.clocks[0] = sites.nodes[0].replicas()[0].shard().clock().0;
+    for _ in 0..3 {
+        sites.train(0, 8, 16, 10.0);
+        while sites.pass_one(0, 1) {}
+    }
+    sites.link(0, 2);
+    sites.settle();
+    assert!(sites.is_equal_everywhere());
+    let rows = f32::from(u16::try_from(SHAPE.slots).unwrap());
+    // All began with one everywhere.
+    let expected = 8.0 * rows * (1.0 + 3.0) + (30.0 + 3.0 * 10.0) * rows / 2.0;
+    assert_eq!(sites.values(0).iter().sum::<f32>(), expected);
+}
+
+#[test]
+fn what_it_serves_has_all_of_who_is_gone_from_the_first_read_on() {
+    let mut sites = lost(3, Lead::Unlimited, None);
+    let expected = sites.values(1).to_vec();
+    sites.nodes[1].handle_down(1);
+    sites.link(0, 1);
+    sites.give_up_the_last();
+    let mut is_served = false;
+    loop {
+        let is_something = [sites.pass_one(1, 0), sites.pass_one(0, 1), sites.say(0, 1), sites.say(1, 0)];
+        is_served = is_served || sites.reads(0);
+        if is_served {
+            assert_eq!(sites.values(0), expected);
+        }
+        if !is_something.contains(&true) {
+            break;
+        }
+    }
+    assert!(is_served && sites.nodes[0].replicas()[0].ledgers().mirrors.iter().all(|(_, l)| l.newest() > 0));
 }
