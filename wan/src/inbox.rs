@@ -29,6 +29,9 @@ const MAX_EARLY_ELEMENTS: usize = 18 << 20;
 /// as its datacenter's, which could then say nothing any more.
 pub const MAX_COUNT: u32 = 1 << 31;
 
+/// No process has started later, in microseconds since 1970, whatever the clock of its machine.
+pub const MAX_LIFE: u64 = 1 << 62;
+
 /// Progress reports that wait for their data; one more replaces the newest.
 const MAX_REPORTS: usize = 1024;
 
@@ -205,6 +208,12 @@ impl PeerError {
 pub fn check_counts(counts: impl IntoIterator<Item = u32>) -> Result<(), PeerError> {
     let absurd = counts.into_iter().find(|count| *count > MAX_COUNT);
     absurd.map_or(Ok(()), |count| Err(PeerError::AbsurdCount { count }))
+}
+
+/// Refuses processes that nobody can have started: every server must have a number to take after them.
+pub fn check_lives(lives: impl IntoIterator<Item = u64>) -> Result<(), PeerError> {
+    let absurd = lives.into_iter().find(|life| *life > MAX_LIFE);
+    absurd.map_or(Ok(()), |micros| Err(PeerError::AbsurdLife { micros }))
 }
 
 impl Inbox {

@@ -19,7 +19,7 @@ use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 
 use crate::allowance::Allowance;
 use crate::bandwidth::DrainRate;
-use crate::inbox::PeerError;
+use crate::inbox::{PeerError, check_lives};
 use crate::message::{Resume, ServerId, ShardControl, Update};
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::Policy;
@@ -298,12 +298,10 @@ impl Node {
     }
 
     /// Counts a worker among those that train here, at `clock` or later. Yields its clock on each shard: where they differ,
-    /// it joins again at the latest of them. Empty if there is no such worker, or no such clock.
+    /// it joins again at the latest of them. Empty if there is no such worker. What is beyond the end of the job counts as that.
     pub fn join(&mut self, worker: WorkerId, clock: Clock, now: Instant) -> Vec<(ShardId, Clock)> {
+        let clock = self.end.map_or(clock, |end| clock.min(end));
         let mut joined = Vec::new();
-        if self.end.is_some_and(|end| clock > end) {
-            return joined;
-        }
         for at in 0..self.replicas.len() {
             let id = self.replicas[at].shard().id();
             let its_clock = self.moving(at, now, |replica| replica.join(worker, clock));
@@ -372,7 +370,7 @@ impl Node {
     pub fn handle_up(&mut self, peer: usize, greeting: &Greeting, now: Instant) -> Result<(), PeerError> {
         let Greeting { life, resumes, departed } = greeting;
         self.check_departed(peer, departed)?;
-        self.check_lives(resumes.iter().map(|resume| resume.life).chain([*life]))?;
+        check_lives(resumes.iter().map(|resume| resume.life).chain([*life]))?;
         self.check_clocks(resumes.iter().flat_map(|resume| [resume.clock, resume.heard_clock]))?;
         let mirror = self.peers[peer].mirror;
         let shared = resumes.iter().filter_map(|resume| Some((self.position(resume.shard)?, resume)));
@@ -459,6 +457,7 @@ impl Node {
     ) -> Result<(), PeerError> {
         let at = self.shared_position(peer, update.shard)?;
         self.check_clocks([update.clock])?;
+        check_lives(update.rows.iter().map(|rows| rows.life))?;
         if self.replicas[at].has_departed(self.peers[peer].mirror) {
             return Ok(());
         }

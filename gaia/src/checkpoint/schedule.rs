@@ -40,11 +40,6 @@ impl Schedule {
         self.seen.insert(shard, clock);
     }
 
-    /// Something has happened that must not be forgotten: the next clock is kept.
-    pub fn hasten(&mut self) {
-        self.target = Some(self.seen.values().copied().max().unwrap_or_default().next());
-    }
-
     /// `shard` has completed `clock`: whether its state is to be kept now.
     pub fn is_due(&mut self, shard: ShardId, clock: Clock, now: Instant) -> bool {
         let newest = self.seen.values().copied().max().unwrap_or_default();
@@ -107,19 +102,6 @@ mod tests {
         // And here it leads.
         assert!(due(0, 5, 122) && !due(1, 4, 123) && due(1, 6, 124));
         assert!(!due(0, 6, 124));
-    }
-
-    #[test]
-    fn the_next_clock_is_kept_where_something_is_not_to_be_forgotten() {
-        let start = some_time();
-        let mut schedule = schedule(Some(100), None, start);
-        let due =
-            |schedule: &mut Schedule, shard, clock| schedule.is_due(ShardId(shard), Clock(clock), start);
-        assert!(!due(&mut schedule, 0, 7) && !due(&mut schedule, 1, 6));
-        schedule.hasten();
-        assert!(!due(&mut schedule, 1, 7));
-        assert!(due(&mut schedule, 0, 8) && due(&mut schedule, 1, 8));
-        assert!(!due(&mut schedule, 0, 9) && !due(&mut schedule, 1, 9));
     }
 
     #[test]

@@ -83,7 +83,8 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
         })
         .collect();
     // A process that starts later has a larger number, also where the machine's clock says otherwise.
-    let lives = checkpoints.iter().flat_map(|c| &c.state.origins).map(|origin| origin.life);
+    let here = setup.datacenter(&region.name);
+    let lives = checkpoints.iter().filter_map(|checkpoint| checkpoint.state.life_of(here?));
     let life = life_after(lives.max().unwrap_or(0), datacenter::lan::incarnation());
     let has_state = |id: ShardId| checkpoints.iter().any(|checkpoint| checkpoint.state.shard == id);
     let initial = in_parallel(setup.shards_of(index).collect(), |id| match has_state(id) {

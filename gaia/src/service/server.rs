@@ -108,10 +108,6 @@ impl Observer for Watch {
 
     fn departed(&mut self, datacenter: DatacenterId) {
         info!(peer = self.setup.name(datacenter), "a region has left this job for good: going on without it");
-        // Where nobody else is left, only a checkpoint knows of it.
-        if let Some(keeping) = &mut self.keeping {
-            keeping.schedule.hasten();
-        }
     }
 
     fn expelled(&mut self, reason: String) {

@@ -452,8 +452,8 @@ pub const SCENARIOS: &[Scenario] = &[
         story: &[
             (At(25), KillDatacenter(1)),
             (After(100), Dismiss(0, 1)),
-            // Enough for a clock and its checkpoint.
-            (After(150), KillAll),
+            // Time enough for a checkpoint.
+            (After(1500), KillAll),
             (After(100), ReturnDatacenter(0)),
         ],
         max_write: Some(Duration::from_millis(5)),

@@ -203,6 +203,8 @@ impl<O: Observer> Server<O> {
         events: mpsc::Receiver<Event>,
     ) -> (Self, watch::Receiver<bool>) {
         let (settled, receiver) = watch::channel(false);
+        // Those that its checkpoints know of are no news.
+        let departed = node.departed().collect();
         let server = Self {
             node,
             observer,
@@ -214,7 +216,7 @@ impl<O: Observer> Server<O> {
             cork: Cork::Aligned,
             settled,
             early: Vec::new(),
-            departed: BTreeSet::new(),
+            departed,
         };
         (server, receiver)
     }

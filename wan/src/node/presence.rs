@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::Node;
-use crate::inbox::PeerError;
+use crate::inbox::{PeerError, check_lives};
 
 /// The number of a process that has started at `date`, in microseconds, and is later than the one that is `known`.
 ///
@@ -49,23 +49,18 @@ pub enum Presence {
     Left,
 }
 
-/// No process starts later, in microseconds since 1970, whatever its clock is: so that there are always numbers after it.
-const MAX_LIFE: u64 = 1 << 62;
-
 impl Node {
-    /// Refuses lives after which there are no more.
-    pub(super) fn check_lives(&self, lives: impl IntoIterator<Item = u64>) -> Result<(), PeerError> {
-        let absurd = lives.into_iter().find(|life| *life > MAX_LIFE);
-        absurd.map_or(Ok(()), |micros| Err(PeerError::AbsurdLife { micros }))
-    }
-
     /// A peer knows a later process of this server. If it has talked to us before, that one has taken our place. If not, our
-    /// clock is behind that of the machine that was this server before, and we take a larger number.
+    /// clock is behind that of the machine that was this server before, and we take a larger number, if there is one.
     pub(super) fn handle_later_life(&mut self, peer: usize, known: u64) -> PeerError {
         match self.peers[peer].heard_at {
             Some(_) => self.is_superseded = true,
             None => {
-                self.life = life_after(known, self.life);
+                let next = life_after(known, self.life);
+                if let Err(absurd) = check_lives([next]) {
+                    return absurd;
+                }
+                self.life = next;
                 self.replicas.iter_mut().for_each(|replica| replica.set_life(self.life));
             }
         }

@@ -3,6 +3,7 @@ use datacenter::shard::Shard;
 use datacenter::{Elements, ShardTable, TableId, WorkerId};
 
 use super::*;
+use crate::inbox::MAX_LIFE;
 use crate::message::{Origin, Progress, WholeRows};
 use crate::policy::{Lead, Selection};
 
@@ -101,8 +102,7 @@ fn nobody_is_beyond_the_end_of_the_job() {
     let beyond = Err(RequestError::BeyondEnd { worker, found: Clock(10), end: Clock(9) });
     assert_eq!(node.handle_request(SHARD, flush(10, 1), now), beyond);
     assert_eq!(node.handle_request(SHARD, read(10), now), beyond);
-    assert_eq!(node.join(worker, Clock(10), now), []);
-    assert_eq!(node.join(worker, Clock(9), now), [(SHARD, Clock(9))]);
+    assert_eq!(node.join(worker, Clock(10), now), [(SHARD, Clock(9))]);
 
     let beyond = |found| PeerError::BeyondEnd { found: Clock(found), end: Clock(9) };
     let greeting = |life, resume| Greeting { life, resumes: vec![resume], ..Greeting::default() };
@@ -118,8 +118,15 @@ fn nobody_is_beyond_the_end_of_the_job() {
     );
     let known = Resume { shard: SHARD, life: u64::MAX, ..Resume::default() };
     assert_eq!(node.handle_up(0, &greeting(1, known), now), absurd);
+    // Nor is there a number for us after the last.
+    let last = Resume { shard: SHARD, life: MAX_LIFE, ..Resume::default() };
+    let absurd = |found: Result<(), PeerError>| matches!(found, Err(PeerError::AbsurdLife { .. }));
+    assert!(absurd(node.handle_up(0, &greeting(1, last), now)));
 
     node.handle_up(0, &nothing_applied(), now).unwrap();
+    let rows = WholeRows { origin: Origin::Sender, stamps: Vec::new(), is_last: true, life: MAX_LIFE + 1 };
+    let update = Update { shard: SHARD, seq: 1, rows: Some(rows), ..Update::default() };
+    assert!(absurd(node.handle_update(0, &update, 1, now)));
     let update = Update { shard: SHARD, seq: 1, clock: Clock(13), ..Update::default() };
     assert_eq!(node.handle_update(0, &update, 1, now), Err(beyond(13)));
     let progress = Some(Progress { clock: Clock(14), ..Progress::default() });
@@ -280,6 +287,31 @@ fn what_is_applied_in_new_numbers_is_confirmed_also_where_it_is_as_much_as_befor
         let said: Vec<_> = said.iter().map(|control| (control.applied_stream, control.applied)).collect();
         assert_eq!(said, [(stream, Some(1))]);
     }
+}
+
+#[test]
+fn the_next_process_knows_how_far_the_others_had_come() {
+    const HERE: DatacenterId = DatacenterId(0);
+    let now = start();
+    let first = || node(Lead::Unlimited, None);
+    let mut before = first();
+    before.handle_up(0, &nothing_applied(), now).unwrap();
+    let progress = Some(Progress { clock: Clock(7), ..Progress::default() });
+    let control = ShardControl { shard: SHARD, progress, ..ShardControl::default() };
+    before.handle_control(0, &[control], now).unwrap();
+    let state = before.replicas[0].state(HERE);
+
+    let begins = |state| first().replicas.remove(0).restored(state, HERE);
+    let mut after = first();
+    after.replicas = vec![begins(state.clone()).unwrap()];
+    assert_eq!(after.greeting(PEER).resumes[0].heard_clock, Clock(7));
+    // And a checkpoint that says what nobody can have heard is none.
+    let mut absurd = state.clone();
+    absurd.origins[1].heard_clock = Clock(u32::MAX);
+    assert!(begins(absurd).is_err());
+    let mut absurd = state;
+    absurd.origins[1].life = u64::MAX;
+    assert!(begins(absurd).is_err());
 }
 
 #[test]

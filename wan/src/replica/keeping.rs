@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Replica;
 use super::recovery::Former;
-use crate::inbox::MAX_COUNT;
+use crate::inbox::{MAX_COUNT, MAX_LIFE};
 use crate::ledger::Ledger;
 use crate::state::{OriginState, ReplicaState};
 
@@ -62,7 +62,10 @@ impl Replica {
             };
             ledger.life = origin.life;
             if ledger.newest().max(origin.covered).max(origin.heard_clock.0) > MAX_COUNT {
-                return misfit("it speaks of more releases than there can be");
+                return misfit("it speaks of more clocks or releases than there can be");
+            }
+            if origin.life > MAX_LIFE {
+                return misfit("it speaks of a process that started later than any");
             }
             match place {
                 Some(place) => {

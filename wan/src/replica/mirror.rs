@@ -26,7 +26,7 @@ pub(super) struct Mirror {
     pub(super) life: u64,
     /// The process of it that our numbers count for; zero for none.
     pub(super) numbered_for: u64,
-    /// The clock that it had told the process before ours.
+    /// The clock that it had told the processes before ours, as far as a checkpoint says.
     pub(super) heard_clock: Clock,
     /// Its clock when the link came up last; none before the first time.
     pub(super) clock_at_hello: Option<Clock>,

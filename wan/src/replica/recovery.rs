@@ -1,14 +1,14 @@
-//! How a replica gets back what it has lost, gives others what they have lost, and goes on without who is gone.
+//! How a replica gets back what it has lost.
 //!
 //! Three things may be missing when two replicas meet, and each is made good by row, whoever died and however often:
 //!
-//! - *What the mirror lacks of our releases.* It says how many it has wholly; rows that have changed since go whole.
+//! - *What the mirror lacks of our releases.* It says how many it has wholly (`greeting`); rows that have changed since go whole.
 //! - *What our process lacks of our own datacenter's releases*: those between its checkpoint and the death of the process
 //!   before it. Each mirror returns the rows that it has with later stamps. A process goes on meanwhile, and may have released
 //!   more of the same rows: so what a returned row has more than what the process began with is added, once, and counts as
 //!   a release. What the checkpoint held back of an element that was released since is in that: it is taken out.
-//! - *What either lacks of a third datacenter, which is gone* and cannot say it itself: both say how much they have, and each
-//!   hands on what it has more.
+//! - *What either lacks of a third datacenter, which is gone* and cannot say it itself (`absence`): both say how much they have,
+//!   and each hands on what it has more.
 //!
 //! Kind: time-free.
 

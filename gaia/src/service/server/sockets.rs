@@ -1,4 +1,6 @@
 //! The sockets of a server.
+//!
+//! Kind: driver.
 
 use std::net::{SocketAddr, UdpSocket};
 

@@ -22,8 +22,6 @@ pub(super) struct Keeper {
     writing: Option<ReplicaState>,
     /// Whose turn was last.
     last: Option<ShardId>,
-    /// How many had left for good when each shard had completed its last clock.
-    departed: BTreeMap<ShardId, usize>,
 }
 
 impl Keeper {
@@ -32,13 +30,9 @@ impl Keeper {
         Self { seen: begins.collect(), ..Self::default() }
     }
 
-    /// Whether the state of a shard that has completed `clock` is to be kept, in a job with so many clocks that so many have
-    /// left for good.
-    fn is_due(&mut self, shard: ShardId, clock: Clock, every: u32, last: u32, departed: usize) -> bool {
+    /// Whether the state of a shard that has completed `clock` is to be kept, in a job with so many clocks.
+    fn is_due(&mut self, shard: ShardId, clock: Clock, every: u32, last: u32) -> bool {
         let before = self.seen.insert(shard, clock).unwrap_or_default();
-        if before < clock && self.departed.insert(shard, departed).unwrap_or_default() < departed {
-            return true;
-        }
         before.0 / every < clock.0 / every || (before.0 < last && last <= clock.0)
     }
 }
@@ -50,10 +44,9 @@ impl Cluster {
         let Process { server: (site, _), node: Some(node), keeper, .. } = &mut self.processes[process] else {
             return;
         };
-        let departed = node.departed().count();
         for replica in node.replicas().iter().filter(|replica| replica.may_be_kept()) {
             let shard = replica.shard();
-            if keeper.is_due(shard.id(), shard.clock(), every, last, departed) {
+            if keeper.is_due(shard.id(), shard.clock(), every, last) {
                 keeper.waiting.insert(shard.id(), replica.state(DatacenterId(*site as u16)));
             }
         }
