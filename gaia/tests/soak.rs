@@ -15,7 +15,9 @@ mod story;
 use std::panic::catch_unwind;
 use std::time::Duration;
 
-use common::{CLOCK, ONE_AT_A_TIME, assert_equal, assert_near, logs, outputs, plan, simulated, statuses};
+use common::{
+    CLOCK, ONE_AT_A_TIME, ROUNDING, assert_near, assert_within, logs, outputs, plan, simulated, statuses,
+};
 use gaia::rehearsal::{Plan, Rehearsal};
 use gaia::service::Part;
 use gaia::status::Phase;
@@ -401,7 +403,9 @@ impl Soak {
             assert_eq!(scores.len(), 3, "one worker of each region scores");
             assert_eq!(outputs.values().map(Vec::len).collect::<Vec<_>>(), [3; 4], "every shard is written");
             assert_near(&scores, &undisturbed, 0.02);
-            assert_equal(&outputs);
+            // Each addition rounds one way or the other: what that comes to grows with the root of their number.
+            let many = (self.clocks as f32 / 1000.0).max(1.0).sqrt();
+            assert_within(&outputs, ROUNDING * many);
         });
         if judged.is_err() {
             self.fail("replicas are not what they should be, see above");

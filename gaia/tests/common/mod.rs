@@ -109,16 +109,27 @@ pub fn outputs(directory: &Path) -> BTreeMap<String, Vec<(String, Vec<f32>)>> {
     shards
 }
 
-/// Replicas have added up the same updates in other orders.
+/// Replicas have added up the same updates in other orders, in a job of some hundred clocks.
 pub fn assert_equal(shards: &BTreeMap<String, Vec<(String, Vec<f32>)>>) {
+    assert_within(shards, ROUNDING);
+}
+
+/// Replicas are not further apart than this. Says how far they are.
+pub fn assert_within(shards: &BTreeMap<String, Vec<(String, Vec<f32>)>>, most: f32) {
+    let mut furthest = 0.0_f32;
     for replicas in shards.values() {
         let (first, values) = &replicas[0];
         for (other, others) in &replicas[1..] {
             let apart = values.iter().zip(others).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(apart < 1e-4, "{first} and {other} are {apart} apart");
+            assert!(apart < most, "{first} and {other} are {apart} apart, {most} is allowed");
+            furthest = furthest.max(apart);
         }
     }
+    println!("replicas are {furthest} apart at most, {most} is allowed");
 }
+
+/// What rounding makes of a sum of some hundred updates in another order, and more.
+pub const ROUNDING: f32 = 1e-4;
 
 struct Silent;
 

@@ -290,6 +290,17 @@ fn what_is_applied_in_new_numbers_is_confirmed_also_where_it_is_as_much_as_befor
 }
 
 #[test]
+fn a_process_that_has_been_replaced_is_not_let_in() {
+    let (now, mut node) = (start(), node(Lead::Unlimited, None));
+    let of = |life| Greeting { life, ..nothing_applied() };
+    node.handle_up(0, &of(5), now).unwrap();
+    assert_eq!(node.handle_up(0, &of(4), now), Err(PeerError::FormerLife));
+    node.handle_down(0);
+    assert_eq!(node.handle_up(0, &of(4), now), Err(PeerError::FormerLife), "nor when it comes alone");
+    node.handle_up(0, &of(6), now).unwrap();
+}
+
+#[test]
 fn the_next_process_knows_how_far_the_others_had_come() {
     const HERE: DatacenterId = DatacenterId(0);
     let now = start();
