@@ -97,6 +97,8 @@ struct Worker {
     /// What it waits for.
     asked: BTreeMap<ShardId, Read>,
     wanted: Vec<Vec<u32>>,
+    /// The clocks of shards that have answered while nobody trained there: they wait for nobody who comes later.
+    idle: BTreeMap<ShardId, Clock>,
     /// What it has added, by stamp.
     added: BTreeMap<u32, Sums>,
 }
@@ -135,6 +137,7 @@ impl Cluster {
             last: vec![None; SHARDS.into()],
             asked: BTreeMap::new(),
             wanted: Vec::new(),
+            idle: BTreeMap::new(),
             added: BTreeMap::new(),
         });
         let (shards, workers) = (shards.collect(), workers.collect());
@@ -196,6 +199,7 @@ impl Cluster {
         worker.wanted = TABLES.into_iter().zip(rows).map(chosen).collect();
         let wanted = (0..).map(TableId).zip(worker.wanted.iter().map(Vec::as_slice));
         worker.asked = worker.client.plan(wanted).into_iter().collect();
+        worker.idle.clear();
         for (shard, read) in &worker.asked {
             worker.requests[shard.index()].push_back(Request::Read(read.clone()));
         }
@@ -281,6 +285,9 @@ impl Cluster {
             // Where nobody trains any more, there is nothing to wait for.
             let is_idle = self.shards.iter().any(|shard| shard.id() == reply.shard && shard.is_idle());
             assert!(is_idle || reply.clock.0 >= read.clock.0.saturating_sub(staleness));
+            if is_idle {
+                worker.idle.insert(reply.shard, reply.clock);
+            }
         }
         worker.client.absorb(reply).expect("it is the answer");
         if worker.asked.is_empty() {
@@ -292,8 +299,11 @@ impl Cluster {
     fn check_view(&self, worker: usize) {
         let client = &self.workers[worker].client;
         let old = self.staleness.map_or(0, |staleness| client.clock().0.saturating_sub(staleness));
+        let placement = Placement::new(SHARDS);
         for (table, rows) in self.workers[worker].wanted.iter().enumerate() {
             for row in rows {
+                let idle = self.workers[worker].idle.get(&placement.shard_of(*row));
+                let old = idle.map_or(old, |clock| old.min(clock.0));
                 for (column, seen) in client.row(TableId(table as u16), *row).iter().enumerate() {
                     let sum = |other: usize, below: u32| -> u64 {
                         let stamps = self.workers[other].added.range(..below);
