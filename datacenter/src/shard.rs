@@ -340,6 +340,19 @@ impl Shard {
         state.changed.fill(self.version);
     }
 
+    /// Adds to all values of a table, shape `[slots * width]`: every row counts as changed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such table, or `values` does not fit it.
+    pub fn add_to_all(&mut self, table: TableId, values: &[f32]) {
+        let state = &mut self.tables[table.index()];
+        assert_eq!(values.len(), state.values.len(), "values fill the table");
+        self.version += 1;
+        state.values.iter_mut().zip(values).for_each(|(value, more)| *value += more);
+        state.changed.fill(self.version);
+    }
+
     /// Adds deltas, wherever they come from.
     ///
     /// # Panics

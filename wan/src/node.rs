@@ -341,7 +341,17 @@ impl Node {
         was_suspended
     }
 
-    /// Whether it is known how far every other datacenter is, or that it is not there.
+    /// The first values of a shard are there, as [`Replica::begin_with`] has it.
+    ///
+    /// # Panics
+    ///
+    /// If the shard is not hosted here, or they do not fit it.
+    pub fn begin_with(&mut self, shard: ShardId, values: &[Vec<f32>]) {
+        let at = self.position(shard).expect("first values are drawn for hosted shards");
+        self.replicas[at].begin_with(values);
+    }
+
+    /// Whether workers may come: first values are there, and it is known how far every other datacenter is, or that it is not there.
     pub fn is_oriented(&self) -> bool {
         self.replicas.iter().all(Replica::is_oriented)
     }

@@ -56,6 +56,8 @@ pub struct Replica {
     /// How many releases had been counted when it made its first.
     first_count: Option<u32>,
     /// What it began with.
+    /// Whether the model's first values are in.
+    has_first_values: bool,
     former: Option<Former>,
     /// Whether a worker has flushed anything to it.
     has_flushed: bool,
@@ -91,6 +93,7 @@ impl Replica {
             life: 1,
             first_count: None,
             former: None,
+            has_first_values: true,
             has_flushed: false,
             is_fetching: false,
             donor: None,
@@ -170,7 +173,8 @@ impl Replica {
     pub fn is_settled(&self, end: Clock) -> bool {
         let has_all = |m: &Mirror| m.has_left || (m.outbox.is_drained() && m.inbox.is_settled());
         let is_done = |m: &Mirror| m.is_gone || (m.inbox.arrived_clock() >= end && has_all(m));
-        self.shard.is_idle()
+        self.has_first_values
+            && self.shard.is_idle()
             && self.shard.clock() >= end
             && (self.mirrors.is_empty() || self.filter.is_empty())
             && self.mirrors.iter().all(is_done)

@@ -1,10 +1,14 @@
-//! What a server begins with: the checkpoints of its shards, or what other regions have of them.
+//! What a server begins with: the checkpoints of its shards; for those without, the model's first values, and what other
+//! regions have of them.
+//!
+//! First values of a large model take a while to draw. What other regions have is on its way meanwhile: all of it adds up.
 //!
 //! Kind: driver (reads checkpoints).
 
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use datacenter::shard::Shard;
@@ -18,10 +22,15 @@ use super::setup::Setup;
 use crate::checkpoint::{Archive, Begun, Checkpoint, Keeper, Schedule, Subject};
 use crate::model::{ShardValues, initial_values_of};
 
+/// What tells a server the first values of a shard; false once it does not want them any more.
+pub(super) type Tell = dyn Fn(ShardId, ShardValues) -> bool + Sync;
+
 /// A server's shards as they begin, and who keeps their checkpoints.
 pub(super) struct Beginning {
     pub(super) node: Node,
     pub(super) keeping: Option<Keeping>,
+    /// The shards whose first values have yet to be [drawn](draw).
+    pub(super) to_draw: Vec<ShardId>,
 }
 
 /// Makes checkpoints of a server's shards.
@@ -53,7 +62,20 @@ pub(super) fn read(setup: &Setup, index: u16) -> Result<Beginning, ServiceError>
         }
         keeping = Some(Keeping { keeper: Arc::new(keeper), schedule });
     }
-    Ok(Beginning { node: node(setup, index, checkpoints)?, keeping })
+    let has_state = |id: &ShardId| checkpoints.iter().any(|checkpoint| checkpoint.state.shard == *id);
+    let to_draw = setup.shards_of(index).filter(|id| !has_state(id)).collect();
+    Ok(Beginning { node: node(setup, index, checkpoints)?, keeping, to_draw })
+}
+
+/// Draws the first values of `shards`, and tells them as they come. Blocks.
+pub(super) fn draw(setup: &Setup, shards: Vec<ShardId>, tell: &Tell) {
+    let is_wanted = AtomicBool::new(true);
+    in_parallel(shards, |shard| {
+        if is_wanted.load(Ordering::Relaxed) {
+            let values = initial_values_of(shard, setup.application.as_ref(), &setup.specs, setup.placement);
+            is_wanted.fetch_and(tell(shard, values), Ordering::Relaxed);
+        }
+    });
 }
 
 /// Does something for each shard, with as many threads as there are cores.
@@ -86,26 +108,22 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
     let here = setup.datacenter(&region.name);
     let lives = checkpoints.iter().filter_map(|checkpoint| checkpoint.state.life_of(here?));
     let life = life_after(lives.max().unwrap_or(0), datacenter::lan::incarnation());
-    let has_state = |id: ShardId| checkpoints.iter().any(|checkpoint| checkpoint.state.shard == id);
-    let initial = in_parallel(setup.shards_of(index).collect(), |id| match has_state(id) {
-        // Those of its checkpoint take their place.
-        true => setup.shapes.0[id.index()].iter().map(|shape| vec![0.0; shape.elements()]).collect(),
-        false => initial_values_of(id, setup.application.as_ref(), &setup.specs, setup.placement),
-    });
-    let replica = |(id, values): (ShardId, ShardValues)| {
+    let replica = |id: ShardId| {
+        let shapes = &setup.shapes.0[id.index()];
+        let zeros = shapes.iter().map(|shape| vec![0.0; shape.elements()]).collect();
         let workers = region.workers() as usize;
-        let shard = Shard::new(id, &setup.shapes.0[id.index()], values, workers, region.job.staleness)
+        let shard = Shard::new(id, shapes, zeros, workers, region.job.staleness)
             .with_non_finite(region.job.non_finite);
         let replica = Replica::new(shard, &policy, peers.iter().map(|peer| peer.id));
         let Some(at) = checkpoints.iter().position(|checkpoint| checkpoint.state.shard == id) else {
-            return Ok(replica.without_state());
+            return Ok(replica.without_state().without_first_values());
         };
         let Checkpoint { state, bytes, .. } = checkpoints.swap_remove(at);
         info!(shard = id.0, clock = state.clock.0, bytes, "begins with its checkpoint");
         let here = setup.datacenter(&region.name).expect("a region is a member");
         replica.restored(state, here).map_err(|misfit| ServiceError::Misfit { shard: id.0, misfit })
     };
-    let replicas = setup.shards_of(index).zip(initial).map(replica).collect::<Result<Vec<_>, _>>()?;
+    let replicas = setup.shards_of(index).map(replica).collect::<Result<Vec<_>, _>>()?;
     let grace = Grace {
         workers: region.grace.worker,
         server: region.grace.server,

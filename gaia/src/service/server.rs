@@ -39,7 +39,7 @@ use wan::wire::Shapes;
 
 pub(super) use self::sockets::{Sockets, own_address};
 use self::vigil::Vigil;
-use super::beginning::{Beginning, Keeping};
+use super::beginning::{self, Beginning, Keeping};
 use super::orders::OrderBook;
 use super::session::Counter;
 use super::setup::Setup;
@@ -133,7 +133,7 @@ impl Server {
         let (calls, mut call_queue) = mpsc::channel(REQUEST_QUEUE);
         let (clock, _) = watch::channel(Clock(0));
         let workers = setup.region.workers() as usize;
-        let Beginning { node, keeping } = beginning;
+        let Beginning { node, keeping, to_draw } = beginning;
         let keeper = keeping.as_ref().map(|keeping| keeping.keeper.clone());
         let here = setup.datacenter(&setup.region.name).expect("a region is a member");
         let superseded = watch::channel(false).0;
@@ -148,6 +148,12 @@ impl Server {
         };
         let (task, settled) = NodeTask::new(node, watch, request_queue, vec![None; workers], event_queue);
         tasks.spawn(task.run().instrument(span.clone()));
+        let (to_node, of_server) = (events.clone(), setup.clone());
+        #[expect(clippy::disallowed_methods, reason = "this is real time, in which drawing takes long")]
+        tasks.spawn_blocking(move || {
+            let tell = move |shard, values| to_node.blocking_send(Event::Begin { shard, values }).is_ok();
+            beginning::draw(&of_server, to_draw, &tell);
+        });
         let to_node = events.clone();
         tasks.spawn(async move {
             while let Some(call) = call_queue.recv().await {

@@ -104,6 +104,13 @@ pub enum Event {
         /// In its words.
         reason: String,
     },
+    /// The first values of a shard are there.
+    Begin {
+        /// Which one.
+        shard: ShardId,
+        /// For each table, shape `[slots * width]`.
+        values: Vec<Vec<f32>>,
+    },
     /// A worker comes.
     Worker(Call),
     /// Somebody wants to look at the node.
@@ -148,7 +155,7 @@ pub struct Server<O> {
     clock: Clock,
     cork: Cork,
     settled: watch::Sender<bool>,
-    /// Workers that have come before it was known how far the other datacenters are.
+    /// Workers that have come before the node was ready for them.
     early: Vec<Attaching>,
     /// Who is known to have left for good.
     departed: BTreeSet<DatacenterId>,
@@ -276,7 +283,7 @@ impl<O: Observer> Server<O> {
                 return;
             }
             Event::Worker(Call::Attach { worker, replies, answer }) => {
-                // It begins at the shards' clocks, which may yet become those of the others.
+                // It begins at the shards' clocks, which may yet become those of the others, with values that may have yet to come.
                 self.early.retain(|(other, ..)| *other != worker);
                 self.early.push((worker, replies, answer));
                 return self.attach_early();
@@ -289,6 +296,7 @@ impl<O: Observer> Server<O> {
                 let _ = answer.send(self.node.join(worker, clock, now()));
                 return;
             }
+            Event::Begin { shard, values } => return self.node.begin_with(shard, &values),
             Event::Inspect(look) => return look(&self.node),
             Event::Writable { .. } => return,
             Event::Depart { datacenter, answer } => {
@@ -439,7 +447,7 @@ impl<O: Observer> Server<O> {
         }
     }
 
-    /// Attaches who has come, once it is known how far the other datacenters are.
+    /// Attaches who has come, once the values are there and it is known how far the other datacenters are.
     fn attach_early(&mut self) {
         if self.early.is_empty() || !self.node.is_oriented() {
             return;

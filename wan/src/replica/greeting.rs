@@ -15,9 +15,10 @@ use crate::mirror_clock::{UNHEARD_LEAD, lead_limit};
 const VOID: u32 = u32::MAX;
 
 impl Replica {
-    /// Whether each mirror has said how far it is, or is not waited for: then the shard's clock is that of the others.
+    /// Whether workers may come: its first values are there, and each mirror has said how far it is, or is not waited for. Then
+    /// the shard's clock is that of the others.
     pub fn is_oriented(&self) -> bool {
-        self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
+        self.has_first_values && self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
     }
 
     /// What this side has, for the hello to a mirror.

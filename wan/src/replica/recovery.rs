@@ -67,6 +67,24 @@ impl Replica {
         self
     }
 
+    /// The same, of a process whose shard holds zeros: the model's first values [come later](Self::begin_with). What others have is
+    /// taken meanwhile, since all of it adds up; who trains or keeps states waits.
+    #[must_use]
+    pub fn without_first_values(self) -> Self {
+        Self { has_first_values: false, ..self }
+    }
+
+    /// The model's first values are there: for each table, shape `[slots * width]`. Those that are there already stay.
+    ///
+    /// # Panics
+    ///
+    /// If they do not fit the shard.
+    pub fn begin_with(&mut self, values: &[Vec<f32>]) {
+        if !std::mem::replace(&mut self.has_first_values, true) {
+            (0..).map(TableId).zip(values).for_each(|(table, values)| self.shard.add_to_all(table, values));
+        }
+    }
+
     /// Nobody has joined this process, and no mirror has returned anything to it.
     pub(super) fn begin_again(&mut self) {
         let (is_idle, clock, count) = (self.shard.is_idle(), self.shard.clock(), self.count);
@@ -86,7 +104,7 @@ impl Replica {
     /// those who are gone alone have of a row that has been released since is not found again by whoever begins from it.
     pub fn may_be_kept(&self) -> bool {
         let has_returned = |m: &Mirror| m.has_returned || m.is_gone;
-        !self.is_fetching && self.preview.is_none() && self.mirrors.iter().all(has_returned)
+        self.has_first_values && !self.is_fetching && self.preview.is_none() && self.mirrors.iter().all(has_returned)
     }
 
     /// Whether this process knows of everything that its datacenter has released.
