@@ -13,6 +13,7 @@
 //! Kind: time-passed.
 
 mod absence;
+mod catching_up;
 mod departure;
 mod greeting;
 mod keeping;
@@ -55,9 +56,9 @@ pub struct Replica {
     life: u64,
     /// How many releases had been counted when it made its first.
     first_count: Option<u32>,
-    /// What it began with.
     /// Whether the model's first values are in.
     has_first_values: bool,
+    /// What it began with.
     former: Option<Former>,
     /// Whether a worker has flushed anything to it.
     has_flushed: bool,
@@ -92,8 +93,8 @@ impl Replica {
             count: 0,
             life: 1,
             first_count: None,
-            former: None,
             has_first_values: true,
+            former: None,
             has_flushed: false,
             is_fetching: false,
             donor: None,

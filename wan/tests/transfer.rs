@@ -217,6 +217,37 @@ fn it_serves_when_one_model_has_come() {
 }
 
 #[test]
+fn the_models_first_values_may_come_last() {
+    for lead in [Lead::Unlimited, Lead::Limit(2)] {
+        let mut sites = lost(3, lead, None);
+        let expected = sites.values(1).to_vec();
+        let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead };
+        let shard = Shard::new(SHARD, &[SHAPE], vec![vec![0.0; SHAPE.elements()]], 1, Some(0));
+        let others = [1, 2].map(DatacenterId);
+        let replica = Replica::new(shard, &policy, others).without_state().without_first_values();
+        let peers = others.map(|id| PeerConfig {
+            id,
+            rate_bytes_per_sec: None,
+            window_bytes: None,
+            transfer_bytes_per_sec: None,
+        });
+        sites.nodes[0] = Node::new(vec![replica], &peers, &policy).in_life(2);
+        others.iter().for_each(|id| assert!(sites.nodes[0].peer(ServerId::first(*id)).is_some()));
+        (1..3).for_each(|other| sites.link(0, other));
+        sites.settle();
+        let replica = &sites.nodes[0].replicas()[0];
+        assert!(replica.is_whole() && !replica.may_be_kept(), "all but the first values are here");
+        assert!(!sites.nodes[0].is_oriented(), "nobody may come");
+        for _ in 0..2 {
+            sites.nodes[0].begin_with(SHARD, &[vec![1.0; SHAPE.elements()]]);
+            assert_eq!(sites.values(0), expected, "they count once");
+        }
+        assert!(sites.nodes[0].is_oriented() && sites.nodes[0].replicas()[0].may_be_kept());
+        assert!(sites.reads(0));
+    }
+}
+
+#[test]
 fn it_serves_though_the_donor_dies() {
     let mut sites = lost(3, Lead::Unlimited, None);
     let expected = sites.values(1).to_vec();

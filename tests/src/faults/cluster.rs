@@ -387,7 +387,8 @@ impl Cluster {
             Fault::Dismiss(at, site) => {
                 self.departed.insert(DatacenterId(site as u16));
                 for process in self.sites[at].process.clone().into_iter().flatten() {
-                    self.node(process).expect("it runs").depart(DatacenterId(site as u16));
+                    let now = self.start + self.now;
+                    self.node(process).expect("it runs").depart(DatacenterId(site as u16), now);
                     self.flush(process)?;
                 }
             }

@@ -300,7 +300,7 @@ impl<O: Observer> Server<O> {
             Event::Inspect(look) => return look(&self.node),
             Event::Writable { .. } => return,
             Event::Depart { datacenter, answer } => {
-                let _ = answer.send(self.node.depart(datacenter));
+                let _ = answer.send(self.node.depart(datacenter, now()));
                 return;
             }
             Event::Expelled { reason } => return self.observer.expelled(reason),
@@ -309,8 +309,8 @@ impl<O: Observer> Server<O> {
                     self.links[at] = None;
                     match goodbye {
                         None => self.node.handle_down(at),
-                        Some(Goodbye::Stopped) => self.node.handle_left(at),
-                        Some(Goodbye::ForGood) => self.node.handle_goodbye(at),
+                        Some(Goodbye::Stopped) => self.node.handle_left(at, now()),
+                        Some(Goodbye::ForGood) => self.node.handle_goodbye(at, now()),
                     }
                     debug!(%peer, ?goodbye, "link down");
                 }

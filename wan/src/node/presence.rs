@@ -80,9 +80,16 @@ impl Node {
             for mirror in 0..self.datacenters.len() {
                 let is_over = self.given_up_at(at, mirror, grace, now).is_some_and(|until| until <= now);
                 if is_over && !self.replicas[at].is_gone(mirror) {
-                    self.replicas[at].give_up(mirror);
+                    self.moving(at, now, |replica| replica.give_up(mirror));
                     self.to_recheck[at] = true;
                 }
+            }
+        }
+        for peer in self.peers.iter_mut().filter(|peer| peer.excuse_at.is_some_and(|at| at <= now)) {
+            peer.excuse_at = None;
+            for &at in &peer.shards {
+                self.replicas[at].excuse(peer.mirror);
+                self.to_recheck[at] = true;
             }
         }
         match self.is_idle() {
@@ -115,7 +122,23 @@ impl Node {
         let awaited = mirrors.filter(|&(at, mirror)| !self.replicas[at].is_gone(mirror));
         let until = awaited.filter_map(|(at, mirror)| self.given_up_at(at, mirror, grace, now));
         let idle = self.idle_since.map(|since| since + grace.workers).filter(|at| *at > now);
-        until.chain(idle).min()
+        let excused = self.peers.iter().filter_map(|peer| peer.excuse_at);
+        until.chain(idle).chain(excused).min()
+    }
+
+    /// When those replicas of a peer are excused whose link comes up now, if they have not caught up by then: when they would have
+    /// been given up otherwise.
+    pub(super) fn excuse_at(
+        &self,
+        peer: usize,
+        replicas: impl Iterator<Item = usize>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let (grace, link) = (self.grace?, &self.peers[peer]);
+        // A link that breaks again and again gives it no more time.
+        let is_behind = link.shards.iter().any(|&at| self.replicas[at].is_catching_up(link.mirror));
+        let known = link.excuse_at.filter(|_| is_behind);
+        known.or_else(|| replicas.filter_map(|at| self.given_up_at(at, link.mirror, grace, now)).max())
     }
 
     /// When nobody waits any more for what a datacenter has of a shard, unless it is heard before.

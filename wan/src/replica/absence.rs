@@ -27,9 +27,10 @@ impl Replica {
         self.end_fetching();
     }
 
-    /// A mirror that was given up is heard again.
+    /// A mirror that was given up is heard again. It is waited for once it has caught up.
     pub fn take_up(&mut self, peer: usize) {
         self.mirrors[peer].is_gone = false;
+        self.begin_catching_up(peer, self.mirrors[peer].inbox.reported_clock(), false);
     }
 
     /// Whether a mirror has been given up.

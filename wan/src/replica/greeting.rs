@@ -34,7 +34,7 @@ impl Replica {
             lost_after,
             clock: self.shard.clock(),
             heard_clock: mirror.heard_clock(),
-            went_on: mirror.is_gone,
+            went_on: mirror.is_gone || mirror.is_excused(),
             wants_values,
             is_whole: self.is_whole(),
             ..mirror.inbox.resume()
@@ -75,6 +75,8 @@ impl Replica {
         }
         let before = self.shard.clock();
         self.follow_clock(peer, resume);
+        let was_waited_for = !self.mirrors[peer].is_gone && !self.mirrors[peer].is_excused();
+        self.begin_catching_up(peer, resume.clock, was_waited_for);
         let mirror = &mut self.mirrors[peer];
         (mirror.has_left, mirror.is_gone) = (false, false);
         mirror.clock_at_hello = Some(resume.clock);
@@ -150,7 +152,7 @@ impl Replica {
         // Nor does it go back behind what the others have heard of it.
         let clock = if comes_back { resume.clock.max(resume.heard_clock) } else { resume.clock };
         let is_behind = clock.lead_over(self.shard.clock()) > slack;
-        if is_behind && (comes_back || resume.went_on || mirror.is_gone) {
+        if is_behind && (comes_back || resume.went_on || mirror.is_gone || mirror.is_excused()) {
             self.shard.jump(clock);
         }
     }

@@ -104,7 +104,10 @@ impl Replica {
     /// those who are gone alone have of a row that has been released since is not found again by whoever begins from it.
     pub fn may_be_kept(&self) -> bool {
         let has_returned = |m: &Mirror| m.has_returned || m.is_gone;
-        self.has_first_values && !self.is_fetching && self.preview.is_none() && self.mirrors.iter().all(has_returned)
+        self.has_first_values
+            && !self.is_fetching
+            && self.preview.is_none()
+            && self.mirrors.iter().all(has_returned)
     }
 
     /// Whether this process knows of everything that its datacenter has released.
@@ -234,6 +237,7 @@ impl Replica {
             (mirror.has_returned, mirror.returns_by) = (true, None);
         }
         self.open_outboxes();
+        self.judge_catching_up(peer);
         self.end_fetching();
         if self.former.is_some() && self.mirrors.iter().all(|mirror| mirror.has_returned) {
             self.former = None;
@@ -241,10 +245,14 @@ impl Replica {
     }
 
     /// Ships again, once everybody who is there has returned our releases: a mirror that had rows of us with newer stamps, and
-    /// not what another has yet to return, would keep the next process from taking that.
+    /// not what another has yet to return, would keep the next process from taking that. Where they have gone on without this
+    /// process meanwhile, it takes their clock, so that they need not wait for it again.
     pub(super) fn open_outboxes(&mut self) {
         if !self.mirrors.iter().all(|mirror| mirror.has_returned || mirror.is_away()) {
             return;
+        }
+        if let Some(clock) = self.former.as_ref().and_then(|_| self.clock_of_those_ahead()) {
+            self.shard.jump(clock);
         }
         for mirror in self.mirrors.iter_mut().filter(|mirror| mirror.has_returned) {
             if let Some(covered) = mirror.to_restate.take() {

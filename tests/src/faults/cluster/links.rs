@@ -265,6 +265,7 @@ impl Cluster {
 
     /// `process` has stopped of its own will, and says so on its connections.
     pub(super) fn say_goodbye(&mut self, process: usize) {
+        let now = self.start + self.now;
         for other in 0..self.processes.len() {
             let link = self.link(process, other);
             if !std::mem::take(&mut link.is_up) {
@@ -275,8 +276,8 @@ impl Cluster {
                 let is_for_good =
                     self.departed.contains(&DatacenterId(self.processes[process].server.0 as u16));
                 match self.node(other) {
-                    Some(node) if is_for_good => node.handle_goodbye(place),
-                    Some(node) => node.handle_left(place),
+                    Some(node) if is_for_good => node.handle_goodbye(place, now),
+                    Some(node) => node.handle_left(place, now),
                     None => {}
                 }
             }
