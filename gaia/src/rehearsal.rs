@@ -300,6 +300,12 @@ impl Rehearsal {
                 .filter(|route| route.link == link_name(ends) && route.direction == direction);
             let addresses: Vec<_> = routes.map(|route| route.listen).collect();
             set.push((format!("peers.{name}.servers"), list(&addresses)));
+            // The shipped settings say what is between real regions.
+            if let Some((_, link)) = plan.links.iter().find(|(between, _)| *between == ends) {
+                set.push((format!("peers.{name}.rate"), format!("{} B/s", link.rate_bytes_per_sec)));
+                let round_trip = 2 * link.one_way_delay.as_micros();
+                set.push((format!("peers.{name}.round_trip"), format!("{round_trip} us")));
+            }
         }
         set.extend(plan.set.iter().cloned());
         set

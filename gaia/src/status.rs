@@ -233,6 +233,8 @@ pub enum MirrorPresence {
     Live,
     /// It is not heard, and waited for.
     Suspected,
+    /// It is back, and has been behind for longer than the grace time: nobody waits for it until it has caught up.
+    Behind,
     /// Its server has been stopped, and may come back.
     Stopped,
     /// It has been silent for longer than the grace time, and nobody waits for it.

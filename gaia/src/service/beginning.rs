@@ -52,7 +52,7 @@ pub(super) fn read(setup: &Setup, index: u16) -> Result<Beginning, ServiceError>
     if let Some(settings) = &region.checkpoint {
         let archive = Archive::new(settings, Arc::new(Subject::from(setup)));
         let mut schedule = Schedule::new(settings, last, tokio::time::Instant::now().into_std());
-        let begins = in_parallel(setup.shards_of(index).collect(), |shard| archive.begin(shard));
+        let begins = in_parallel(cores(), setup.shards_of(index).collect(), |shard| archive.begin(shard));
         let begins = begins.into_iter().collect::<Result<Vec<Begun>, _>>()?;
         checkpoints = begins.into_iter().filter_map(|begun| begun.checkpoint).collect();
         let keeper = Keeper::start(archive).map_err(ServiceError::Thread)?;
@@ -70,7 +70,8 @@ pub(super) fn read(setup: &Setup, index: u16) -> Result<Beginning, ServiceError>
 /// Draws the first values of `shards`, and tells them as they come. Blocks.
 pub(super) fn draw(setup: &Setup, shards: Vec<ShardId>, tell: &Tell) {
     let is_wanted = AtomicBool::new(true);
-    in_parallel(shards, |shard| {
+    // One is left to those who take what others send meanwhile: if it came late, their links would seem slow.
+    in_parallel(cores() - 1, shards, |shard| {
         if is_wanted.load(Ordering::Relaxed) {
             let values = initial_values_of(shard, setup.application.as_ref(), &setup.specs, setup.placement);
             is_wanted.fetch_and(tell(shard, values), Ordering::Relaxed);
@@ -78,10 +79,13 @@ pub(super) fn draw(setup: &Setup, shards: Vec<ShardId>, tell: &Tell) {
     });
 }
 
-/// Does something for each shard, with as many threads as there are cores.
-fn in_parallel<T: Send>(shards: Vec<ShardId>, act: impl Fn(ShardId) -> T + Sync) -> Vec<T> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let part = shards.len().div_ceil(threads).max(1);
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Does something for each shard, with so many threads, at least one.
+fn in_parallel<T: Send>(threads: usize, shards: Vec<ShardId>, act: impl Fn(ShardId) -> T + Sync) -> Vec<T> {
+    let part = shards.len().div_ceil(threads.max(1)).max(1);
     let act = &act;
     thread::scope(|scope| {
         let of_part = |part: &[ShardId]| part.iter().map(|shard| act(*shard)).collect::<Vec<_>>();

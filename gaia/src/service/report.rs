@@ -370,6 +370,7 @@ fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> S
             presence: match presence {
                 Presence::Live => MirrorPresence::Live,
                 Presence::Suspected => MirrorPresence::Suspected,
+                Presence::Behind => MirrorPresence::Behind,
                 Presence::Stopped => MirrorPresence::Stopped,
                 Presence::Gone => MirrorPresence::Gone,
                 Presence::Left => MirrorPresence::Left,

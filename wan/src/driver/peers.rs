@@ -50,8 +50,11 @@ const STABLE: Duration = Duration::from_secs(10);
 /// For how long whoever is not the first to dial waits for a link: longer than a handshake takes.
 const SECOND: Duration = Duration::from_secs(3);
 
-/// The same when the process has just started: the other side may still take the link to the one before it for up.
+/// The same when the process has just started, at most: the other side may still take the link to the one before it for up.
 const SECOND_AT_FIRST: Duration = Duration::from_millis(500);
+
+/// Where the path is known, so many round trips will do: a link is there one and a half after the other side has dialled.
+const SECOND_ROUND_TRIPS: u32 = 2;
 
 /// How long until one that has left for good is told again, if it is there.
 const DEPARTED: Duration = Duration::from_secs(60);
@@ -143,7 +146,8 @@ impl Peers {
         let mut failures = 0;
         self.board.expect(peer.id);
         self.answers.know(&peer);
-        let mut wait = SECOND_AT_FIRST;
+        let handshake = peer.path.round_trip.map(|round_trip| SECOND_ROUND_TRIPS * round_trip);
+        let mut wait = handshake.map_or(SECOND_AT_FIRST, |handshake| handshake.min(SECOND_AT_FIRST));
         loop {
             self.board.down(peer.id).await;
             let has_departed = self.has_departed(peer.id.datacenter).await;

@@ -41,6 +41,8 @@ pub enum Presence {
     Live,
     /// It has been silent for longer than it should be.
     Suspected,
+    /// It is back and has not caught up: nobody waits for it until it has.
+    Behind,
     /// It has stopped of its own will, and may come back.
     Stopped,
     /// It has been silent for longer than it may be: nobody waits for it.
@@ -162,6 +164,7 @@ impl Node {
             () if self.replicas[at].has_departed(mirror) => Presence::Left,
             () if self.replicas[at].is_gone(mirror) => Presence::Gone,
             () if self.replicas[at].has_left(mirror) => Presence::Stopped,
+            () if self.replicas[at].is_excused(mirror) => Presence::Behind,
             () if !is_up || silent.is_some_and(|silent| silent > late) => Presence::Suspected,
             () => Presence::Live,
         };
