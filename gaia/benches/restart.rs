@@ -172,21 +172,18 @@ async fn restart(rehearsal: &mut Rehearsal, plan: &Plan, loses_disk: bool) -> Ti
     #[expect(clippy::disallowed_methods, reason = "this is real time")]
     let started = Instant::now();
     rehearsal.processes[at].start_again(plan).expect("it starts");
-    let (mut answers, mut first, mut serves) = (None, None, None);
+    let (mut answers, mut last, mut serves, mut on) = (None, None, None, 0);
     loop {
         if let Some(clock) = status(rehearsal).await.as_ref().and_then(clock) {
             let since = started.elapsed();
             answers.get_or_insert(since);
-            // Where it begins is not yet where the others are.
-            let known = *first.get_or_insert(clock);
-            if serves.is_none() && clock > known + 1 {
-                first = Some(clock);
-            } else if clock > known {
+            // Where it begins is not yet where the others are: what it leaves out does not count.
+            let passed = clock - last.replace(clock).unwrap_or(clock);
+            if passed == 1 {
+                on += 1;
                 serves.get_or_insert(since);
             }
-            if let (Some(answers), Some(serves)) = (answers, serves)
-                && clock >= known + ON
-            {
+            if let (Some(answers), Some(serves), ON) = (answers, serves, on) {
                 return Times { answers, serves, recovered: since };
             }
         }

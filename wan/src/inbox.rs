@@ -397,7 +397,8 @@ impl Inbox {
         }
         self.reported = self.reported.max(clock);
         let last = self.reports.back().map_or((self.arrived, self.arrived_count), |r| (r.clock, r.count));
-        if last.0 <= covered && last.1 <= covered_count && last != (covered, covered_count) {
+        let is_first = !self.has_covered && self.reports.is_empty() && covered > Clock(0);
+        if last.0 <= covered && last.1 <= covered_count && (is_first || last != (covered, covered_count)) {
             if self.reports.len() == MAX_REPORTS {
                 self.reports.pop_back();
             }

@@ -354,9 +354,9 @@ impl Node {
         self.replicas[at].begin_with(values);
     }
 
-    /// Whether workers may come: first values are there, and it is known how far every other datacenter is, or that it is not there.
-    pub fn is_oriented(&self) -> bool {
-        self.replicas.iter().all(Replica::is_oriented)
+    /// Whether workers may come: the values are there, and it is known how far every other datacenter is, or that it is not there.
+    pub fn is_ready(&self) -> bool {
+        self.replicas.iter().all(Replica::is_ready)
     }
 
     /// Whether nobody trains on any shard here.
@@ -408,7 +408,7 @@ impl Node {
         if let Some(doubled) = doubled {
             return Err(doubled);
         }
-        let excuse_at = self.excuse_at(peer, shared.iter().map(|(at, _)| *at), now);
+        let excuse_at = self.excuse_at(peer, &shared.iter().map(|(at, _)| *at).collect::<Vec<_>>(), now);
         for (at, resume) in &shared {
             let moved = self.replicas[*at].handle_resume(mirror, *life, resume)?;
             self.complete(*at, moved, now);

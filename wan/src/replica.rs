@@ -134,8 +134,9 @@ impl Replica {
     }
 
     /// Counts a worker among those that train here, at `clock` or later; yields its clock from then on. None if there is
-    /// no such worker.
+    /// no such worker. Where nobody has trained, that is where the others are.
     pub fn join(&mut self, worker: WorkerId, clock: Clock) -> Option<Clock> {
+        self.follow_if_idle();
         let joined = self.shard.join(worker, clock);
         let is_idle = self.shard.is_idle();
         self.mirrors.iter_mut().for_each(|m| m.outbox.set_paused(is_idle));
@@ -154,8 +155,20 @@ impl Replica {
         self.shard.suspend(worker)
     }
 
+    /// Where nobody has trained, and so nobody was waited for, takes the clock of those who have gone on.
+    fn follow_if_idle(&mut self) {
+        if self.shard.is_idle()
+            && let Some(clock) = self.clock_of_those_ahead()
+        {
+            self.shard.jump(clock);
+        }
+    }
+
     /// A worker is back; yields its clock from then on if it was suspended.
     pub fn resume_worker(&mut self, worker: WorkerId) -> Option<Clock> {
+        if self.shard.suspended_workers().any(|(suspended, _)| suspended == worker) {
+            self.follow_if_idle();
+        }
         let clock = self.shard.resume(worker)?;
         self.mirrors.iter_mut().for_each(|m| m.outbox.set_paused(false));
         Some(clock)

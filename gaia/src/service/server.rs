@@ -149,7 +149,7 @@ impl Server {
         let (task, settled) = NodeTask::new(node, watch, request_queue, vec![None; workers], event_queue);
         tasks.spawn(task.run().instrument(span.clone()));
         let (to_node, of_server) = (events.clone(), setup.clone());
-        #[expect(clippy::disallowed_methods, reason = "this is real time, in which drawing takes long")]
+        // This is real time, in which drawing takes long.
         tasks.spawn_blocking(move || {
             let tell = move |shard, values| to_node.blocking_send(Event::Begin { shard, values }).is_ok();
             beginning::draw(&of_server, to_draw, &tell);

@@ -117,7 +117,7 @@ impl Scenario {
 const LONG: u64 = 2500;
 
 /// Bytes a second: what one datacenter has released of all shards takes several times the grace.
-const SLOW: u64 = 400;
+const SLOW: u64 = 40;
 
 /// The scenarios that every change must stand.
 pub const SCENARIOS: &[Scenario] = &[
@@ -125,6 +125,16 @@ pub const SCENARIOS: &[Scenario] = &[
         story: &[(At(30), KillWorker(0, 1)), (After(LONG), ReturnWorker(0, 1))],
         bystanders: &[1, 2],
         ..Scenario::of(3, 1, "a worker dies, and returns")
+    },
+    Scenario {
+        story: &[
+            (At(20), KillWorker(0, 0)),
+            (After(50), KillWorker(0, 1)),
+            (After(LONG), ReturnWorker(0, 1)),
+            (After(300), ReturnWorker(0, 0)),
+        ],
+        bystanders: &[1, 2],
+        ..Scenario::of(3, 2, "all workers of a datacenter die, and return when the others are far ahead")
     },
     Scenario {
         story: &[(At(30), Kill((0, 0))), (After(200), Return((0, 0)))],
@@ -145,7 +155,7 @@ pub const SCENARIOS: &[Scenario] = &[
         story: &[(At(40), Kill((0, 0))), (After(200), ReturnEmpty((0, 0)))],
         bystanders: &[1, 2],
         transfer_bytes_per_sec: Some(SLOW),
-        ..Scenario::of(3, 1, "a server dies with its disk, and what it has lost takes long to come back")
+        ..Scenario::of(3, 2, "a server dies with its disk, and what it has lost takes long to come back")
     },
     Scenario {
         story: &[(At(30), KillDatacenter(2)), (After(LONG), ReturnDatacenterEmpty(2))],
@@ -168,7 +178,7 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
         bystanders: &[1, 2],
         transfer_bytes_per_sec: Some(SLOW),
-        ..Scenario::of(3, 1, "what a server has lost takes long to come back, and its links break meanwhile")
+        ..Scenario::of(3, 2, "what a server has lost takes long to come back, and its links break meanwhile")
     },
     Scenario {
         story: &[(At(40), Kill((1, 0))), (After(LONG), ReturnEmpty((1, 0)))],

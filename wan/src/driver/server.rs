@@ -449,7 +449,7 @@ impl<O: Observer> Server<O> {
 
     /// Attaches who has come, once the values are there and it is known how far the other datacenters are.
     fn attach_early(&mut self) {
-        if self.early.is_empty() || !self.node.is_oriented() {
+        if self.early.is_empty() || !self.node.is_ready() {
             return;
         }
         for (worker, replies, answer) in std::mem::take(&mut self.early) {

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Node;
+use super::{Node, PeerLink};
 use crate::inbox::{PeerError, check_lives};
 
 /// The number of a process that has started at `date`, in microseconds, and is later than the one that is `known`.
@@ -128,19 +128,22 @@ impl Node {
         until.chain(idle).chain(excused).min()
     }
 
-    /// When those replicas of a peer are excused whose link comes up now, if they have not caught up by then: when they would have
-    /// been given up otherwise.
-    pub(super) fn excuse_at(
-        &self,
-        peer: usize,
-        replicas: impl Iterator<Item = usize>,
-        now: Instant,
-    ) -> Option<Instant> {
+    /// When those of `shards` are excused at a peer whose link comes up now, if they have not caught up by then: when they would have been
+    /// given up, had nothing been heard of them since the link was up last.
+    pub(super) fn excuse_at(&self, peer: usize, shards: &[usize], now: Instant) -> Option<Instant> {
         let (grace, link) = (self.grace?, &self.peers[peer]);
         // A link that breaks again and again gives it no more time.
         let is_behind = link.shards.iter().any(|&at| self.replicas[at].is_catching_up(link.mirror));
-        let known = link.excuse_at.filter(|_| is_behind);
-        known.or_else(|| replicas.filter_map(|at| self.given_up_at(at, link.mirror, grace, now)).max())
+        if let Some(known) = link.excuse_at.filter(|_| is_behind) {
+            return Some(known);
+        }
+        let hosted = |other: &PeerLink| other.shards.iter().any(|at| shards.contains(at));
+        let (hosts, others): (Vec<_>, Vec<_>) =
+            self.peers.iter().filter(|other| other.mirror == link.mirror).partition(|other| hosted(other));
+        let heard = hosts.iter().filter_map(|host| host.heard_at).max().or(self.since).unwrap_or(now);
+        let is_there = |other: &&PeerLink| other.heard_at.is_some_and(|at| now < at + grace.server);
+        let limit = if others.iter().any(is_there) { grace.server } else { grace.datacenter };
+        Some(heard + limit)
     }
 
     /// When nobody waits any more for what a datacenter has of a shard, unless it is heard before.
@@ -164,8 +167,8 @@ impl Node {
             () if self.replicas[at].has_departed(mirror) => Presence::Left,
             () if self.replicas[at].is_gone(mirror) => Presence::Gone,
             () if self.replicas[at].has_left(mirror) => Presence::Stopped,
-            () if self.replicas[at].is_excused(mirror) => Presence::Behind,
             () if !is_up || silent.is_some_and(|silent| silent > late) => Presence::Suspected,
+            () if self.replicas[at].is_excused(mirror) => Presence::Behind,
             () => Presence::Live,
         };
         (presence, silent)

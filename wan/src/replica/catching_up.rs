@@ -41,6 +41,8 @@ impl Replica {
     pub(super) fn begin_catching_up(&mut self, peer: usize, clock: Clock, was_waited_for: bool) {
         let due = clock.max(self.shard.clock());
         self.mirrors[peer].catching_up = match was_waited_for {
+            // At the beginning of the job there is nothing to catch up with.
+            _ if due == Clock(0) => CatchingUp::Done,
             true => CatchingUp::Awaited(due),
             false => CatchingUp::Excused(due),
         };
@@ -56,8 +58,7 @@ impl Replica {
         self.mirrors[peer].is_excused()
     }
 
-    /// A mirror that has not caught up could have been silent as long as it takes to give it up: nobody waits for it until it
-    /// has.
+    /// Stops waiting for a mirror that has not caught up, until it has.
     pub fn excuse(&mut self, peer: usize) {
         let mirror = &mut self.mirrors[peer];
         if let CatchingUp::Awaited(due) = mirror.catching_up {
@@ -65,25 +66,30 @@ impl Replica {
         }
     }
 
-    /// Waits for a mirror again once it is no more behind than it may be: behind us, or, if it is the slower one, behind what it
-    /// says of itself.
+    /// A mirror has caught up once what it was behind with when its link came up is here, but for as much as it may be behind at any
+    /// time; or if it has nothing to say. How far we have come since does not count: a link that is always that late would keep it
+    /// excused for ever.
     pub(super) fn judge_catching_up(&mut self, peer: usize) {
         let mirror = &self.mirrors[peer];
         let (CatchingUp::Awaited(due) | CatchingUp::Excused(due)) = mirror.catching_up else { return };
-        let inbox = &mirror.inbox;
-        let derived = mirror.derived_lead.unwrap_or(UNHEARD_LEAD);
-        let slack = lead_limit(self.lead, mirror.derived_lead).unwrap_or(0).max(derived);
-        let clock = self.shard.clock().min(inbox.reported_clock().max(due));
-        if inbox.has_covered() && clock.lead_over(inbox.arrived_clock()) <= slack {
+        let slack = self.slack(mirror).unwrap_or(UNHEARD_LEAD);
+        let lag = due.lead_over(mirror.inbox.arrived_clock());
+        if (mirror.inbox.has_covered() && lag <= slack) || mirror.inbox.is_settled() {
             self.mirrors[peer].catching_up = CatchingUp::Done;
         }
     }
 
-    /// The clock of mirrors that have gone on without this one, if there are any: those who wait are not that far ahead.
+    /// By how much one of the two may lead the other, where that is bounded.
+    fn slack(&self, mirror: &Mirror) -> Option<u32> {
+        lead_limit(self.lead, mirror.derived_lead).map(|limit| limit.max(UNHEARD_LEAD))
+    }
+
+    /// The clock of mirrors that have gone on without this one, if there are any: those who wait are one beyond what they may be at
+    /// most.
     pub(super) fn clock_of_those_ahead(&self) -> Option<Clock> {
         let is_ahead = |mirror: &&Mirror| {
             let lead = mirror.inbox.reported_clock().lead_over(self.shard.clock());
-            lead_limit(self.lead, mirror.derived_lead).is_some_and(|limit| lead > limit.max(UNHEARD_LEAD))
+            self.slack(mirror).is_some_and(|slack| lead > slack + 1)
         };
         let ahead = self.mirrors.iter().filter(|mirror| !mirror.is_away()).filter(is_ahead);
         ahead.map(|mirror| mirror.inbox.reported_clock()).max()

@@ -15,10 +15,13 @@ use crate::mirror_clock::{UNHEARD_LEAD, lead_limit};
 const VOID: u32 = u32::MAX;
 
 impl Replica {
-    /// Whether workers may come: its first values are there, and each mirror has said how far it is, or is not waited for. Then
-    /// the shard's clock is that of the others.
-    pub fn is_oriented(&self) -> bool {
-        self.has_first_values && self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
+    /// Whether workers may come: its values are there, and each mirror has said how far it is, or is not waited for. Then the
+    /// shard's clock is that of the others. Workers that came sooner would wait here, and all other regions for what they do not
+    /// do on the shards of other servers.
+    pub fn is_ready(&self) -> bool {
+        self.has_first_values
+            && !self.is_fetching
+            && self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
     }
 
     /// What this side has, for the hello to a mirror.
@@ -152,7 +155,7 @@ impl Replica {
         // Nor does it go back behind what the others have heard of it.
         let clock = if comes_back { resume.clock.max(resume.heard_clock) } else { resume.clock };
         let is_behind = clock.lead_over(self.shard.clock()) > slack;
-        if is_behind && (comes_back || resume.went_on || mirror.is_gone || mirror.is_excused()) {
+        if is_behind && (comes_back || resume.went_on || mirror.is_gone) {
             self.shard.jump(clock);
         }
     }

@@ -251,7 +251,11 @@ impl Replica {
         if !self.mirrors.iter().all(|mirror| mirror.has_returned || mirror.is_away()) {
             return;
         }
-        if let Some(clock) = self.former.as_ref().and_then(|_| self.clock_of_those_ahead()) {
+        let opens = |mirror: &Mirror| mirror.has_returned && mirror.to_restate.is_some();
+        if self.former.is_some()
+            && self.mirrors.iter().any(opens)
+            && let Some(clock) = self.clock_of_those_ahead()
+        {
             self.shard.jump(clock);
         }
         for mirror in self.mirrors.iter_mut().filter(|mirror| mirror.has_returned) {
