@@ -162,6 +162,9 @@ pub struct ShardStatus {
     pub shard: u16,
     /// How many clocks its workers have completed.
     pub clock: u32,
+    /// Whether it has begun with nothing, and what the other regions have of it is not here yet. Workers do not come before.
+    #[serde(default)]
+    pub fetching: bool,
     /// Its mirrors in the other regions.
     pub mirrors: Vec<MirrorStatus>,
     /// Where its workers are not all at the same clock: those that are behind all others.

@@ -163,6 +163,7 @@ impl Line {
     pub async fn run(mut self) -> Carried {
         let mut pause = BACKOFF[0];
         loop {
+            let dialled = Instant::now();
             let connected = timeout(HANDSHAKE, self.connect()).await.map_err(|_| LanError::Silent).flatten();
             let error = match connected {
                 Ok((frames, welcome)) => {
@@ -184,7 +185,13 @@ impl Line {
                         Err(error) => error,
                     }
                 }
-                Err(error) => error,
+                Err(error) => {
+                    // A server that keeps us at its door is there: we are back before it opens.
+                    if dialled.elapsed() >= HANDSHAKE / 2 {
+                        pause = BACKOFF[0];
+                    }
+                    error
+                }
             };
             let error = error.explained(&self.plan.security);
             error.refused().into_iter().for_each(|refused| self.plan.refusals.count(refused));

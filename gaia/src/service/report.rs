@@ -185,8 +185,12 @@ impl Answers {
             Some(problem) => format!("{} server {}: {problem}", link.datacenter, link.server),
             None => format!("{} server {}", link.datacenter, link.server),
         };
+        let is_fetching =
+            server.shards.iter().any(|shard| shard.fetching) && server.links.iter().any(|l| l.up);
+        let state = is_fetching.then(|| "what other regions have of its shards".to_owned());
         let unheard = unheard(server).map(|datacenter| format!("{datacenter}: it has not dialled yet"));
-        workers.into_iter().chain(expected_links(server).filter(is_down).map(link)).chain(unheard).collect()
+        let links = expected_links(server).filter(is_down).map(link);
+        workers.into_iter().chain(state).chain(links).chain(unheard).collect()
     }
 
     /// Logs for whom this process waits: when that changes, and now and then while it lasts.
@@ -395,6 +399,7 @@ fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> S
     ShardStatus {
         shard: shard.id().0,
         clock: shard.clock().0,
+        fetching: replica.is_fetching(),
         slowest_workers: stragglers(shard, now),
         mirrors: mirrors.collect(),
         holds: holds.collect(),
