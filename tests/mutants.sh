@@ -61,7 +61,6 @@ mutants=(
   'trust-lives|wan/src/inbox.rs|units|s/find\(\|life\| \*life > MAX_LIFE\)/find(|_| false)/'
   'trust-clocks|wan/src/node.rs|units|s/find\(\|clock\| \*clock > end\)/find(|_| false)/'
   'no-grace-for-regions|wan/src/node/presence.rs|faults|s/if is_over \&\& /if false \&\& is_over \&\& /'
-  'no-grace-for-those-who-are-behind|wan/src/replica/catching_up.rs|faults|s/CatchingUp::Excused\(due\);/CatchingUp::Awaited(due);/'
   'no-grace-for-workers|datacenter/src/lan/presence.rs|units|s/>= grace$/>= grace * 1000/m'
   'trust-counts-of-elements|datacenter/src/codec.rs|units|s/Ok\(count\) if count <= capacity =>/Ok(count) =>/'
   'trust-counts-of-shards|wan/src/wire.rs|units|s/if count_fields\(&frame, RESUMES_FIELD\)\? > MAX_HELLO_SHARDS \{/if false {/'

@@ -55,8 +55,6 @@ pub struct Inbox {
     arrived: Clock,
     /// How many releases the mirror had counted then.
     arrived_count: u32,
-    /// Whether a clock has arrived since the mirror began to count.
-    has_covered: bool,
     /// The latest word on whether the mirror has workers, and what it has left to say if not.
     pauses: u32,
     last_seq: Option<u64>,
@@ -233,7 +231,6 @@ impl Inbox {
             reports: VecDeque::new(),
             arrived: Clock(0),
             arrived_count: 0,
-            has_covered: false,
             pauses: 0,
             last_seq: None,
         }
@@ -294,11 +291,6 @@ impl Inbox {
     /// The mirror's clock as far as its data has arrived: what the mirror clock goes by.
     pub fn arrived_clock(&self) -> Clock {
         self.arrived
-    }
-
-    /// Whether any clock has arrived in the present stream.
-    pub fn has_covered(&self) -> bool {
-        self.has_covered
     }
 
     /// Whether the mirror has no workers, and all that it shipped has arrived: there is nothing to wait for.
@@ -397,8 +389,7 @@ impl Inbox {
         }
         self.reported = self.reported.max(clock);
         let last = self.reports.back().map_or((self.arrived, self.arrived_count), |r| (r.clock, r.count));
-        let is_first = !self.has_covered && self.reports.is_empty() && covered > Clock(0);
-        if last.0 <= covered && last.1 <= covered_count && (is_first || last != (covered, covered_count)) {
+        if last.0 <= covered && last.1 <= covered_count && last != (covered, covered_count) {
             if self.reports.len() == MAX_REPORTS {
                 self.reports.pop_back();
             }
@@ -456,7 +447,7 @@ impl Inbox {
                 return;
             }
             self.reports.pop_front();
-            (self.arrived, self.arrived_count, self.has_covered) = (clock, count, true);
+            (self.arrived, self.arrived_count) = (clock, count);
         }
     }
 }

@@ -100,8 +100,6 @@ struct PeerLink {
     /// A clock has completed since the backlog was last judged.
     judge_backlog: bool,
     confirm_at: Option<Instant>,
-    /// When those who have not caught up since the link came up are excused.
-    excuse_at: Option<Instant>,
     /// When something was last heard from it, and said to it.
     heard_at: Option<Instant>,
     said_at: Option<Instant>,
@@ -186,7 +184,6 @@ impl Node {
                 confirm_at: None,
                 heard_at: None,
                 said_at: None,
-                excuse_at: None,
                 next_shard: 0,
                 sent: Sent::default(),
             });
@@ -354,9 +351,9 @@ impl Node {
         self.replicas[at].begin_with(values);
     }
 
-    /// Whether workers may come: the values are there, and it is known how far every other datacenter is, or that it is not there.
-    pub fn is_ready(&self) -> bool {
-        self.replicas.iter().all(Replica::is_ready)
+    /// Whether workers may come: first values are there, and it is known how far every other datacenter is, or that it is not there.
+    pub fn is_oriented(&self) -> bool {
+        self.replicas.iter().all(Replica::is_oriented)
     }
 
     /// Whether nobody trains on any shard here.
@@ -408,7 +405,6 @@ impl Node {
         if let Some(doubled) = doubled {
             return Err(doubled);
         }
-        let excuse_at = self.excuse_at(peer, &shared.iter().map(|(at, _)| *at).collect::<Vec<_>>(), now);
         for (at, resume) in &shared {
             let moved = self.replicas[*at].handle_resume(mirror, *life, resume)?;
             self.complete(*at, moved, now);
@@ -417,11 +413,11 @@ impl Node {
         link.shards = shared.into_iter().map(|(at, _)| at).collect();
         (link.is_up, link.judge_backlog, link.next_shard) = (true, true, 0);
         link.confirm_at = Some(now + CONFIRM_DELAY);
-        (link.heard_at, link.said_at, link.excuse_at) = (Some(now), Some(now), excuse_at);
+        (link.heard_at, link.said_at) = (Some(now), Some(now));
         self.peers[peer].shards.iter().for_each(|&at| self.to_recheck[at] = true);
         self.handle_rtt(peer, self.peers[peer].rtt);
         for at in self.peers[peer].shards.clone() {
-            self.depart_from(at, departed, now);
+            self.depart_from(at, departed);
         }
         Ok(())
     }
@@ -436,11 +432,11 @@ impl Node {
 
     /// The link to `peer` is down since its process has stopped of its own will, having shipped all it had: nobody waits
     /// for it.
-    pub fn handle_left(&mut self, peer: usize, now: Instant) {
+    pub fn handle_left(&mut self, peer: usize) {
         self.handle_down(peer);
-        let mirror = self.peers[peer].mirror;
-        for at in self.peers[peer].shards.clone() {
-            self.moving(at, now, |replica| replica.handle_left(mirror));
+        let PeerLink { mirror, shards, .. } = &self.peers[peer];
+        for &at in shards {
+            self.replicas[at].handle_left(*mirror);
             self.to_recheck[at] = true;
         }
     }
@@ -475,8 +471,7 @@ impl Node {
         if self.replicas[at].has_departed(self.peers[peer].mirror) {
             return Ok(());
         }
-        let mirror = self.peers[peer].mirror;
-        self.moving(at, now, |replica| replica.handle_update(mirror, update, bytes))?;
+        self.replicas[at].handle_update(self.peers[peer].mirror, update, bytes)?;
         self.heard(peer, now);
         self.to_recheck[at] = true;
         let delay = if self.is_idle() { Duration::ZERO } else { CONFIRM_DELAY };
@@ -504,9 +499,8 @@ impl Node {
                 continue;
             }
             // First, so that what is said of its releases is heard as of one who is gone.
-            self.depart_from(at, &control.departed, now);
-            let mirror = self.peers[peer].mirror;
-            confirmed += self.moving(at, now, |replica| replica.handle_control(mirror, control))?;
+            self.depart_from(at, &control.departed);
+            confirmed += self.replicas[at].handle_control(self.peers[peer].mirror, control)?;
             self.to_recheck[at] = true;
         }
         self.heard(peer, now);

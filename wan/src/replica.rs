@@ -13,7 +13,6 @@
 //! Kind: time-passed.
 
 mod absence;
-mod catching_up;
 mod departure;
 mod greeting;
 mod keeping;
@@ -56,9 +55,9 @@ pub struct Replica {
     life: u64,
     /// How many releases had been counted when it made its first.
     first_count: Option<u32>,
+    /// What it began with.
     /// Whether the model's first values are in.
     has_first_values: bool,
-    /// What it began with.
     former: Option<Former>,
     /// Whether a worker has flushed anything to it.
     has_flushed: bool,
@@ -93,8 +92,8 @@ impl Replica {
             count: 0,
             life: 1,
             first_count: None,
-            has_first_values: true,
             former: None,
+            has_first_values: true,
             has_flushed: false,
             is_fetching: false,
             donor: None,
@@ -134,9 +133,8 @@ impl Replica {
     }
 
     /// Counts a worker among those that train here, at `clock` or later; yields its clock from then on. None if there is
-    /// no such worker. Where nobody has trained, that is where the others are.
+    /// no such worker.
     pub fn join(&mut self, worker: WorkerId, clock: Clock) -> Option<Clock> {
-        self.follow_if_idle();
         let joined = self.shard.join(worker, clock);
         let is_idle = self.shard.is_idle();
         self.mirrors.iter_mut().for_each(|m| m.outbox.set_paused(is_idle));
@@ -155,20 +153,8 @@ impl Replica {
         self.shard.suspend(worker)
     }
 
-    /// Where nobody has trained, and so nobody was waited for, takes the clock of those who have gone on.
-    fn follow_if_idle(&mut self) {
-        if self.shard.is_idle()
-            && let Some(clock) = self.clock_of_those_ahead()
-        {
-            self.shard.jump(clock);
-        }
-    }
-
     /// A worker is back; yields its clock from then on if it was suspended.
     pub fn resume_worker(&mut self, worker: WorkerId) -> Option<Clock> {
-        if self.shard.suspended_workers().any(|(suspended, _)| suspended == worker) {
-            self.follow_if_idle();
-        }
         let clock = self.shard.resume(worker)?;
         self.mirrors.iter_mut().for_each(|m| m.outbox.set_paused(false));
         Some(clock)

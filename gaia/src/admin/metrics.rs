@@ -158,15 +158,6 @@ pub static METRICS: &[Metric] = &[
         |status| mirrors(status, |mirror| Some(f64::from(u8::from(mirror.presence == MirrorPresence::Gone)))),
     ),
     gauge(
-        "gaia_mirror_behind",
-        Unit::None,
-        MIRROR,
-        "1 where the mirror is back and has been behind for longer than the grace time, so that nobody waits for it until it has caught up",
-        |status| {
-            mirrors(status, |mirror| Some(f64::from(u8::from(mirror.presence == MirrorPresence::Behind))))
-        },
-    ),
-    gauge(
         "gaia_mirror_left",
         Unit::None,
         MIRROR,

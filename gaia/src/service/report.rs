@@ -185,12 +185,8 @@ impl Answers {
             Some(problem) => format!("{} server {}: {problem}", link.datacenter, link.server),
             None => format!("{} server {}", link.datacenter, link.server),
         };
-        let is_fetching =
-            server.shards.iter().any(|shard| shard.fetching) && server.links.iter().any(|l| l.up);
-        let state = is_fetching.then(|| "what other regions have of its shards".to_owned());
         let unheard = unheard(server).map(|datacenter| format!("{datacenter}: it has not dialled yet"));
-        let links = expected_links(server).filter(is_down).map(link);
-        workers.into_iter().chain(state).chain(links).chain(unheard).collect()
+        workers.into_iter().chain(expected_links(server).filter(is_down).map(link)).chain(unheard).collect()
     }
 
     /// Logs for whom this process waits: when that changes, and now and then while it lasts.
@@ -374,7 +370,6 @@ fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> S
             presence: match presence {
                 Presence::Live => MirrorPresence::Live,
                 Presence::Suspected => MirrorPresence::Suspected,
-                Presence::Behind => MirrorPresence::Behind,
                 Presence::Stopped => MirrorPresence::Stopped,
                 Presence::Gone => MirrorPresence::Gone,
                 Presence::Left => MirrorPresence::Left,
@@ -399,7 +394,6 @@ fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> S
     ShardStatus {
         shard: shard.id().0,
         clock: shard.clock().0,
-        fetching: replica.is_fetching(),
         slowest_workers: stragglers(shard, now),
         mirrors: mirrors.collect(),
         holds: holds.collect(),

@@ -387,8 +387,7 @@ impl Cluster {
             Fault::Dismiss(at, site) => {
                 self.departed.insert(DatacenterId(site as u16));
                 for process in self.sites[at].process.clone().into_iter().flatten() {
-                    let now = self.start + self.now;
-                    self.node(process).expect("it runs").depart(DatacenterId(site as u16), now);
+                    self.node(process).expect("it runs").depart(DatacenterId(site as u16));
                     self.flush(process)?;
                 }
             }

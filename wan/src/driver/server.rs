@@ -300,7 +300,7 @@ impl<O: Observer> Server<O> {
             Event::Inspect(look) => return look(&self.node),
             Event::Writable { .. } => return,
             Event::Depart { datacenter, answer } => {
-                let _ = answer.send(self.node.depart(datacenter, now()));
+                let _ = answer.send(self.node.depart(datacenter));
                 return;
             }
             Event::Expelled { reason } => return self.observer.expelled(reason),
@@ -309,8 +309,8 @@ impl<O: Observer> Server<O> {
                     self.links[at] = None;
                     match goodbye {
                         None => self.node.handle_down(at),
-                        Some(Goodbye::Stopped) => self.node.handle_left(at, now()),
-                        Some(Goodbye::ForGood) => self.node.handle_goodbye(at, now()),
+                        Some(Goodbye::Stopped) => self.node.handle_left(at),
+                        Some(Goodbye::ForGood) => self.node.handle_goodbye(at),
                     }
                     debug!(%peer, ?goodbye, "link down");
                 }
@@ -449,7 +449,7 @@ impl<O: Observer> Server<O> {
 
     /// Attaches who has come, once the values are there and it is known how far the other datacenters are.
     fn attach_early(&mut self) {
-        if self.early.is_empty() || !self.node.is_ready() {
+        if self.early.is_empty() || !self.node.is_oriented() {
             return;
         }
         for (worker, replies, answer) in std::mem::take(&mut self.early) {

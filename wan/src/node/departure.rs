@@ -1,8 +1,6 @@
 //! Datacenters that leave the job for good, as far as all shards here are concerned.
 //!
-//! Kind: time-passed.
-
-use std::time::Instant;
+//! Kind: time-free.
 
 use datacenter::DatacenterId;
 
@@ -12,12 +10,12 @@ use crate::inbox::PeerError;
 impl Node {
     /// A datacenter has left the job for good: nobody waits for it, nothing is kept for it, and it is not let in again.
     /// The others are told. Yields whether that is news.
-    pub fn depart(&mut self, datacenter: DatacenterId, now: Instant) -> bool {
+    pub fn depart(&mut self, datacenter: DatacenterId) -> bool {
         let Some(mirror) = self.datacenters().position(|id| id == datacenter) else { return false };
         let mut is_news = false;
         for at in 0..self.replicas.len() {
             is_news |= !self.replicas[at].has_departed(mirror);
-            self.moving(at, now, |replica| replica.depart(mirror));
+            self.replicas[at].depart(mirror);
             self.to_recheck[at] = true;
         }
         for peer in
@@ -30,20 +28,19 @@ impl Node {
 
     /// The link to `peer` is down since its datacenter leaves for good, and it has shipped all it had. Others of its servers
     /// may have something to ship yet.
-    pub fn handle_goodbye(&mut self, peer: usize, now: Instant) {
+    pub fn handle_goodbye(&mut self, peer: usize) {
         self.handle_down(peer);
-        let mirror = self.peers[peer].mirror;
-        for at in self.peers[peer].shards.clone() {
-            self.moving(at, now, |replica| replica.depart(mirror));
+        let PeerLink { mirror, shards, .. } = &self.peers[peer];
+        for &at in shards {
+            self.replicas[at].depart(*mirror);
             self.to_recheck[at] = true;
         }
     }
 
     /// Somebody says of a replica's shard that datacenters have left for good.
-    pub(super) fn depart_from(&mut self, at: usize, departed: &[DatacenterId], now: Instant) {
-        for id in departed {
-            let Some(mirror) = self.datacenters.iter().position(|d| d.id == *id) else { continue };
-            self.moving(at, now, |replica| replica.depart(mirror));
+    pub(super) fn depart_from(&mut self, at: usize, departed: &[DatacenterId]) {
+        for mirror in departed.iter().filter_map(|id| self.datacenters.iter().position(|d| d.id == *id)) {
+            self.replicas[at].depart(mirror);
             self.to_recheck[at] = true;
         }
     }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Node, PeerLink};
+use super::Node;
 use crate::inbox::{PeerError, check_lives};
 
 /// The number of a process that has started at `date`, in microseconds, and is later than the one that is `known`.
@@ -41,8 +41,6 @@ pub enum Presence {
     Live,
     /// It has been silent for longer than it should be.
     Suspected,
-    /// It is back and has not caught up: nobody waits for it until it has.
-    Behind,
     /// It has stopped of its own will, and may come back.
     Stopped,
     /// It has been silent for longer than it may be: nobody waits for it.
@@ -82,16 +80,9 @@ impl Node {
             for mirror in 0..self.datacenters.len() {
                 let is_over = self.given_up_at(at, mirror, grace, now).is_some_and(|until| until <= now);
                 if is_over && !self.replicas[at].is_gone(mirror) {
-                    self.moving(at, now, |replica| replica.give_up(mirror));
+                    self.replicas[at].give_up(mirror);
                     self.to_recheck[at] = true;
                 }
-            }
-        }
-        for peer in self.peers.iter_mut().filter(|peer| peer.excuse_at.is_some_and(|at| at <= now)) {
-            peer.excuse_at = None;
-            for &at in &peer.shards {
-                self.replicas[at].excuse(peer.mirror);
-                self.to_recheck[at] = true;
             }
         }
         match self.is_idle() {
@@ -124,26 +115,7 @@ impl Node {
         let awaited = mirrors.filter(|&(at, mirror)| !self.replicas[at].is_gone(mirror));
         let until = awaited.filter_map(|(at, mirror)| self.given_up_at(at, mirror, grace, now));
         let idle = self.idle_since.map(|since| since + grace.workers).filter(|at| *at > now);
-        let excused = self.peers.iter().filter_map(|peer| peer.excuse_at);
-        until.chain(idle).chain(excused).min()
-    }
-
-    /// When those of `shards` are excused at a peer whose link comes up now, if they have not caught up by then: when they would have been
-    /// given up, had nothing been heard of them since the link was up last.
-    pub(super) fn excuse_at(&self, peer: usize, shards: &[usize], now: Instant) -> Option<Instant> {
-        let (grace, link) = (self.grace?, &self.peers[peer]);
-        // A link that breaks again and again gives it no more time.
-        let is_behind = link.shards.iter().any(|&at| self.replicas[at].is_catching_up(link.mirror));
-        if let Some(known) = link.excuse_at.filter(|_| is_behind) {
-            return Some(known);
-        }
-        let hosted = |other: &PeerLink| other.shards.iter().any(|at| shards.contains(at));
-        let (hosts, others): (Vec<_>, Vec<_>) =
-            self.peers.iter().filter(|other| other.mirror == link.mirror).partition(|other| hosted(other));
-        let heard = hosts.iter().filter_map(|host| host.heard_at).max().or(self.since).unwrap_or(now);
-        let is_there = |other: &&PeerLink| other.heard_at.is_some_and(|at| now < at + grace.server);
-        let limit = if others.iter().any(is_there) { grace.server } else { grace.datacenter };
-        Some(heard + limit)
+        until.chain(idle).min()
     }
 
     /// When nobody waits any more for what a datacenter has of a shard, unless it is heard before.
@@ -168,7 +140,6 @@ impl Node {
             () if self.replicas[at].is_gone(mirror) => Presence::Gone,
             () if self.replicas[at].has_left(mirror) => Presence::Stopped,
             () if !is_up || silent.is_some_and(|silent| silent > late) => Presence::Suspected,
-            () if self.replicas[at].is_excused(mirror) => Presence::Behind,
             () => Presence::Live,
         };
         (presence, silent)

@@ -4,7 +4,7 @@ use datacenter::{Elements, ShardTable, TableId, WorkerId};
 
 use super::*;
 use crate::inbox::MAX_LIFE;
-use crate::message::{Barrier, Origin, Progress, WholeRows};
+use crate::message::{Origin, Progress, WholeRows};
 use crate::policy::{Lead, Selection};
 
 const SHARD: ShardId = ShardId(0);
@@ -43,11 +43,6 @@ fn nothing_applied() -> Greeting {
     Greeting { life: 1, resumes: vec![Resume { shard: SHARD, ..Resume::default() }], ..Greeting::default() }
 }
 
-fn at_clock(clock: u32) -> Greeting {
-    let resume = Resume { shard: SHARD, clock: Clock(clock), ..Resume::default() };
-    Greeting { life: 1, resumes: vec![resume], ..Greeting::default() }
-}
-
 #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
 fn start() -> Instant {
     Instant::now()
@@ -80,96 +75,23 @@ fn the_derived_lead_follows_round_trip_and_clock_length() {
 
 #[test]
 fn a_shard_that_has_jumped_ahead_judges_the_lead_by_its_reader() {
-    // It begins from a state, finds a peer that is at 9 and has sent nothing yet, and takes that clock for its own.
+    // It comes back to a peer that is at 9 and has sent nothing yet, and takes that clock for its own.
     let now = start();
-    let first = || node(Lead::Limit(2), None);
-    let mut node = first();
-    let state = node.replicas[0].state(DatacenterId(0));
-    node.replicas = vec![first().replicas.remove(0).restored(state, DatacenterId(0)).unwrap()];
-    node.handle_up(0, &at_clock(9), now).unwrap();
+    let second = Duration::from_secs(1);
+    let grace = Grace { workers: second, server: second, datacenter: second };
+    let mut node = node(Lead::Limit(2), None).giving_up(grace);
+    node.judge(now);
+    let away = now + second;
+    node.judge(away);
+    let resume = Resume { shard: SHARD, clock: Clock(9), went_on: true, ..Resume::default() };
+    let greeting = Greeting { life: 1, resumes: vec![resume], ..Greeting::default() };
+    node.handle_up(0, &greeting, away).unwrap();
     assert_eq!(node.replicas()[0].shard().clock(), Clock(9));
     // A worker at 2 does not lead the peer by more than 2, whatever the shard does. At 3 it does.
-    assert!(node.handle_request(SHARD, read(2), now).unwrap().is_some());
-    assert_eq!(node.handle_request(SHARD, read(3), now), Ok(None));
+    assert!(node.handle_request(SHARD, read(2), away).unwrap().is_some());
+    assert_eq!(node.handle_request(SHARD, read(3), away), Ok(None));
     let held: Vec<_> = node.replicas()[0].shard().waiting().collect();
     assert_eq!(held, [(WorkerId(0), Wait::MirrorClock(PEER))]);
-}
-
-#[test]
-fn whoever_comes_back_is_waited_for_no_longer_than_the_silent_until_it_has_caught_up() {
-    let (start, second) = (start(), Duration::from_secs(1));
-    let grace = Grace { workers: second, server: second, datacenter: 2 * second };
-    let mut node = node(Lead::Limit(2), Some(Duration::ZERO)).giving_up(grace);
-    let covers = |clock: u32, covered: u32| {
-        let progress = Progress { clock: Clock(clock), covered: Clock(covered), ..Progress::default() };
-        ShardControl { shard: SHARD, progress: Some(progress), ..ShardControl::default() }
-    };
-    node.handle_up(0, &nothing_applied(), start).unwrap();
-    node.handle_control(0, &[covers(1, 1)], start).unwrap();
-    assert!(!node.replicas()[0].is_catching_up(0));
-    (1..=4).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), start).unwrap());
-    assert_eq!(node.handle_request(SHARD, read(4), start), Ok(None), "it leads by three");
-
-    // Its process dies, and the next one has nothing to say for long but that it is there, whatever becomes of the link.
-    let mut now = start + second;
-    for _ in 0..3 {
-        node.handle_down(0);
-        node.handle_up(0, &Greeting { life: 2, ..nothing_applied() }, now).unwrap();
-        node.judge(now);
-        assert_eq!(node.poll_reply(now), None, "it could have been silent for as long");
-        assert_eq!(node.poll_judgement(now).map(|at| at <= start + 2 * second), Some(true));
-        now += second * 3 / 10;
-    }
-    let stream = 1;
-    let again = |clock, covered| ShardControl { stream, ..covers(clock, covered) };
-    now = start + 2 * second;
-    node.judge(now);
-    assert!(node.replicas()[0].is_excused(0));
-    assert!(node.poll_reply(now).is_some(), "nobody waits for it any more");
-    // Nor for rows that it announces.
-    let barriers = vec![Barrier { table: TABLE, slots: vec![0], from_seq: 1 }];
-    node.handle_control(0, &[ShardControl { barriers, ..again(1, 0) }], now).unwrap();
-    (5..=9).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), now).unwrap());
-    assert!(node.handle_request(SHARD, read(9), now).unwrap().is_some());
-
-    // We were at 4 when it came back, and it may be behind by two: then it has caught up, and is waited for as before.
-    node.handle_control(0, &[again(9, 1)], now).unwrap();
-    assert!(node.replicas()[0].is_excused(0));
-    node.handle_control(0, &[again(9, 2)], now).unwrap();
-    assert!(!node.replicas()[0].is_catching_up(0));
-    node.handle_request(SHARD, flush(10, 1), now).unwrap();
-    assert_eq!(node.handle_request(SHARD, read(10), now), Ok(None));
-}
-
-#[test]
-fn who_has_been_given_back_everything_leaves_out_no_clocks_though_a_third_never_comes() {
-    let (start, second) = (start(), Duration::from_secs(1));
-    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Limit(3) };
-    let shape = ShardTable { slots: 8, width: 1 };
-    let shard = Shard::new(SHARD, &[shape], vec![vec![0.0; shape.elements()]], 1, Some(0));
-    let configured =
-        |id| PeerConfig { id, rate_bytes_per_sec: None, window_bytes: None, transfer_bytes_per_sec: None };
-    let peers = [PEER, DatacenterId(2)].map(configured);
-    let replica = Replica::new(shard, &policy, [PEER, DatacenterId(2)]).without_state();
-    let grace = Grace { workers: second, server: second, datacenter: second };
-    let mut node = Node::new(vec![replica], &peers, &policy).giving_up(grace);
-    node.judge(start);
-    assert_eq!(node.peer(ServerId::first(PEER)), Some(0));
-    node.handle_up(0, &nothing_applied(), start).unwrap();
-    let now = start + second * 9 / 10;
-    let covers = |clock: u32| {
-        let progress = Progress { clock: Clock(clock), covered: Clock(clock), ..Progress::default() };
-        ShardControl { shard: SHARD, progress: Some(progress), ..ShardControl::default() }
-    };
-    node.handle_control(0, &[covers(0)], now).unwrap();
-    node.judge(start + second);
-    assert!(node.replicas()[0].is_gone(1) && node.replicas()[0].is_recovering(), "the third may have more");
-    (1..=10).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), now).unwrap());
-    // It is the slower one: the peer goes on until it waits, and whatever it says after.
-    for clock in [14, 16] {
-        node.handle_control(0, &[covers(clock)], now).unwrap();
-        assert_eq!(node.replicas()[0].shard().clock(), Clock(10));
-    }
 }
 
 #[test]
@@ -284,7 +206,7 @@ fn nobody_waits_for_a_mirror_without_workers() {
     assert_eq!(node.handle_request(SHARD, read(1), now), Ok(None));
     assert_eq!(held(&node), Some((WorkerId(0), Wait::MirrorClock(PEER))));
     // Its process stops of its own will.
-    node.handle_left(0, now);
+    node.handle_left(0);
     assert!(node.poll_reply(now).is_some());
     assert!(!node.is_settled(), "our own worker is there");
     node.handle_request(SHARD, Request::Leave(WorkerId(0)), now).unwrap();
@@ -418,8 +340,8 @@ fn who_has_left_for_good_is_not_waited_for_nor_let_in_nor_kept_anything_for() {
     node.handle_up(0, &nothing_applied(), start).unwrap();
     node.handle_request(SHARD, flush(1, 3), start).unwrap();
     assert_eq!(node.handle_request(SHARD, read(1), start).unwrap(), None, "the peer is behind");
-    assert!(node.depart(PEER, start), "it is news");
-    assert!(!node.depart(PEER, start) && !node.depart(DatacenterId(7), start), "and that is not");
+    assert!(node.depart(PEER), "it is news");
+    assert!(!node.depart(PEER) && !node.depart(DatacenterId(7)), "and that is not");
     assert!(node.poll_reply(start).is_some(), "nobody waits for it");
     assert_eq!((node.poll_update(0, start), node.poll_control(0, start)), (None, vec![]), "nor talks to it");
     node.handle_request(SHARD, flush(2, 3), start).unwrap();

@@ -27,10 +27,9 @@ impl Replica {
         self.end_fetching();
     }
 
-    /// A mirror that was given up is heard again. It is waited for once it has caught up.
+    /// A mirror that was given up is heard again.
     pub fn take_up(&mut self, peer: usize) {
         self.mirrors[peer].is_gone = false;
-        self.begin_catching_up(peer, self.mirrors[peer].inbox.reported_clock(), false);
     }
 
     /// Whether a mirror has been given up.

@@ -15,13 +15,10 @@ use crate::mirror_clock::{UNHEARD_LEAD, lead_limit};
 const VOID: u32 = u32::MAX;
 
 impl Replica {
-    /// Whether workers may come: its values are there, and each mirror has said how far it is, or is not waited for. Then the
-    /// shard's clock is that of the others. Workers that came sooner would wait here, and all other regions for what they do not
-    /// do on the shards of other servers.
-    pub fn is_ready(&self) -> bool {
-        self.has_first_values
-            && !self.is_fetching
-            && self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
+    /// Whether workers may come: its first values are there, and each mirror has said how far it is, or is not waited for. Then
+    /// the shard's clock is that of the others.
+    pub fn is_oriented(&self) -> bool {
+        self.has_first_values && self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
     }
 
     /// What this side has, for the hello to a mirror.
@@ -37,7 +34,7 @@ impl Replica {
             lost_after,
             clock: self.shard.clock(),
             heard_clock: mirror.heard_clock(),
-            went_on: mirror.is_gone || mirror.is_excused(),
+            went_on: mirror.is_gone,
             wants_values,
             is_whole: self.is_whole(),
             ..mirror.inbox.resume()
@@ -78,8 +75,6 @@ impl Replica {
         }
         let before = self.shard.clock();
         self.follow_clock(peer, resume);
-        let was_waited_for = !self.mirrors[peer].is_gone && !self.mirrors[peer].is_excused();
-        self.begin_catching_up(peer, resume.clock, was_waited_for);
         let mirror = &mut self.mirrors[peer];
         (mirror.has_left, mirror.is_gone) = (false, false);
         mirror.clock_at_hello = Some(resume.clock);

@@ -7,7 +7,6 @@ use datacenter::message::Wait;
 use datacenter::shard::ReadGate;
 use datacenter::{Clock, DatacenterId, TableId};
 
-use super::catching_up::CatchingUp;
 use crate::inbox::Inbox;
 use crate::message::{Barrier, Holdings, Progress};
 use crate::mirror_clock::leads_too_far;
@@ -37,8 +36,6 @@ pub(super) struct Mirror {
     pub(super) has_left: bool,
     /// It has been silent for longer than it may: nobody waits for it.
     pub(super) is_gone: bool,
-    /// Whether it has caught up since its link came up last.
-    pub(super) catching_up: CatchingUp,
     /// It has left for good, and is gone for ever.
     pub(super) has_departed: bool,
     /// It has given back what it had of our own releases from before our process started.
@@ -85,7 +82,6 @@ impl Mirror {
             is_void: false,
             has_left: false,
             is_gone: false,
-            catching_up: CatchingUp::Done,
             has_departed: false,
             has_returned: true,
             returns_by: None,
@@ -137,7 +133,7 @@ impl ReadGate for MirrorGate<'_> {
         };
         let ahead = |(place, m): &(usize, &Mirror)| {
             let is_over = leads_too_far(own, arrived(*place, m), self.lead, m.derived_lead);
-            is_over && m.is_waited_for() && !m.inbox.is_settled()
+            is_over && !m.is_away() && !m.inbox.is_settled()
         };
         // The slowest mirror is the reason; of equally slow ones the first.
         let slowest =
@@ -146,7 +142,7 @@ impl ReadGate for MirrorGate<'_> {
     }
 
     fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait> {
-        let holds = |m: &&Mirror| m.is_waited_for() && m.inbox.holds_any(table, slots);
+        let holds = |m: &&Mirror| !m.is_away() && m.inbox.holds_any(table, slots);
         self.mirrors.iter().find(holds).map(|m| Wait::Barrier(m.peer))
     }
 }

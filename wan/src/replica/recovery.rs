@@ -237,7 +237,6 @@ impl Replica {
             (mirror.has_returned, mirror.returns_by) = (true, None);
         }
         self.open_outboxes();
-        self.judge_catching_up(peer);
         self.end_fetching();
         if self.former.is_some() && self.mirrors.iter().all(|mirror| mirror.has_returned) {
             self.former = None;
@@ -245,18 +244,10 @@ impl Replica {
     }
 
     /// Ships again, once everybody who is there has returned our releases: a mirror that had rows of us with newer stamps, and
-    /// not what another has yet to return, would keep the next process from taking that. Where they have gone on without this
-    /// process meanwhile, it takes their clock, so that they need not wait for it again.
+    /// not what another has yet to return, would keep the next process from taking that.
     pub(super) fn open_outboxes(&mut self) {
         if !self.mirrors.iter().all(|mirror| mirror.has_returned || mirror.is_away()) {
             return;
-        }
-        let opens = |mirror: &Mirror| mirror.has_returned && mirror.to_restate.is_some();
-        if self.former.is_some()
-            && self.mirrors.iter().any(opens)
-            && let Some(clock) = self.clock_of_those_ahead()
-        {
-            self.shard.jump(clock);
         }
         for mirror in self.mirrors.iter_mut().filter(|mirror| mirror.has_returned) {
             if let Some(covered) = mirror.to_restate.take() {

@@ -265,7 +265,6 @@ impl Cluster {
 
     /// `process` has stopped of its own will, and says so on its connections.
     pub(super) fn say_goodbye(&mut self, process: usize) {
-        let now = self.start + self.now;
         for other in 0..self.processes.len() {
             let link = self.link(process, other);
             if !std::mem::take(&mut link.is_up) {
@@ -276,8 +275,8 @@ impl Cluster {
                 let is_for_good =
                     self.departed.contains(&DatacenterId(self.processes[process].server.0 as u16));
                 match self.node(other) {
-                    Some(node) if is_for_good => node.handle_goodbye(place, now),
-                    Some(node) => node.handle_left(place, now),
+                    Some(node) if is_for_good => node.handle_goodbye(place),
+                    Some(node) => node.handle_left(place),
                     None => {}
                 }
             }
@@ -362,7 +361,7 @@ impl Cluster {
             }
         }
         self.save(process);
-        if !self.processes[process].is_open && self.node(process).is_some_and(|node| node.is_ready()) {
+        if !self.processes[process].is_open && self.node(process).is_some_and(|node| node.is_oriented()) {
             self.processes[process].is_open = true;
             self.come_to(site, server);
         }
