@@ -35,6 +35,8 @@ const SECONDS: u64 = 30;
 const HANG: Duration = Duration::from_secs(60);
 /// How often everybody is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often it is told how far the slowest is, once nothing happens any more.
+const TELL: Duration = Duration::from_secs(60);
 /// What a process may have late over what it had early: allocators keep what bursts have needed.
 const GROWTH_BYTES: u64 = 8 << 20;
 /// What no process of this job needs, which is 20 MiB.
@@ -187,10 +189,14 @@ impl Soak {
 
     /// Goes on without further faults until `done` says so.
     async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        let mut looked = Instant::now();
+        let (mut looked, mut told) = (Instant::now(), Instant::now());
         let mut complete = None;
         while !done(self) {
             self.step(&mut looked).await;
+            if told.elapsed() > TELL {
+                told = Instant::now();
+                self.tell(&format!("of {} clocks", self.clocks));
+            }
             if self.progress.slowest() == self.clocks {
                 let since = *complete.get_or_insert_with(Instant::now);
                 if since.elapsed() > HANG {
