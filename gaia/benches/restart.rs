@@ -3,7 +3,7 @@
 //!
 //! Three regions of real processes, whose checkpoints are made up beforehand so that nobody has to train so far. A server
 //! serves when a clock of its workers is complete that was not before: they have read from it, and it has taken their updates. It
-//! has recovered when it has kept that up for some clocks, which the others let it once they have its own releases again.
+//! has recovered when it has kept that up for some clocks.
 //! What comes from another region is compared with the time that the link needs for the values alone.
 
 use std::fmt;
@@ -165,8 +165,13 @@ async fn restart(rehearsal: &mut Rehearsal, plan: &Plan, loses_disk: bool) -> Ti
     rehearsal.processes[at].kill();
     if loses_disk {
         let kept = plan.directory.join("checkpoints/digits").join(REGIONS[0]);
-        // After the first time there are none.
-        let _ = std::fs::remove_dir_all(kept);
+        match std::fs::remove_dir_all(kept) {
+            // After the first time there are none.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                panic!("its disk is not lost: {error}")
+            }
+            _ => {}
+        }
     }
     sleep(Duration::from_secs(1)).await;
     #[expect(clippy::disallowed_methods, reason = "this is real time")]
