@@ -147,13 +147,20 @@ impl Server {
             keeping,
         };
         let (task, settled) = NodeTask::new(node, watch, request_queue, vec![None; workers], event_queue);
-        tasks.spawn(task.run().instrument(span.clone()));
         let (to_node, of_server) = (events.clone(), setup.clone());
-        // This is real time, in which drawing takes long.
-        tasks.spawn_blocking(move || {
+        #[expect(clippy::disallowed_methods, reason = "this is real time, in which drawing takes long")]
+        let drawing = tokio::task::spawn_blocking(move || {
             let tell = move |shard, values| to_node.blocking_send(Event::Begin { shard, values }).is_ok();
             beginning::draw(&of_server, to_draw, &tell);
         });
+        let serving = async move {
+            tokio::select! {
+                () = task.run() => {}
+                // Without first values it would wait for ever.
+                Err(failed) = drawing => if failed.is_panic() { std::panic::resume_unwind(failed.into_panic()) },
+            }
+        };
+        tasks.spawn(serving.instrument(span.clone()));
         let to_node = events.clone();
         tasks.spawn(async move {
             while let Some(call) = call_queue.recv().await {
