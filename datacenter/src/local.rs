@@ -36,6 +36,8 @@ pub enum Call {
     Attach {
         /// Who.
         worker: WorkerId,
+        /// Whether it is the first of its process, which trains once it has joined.
+        is_new: bool,
         /// Where its answers go from now on.
         replies: mpsc::Sender<ReadReply>,
         /// Where to tell how far the shards are.

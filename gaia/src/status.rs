@@ -162,6 +162,9 @@ pub struct ShardStatus {
     pub shard: u16,
     /// How many clocks its workers have completed.
     pub clock: u32,
+    /// Whether it has begun with nothing, and what the other regions have of it is not here yet. Workers do not come before.
+    #[serde(default)]
+    pub fetching: bool,
     /// Its mirrors in the other regions.
     pub mirrors: Vec<MirrorStatus>,
     /// Where its workers are not all at the same clock: those that are behind all others.
@@ -233,6 +236,8 @@ pub enum MirrorPresence {
     Live,
     /// It is not heard, and waited for.
     Suspected,
+    /// It is back and has yet to catch up: nobody waits for it until it has.
+    Behind,
     /// Its server has been stopped, and may come back.
     Stopped,
     /// It has been silent for longer than the grace time, and nobody waits for it.

@@ -198,6 +198,15 @@ async fn a_server_returns_with_nothing_and_hears_nobody_for_longer_than_the_grac
     rehearse_with(240, &[], &[&lost[..], &[Wait(8000), Join("ireland"), Further(5)]].concat()).await;
 }
 
+/// Its workers leave its sibling, for which the other regions would wait; one of them starts anew meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_away_for_long_and_nobody_waits_for_its_sibling() {
+    const SERVER: Option<Part> = Some(Part::Server(0));
+    const WORKER: Option<Part> = Some(Part::Worker(1));
+    let away = [Kill("ireland", SERVER), Kill("ireland", WORKER), Start("ireland", WORKER), Until(70)];
+    rehearse_with(240, &[], &[&away[..], &[Start("ireland", SERVER), Further(5)]].concat()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_dies_and_returns() {
     rehearse(&[Kill("singapore", None), Until(50), Start("singapore", None)]).await;

@@ -55,6 +55,8 @@ pub struct Inbox {
     arrived: Clock,
     /// How many releases the mirror had counted then.
     arrived_count: u32,
+    /// The update with which all of the first clock is here that the mirror has covered since it began to count.
+    first_covered: Option<u64>,
     /// The latest word on whether the mirror has workers, and what it has left to say if not.
     pauses: u32,
     last_seq: Option<u64>,
@@ -231,6 +233,7 @@ impl Inbox {
             reports: VecDeque::new(),
             arrived: Clock(0),
             arrived_count: 0,
+            first_covered: None,
             pauses: 0,
             last_seq: None,
         }
@@ -291,6 +294,11 @@ impl Inbox {
     /// The mirror's clock as far as its data has arrived: what the mirror clock goes by.
     pub fn arrived_clock(&self) -> Clock {
         self.arrived
+    }
+
+    /// Whether any clock has arrived in the present stream.
+    pub fn has_covered(&self) -> bool {
+        self.first_covered.is_some_and(|seq| seq <= self.through)
     }
 
     /// Whether the mirror has no workers, and all that it shipped has arrived: there is nothing to wait for.
@@ -374,7 +382,7 @@ impl Inbox {
     ///
     /// If it contradicts itself.
     pub fn handle_progress(&mut self, progress: Progress) -> Result<(), PeerError> {
-        let Progress { clock, covered, covered_seq, covered_count, pauses, last_seq } = progress;
+        let Progress { clock, covered, covered_seq, covered_count, pauses, last_seq, .. } = progress;
         check_counts([clock.0, covered_count])?;
         if covered > clock {
             return Err(PeerError::CoversTheFuture { clock, covered });
@@ -389,6 +397,9 @@ impl Inbox {
         }
         self.reported = self.reported.max(clock);
         let last = self.reports.back().map_or((self.arrived, self.arrived_count), |r| (r.clock, r.count));
+        if covered > Clock(0) {
+            self.first_covered.get_or_insert(covered_seq);
+        }
         if last.0 <= covered && last.1 <= covered_count && last != (covered, covered_count) {
             if self.reports.len() == MAX_REPORTS {
                 self.reports.pop_back();

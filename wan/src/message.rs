@@ -129,6 +129,8 @@ pub struct Progress {
     pub pauses: u32,
     /// While it has none: the last of its sequence numbers, once all that it has left to say is numbered.
     pub last_seq: Option<u64>,
+    /// The sender does not wait for the receiver, which has yet to catch up.
+    pub went_on: bool,
 }
 
 impl Progress {

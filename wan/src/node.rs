@@ -8,23 +8,24 @@
 //! Kind: time-passed.
 
 mod departure;
+mod greeting;
 mod pace;
 mod presence;
+mod workers;
 
 use std::time::{Duration, Instant};
 
-use datacenter::message::{ReadReply, Request};
-use datacenter::shard::RequestError;
-use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
+use datacenter::{Clock, DatacenterId, ShardId};
 
 use crate::allowance::Allowance;
 use crate::bandwidth::DrainRate;
 use crate::inbox::{PeerError, check_lives};
-use crate::message::{Resume, ServerId, ShardControl, Update};
+use crate::message::{ServerId, ShardControl, Update};
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::Policy;
 use crate::replica::Replica;
 
+pub use self::greeting::Greeting;
 pub use self::presence::{Grace, Presence, life_after};
 
 /// Applied payload that is confirmed at once, so that the sender's window keeps moving.
@@ -35,17 +36,6 @@ const CONFIRM_DELAY: Duration = Duration::from_secs(1);
 
 /// Servers of one datacenter: no more than there can be shards to share out among them.
 const MAX_SERVERS: usize = 1024;
-
-/// What a node says of itself when a link comes up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Greeting {
-    /// Its process.
-    pub life: u64,
-    /// The shards that it hosts, ascending, and what it has of each.
-    pub resumes: Vec<Resume>,
-    /// Datacenters that have left the job for good, as far as it knows.
-    pub departed: Vec<DatacenterId>,
-}
 
 /// Another datacenter, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,51 +226,6 @@ impl Node {
         self.peers[peer].sent
     }
 
-    /// A worker's request to one of the shards. Yields the answer of a read that can be answered at once.
-    ///
-    /// # Errors
-    ///
-    /// If it makes no sense; then nothing has changed.
-    pub fn handle_request(
-        &mut self,
-        shard: ShardId,
-        request: Request,
-        now: Instant,
-    ) -> Result<Option<ReadReply>, RequestError> {
-        let at = self.position(shard).ok_or(RequestError::UnknownShard(shard))?;
-        self.check_request(&request)?;
-        match request {
-            Request::Read(read) => self.moving(at, now, |replica| replica.handle_read(read, now)),
-            Request::Flush(flush) => {
-                let moved = self.replicas[at].handle_flush(&flush)?;
-                self.complete(at, moved, now);
-                // It may be late, of one who is not waited for any more: then nothing follows that would ship it.
-                self.replicas[at].settle();
-                Ok(None)
-            }
-            Request::Leave(worker) => {
-                let moved = self.replicas[at].leave(worker);
-                self.complete(at, moved, now);
-                self.replicas[at].settle();
-                if self.is_idle() {
-                    // Nothing follows that could carry confirmations along.
-                    self.peers.iter_mut().for_each(|peer| peer.confirm_at = peer.confirm_at.map(|_| now));
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    fn check_request(&self, request: &Request) -> Result<(), RequestError> {
-        let (worker, found) = match request {
-            Request::Read(read) => (read.worker, read.clock),
-            Request::Flush(flush) => (flush.worker, flush.clock),
-            Request::Leave(_) => return Ok(()),
-        };
-        let end = self.end.filter(|end| found > *end);
-        end.map_or(Ok(()), |end| Err(RequestError::BeyondEnd { worker, found, end }))
-    }
-
     /// Refuses clocks that the job does not have.
     fn check_clocks(&self, clocks: impl IntoIterator<Item = Clock>) -> Result<(), PeerError> {
         let Some(end) = self.end else { return Ok(()) };
@@ -297,19 +242,6 @@ impl Node {
         self.peers.iter_mut().for_each(|peer| peer.judge_backlog = true);
     }
 
-    /// Counts a worker among those that train here, at `clock` or later. Yields its clock on each shard: where they differ,
-    /// it joins again at the latest of them. Empty if there is no such worker. What is beyond the end of the job counts as that.
-    pub fn join(&mut self, worker: WorkerId, clock: Clock, now: Instant) -> Vec<(ShardId, Clock)> {
-        let clock = self.end.map_or(clock, |end| clock.min(end));
-        let mut joined = Vec::new();
-        for at in 0..self.replicas.len() {
-            let id = self.replicas[at].shard().id();
-            let its_clock = self.moving(at, now, |replica| replica.join(worker, clock));
-            joined.extend(its_clock.map(|clock| (id, clock)));
-        }
-        joined
-    }
-
     /// Does something to a replica that may move its clock without anybody having flushed.
     fn moving<T>(&mut self, at: usize, now: Instant, act: impl FnOnce(&mut Replica) -> T) -> T {
         let before = self.replicas[at].shard().clock();
@@ -317,28 +249,6 @@ impl Node {
         let after = self.replicas[at].shard().clock();
         self.complete(at, Some(after).filter(|after| *after > before), now);
         outcome
-    }
-
-    /// Nobody waits for a worker, of which nothing is heard, until it [resumes](Self::resume_worker). Yields whether
-    /// anybody did.
-    pub fn suspend(&mut self, worker: WorkerId, now: Instant) -> bool {
-        let is_live = |replica: &Replica| replica.shard().clock_of(worker).is_some();
-        let live: Vec<usize> = (0..self.replicas.len()).filter(|at| is_live(&self.replicas[*at])).collect();
-        for &at in &live {
-            let moved = self.replicas[at].suspend(worker);
-            self.complete(at, moved, now);
-            self.replicas[at].settle();
-        }
-        !live.is_empty()
-    }
-
-    /// A worker is back, and if it was suspended, goes on at the shards' clocks or its own. Yields whether it was.
-    pub fn resume_worker(&mut self, worker: WorkerId, now: Instant) -> bool {
-        let mut was_suspended = false;
-        for at in 0..self.replicas.len() {
-            was_suspended |= self.moving(at, now, |replica| replica.resume_worker(worker)).is_some();
-        }
-        was_suspended
     }
 
     /// The first values of a shard are there, as [`Replica::begin_with`] has it.
@@ -351,94 +261,14 @@ impl Node {
         self.replicas[at].begin_with(values);
     }
 
-    /// Whether workers may come: first values are there, and it is known how far every other datacenter is, or that it is not there.
-    pub fn is_oriented(&self) -> bool {
-        self.replicas.iter().all(Replica::is_oriented)
+    /// Whether workers may come: the values are there, and it is known how far every other datacenter is, or that it is not there.
+    pub fn is_ready(&self) -> bool {
+        self.replicas.iter().all(Replica::is_ready)
     }
 
     /// Whether nobody trains on any shard here.
     pub fn is_idle(&self) -> bool {
         self.replicas.iter().all(|replica| replica.shard().is_idle())
-    }
-
-    /// The next waiting read that may be answered.
-    pub fn poll_reply(&mut self, now: Instant) -> Option<ReadReply> {
-        for (replica, recheck) in self.replicas.iter_mut().zip(&mut self.to_recheck).filter(|(_, r)| **r) {
-            match replica.poll_reply(now) {
-                None => *recheck = false,
-                reply => return reply,
-            }
-        }
-        None
-    }
-
-    /// The link to `peer` is up; it hosts the shards that its greeting names, and has of each what that says.
-    ///
-    /// # Errors
-    ///
-    /// If it makes no sense, or one of the two processes is not the latest of its server: the link should be closed.
-    pub fn handle_up(&mut self, peer: usize, greeting: &Greeting, now: Instant) -> Result<(), PeerError> {
-        let Greeting { life, resumes, departed } = greeting;
-        self.check_departed(peer, departed)?;
-        check_lives(resumes.iter().map(|resume| resume.life).chain([*life]))?;
-        self.check_clocks(resumes.iter().flat_map(|resume| [resume.clock, resume.heard_clock]))?;
-        let mirror = self.peers[peer].mirror;
-        let shared = resumes.iter().filter_map(|resume| Some((self.position(resume.shard)?, resume)));
-        let mut shared: Vec<(usize, &Resume)> = shared.collect();
-        let has_departed = |at: usize| self.replicas[at].has_departed(mirror);
-        if !shared.is_empty() && shared.iter().all(|(at, _)| has_departed(*at)) {
-            return Err(PeerError::Departed(self.datacenters[mirror].id));
-        }
-        shared.retain(|(at, _)| !has_departed(*at));
-        let Some(known) = shared.iter().map(|(_, resume)| resume.life).max() else {
-            return Err(PeerError::NothingShared);
-        };
-        if known > self.life {
-            return Err(self.handle_later_life(peer, known));
-        }
-        let mut others =
-            self.peers.iter().enumerate().filter(|(at, o)| *at != peer && o.mirror == mirror && o.is_up);
-        let doubled = others.find_map(|(_, other)| {
-            let (at, _) = shared.iter().find(|(at, _)| other.shards.contains(at))?;
-            Some(PeerError::HostedTwice { shard: self.replicas[*at].shard().id(), by: other.id.index })
-        });
-        if let Some(doubled) = doubled {
-            return Err(doubled);
-        }
-        for (at, resume) in &shared {
-            let moved = self.replicas[*at].handle_resume(mirror, *life, resume)?;
-            self.complete(*at, moved, now);
-        }
-        let link = &mut self.peers[peer];
-        link.shards = shared.into_iter().map(|(at, _)| at).collect();
-        (link.is_up, link.judge_backlog, link.next_shard) = (true, true, 0);
-        link.confirm_at = Some(now + CONFIRM_DELAY);
-        (link.heard_at, link.said_at) = (Some(now), Some(now));
-        self.peers[peer].shards.iter().for_each(|&at| self.to_recheck[at] = true);
-        self.handle_rtt(peer, self.peers[peer].rtt);
-        for at in self.peers[peer].shards.clone() {
-            self.depart_from(at, departed);
-        }
-        Ok(())
-    }
-
-    /// The link to `peer` is down. What it has not confirmed will be sent again.
-    pub fn handle_down(&mut self, peer: usize) {
-        let link = &mut self.peers[peer];
-        link.is_up = false;
-        link.confirm_at = None;
-        link.drain.handle_down();
-    }
-
-    /// The link to `peer` is down since its process has stopped of its own will, having shipped all it had: nobody waits
-    /// for it.
-    pub fn handle_left(&mut self, peer: usize) {
-        self.handle_down(peer);
-        let PeerLink { mirror, shards, .. } = &self.peers[peer];
-        for &at in shards {
-            self.replicas[at].handle_left(*mirror);
-            self.to_recheck[at] = true;
-        }
     }
 
     /// The path to `peer` has this round-trip time.
@@ -500,7 +330,8 @@ impl Node {
             }
             // First, so that what is said of its releases is heard as of one who is gone.
             self.depart_from(at, &control.departed);
-            confirmed += self.replicas[at].handle_control(self.peers[peer].mirror, control)?;
+            let mirror = self.peers[peer].mirror;
+            confirmed += self.moving(at, now, |replica| replica.handle_control(mirror, control))?;
             self.to_recheck[at] = true;
         }
         self.heard(peer, now);
@@ -510,18 +341,6 @@ impl Node {
             link.drain.handle_confirmed(confirmed, busy, link.rtt, now);
         }
         Ok(())
-    }
-
-    /// What to tell a server of `datacenter` in the hello. No shards if that is not a configured datacenter; if it is named
-    /// among those that have left for good, it is to be refused instead.
-    pub fn greeting(&mut self, datacenter: DatacenterId) -> Greeting {
-        let life = self.life;
-        let Some(mirror) = self.datacenters().position(|id| id == datacenter) else {
-            return Greeting { life, ..Greeting::default() };
-        };
-        let mut resumes: Vec<_> = self.replicas.iter_mut().map(|replica| replica.resume(mirror)).collect();
-        resumes.sort_by_key(|resume| resume.shard);
-        Greeting { life, resumes, departed: self.departed().collect() }
     }
 
     /// The next update for `peer`, as long as its window has room.

@@ -13,6 +13,7 @@
 //! Kind: time-passed.
 
 mod absence;
+mod catching_up;
 mod departure;
 mod greeting;
 mod keeping;
@@ -32,7 +33,7 @@ use self::recovery::Former;
 use crate::filter::Filter;
 use crate::inbox::{Arrival, Inbox, PeerError, check_counts};
 use crate::ledger::{Ledger, Ledgers};
-use crate::message::{ShardControl, Update};
+use crate::message::{Progress, ShardControl, Update};
 use crate::mirror_clock::{derived_lead, lead_limit};
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::{Lead, Policy};
@@ -55,9 +56,9 @@ pub struct Replica {
     life: u64,
     /// How many releases had been counted when it made its first.
     first_count: Option<u32>,
-    /// What it began with.
     /// Whether the model's first values are in.
     has_first_values: bool,
+    /// What it began with.
     former: Option<Former>,
     /// Whether a worker has flushed anything to it.
     has_flushed: bool,
@@ -92,8 +93,8 @@ impl Replica {
             count: 0,
             life: 1,
             first_count: None,
-            former: None,
             has_first_values: true,
+            former: None,
             has_flushed: false,
             is_fetching: false,
             donor: None,
@@ -241,13 +242,13 @@ impl Replica {
     ///
     /// If the read makes no sense.
     pub fn handle_read(&mut self, read: Read, now: Instant) -> Result<Option<ReadReply>, RequestError> {
-        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching, self.preview_clock());
+        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching);
         self.shard.handle_read(read, now, &gate)
     }
 
     /// The next waiting read that may be answered.
     pub fn poll_reply(&mut self, now: Instant) -> Option<ReadReply> {
-        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching, self.preview_clock());
+        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching);
         self.shard.poll_reply(now, &gate)
     }
 
@@ -323,7 +324,7 @@ impl Replica {
         }
     }
 
-    /// What a mirror says besides updates. Yields how many payload bytes it confirmed.
+    /// What a mirror says besides updates, by which the shard's clock may move. Yields how many payload bytes it confirmed.
     ///
     /// # Errors
     ///
@@ -336,7 +337,9 @@ impl Replica {
         }
         if let Some(progress) = control.progress {
             mirror.inbox.handle_progress(progress)?;
+            self.follow_if_excused(peer, progress);
         }
+        let mirror = &mut self.mirrors[peer];
         mirror.returns_by = control.returned.or(mirror.returns_by);
         let confirmed = control.applied.filter(|_| control.applied_stream == mirror.outbox.stream());
         let confirmed = confirmed.map_or(Ok(0), |seq| mirror.outbox.handle_applied(seq))?;
@@ -386,11 +389,16 @@ impl Replica {
     pub fn has_urgent_control(&self, peer: usize) -> bool {
         let mirror = &self.mirrors[peer];
         let say = &mirror.to_say;
-        mirror.outbox.progress() != say.progress_told
+        self.progress(peer) != say.progress_told
             || mirror.outbox.returned() != say.returned_told
             || !say.barriers.is_empty()
             || !say.gone.is_empty()
             || !say.departed.is_empty()
+    }
+
+    /// How far this side is, for a mirror.
+    fn progress(&self, peer: usize) -> Progress {
+        Progress { went_on: self.is_excused(peer), ..self.mirrors[peer].outbox.progress() }
     }
 
     /// Payload bytes applied from a mirror that it has not been told of.
@@ -402,8 +410,9 @@ impl Replica {
     pub fn poll_control(&mut self, peer: usize) -> Option<ShardControl> {
         let gone = self.holdings_to_say(peer);
         let departed = self.departed_to_say(peer);
+        let progress = self.progress(peer);
         let mirror = &mut self.mirrors[peer];
-        let (progress, applied) = (mirror.outbox.progress(), mirror.inbox.applied_through());
+        let applied = mirror.inbox.applied_through();
         let returned = mirror.outbox.returned();
         let say = &mut mirror.to_say;
         let control = ShardControl {
@@ -447,14 +456,8 @@ impl Replica {
     }
 }
 
-fn gate(
-    mirrors: &[Mirror],
-    own: Clock,
-    lead: Lead,
-    is_fetching: bool,
-    preview: Option<(usize, Clock)>,
-) -> MirrorGate<'_> {
-    MirrorGate { mirrors, own, lead, is_fetching, preview }
+fn gate(mirrors: &[Mirror], own: Clock, lead: Lead, is_fetching: bool) -> MirrorGate<'_> {
+    MirrorGate { mirrors, own, lead, is_fetching }
 }
 
 fn negated(deltas: &Elements) -> Elements {

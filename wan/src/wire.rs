@@ -218,6 +218,7 @@ pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
                 covered_seq: p.covered_seq,
                 pauses: p.pauses,
                 last_seq: p.last_seq,
+                went_on: p.went_on,
                 covered_count_ahead: i64::from(p.covered_count) - i64::from(p.covered.0),
             }),
             barriers: Vec::new(),
@@ -290,6 +291,7 @@ fn decode_shard_control(
             covered_seq: p.covered_seq,
             pauses: p.pauses,
             last_seq: p.last_seq,
+            went_on: p.went_on,
         })
     });
     let barriers = control.barriers.iter().map(|b| {

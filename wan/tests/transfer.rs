@@ -237,12 +237,12 @@ fn the_models_first_values_may_come_last() {
         sites.settle();
         let replica = &sites.nodes[0].replicas()[0];
         assert!(replica.is_whole() && !replica.may_be_kept(), "all but the first values are here");
-        assert!(!sites.nodes[0].is_oriented(), "nobody may come");
+        assert!(!sites.nodes[0].is_ready(), "nobody may come");
         for _ in 0..2 {
             sites.nodes[0].begin_with(SHARD, &[vec![1.0; SHAPE.elements()]]);
             assert_eq!(sites.values(0), expected, "they count once");
         }
-        assert!(sites.nodes[0].is_oriented() && sites.nodes[0].replicas()[0].may_be_kept());
+        assert!(sites.nodes[0].is_ready() && sites.nodes[0].replicas()[0].may_be_kept());
         assert!(sites.reads(0));
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Stay {
     lives: Lives,
     worker: WorkerId,
     incarnation: u64,
+    /// Whether it is the first connection of this life.
+    pub(super) is_new: bool,
 }
 
 /// What a process that starts now calls this life of its worker: the time in microseconds since 1970.
@@ -53,6 +55,7 @@ impl Lives {
     /// If a later life is there, or was a moment ago.
     pub(super) fn admit(&self, worker: WorkerId, incarnation: u64, now: Instant) -> Result<Stay, ()> {
         let mut lives = self.lock();
+        let mut is_new = !lives.contains_key(&worker);
         let life = lives.entry(worker).or_insert(Life { incarnation, connections: 0, seen: now });
         let is_there = life.connections > 0 || now < life.seen + SILENCE;
         if incarnation < life.incarnation && is_there {
@@ -60,9 +63,10 @@ impl Lives {
         }
         if incarnation != life.incarnation {
             *life = Life { incarnation, connections: 0, seen: now };
+            is_new = true;
         }
         (life.connections, life.seen) = (life.connections + 1, now);
-        Ok(Stay { lives: self.clone(), worker, incarnation })
+        Ok(Stay { lives: self.clone(), worker, incarnation, is_new })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Life>> {
@@ -100,9 +104,11 @@ mod tests {
         let former = admit(5).unwrap();
         let later = admit(7).unwrap();
         assert!(former.is_over() && !later.is_over());
+        assert!(former.is_new && later.is_new);
         assert!(admit(5).is_err(), "the later one is there");
         drop(former);
         let again = admit(7).unwrap();
+        assert!(!again.is_new);
         drop(later);
         tokio::time::advance(SILENCE * 2).await;
         assert!(admit(5).is_err(), "on another connection");

@@ -189,7 +189,7 @@ impl Door {
         let stay = stay.map_err(|()| LanError::superseded(hello.worker))?;
         let (replies, answers) = mpsc::channel(self.shapes.0.len());
         let (answer, standings) = oneshot::channel();
-        let attach = Call::Attach { worker: hello.worker, replies, answer };
+        let attach = Call::Attach { worker: hello.worker, is_new: stay.is_new, replies, answer };
         self.calls.send(attach).await.map_err(|_| LanError::Stopping)?;
         let mut notice = self.notice.clone();
         let standings: Vec<Standing> = tokio::select! {

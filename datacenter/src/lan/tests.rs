@@ -129,7 +129,7 @@ async fn life(address: &str, incarnation: u64, shard: Shard, shards: u16) -> Hos
                 Some(call) = asked.recv() => {
                     let mut shard = task.lock().unwrap();
                     match call {
-                        Call::Attach { worker, replies: to, answer } => {
+                        Call::Attach { worker, replies: to, answer, .. } => {
                             replies[worker.index()] = Some(to);
                             shard.resume(worker);
                             let _ = answer.send(vec![shard.standing(worker)]);

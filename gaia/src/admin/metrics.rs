@@ -158,6 +158,15 @@ pub static METRICS: &[Metric] = &[
         |status| mirrors(status, |mirror| Some(f64::from(u8::from(mirror.presence == MirrorPresence::Gone)))),
     ),
     gauge(
+        "gaia_mirror_behind",
+        Unit::None,
+        MIRROR,
+        "1 where the mirror is back and has yet to catch up, so that nobody waits for it until it has",
+        |status| {
+            mirrors(status, |mirror| Some(f64::from(u8::from(mirror.presence == MirrorPresence::Behind))))
+        },
+    ),
+    gauge(
         "gaia_mirror_left",
         Unit::None,
         MIRROR,

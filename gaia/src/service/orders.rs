@@ -94,7 +94,7 @@ fn others(node: &Node) -> Others {
     let mirrors = node.datacenters().len();
     let is_heard = |place: usize| {
         let presence = |mirror| node.presence(place, mirror, now).0;
-        (0..mirrors).any(|mirror| matches!(presence(mirror), Presence::Live))
+        (0..mirrors).any(|mirror| matches!(presence(mirror), Presence::Live | Presence::Behind))
     };
     Others {
         remaining: mirrors - node.departed().count(),

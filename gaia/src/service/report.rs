@@ -185,8 +185,12 @@ impl Answers {
             Some(problem) => format!("{} server {}: {problem}", link.datacenter, link.server),
             None => format!("{} server {}", link.datacenter, link.server),
         };
+        let is_fetching =
+            server.shards.iter().any(|shard| shard.fetching) && server.links.iter().any(|l| l.up);
+        let state = is_fetching.then(|| "what other regions have of its shards".to_owned());
         let unheard = unheard(server).map(|datacenter| format!("{datacenter}: it has not dialled yet"));
-        workers.into_iter().chain(expected_links(server).filter(is_down).map(link)).chain(unheard).collect()
+        let links = expected_links(server).filter(is_down).map(link);
+        workers.into_iter().chain(state).chain(links).chain(unheard).collect()
     }
 
     /// Logs for whom this process waits: when that changes, and now and then while it lasts.
@@ -299,7 +303,9 @@ impl Server {
             |of: fn(&wan::transport::Traffic) -> u64| remotes.values().map(of).sum::<u64>() + of(&others);
         let (workers, missing): (Vec<WorkerId>, Vec<WorkerId>) =
             seen.live.iter().partition(|worker| self.is_connected(**worker));
-        let suspended = seen.suspended.difference(&seen.live).map(|worker| (*worker, Absence::Gone));
+        // Who is connected and not live has started anew, and has yet to join.
+        let suspended = seen.suspended.difference(&seen.live).filter(|worker| !self.is_connected(**worker));
+        let suspended = suspended.map(|worker| (*worker, Absence::Gone));
         let missing = missing.into_iter().map(|worker| (worker, Absence::Suspected)).chain(suspended);
         let presence = self.presence.borrow().clone();
         let missing = missing.map(|(worker, state)| {
@@ -370,6 +376,7 @@ fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> S
             presence: match presence {
                 Presence::Live => MirrorPresence::Live,
                 Presence::Suspected => MirrorPresence::Suspected,
+                Presence::Behind => MirrorPresence::Behind,
                 Presence::Stopped => MirrorPresence::Stopped,
                 Presence::Gone => MirrorPresence::Gone,
                 Presence::Left => MirrorPresence::Left,
@@ -394,6 +401,7 @@ fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> S
     ShardStatus {
         shard: shard.id().0,
         clock: shard.clock().0,
+        fetching: replica.is_fetching(),
         slowest_workers: stragglers(shard, now),
         mirrors: mirrors.collect(),
         holds: holds.collect(),

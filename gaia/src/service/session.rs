@@ -97,7 +97,7 @@ impl Links {
             Route::Here(counters) => {
                 for counter in counters {
                     let (answer, standings) = oneshot::channel();
-                    let attach = Call::Attach { worker, replies: replies.clone(), answer };
+                    let attach = Call::Attach { worker, is_new: true, replies: replies.clone(), answer };
                     // A server of this process is there as long as its workers.
                     let _ = counter.calls.send(attach).await;
                     ends.push(End::Here(counter.clone(), standings.await.unwrap_or_default()));
@@ -146,8 +146,19 @@ impl Links {
     }
 
     /// Counts the worker among those that train, at `clock` or later, the same on all shards; yields that clock.
-    /// None if a server has started anew meanwhile: then there is nothing to join with these links.
-    pub(super) async fn join(&self, clock: Clock) -> Option<Clock> {
+    ///
+    /// # Errors
+    ///
+    /// How the servers are, if one has started anew meanwhile, so that there is nothing to join with these links, or has been away
+    /// for `grace`: those that count the worker already would wait for it as long.
+    pub(super) async fn join(&self, clock: Clock, grace: Duration) -> Result<Clock, Together> {
+        tokio::select! {
+            joined = self.join_all(clock) => joined.ok_or(Together::Lost),
+            () = self.away_for(grace) => Err(Together::Away),
+        }
+    }
+
+    async fn join_all(&self, clock: Clock) -> Option<Clock> {
         let mut proposed = clock;
         loop {
             let joined = join_all(self.ends.iter().map(|end| end.join(self.worker, proposed))).await;
@@ -408,9 +419,8 @@ mod tests {
         let _ = stream.read(&mut said).await.unwrap();
     }
 
-    #[tokio::test]
-    async fn joining_ends_when_a_server_starts_anew_meanwhile() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// Links to one server at `listener`, and the session's side of them, which keeps them open.
+    fn to_one(listener: &TcpListener) -> (Links, mpsc::Sender<(ShardId, Request)>) {
         let (requests, queue) = mpsc::channel(1);
         let plan = Plan {
             terms: Terms { datacenter: "oslo".into(), job_digest: Vec::new() },
@@ -426,16 +436,34 @@ mod tests {
         let mut links = links(JoinSet::new());
         links.ends.push(End::Lan(handle));
         links.lines.spawn(async move { Ended { server: 0, left_over: line.run().await } });
+        (links, requests)
+    }
+
+    #[tokio::test]
+    async fn joining_ends_when_a_server_has_been_away_for_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (links, _requests) = to_one(&listener);
+        tokio::spawn(async move { welcome_once(&listener, 1).await });
+        let joined = async {
+            assert!(links.ready(|_| {}).await.is_some());
+            links.join(Clock(0), Duration::from_secs(1)).await
+        };
+        assert_eq!(timeout(Duration::from_secs(20), joined).await, Ok(Err(Together::Away)));
+    }
+
+    #[tokio::test]
+    async fn joining_ends_when_a_server_starts_anew_meanwhile() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (links, _requests) = to_one(&listener);
         tokio::spawn(async move {
             welcome_once(&listener, 1).await;
             welcome_once(&listener, 2).await;
         });
         let joined = async {
             assert!(links.ready(|_| {}).await.is_some());
-            links.join(Clock(0)).await
+            links.join(Clock(0), Duration::from_secs(60)).await
         };
-        assert_eq!(timeout(Duration::from_secs(20), joined).await, Ok(None));
+        assert_eq!(timeout(Duration::from_secs(20), joined).await, Ok(Err(Together::Lost)));
         assert!(links.ready(|_| {}).await.is_none(), "nor is it waited for any more");
-        drop(requests);
     }
 }

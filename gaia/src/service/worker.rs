@@ -214,7 +214,7 @@ impl Worker<'_> {
             let at =
                 standings.iter().map(|s| s.worker.unwrap_or_default().max(s.clock)).max().unwrap_or_default();
             let joined = tokio::select! {
-                joined = links.join(at.max(seen)) => joined.ok_or(Stopped::Servers(Together::Lost)),
+                joined = links.join(at.max(seen), self.setup.region.grace.server) => joined.map_err(Stopped::Servers),
                 () = asked(self.stop.clone()) => Err(Stopped::Asked),
             };
             let stopped = match joined {

@@ -147,6 +147,7 @@ fn shard(region: usize, number: u16, clock: u32) -> ShardStatus {
     };
     ShardStatus {
         shard: number,
+        fetching: false,
         clock: own,
         slowest_workers: vec![],
         mirrors: (0..REGIONS.len()).filter(|peer| *peer != region).map(mirror).collect(),

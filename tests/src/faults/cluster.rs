@@ -25,7 +25,7 @@ use self::servers::Process;
 use self::workers::Worker;
 use super::account::Account;
 use super::random;
-use super::scenario::{Fault, Scenario, When};
+use super::scenario::{Fault, SLOW, Scenario, When};
 use crate::mesh::{random_policy, table_specs};
 use crate::queue::Queue;
 
@@ -112,7 +112,10 @@ impl Plan {
         let scenario = Scenario::of(datacenters, servers, "random faults");
         let (story, bystanders, graces) = random::story(&scenario, rng);
         let scenario = Scenario { graces, ..scenario };
-        Self { story, bystanders, ..Self::random(&scenario, rng) }
+        let mut plan = Self { story, bystanders, ..Self::random(&scenario, rng) };
+        plan.scenario.transfer_bytes_per_sec =
+            [None, None, Some(10 * SLOW), Some(100 * SLOW)][rng.random_range(0..4)];
+        plan
     }
 }
 
@@ -291,9 +294,7 @@ impl Cluster {
                 self.step(site, worker)?;
             }
             Event::Suspend { site, worker, life } if self.sites[site].workers[worker].life == life => {
-                if !self.sites[site].workers[worker].is_alive {
-                    self.suspend(site, worker)?;
-                }
+                self.suspend(site, worker)?;
             }
             Event::Step { .. } | Event::Suspend { .. } => {}
             Event::Away { site, server } => {
@@ -378,7 +379,7 @@ impl Cluster {
             Fault::KillWorker(site, worker) => {
                 self.kill_worker(site, worker as usize)?;
             }
-            Fault::ReturnWorker(site, worker) => self.return_worker(site, worker as usize),
+            Fault::ReturnWorker(site, worker) => self.return_worker(site, worker as usize)?,
             Fault::Leave(site) => self.leave(site)?,
             Fault::LeaveForGood(site) => {
                 self.departed.insert(DatacenterId(site as u16));

@@ -84,6 +84,8 @@ pub struct Scenario {
     pub bystanders: &'static [usize],
     /// How long a checkpoint takes at most until it is there, where that matters.
     pub max_write: Option<Duration>,
+    /// How many bytes of whole rows a server is sent in a second, where that is bounded.
+    pub transfer_bytes_per_sec: Option<u64>,
     /// By how many minutes the clocks of each datacenter are ahead, where that matters.
     pub clocks: &'static [i64],
     /// How many times the grace they may wait at most, where several faults follow on each other.
@@ -104,6 +106,7 @@ impl Scenario {
             story: &[],
             bystanders: &[],
             max_write: None,
+            transfer_bytes_per_sec: None,
             clocks: &[],
             graces: 1,
         }
@@ -113,12 +116,25 @@ impl Scenario {
 /// Longer than any grace.
 const LONG: u64 = 2500;
 
+/// Bytes a second: what one datacenter has released of all shards takes several times the grace.
+pub const SLOW: u64 = 40;
+
 /// The scenarios that every change must stand.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         story: &[(At(30), KillWorker(0, 1)), (After(LONG), ReturnWorker(0, 1))],
         bystanders: &[1, 2],
         ..Scenario::of(3, 1, "a worker dies, and returns")
+    },
+    Scenario {
+        story: &[
+            (At(20), KillWorker(0, 0)),
+            (After(50), KillWorker(0, 1)),
+            (After(LONG), ReturnWorker(0, 1)),
+            (After(300), ReturnWorker(0, 0)),
+        ],
+        bystanders: &[1, 2],
+        ..Scenario::of(3, 2, "all workers of a datacenter die, and return when the others are far ahead")
     },
     Scenario {
         story: &[(At(30), Kill((0, 0))), (After(200), Return((0, 0)))],
@@ -134,6 +150,46 @@ pub const SCENARIOS: &[Scenario] = &[
         story: &[(At(40), Kill((0, 0))), (After(200), ReturnEmpty((0, 0)))],
         bystanders: &[1, 2],
         ..Scenario::of(3, 2, "a server dies with its disk, and returns from a mirror")
+    },
+    Scenario {
+        story: &[(At(40), Kill((0, 0))), (After(200), ReturnEmpty((0, 0)))],
+        bystanders: &[1, 2],
+        transfer_bytes_per_sec: Some(SLOW),
+        ..Scenario::of(3, 2, "a server dies with its disk, and what it has lost takes long to come back")
+    },
+    Scenario {
+        story: &[(At(30), KillDatacenter(2)), (After(LONG), ReturnDatacenterEmpty(2))],
+        bystanders: &[0, 1],
+        transfer_bytes_per_sec: Some(SLOW),
+        ..Scenario::of(
+            3,
+            2,
+            "a datacenter is given up, returns, and what it has lost takes long to come back",
+        )
+    },
+    Scenario {
+        story: &[
+            (At(30), Kill((0, 0))),
+            (After(200), Return((0, 0))),
+            (After(300), Break(0, 1)),
+            (After(400), Break(0, 1)),
+            (After(500), Break(0, 2)),
+            (After(600), Break(0, 1)),
+        ],
+        bystanders: &[1, 2],
+        transfer_bytes_per_sec: Some(SLOW),
+        ..Scenario::of(3, 2, "what a server has lost takes long to come back, and its links break meanwhile")
+    },
+    Scenario {
+        story: &[
+            (At(40), Kill((0, 0))),
+            (After(200), ReturnEmpty((0, 0))),
+            (After(100), KillWorker(0, 0)),
+            (After(200), ReturnWorker(0, 0)),
+        ],
+        bystanders: &[1, 2],
+        transfer_bytes_per_sec: Some(SLOW),
+        ..Scenario::of(3, 2, "a worker dies and returns, while one of its servers takes long to come back")
     },
     Scenario {
         story: &[(At(40), Kill((1, 0))), (After(LONG), ReturnEmpty((1, 0)))],

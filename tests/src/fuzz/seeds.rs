@@ -138,6 +138,7 @@ fn wan_frames() -> Vec<Vec<u8>> {
         covered_count: covered,
         pauses: 3,
         last_seq: Some(201),
+        went_on: true,
     };
     let barrier = |table, slots| Barrier { table: TableId(table), slots, from_seq: 41 };
     let of = |shard| ShardControl { shard: ShardId(shard), ..ShardControl::default() };

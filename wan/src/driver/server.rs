@@ -157,6 +157,8 @@ pub struct Server<O> {
     settled: watch::Sender<bool>,
     /// Workers that have come before the node was ready for them.
     early: Vec<Attaching>,
+    /// Workers whose processes have joined.
+    joined: BTreeSet<WorkerId>,
     /// Who is known to have left for good.
     departed: BTreeSet<DatacenterId>,
 }
@@ -223,6 +225,7 @@ impl<O: Observer> Server<O> {
             cork: Cork::Aligned,
             settled,
             early: Vec::new(),
+            joined: BTreeSet::new(),
             departed,
         };
         (server, receiver)
@@ -282,7 +285,10 @@ impl<O: Observer> Server<O> {
                 let _ = answer.send(self.node.greeting(datacenter));
                 return;
             }
-            Event::Worker(Call::Attach { worker, replies, answer }) => {
+            Event::Worker(Call::Attach { worker, is_new, replies, answer }) => {
+                if is_new {
+                    self.joined.remove(&worker);
+                }
                 // It begins at the shards' clocks, which may yet become those of the others, with values that may have yet to come.
                 self.early.retain(|(other, ..)| *other != worker);
                 self.early.push((worker, replies, answer));
@@ -293,6 +299,7 @@ impl<O: Observer> Server<O> {
                 return;
             }
             Event::Worker(Call::Join { worker, clock, answer }) => {
+                self.joined.insert(worker);
                 let _ = answer.send(self.node.join(worker, clock, now()));
                 return;
             }
@@ -449,7 +456,7 @@ impl<O: Observer> Server<O> {
 
     /// Attaches who has come, once the values are there and it is known how far the other datacenters are.
     fn attach_early(&mut self) {
-        if self.early.is_empty() || !self.node.is_oriented() {
+        if self.early.is_empty() || !self.node.is_ready() {
             return;
         }
         for (worker, replies, answer) in std::mem::take(&mut self.early) {
@@ -461,8 +468,14 @@ impl<O: Observer> Server<O> {
     fn attach(&mut self, worker: WorkerId, replies: mpsc::Sender<ReadReply>) -> Vec<Standing> {
         let Some(current) = self.replies.get_mut(worker.index()) else { return Vec::new() };
         *current = Some(replies);
-        if self.node.resume_worker(worker, now()) {
-            info!(worker = worker.0, "a worker that was gone is back");
+        let has_begun = self.node.replicas().iter().any(|replica| replica.shard().clock() > Clock(0));
+        if self.joined.contains(&worker) {
+            if self.node.resume_worker(worker, now()) {
+                info!(worker = worker.0, "a worker that was gone is back");
+            }
+        } else if has_begun && self.node.suspend(worker, now()) {
+            // It may have to wait for other servers of its datacenter before it can.
+            info!(worker = worker.0, "a worker has started anew: nobody waits for it until it has joined");
         }
         self.node.replicas().iter().map(|replica| replica.shard().standing(worker)).collect()
     }
@@ -485,3 +498,6 @@ impl<O: Observer> Server<O> {
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Node;
 use crate::inbox::{PeerError, check_lives};
+use crate::replica::Replica;
 
 /// The number of a process that has started at `date`, in microseconds, and is later than the one that is `known`.
 ///
@@ -41,6 +42,8 @@ pub enum Presence {
     Live,
     /// It has been silent for longer than it should be.
     Suspected,
+    /// It is back and has not caught up: nobody waits for it until it has.
+    Behind,
     /// It has stopped of its own will, and may come back.
     Stopped,
     /// It has been silent for longer than it may be: nobody waits for it.
@@ -87,14 +90,32 @@ impl Node {
         }
         match self.is_idle() {
             false => self.idle_since = None,
-            true => self.follow_if_deserted(grace, now),
+            true => self.end_if_deserted(now),
+        }
+    }
+
+    /// Whether nobody has trained here for as long as workers are waited for.
+    fn is_deserted(&self, now: Instant) -> bool {
+        let until = self.idle_since.zip(self.grace).map(|(since, grace)| since + grace.workers);
+        until.is_some_and(|until| until <= now)
+    }
+
+    /// Somebody begins to train again: where nobody has for long, and so nobody was waited for, that is at the clock of those who
+    /// have gone on.
+    pub(super) fn follow_if_deserted(&mut self, now: Instant) {
+        if self.is_deserted(now) {
+            self.idle_since = None;
+            for at in 0..self.replicas.len() {
+                self.moving(at, now, Replica::follow_those_ahead);
+            }
         }
     }
 
     /// Where nobody has trained for long and others are at the end of the job, so is this datacenter: nobody waits for workers
     /// that do not come back.
-    fn follow_if_deserted(&mut self, grace: Grace, now: Instant) {
-        if now < *self.idle_since.get_or_insert(now) + grace.workers {
+    fn end_if_deserted(&mut self, now: Instant) {
+        self.idle_since.get_or_insert(now);
+        if !self.is_deserted(now) {
             return;
         }
         for at in 0..self.replicas.len() {
@@ -140,6 +161,7 @@ impl Node {
             () if self.replicas[at].is_gone(mirror) => Presence::Gone,
             () if self.replicas[at].has_left(mirror) => Presence::Stopped,
             () if !is_up || silent.is_some_and(|silent| silent > late) => Presence::Suspected,
+            () if self.replicas[at].is_excused(mirror) => Presence::Behind,
             () => Presence::Live,
         };
         (presence, silent)

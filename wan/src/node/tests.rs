@@ -1,10 +1,10 @@
-use datacenter::message::{Flush, Read, RowGroup, Wait};
-use datacenter::shard::Shard;
+use datacenter::message::{Flush, Read, Request, RowGroup, Wait};
+use datacenter::shard::{RequestError, Shard};
 use datacenter::{Elements, ShardTable, TableId, WorkerId};
 
 use super::*;
 use crate::inbox::MAX_LIFE;
-use crate::message::{Origin, Progress, WholeRows};
+use crate::message::{Barrier, Origin, Progress, Resume, WholeRows};
 use crate::policy::{Lead, Selection};
 
 const SHARD: ShardId = ShardId(0);
@@ -75,23 +75,208 @@ fn the_derived_lead_follows_round_trip_and_clock_length() {
 
 #[test]
 fn a_shard_that_has_jumped_ahead_judges_the_lead_by_its_reader() {
-    // It comes back to a peer that is at 9 and has sent nothing yet, and takes that clock for its own.
+    // The peer has gone on without this node, is at 9 and has sent nothing yet: the node takes that clock for its own.
     let now = start();
-    let second = Duration::from_secs(1);
-    let grace = Grace { workers: second, server: second, datacenter: second };
-    let mut node = node(Lead::Limit(2), None).giving_up(grace);
-    node.judge(now);
-    let away = now + second;
-    node.judge(away);
-    let resume = Resume { shard: SHARD, clock: Clock(9), went_on: true, ..Resume::default() };
-    let greeting = Greeting { life: 1, resumes: vec![resume], ..Greeting::default() };
-    node.handle_up(0, &greeting, away).unwrap();
+    let mut node = node(Lead::Limit(2), None);
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    node.handle_down(0);
+    let resume = Resume { shard: SHARD, clock: Clock(9), life: 1, went_on: true, ..Resume::default() };
+    node.handle_up(0, &Greeting { life: 1, resumes: vec![resume], ..Greeting::default() }, now).unwrap();
     assert_eq!(node.replicas()[0].shard().clock(), Clock(9));
     // A worker at 2 does not lead the peer by more than 2, whatever the shard does. At 3 it does.
-    assert!(node.handle_request(SHARD, read(2), away).unwrap().is_some());
-    assert_eq!(node.handle_request(SHARD, read(3), away), Ok(None));
+    assert!(node.handle_request(SHARD, read(2), now).unwrap().is_some());
+    assert_eq!(node.handle_request(SHARD, read(3), now), Ok(None));
     let held: Vec<_> = node.replicas()[0].shard().waiting().collect();
     assert_eq!(held, [(WorkerId(0), Wait::MirrorClock(PEER))]);
+}
+
+/// The peer has completed `clock`, and its data up to `covered` is here.
+fn covers(stream: u32, clock: u32, covered: u32) -> ShardControl {
+    let (clock, covered_count) = (Clock(clock), covered);
+    let progress = Progress { clock, covered: Clock(covered), covered_count, ..Progress::default() };
+    ShardControl { shard: SHARD, stream, progress: Some(progress), ..ShardControl::default() }
+}
+
+/// What a node has to say to its peer of whether it waits for it.
+fn told_to_go_on(node: &mut Node, now: Instant) -> Option<bool> {
+    let progress = node.poll_control(0, now).first().and_then(|control| control.progress);
+    progress.map(|progress| progress.went_on)
+}
+
+/// A node whose worker is at 4, and whose peer was at 1 when its process died and another came in its place.
+fn with_a_peer_that_is_back(now: Instant) -> Node {
+    let mut node = node(Lead::Limit(2), Some(Duration::ZERO));
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    node.handle_control(0, &[covers(0, 1, 1)], now).unwrap();
+    (1..=4).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), now).unwrap());
+    assert_eq!(node.handle_request(SHARD, read(4), now), Ok(None), "it leads by three");
+    while node.poll_update(0, now).is_some() {}
+    assert_eq!(told_to_go_on(&mut node, now), Some(false), "and waits");
+    node.handle_down(0);
+    assert_eq!(node.poll_reply(now), None, "it may be back soon");
+    node.handle_up(0, &Greeting { life: 2, ..nothing_applied() }, now).unwrap();
+    node
+}
+
+#[test]
+fn nobody_waits_for_whoever_is_back_until_it_has_caught_up() {
+    let now = start();
+    let mut node = with_a_peer_that_is_back(now);
+    assert!(node.poll_reply(now).is_some() && node.replicas()[0].is_excused(0));
+    assert_eq!(told_to_go_on(&mut node, now), Some(true), "it hears that");
+    // Nor for rows that it announces, whatever becomes of the link.
+    let barriers = vec![Barrier { table: TABLE, slots: vec![0], from_seq: 1 }];
+    node.handle_control(0, &[ShardControl { barriers, ..covers(1, 1, 0) }], now).unwrap();
+    node.handle_down(0);
+    let knows_us = Resume { shard: SHARD, life: 1, stream: 1, ..Resume::default() };
+    node.handle_up(0, &Greeting { life: 2, resumes: vec![knows_us], ..Greeting::default() }, now).unwrap();
+    (5..=9).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), now).unwrap());
+    assert!(node.handle_request(SHARD, read(9), now).unwrap().is_some());
+
+    // We were at 4 when it came back, and are at 9. It may be behind by two.
+    node.handle_control(0, &[covers(1, 9, 1)], now).unwrap();
+    assert!(node.replicas()[0].is_excused(0));
+    node.handle_control(0, &[covers(1, 9, 7)], now).unwrap();
+    assert!(!node.replicas()[0].is_excused(0));
+    while node.poll_update(0, now).is_some() {}
+    assert_eq!(told_to_go_on(&mut node, now), Some(false), "it hears that too");
+    node.handle_request(SHARD, flush(10, 1), now).unwrap();
+    assert_eq!(node.handle_request(SHARD, read(10), now), Ok(None), "and is waited for as before");
+}
+
+#[test]
+fn whoever_does_not_gain_is_waited_for_all_the_same() {
+    let now = start();
+    let mut node = with_a_peer_that_is_back(now);
+    // Each time what was due before is here, as much more is on its way.
+    (5..=30).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), now).unwrap());
+    node.handle_control(0, &[covers(1, 14, 4)], now).unwrap();
+    assert!(node.replicas()[0].is_excused(0), "ten behind");
+    node.handle_control(0, &[covers(1, 22, 14)], now).unwrap();
+    assert!(node.replicas()[0].is_excused(0), "eight behind: it gains");
+    node.handle_control(0, &[covers(1, 30, 21)], now).unwrap();
+    assert!(!node.replicas()[0].is_excused(0), "nine behind: it does not");
+}
+
+#[test]
+fn whoever_was_given_up_is_waited_for_when_it_has_caught_up() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    let grace = Grace { workers: second, server: second, datacenter: second };
+    // It comes back with a hello, or was up all along.
+    for with_hello in [true, false] {
+        let mut node = node(Lead::Limit(2), None).giving_up(grace);
+        node.judge(start);
+        node.handle_up(0, &nothing_applied(), start).unwrap();
+        node.handle_control(0, &[covers(0, 1, 1)], start).unwrap();
+        let now = start + second;
+        node.judge(now);
+        assert!(node.replicas()[0].is_gone(0));
+        (1..=50).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), now).unwrap());
+        if with_hello {
+            node.handle_down(0);
+            let resume = Resume { shard: SHARD, clock: Clock(2), life: 1, ..Resume::default() };
+            node.handle_up(0, &Greeting { life: 1, resumes: vec![resume], ..Greeting::default() }, now)
+                .unwrap();
+        }
+        // What is under way of it may come before what it has completed is heard.
+        for (clock, covered) in [(2, 1), (3, 3)] {
+            node.handle_control(0, &[covers(0, clock, covered)], now).unwrap();
+            assert!(node.replicas()[0].is_excused(0), "it is at {covered}, and we at 50");
+            assert!(node.handle_request(SHARD, read(50), now).unwrap().is_some());
+            assert!(node.greeting(PEER).resumes[0].went_on);
+        }
+        // It has heard that, and takes our clock.
+        node.handle_control(0, &[covers(0, 50, 49)], now).unwrap();
+        assert!(!node.replicas()[0].is_excused(0) && !node.greeting(PEER).resumes[0].went_on);
+
+        // So it goes each time.
+        let now = now + second;
+        node.judge(now);
+        (51..=90).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), now).unwrap());
+        node.handle_control(0, &[covers(0, 51, 51)], now).unwrap();
+        assert!(node.replicas()[0].is_excused(0), "it is at 51, and we at 90");
+        let now = now + second;
+        node.judge(now);
+        (91..=99).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), now).unwrap());
+        node.handle_control(0, &[], now).unwrap();
+        node.handle_control(0, &[covers(0, 90, 90)], now).unwrap();
+        assert!(node.replicas()[0].is_excused(0), "it was away again, and we are at 99");
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_stream_that_begins_anew_until_it_has_caught_up() {
+    let now = start();
+    let mut node = with_a_peer_that_is_back(now);
+    node.handle_control(0, &[covers(1, 4, 4)], now).unwrap();
+    assert!(!node.replicas()[0].is_excused(0));
+    // It has had rows of us from others, or we have of it: the process is the same.
+    node.handle_control(0, &[covers(2, 4, 0)], now).unwrap();
+    assert!(node.replicas()[0].is_excused(0));
+    // What it says of a clock that was here before counts when it is here again.
+    let again = Progress { covered_seq: 1, ..covers(2, 4, 3).progress.unwrap() };
+    node.handle_control(0, &[ShardControl { progress: Some(again), ..covers(2, 4, 3) }], now).unwrap();
+    assert!(node.replicas()[0].is_excused(0));
+    let update = Update { shard: SHARD, stream: 2, seq: 1, clock: Clock(4), ..Update::default() };
+    node.handle_update(0, &update, 1, now).unwrap();
+    assert!(!node.replicas()[0].is_excused(0));
+}
+
+#[test]
+fn whoever_is_back_and_has_nothing_to_say_has_caught_up() {
+    let now = start();
+    let mut node = with_a_peer_that_is_back(now);
+    let idle = Progress { clock: Clock(1), pauses: 1, last_seq: Some(0), ..Progress::default() };
+    let control = ShardControl { shard: SHARD, stream: 1, progress: Some(idle), ..ShardControl::default() };
+    node.handle_control(0, &[control], now).unwrap();
+    assert!(!node.replicas()[0].is_excused(0));
+    assert!(node.handle_request(SHARD, read(4), now).unwrap().is_some(), "it has no workers");
+}
+
+#[test]
+fn a_shard_that_nobody_has_trained_on_for_long_goes_on_where_the_others_are() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    let grace = Grace { workers: 3 * second, server: second, datacenter: 60 * second };
+    let worker = WorkerId(0);
+    for (seconds, expected) in [(2, 1), (3, 40)] {
+        for is_suspended in [true, false] {
+            let mut node = node(Lead::Limit(2), None).giving_up(grace);
+            node.handle_up(0, &nothing_applied(), start).unwrap();
+            node.handle_request(SHARD, flush(1, 1), start).unwrap();
+            match is_suspended {
+                true => _ = node.suspend(worker, start),
+                false => _ = node.handle_request(SHARD, Request::Leave(worker), start).unwrap(),
+            }
+            node.judge(start);
+            node.handle_control(0, &[covers(0, 40, 40)], start + second).unwrap();
+            let now = start + second * seconds;
+            if is_suspended {
+                node.resume_worker(worker, now);
+            } else {
+                assert!(!node.resume_worker(worker, now), "it has left");
+                assert_eq!(node.replicas()[0].shard().clock(), Clock(1));
+                node.join(worker, Clock(1), now);
+            }
+            assert_eq!(node.replicas()[0].shard().clock_of(worker), Some(Clock(expected)), "{seconds} s");
+        }
+    }
+}
+
+#[test]
+fn who_is_not_waited_for_takes_the_clock_of_those_who_go_on() {
+    let now = start();
+    let mut node = node(Lead::Limit(3), None);
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    let says = |clock: u32, went_on| {
+        let progress = Progress { clock: Clock(clock), went_on, ..Progress::default() };
+        ShardControl { shard: SHARD, progress: Some(progress), ..ShardControl::default() }
+    };
+    for (clock, went_on, expected) in
+        [(9, false, 0), (3, true, 0), (9, true, 9), (12, true, 9), (13, true, 13)]
+    {
+        node.handle_control(0, &[says(clock, went_on)], now).unwrap();
+        assert_eq!(node.replicas()[0].shard().clock(), Clock(expected), "at {clock}, {went_on}");
+    }
 }
 
 #[test]

@@ -10,7 +10,8 @@ impl Replica {
     /// the others.
     pub fn give_up(&mut self, peer: usize) {
         let mirror = &mut self.mirrors[peer];
-        mirror.is_gone = true;
+        // What was due of it before is not what it will have to catch up with.
+        (mirror.is_gone, mirror.backlog) = (true, None);
         // What came early of it may never have its turn. If it has after all, it comes again.
         let early = mirror.inbox.drop_early();
         mirror.is_void |= !early.is_empty();
@@ -27,9 +28,10 @@ impl Replica {
         self.end_fetching();
     }
 
-    /// A mirror that was given up is heard again.
+    /// A mirror that was given up is heard again. It is waited for once it has caught up.
     pub fn take_up(&mut self, peer: usize) {
         self.mirrors[peer].is_gone = false;
+        self.excuse(peer, self.mirrors[peer].inbox.reported_clock());
     }
 
     /// Whether a mirror has been given up.

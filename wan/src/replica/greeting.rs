@@ -9,16 +9,18 @@ use super::recovery::Former;
 use super::{Replica, negated};
 use crate::inbox::{PeerError, check_counts};
 use crate::message::{Origin, Resume};
-use crate::mirror_clock::{UNHEARD_LEAD, lead_limit};
 
 /// The number of no stream.
 const VOID: u32 = u32::MAX;
 
 impl Replica {
-    /// Whether workers may come: its first values are there, and each mirror has said how far it is, or is not waited for. Then
-    /// the shard's clock is that of the others.
-    pub fn is_oriented(&self) -> bool {
-        self.has_first_values && self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
+    /// Whether workers may come: its values are there, and each mirror has said how far it is, or is not waited for. Then the
+    /// shard's clock is that of the others. Workers that came sooner would wait here, and all other regions for what they do not
+    /// do on the shards of other servers.
+    pub fn is_ready(&self) -> bool {
+        self.has_first_values
+            && !self.is_fetching
+            && self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
     }
 
     /// What this side has, for the hello to a mirror.
@@ -34,7 +36,7 @@ impl Replica {
             lost_after,
             clock: self.shard.clock(),
             heard_clock: mirror.heard_clock(),
-            went_on: mirror.is_gone,
+            went_on: mirror.is_gone || mirror.is_excused(),
             wants_values,
             is_whole: self.is_whole(),
             ..mirror.inbox.resume()
@@ -63,7 +65,8 @@ impl Replica {
             && mirror.life == life
             && resume.stream == mirror.outbox.stream();
         let barriers = if continues { mirror.outbox.handle_resume(resume)? } else { Vec::new() };
-        if mirror.life != life {
+        let is_another = mirror.life != life;
+        if is_another {
             mirror.life = life;
             self.begin_stream(peer, 0);
         }
@@ -75,6 +78,9 @@ impl Replica {
         }
         let before = self.shard.clock();
         self.follow_clock(peer, resume);
+        if self.mirrors[peer].is_gone || is_another && (resume.lost_after.is_some() || self.knows_of(peer)) {
+            self.excuse(peer, resume.clock);
+        }
         let mirror = &mut self.mirrors[peer];
         (mirror.has_left, mirror.is_gone) = (false, false);
         mirror.clock_at_hello = Some(resume.clock);
@@ -126,12 +132,22 @@ impl Replica {
         self.restart_preview(peer);
     }
 
+    /// Whether something of a mirror has come, or may have come to a process before this one.
+    fn knows_of(&self, peer: usize) -> bool {
+        self.former.is_some()
+            || self.ledgers.mirrors[peer].1.newest() > 0
+            || self.mirrors[peer].inbox.arrived_count() > 0
+    }
+
     /// A mirror says something in the numbers of `stream`.
     pub(super) fn follow_stream(&mut self, peer: usize, stream: u32) -> Result<(), PeerError> {
         let mirror = &self.mirrors[peer];
         let known = mirror.inbox.stream();
         if stream > known {
             self.begin_stream(peer, stream);
+            if self.knows_of(peer) {
+                self.excuse(peer, self.mirrors[peer].inbox.reported_clock());
+            }
         } else if stream < known || mirror.is_void {
             return Err(PeerError::VoidStream { found: stream, known });
         }
@@ -146,7 +162,7 @@ impl Replica {
         }
         let mirror = &self.mirrors[peer];
         let comes_back = self.former.is_some() && mirror.clock_at_hello.is_none();
-        let slack = lead_limit(self.lead, mirror.derived_lead).unwrap_or(0).max(UNHEARD_LEAD);
+        let slack = self.slack(mirror);
         // Nor does it go back behind what the others have heard of it.
         let clock = if comes_back { resume.clock.max(resume.heard_clock) } else { resume.clock };
         let is_behind = clock.lead_over(self.shard.clock()) > slack;

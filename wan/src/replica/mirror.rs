@@ -7,6 +7,7 @@ use datacenter::message::Wait;
 use datacenter::shard::ReadGate;
 use datacenter::{Clock, DatacenterId, TableId};
 
+use super::catching_up::Backlog;
 use crate::inbox::Inbox;
 use crate::message::{Barrier, Holdings, Progress};
 use crate::mirror_clock::leads_too_far;
@@ -36,6 +37,8 @@ pub(super) struct Mirror {
     pub(super) has_left: bool,
     /// It has been silent for longer than it may: nobody waits for it.
     pub(super) is_gone: bool,
+    /// What it has yet to say since it came back; none if it has caught up.
+    pub(super) backlog: Option<Backlog>,
     /// It has left for good, and is gone for ever.
     pub(super) has_departed: bool,
     /// It has given back what it had of our own releases from before our process started.
@@ -82,6 +85,7 @@ impl Mirror {
             is_void: false,
             has_left: false,
             is_gone: false,
+            backlog: None,
             has_departed: false,
             has_returned: true,
             returns_by: None,
@@ -115,8 +119,6 @@ pub(super) struct MirrorGate<'a> {
     pub(super) own: Clock,
     pub(super) lead: Lead,
     pub(super) is_fetching: bool,
-    /// What is here has everything that the mirror at this place had released by this clock.
-    pub(super) preview: Option<(usize, Clock)>,
 }
 
 impl ReadGate for MirrorGate<'_> {
@@ -127,22 +129,17 @@ impl ReadGate for MirrorGate<'_> {
         // A shard that has jumped ahead of a worker does not hold it for what it will need at a later clock only: shards that
         // have jumped to different clocks would each wait for what the worker has yet to flush to the others.
         let own = self.own.min(reader);
-        let arrived = |place: usize, m: &Mirror| {
-            let shown = self.preview.filter(|preview| preview.0 == place).map(|preview| preview.1);
-            shown.unwrap_or_default().max(m.inbox.arrived_clock())
-        };
-        let ahead = |(place, m): &(usize, &Mirror)| {
-            let is_over = leads_too_far(own, arrived(*place, m), self.lead, m.derived_lead);
-            is_over && !m.is_away() && !m.inbox.is_settled()
+        let ahead = |m: &&Mirror| {
+            let is_over = leads_too_far(own, m.inbox.arrived_clock(), self.lead, m.derived_lead);
+            is_over && m.is_waited_for() && !m.inbox.is_settled()
         };
         // The slowest mirror is the reason; of equally slow ones the first.
-        let slowest =
-            self.mirrors.iter().enumerate().filter(ahead).min_by_key(|(place, m)| arrived(*place, m));
-        slowest.map(|(_, m)| Wait::MirrorClock(m.peer))
+        let slowest = self.mirrors.iter().filter(ahead).min_by_key(|m| m.inbox.arrived_clock());
+        slowest.map(|m| Wait::MirrorClock(m.peer))
     }
 
     fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait> {
-        let holds = |m: &&Mirror| !m.is_away() && m.inbox.holds_any(table, slots);
+        let holds = |m: &&Mirror| m.is_waited_for() && m.inbox.holds_any(table, slots);
         self.mirrors.iter().find(holds).map(|m| Wait::Barrier(m.peer))
     }
 }

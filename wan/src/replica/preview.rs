@@ -13,7 +13,7 @@
 //!
 //! Kind: time-free.
 
-use datacenter::{Clock, Elements, TableId};
+use datacenter::{Elements, TableId};
 
 use super::{Replica, negated};
 use crate::message::WholeRows;
@@ -124,12 +124,6 @@ impl Replica {
                 .for_each(|(index, value)| first.push(*index, *value));
         }
         first
-    }
-
-    /// The clock of a mirror that the preview has everything of.
-    pub(super) fn preview_clock(&self) -> Option<(usize, Clock)> {
-        let preview = self.preview.as_ref().filter(|preview| preview.is_complete)?;
-        Some((preview.donor, self.mirrors[preview.donor].clock_at_hello?))
     }
 
     /// What is in the values and in no ledger, by table.

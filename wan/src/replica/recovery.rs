@@ -237,6 +237,7 @@ impl Replica {
             (mirror.has_returned, mirror.returns_by) = (true, None);
         }
         self.open_outboxes();
+        self.judge_catching_up(peer);
         self.end_fetching();
         if self.former.is_some() && self.mirrors.iter().all(|mirror| mirror.has_returned) {
             self.former = None;

@@ -38,6 +38,7 @@ fn messages_survive_the_wire() {
             covered_count: 6,
             pauses: 3,
             last_seq: Some(41),
+            went_on: true,
         }),
         barriers: vec![Barrier { table: TableId(1), slots: vec![0, 2], from_seq: 41 }],
         applied: Some(12),
@@ -205,6 +206,7 @@ fn what_very_many_shards_say_still_fits_the_control_channel() {
         covered_count: u32::MAX,
         pauses: u32::MAX,
         last_seq: Some(u64::MAX),
+        went_on: true,
     };
     let slots = (0..40).collect();
     let barrier = Barrier { table: TableId(0), slots, from_seq: u64::MAX };

@@ -140,6 +140,10 @@ impl Writer<'_> {
                 if let Some(gone) = lead.gone_seconds {
                     return vec![(Ink::Bad, format!("{datacenter} is gone for {}", seconds(gone)))];
                 }
+                if lead.is_behind {
+                    let text = format!("{datacenter} +{}, catching up: not waited for", lead.clocks);
+                    return vec![(Ink::Slow, text)];
+                }
                 let ink = if is_full { Ink::Slow } else { Ink::Normal };
                 vec![(Ink::Normal, format!("{datacenter} ")), (ink, format!("+{}{limit}{idle}", lead.clocks))]
             };

@@ -35,6 +35,8 @@ pub(super) struct Lead {
     pub(super) gone_seconds: Option<f64>,
     /// Whether the other region has left the job for good.
     pub(super) has_left: bool,
+    /// It is back, and nobody waits for any shard of it until that has caught up.
+    pub(super) is_behind: bool,
 }
 
 /// Reads of a region that are held for the same reason.
@@ -157,15 +159,18 @@ impl<'a> Region<'a> {
                 is_idle: mirror.idle,
                 gone_seconds: gone.then_some(mirror.silent_seconds),
                 has_left,
+                is_behind: mirror.presence == MirrorPresence::Behind,
             };
             let lead = leads.entry(&mirror.datacenter).or_insert_with(|| found.clone());
             let is_idle = lead.is_idle && found.is_idle;
             let gone_seconds = lead.gone_seconds.into_iter().chain(found.gone_seconds).reduce(f64::max);
             let has_left = lead.has_left || has_left;
+            let is_behind = lead.is_behind && found.is_behind;
             if found.clocks > lead.clocks {
                 *lead = found;
             }
             (lead.is_idle, lead.gone_seconds, lead.has_left) = (is_idle, gone_seconds, has_left);
+            lead.is_behind = is_behind;
         }
         leads
     }

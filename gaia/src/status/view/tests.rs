@@ -10,7 +10,7 @@ use ratatui::style::Color;
 use super::terminal::show;
 use super::*;
 use crate::status::fetch::{FetchError, Target};
-use crate::status::{Absence, HoldStatus, MissingWorker, Phase, Straggler, made_up};
+use crate::status::{Absence, HoldStatus, MirrorPresence, MissingWorker, Phase, Straggler, made_up};
 
 /// Two moments, three seconds and nine clocks apart.
 fn live() -> History {
@@ -363,5 +363,20 @@ fn who_is_waited_for_or_gone_has_a_name() {
         "worker 3 has not come for 9.00 s",
     ] {
         assert!(text.contains(said), "{said}: {text}");
+    }
+}
+
+#[test]
+fn who_is_back_is_not_waited_for_while_all_shards_of_it_are_behind() {
+    for (but, expected) in [(Some(1), false), (None, true)] {
+        let mut fetched = made_up::fetched(118);
+        let servers = fetched.iter_mut().filter_map(|f| f.status.as_mut().ok()).flat_map(|s| &mut s.servers);
+        for shard in servers.flat_map(|server| &mut server.shards).filter(|shard| Some(shard.shard) != but) {
+            let mut mirrors = shard.mirrors.iter_mut();
+            let ireland = mirrors.find(|mirror| mirror.datacenter == "ireland");
+            ireland.into_iter().for_each(|mirror| mirror.presence = MirrorPresence::Behind);
+        }
+        let text = text(&History::once(fetched), 120);
+        assert_eq!(text.contains("catching up: not waited for"), expected, "{text}");
     }
 }

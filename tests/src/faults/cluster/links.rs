@@ -361,7 +361,7 @@ impl Cluster {
             }
         }
         self.save(process);
-        if !self.processes[process].is_open && self.node(process).is_some_and(|node| node.is_oriented()) {
+        if !self.processes[process].is_open && self.node(process).is_some_and(|node| node.is_ready()) {
             self.processes[process].is_open = true;
             self.come_to(site, server);
         }

@@ -91,7 +91,7 @@ impl Cluster {
                 id,
                 rate_bytes_per_sec: Some(1_000_000),
                 window_bytes: None,
-                transfer_bytes_per_sec: None,
+                transfer_bytes_per_sec: self.plan.scenario.transfer_bytes_per_sec,
             })
             .collect();
         let grace = match self.plan.sabotage {

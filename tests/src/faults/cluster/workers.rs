@@ -53,10 +53,13 @@ impl Cluster {
         Ok(())
     }
 
+    /// Nobody waits for a worker at servers that its process has not joined.
     pub(super) fn suspend(&mut self, site: usize, worker: usize) -> Result<(), String> {
         let now = self.start + self.now;
         for process in self.sites[site].process.clone().into_iter().flatten() {
-            if let Some(node) = self.node(process) {
+            let server = self.processes[process].server.1;
+            let has_joined = self.sites[site].workers[worker].joined.contains(&server);
+            if let Some(node) = self.node(process).filter(|_| !has_joined) {
                 node.suspend(WorkerId(worker as u32), now);
                 self.flush(process)?;
             }
@@ -98,10 +101,12 @@ impl Cluster {
         }
     }
 
-    pub(super) fn return_worker(&mut self, site: usize, worker: usize) {
+    /// Another process of a worker is there: it comes to the servers, and joins when all of them are there.
+    pub(super) fn return_worker(&mut self, site: usize, worker: usize) -> Result<(), String> {
         self.sites[site].workers[worker].is_alive = true;
         let life = self.sites[site].workers[worker].life;
         self.after_step(Event::Step { site, worker, life });
+        self.suspend(site, worker)
     }
 
     /// A server is there for the workers of its datacenter.
