@@ -34,7 +34,7 @@ pub use congestion::{Steady, SteadyConfig};
 pub use control::Arrivals;
 pub use control::{ControlError, ControlReceiver, ControlSender, MAX_CONTROL_BYTES};
 pub use datacenter::identity::{Cause, Certificate, Credentials, Party, Refused, Shown};
-pub use endpoint::{DialError, Endpoint, EndpointConfig};
+pub use endpoint::{DialError, Endpoint, EndpointConfig, Farewell};
 pub use entropy::Entropy;
 pub use identity::{
     Dates, Identity, IdentityError, PeerName, PeerNameError, Role, peer_certificate, peer_name,

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
-use wan::driver::link::Tally;
+use wan::driver::link::{Goodbye, Link, LinkError, Tally, close_code};
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::server::Event;
@@ -171,4 +171,38 @@ async fn nothing_is_noted_of_a_peer_before_the_node_has_taken_its_link() {
     assert!(told.contains("the peer refused us"), "{told}");
     assert!(host.board.links().is_empty(), "{:?}", host.board.links());
     assert_eq!(host.tally.wire_bytes(id(1)), (0, 0));
+}
+
+/// An endpoint closes one connection after the other, and a link closes one when it loses the other: here the endpoint never gets
+/// to the second.
+#[tokio::test]
+async fn both_connections_of_a_link_end_with_the_same_goodbye() {
+    for (goodbye, code) in [(Goodbye::Stopped, close_code::LEAVING), (Goodbye::ForGood, close_code::DEPARTED)]
+    {
+        let authority = Authority::new(1);
+        let host = endpoint(&authority, 0);
+        let (leaving, other) = (endpoint(&authority, 1), endpoint(&authority, 1));
+        let connect = async |from: &Endpoint| {
+            let settings = Path::default().control();
+            let address = host.local_address().unwrap();
+            let (name, accepted) = (name(0), async { host.incoming().await.unwrap().await.unwrap() });
+            let (dialled, accepted) = tokio::join!(from.connect(address, &name, &settings), accepted);
+            (dialled.unwrap(), accepted)
+        };
+        let ((control, control_there), (data, data_there)) = (connect(&leaving).await, connect(&other).await);
+        let peer = ServerId { datacenter: DatacenterId(0), index: 0 };
+        let link = Link { peer, control, data, bulk_streams: 1, greeting: Greeting::default(), session: 1 };
+        let (events, queue) = mpsc::channel(16);
+        tokio::spawn(Node::Takes.run(queue));
+        let (shapes, tally) = (Shapes::new(Vec::new()).into(), Tally::default());
+        let farewell = goodbye.farewell();
+        let ended = link.run(&leaving, shapes, events, &tally, || leaving.close(farewell)).await;
+        assert!(matches!(ended, LinkError::Stopping), "{ended}");
+        for connection in [control_there, data_there] {
+            let quinn::ConnectionError::ApplicationClosed(close) = connection.closed().await else {
+                panic!("{goodbye:?}: it ended otherwise");
+            };
+            assert_eq!(close.error_code, code, "{goodbye:?}");
+        }
+    }
 }

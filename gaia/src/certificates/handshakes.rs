@@ -191,7 +191,7 @@ async fn accept_quic(endpoint: &Endpoint) -> Option<Refused> {
         Err(DialError::Refused(refused)) => Some(refused),
         Err(other) => panic!("{other:?}"),
     };
-    endpoint.quinn().close(0u32.into(), b"");
+    endpoint.close((0u32.into(), ""));
     endpoint.quinn().wait_idle().await;
     refused
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use datacenter::identity::{Certificate, Identity};
+use datacenter::identity::Certificate;
 use datacenter::refusals::Refused;
 use quinn::{Connection, VarInt};
 use thiserror::Error;
@@ -28,8 +28,8 @@ use crate::message::ServerId;
 use crate::node::Greeting;
 use crate::outbox::UPDATE_TARGET_BYTES;
 use crate::transport::{
-    ControlError, ControlReceiver, ControlSender, PACKET_HEADER_BYTES, peer_certificate, peer_name,
-    wire_bytes,
+    ControlError, ControlReceiver, ControlSender, Endpoint, Farewell, PACKET_HEADER_BYTES, peer_certificate,
+    peer_name, wire_bytes,
 };
 use crate::wire::{self, Shapes};
 
@@ -135,6 +135,18 @@ pub enum Goodbye {
     ForGood,
 }
 
+impl Goodbye {
+    const ALL: [Self; 2] = [Self::Stopped, Self::ForGood];
+
+    /// How it is said over QUIC.
+    pub fn farewell(self) -> Farewell {
+        match self {
+            Self::Stopped => (close_code::LEAVING, "leaving"),
+            Self::ForGood => (close_code::DEPARTED, "leaving for good"),
+        }
+    }
+}
+
 /// Why a link ended.
 #[derive(Debug, Error)]
 pub enum LinkError {
@@ -211,8 +223,6 @@ impl LinkError {
             Self::Revoked(certificate) => {
                 (close_code::of_cause("revoked"), format!("its certificate {certificate} has been revoked"))
             }
-            // The endpoint closes one connection after the other: whichever is left says the same.
-            Self::Stopping => (close_code::LEAVING, "leaving".into()),
             error if error.is_protocol() => (close_code::PROTOCOL, error.to_string()),
             Self::Refused(error) => (close_code::REPLACED, error.to_string()),
             _ => (close_code::REPLACED, "the link is down".into()),
@@ -221,12 +231,12 @@ impl LinkError {
 }
 
 impl Link {
-    /// Runs the link until it breaks, or the revocation lists of `identity` name the peer's certificate; tells the node's
+    /// Runs the link, one of `endpoint`, until it breaks, or our revocation lists name the peer's certificate; tells the node's
     /// task when it is up and when it is down. Until the node has taken the link, which `on_taken` hears, nothing is noted of
     /// the peer: it may be none of ours.
     pub async fn run(
         self,
-        identity: &Identity,
+        endpoint: &Endpoint,
         shapes: Arc<Shapes>,
         events: mpsc::Sender<Event>,
         tally: &Tally,
@@ -272,7 +282,7 @@ impl Link {
                 // The tasks end only with an error, and nobody else aborts them.
                 _ => LinkError::Unwanted,
             },
-            revoked = identity.revoked(&certificates) => LinkError::Revoked(Box::new(revoked)),
+            revoked = endpoint.identity().revoked(&certificates) => LinkError::Revoked(Box::new(revoked)),
         };
         let is_cut_short = matches!(error, LinkError::Frame(FrameError::Truncated));
         let by_peer = refusal([&control, &data], is_cut_short).await;
@@ -291,6 +301,11 @@ impl Link {
             (LinkError::Refused(PeerError::Departed(_)), Ok(certified)) => {
                 let refusal = Refusal::Left { name: certified.datacenter().to_owned() };
                 (close_code::of_cause(LEFT), refusal.to_string())
+            }
+            // The endpoint closes one connection after the other: whichever is left says the same.
+            (LinkError::Stopping, _) => {
+                let (code, reason) = endpoint.farewell().unwrap_or(Goodbye::Stopped.farewell());
+                (code, reason.to_owned())
             }
             _ => error.told(),
         };
@@ -391,11 +406,7 @@ fn goodbye(connection: &Connection) -> Option<Goodbye> {
     let Some(quinn::ConnectionError::ApplicationClosed(close)) = connection.close_reason() else {
         return None;
     };
-    match close.error_code {
-        close_code::LEAVING => Some(Goodbye::Stopped),
-        close_code::DEPARTED => Some(Goodbye::ForGood),
-        _ => None,
-    }
+    Goodbye::ALL.into_iter().find(|goodbye| goodbye.farewell().0 == close.error_code)
 }
 
 /// Why, and in which words, the peer refuses us, if that is how one of these connections ended. A peer that closes a

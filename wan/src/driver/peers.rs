@@ -216,8 +216,8 @@ impl Peers {
             info!(peer = region, server, %address, ?rtt, "link up");
             self.board.up(peer, session, address);
         };
-        let identity = self.endpoint.identity();
-        let running = link.run(identity, self.shapes.clone(), self.events.clone(), &self.tally, on_taken);
+        let running =
+            link.run(&self.endpoint, self.shapes.clone(), self.events.clone(), &self.tally, on_taken);
         let error = running.await;
         error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
         match error {

@@ -8,7 +8,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -60,7 +60,11 @@ pub struct Endpoint {
     identity: Identity,
     first_ids: Option<Arc<Mutex<ChaCha8Rng>>>,
     server: quinn::ServerConfig,
+    farewell: Arc<OnceLock<Farewell>>,
 }
+
+/// What an endpoint says when it is closed: an application's code of QUIC close frames, and a reason.
+pub type Farewell = (quinn::VarInt, &'static str);
 
 impl Endpoint {
     /// An endpoint over `socket`; timers and tasks are those of `runtime`.
@@ -84,7 +88,7 @@ impl Endpoint {
             meter.clone(),
             runtime,
         )?;
-        Ok(Self { quinn, meter, identity, first_ids, server })
+        Ok(Self { quinn, meter, identity, first_ids, server, farewell: Arc::default() })
     }
 
     /// An endpoint over a real UDP socket, in a tokio runtime with I/O.
@@ -198,7 +202,19 @@ impl Endpoint {
         &self.meter
     }
 
-    /// quinn's own endpoint, to close it or wait until its connections are gone.
+    /// Closes all connections with these words, or those of a call before this one.
+    pub fn close(&self, farewell: Farewell) {
+        let (code, reason) = *self.farewell.get_or_init(|| farewell);
+        self.quinn.close(code, reason.as_bytes());
+    }
+
+    /// With which words it has been closed. Its connections hear of it one after the other: whoever closes one in between says
+    /// the same.
+    pub fn farewell(&self) -> Option<Farewell> {
+        self.farewell.get().copied()
+    }
+
+    /// quinn's own endpoint, to wait until its connections are gone.
     pub fn quinn(&self) -> &quinn::Endpoint {
         &self.quinn
     }

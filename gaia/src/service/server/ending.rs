@@ -10,7 +10,7 @@ use datacenter::WorkerId;
 use datacenter::message::{Notice, Request};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
-use wan::driver::link::{Goodbye, close_code};
+use wan::driver::link::Goodbye;
 use wan::node::Node;
 use wan::replica::Replica;
 
@@ -155,10 +155,7 @@ impl Server {
     /// Says goodbye to other regions and stops.
     pub(in crate::service) async fn leave(&self) {
         let goodbye = *self.goodbye.lock().unwrap_or_else(PoisonError::into_inner);
-        match goodbye {
-            Goodbye::Stopped => self.endpoint.quinn().close(close_code::LEAVING, b"leaving"),
-            Goodbye::ForGood => self.endpoint.quinn().close(close_code::DEPARTED, b"leaving for good"),
-        }
+        self.endpoint.close(goodbye.farewell());
         let _ = timeout(Duration::from_secs(3), self.endpoint.quinn().wait_idle()).await;
     }
 }
