@@ -234,6 +234,25 @@ fn whoever_is_back_and_has_nothing_to_say_has_caught_up() {
 }
 
 #[test]
+fn whoever_was_given_up_and_has_nothing_to_say_has_caught_up() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    let grace = Grace { workers: second, server: second, datacenter: second };
+    let mut node = node(Lead::Limit(2), None).giving_up(grace);
+    node.judge(start);
+    node.handle_up(0, &nothing_applied(), start).unwrap();
+    let idle = Progress { clock: Clock(1), pauses: 1, last_seq: Some(0), ..Progress::default() };
+    let control = ShardControl { shard: SHARD, progress: Some(idle), ..ShardControl::default() };
+    node.handle_control(0, &[control], start).unwrap();
+    (1..=4).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), start).unwrap());
+    let now = start + second;
+    node.judge(now);
+    assert!(node.replicas()[0].is_gone(0));
+    // A heartbeat says nothing of most shards.
+    node.handle_control(0, &[], now).unwrap();
+    assert!(!node.replicas()[0].is_gone(0) && !node.replicas()[0].is_excused(0));
+}
+
+#[test]
 fn a_shard_that_nobody_has_trained_on_for_long_goes_on_where_the_others_are() {
     let (start, second) = (start(), Duration::from_secs(1));
     let grace = Grace { workers: 3 * second, server: second, datacenter: 60 * second };

@@ -32,6 +32,8 @@ impl Replica {
     pub fn take_up(&mut self, peer: usize) {
         self.mirrors[peer].is_gone = false;
         self.excuse(peer, self.mirrors[peer].inbox.reported_clock());
+        // One that has nothing to say may say nothing.
+        self.judge_catching_up(peer);
     }
 
     /// Whether a mirror has been given up.
