@@ -296,6 +296,11 @@ fn who_is_not_waited_for_takes_the_clock_of_those_who_go_on() {
         node.handle_control(0, &[says(clock, went_on)], now).unwrap();
         assert_eq!(node.replicas()[0].shard().clock(), Clock(expected), "at {clock}, {went_on}");
     }
+    // Where any lead is allowed nobody will have to wait for it, and it leaves nothing out.
+    let mut free = self::node(Lead::Unlimited, None);
+    free.handle_up(0, &nothing_applied(), now).unwrap();
+    free.handle_control(0, &[says(900, true)], now).unwrap();
+    assert_eq!(free.replicas()[0].shard().clock(), Clock(0));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::Replica;
 use super::mirror::Mirror;
 use crate::message::Progress;
 use crate::mirror_clock::{UNHEARD_LEAD, lead_limit};
+use crate::policy::Lead;
 
 /// What a mirror has yet to say before it is waited for again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +69,12 @@ impl Replica {
         };
     }
 
-    /// A mirror says how far it is. Where it does not wait for this side, nor has to when this side has caught up.
+    /// A mirror says how far it is. Where it does not wait for this side, nor has to when this side has caught up. It never has to
+    /// where no lead is too much: then nothing is left out.
     pub(super) fn follow_if_excused(&mut self, peer: usize, progress: Progress) {
         let lead = progress.clock.lead_over(self.shard.clock());
-        if progress.went_on && lead > self.slack(&self.mirrors[peer]) {
+        let is_bounded = self.lead != Lead::Unlimited;
+        if is_bounded && progress.went_on && lead > self.slack(&self.mirrors[peer]) {
             self.shard.jump(progress.clock);
         }
     }
