@@ -351,3 +351,43 @@ fn what_it_serves_has_all_of_who_is_gone_from_the_first_read_on() {
     }
     assert!(is_served && sites.nodes[0].replicas()[0].ledgers().mirrors.iter().all(|(_, l)| l.newest() > 0));
 }
+
+/// Of two that have lost everything, each gives the other nothing at first, and has nothing to give: what it had released comes
+/// once the third has given it back.
+#[test]
+fn of_two_that_have_lost_everything_neither_serves_without_what_the_other_had_released() {
+    let mut sites = lost(3, Lead::Limit(2), None);
+    let expected = sites.values(2).to_vec();
+    sites.nodes[2].handle_down(1);
+    sites.nodes[1] = node(1, 3, Lead::Limit(2), true, None);
+    // The first asks the second for values, before it hears that there are none, and nobody else.
+    let places = |one, other| (Sites::place(one, other), Sites::place(other, one));
+    let greet = |sites: &mut Sites, from: usize, to: u16| sites.nodes[from].greeting(DatacenterId(to));
+    let pairs = [(0, 1), (0, 2), (1, 2)];
+    let greetings = pairs
+        .map(|(one, other)| (greet(&mut sites, one, other as u16), greet(&mut sites, other, one as u16)));
+    for ((one, other), (ours, theirs)) in pairs.into_iter().zip(greetings) {
+        let (there, back) = places(one, other);
+        assert_eq!(sites.nodes[one].handle_up(there, &theirs, sites.now), Ok(()));
+        assert_eq!(sites.nodes[other].handle_up(back, &ours, sites.now), Ok(()));
+    }
+    let cross = |sites: &mut Sites, one: usize, other: usize| {
+        let passed = [sites.pass_one(one, other), sites.pass_one(other, one)];
+        let said = [sites.say(one, other), sites.say(other, one)];
+        passed.contains(&true) || said.contains(&true)
+    };
+    // The way between the two is slow: only what is said crosses.
+    loop {
+        let is_something =
+            [cross(&mut sites, 0, 2), cross(&mut sites, 1, 2), sites.say(0, 1), sites.say(1, 0)];
+        for at in 0..2 {
+            assert!(!sites.nodes[at].is_ready() || sites.values(at) == expected, "what {at} serves");
+        }
+        if !is_something.contains(&true) {
+            break;
+        }
+    }
+    sites.settle();
+    assert!((0..2).all(|at| sites.reads(at)) && sites.is_equal_everywhere());
+    assert_eq!(sites.values(0), expected);
+}

@@ -83,7 +83,7 @@ impl Replica {
         }
         let mirror = &mut self.mirrors[peer];
         (mirror.has_left, mirror.is_gone) = (false, false);
-        mirror.clock_at_hello = Some(resume.clock);
+        (mirror.clock_at_hello, mirror.was_whole) = (Some(resume.clock), resume.is_whole);
         let known = resume.newest.max(resume.covered);
         self.count_above(known, self.mirrors[peer].has_returned);
         if let Some(former) = self.former.as_ref().filter(|_| !self.mirrors[peer].has_returned) {

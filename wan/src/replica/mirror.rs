@@ -31,6 +31,8 @@ pub(super) struct Mirror {
     pub(super) heard_clock: Clock,
     /// Its clock when the link came up last; none before the first time.
     pub(super) clock_at_hello: Option<Clock>,
+    /// Whether it knew then of all that its datacenter had released.
+    pub(super) was_whole: bool,
     /// Rows of it have come from others: sums of its that wait for us have them too, and it must begin anew.
     pub(super) is_void: bool,
     /// Its process has stopped of its own will, having shipped all it had.
@@ -82,6 +84,7 @@ impl Mirror {
             numbered_for: 0,
             heard_clock: Clock(0),
             clock_at_hello: None,
+            was_whole: false,
             is_void: false,
             has_left: false,
             is_gone: false,
@@ -106,10 +109,13 @@ impl Mirror {
         self.has_left || self.is_gone
     }
 
-    /// Whether all that it had when its link came up is here.
-    pub(super) fn is_caught_up(&self) -> bool {
+    /// Whether all that its datacenter had released when its link came up is here, where `own` is this shard's clock.
+    pub(super) fn is_caught_up(&self, own: Clock) -> bool {
         let arrived = self.inbox.arrived_clock();
-        self.has_returned && self.clock_at_hello.is_some_and(|clock| arrived >= clock)
+        let is_here = self.clock_at_hello.is_some_and(|clock| arrived >= clock);
+        // One that lacks some of it says so, and ships it once others have given it back. At the beginning there is nothing.
+        let is_all = self.was_whole || own == Clock(0) || self.inbox.has_covered() || self.inbox.is_settled();
+        self.has_returned && is_here && is_all
     }
 }
 

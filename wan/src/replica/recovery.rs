@@ -261,7 +261,7 @@ impl Replica {
         if !self.is_fetching && self.preview.is_none() {
             return;
         }
-        let is_here = self.mirrors.iter().all(|m| m.is_away() || m.is_caught_up());
+        let is_here = self.mirrors.iter().all(|m| m.is_away() || m.is_caught_up(self.shard.clock()));
         self.is_fetching &= !is_here;
         // What the donor has shown of others is kept until those who are left have said all that they have of them.
         if is_here && self.mirrors.iter().any(|m| !m.is_away()) && self.has_asked_for_the_gone() {
