@@ -85,7 +85,8 @@ pub enum State {
     },
     /// The datacenter has left the job for good, as the server says.
     Departed(String),
-    /// The server has started anew: what was read of it is of no use any more.
+    /// The server has started anew, and what was read of it is of no use any more; or another process has taken the worker's
+    /// place, and who comes back to it has to join again.
     Lost,
 }
 
@@ -205,6 +206,10 @@ impl Line {
                 return Carried::new();
             }
             if matches!(error, LanError::Refused { cause: REPLACED, .. }) {
+                if self.incarnation.is_some() {
+                    self.state.send_replace(State::Lost);
+                    return self.left_over().await;
+                }
                 pause = REPLACED_PAUSE;
             }
             sleep(pause).await;
