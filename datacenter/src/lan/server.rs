@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info, info_span, warn};
 
@@ -71,10 +71,13 @@ pub struct Door {
     pub operators: Option<Operators>,
 }
 
+/// Among those who have yet to say who they are: of all, and of those from one address.
+type Place = (OwnedSemaphorePermit, Caller);
+
 impl Door {
     /// Lets workers in that come to `listener`, for ever.
     pub async fn serve(self, listener: TcpListener) {
-        let handshakes = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let callers = Callers::default();
         let throttle = Arc::new(Mutex::new(Throttle::new(Instant::now())));
         loop {
@@ -93,10 +96,11 @@ impl Door {
             let serving = async move {
                 let spoken = timeout(FIRST_WORD, stream.peek(&mut [0])).await;
                 let welcomed = match spoken {
-                    Ok(_) => timeout(HANDSHAKE, door.welcome(stream)).await.map_err(|_| LanError::Silent),
+                    Ok(_) => timeout(HANDSHAKE, door.welcome(stream, (permit, call)))
+                        .await
+                        .map_err(|_| LanError::Silent),
                     Err(_) => Err(LanError::Silent),
                 };
-                drop((permit, call));
                 match welcomed.flatten() {
                     Ok(Welcomed::Operator(mut frames, hello)) => door.attend(&mut frames, hello).await,
                     Ok(Welcomed::Worker(guest)) => {
@@ -130,7 +134,7 @@ impl Door {
         }
     }
 
-    async fn welcome(&self, stream: TcpStream) -> Result<Welcomed, LanError> {
+    async fn welcome(&self, stream: TcpStream, place: Place) -> Result<Welcomed, LanError> {
         // Frames are small and waited for.
         stream.set_nodelay(true)?;
         let identity = match (&self.security, &self.operators) {
@@ -147,7 +151,7 @@ impl Door {
             None => (Way::Plain(stream), None),
         };
         let mut frames = framed(stream);
-        match self.greet(&mut frames, name.as_ref()).await {
+        match self.greet(&mut frames, name.as_ref(), place).await {
             Ok(Greeted::Operator(hello)) => Ok(Welcomed::Operator(frames, hello)),
             Ok(Greeted::Worker(worker, stay, answers)) => {
                 frames.codec_mut().set_max_frame_length(self.shapes.max_frame_bytes());
@@ -160,7 +164,12 @@ impl Door {
         }
     }
 
-    async fn greet(&self, frames: &mut Frames, name: Option<&PeerName>) -> Result<Greeted, LanError> {
+    async fn greet(
+        &self,
+        frames: &mut Frames,
+        name: Option<&PeerName>,
+        place: Place,
+    ) -> Result<Greeted, LanError> {
         let refused = |(cause, reason)| LanError::Refused { cause, reason, by_us: true };
         let tls = || refused(("plaintext", "you speak TLS, and we do not".to_owned()));
         if frames.get_ref().tls_in_plaintext().await?.is_some() {
@@ -187,6 +196,8 @@ impl Door {
         frames.get_ref().check_index(hello.worker.0)?;
         let stay = self.lives.admit(hello.worker, hello.incarnation, Instant::now());
         let stay = stay.map_err(|()| LanError::superseded(hello.worker))?;
+        // It is no stranger, and may have to wait for long.
+        drop(place);
         let (replies, answers) = mpsc::channel(self.shapes.0.len());
         let (answer, standings) = oneshot::channel();
         let attach = Call::Attach { worker: hello.worker, is_new: stay.is_new, replies, answer };
