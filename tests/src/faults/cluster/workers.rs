@@ -286,6 +286,7 @@ impl Cluster {
     pub(super) fn answered(&mut self, site: usize, reply: ReadReply) -> Result<(), String> {
         self.outcome.reads += 1;
         if self.plan.bystanders.contains(&site) {
+            self.check_lead(site, &reply)?;
             let remote = reply.held.iter().filter(|(why, _)| !matches!(why, Wait::Stale));
             let longest = remote.map(|(_, time)| *time).max().unwrap_or_default();
             self.outcome.longest_hold = self.outcome.longest_hold.max(longest);
@@ -309,6 +310,30 @@ impl Cluster {
         if here.asked.is_empty() {
             let (worker, life) = (reply.worker.index(), here.life);
             self.after_step(Event::Step { site, worker, life });
+        }
+        Ok(())
+    }
+
+    /// Law 4 between two to whom nothing happens, whatever becomes of the others: a read leads a mirror by no more than it may.
+    fn check_lead(&self, site: usize, reply: &ReadReply) -> Result<(), String> {
+        let process = self.open_process(site, reply.shard.0 % self.sites[site].servers);
+        let Some(node) = process.and_then(|at| self.processes[at].node.as_ref()) else { return Ok(()) };
+        let replica =
+            node.replicas().iter().find(|r| r.shard().id() == reply.shard).expect("it has answered");
+        // What is asked again is answered twice.
+        let asked = self.sites[site].workers[reply.worker.index()].asked.get(&reply.shard.0);
+        let Some(own) = asked.map(|read| read.clock.min(reply.clock)) else { return Ok(()) };
+        for (place, id) in node.datacenters().enumerate() {
+            let (inbox, limit) = (replica.inbox(place), replica.lead_limit(place));
+            let lead = own.lead_over(inbox.arrived_clock());
+            if self.plan.bystanders.contains(&id.index())
+                && limit.is_some_and(|limit| lead > limit)
+                && !inbox.is_settled()
+            {
+                return Err(format!(
+                    "law 4: site {site} reads at {own} and leads {id} by {lead}, {limit:?} allowed"
+                ));
+            }
         }
         Ok(())
     }
