@@ -62,6 +62,7 @@ mutants=(
   'trust-clocks|wan/src/node.rs|units|s/find\(\|clock\| \*clock > end\)/find(|_| false)/'
   'no-grace-for-regions|wan/src/node/presence.rs|faults|s/if is_over \&\& /if false \&\& is_over \&\& /'
   'no-grace-for-those-who-are-behind|wan/src/replica/catching_up.rs|faults|s/self\.backlog\.is_some\(\)/false/'
+  'excuse-for-ever|wan/src/replica/catching_up.rs|units|s/\(\) if inbox\.is_settled\(\) => None,/() if lag < u32::MAX => return,\n            () if inbox.is_settled() => None,/'
   'no-grace-for-workers|datacenter/src/lan/presence.rs|units|s/>= grace$/>= grace * 1000/m'
   'wait-for-who-has-yet-to-join|wan/src/driver/server.rs|units|s/self\.joined\.remove\(&worker\);//'
   'trust-counts-of-elements|datacenter/src/codec.rs|units|s/Ok\(count\) if count <= capacity =>/Ok(count) =>/'
