@@ -517,6 +517,27 @@ async fn who_says_nothing_is_hung_up_on_before_its_handshake_would_be_over() {
     assert!(closed.is_ok());
 }
 
+/// As long as their server fetches its state, which may be long.
+#[tokio::test]
+async fn workers_that_wait_to_be_attached_keep_nobody_from_the_door() {
+    let waiting = MAX_HANDSHAKES_OF_ONE as u32;
+    let (mut door, _notice, _queue) = bare_door();
+    let (calls, mut asked) = mpsc::channel(1);
+    (door.calls, door.workers) = (calls, waiting + 1);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(door.serve(listener));
+    let mut lines: Vec<_> = (0..waiting).map(|worker| open(plan(&address, worker))).collect();
+    let mut unanswered = Vec::new();
+    while unanswered.len() < lines.len() {
+        unanswered.push(timeout(LIMIT, asked.recv()).await.unwrap().unwrap());
+    }
+    lines.push(open(plan(&address, waiting)));
+    // Later, those who came first would have given up and left.
+    let soon = super::HANDSHAKE - Duration::from_secs(2);
+    assert!(timeout(soon, asked.recv()).await.is_ok(), "it is not let in");
+}
+
 #[test]
 fn one_address_cannot_take_all_places() {
     let callers = Callers::default();
