@@ -74,7 +74,7 @@ pub(super) enum Together {
     Settled,
     /// One is about to stop.
     Leaving,
-    /// One has started anew.
+    /// One has started anew, or given the worker's place to another process.
     Lost,
     /// The region leaves the job for good.
     Departing,
@@ -286,7 +286,7 @@ impl End {
                     notice: Notice::Leaving | Notice::Departing | Notice::Expelled, ..
                 } => Some(format!("server {index}, which is stopping")),
                 State::Connected { .. } => None,
-                State::Lost => Some(format!("server {index}, which has started anew")),
+                State::Lost => Some(format!("server {index}, which does not know this session any more")),
             },
         }
     }

@@ -190,7 +190,7 @@ impl Worker<'_> {
                 }
             };
             let Some(standings) = standings else {
-                warn!("a server has started anew; beginning again");
+                warn!("a server does not know this session any more; beginning again");
                 drop(session);
                 left_over = self.deliver(links).await?;
                 left_over.extend(held_back);
@@ -238,7 +238,9 @@ impl Worker<'_> {
                     match self.result(&mut session, &links).await? {
                         Some(ended) => return self.finish(ended, session, links).await,
                         None => {
-                            info!("a server has started anew before it had told the result; beginning again")
+                            info!(
+                                "a server did not know this session any more before it had told the result; beginning again"
+                            )
                         }
                     }
                 }
@@ -260,7 +262,7 @@ impl Worker<'_> {
                     let _ = session.leave().await;
                 }
                 Err(SessionError::Closed(_) | SessionError::NoReply) => {
-                    warn!("a server has started anew; beginning again");
+                    warn!("a server does not know this session any more; beginning again");
                 }
                 Err(error) => return Err(self.failed(error)),
             }
