@@ -13,9 +13,14 @@ use wan::link::{LinkConfig, Outage};
 
 /// The main job, of this many clocks.
 fn main_job(clocks: &str) -> Simulation {
+    main_job_with(&[("job.clocks", clocks)])
+}
+
+/// The main job with other settings.
+fn main_job_with(set: &[(&str, &str)]) -> Simulation {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml"));
     let mut overrides = Overrides::from_variables(None).expect("nothing to refuse");
-    overrides.flag("--set job.clocks", "job.clocks", clocks);
+    set.iter().for_each(|(key, value)| overrides.flag(key, key, value));
     load_simulation(path, &overrides).expect("a shipped file is good")
 }
 
@@ -41,6 +46,17 @@ fn the_last_clock_is_scored_before_and_after_the_final_exchange() {
     let [.., trained, end] = run.curve.as_slice() else { unreachable!("there are five") };
     assert!(trained.seconds < end.seconds && trained.wan_bytes < end.wan_bytes, "{trained:?} {end:?}");
     assert_eq!(run.objective, end.objective);
+}
+
+#[test]
+fn a_stretched_server_with_fewer_shards_than_regions_ends() {
+    for shards in ["1", "2"] {
+        let simulation = main_job_with(&[("job.clocks", "4"), ("job.shards", shards)]);
+        let run = simulation::simulate(&simulation, Stretched, &Silent).expect("it ends");
+        let clocks: Vec<_> = run.curve.iter().map(|point| point.clock).collect();
+        assert_eq!((run.clocks, clocks), (4, vec![0, 2, 4, 4]), "{shards} shards");
+        assert!(run.seconds < 10.0 && run.wan_bytes > 0, "{run:?}");
+    }
 }
 
 #[test]

@@ -117,9 +117,10 @@ impl<'a> Cluster<'a> {
             let holds = try_join_all((0..sites.len()).map(|site| self.train_site(site, &sites))).await?;
             let trained_at = self.time.now();
             // Once every region is done, what filters hold back is shipped, so that all end with the same model.
-            join_all(sites.iter().flat_map(|site| &site.servers).map(|server| async {
-                let mut settled = server.settled.clone();
-                let _ = settled.wait_for(|settled| *settled).await;
+            // A server without shards has nothing to settle, and nobody ever wakes it to say so.
+            join_all(self.topology.hosts().map(|(site, server)| {
+                let mut settled = sites[site].servers[server].settled.clone();
+                async move { _ = settled.wait_for(|settled| *settled).await }
             }))
             .await;
             Ok::<_, RunError>((holds, trained_at))

@@ -78,6 +78,16 @@ impl Topology {
         Self { sites: sites.collect(), mirrored, stretched, models: if stretched { 1 } else { count } }
     }
 
+    /// The servers that host shards, as (site, server): of a stretched parameter server with fewer shards than there are
+    /// sites, some host none.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = (usize, usize)> {
+        let servers = |(at, site): (usize, &Site)| {
+            let hosts = site.servers.iter().enumerate().filter(|(_, shards)| !shards.is_empty());
+            hosts.map(|(server, _)| (at, server)).collect::<Vec<_>>()
+        };
+        self.sites.iter().enumerate().flat_map(servers)
+    }
+
     /// The parts of the data that the model of `site` is trained on.
     pub(super) fn parts_of(&self, site: usize) -> Vec<usize> {
         let together = |other: &&Site| self.mirrored || other.model == self.sites[site].model;
