@@ -10,6 +10,7 @@ use gaia::scenario::{Links, Simulation};
 use gaia::simulation;
 use gaia::strategy::Strategy::{self, Asp, Bsp, Isolated, Lan, Stretched};
 use wan::link::{LinkConfig, Outage};
+use wan::policy::Lead;
 
 /// The main job, of this many clocks.
 fn main_job(clocks: &str) -> Simulation {
@@ -46,6 +47,35 @@ fn the_last_clock_is_scored_before_and_after_the_final_exchange() {
     let [.., trained, end] = run.curve.as_slice() else { unreachable!("there are five") };
     assert!(trained.seconds < end.seconds && trained.wan_bytes < end.wan_bytes, "{trained:?} {end:?}");
     assert_eq!(run.objective, end.objective);
+}
+
+#[test]
+fn where_data_are_skewed_strategies_are_scored_by_comparable_models() {
+    let mut simulation = main_job_with(&[
+        ("job.clocks", "12"),
+        ("job.partition", "label-skewed"),
+        ("compute.overhead", "2 s"),
+    ]);
+    let objectives = |simulation: &Simulation, strategy| {
+        let run = simulation::simulate(simulation, strategy, &Silent).expect("it runs");
+        run.curve.iter().map(|point| (point.clock, point.objective)).collect::<Vec<_>>()
+    };
+    let lan = objectives(&simulation, Lan);
+    let is_like_lan = |objectives: &[(u32, f64)]| {
+        let near =
+            |(one, lan): (&(u32, f64), &(u32, f64))| one.0 == lan.0 && (one.1 / lan.1 - 1.0).abs() < 1e-4;
+        objectives.len() == lan.len() && objectives.iter().zip(&lan).all(near)
+    };
+    // Workers read the same at each clock, so it is the same model.
+    let bsp = objectives(&simulation, Bsp);
+    assert!(is_like_lan(&bsp), "{bsp:?}\n{lan:?}");
+    // What is held back is what `asp` lacks.
+    simulation.job.asp.lead = Lead::Limit(0);
+    let asp = objectives(&simulation, Asp);
+    assert!(!is_like_lan(&asp) && asp.len() == lan.len(), "{asp:?}\n{lan:?}");
+    simulation.job.asp.filter.threshold = 0.0;
+    let asp = objectives(&simulation, Asp);
+    assert!(is_like_lan(&asp), "{asp:?}\n{lan:?}");
 }
 
 #[test]

@@ -118,6 +118,12 @@ impl Replica {
         &self.filter
     }
 
+    /// What has been released of this datacenter's own updates of `table`, in sum, shape `[slots * width]`. With what the
+    /// filter holds back it is all that its workers have added.
+    pub fn released(&self, table: TableId) -> &[f32] {
+        self.ledgers.own.sums(table)
+    }
+
     /// A worker's deltas for one clock. Yields the shard's new clock if it moved; then [`complete`](Self::complete) is
     /// next.
     ///

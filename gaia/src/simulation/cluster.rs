@@ -13,7 +13,7 @@ use wan::seed;
 use wan::transport::Authority;
 
 use super::accounting::{Totals, inspect};
-use super::recorder::{Recorder, Sample, Scorer, point};
+use super::recorder::{Layout, Recorder, Sample, SampleEvent, Scorer, point};
 use super::site::Running;
 use super::topology::Topology;
 use super::vigil::Vigil;
@@ -111,7 +111,11 @@ impl<'a> Cluster<'a> {
 
         let scorer = Scorer::new(self.application, &self.specs, self.placement);
         let first = scorer.score(&self.initial);
-        let mut recorder = Recorder::new(self.topology.models, self.simulation.job.shards as usize);
+        let mut recorder = Recorder::new(Layout {
+            models: self.topology.models,
+            servers: self.topology.hosts().count(),
+            initial: self.topology.mirrored.then_some(&*self.initial),
+        });
         let recording = self.record(&mut recorder, &scorer, &mut sampled, &sites);
         let training = async {
             let holds = try_join_all((0..sites.len()).map(|site| self.train_site(site, &sites))).await?;
@@ -158,18 +162,30 @@ impl<'a> Cluster<'a> {
     /// Scores samples as they come, and tells the observer; never ends.
     async fn record(
         &self,
-        recorder: &mut Recorder,
+        recorder: &mut Recorder<'_>,
         scorer: &Scorer<'_>,
-        sampled: &mut mpsc::UnboundedReceiver<Sample>,
+        sampled: &mut mpsc::UnboundedReceiver<SampleEvent>,
         sites: &[Running],
     ) {
         let mut last = vec![(Duration::ZERO, 0); sites.len()];
         let mut clocks: Vec<_> = sites.iter().map(|site| vec![0; site.servers.len()]).collect();
-        while let Some(sample) = sampled.recv().await {
-            let Sample { site, server, clock, at, .. } = sample;
-            let total = sites.iter().map(Running::wan_bytes).sum();
+        // By model, those that its region has not told of yet.
+        let mut scores: Vec<Option<f64>> = vec![None; self.topology.models];
+        while let Some(event) = sampled.recv().await {
+            let sample = match event {
+                SampleEvent::Completed(sample) => sample,
+                SampleEvent::Arrived { clock, at } => {
+                    let total = sites.iter().map(Running::wan_bytes).sum();
+                    recorder.arrive(clock, at, total);
+                    continue;
+                }
+            };
+            let Sample { site, server, clock, at, parts } = sample;
             let model = self.topology.sites[site].model;
-            let score = if sample.is_due { recorder.take(sample, model, total, scorer) } else { None };
+            let complete = parts.and_then(|parts| recorder.complete(clock, parts, model, scorer));
+            if let Some(complete) = complete {
+                scores = complete.iter().map(|score| Some(score.objective)).collect();
+            }
             // A region has completed a clock once all its servers have.
             clocks[site][server] = clock.0;
             if clocks[site].iter().any(|other| *other < clock.0) {
@@ -182,7 +198,7 @@ impl<'a> Cluster<'a> {
                 region: site,
                 clock: clock.0,
                 seconds: at.as_secs_f64(),
-                objective: score.map(|s| s.objective),
+                objective: scores[model].take(),
                 wan_bytes_per_sec: (sent - last_sent) as f64 / passed,
             };
             self.observer.clock(self.strategy, &progress);

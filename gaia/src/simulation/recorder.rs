@@ -1,20 +1,33 @@
-//! The objective over time: copies of the model as its shards complete a clock, scored.
+//! The objective over time: the model as of a clock, scored.
 //!
 //! Each datacenter has a copy of its own, and they differ. What is reported is the worst copy's figure, at the time at
-//! which the last datacenter completed the clock: a job is as far as its slowest region.
+//! which the last datacenter had that copy: a job is as far as its slowest region.
 //!
-//! A copy is scored the moment its own shards complete a clock, before what others did in that clock has crossed the WAN.
-//! That is how far the copy is at that time, and the same for all strategies that mirror: `bsp` has no handicap against
-//! `asp`, though one clock's exchange later its copies would be better. They are scored then too, at the next point; the
-//! difference is below what times to the target are exact to anyway, the clocks between two points. `lan` and
-//! `stretched` have one copy, in which a clock is complete when it is scored.
+//! Every strategy is scored by the same cut through the run: *the copy as of clock `c`* is the initial values, and of each
+//! region what it had done, and let others have, when it completed `c`. That is
+//!
+//! ```text
+//! initial + released by every region up to clock c + what the region's own filter holds back at clock c
+//! ```
+//!
+//! and a region has it once it has completed `c` itself, and what the others released up to then has arrived. Under `bsp`,
+//! `ssp` and `async` nothing is held back, so all copies are the same and are the model that `lan` has at that clock, but
+//! for what late reads do to it; under `asp` a copy lacks what the others' filters hold back. `lan` and `stretched` have one
+//! copy, in which a clock is complete when its workers have flushed it; under `isolated` nothing is ever released.
+//!
+//! The live values at the moment at which a region completes `c` are no measure: they have the region's own part of that
+//! clock, and not yet the others'. Where regions have different data (labels, users) such a copy leans towards its own,
+//! the more the longer a clock is, and no strategy but `lan` would ever get to the target, though one exchange later, which
+//! is when workers read it under `bsp`, the copy is as good as `lan`'s. Nor do the live values treat strategies alike: how
+//! much of the others' a copy has depends on how far regions may run apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use datacenter::{Clock, Placement, TableId, TableSpec};
+use datacenter::{Clock, Elements, Placement, TableId, TableSpec};
 use wan::driver::server::Observer;
 use wan::node::Node;
+use wan::replica::Replica;
 
 use crate::application::{Application, Evaluation};
 use crate::model::{ShardValues, Snapshot};
@@ -42,88 +55,234 @@ impl<'a> Scorer<'a> {
 
 /// Copies of the values of all shards that a node hosts, by shard id.
 pub(super) fn copy_shards(node: &Node) -> Vec<(usize, ShardValues)> {
-    let copies = node.replicas().iter().map(|replica| {
-        let shard = replica.shard();
-        let tables = (0..shard.table_count()).map(|t| shard.values(TableId(t as u16)).to_vec());
-        (shard.id().index(), tables.collect())
-    });
-    copies.collect()
+    node.replicas().iter().map(|replica| (replica.shard().id().index(), values(replica))).collect()
 }
 
-/// A copy of a node's shards at a clock.
+fn values(replica: &Replica) -> ShardValues {
+    let shard = replica.shard();
+    tables(replica).map(|table| shard.values(table).to_vec()).collect()
+}
+
+fn tables(replica: &Replica) -> impl Iterator<Item = TableId> {
+    (0..replica.shard().table_count()).map(|table| TableId(table as u16))
+}
+
+/// What a datacenter's shard has to do with the model as of a clock.
+pub(super) struct Part {
+    shard: usize,
+    /// Where it is mirrored, what it has released of its own updates, in sum; else its values.
+    values: ShardValues,
+    /// What it has not released.
+    held_back: Vec<Elements>,
+}
+
+impl Part {
+    fn of(replica: &Replica, is_mirrored: bool) -> Self {
+        let shard = replica.shard().id().index();
+        match is_mirrored {
+            false => Self { shard, values: values(replica), held_back: Vec::new() },
+            true => Self {
+                shard,
+                values: tables(replica).map(|table| replica.released(table).to_vec()).collect(),
+                held_back: replica.filter().remainders(),
+            },
+        }
+    }
+}
+
+/// A server has completed a clock.
 pub(super) struct Sample {
     pub(super) site: usize,
     pub(super) server: usize,
     pub(super) clock: Clock,
     pub(super) at: Duration,
-    pub(super) shards: Vec<(usize, ShardValues)>,
-    /// Whether this clock is to be scored.
-    pub(super) is_due: bool,
+    /// If this clock is to be scored.
+    pub(super) parts: Option<Vec<Part>>,
+}
+
+/// What a server's task tells whoever scores.
+pub(super) enum SampleEvent {
+    /// It has completed a clock.
+    Completed(Sample),
+    /// It has completed a clock that is to be scored, and of all others what they released up to then has arrived.
+    Arrived { clock: Clock, at: Duration },
 }
 
 /// Passes samples from a node's task to whoever scores them.
 pub(super) struct Sampler {
     pub(super) site: usize,
     pub(super) server: usize,
+    pub(super) is_mirrored: bool,
     pub(super) every: u32,
     /// The last clock, which is scored in any case: a target that is reached there is reached in training.
     pub(super) end: u32,
     pub(super) last: u32,
+    /// Clocks to be scored of which not everything has arrived from the others.
+    pub(super) incomplete: VecDeque<Clock>,
     pub(super) start: Instant,
-    pub(super) samples: tokio::sync::mpsc::UnboundedSender<Sample>,
+    pub(super) events: tokio::sync::mpsc::UnboundedSender<SampleEvent>,
 }
 
 impl Observer for Sampler {
     fn clock(&mut self, node: &Node, clock: Clock, now: Instant) {
         let is_due = clock.0 / self.every > self.last / self.every || clock.0 == self.end;
         self.last = clock.0;
-        let shards = if is_due { copy_shards(node) } else { Vec::new() };
-        let at = now.saturating_duration_since(self.start);
-        // The receiver is gone only when the run is over.
-        let _ = self.samples.send(Sample { site: self.site, server: self.server, clock, at, shards, is_due });
+        let part = |replica| Part::of(replica, self.is_mirrored);
+        let parts = is_due.then(|| node.replicas().iter().map(part).collect());
+        if is_due {
+            self.incomplete.push_back(clock);
+        }
+        let Self { site, server, .. } = *self;
+        self.send(SampleEvent::Completed(Sample { site, server, clock, at: self.at(now), parts }));
     }
+
+    fn handled(&mut self, node: &Node, now: Instant) {
+        if self.incomplete.is_empty() {
+            return;
+        }
+        let mirrors = 0..node.datacenters().count();
+        let arrived = |replica: &Replica| mirrors.clone().map(|at| replica.inbox(at).arrived_clock()).min();
+        let arrived = node.replicas().iter().filter_map(arrived).min();
+        while let Some(&clock) = self.incomplete.front()
+            && arrived.is_none_or(|arrived| arrived >= clock)
+        {
+            self.incomplete.pop_front();
+            self.send(SampleEvent::Arrived { clock, at: self.at(now) });
+        }
+    }
+}
+
+impl Sampler {
+    fn at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
+    }
+
+    fn send(&self, event: SampleEvent) {
+        // The receiver is gone only when the run is over.
+        let _ = self.events.send(event);
+    }
+}
+
+/// What there is to be joined.
+pub(super) struct Layout<'a> {
+    /// How many copies of the model there are.
+    pub(super) models: usize,
+    /// How many servers have a part of one.
+    pub(super) servers: usize,
+    /// The initial values, by shard, where datacenters mirror each other's shards and parts are what is added to them.
+    pub(super) initial: Option<&'a [ShardValues]>,
 }
 
 /// Joins samples into models, and scores of models into points.
-pub(super) struct Recorder {
-    models: usize,
-    shards: usize,
-    /// By clock and model.
-    parts: BTreeMap<(u32, usize), BTreeMap<usize, ShardValues>>,
-    scores: BTreeMap<u32, Vec<Evaluation>>,
+///
+/// Memory: for each clock that some regions have completed and others have not, one model, and what each region holds
+/// back.
+pub(super) struct Recorder<'a> {
+    layout: Layout<'a>,
+    cuts: BTreeMap<u32, Cut>,
     points: Vec<Point>,
 }
 
-impl Recorder {
-    pub(super) fn new(models: usize, shards: usize) -> Self {
-        Self { models, shards, parts: BTreeMap::new(), scores: BTreeMap::new(), points: Vec::new() }
+/// The models as of a clock.
+struct Cut {
+    /// By model, or a single one where all have the same but for what is held back; each by shard.
+    values: Vec<BTreeMap<usize, ShardValues>>,
+    /// By model and shard.
+    held_back: Vec<Vec<(usize, Elements)>>,
+    /// How many servers have not completed the clock.
+    to_complete: usize,
+    /// How many servers lack anything of others.
+    to_arrive: usize,
+    /// By model, once all have completed the clock.
+    scores: Vec<Evaluation>,
+}
+
+impl Cut {
+    fn new(layout: &Layout<'_>) -> Self {
+        let values = match layout.initial {
+            Some(initial) => vec![initial.iter().cloned().enumerate().collect()],
+            None => vec![BTreeMap::new(); layout.models],
+        };
+        Self {
+            values,
+            held_back: vec![Vec::new(); layout.models],
+            to_complete: layout.servers,
+            to_arrive: layout.servers,
+            scores: Vec::new(),
+        }
     }
 
-    /// Takes a sample of `model`. Yields the model's score if this was its last shard, and adds a point once all
-    /// models have reached the clock.
-    pub(super) fn take(
+    fn add(&mut self, part: Part, model: usize) {
+        let Part { shard, values, held_back } = part;
+        let common = self.values.len() - 1;
+        let place = &mut self.values[model.min(common)];
+        match place.get_mut(&shard) {
+            None => _ = place.insert(shard, values),
+            Some(sums) => sums.iter_mut().zip(&values).for_each(|(sums, values)| add(sums, values)),
+        }
+        self.held_back[model].extend(held_back.into_iter().map(|elements| (shard, elements)));
+    }
+
+    fn score(&self, scorer: &Scorer<'_>) -> Vec<Evaluation> {
+        let models: Vec<Vec<ShardValues>> =
+            self.values.iter().map(|model| model.values().cloned().collect()).collect();
+        let mut plain = vec![None; models.len()];
+        let score = |(at, held_back): (usize, &Vec<(usize, Elements)>)| {
+            let at = at.min(models.len() - 1);
+            if held_back.is_empty() {
+                // The same for all that have it.
+                return *plain[at].get_or_insert_with(|| scorer.score(&models[at]));
+            }
+            let mut model = models[at].clone();
+            for (shard, elements) in held_back {
+                let table = &mut model[*shard][elements.table.index()];
+                for (&index, &value) in elements.indexes.iter().zip(&elements.values) {
+                    table[index as usize] += value;
+                }
+            }
+            scorer.score(&model)
+        };
+        self.held_back.iter().enumerate().map(score).collect()
+    }
+}
+
+fn add(sums: &mut [f32], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+}
+
+impl<'a> Recorder<'a> {
+    pub(super) fn new(layout: Layout<'a>) -> Self {
+        Self { layout, cuts: BTreeMap::new(), points: Vec::new() }
+    }
+
+    /// A server has completed `clock`, with these parts of `model`. Yields all models' scores if it was the last one.
+    pub(super) fn complete(
         &mut self,
-        sample: Sample,
+        clock: Clock,
+        parts: Vec<Part>,
         model: usize,
-        wan_bytes: u64,
         scorer: &Scorer<'_>,
-    ) -> Option<Evaluation> {
-        let clock = sample.clock.0;
-        let parts = self.parts.entry((clock, model)).or_default();
-        parts.extend(sample.shards);
-        if parts.len() < self.shards {
+    ) -> Option<&[Evaluation]> {
+        let cut = self.cuts.entry(clock.0).or_insert_with(|| Cut::new(&self.layout));
+        parts.into_iter().for_each(|part| cut.add(part, model));
+        cut.to_complete -= 1;
+        if cut.to_complete > 0 {
             return None;
         }
-        let shards: Vec<ShardValues> = self.parts.remove(&(clock, model))?.into_values().collect();
-        let score = scorer.score(&shards);
-        let scores = self.scores.entry(clock).or_default();
-        scores.push(score);
-        if scores.len() == self.models
-            && let Some(scores) = self.scores.remove(&clock)
-        {
-            self.points.push(point(sample.at, clock, &scores, wan_bytes));
+        cut.scores = cut.score(scorer);
+        // Only when the last part has arrived everywhere is not known yet.
+        (cut.values, cut.held_back) = (Vec::new(), Vec::new());
+        Some(&cut.scores)
+    }
+
+    /// Another server has everything as of `clock`. Adds a point if it was the last one.
+    pub(super) fn arrive(&mut self, clock: Clock, at: Duration, wan_bytes: u64) {
+        let Some(cut) = self.cuts.get_mut(&clock.0) else { return };
+        cut.to_arrive -= 1;
+        if cut.to_arrive == 0 {
+            self.points.push(point(at, clock.0, &cut.scores, wan_bytes));
+            self.cuts.remove(&clock.0);
         }
-        Some(score)
     }
 
     /// The points so far, in the order of time.

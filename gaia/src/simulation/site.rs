@@ -1,6 +1,6 @@
 //! One datacenter of a run: its servers, their endpoints, and their links to others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ use wan::wire::Shapes;
 
 use super::cluster::Cluster;
 use super::lan;
-use super::recorder::{Sample, Sampler};
+use super::recorder::{SampleEvent, Sampler};
 use crate::seeds::purpose;
 
 /// A datacenter that runs.
@@ -86,7 +86,7 @@ impl Cluster<'_> {
         &self,
         at: usize,
         authority: &Authority,
-        samples: &mpsc::UnboundedSender<Sample>,
+        samples: &mpsc::UnboundedSender<SampleEvent>,
     ) -> Running {
         for other in self.others(at) {
             let link = self.simulation.links.get(at, other).clone();
@@ -105,7 +105,7 @@ impl Cluster<'_> {
         at: usize,
         index: usize,
         authority: &Authority,
-        samples: mpsc::UnboundedSender<Sample>,
+        samples: mpsc::UnboundedSender<SampleEvent>,
     ) -> RunningServer {
         let site = &self.topology.sites[at];
         let job = &self.simulation.job;
@@ -140,11 +140,13 @@ impl Cluster<'_> {
         let sampler = Sampler {
             site: at,
             server: index,
+            is_mirrored: self.topology.mirrored,
             every: job.evaluate_every,
             end: job.clocks,
             last: 0,
+            incomplete: VecDeque::new(),
             start: (tokio::time::Instant::now() - self.time.now()).into_std(),
-            samples,
+            events: samples,
         };
         let (server, settled) = Server::new(node, sampler, request_queue, replies, event_queue);
         tokio::spawn(server.run().instrument(self.span(at, index)));

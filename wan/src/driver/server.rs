@@ -125,6 +125,9 @@ pub trait Observer: Send {
     /// All hosted shards have completed `clock`.
     fn clock(&mut self, node: &Node, clock: Clock, now: Instant);
 
+    /// What has come so far is in the node, and what follows from it is on its way.
+    fn handled(&mut self, _node: &Node, _now: Instant) {}
+
     /// Another process has taken the place of this one, to which nobody talks any more.
     fn superseded(&mut self) {}
 
@@ -383,6 +386,7 @@ impl<O: Observer> Server<O> {
             self.clock = least;
             self.observer.clock(&self.node, least, now);
         }
+        self.observer.handled(&self.node, now);
         let is_settled = self.node.is_settled();
         self.settled.send_if_modified(|settled| std::mem::replace(settled, is_settled) != is_settled);
     }
