@@ -151,4 +151,6 @@ pub struct Metric {
     pub value: f64,
     /// Whether larger values are better.
     pub larger_is_better: bool,
+    /// The value that no model can be better than, if there is one: a target beyond it is refused.
+    pub best: Option<f64>,
 }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::strategy::Strategy;
+
 /// The same job and seed under several strategies.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
@@ -17,9 +19,43 @@ pub struct Comparison {
     pub target: Target,
     /// One entry for each strategy whose run ended, in the order asked for.
     pub runs: Vec<Run>,
+    /// Where `asp` missed the target: what it does with one setting changed. Not written where there is nothing to explain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trials: Vec<Trial>,
     /// Those whose run broke; not written where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<Failure>,
+}
+
+impl Comparison {
+    /// Whether `asp` missed a target that is not known to be out of reach of one datacenter as well.
+    pub fn needs_explanation(&self) -> bool {
+        let of = |strategy: Strategy| self.runs.iter().find(|run| run.strategy == strategy.name());
+        self.target.value.is_finite()
+            && of(Strategy::Asp).is_some_and(|asp| !asp.reached_target)
+            && of(Strategy::Lan).is_none_or(|lan| lan.reached_target)
+    }
+}
+
+/// A run of `asp` with other settings than the job's, to find out why it missed the target.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trial {
+    /// What was changed.
+    pub change: Change,
+    /// Its run, judged by the same target.
+    pub run: Run,
+}
+
+/// What a [`Trial`] takes away from `asp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Its filter: every threshold is zero, and everything is shipped.
+    NoThreshold,
+    /// Its lead: every region waits for the others at every clock.
+    NoLead,
+    /// Both.
+    Neither,
 }
 
 /// A strategy that has no result.
@@ -70,6 +106,10 @@ pub struct Run {
     /// Seconds that a worker's reads were held, by reason, as the mean over workers. They add up to no more than the
     /// worker waited: where shards held a read for different reasons at the same time, these share the time.
     pub holds: BTreeMap<String, f64>,
+    /// Seconds that a worker computed, as the mean over workers.
+    pub computing_seconds: f64,
+    /// The same as `holds`, region by region, and for which other region: which link or region costs the time.
+    pub waits: Vec<RegionWait>,
     /// One entry for each directed pair of regions that exchanged anything.
     pub links: Vec<LinkBytes>,
     /// The objective over time: the start, then every clock that is scored, the last one among them. The last point is
@@ -79,6 +119,19 @@ pub struct Run {
     pub clock_seconds: f64,
     /// Share of updated elements that the significance filter shipped; `null` where nothing was mirrored.
     pub filter_hit_rate: Option<f64>,
+}
+
+/// For how long the reads of a region's workers were held for one cause.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RegionWait {
+    /// The region.
+    pub region: String,
+    /// The reason, as in [`Run::holds`].
+    pub reason: String,
+    /// The region that was waited for, where it was another one.
+    pub waits_for: Option<String>,
+    /// The mean over the region's workers.
+    pub seconds: f64,
 }
 
 /// A named figure.

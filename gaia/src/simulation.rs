@@ -10,10 +10,12 @@
 //! - `lan`: what messages inside a datacenter cost;
 //! - `worker`: one worker's loop;
 //! - `vigil`: when a run that has stopped is given up, and `stalled` for why;
-//! - `recorder`: the objective over time.
+//! - `recorder`: the objective over time;
+//! - `explain`: why `asp` missed a target.
 
 mod accounting;
 mod cluster;
+mod explain;
 mod lan;
 mod recorder;
 mod sessions;
@@ -31,14 +33,15 @@ use std::thread;
 use datacenter::{TableId, TableSpec};
 use wan::emulation::OutOfTime;
 
-use crate::application::{Application, Model};
+use crate::application::{Application, Metric, Model};
 use crate::applications;
-use crate::job::TargetSettings;
+use crate::job::{Job, TargetSettings};
 use crate::outcome::{Comparison, Failure, Run, Target};
 use crate::report::human;
 use crate::scenario::Simulation;
 use crate::strategy::{Strategy, check_tables};
 
+pub use self::explain::{explain, explain_application};
 pub use self::stalled::Stalled;
 
 /// Hears how runs go. Runs of different strategies may go on in different threads at once.
@@ -195,7 +198,8 @@ pub fn compare_application(
         }
     };
     runs.iter_mut().for_each(|run| judge(run, &target));
-    Ok(Comparison { job: simulation.job.name.clone(), seed: simulation.seed, target, runs, failed })
+    let (job, trials) = (simulation.job.name.clone(), Vec::new());
+    Ok(Comparison { job, seed: simulation.seed, target, runs, trials, failed })
 }
 
 /// Loads what `simulation` trains on, and tells what it found in a few words.
@@ -235,8 +239,8 @@ pub fn load(simulation: &Simulation) -> Result<Box<dyn Application>, SimulationE
 }
 
 /// Settings of a job that do not fit its application.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum Unfit {
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum Unfit {
     #[error(
         "job.target.metric: found \"{found}\"; allowed: \"objective\" or \"{metric}\", which is what this model is judged by"
     )]
@@ -245,6 +249,16 @@ enum Unfit {
         "job.shards: found {found}; allowed: at most {rows}, the rows of the largest table, as further shards would be empty"
     )]
     Shards { found: u16, rows: u32 },
+    #[error(
+        "job.target.value: found {found}; allowed: {bound} {best}, the best {metric} there is{}", .hint.unwrap_or_default()
+    )]
+    OutOfReach {
+        found: f64,
+        metric: &'static str,
+        bound: &'static str,
+        best: f64,
+        hint: Option<&'static str>,
+    },
     #[error(
         "regions[].workers: {workers} workers in {regions} regions, each with a copy of a model of {elements} values, would \
          take about {}; allowed: at most {}",
@@ -258,13 +272,8 @@ const MOST_BYTES: u64 = 64_000_000_000;
 
 /// Checks what depends on the model.
 fn check_job(simulation: &Simulation, application: &dyn Application) -> Result<(), Unfit> {
-    let tables = application.tables();
-    let rows = tables.iter().map(|table| table.rows).max().unwrap_or(0);
-    let shards = simulation.job.shards;
-    if u32::from(shards) > rows {
-        return Err(Unfit::Shards { found: shards, rows });
-    }
-    let elements: u64 = tables.iter().map(|t| u64::from(t.rows) * u64::from(t.width)).sum();
+    check_fit(&simulation.job, application)?;
+    let elements: u64 = application.tables().iter().map(|t| u64::from(t.rows) * u64::from(t.width)).sum();
     let (workers, regions) = (simulation.worker_count(), simulation.regions.len());
     // A worker caches values and deltas, a region has values and what its filter holds back.
     let copies = 2 * (u64::from(workers) + regions as u64);
@@ -272,15 +281,40 @@ fn check_job(simulation: &Simulation, application: &dyn Application) -> Result<(
     if bytes > MOST_BYTES {
         return Err(Unfit::Memory { workers, regions, elements, bytes });
     }
-    if let TargetSettings::Value { metric: found, .. } = &simulation.job.target
-        && found != "objective"
-    {
-        let metric = application.evaluate(&Zeros::new(&tables)).metric.name;
-        if found != metric {
-            return Err(Unfit::Metric { found: found.clone(), metric });
-        }
-    }
     Ok(())
+}
+
+/// Checks what of a job depends on the model, wherever it runs.
+pub(crate) fn check_fit(job: &Job, application: &dyn Application) -> Result<(), Unfit> {
+    let tables = application.tables();
+    let rows = tables.iter().map(|table| table.rows).max().unwrap_or(0);
+    if u32::from(job.shards) > rows {
+        return Err(Unfit::Shards { found: job.shards, rows });
+    }
+    match &job.target {
+        TargetSettings::Value { metric, value } if metric != "objective" => {
+            check_target(metric, *value, &application.evaluate(&Zeros::new(&tables)).metric)
+        }
+        TargetSettings::Value { .. } | TargetSettings::WithinLan(_) => Ok(()),
+    }
+}
+
+/// Checks a target that is a value of the metric by which `judged` the application is.
+fn check_target(found: &str, value: f64, judged: &Metric) -> Result<(), Unfit> {
+    let metric = judged.name;
+    if found != metric {
+        return Err(Unfit::Metric { found: found.to_owned(), metric });
+    }
+    let Some(best) = judged.best else { return Ok(()) };
+    let (is_out_of_reach, bound) = match judged.larger_is_better {
+        true => (value > best, "at most"),
+        false => (value < best, "at least"),
+    };
+    if !is_out_of_reach {
+        return Ok(());
+    }
+    let is_share = judged.larger_is_better && best == 1.0 && (1.0..=100.0).contains(&value);
+    Err(Unfit::OutOfReach { found: value, metric, bound, best, hint: is_share.then_some("; 90 % is 0.9") })
 }
 
 /// A model that has learned nothing, to ask an application what it is judged by.
@@ -313,26 +347,35 @@ pub fn run_one(
         .map_err(|source| SimulationError::Failed { strategy, source })
 }
 
-/// Runs each strategy, as many at once as there are processors. The order in which threads get to them changes
-/// nothing: a run depends on nothing but its own seed.
+/// Runs each strategy, as many at once as there are processors.
 fn run_all(
     simulation: &Simulation,
     application: &dyn Application,
     strategies: &[Strategy],
     observer: &dyn Observer,
 ) -> Vec<(Strategy, Result<Run, RunError>)> {
-    let queue = Mutex::new(strategies.iter().copied().enumerate());
+    let tasks: Vec<_> = strategies.iter().map(|strategy| (simulation, *strategy)).collect();
+    strategies.iter().copied().zip(run_all_of(&tasks, application, observer)).collect()
+}
+
+/// Runs each of `tasks`, as many at once as there are processors; results are in their order. The order in which threads
+/// get to them changes nothing: a run depends on nothing but its own seed.
+fn run_all_of(
+    tasks: &[(&Simulation, Strategy)],
+    application: &dyn Application,
+    observer: &dyn Observer,
+) -> Vec<Result<Run, RunError>> {
+    let queue = Mutex::new(tasks.iter().copied().enumerate());
     let results = Mutex::new(BTreeMap::new());
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(strategies.len());
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(tasks.len());
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
                     let next = queue.lock().expect("no thread panics while it holds the queue").next();
-                    let Some((at, strategy)) = next else { return };
+                    let Some((at, (simulation, strategy))) = next else { return };
                     let result = cluster::run(simulation, application, strategy, observer);
-                    let mut results = results.lock().expect("no thread panics while it holds the results");
-                    results.insert(at, (strategy, result));
+                    results.lock().expect("no thread panics while it holds the results").insert(at, result);
                 }
             });
         }
@@ -363,6 +406,35 @@ mod tests {
     use crate::outcome::{MetricValue, Point};
 
     #[test]
+    fn a_target_that_nothing_can_reach_is_refused() {
+        let accuracy = Metric { name: "accuracy", value: 0.1, larger_is_better: true, best: Some(1.0) };
+        let rmse = Metric { name: "rmse", value: 1.0, larger_is_better: false, best: Some(0.0) };
+        let unbounded = Metric { name: "gain", value: 1.0, larger_is_better: true, best: None };
+        for (metric, value, expected) in [
+            (accuracy, 0.9, None),
+            (accuracy, 1.0, None),
+            (
+                accuracy,
+                90.0,
+                Some(
+                    "job.target.value: found 90; allowed: at most 1, the best accuracy there is; 90 % is 0.9",
+                ),
+            ),
+            (
+                accuracy,
+                900.0,
+                Some("job.target.value: found 900; allowed: at most 1, the best accuracy there is"),
+            ),
+            (rmse, 0.8, None),
+            (rmse, -0.5, Some("job.target.value: found -0.5; allowed: at least 0, the best rmse there is")),
+            (unbounded, 90.0, None),
+        ] {
+            let error = check_target(metric.name, value, &metric).err().map(|error| error.to_string());
+            assert_eq!(error.as_deref(), expected, "{metric:?} {value}");
+        }
+    }
+
+    #[test]
     fn the_final_exchange_does_not_decide_about_the_target() {
         let point = |(clock, objective): (u32, f64)| Point {
             seconds: f64::from(clock),
@@ -384,6 +456,8 @@ mod tests {
             objective: 0.1,
             metric: MetricValue { name: "accuracy".to_owned(), value: 0.9, larger_is_better: true },
             holds: BTreeMap::new(),
+            computing_seconds: 0.0,
+            waits: Vec::new(),
             links: Vec::new(),
             curve: [(0, 0.9), (1, 0.5), (2, 0.3), (2, 0.1)].map(point).to_vec(),
             clock_seconds: 1.0,

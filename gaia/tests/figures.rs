@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use gaia::config::{Overrides, load_simulation};
-use gaia::outcome::Run;
+use gaia::outcome::{Change, RegionWait, Run};
 use gaia::progress::Silent;
 use gaia::scenario::{Links, Simulation};
 use gaia::simulation;
@@ -76,6 +76,46 @@ fn where_data_are_skewed_strategies_are_scored_by_comparable_models() {
     simulation.job.asp.filter.threshold = 0.0;
     let asp = objectives(&simulation, Asp);
     assert!(is_like_lan(&asp), "{asp:?}\n{lan:?}");
+}
+
+#[test]
+fn a_missed_target_is_explained_by_runs_with_one_thing_changed() {
+    let trials = |set: &[(&str, &str)]| {
+        let simulation = main_job_with(set);
+        let mut comparison = simulation::compare(&simulation, &[Lan, Asp], &Silent).expect("it runs");
+        simulation::explain(&simulation, &mut comparison, &Silent).expect("it runs");
+        let trials = comparison.trials.iter().map(|trial| (trial.change, trial.run.reached_target));
+        trials.collect::<Vec<_>>()
+    };
+    assert_eq!(trials(&[]), [], "there is nothing to explain");
+    let coarse = trials(&[("job.asp.threshold", "0.5")]);
+    assert_eq!(coarse, [(Change::NoThreshold, true), (Change::NoLead, false)]);
+    let skewed = trials(&[("job.partition", "label-skewed")]);
+    assert_eq!(skewed, [(Change::NoThreshold, false), (Change::NoLead, false), (Change::Neither, true)]);
+}
+
+#[test]
+fn what_a_run_spent_its_time_on_is_known_by_region_and_peer() {
+    let run = run(Bsp);
+    for (reason, held) in &run.holds {
+        let of_reason: Vec<_> = run.waits.iter().filter(|wait| wait.reason == *reason).collect();
+        // Three regions of as many workers.
+        let mean = of_reason.iter().map(|wait| wait.seconds).sum::<f64>() / 3.0;
+        assert!((mean - held).abs() < 1e-9, "{reason}: {mean} {held}");
+        let is_for_another =
+            |wait: &RegionWait| wait.waits_for.as_ref().is_some_and(|peer| *peer != wait.region);
+        assert!(
+            of_reason.iter().all(|wait| is_for_another(wait) == (reason == "mirror_clock")),
+            "{of_reason:?}"
+        );
+    }
+    let held: f64 = run.holds.values().sum();
+    assert!(
+        run.waits.iter().any(|wait| wait.reason == "mirror_clock" && wait.seconds > 0.1),
+        "{:?}",
+        run.waits
+    );
+    assert!(run.computing_seconds > 5.0 * 0.5 && run.computing_seconds + held < run.seconds, "{run:?}");
 }
 
 #[test]

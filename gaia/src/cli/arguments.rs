@@ -35,7 +35,8 @@ docs/CONFIGURATION.md lists the keys.
 
 Exit codes:
   0  done
-  1  a run failed, or its result could not be written;
+  1  a run failed or no model came of it, or its result could not be
+     written;
      of gaia certs show: something has expired;
      of gaia status: a process does not answer;
      of gaia leave: a server was not told
@@ -203,6 +204,9 @@ pub(super) struct CompareArguments {
     /// Write the result as CSV, one line for each strategy; `-` is standard output
     #[arg(long, value_name = "OUT", value_parser = destination)]
     pub(super) csv: Option<Destination>,
+    /// Where asp misses the target, do not run it again with one setting changed to find out why
+    #[arg(long)]
+    pub(super) no_explain: bool,
 }
 
 #[derive(Args, Debug)]

@@ -18,6 +18,7 @@ use crate::report::Destination;
 use crate::report::human::bit_rate;
 use crate::scenario::Simulation;
 use crate::service::Part;
+use crate::simulation::check_fit;
 
 /// What is known of a file so far.
 struct Checked {
@@ -143,17 +144,22 @@ fn check_job(file: &config::JobFile, path: &Path) -> Vec<Finding> {
         vec![Finding::ok("settings", format!("{}: {} clocks{who}", file.job.name, file.job.clocks))];
     let missing = missing(&file.job, path);
     if missing.is_empty() {
-        findings.push(match applications::build(&file.job, file.seed) {
-            Ok(application) => {
-                let tables = application.tables();
-                let shapes = tables.iter().map(|t| format!("{} {} x {}", t.name, t.rows, t.width));
-                Finding::ok("data", format!("model: {}", shapes.collect::<Vec<_>>().join(", ")))
-            }
-            Err(error) => Finding::failed("data", with_causes(&error)),
+        findings.push(match model(file) {
+            Ok(model) => Finding::ok("data", model),
+            Err(error) => Finding::failed("data", error),
         });
     }
     findings.extend(missing);
     findings
+}
+
+/// The model of a job in a few words, or why there is none.
+fn model(file: &config::JobFile) -> Result<String, String> {
+    let application = applications::build(&file.job, file.seed).map_err(|error| with_causes(&error))?;
+    check_fit(&file.job, application.as_ref()).map_err(|error| with_causes(&error))?;
+    let tables = application.tables();
+    let shapes = tables.iter().map(|t| format!("{} {} x {}", t.name, t.rows, t.width));
+    Ok(format!("model: {}", shapes.collect::<Vec<_>>().join(", ")))
 }
 
 /// The problem without the name of the file, which stands above it.

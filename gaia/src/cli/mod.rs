@@ -60,6 +60,9 @@ pub trait Engine {
         observer: &dyn Observer,
     ) -> Result<Comparison, SimulationError>;
 
+    /// Finds out why `asp` missed the target of `comparison`, which is one of `simulation`.
+    fn explain(&self, simulation: &Simulation, comparison: &mut Comparison) -> Result<(), SimulationError>;
+
     /// Loads what `simulation` trains on, and tells what it found in a few words.
     fn check(&self, simulation: &Simulation) -> Result<String, SimulationError>;
 }
@@ -84,6 +87,10 @@ impl Engine for Simulator {
         observer: &dyn Observer,
     ) -> Result<Comparison, SimulationError> {
         simulation::compare(simulation, strategies, observer)
+    }
+
+    fn explain(&self, simulation: &Simulation, comparison: &mut Comparison) -> Result<(), SimulationError> {
+        simulation::explain(simulation, comparison, &progress::Silent)
     }
 
     fn check(&self, simulation: &Simulation) -> Result<String, SimulationError> {
@@ -116,6 +123,9 @@ enum CommandError {
     /// A comparison from which strategies are missing; their reasons have been shown with the others' results.
     #[error("no result for {}", _0.join(", "))]
     Incomplete(Vec<String>),
+    /// Models that are NaN, infinite, or worse than they began; the results have been shown.
+    #[error("{}", diverged(_0))]
+    Diverged(Vec<String>),
     /// Certificates cannot be made or read.
     #[error(transparent)]
     Certs(#[from] CertsError),
@@ -203,6 +213,7 @@ impl CommandError {
             Self::Certs(error) if error.is_input() => INPUT,
             Self::Simulation(SimulationError::Failed { .. } | SimulationError::NoTarget { .. })
             | Self::Incomplete(_)
+            | Self::Diverged(_)
             | Self::Service(_)
             | Self::Rehearsal(_)
             | Self::Demo(_)
@@ -262,6 +273,11 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
     }
 }
 
+/// That nothing came of runs of these strategies.
+fn diverged(strategies: &[String]) -> String {
+    format!("no model came of it: {} diverged, or ended worse than before training", strategies.join(", "))
+}
+
 /// One thing as it is; of several how many there are, and each on a line of its own.
 fn one_or_many(things: &[String], what: &str) -> String {
     match things {
@@ -278,7 +294,8 @@ fn simulate(arguments: &SimulateArguments, engine: &dyn Engine) -> Result<(), Co
     let run = engine.simulate(&simulation, strategy, &*observer)?;
     Destination::Stdout
         .write(&report::run(&run, &simulation.job.target, style(io::stdout().is_terminal())))
-        .map_err(CommandError::Output)
+        .map_err(CommandError::Output)?;
+    trained(&[run])
 }
 
 fn compare(arguments: &CompareArguments, engine: &dyn Engine) -> Result<(), CommandError> {
@@ -291,8 +308,17 @@ fn compare(arguments: &CompareArguments, engine: &dyn Engine) -> Result<(), Comm
     }
     note(&simulation, strategies);
     let observer = progress::observer(arguments.settings.quiet);
-    let comparison = engine.compare(&simulation, strategies, &*observer)?;
+    let mut comparison = engine.compare(&simulation, strategies, &*observer)?;
     drop(observer);
+    if comparison.needs_explanation() && !arguments.no_explain {
+        if !arguments.settings.quiet {
+            let _ = writeln!(
+                io::stderr(),
+                "asp missed the target: running it without its threshold and without its lead, to find out why"
+            );
+        }
+        engine.explain(&simulation, &mut comparison)?;
+    }
     let mut table_goes_to_stderr = false;
     for (place, text) in
         [(&arguments.json, report::json as fn(&Comparison) -> String), (&arguments.csv, report::csv)]
@@ -311,10 +337,23 @@ fn compare(arguments: &CompareArguments, engine: &dyn Engine) -> Result<(), Comm
         let text = report::comparison(&comparison, target, style(io::stdout().is_terminal()));
         Destination::Stdout.write(&text).map_err(CommandError::Output)?;
     }
-    if comparison.failed.is_empty() {
+    if !comparison.failed.is_empty() {
+        let failed = comparison.failed.into_iter().map(|failure| failure.strategy);
+        return Err(CommandError::Incomplete(failed.collect()));
+    }
+    trained(&comparison.runs)
+}
+
+/// Whether anything came of these runs: a job that trains under no strategy was not done, though every run ended.
+fn trained(runs: &[Run]) -> Result<(), CommandError> {
+    let has_diverged = |run: &Run| {
+        let start = run.curve.first().map_or(f64::INFINITY, |start| start.objective);
+        !run.objective.is_finite() || run.objective > start
+    };
+    if !runs.iter().all(has_diverged) {
         return Ok(());
     }
-    Err(CommandError::Incomplete(comparison.failed.into_iter().map(|failure| failure.strategy).collect()))
+    Err(CommandError::Diverged(runs.iter().map(|run| run.strategy.clone()).collect()))
 }
 
 /// Tells what is allowed and yet worth a thought.

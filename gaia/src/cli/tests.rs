@@ -14,6 +14,11 @@ struct Scripted {
     fails: bool,
     /// One of the strategies of a comparison.
     one_fails: bool,
+    /// With what every run of any strategy ends.
+    ends_with: Option<f64>,
+    /// In a comparison `asp` misses the target.
+    misses: bool,
+    explained: Mutex<u32>,
 }
 
 impl Scripted {
@@ -40,7 +45,8 @@ impl Engine for Scripted {
         let progress =
             Progress { region: 0, clock: 1, seconds: 1.0, objective: None, wan_bytes_per_sec: 0.0 };
         observer.clock(strategy, &progress);
-        let run = good().runs.remove(1);
+        let mut run = good().runs.remove(1);
+        run.objective = self.ends_with.unwrap_or(run.objective);
         observer.run_finished(&run);
         Ok(run)
     }
@@ -52,7 +58,17 @@ impl Engine for Scripted {
         _: &dyn Observer,
     ) -> Result<Comparison, SimulationError> {
         self.ask(simulation, strategies)?;
-        Ok(if self.one_fails { incomplete() } else { good() })
+        let mut comparison = if self.one_fails { incomplete() } else { good() };
+        for run in &mut comparison.runs {
+            run.objective = self.ends_with.unwrap_or(run.objective);
+        }
+        comparison.runs[1].reached_target &= !self.misses;
+        Ok(comparison)
+    }
+
+    fn explain(&self, _: &Simulation, _: &mut Comparison) -> Result<(), SimulationError> {
+        *self.explained.lock().expect("no panic") += 1;
+        Ok(())
     }
 
     fn check(&self, simulation: &Simulation) -> Result<String, SimulationError> {
@@ -284,6 +300,38 @@ fn a_run_that_fails_is_not_the_operators_fault() {
     let (code, message) = place.run(&engine, "simulate", &["-q"]).expect_err("it fails");
     let expected = "the run of asp failed: a worker's session ended: the shards closed the connection";
     assert_eq!((code, message.as_str()), (1, expected));
+}
+
+#[test]
+fn what_diverged_is_shown_and_is_no_success() {
+    let place = Place::new(PLANTED);
+    // A model that blew up need not be NaN: gradients may be bounded. These begin with 2.3.
+    for ends_with in [f64::NAN, f64::INFINITY, 5.8e28, 2.31] {
+        let engine = Scripted { ends_with: Some(ends_with), ..Scripted::default() };
+        let csv = place.path("out.csv");
+        let written = place.run(&engine, "compare", &["-q", "--csv", &csv]);
+        let (code, message) = written.expect_err("nothing came of it");
+        let expected = "no model came of it: lan, asp, bsp, async, isolated, stretched diverged, or ended worse than before training";
+        assert_eq!((code, message.as_str()), (1, expected));
+        assert!(!fs::read_to_string(csv).expect("a file").is_empty());
+        let (code, message) = place.run(&engine, "simulate", &["-q"]).expect_err("nothing came of it");
+        let expected = "no model came of it: asp diverged, or ended worse than before training";
+        assert_eq!((code, message.as_str()), (1, expected));
+    }
+    let engine = Scripted { ends_with: Some(2.29), ..Scripted::default() };
+    place.run(&engine, "compare", &["-q"]).expect("it learned something");
+}
+
+#[test]
+fn a_missed_target_is_explained_unless_that_is_not_wanted() {
+    let place = Place::new(PLANTED);
+    for (misses, flags, expected) in
+        [(false, &["-q"][..], 0), (true, &["-q"], 1), (true, &["-q", "--no-explain"], 0)]
+    {
+        let engine = Scripted { misses, ..Scripted::default() };
+        place.run(&engine, "compare", flags).expect("it runs");
+        assert_eq!(engine.explained.into_inner().expect("no panic"), expected, "{misses} {flags:?}");
+    }
 }
 
 #[test]

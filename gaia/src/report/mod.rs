@@ -2,6 +2,8 @@
 
 mod files;
 pub mod human;
+mod lost;
+mod missed;
 mod reading;
 mod table;
 #[cfg(test)]

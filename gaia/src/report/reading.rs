@@ -1,10 +1,14 @@
 //! What a comparison means, in sentences; also when it says that Gaia is no use here.
 
 use super::human::{bytes, figure, percent, seconds, times};
-use super::{FASTEST, NAIVE, held, run_of, saving, time_ratio};
+use super::lost::lost;
+use super::{FASTEST, NAIVE, missed, run_of, saving, time_ratio};
 use crate::job::TargetSettings;
 use crate::outcome::{Comparison, Run, Target};
 use crate::strategy::Strategy;
+
+/// Further from the LAN than this is not "as fast as a LAN" any more.
+const LIKE_LAN: f64 = 1.2;
 
 /// Sentences about `comparison`: the target, the lengths of clocks, and how the strategies fared.
 pub fn reading(comparison: &Comparison, settings: &TargetSettings) -> Vec<String> {
@@ -16,10 +20,11 @@ pub fn reading(comparison: &Comparison, settings: &TargetSettings) -> Vec<String
     }
     sentences.extend(resolution(comparison));
     if let Some(asp) = run_of(comparison, Strategy::Asp) {
-        sentences.push(fared(comparison, asp));
-        sentences.extend(slower_than_others(comparison, asp));
+        sentences.extend(fared(comparison, asp));
+        sentences.extend(sooner(comparison, asp));
+        sentences.extend(lost(comparison, asp, LIKE_LAN));
     }
-    sentences.extend(missed(comparison));
+    sentences.extend(missed::others(comparison));
     sentences
 }
 
@@ -109,12 +114,9 @@ fn clocks(comparison: &Comparison) -> Option<String> {
 }
 
 /// How `asp` did against the naive baseline and the LAN.
-fn fared(comparison: &Comparison, asp: &Run) -> String {
+fn fared(comparison: &Comparison, asp: &Run) -> Vec<String> {
     let Some(to_target) = asp.wan_bytes_to_target.zip(asp.seconds_to_target) else {
-        return format!(
-            "asp did not reach the target: it ends with {}. A lower job.asp.threshold ships more and gets closer.",
-            ending(comparison, asp)
-        );
+        return missed::missed(comparison, asp);
     };
     let mut parts = vec![match time_ratio(comparison, asp) {
         Some(ratio) => format!("in {} the time of {FASTEST}", times(ratio)),
@@ -140,19 +142,14 @@ fn fared(comparison: &Comparison, asp: &Run) -> String {
             times(1.0 / saving)
         ),
     };
-    format!("asp reached the target {parts}.")
+    vec![format!("asp reached the target {parts}.")]
 }
 
-/// Says so where another strategy over the WAN was sooner than `asp`, or where `asp` is far from the LAN.
-fn slower_than_others(comparison: &Comparison, asp: &Run) -> Vec<String> {
-    // Further from the LAN than this is not "as fast as a LAN" any more.
-    const LIKE_LAN: f64 = 1.2;
-    let Some(asp_seconds) = asp.seconds_to_target else {
-        return Vec::new();
-    };
+/// Says so where another strategy over the WAN was sooner than `asp`.
+fn sooner(comparison: &Comparison, asp: &Run) -> Option<String> {
+    let asp_seconds = asp.seconds_to_target?;
     // Times that are closer than they are known are the same.
     let sooner_than = asp_seconds - interval(asp).map_or(0.0, |(_, length)| length);
-    let mut sentences = Vec::new();
     let others =
         comparison.runs.iter().filter(|run| run.strategy != FASTEST.name() && run.strategy != asp.strategy);
     let sooner: Vec<_> = others
@@ -162,36 +159,11 @@ fn slower_than_others(comparison: &Comparison, asp: &Run) -> Vec<String> {
             format!("{} ({} less time)", run.strategy, percent(saved))
         })
         .collect();
-    if !sooner.is_empty() {
-        sentences.push(format!("Sooner than asp: {}.", listed(&sooner)));
-    }
-    if time_ratio(comparison, asp).is_some_and(|ratio| ratio > LIKE_LAN) {
-        sentences.push(match asp.holds.iter().max_by(|a, b| a.1.total_cmp(b.1)) {
-            Some((reason, longest)) if *longest > 0.0 => format!(
-                "asp is not as fast as a LAN here: a worker's reads were held for {} on average, most of that ({}) by: {}.",
-                seconds(held(asp)),
-                seconds(*longest),
-                words(reason)
-            ),
-            _ => "asp is not as fast as a LAN here, though no read was held: what arrives late costs it clocks.".to_owned(),
-        });
-    }
-    sentences
-}
-
-/// Which strategies other than `asp` missed the target.
-fn missed(comparison: &Comparison) -> Option<String> {
-    let missed: Vec<_> = comparison
-        .runs
-        .iter()
-        .filter(|run| !run.reached_target && run.strategy != Strategy::Asp.name())
-        .map(|run| format!("{} ({})", run.strategy, ending(comparison, run)))
-        .collect();
-    (!missed.is_empty()).then(|| format!("The target was not reached by {}.", listed(&missed)))
+    (!sooner.is_empty()).then(|| format!("Sooner than asp: {}.", listed(&sooner)))
 }
 
 /// With what the run ended, in terms of the target.
-fn ending(comparison: &Comparison, run: &Run) -> String {
+pub(super) fn ending(comparison: &Comparison, run: &Run) -> String {
     let (name, value) = match comparison.target.metric.as_str() {
         "objective" => ("objective", run.objective),
         _ => (run.metric.name.as_str(), run.metric.value),
@@ -219,7 +191,7 @@ pub(super) fn words(name: &str) -> String {
 }
 
 /// "a, b and c".
-fn listed(parts: &[String]) -> String {
+pub(super) fn listed(parts: &[String]) -> String {
     match parts {
         [] => String::new(),
         [one] => one.clone(),

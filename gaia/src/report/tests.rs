@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::job::TargetSettings;
-use crate::outcome::{Failure, LinkBytes, MetricValue, Point, Target};
+use crate::outcome::{Change, Failure, LinkBytes, MetricValue, Point, RegionWait, Target, Trial};
 
 /// A run with round figures: the objective, seconds and bytes to the target and in all, seconds of a clock.
 fn made_up(
@@ -25,6 +25,8 @@ fn made_up(
         objective,
         metric: MetricValue { name: "accuracy".to_owned(), value: 0.9527, larger_is_better: true },
         holds: BTreeMap::new(),
+        computing_seconds: all.0 * 0.9,
+        waits: Vec::new(),
         links: Vec::new(),
         curve: [(0, 2.3), (10, 1.0), (200, objective), (200, objective)]
             .map(|(at, objective)| Point {
@@ -75,6 +77,7 @@ pub(crate) fn good() -> Comparison {
             made_up(Strategy::Isolated, 0.2051, None, (104.0, 0), 0.52),
             made_up(Strategy::Stretched, 0.1523, Some((764.0, 61_000_000)), (1262.0, 98_000_000), 6.31),
         ],
+        trials: Vec::new(),
         failed: Vec::new(),
     }
 }
@@ -91,10 +94,33 @@ pub(crate) fn incomplete() -> Comparison {
 /// A comparison in which Gaia is no use.
 fn bad() -> Comparison {
     let mut comparison = good();
-    comparison.runs[1].seconds_to_target = Some(191.0);
     comparison.runs[1].wan_bytes_to_target = Some(30_000_000);
-    comparison.runs[1].holds.insert("mirror_clock".to_owned(), 80.0);
+    comparison.runs[1] = slow(&comparison.runs[1], 191.0, 120, 213.0);
+    comparison.runs[0] = slow(&comparison.runs[0], 63.2, 120, 0.0);
     comparison
+}
+
+/// `run` as it would be had it reached the target after `seconds` and `clocks`, of 200, with reads held for so many seconds.
+fn slow(run: &Run, seconds: f64, clocks: u32, held: f64) -> Run {
+    let mut run = run.clone();
+    run.clock_seconds = seconds / f64::from(clocks);
+    run.seconds = run.clock_seconds * f64::from(run.clocks);
+    run.computing_seconds = run.seconds - held - 10.0;
+    run.seconds_to_target = Some(seconds);
+    run.curve[1] = Point { seconds: seconds / 2.0, clock: clocks / 2, ..run.curve[1].clone() };
+    run.curve[2] = Point { seconds, clock: clocks, ..run.curve[2].clone() };
+    run.curve[3].seconds = run.seconds;
+    if held > 0.0 {
+        run.holds.insert("mirror_clock".to_owned(), held);
+        let wait = |region: &str, peer: &str, seconds| RegionWait {
+            region: region.to_owned(),
+            reason: "mirror_clock".to_owned(),
+            waits_for: Some(peer.to_owned()),
+            seconds,
+        };
+        run.waits = vec![wait("virginia", "ireland", held * 0.5), wait("singapore", "virginia", held * 1.5)];
+    }
+    run
 }
 
 fn value(value: f64) -> TargetSettings {
@@ -181,7 +207,10 @@ fn the_reading_is_honest() {
         "{text}"
     );
     assert!(text.contains("Sooner than asp: bsp (52.4 % less time)."), "{text}");
-    assert!(text.contains("not as fast as a LAN here: a worker's reads were held for 81.6 s on average, most of that (80.0 s) by: mirror clock"), "{text}");
+    assert!(
+        text.contains("not as fast as a LAN here: it reaches the target 2 min 8 s later than lan."),
+        "{text}"
+    );
     let mut comparison = good();
     comparison.runs[1].reached_target = false;
     comparison.runs[1].seconds_to_target = None;
@@ -205,6 +234,81 @@ fn the_reading_is_honest() {
     comparison.runs.retain(|run| run.strategy == "asp");
     let text = read(&comparison);
     assert!(text.contains("asp reached the target in 66.4 s and with 1.20 MB over the WAN."), "{text}");
+}
+
+#[test]
+fn causes_are_named_by_what_they_cost_and_not_by_being_the_largest_hold() {
+    let read = |comparison: &Comparison| reading(comparison, &TargetSettings::WithinLan(0.01)).join("\n");
+    // Four times as many clocks; what holds there are is next to nothing.
+    let mut comparison = good();
+    comparison.runs[0] = slow(&comparison.runs[0], 40.0, 40, 0.0);
+    comparison.runs[1] = slow(&comparison.runs[1], 160.0, 160, 0.0);
+    comparison.runs[1].holds = [("stale".to_owned(), 0.00013)].into();
+    let text = read(&comparison);
+    let expected = "asp is not as fast as a LAN here: it reaches the target 2 min 0 s later than lan. Of that, 100 % went to \
+                    160 clocks instead of 40 (what comes late or is held back teaches less).";
+    assert!(text.contains(expected) && !text.contains("stale"), "{text}");
+    // As many clocks, each twice as long.
+    comparison.runs[1] = slow(&comparison.runs[1], 80.0, 40, 200.0);
+    let text = read(&comparison);
+    let expected = "40.0 s later than lan. Of that, 100 % went to waiting by reason of: mirror clock (most in singapore, for virginia).";
+    assert!(text.contains(expected), "{text}");
+    // Both; and a run that misses the target, which is compared in all.
+    comparison.runs[1] = slow(&comparison.runs[1], 120.0, 80, 100.0);
+    let text = read(&comparison);
+    assert!(text.contains("Of that, 50 % went to 80 clocks instead of 40"), "{text}");
+    assert!(text.contains("and 50 % to waiting by reason of: mirror clock (most"), "{text}");
+    comparison.runs[1].seconds_to_target = None;
+    comparison.runs[1].wan_bytes_to_target = None;
+    comparison.runs[1].reached_target = false;
+    let text = read(&comparison);
+    assert!(text.contains("it ends 1 min 40 s later than lan. Of that, 100 % went to waiting"), "{text}");
+}
+
+#[test]
+fn what_would_reach_a_missed_target_is_said_from_trials_alone() {
+    let read = |comparison: &Comparison| reading(comparison, &value(0.1538)).join("\n");
+    let missed = |run: &Run, objective: f64| {
+        let mut run = run.clone();
+        (run.reached_target, run.seconds_to_target, run.wan_bytes_to_target) = (false, None, None);
+        run.objective = objective;
+        run.curve.iter_mut().skip(2).for_each(|point| point.objective = objective);
+        run
+    };
+    let mut comparison = good();
+    let reached = comparison.runs[1].clone();
+    comparison.runs[1] = missed(&reached, 0.163823);
+    let text = read(&comparison);
+    assert!(!text.contains("job.asp"), "nothing is known: {text}");
+    assert!(text.contains("bsp, which ships every update and waits at every clock, reaches it."), "{text}");
+    // A model that suffers from lateness.
+    let trial = |change, run| Trial { change, run };
+    comparison.trials =
+        vec![trial(Change::NoThreshold, missed(&reached, 0.160823)), trial(Change::NoLead, reached.clone())];
+    let text = read(&comparison);
+    for expected in [
+        "With job.asp.threshold = 0, which ships every update, it closes 30 % of the gap: it ends with objective 0.1608",
+        "With job.asp.mirror_clock.lead = 0, which waits for the others at every clock, it reaches it, after 66.4 s and 1.20 MB.",
+        "So updates that come too late cost the target, not those that are held back",
+    ] {
+        assert!(text.contains(expected), "{text}\nlacks {expected}");
+    }
+    // One that suffers from the filter.
+    comparison.trials =
+        vec![trial(Change::NoThreshold, reached.clone()), trial(Change::NoLead, missed(&reached, 0.17))];
+    let text = read(&comparison);
+    assert!(
+        text.contains("lead = 0, which waits for the others at every clock, it comes no closer"),
+        "{text}"
+    );
+    assert!(text.contains("So what the filter holds back costs the target"), "{text}");
+    // A target that is out of reach in one datacenter too.
+    comparison.trials.clear();
+    comparison.runs[0] = missed(&comparison.runs[0], 0.1600);
+    assert!(!comparison.needs_explanation());
+    let text = read(&comparison);
+    assert!(text.contains("Nor did lan, which ends with objective 0.1600"), "{text}");
+    assert!(text.contains("one datacenter does not reach this target either"), "{text}");
 }
 
 #[test]

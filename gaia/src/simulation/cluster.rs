@@ -15,13 +15,13 @@ use wan::transport::Authority;
 use super::accounting::{Totals, inspect};
 use super::recorder::{Layout, Recorder, Sample, SampleEvent, Scorer, point};
 use super::site::Running;
-use super::topology::Topology;
+use super::topology::{Site, Topology};
 use super::vigil::Vigil;
-use super::worker::Holds;
+use super::worker::{Cause, Spent};
 use super::{Observer, Progress, RunError};
 use crate::application::{Application, Evaluation};
 use crate::model::{ShardValues, initial_values};
-use crate::outcome::{MetricValue, Point, Run};
+use crate::outcome::{MetricValue, Point, RegionWait, Run};
 use crate::scenario::Simulation;
 use crate::seeds::purpose;
 use crate::strategy::Strategy;
@@ -118,7 +118,7 @@ impl<'a> Cluster<'a> {
         });
         let recording = self.record(&mut recorder, &scorer, &mut sampled, &sites);
         let training = async {
-            let holds = try_join_all((0..sites.len()).map(|site| self.train_site(site, &sites))).await?;
+            let spent = try_join_all((0..sites.len()).map(|site| self.train_site(site, &sites))).await?;
             let trained_at = self.time.now();
             // Once every region is done, what filters hold back is shipped, so that all end with the same model.
             // A server without shards has nothing to settle, and nobody ever wakes it to say so.
@@ -127,10 +127,10 @@ impl<'a> Cluster<'a> {
                 async move { _ = settled.wait_for(|settled| *settled).await }
             }))
             .await;
-            Ok::<_, RunError>((holds, trained_at))
+            Ok::<_, RunError>((spent, trained_at))
         };
         // Recording never ends by itself: the sites' tasks hold its senders.
-        let (holds, trained_at) = tokio::select! {
+        let (spent, trained_at) = tokio::select! {
             biased;
             () = recording => unreachable!("sites run until their channels are dropped"),
             trained = training => trained?,
@@ -156,7 +156,7 @@ impl<'a> Cluster<'a> {
         let mut curve = vec![point(Duration::ZERO, 0, &[first], 0)];
         curve.extend(recorder.into_points());
         curve.push(point(ended_at, self.simulation.job.clocks, &last, total));
-        Ok(self.outcome(curve, totals, &holds.concat(), trained_at, &last))
+        Ok(self.outcome(curve, totals, &spent, trained_at, &last))
     }
 
     /// Scores samples as they come, and tells the observer; never ends.
@@ -213,16 +213,18 @@ impl<'a> Cluster<'a> {
         &self,
         curve: Vec<Point>,
         totals: Totals,
-        holds: &[Holds],
+        spent: &[Vec<Spent>],
         trained_at: Duration,
         last: &[Evaluation],
     ) -> Run {
         let end = curve.last().expect("the end is a point").clone();
         let clocks = self.simulation.job.clocks;
-        let mut seconds = BTreeMap::new();
-        for (why, time) in holds.iter().flatten() {
-            *seconds.entry((*why).to_owned()).or_insert(0.0) += time.as_secs_f64() / holds.len() as f64;
+        let workers = spent.concat();
+        let mut holds = BTreeMap::new();
+        for (cause, time) in workers.iter().flat_map(|spent| &spent.holds) {
+            *holds.entry(cause.reason.to_owned()).or_insert(0.0) += time.as_secs_f64() / workers.len() as f64;
         }
+        let computing = workers.iter().map(|spent| spent.computing.as_secs_f64()).sum::<f64>();
         let metric = last[0].metric;
         Run {
             strategy: self.strategy.name().into(),
@@ -240,12 +242,32 @@ impl<'a> Cluster<'a> {
                 value: end.metric,
                 larger_is_better: metric.larger_is_better,
             },
-            holds: seconds,
+            holds,
+            computing_seconds: computing / workers.len() as f64,
+            waits: self.waits(spent),
             links: totals.links,
             curve,
             clock_seconds: trained_at.as_secs_f64() / f64::from(clocks),
             filter_hit_rate: (self.topology.mirrored && totals.updated > 0)
                 .then(|| totals.shipped as f64 / totals.updated as f64),
         }
+    }
+
+    /// Which region's workers waited for what, and for which region.
+    fn waits(&self, spent: &[Vec<Spent>]) -> Vec<RegionWait> {
+        let of_site = |(site, workers): (&Site, &Vec<Spent>)| {
+            let mut sums = BTreeMap::new();
+            for (cause, time) in workers.iter().flat_map(|spent| &spent.holds) {
+                *sums.entry(*cause).or_insert(0.0) += time.as_secs_f64() / workers.len() as f64;
+            }
+            let wait = |(cause, seconds): (Cause, f64)| RegionWait {
+                region: site.name.clone(),
+                reason: cause.reason.to_owned(),
+                waits_for: cause.peer.map(|peer| self.topology.sites[peer.index()].name.clone()),
+                seconds,
+            };
+            sums.into_iter().map(wait).collect::<Vec<_>>()
+        };
+        self.topology.sites.iter().zip(spent).flat_map(of_site).collect()
     }
 }

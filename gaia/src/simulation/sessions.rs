@@ -17,7 +17,7 @@ use wan::transport::{DialError, Path, Settings, peer_name};
 use super::cluster::Cluster;
 use super::site::{Running, server_address, server_id};
 use super::vigil::LONGEST_OUTAGE;
-use super::worker::{Holds, Worker};
+use super::worker::{Spent, Worker};
 use super::{RunError, lan};
 use crate::seeds::purpose;
 
@@ -69,7 +69,7 @@ impl Cluster<'_> {
     }
 
     /// Trains with all workers of a site.
-    pub(super) async fn train_site(&self, at: usize, sites: &[Running]) -> Result<Vec<Holds>, RunError> {
+    pub(super) async fn train_site(&self, at: usize, sites: &[Running]) -> Result<Vec<Spent>, RunError> {
         let together: usize = self.topology.parts_of(at).iter().map(|&part| self.parts[part].len()).sum();
         let workers = self.topology.sites[at].workers.iter().enumerate().map(|(index, place)| {
             let examples = self.parts[place.part].clone();
@@ -92,8 +92,7 @@ impl Cluster<'_> {
             }
             .run(self.time.clone(), &self.vigil)
         });
-        let holds = try_join_all(workers.collect::<Vec<_>>()).await?;
-        Ok(holds)
+        Ok(try_join_all(workers.collect::<Vec<_>>()).await?)
     }
 
     /// A session of a worker of site `at` with all shards: over the LAN where they are here, over the WAN elsewhere.

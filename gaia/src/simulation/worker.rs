@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use datacenter::DatacenterId;
 use datacenter::local::{Session, SessionError};
 use datacenter::message::Wait;
 use rand::{RngExt, SeedableRng};
@@ -14,8 +15,34 @@ use crate::application::{Learner, RowSet};
 use crate::model::CachedRows;
 use crate::scenario::ComputeSettings;
 
-/// For how long a worker's reads were held, by reason.
-pub(super) type Holds = BTreeMap<&'static str, Duration>;
+/// For how long a worker's reads were held, by cause.
+pub(super) type Holds = BTreeMap<Cause, Duration>;
+
+/// Why a read was held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Cause {
+    /// By name.
+    pub(super) reason: &'static str,
+    /// For which datacenter, where it was for one.
+    pub(super) peer: Option<DatacenterId>,
+}
+
+impl From<Wait> for Cause {
+    fn from(why: Wait) -> Self {
+        let peer = match why {
+            Wait::Barrier(peer) | Wait::MirrorClock(peer) => Some(peer),
+            Wait::Stale | Wait::Fetching => None,
+        };
+        Self { reason: why.name(), peer }
+    }
+}
+
+/// Where a worker's time went, but for what it spent on the way to its shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Spent {
+    pub(super) computing: Duration,
+    pub(super) holds: Holds,
+}
 
 /// What reads of a stretched parameter server wait for when no shard holds them.
 pub(super) const NETWORK: &str = "network";
@@ -38,8 +65,8 @@ pub(super) struct Worker<'a> {
 
 impl Worker<'_> {
     /// Trains for all clocks.
-    pub(super) async fn run(mut self, time: VirtualClock, vigil: &Vigil) -> Result<Holds, SessionError> {
-        let mut holds = Holds::new();
+    pub(super) async fn run(mut self, time: VirtualClock, vigil: &Vigil) -> Result<Spent, SessionError> {
+        let mut spent = Spent::default();
         let mut rows = RowSet::new(self.tables);
         let mut jitter = ChaCha8Rng::seed_from_u64(self.seed);
         for clock in 0..self.clocks {
@@ -49,61 +76,67 @@ impl Worker<'_> {
             let held = self.session.fetch(rows.sorted()).await?;
             let waited = time.now().saturating_sub(asked_at);
             for (why, time) in shares(held, waited, self.is_remote) {
-                *holds.entry(why).or_default() += time;
+                *spent.holds.entry(why).or_default() += time;
             }
             let work = self.learner.step(clock, &mut CachedRows(self.session.client()));
             // The deltas exist already, but nobody sees them before the declared time has passed.
-            let done_at =
-                time.now().saturating_add(self.compute.clock_time(work, self.speed, jitter.random()));
+            let computing = self.compute.clock_time(work, self.speed, jitter.random());
+            spent.computing = spent.computing.saturating_add(computing);
+            let done_at = time.now().saturating_add(computing);
             vigil.computes(done_at);
             time.sleep_until(done_at).await;
             self.session.clock().await?;
             vigil.completed(self.part, clock + 1, time.now());
         }
         self.session.leave().await?;
-        Ok(holds)
+        Ok(spent)
     }
 }
 
-/// What of the time that a read `waited` goes to which reason. Shards hold at the same time, so that of each reason the
-/// longest counts (two peers' barriers are one reason), and together they cannot be longer than the read took.
+/// What of the time that a read `waited` goes to which cause. Shards hold at the same time, so that of each reason the
+/// longest counts (two peers' barriers are one reason, and the peer is the one that took longest), and together they cannot
+/// be longer than the read took.
 fn shares(held: Vec<(Wait, Duration)>, waited: Duration, is_remote: bool) -> Holds {
-    let mut longest = Holds::new();
+    let mut longest: BTreeMap<&'static str, (Duration, Cause)> = BTreeMap::new();
     for (why, time) in held {
-        let entry = longest.entry(why.name()).or_default();
-        *entry = time.max(*entry);
+        let entry = longest.entry(why.name()).or_insert((time, why.into()));
+        if time > entry.0 {
+            *entry = (time, why.into());
+        }
     }
+    let mut longest: Holds = longest.into_values().map(|(time, cause)| (cause, time)).collect();
     let sum: Duration = longest.values().sum();
     if sum > waited {
         let share = waited.as_secs_f64() / sum.as_secs_f64();
         longest.values_mut().for_each(|time| *time = time.mul_f64(share));
     } else if is_remote {
-        longest.insert(NETWORK, waited - sum);
+        longest.insert(Cause { reason: NETWORK, peer: None }, waited - sum);
     }
     longest
 }
 
 #[cfg(test)]
 mod tests {
-    use datacenter::DatacenterId;
-
     use super::*;
 
     #[test]
     fn reasons_share_the_time_that_a_read_took() {
         let ms = Duration::from_millis;
         let barrier = |peer| Wait::Barrier(DatacenterId(peer));
+        let network = Cause { reason: NETWORK, peer: None };
+        let stale = Cause::from(Wait::Stale);
         for (held, waited, is_remote, expected) in [
-            (vec![(Wait::Stale, ms(20))], 30, false, vec![("stale", ms(20))]),
-            (vec![(Wait::Stale, ms(20))], 30, true, vec![("network", ms(10)), ("stale", ms(20))]),
-            (vec![], 30, true, vec![("network", ms(30))]),
-            (vec![(barrier(1), ms(20)), (barrier(2), ms(10))], 20, false, vec![("barrier", ms(20))]),
+            (vec![(Wait::Stale, ms(20))], 30, false, vec![(stale, ms(20))]),
+            (vec![(Wait::Stale, ms(20))], 30, true, vec![(network, ms(10)), (stale, ms(20))]),
+            (vec![], 30, true, vec![(network, ms(30))]),
+            (vec![(barrier(1), ms(20)), (barrier(2), ms(10))], 20, false, vec![(barrier(1).into(), ms(20))]),
+            (vec![(barrier(1), ms(10)), (barrier(2), ms(20))], 20, false, vec![(barrier(2).into(), ms(20))]),
             // One shard was behind while the other one's rows were announced.
             (
                 vec![(Wait::Stale, ms(20)), (barrier(1), ms(20))],
                 20,
                 false,
-                vec![("barrier", ms(10)), ("stale", ms(10))],
+                vec![(barrier(1).into(), ms(10)), (stale, ms(10))],
             ),
         ] {
             assert_eq!(shares(held, ms(waited), is_remote), expected.into_iter().collect());

@@ -170,7 +170,7 @@ impl<'a> Rows<'a> {
         let mean = judged.iter().map(squared).sum::<f64>() / judged.len() as f64;
         Evaluation {
             objective: sum / scored.len() as f64,
-            metric: Metric { name: "rmse", value: mean.sqrt(), larger_is_better: false },
+            metric: Metric { name: "rmse", value: mean.sqrt(), larger_is_better: false, best: Some(0.0) },
         }
     }
 }

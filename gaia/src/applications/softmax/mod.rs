@@ -167,7 +167,10 @@ impl Application for Softmax {
 
 fn evaluation(objective: f64, correct: usize, judged: usize) -> Evaluation {
     let accuracy = correct as f64 / judged as f64;
-    Evaluation { objective, metric: Metric { name: "accuracy", value: accuracy, larger_is_better: true } }
+    Evaluation {
+        objective,
+        metric: Metric { name: "accuracy", value: accuracy, larger_is_better: true, best: Some(1.0) },
+    }
 }
 
 /// The place of the largest; the first of equals.
