@@ -68,12 +68,20 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// `text` as it may stand in a message: its first 40 characters.
+/// `text` as it may stand in a message: its first 40 characters, those that control terminals escaped.
 pub(crate) fn excerpt(text: &str) -> String {
-    match text.char_indices().nth(40) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
+    const SHOWN: usize = 40;
+    let mut shown = String::new();
+    for character in text.chars().take(SHOWN) {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
     }
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push_str("...");
+    }
+    shown
 }
 
 /// A class label: an integer, or a decimal number without a fraction (`3.0`, `1e0`), as numeric tools write them.
@@ -127,8 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn excerpts_are_short() {
+    fn excerpts_are_short_and_safe() {
         assert_eq!(excerpt("short"), "short");
+        assert_eq!(excerpt("\u{1b}[2J\n"), "\\u{1b}[2J\\n");
         assert_eq!(excerpt(&"é".repeat(100)), format!("{}...", "é".repeat(40)));
     }
 }

@@ -1,0 +1,469 @@
+//! Names of classes, users and items, and what the rows and columns of a model stand for.
+//!
+//! Kind: time-free. A model knows numbers alone: row 17, column 3. Which user has row 17 and which class has column 3 follows
+//! from the files that somebody read, and is lost with them unless it is written down. [`Vocabulary`] writes it down: it
+//! is made when data is read, or given so that other data is read by it, it is kept beside a trained model, and it has a
+//! digest by which two processes see that they mean the same.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::lines::excerpt;
+
+/// The longest name, in bytes. Longer ones are prose, and surely a mistaken column.
+pub const MAX_NAME_BYTES: usize = 256;
+
+/// The name of a class, a user or an item, as files have it: a whole number however it is written (`7`, `7.0`, `+7`), or
+/// else a text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Name {
+    /// A whole number.
+    Number(i64),
+    /// Any other text; neither empty nor longer than [`MAX_NAME_BYTES`].
+    Text(Box<str>),
+}
+
+/// A field that is no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAName {
+    /// There is nothing.
+    #[error("nothing")]
+    Empty,
+    /// A quantity: two of them are hardly ever the same.
+    #[error("a number with a fraction")]
+    Fraction,
+    /// Prose.
+    #[error("a text of more than {MAX_NAME_BYTES} bytes")]
+    Long,
+}
+
+/// A field as a name, not yet copied.
+enum Parsed<'a> {
+    Number(i64),
+    Text(&'a str),
+}
+
+fn parse(text: &str) -> Result<Parsed<'_>, NotAName> {
+    if let Some(number) = whole_number(text) {
+        return Ok(Parsed::Number(number));
+    }
+    match text.parse::<f64>() {
+        _ if text.is_empty() => Err(NotAName::Empty),
+        // Words that happen to be read as numbers, such as `nan`, and digits beyond 64 bits are names like others.
+        Ok(number) if number.is_finite() && number.fract() != 0.0 => Err(NotAName::Fraction),
+        _ if text.len() > MAX_NAME_BYTES => Err(NotAName::Long),
+        _ => Ok(Parsed::Text(text)),
+    }
+}
+
+/// An integer, or a decimal number without a fraction (`3.0`, `1e0`), as numeric tools write them.
+pub(crate) fn whole_number(text: &str) -> Option<i64> {
+    text.parse().ok().or_else(|| {
+        let number: f64 = text.parse().ok()?;
+        // Up to 2^53 every integer has a representation of its own.
+        (number.fract() == 0.0 && number.abs() <= 9.0e15).then_some(number as i64)
+    })
+}
+
+impl Name {
+    /// Reads a field.
+    ///
+    /// # Errors
+    ///
+    /// If it is no name, and why.
+    pub fn read(text: &str) -> Result<Self, NotAName> {
+        Ok(match parse(text)? {
+            Parsed::Number(number) => Self::Number(number),
+            Parsed::Text(text) => Self::Text(text.into()),
+        })
+    }
+}
+
+impl From<i64> for Name {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl fmt::Display for Name {
+    /// What comes from a file is escaped and cut: it goes into messages and to terminals.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(&excerpt(text)),
+        }
+    }
+}
+
+/// Different names in a fixed order, so that a name's place stands for it: numbers ascending, then texts by their bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Names(Vec<Name>);
+
+impl Names {
+    /// All names, in order.
+    pub fn all(&self) -> &[Name] {
+        &self.0
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The name at `place`.
+    pub fn get(&self, place: usize) -> Option<&Name> {
+        self.0.get(place)
+    }
+
+    /// The place of `name`.
+    pub fn place(&self, name: &Name) -> Option<u32> {
+        self.0.binary_search(name).ok().map(|place| place as u32)
+    }
+
+    /// The names in a few words: the first and last of numbers, the first of texts, and how many there are.
+    pub fn summary(&self) -> String {
+        const SHOWN: usize = 4;
+        let is_run = |first: i64, last: i64| last.checked_sub(first) == Some(self.len() as i64 - 1);
+        match (self.0.first(), self.0.last()) {
+            (Some(Name::Number(first)), Some(Name::Number(last))) if self.len() > SHOWN => {
+                if is_run(*first, *last) {
+                    return format!("{first} to {last}");
+                }
+                format!("{} numbers from {first} to {last}", self.len())
+            }
+            _ => {
+                let shown: Vec<_> = self.0.iter().take(SHOWN).map(Name::to_string).collect();
+                match self.len().saturating_sub(SHOWN) {
+                    0 if shown.is_empty() => "none".to_owned(),
+                    0 => shown.join(", "),
+                    more => format!("{} and {more} more", shown.join(", ")),
+                }
+            }
+        }
+    }
+}
+
+impl FromIterator<Name> for Names {
+    fn from_iter<I: IntoIterator<Item = Name>>(names: I) -> Self {
+        let mut names: Vec<_> = names.into_iter().collect();
+        names.sort_unstable();
+        names.dedup();
+        Self(names)
+    }
+}
+
+impl<'de> Deserialize<'de> for Names {
+    /// The order is part of the meaning: a list that is not in it was not written by us.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let names = Vec::<Name>::deserialize(deserializer)?;
+        if !names.is_sorted_by(|a, b| a.cmp(b) == Ordering::Less) {
+            return Err(serde::de::Error::custom("names are not in ascending order"));
+        }
+        Ok(Self(names))
+    }
+}
+
+/// A column of names as a file has them: each name is kept once, and has a code in the order of its first occurrence.
+#[cfg_attr(not(test), expect(dead_code, reason = "loaders come to use it one by one"))]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct NameColumn {
+    /// One for each row.
+    codes: Vec<u32>,
+    numbers: BTreeMap<i64, u32>,
+    texts: BTreeMap<Box<str>, u32>,
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "loaders come to use it one by one"))]
+impl NameColumn {
+    /// Appends a field.
+    ///
+    /// # Errors
+    ///
+    /// If it is no name, and why.
+    pub(crate) fn push(&mut self, text: &str) -> Result<(), NotAName> {
+        match parse(text)? {
+            Parsed::Number(number) => self.push_number(number),
+            Parsed::Text(text) => {
+                let next = (self.numbers.len() + self.texts.len()) as u32;
+                let code = match self.texts.get(text) {
+                    Some(code) => *code,
+                    None => *self.texts.entry(text.into()).or_insert(next),
+                };
+                self.codes.push(code);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn push_number(&mut self, number: i64) {
+        let next = (self.numbers.len() + self.texts.len()) as u32;
+        self.codes.push(*self.numbers.entry(number).or_insert(next));
+    }
+
+    /// How many rows.
+    pub(crate) fn len(&self) -> usize {
+        self.codes.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.codes.is_empty()
+    }
+
+    /// How many different numbers, and how many different texts.
+    pub(crate) fn kinds(&self) -> (usize, usize) {
+        (self.numbers.len(), self.texts.len())
+    }
+
+    /// All different names, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = Name> {
+        let numbers = self.numbers.keys().copied().map(Name::Number);
+        numbers.chain(self.texts.keys().cloned().map(Name::Text))
+    }
+
+    /// The name of `row`.
+    pub(crate) fn name(&self, row: usize) -> Option<Name> {
+        let code = self.codes.get(row)?;
+        let all = self.numbers.values().chain(self.texts.values());
+        all.zip(self.names()).find(|(of_name, _)| *of_name == code).map(|(_, name)| name)
+    }
+
+    /// The place of each row's name among `names`; none for names that are not there.
+    pub(crate) fn places(&self, names: &Names) -> Vec<Option<u32>> {
+        let mut by_code = vec![None; self.numbers.len() + self.texts.len()];
+        let codes = self.numbers.values().chain(self.texts.values());
+        for (code, name) in codes.zip(self.names()) {
+            by_code[*code as usize] = names.place(&name);
+        }
+        self.codes.iter().map(|code| by_code[*code as usize]).collect()
+    }
+}
+
+/// Standardisation: a feature `x` becomes `(x - mean) / deviation`. Both are those of the training data; the deviation of a
+/// feature that is the same everywhere is one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scaling {
+    /// Shape `[features]`.
+    pub means: Vec<f32>,
+    /// Shape `[features]`; above zero.
+    pub deviations: Vec<f32>,
+}
+
+/// What the rows and columns of a model stand for: all that is needed to use a trained model, or to read further data for
+/// it, without the data that it was trained on.
+///
+/// It is an explicit value: loaders make one of what they read, or take one and read by it, refusing names that it lacks.
+/// Two processes train the same model only if their vocabularies are equal, which their [`digest`](Self::digest)s tell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Vocabulary {
+    /// Of a classifier: a row for each feature, a column for each class.
+    Classes {
+        /// The label of each class.
+        labels: Names,
+        /// How many features an example has.
+        features: u32,
+        /// How features are standardised, if they are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scaling: Option<Scaling>,
+    },
+    /// Of a factorisation: a row for each user and each item.
+    Ratings {
+        /// The user of each row.
+        users: Names,
+        /// The item of each row.
+        items: Names,
+        /// The mean of the training ratings, from which predictions start.
+        mean: f32,
+        /// The lowest and the highest training rating, to which predictions are clipped.
+        range: (f32, f32),
+    },
+}
+
+impl Vocabulary {
+    /// SHA-256 of all of it; the same on every machine.
+    pub fn digest(&self) -> [u8; 32] {
+        let digest = ring::digest::digest(&ring::digest::SHA256, self.to_json().as_bytes());
+        digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+
+    /// As it is kept beside a model.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("it is plain data")
+    }
+
+    /// Reads what [`to_json`](Self::to_json) wrote.
+    ///
+    /// # Errors
+    ///
+    /// If it is something else, in words.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let read: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        match &read {
+            Self::Classes { features, scaling: Some(scaling), .. } => {
+                let lengths = [scaling.means.len(), scaling.deviations.len()];
+                let is_sound = scaling.means.iter().all(|mean| mean.is_finite())
+                    && scaling.deviations.iter().all(|deviation| deviation.is_finite() && *deviation > 0.0);
+                if lengths != [*features as usize; 2] || !is_sound {
+                    return Err(format!("its scaling is not that of {features} features"));
+                }
+            }
+            Self::Ratings { mean, range, .. } if !(mean.is_finite() && range.0 <= range.1) => {
+                return Err("its mean and range are none of ratings".to_owned());
+            }
+            Self::Classes { .. } | Self::Ratings { .. } => {}
+        }
+        Ok(read)
+    }
+
+    /// In what `other` differs from this one, for a message such as "its labels are 5 to 9, ours 0 to 4"; none if they are the
+    /// same.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let names = |what: &str, ours: &Names, theirs: &Names| {
+            let (mine, others) = (ours.summary(), theirs.summary());
+            match (ours == theirs, mine == others) {
+                (true, _) => None,
+                (false, false) => Some(format!("its {what} are {others}, ours {mine}")),
+                (false, true) => Some(format!("its {what} and ours are not the same {mine}")),
+            }
+        };
+        match (self, other) {
+            (
+                Self::Classes { labels, features, scaling },
+                Self::Classes { labels: labels_there, features: features_there, scaling: scaling_there },
+            ) => names("labels", labels, labels_there)
+                .or_else(|| {
+                    (features != features_there)
+                        .then(|| format!("it has {features_there} features, we have {features}"))
+                })
+                .or_else(|| {
+                    (scaling != scaling_there)
+                        .then(|| "its features are standardised by other figures than ours".to_owned())
+                }),
+            (
+                Self::Ratings { users, items, mean, range },
+                Self::Ratings {
+                    users: users_there,
+                    items: items_there,
+                    mean: mean_there,
+                    range: range_there,
+                },
+            ) => names("users", users, users_there).or_else(|| names("items", items, items_there)).or_else(
+                || {
+                    ((mean, range) != (mean_there, range_there))
+                        .then(|| format!("its training ratings have the mean {mean_there}, ours {mean}"))
+                },
+            ),
+            (Self::Classes { .. }, Self::Ratings { .. }) => {
+                Some("it has ratings, we have classes".to_owned())
+            }
+            (Self::Ratings { .. }, Self::Classes { .. }) => {
+                Some("it has classes, we have ratings".to_owned())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(texts: &[&str]) -> Names {
+        texts.iter().map(|text| Name::read(text).expect("a name")).collect()
+    }
+
+    fn classes(labels: &[&str]) -> Vocabulary {
+        Vocabulary::Classes { labels: names(labels), features: 2, scaling: None }
+    }
+
+    #[test]
+    fn whole_numbers_are_the_same_name_however_written() {
+        let table = [("7", 7), ("+1", 1), ("-1", -1), ("3.0", 3), ("1e1", 10), ("12.0", 12)];
+        for (text, number) in table {
+            assert_eq!(Name::read(text), Ok(Name::Number(number)), "{text}");
+        }
+        for text in ["cat", "nan", "inf", "1e300", "99999999999999999999", "A 1"] {
+            assert_eq!(Name::read(text), Ok(Name::Text(text.into())), "{text}");
+        }
+        assert_eq!(Name::read(""), Err(NotAName::Empty));
+        assert_eq!(Name::read("1.5"), Err(NotAName::Fraction));
+        assert_eq!(Name::read(&"x".repeat(257)), Err(NotAName::Long));
+    }
+
+    #[test]
+    fn a_name_has_a_place_of_its_own() {
+        let names = names(&["b", "10", "2", "a", "2.0"]);
+        let all: Vec<_> = names.all().iter().map(Name::to_string).collect();
+        assert_eq!(all, ["2", "10", "a", "b"]);
+        assert_eq!(names.place(&Name::Text("b".into())), Some(3));
+        assert_eq!(names.place(&Name::Number(3)), None);
+        let mut column = NameColumn::default();
+        ["b", "2.0", "zz", "b", "10"].iter().for_each(|text| column.push(text).expect("a name"));
+        assert_eq!(column.places(&names), [Some(3), Some(0), None, Some(3), Some(1)]);
+        assert_eq!((column.name(2), column.kinds()), (Some(Name::Text("zz".into())), (2, 2)));
+    }
+
+    #[test]
+    fn summaries_are_short_and_safe() {
+        let table: [(&[&str], &str); 5] = [
+            (&["-1", "1"], "-1, 1"),
+            (&["0", "1", "2", "3", "4"], "0 to 4"),
+            (&["0", "1", "2", "3", "9"], "5 numbers from 0 to 9"),
+            (&["a\u{1b}[2J", "b"], "a\\u{1b}[2J, b"),
+            (&["a", "b", "c", "d", "e", "f"], "a, b, c, d and 2 more"),
+        ];
+        for (texts, summary) in table {
+            assert_eq!(names(texts).summary(), summary);
+        }
+        assert_eq!(Names::default().summary(), "none");
+    }
+
+    #[test]
+    fn what_is_kept_beside_a_model_is_read_back_and_means_the_same() {
+        let scaling = Scaling { means: vec![0.1, -3.0e-7], deviations: vec![1.0, 2.5] };
+        let labels = names(&["7", "setosa"]);
+        let ratings = Vocabulary::Ratings {
+            users: names(&["1", "AX"]),
+            items: names(&["5"]),
+            mean: 3.3,
+            range: (1.0, 5.0),
+        };
+        for vocabulary in [Vocabulary::Classes { labels, features: 2, scaling: Some(scaling) }, ratings] {
+            let read = Vocabulary::from_json(&vocabulary.to_json()).expect("it was written so");
+            assert_eq!((read.digest(), &read), (vocabulary.digest(), &vocabulary));
+        }
+        let json = r#"{"kind":"classes","labels":[-1,"a"],"features":2}"#;
+        assert_eq!(classes(&["a", "-1"]).to_json(), json, "other programs read it");
+        for wrong in [
+            r#"{"kind":"classes","labels":["a",-1],"features":2}"#,
+            r#"{"kind":"classes","labels":[1,1],"features":2}"#,
+            r#"{"kind":"classes","labels":[1],"features":2,"scaling":{"means":[1],"deviations":[1]}}"#,
+            r#"{"kind":"classes","labels":[1],"features":1,"scaling":{"means":[1],"deviations":[0]}}"#,
+            r#"{"kind":"ratings","users":[1],"items":[1],"mean":3,"range":[5,1]}"#,
+            "{}",
+        ] {
+            assert!(Vocabulary::from_json(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_differs_is_said() {
+        let ours = classes(&["0", "1", "2", "3", "4"]);
+        let theirs = classes(&["5", "6", "7", "8", "9"]);
+        assert_eq!(ours.difference(&theirs).as_deref(), Some("its labels are 5 to 9, ours 0 to 4"));
+        assert_eq!(ours.difference(&ours), None);
+        assert_ne!(ours.digest(), theirs.digest());
+        let [one, other] = [["0", "1", "2", "3", "9"], ["0", "1", "2", "4", "9"]].map(|all| classes(&all));
+        let expected = "its labels and ours are not the same 5 numbers from 0 to 9";
+        assert_eq!(one.difference(&other).as_deref(), Some(expected));
+    }
+}
