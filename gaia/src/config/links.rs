@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wan::link::{LinkConfig, Outage};
+use wan::link::{LinkConfig, LinkConfigError, Outage};
 
 use super::kind::{Queue, delay, duration, flag, list, name, probability, queue, rate};
 use super::reader::Section;
@@ -63,8 +63,20 @@ pub(super) fn link(s: &Section<'_>) -> Option<RawLink> {
     };
     let rate = s.optional("rate", rate());
     let one_way_delay = s.optional("one_way_delay", delay());
+    // Read in any case, so that its keys are known.
+    let outages = s.sections("outages", outage).into_iter().collect::<Option<Vec<_>>>();
+    let outages = outages.filter(|_| s.has("outages"));
+    let overlap = outages
+        .iter()
+        .flat_map(|outages| outages.windows(2))
+        .find(|two| two[1].start < two[0].start.saturating_add(two[0].length));
+    if let Some(two) = overlap {
+        s.problem("outages", LinkConfigError::OutagesOverlap { start: two[1].start }.to_string());
+    }
     // Said, and wrong: links that take it from here should not be called without one as well.
-    let is_spoilt = (s.has("rate") && rate.is_none()) || (s.has("one_way_delay") && one_way_delay.is_none());
+    let is_spoilt = (s.has("rate") && rate.is_none())
+        || (s.has("one_way_delay") && one_way_delay.is_none())
+        || overlap.is_some();
     let link = RawLink {
         rate,
         one_way_delay,
@@ -73,10 +85,7 @@ pub(super) fn link(s: &Section<'_>) -> Option<RawLink> {
         loss: s.optional("loss", probability()),
         duplicate: s.optional("duplicate", probability()),
         queue: s.optional("queue", queue()),
-        // Read in any case, so that its keys are known.
-        outages: Some(s.sections("outages", outage))
-            .filter(|_| s.has("outages"))
-            .and_then(|outages| outages.into_iter().collect()),
+        outages,
     };
     (!is_spoilt).then_some(link)
 }

@@ -102,6 +102,10 @@ fn one_wrong_value_gives_one_problem() {
             "x.toml:1: link.outages[0].length: missing; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h)",
         ),
         (
+            with("link.outages = [{ start = \"1s\", length = \"2s\" }, { start = \"2s\", length = \"2s\" }]"),
+            "x.toml:1: link.outages: the outage at 2s begins before an earlier one has ended",
+        ),
+        (
             with("strategies = [\"asp\", \"bps\"]"),
             "x.toml:1: strategies: found [\"asp\", \"bps\"]; allowed: an array; each entry: one of \"lan\", \"asp\", \"bsp\", \"ssp\", \"async\", \"isolated\", \"stretched\", \"asp-no-barrier\", \"asp-no-mirror-clock\", \"asp-unguarded\"; at least one; did you mean \"bsp\"?",
         ),
