@@ -83,7 +83,11 @@ fn partition(s: &Section<'_>) -> Option<Partition> {
         ("label-skewed", Partition::LabelSkewed),
         ("dirichlet", Partition::Dirichlet(1.0)),
     ];
-    match s.or("partition", Partition::Random, choice(KINDS)) {
+    let Some(chosen) = s.chosen("partition", Partition::Random, choice(KINDS)) else {
+        s.undecided(&["dirichlet_alpha"]);
+        return None;
+    };
+    match chosen {
         Partition::Dirichlet(_) => s.required("dirichlet_alpha", positive()).map(Partition::Dirichlet),
         partition => {
             s.only_with("partition = \"dirichlet\"", &["dirichlet_alpha"]);
@@ -114,7 +118,11 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
         Some(Format::Planted) => Some(s.or("path", PathBuf::from(".").into(), data_root())),
         Some(_) | None => s.required("path", data_root()),
     };
-    let source = match format? {
+    let Some(format) = format else {
+        s.undecided(&DATA_KEYS);
+        return None;
+    };
+    let source = match format {
         Format::Idx => idx(s),
         Format::Libsvm => {
             let train = s.required("train", file());
@@ -146,6 +154,25 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
     Some(DataSettings { root: root?, source: source? })
 }
 
+/// The keys that some format of data has, and not all have.
+const DATA_KEYS: [&str; 15] = [
+    "train",
+    "test",
+    "train_images",
+    "train_labels",
+    "test_images",
+    "test_labels",
+    "features",
+    "header",
+    "scale",
+    "users",
+    "items",
+    "rank",
+    "ratings",
+    "noise",
+    "path",
+];
+
 fn idx(s: &Section<'_>) -> Option<DataSource> {
     let train_images = s.required("train_images", file());
     let train_labels = s.required("train_labels", file());
@@ -171,7 +198,11 @@ fn model(s: &Section<'_>) -> Option<ApplicationSettings> {
     let l2 = s.or("l2", 0.0, real(0.0..=f64::INFINITY));
     let adagrad = s.or("adagrad", false, flag());
     let learning_rate = s.section("learning_rate", learning_rate);
-    match kind? {
+    let Some(kind) = kind else {
+        s.undecided(&MODEL_KEYS);
+        return None;
+    };
+    match kind {
         Model::Softmax => {
             let batch = s.required("batch", whole(1..=MOST_BATCH));
             let batches = s.or("batches", 1, whole(1..=u32::MAX));
@@ -211,6 +242,10 @@ fn model(s: &Section<'_>) -> Option<ApplicationSettings> {
     }
 }
 
+/// The keys that some model has, and not all have.
+const MODEL_KEYS: [&str; 7] =
+    ["batch", "batches", "rank", "biases", "bias_l2", "clocks_per_epoch", "initial_deviation"];
+
 fn learning_rate(s: &Section<'_>) -> Option<LearningRate> {
     #[derive(Clone, Copy)]
     enum Kind {
@@ -228,7 +263,11 @@ fn learning_rate(s: &Section<'_>) -> Option<LearningRate> {
     let initial = s.required("initial", positive());
     let every = |s: &Section<'_>| s.required("every", whole(1..=u32::MAX));
     let no_factor = |s: &Section<'_>| s.only_with("decay = \"exponential\"", &["factor"]);
-    let decay = match s.or("decay", Kind::Constant, choice(DECAYS)) {
+    let Some(decay) = s.chosen("decay", Kind::Constant, choice(DECAYS)) else {
+        s.undecided(&["factor", "every"]);
+        return None;
+    };
+    let decay = match decay {
         Kind::Constant => {
             s.only_with("a decay other than \"constant\"", &["factor", "every"]);
             Some(Decay::Constant)
@@ -320,7 +359,10 @@ fn filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
     ];
     let function = s.or("function", inherited.function.clone(), choice(FUNCTIONS));
     let threshold = s.or("threshold", inherited.threshold, share());
-    let kind = s.optional("schedule", choice(SCHEDULES));
+    let Some(kind) = s.chosen("schedule", None, choice(SCHEDULES).map(Some)) else {
+        s.undecided(&["factors", "to", "over"]);
+        return None;
+    };
     let list_keys = |s: &Section<'_>| s.only_with("schedule = \"list\"", &["factors"]);
     let linear_keys = |s: &Section<'_>| s.only_with("schedule = \"linear\"", &["to", "over"]);
     let plain = |schedule| {

@@ -128,6 +128,18 @@ impl Section<'_> {
         self.optional(name, kind).unwrap_or(default)
     }
 
+    /// Reads a key that decides which other keys there are: the default if it is missing, nothing if it is wrong. Then the
+    /// keys of all choices are to be called [`undecided`](Self::undecided), so that one mistake is one problem.
+    pub(super) fn chosen<T>(&self, name: &str, default: T, kind: Kind<T>) -> Option<T> {
+        let found = self.optional(name, kind);
+        if self.has(name) { found } else { Some(default) }
+    }
+
+    /// Says that `names` are no unknown keys: some choice has them, and which one it is could not be read.
+    pub(super) fn undecided(&self, names: &[&str]) {
+        self.names.borrow_mut().extend(names.iter().map(|name| (*name).to_owned()));
+    }
+
     /// Reads a table. One that is missing reads as an empty one, so that its defaults hold and what it must have is
     /// reported.
     pub(super) fn section<T>(&self, name: &str, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Option<T> {
