@@ -15,6 +15,7 @@ pub mod frames;
 mod halves;
 pub mod hello;
 pub mod link;
+pub mod names;
 pub mod paths;
 pub mod peers;
 pub mod probe;

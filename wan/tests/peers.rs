@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::name;
+use common::{World, long_link, long_path, name};
 use datacenter::DatacenterId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -15,10 +17,13 @@ use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::link::{Goodbye, Link, LinkError, Tally, close_code};
+use wan::driver::names::Names;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::server::Event;
+use wan::emulation::{VirtualClock, host_address};
 use wan::inbox::PeerError;
+use wan::link::LinkConfig;
 use wan::message::ServerId;
 use wan::node::Greeting;
 use wan::transport::{Authority, Endpoint, EndpointConfig, Entropy, Path};
@@ -204,5 +209,73 @@ async fn both_connections_of_a_link_end_with_the_same_goodbye() {
             };
             assert_eq!(close.error_code, code, "{goodbye:?}");
         }
+    }
+}
+
+/// Makes `endpoint` a server of region 1 that takes links.
+fn serve(endpoint: Endpoint) {
+    let (events, queue) = mpsc::channel(16);
+    tokio::spawn(Node::Takes.run(queue));
+    let (shapes, tally) = (Shapes::new(Vec::new()), Tally::default());
+    let peers = Peers::new(endpoint, terms(1, 0), shapes, events, tally, Board::default());
+    tokio::spawn(peers.accept(Paths::default()));
+}
+
+/// How long it takes until region 1 is found where its name points to, after it has moved there: with a link to where it was, or
+/// while that is dialled.
+fn found_after_a_move(is_linked: bool) -> Duration {
+    let clock = VirtualClock::new();
+    let found = clock.run(Duration::from_secs(120), async {
+        let world = World::new(&clock, 1, 2, &long_link(1.0, 0.0), long_path());
+        let config = EndpointConfig {
+            identity: Authority::new(1).issue(&name(1)),
+            entropy: Entropy::Seeded(7),
+            accept: Path::default().accepted(),
+        };
+        let socket = world.network.bind(host_address(2)).unwrap();
+        let elsewhere = Endpoint::new(config, socket, Arc::new(clock.clone())).unwrap();
+        let set_links = |host: u32, link: LinkConfig| {
+            let ip = |index| host_address(index).ip();
+            world.network.set_link(ip(0), ip(host), link.clone());
+            world.network.set_link(ip(host), ip(0), link);
+        };
+        let deaf = LinkConfig { loss: 1.0, ..long_link(1.0, 0.0) };
+        set_links(2, long_link(1.0, 0.0));
+        serve(world.endpoints[1].clone());
+        serve(elsewhere);
+        let names = BTreeMap::from([("region-1:1".to_owned(), vec![host_address(1)])]);
+        let names = Arc::new(Mutex::new(names));
+
+        let (events, queue) = mpsc::channel(16);
+        tokio::spawn(Node::Takes.run(queue));
+        let (shapes, tally, board) = (Shapes::new(Vec::new()), Tally::default(), Board::default());
+        let peers = Peers::new(world.endpoints[0].clone(), terms(0, 0), shapes, events, tally, board.clone());
+        let id = ServerId { datacenter: DatacenterId(1), index: 0 };
+        let addresses = vec!["region-1:1".parse::<Address>().unwrap()];
+        let peer = Peer { id, name: name(1), addresses, path: long_path() };
+        if !is_linked {
+            set_links(1, deaf.clone());
+        }
+        let dialling = peers.looking_up(Names::Table(names.clone()));
+        tokio::spawn(dialling.dial(peer, Turn::First, ChaCha8Rng::seed_from_u64(1)));
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(board.is_up(id), is_linked);
+        set_links(1, deaf);
+        names.lock().unwrap().insert("region-1:1".to_owned(), vec![host_address(2)]);
+        let moved = clock.now();
+        while board.links()[&id].address != Some(host_address(2)) {
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert!(board.is_up(id));
+        clock.now() - moved
+    });
+    found.expect("it is found")
+}
+
+#[test]
+fn a_peer_that_came_back_under_another_address_is_found_while_it_is_silent() {
+    for is_linked in [true, false] {
+        let found = found_after_a_move(is_linked);
+        assert!(found < Duration::from_secs(12), "linked before: {is_linked}: {found:?}");
     }
 }

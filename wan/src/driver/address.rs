@@ -8,6 +8,8 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use crate::driver::names::Names;
+
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Address {
@@ -25,9 +27,18 @@ impl Address {
     ///
     /// If the name cannot be looked up, or has no address of the socket's family.
     pub async fn resolve(&self, local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
+        self.resolve_with(&Names::System, local).await
+    }
+
+    /// The same, where `names` know what names stand for.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    pub async fn resolve_with(&self, names: &Names, local: SocketAddr) -> io::Result<Vec<SocketAddr>> {
         let found: Vec<SocketAddr> = match self {
             Self::Socket(address) => vec![*address],
-            Self::Name(name) => tokio::net::lookup_host(name.as_str()).await?.collect(),
+            Self::Name(name) => names.look_up(name).await?,
         };
         let reachable: Vec<_> = found.iter().filter_map(|address| in_family(*address, local)).collect();
         if reachable.is_empty() {

@@ -8,6 +8,7 @@
 //! Kind: driver.
 
 mod error;
+mod moved;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +32,8 @@ use crate::driver::entrance::{Entrance, Ticket};
 use crate::driver::frames::{self, FrameError};
 use crate::driver::halves::{Half, Halves};
 use crate::driver::hello::{LEFT, Refusal, Terms};
-use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally};
+use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_code};
+use crate::driver::names::Names;
 use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
 use crate::driver::server::Event;
@@ -94,6 +96,7 @@ pub struct Peers {
     tally: Tally,
     board: Board,
     answers: Answers,
+    names: Names,
     said: Arc<Said>,
 }
 
@@ -135,8 +138,15 @@ impl Peers {
             tally,
             board,
             answers,
+            names: Names::default(),
             said,
         }
+    }
+
+    /// The same, looking names of peers up in `names`.
+    #[must_use]
+    pub fn looking_up(self, names: Names) -> Self {
+        Self { names, ..self }
     }
 
     /// Dials `peer`, again and again, while there is no link to it; `rng` draws sessions and spreads the pauses.
@@ -173,7 +183,7 @@ impl Peers {
             match connected {
                 Ok(link) => {
                     let up = Instant::now();
-                    self.keep(link).await;
+                    self.keep_while_there(link, &peer).await;
                     if up.elapsed() >= STABLE {
                         pause = BACKOFF[0];
                     }
@@ -204,6 +214,23 @@ impl Peers {
             }
             sleep(pause.mul_f64(rng.random_range(0.5..1.0))).await;
             pause = (pause * 2).min(BACKOFF[1]);
+        }
+    }
+
+    /// Runs a link that we have dialled to its end, or until its peer is somewhere else.
+    async fn keep_while_there(&self, link: Link, peer: &Peer) {
+        let control = link.control.clone();
+        let keeping = self.keep(link);
+        tokio::pin!(keeping);
+        tokio::select! {
+            biased;
+            () = &mut keeping => {}
+            () = self.moved(&control, peer) => {
+                let (region, address) = (self.region(peer.id), control.remote_address());
+                info!(peer = region, server = peer.id.index, %address, "its name stands for another address now");
+                link::close(&control, close_code::REPLACED, "nothing answers, and its name stands for another address");
+                keeping.await;
+            }
         }
     }
 
@@ -318,7 +345,7 @@ impl Peers {
         let unresolved = |source| ConnectError::Resolve { address: to.clone(), source };
         let local = self.endpoint.local_address().map_err(unresolved)?;
         // The system puts them in order, the best one first; but it does not know which of them answers.
-        let found = to.resolve(local).await.map_err(unresolved)?;
+        let found = to.resolve_with(&self.names, local).await.map_err(unresolved)?;
         let address = found[round % found.len()];
         let has_others = found.len() > 1 || peer.addresses.len() > 1;
         let patience = if has_others { OTHERS } else { Duration::MAX };
@@ -330,7 +357,11 @@ impl Peers {
             )
         });
         let silent = || Err(DialError::Handshake(quinn::ConnectionError::TimedOut));
-        let (control, data) = dialled.await.unwrap_or_else(|_| silent())?;
+        let (control, data) = tokio::select! {
+            biased;
+            dialled = dialled => dialled.unwrap_or_else(|_| silent()),
+            () = self.stands_elsewhere(to, address) => silent(),
+        }?;
         let hellos = timeout(HELLO_TIMEOUT, async {
             let greeting = self.greeting(peer.id.datacenter).await?;
             tokio::try_join!(
