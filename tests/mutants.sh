@@ -61,6 +61,7 @@ mutants=(
   'trust-lives|wan/src/inbox.rs|units|s/find\(\|life\| \*life > MAX_LIFE\)/find(|_| false)/'
   'trust-clocks|wan/src/node.rs|units|s/find\(\|clock\| \*clock > end\)/find(|_| false)/'
   'no-grace-for-regions|wan/src/node/presence.rs|faults|s/if is_over \&\& /if false \&\& is_over \&\& /'
+  'count-who-is-cut-off|wan/src/filter/soft.rs|units|s/Reach::Away => self\.standing = Standing::Away,/Reach::Away => self.factor = 1.0,/'
   'no-grace-for-those-who-are-behind|wan/src/replica/catching_up.rs|faults|s/self\.backlog\.is_some\(\)/false/'
   'excuse-for-ever|wan/src/replica/catching_up.rs|units|s/\(\) if inbox\.is_settled\(\) => None,/() if lag < u32::MAX => return,\n            () if inbox.is_settled() => None,/'
   'no-grace-for-workers|datacenter/src/lan/presence.rs|units|s/>= grace$/>= grace * 1000/m'

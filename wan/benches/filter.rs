@@ -28,7 +28,7 @@ fn scattered(of: u32, every: u64) -> Elements {
 }
 
 fn filter(selection: &Selection, shape: ShardTable) -> Filter {
-    Filter::new(selection, vec![shape])
+    Filter::new(selection, vec![shape], 1)
 }
 
 fn significant(function: Significance) -> Selection {

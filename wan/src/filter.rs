@@ -8,7 +8,7 @@
 //! the shard's clock counted from one, an element with `a != 0` is shipped, and its `a` set to zero, when
 //!
 //! ```text
-//! sig(a, x) > v_t * f        v_t: the hard threshold, by its schedule;  f <= 1: the soft factor
+//! sig(a, x) > v_t * f        v_t: the hard threshold, by its schedule;  f <= 1: the soft factor of the peers that count
 //! ```
 //!
 //! Two laws hold at all times, and are tested as properties: what was shipped and `a` add up to what was offered; and
@@ -42,7 +42,7 @@ use datacenter::{Clock, Elements, ShardTable, TableId};
 use crate::policy::{FilterConfig, Goal, Selection};
 
 pub use measure::{CustomSignificance, SignificanceFunction};
-pub use soft::SoftThreshold;
+pub use soft::{Reach, SoftThreshold, SoftThresholds};
 
 use measure::Measure;
 use table::TableFilter;
@@ -64,23 +64,23 @@ pub struct Filter {
     tables: Vec<TableFilter>,
     /// One for each table; `None` ships everything.
     configs: Option<Vec<FilterConfig>>,
-    soft: Option<SoftThreshold>,
+    soft: Option<SoftThresholds>,
     counters: FilterCounters,
 }
 
 impl Filter {
-    /// A filter for a shard with tables of these shapes.
+    /// A filter for a shard with tables of these shapes, and so many peers.
     ///
     /// # Panics
     ///
     /// If `selection` does not have one filter for each table: jobs are checked before they get here.
-    pub fn new(selection: &Selection, shapes: Vec<ShardTable>) -> Self {
+    pub fn new(selection: &Selection, shapes: Vec<ShardTable>, peers: usize) -> Self {
         let (configs, soft) = match selection {
             Selection::Everything => (None, None),
             Selection::Significant { filters, goal } => {
                 assert_eq!(filters.len(), shapes.len(), "one filter for each table");
                 let soft = match goal {
-                    Goal::Fastest => Some(SoftThreshold::default()),
+                    Goal::Fastest => Some(SoftThresholds::new(peers)),
                     Goal::Cheapest => None,
                 };
                 (Some(filters.clone()), soft)
@@ -137,19 +137,22 @@ impl Filter {
         }
     }
 
-    /// Tells the soft threshold, once a clock, how long the links need to drain what waits for them.
-    ///
-    /// `backlog` is that time for the slowest peer, just before the clock's release; `clock_length` how long the clock
-    /// took. Without a soft threshold ([`Goal::Cheapest`]) nothing changes.
-    pub fn observe(&mut self, backlog: Duration, clock_length: Duration) {
+    /// Tells the soft threshold, once a clock, how each peer is reached, just before the clock's release; `clock_length` is
+    /// how long the clock took. Without a soft threshold ([`Goal::Cheapest`]) nothing changes.
+    pub fn observe(&mut self, reached: impl IntoIterator<Item = Reach>, clock_length: Duration) {
         if let Some(soft) = &mut self.soft {
-            soft.observe(backlog, clock_length);
+            soft.observe(reached, clock_length);
         }
+    }
+
+    /// Whether what is released depends on how peers are reached.
+    pub fn follows_links(&self) -> bool {
+        self.soft.is_some()
     }
 
     /// By what the hard threshold is multiplied now: above zero and at most one.
     pub fn soft_factor(&self) -> f64 {
-        self.soft.as_ref().map_or(1.0, SoftThreshold::factor)
+        self.soft.as_ref().map_or(1.0, SoftThresholds::factor)
     }
 
     /// What the filter has seen and let pass.

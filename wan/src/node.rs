@@ -92,6 +92,8 @@ struct PeerLink {
     confirm_at: Option<Instant>,
     /// When something was last heard from it, and said to it.
     heard_at: Option<Instant>,
+    /// When it was heard for the first time after it had been away.
+    returned_at: Option<Instant>,
     said_at: Option<Instant>,
     /// Where the next round over the shards begins, so that no shard starves the others.
     next_shard: usize,
@@ -173,6 +175,7 @@ impl Node {
                 judge_backlog: false,
                 confirm_at: None,
                 heard_at: None,
+                returned_at: None,
                 said_at: None,
                 next_shard: 0,
                 sent: Sent::default(),
@@ -235,9 +238,8 @@ impl Node {
 
     fn complete(&mut self, at: usize, moved: Option<Clock>, now: Instant) {
         let Some(clock) = moved else { return };
-        let backlogs = (0..self.peers.len()).map(|peer| self.backlog(peer));
-        let backlog = backlogs.max().unwrap_or_default();
-        self.replicas[at].complete(clock, backlog, now);
+        let reached = self.reached(at, now);
+        self.replicas[at].complete(clock, reached, now);
         self.to_recheck[at] = true;
         self.peers.iter_mut().for_each(|peer| peer.judge_backlog = true);
     }

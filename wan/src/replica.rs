@@ -30,7 +30,7 @@ use datacenter::{Clock, DatacenterId, Elements, NonFinite, TableId, WorkerId};
 use self::mirror::{Mirror, MirrorGate};
 use self::preview::Preview;
 use self::recovery::Former;
-use crate::filter::Filter;
+use crate::filter::{Filter, Reach};
 use crate::inbox::{Arrival, Inbox, PeerError, check_counts};
 use crate::ledger::{Ledger, Ledgers};
 use crate::message::{Progress, ShardControl, Update};
@@ -86,6 +86,7 @@ impl Replica {
         let mirror =
             |peer| Mirror::new(peer, Outbox::new(shard.id(), &shapes), Inbox::new(shard.id(), &shapes));
         let mirrors: Vec<_> = peers.into_iter().map(mirror).collect();
+        let filter = Filter::new(&policy.selection, shapes.clone(), mirrors.len());
         let ledgers = mirrors.iter().map(|mirror| (mirror.peer, Ledger::new(&shapes))).collect();
         Self {
             mirrors,
@@ -99,7 +100,7 @@ impl Replica {
             is_fetching: false,
             donor: None,
             preview: None,
-            filter: Filter::new(&policy.selection, shapes),
+            filter,
             shard,
             lead: policy.lead,
             last_clock_at: None,
@@ -222,15 +223,15 @@ impl Replica {
         lead_limit(self.lead, self.mirrors[peer].derived_lead)
     }
 
-    /// The shard has completed `clock`: ships what is significant. `backlog` is how long the slowest link needs for what
-    /// waits, by which the filter's soft threshold moves.
-    pub fn complete(&mut self, clock: Clock, backlog: Duration, now: Instant) {
+    /// The shard has completed `clock`: ships what is significant. `reached` tells of each mirror how it is reached, by which
+    /// the filter's soft threshold moves.
+    pub fn complete(&mut self, clock: Clock, reached: impl IntoIterator<Item = Reach>, now: Instant) {
         if self.mirrors.is_empty() {
             return;
         }
         self.measure_clock(now);
         if let Some(length) = self.clock_length {
-            self.filter.observe(backlog, length);
+            self.filter.observe(reached, length);
         }
         let shard = &self.shard;
         let values: Vec<&[f32]> = (0..shard.table_count()).map(|t| shard.values(TableId(t as u16))).collect();
@@ -361,6 +362,21 @@ impl Replica {
         let mirror = &mut self.mirrors[peer];
         mirror.rtt = Some(rtt);
         mirror.derived_lead = derived_lead(mirror.rtt, clock_length);
+    }
+
+    /// When the shard completed its last clock, if it has since this process started.
+    pub fn last_clock_at(&self) -> Option<Instant> {
+        self.last_clock_at
+    }
+
+    /// Whether reads may be held for a mirror: it is not gone, has not left, and is not behind.
+    pub fn is_waited_for(&self, peer: usize) -> bool {
+        self.mirrors[peer].is_waited_for()
+    }
+
+    /// How long a clock takes, once that is known.
+    pub fn clock_length(&self) -> Option<Duration> {
+        self.clock_length
     }
 
     /// The next update for a mirror: only repeats unless it `may_number` more, and no whole rows unless it `may_transfer`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use datacenter::{Clock, Elements, ShardTable, TableId};
-use wan::filter::Filter;
+use wan::filter::{Filter, Reach};
 use wan::policy::{FilterConfig, Goal, Schedule, Selection, Significance};
 
 use super::operations::operations;
@@ -99,7 +99,7 @@ impl Model {
             false => Selection::Significant { filters, goal },
         };
         let zeros = || SHAPES.iter().map(|shape| vec![0.0; shape.elements()]).collect::<Vec<_>>();
-        let filter = Filter::new(&selection, SHAPES.to_vec());
+        let filter = Filter::new(&selection, SHAPES.to_vec(), 1);
         Self { selection, filter, clock: Clock(0), values: zeros(), waiting: zeros() }
     }
 
@@ -121,7 +121,15 @@ impl Model {
             }
             Operation::Observe { backlog_millis, clock_millis } => {
                 let time = |millis: u16| Duration::from_millis(millis.into());
-                self.filter.observe(time(backlog_millis), time(clock_millis));
+                // The lowest bits say how the peer is reached.
+                let backlog = time(backlog_millis);
+                let reach = match clock_millis % 8 {
+                    0 => Reach::Away,
+                    1 => Reach::Unheard,
+                    2 => Reach::Returned { backlog },
+                    _ => Reach::Heard { backlog },
+                };
+                self.filter.observe([reach], time(clock_millis));
                 assert!(self.filter.soft_factor() > 0.0 && self.filter.soft_factor() <= 1.0);
             }
             Operation::Release => self.release(),
@@ -133,7 +141,7 @@ impl Model {
             }
             Operation::Restore => {
                 let remainders = self.filter.remainders();
-                self.filter = Filter::new(&self.selection, SHAPES.to_vec());
+                self.filter = Filter::new(&self.selection, SHAPES.to_vec(), 1);
                 remainders.iter().for_each(|remainder| self.filter.restore(remainder));
                 self.check_remainders();
             }

@@ -5,6 +5,12 @@
 //! it is the hard one times a factor, and the factor probes like a congestion window. While what was released drains
 //! within its clock the factor falls by an eighth a clock; once a queue remains it doubles, because what queues are
 //! significant updates too; when a whole clock's worth waits the factor is back at one at once.
+//!
+//! Each peer has a [factor of its own](SoftThreshold), which follows its own link. What a release ships it ships to every
+//! peer: to decide for each peer apart would need accumulators for each, a model's worth of memory a peer. So a release goes
+//! by the largest factor of the [peers that count](SoftThresholds). A peer whose link carries nothing does not count, nor
+//! does it until what has piled up for it meanwhile has drained: that queue says nothing of what the link can carry. A
+//! link that is up and overloaded counts, since all that is released would queue there ahead of what is significant.
 
 use std::time::Duration;
 
@@ -17,13 +23,44 @@ const FALL: f64 = 0.875;
 /// What the factor is multiplied by after a clock that left a queue.
 const RISE: f64 = 2.0;
 
-/// The factor between hard and soft threshold.
+/// What a node knows of the link to a peer when a clock completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Something of it has come lately: its link needs `backlog` for what waits.
+    Heard {
+        /// How long the link needs for what waits, just before the release.
+        backlog: Duration,
+    },
+    /// The same, for the first time after it was away.
+    Returned {
+        /// How long the link needs for what waits, just before the release.
+        backlog: Duration,
+    },
+    /// Nothing has come since the clock before: what waits may wait for a link that is slow, or for one that is cut.
+    Unheard,
+    /// It is not linked, or has been silent for longer than any queue explains, or nobody waits for it.
+    Away,
+}
+
+/// Whether a peer's factor counts in what is released.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Standing {
+    Counted,
+    Away,
+    /// It is back, and the link had this load, in clocks, when it was looked at last. Infinite before the first look.
+    Draining {
+        load: f64,
+    },
+}
+
+/// The factor between hard and soft threshold that suits one peer.
 ///
 /// Always in `[min, 1]`, so the soft threshold is never above the hard one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SoftThreshold {
     min: f64,
     factor: f64,
+    standing: Standing,
 }
 
 impl Default for SoftThreshold {
@@ -41,7 +78,7 @@ impl SoftThreshold {
     /// If `min` is not above zero and at most one.
     pub fn new(min: f64) -> Self {
         assert!(min > 0.0 && min <= 1.0, "the smallest factor is in (0, 1], not {min}");
-        Self { min, factor: 1.0 }
+        Self { min, factor: 1.0, standing: Standing::Counted }
     }
 
     /// What the hard threshold is to be multiplied by.
@@ -49,11 +86,36 @@ impl SoftThreshold {
         self.factor
     }
 
-    /// Takes in, once a clock, how long the links need for what waits (`backlog`), against how long the clock took.
+    /// Whether what is released is to go by it.
+    pub fn counts(&self) -> bool {
+        self.standing == Standing::Counted
+    }
+
+    /// Takes in, once a clock, how the peer is reached, against how long the clock took.
     ///
     /// Where no time has passed, any backlog counts as a whole clock's.
-    pub fn observe(&mut self, backlog: Duration, clock_length: Duration) {
-        let load = if backlog.is_zero() { 0.0 } else { backlog.as_secs_f64() / clock_length.as_secs_f64() };
+    pub fn observe(&mut self, reach: Reach, clock_length: Duration) {
+        match reach {
+            Reach::Away => self.standing = Standing::Away,
+            Reach::Unheard => {}
+            Reach::Returned { backlog } => {
+                self.standing = Standing::Draining { load: f64::INFINITY };
+                self.follow(load(backlog, clock_length));
+            }
+            Reach::Heard { backlog } => self.follow(load(backlog, clock_length)),
+        }
+    }
+
+    fn follow(&mut self, load: f64) {
+        match self.standing {
+            Standing::Counted => {}
+            Standing::Away if load >= QUEUEING => return self.standing = Standing::Draining { load },
+            // A queue that does not shrink is no remainder of the silence: the link is overloaded, as any may be.
+            Standing::Draining { load: before } if load >= QUEUEING && load < before => {
+                return self.standing = Standing::Draining { load };
+            }
+            Standing::Away | Standing::Draining { .. } => self.standing = Standing::Counted,
+        }
         self.factor = if load >= 1.0 {
             1.0
         } else if load >= QUEUEING {
@@ -66,6 +128,39 @@ impl SoftThreshold {
     }
 }
 
+/// How many clocks a link needs for what waits.
+fn load(backlog: Duration, clock_length: Duration) -> f64 {
+    if backlog.is_zero() { 0.0 } else { backlog.as_secs_f64() / clock_length.as_secs_f64() }
+}
+
+/// The factors of all peers of a shard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SoftThresholds(Vec<SoftThreshold>);
+
+impl SoftThresholds {
+    /// One for each of so many peers.
+    pub fn new(peers: usize) -> Self {
+        Self(vec![SoftThreshold::default(); peers])
+    }
+
+    /// Takes in how each peer is reached, in the order of the peers.
+    pub fn observe(&mut self, reached: impl IntoIterator<Item = Reach>, clock_length: Duration) {
+        self.0.iter_mut().zip(reached).for_each(|(soft, reach)| soft.observe(reach, clock_length));
+    }
+
+    /// What the hard threshold is to be multiplied by: the largest factor of those that count. One if none does: then there
+    /// is no link whose idle bandwidth could be spent.
+    pub fn factor(&self) -> f64 {
+        let counted = self.0.iter().filter(|soft| soft.counts()).map(SoftThreshold::factor);
+        counted.reduce(f64::max).unwrap_or(1.0)
+    }
+
+    /// The factor of each peer.
+    pub fn each(&self) -> impl Iterator<Item = f64> {
+        self.0.iter().map(SoftThreshold::factor)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,8 +169,61 @@ mod tests {
 
     fn after(loads: &[f64]) -> f64 {
         let mut soft = SoftThreshold::default();
-        loads.iter().for_each(|load| soft.observe(CLOCK.mul_f64(*load), CLOCK));
+        loads.iter().for_each(|load| soft.observe(heard(*load), CLOCK));
         soft.factor()
+    }
+
+    fn heard(load: f64) -> Reach {
+        Reach::Heard { backlog: CLOCK.mul_f64(load) }
+    }
+
+    fn returned(load: f64) -> Reach {
+        Reach::Returned { backlog: CLOCK.mul_f64(load) }
+    }
+
+    #[test]
+    fn a_peer_that_is_cut_off_changes_nothing_for_the_others_until_its_queue_has_drained() {
+        let mut soft = SoftThresholds::new(2);
+        (0..100).for_each(|_| soft.observe([heard(0.0), heard(0.0)], CLOCK));
+        assert_eq!(soft.factor(), 1.0 / 64.0);
+        // The queue grows without a word of the peer, which is then taken for away; when it is back, it drains.
+        let away = [Reach::Unheard, Reach::Unheard, Reach::Away, Reach::Away, returned(9.0), heard(5.0)];
+        for reach in away.into_iter().chain([heard(1.0), Reach::Unheard, heard(0.4), heard(0.0)]) {
+            soft.observe([heard(0.0), reach], CLOCK);
+            assert_eq!(soft.factor(), 1.0 / 64.0, "{reach:?}");
+        }
+        // From then on it is as any other.
+        soft.observe([heard(0.0), heard(0.6)], CLOCK);
+        assert_eq!(soft.factor(), 1.0 / 32.0);
+        soft.observe([heard(0.0), heard(1.0)], CLOCK);
+        assert_eq!(soft.each().collect::<Vec<_>>(), [1.0 / 64.0, 1.0]);
+        assert_eq!(soft.factor(), 1.0);
+    }
+
+    #[test]
+    fn a_peer_that_is_back_and_whose_queue_does_not_shrink_is_overloaded() {
+        for away in [Reach::Away, Reach::Unheard] {
+            let mut soft = SoftThresholds::new(2);
+            (0..10).for_each(|_| soft.observe([heard(0.0), heard(0.0)], CLOCK));
+            let before = soft.factor();
+            soft.observe([heard(0.0), away], CLOCK);
+            soft.observe([heard(0.0), returned(9.0)], CLOCK);
+            assert!(soft.factor() <= before, "it may yet drain");
+            soft.observe([heard(0.0), heard(9.0)], CLOCK);
+            assert_eq!(soft.factor(), 1.0);
+        }
+    }
+
+    #[test]
+    fn where_nobody_is_reached_nothing_below_the_hard_threshold_is_released() {
+        let mut soft = SoftThresholds::new(1);
+        (0..10).for_each(|_| soft.observe([heard(0.0)], CLOCK));
+        assert!(soft.factor() < 1.0);
+        soft.observe([Reach::Away], CLOCK);
+        assert_eq!(soft.factor(), 1.0);
+        soft.observe([returned(0.0)], CLOCK);
+        assert!(soft.factor() < 0.3, "it goes on from where it was");
+        assert_eq!(SoftThresholds::new(0).factor(), 1.0);
     }
 
     #[test]
@@ -92,9 +240,9 @@ mod tests {
     #[test]
     fn clocks_of_no_length_are_neither_idle_nor_a_division_by_zero() {
         let mut soft = SoftThreshold::default();
-        soft.observe(Duration::ZERO, Duration::ZERO);
+        soft.observe(heard(0.0), Duration::ZERO);
         assert_eq!(soft.factor(), 0.875);
-        soft.observe(Duration::from_nanos(1), Duration::ZERO);
+        soft.observe(Reach::Heard { backlog: Duration::from_nanos(1) }, Duration::ZERO);
         assert_eq!(soft.factor(), 1.0);
     }
 
@@ -105,7 +253,7 @@ mod tests {
             let mut soft = SoftThreshold::default();
             let (mut queue, mut carried, mut worst) = (0.0f64, 0.0, 0.0f64);
             for clock in 0..1000 {
-                soft.observe(CLOCK.mul_f64(queue / capacity), CLOCK);
+                soft.observe(heard(queue / capacity), CLOCK);
                 queue += 1.0 - soft.factor() / 2.0;
                 let sent = queue.min(capacity);
                 queue -= sent;

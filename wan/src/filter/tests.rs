@@ -21,7 +21,7 @@ fn constant(function: Significance, threshold: f64) -> FilterConfig {
 }
 
 fn filter_of(config: FilterConfig, goal: Goal, shape: ShardTable) -> Filter {
-    Filter::new(&Selection::Significant { filters: vec![config], goal }, vec![shape])
+    Filter::new(&Selection::Significant { filters: vec![config], goal }, vec![shape], 1)
 }
 
 /// One clock of a table of one row: which of `updates` a filter ships, with `values` as they are.
@@ -181,7 +181,7 @@ fn the_soft_threshold_only_adds() {
     let run = |goal| {
         let mut filter = filter_of(constant(Significance::Relative, 0.5), goal, shape(2, 4));
         for _ in 0..8 {
-            filter.observe(Duration::ZERO, Duration::from_secs(1));
+            filter.observe([Reach::Heard { backlog: Duration::ZERO }], Duration::from_secs(1));
         }
         filter.offer(&elements([(0, 0.1), (1, 0.2), (5, 0.6), (6, 0.4)]));
         let mut out = Vec::new();
@@ -195,7 +195,7 @@ fn the_soft_threshold_only_adds() {
 
 #[test]
 fn everything_costs_what_the_baseline_costs_unless_updates_cancel() {
-    let mut filter = Filter::new(&Selection::Everything, vec![shape(4, 100)]);
+    let mut filter = Filter::new(&Selection::Everything, vec![shape(4, 100)], 1);
     let mut out = Vec::new();
     filter.offer(&elements((0..300).map(|i| (i, 1.0))));
     // A delta of zero is no update, to the baseline neither.
@@ -311,7 +311,7 @@ proptest! {
                 Step::Remote(i, by) => values[i as usize] += f32::from(by),
                 Step::Release { backlog_ms } => {
                     clock = clock.next();
-                    filter.observe(Duration::from_millis(backlog_ms), Duration::from_millis(100));
+                    filter.observe([Reach::Heard { backlog: Duration::from_millis(backlog_ms) }], Duration::from_millis(100));
                     let before: Vec<f32> = local.iter().zip(&shipped).map(|(l, s)| l - s).collect();
                     let v = config.threshold_at(clock) * filter.soft_factor();
                     prop_assert!(v <= config.threshold_at(clock));

@@ -75,7 +75,7 @@ impl Node {
         link.shards = shared.into_iter().map(|(at, _)| at).collect();
         (link.is_up, link.judge_backlog, link.next_shard) = (true, true, 0);
         link.confirm_at = Some(now + CONFIRM_DELAY);
-        (link.heard_at, link.said_at) = (Some(now), Some(now));
+        (link.heard_at, link.said_at, link.returned_at) = (Some(now), Some(now), Some(now));
         self.peers[peer].shards.iter().for_each(|&at| self.to_recheck[at] = true);
         self.handle_rtt(peer, self.peers[peer].rtt);
         for at in self.peers[peer].shards.clone() {

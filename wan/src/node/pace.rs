@@ -1,10 +1,11 @@
 //! How much may be on its way to a peer, and how long what waits for it needs.
 //!
-//! Kind: time-free.
+//! Kind: time-passed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Node;
+use super::{CONFIRM_DELAY, Node};
+use crate::filter::Reach;
 use crate::outbox::{Outbox, UPDATE_TARGET_BYTES};
 
 /// The window where neither rate nor round-trip time is known, and the least one.
@@ -58,6 +59,38 @@ impl Node {
         let flying = link.drain.bytes_per_sec().unwrap_or(0.0) * link.rtt.as_secs_f64();
         let queued = self.in_flight_bytes(peer).saturating_sub(flying as u64);
         link.drain.time_for(waiting + queued)
+    }
+
+    /// How each mirror of a replica is reached, by which its soft threshold moves.
+    pub(super) fn reached(&self, at: usize, now: Instant) -> Vec<Reach> {
+        match self.replicas[at].filter().follows_links() {
+            true => (0..self.datacenters.len()).map(|mirror| self.reach(at, mirror, now)).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    fn reach(&self, at: usize, mirror: usize, now: Instant) -> Reach {
+        let replica = &self.replicas[at];
+        let is_host =
+            |peer: &usize| self.peers[*peer].mirror == mirror && self.peers[*peer].shards.contains(&at);
+        let host = (0..self.peers.len()).filter(is_host).find(|peer| self.peers[*peer].is_up);
+        let Some(peer) = host.filter(|_| replica.is_waited_for(mirror)) else { return Reach::Away };
+        let link = &self.peers[peer];
+        let Some(heard) = link.heard_at.filter(|heard| now <= *heard + self.longest_silence(peer)) else {
+            return Reach::Away;
+        };
+        let backlog = self.backlog(peer);
+        match replica.last_clock_at() {
+            Some(before) if heard < before => Reach::Unheard,
+            before if link.returned_at >= before => Reach::Returned { backlog },
+            _ => Reach::Heard { backlog },
+        }
+    }
+
+    /// How long a peer that is there, and not held up, may be silent: it confirms what it gets, and tells of each clock.
+    pub(super) fn longest_silence(&self, peer: usize) -> Duration {
+        let clock = self.shared(peer).next().and_then(|replica| replica.clock_length());
+        2 * (CONFIRM_DELAY.max(clock.unwrap_or_default()) + self.peers[peer].rtt)
     }
 
     pub(super) fn outboxes(&self, peer: usize) -> impl Iterator<Item = &Outbox> {

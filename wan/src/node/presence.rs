@@ -168,8 +168,12 @@ impl Node {
     }
 
     pub(super) fn heard(&mut self, peer: usize, now: Instant) {
+        let longest = self.longest_silence(peer);
         let link = &mut self.peers[peer];
-        link.heard_at = Some(now);
+        let before = link.heard_at.replace(now);
+        if before.is_none_or(|before| now > before + longest) {
+            link.returned_at = Some(now);
+        }
         for &at in &link.shards {
             if self.replicas[at].is_gone(link.mirror) && !self.replicas[at].has_departed(link.mirror) {
                 self.replicas[at].take_up(link.mirror);

@@ -11,18 +11,26 @@ const SHARD: ShardId = ShardId(0);
 const TABLE: TableId = TableId(0);
 const PEER: DatacenterId = DatacenterId(1);
 
-/// A node of one shard with one worker and one peer, which ships everything.
-fn node(lead: Lead, barrier_max_delay: Option<Duration>) -> Node {
-    let policy = Policy { selection: Selection::Everything, barrier_max_delay, lead };
+fn policy(lead: Lead, barrier_max_delay: Option<Duration>) -> Policy {
+    Policy { selection: Selection::Everything, barrier_max_delay, lead }
+}
+
+/// A replica with one worker and one mirror, which ships everything.
+fn replica(lead: Lead) -> Replica {
     let shape = ShardTable { slots: 20_000, width: 1 };
     let shard = Shard::new(SHARD, &[shape], vec![vec![0.0; shape.elements()]], 1, Some(0));
+    Replica::new(shard, &policy(lead, None), [PEER])
+}
+
+/// A node of one shard with one worker and one peer, which ships everything.
+fn node(lead: Lead, barrier_max_delay: Option<Duration>) -> Node {
     let peer = PeerConfig {
         id: PEER,
         rate_bytes_per_sec: Some(1_000_000),
         window_bytes: None,
         transfer_bytes_per_sec: None,
     };
-    let mut node = Node::new(vec![Replica::new(shard, &policy, [PEER])], &[peer], &policy);
+    let mut node = Node::new(vec![replica(lead)], &[peer], &policy(lead, barrier_max_delay));
     assert_eq!(node.peer(ServerId::first(PEER)), Some(0));
     node
 }
@@ -521,7 +529,7 @@ fn the_next_process_knows_how_far_the_others_had_come() {
     before.handle_control(0, &[control], now).unwrap();
     let state = before.replicas[0].state(HERE);
 
-    let begins = |state| first().replicas.remove(0).restored(state, HERE);
+    let begins = |state| replica(Lead::Unlimited).restored(state, HERE);
     let mut after = first();
     after.replicas = vec![begins(state.clone()).unwrap()];
     assert_eq!(after.greeting(PEER).resumes[0].heard_clock, Clock(7));
@@ -591,4 +599,71 @@ fn whole_rows_that_are_none_are_refused() {
         };
         assert_eq!(node.handle_update(0, &update, 1, now), Err(PeerError::TornRows { seq: 1, table: TABLE }));
     }
+}
+
+/// A node of so many shards, each with two workers and the same mirrors, of which each has one server or more.
+fn mesh(shards: u16, mirrors: &[ServerId], policy: &Policy, make: impl Fn(Replica) -> Replica) -> Node {
+    let mut ids: Vec<_> = mirrors.iter().map(|server| server.datacenter).collect();
+    ids.dedup();
+    let shape = ShardTable { slots: 1000, width: 1 };
+    let replica = |id| {
+        let shard = Shard::new(ShardId(id), &[shape], vec![vec![0.0; shape.elements()]], 2, Some(0));
+        make(Replica::new(shard, policy, ids.iter().copied()))
+    };
+    let config = |id: &DatacenterId| PeerConfig {
+        id: *id,
+        rate_bytes_per_sec: Some(100_000),
+        window_bytes: Some(100_000),
+        transfer_bytes_per_sec: None,
+    };
+    let configs: Vec<_> = ids.iter().map(config).collect();
+    let mut node = Node::new((0..shards).map(replica).collect(), &configs, policy);
+    (0..).zip(mirrors).for_each(|(at, server)| assert_eq!(node.peer(*server), Some(at)));
+    node
+}
+
+const OTHERS: [ServerId; 2] =
+    [ServerId { datacenter: PEER, index: 0 }, ServerId { datacenter: DatacenterId(2), index: 0 }];
+
+/// By clock: the soft factor of a shard with two mirrors, of which `reaches(clock)` says whether the second is reached.
+fn factors(clocks: u32, is_reached: impl Fn(u32) -> bool) -> Vec<f64> {
+    let filter = crate::policy::FilterConfig {
+        function: crate::policy::Significance::Absolute,
+        threshold: 0.5,
+        schedule: crate::policy::Schedule::Constant,
+    };
+    let selection = Selection::Significant { filters: vec![filter], goal: crate::policy::Goal::Fastest };
+    let policy = Policy { selection, barrier_max_delay: None, lead: Lead::Unlimited };
+    let mut node = mesh(1, &OTHERS, &policy, |replica| replica);
+    let (start, clock_length) = (start(), Duration::from_millis(400));
+    (0..2).for_each(|peer| node.handle_up(peer, &nothing_applied(), start).unwrap());
+    node.suspend(WorkerId(1), start);
+    // Numbered and not confirmed yet, by peer.
+    let mut last = [0, 0];
+    let mut factors = Vec::new();
+    for clock in 1..=clocks {
+        let now = start + clock_length * clock;
+        node.handle_request(SHARD, flush(clock, 1000), now).unwrap();
+        factors.push(node.replicas()[0].filter().soft_factor());
+        for peer in 0..2 {
+            while let Some(outgoing) = node.poll_update(peer, now) {
+                last[peer] = outgoing.update.seq;
+            }
+            node.poll_control(peer, now);
+            if peer == 0 || is_reached(clock) {
+                let applied =
+                    ShardControl { shard: SHARD, applied: Some(last[peer]), ..ShardControl::default() };
+                node.handle_control(peer, &[applied], now + clock_length / 4).unwrap();
+            }
+        }
+    }
+    factors
+}
+
+#[test]
+fn a_region_that_is_cut_off_takes_nothing_from_the_links_of_the_others() {
+    let (clocks, cut) = (200, 60..123);
+    let without = factors(clocks, |_| true);
+    assert_eq!(without.last(), Some(&(1.0 / 64.0)));
+    assert_eq!(factors(clocks, |clock| !cut.contains(&clock)), without);
 }
