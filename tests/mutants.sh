@@ -62,6 +62,7 @@ mutants=(
   'trust-clocks|wan/src/node.rs|units|s/find\(\|clock\| \*clock > end\)/find(|_| false)/'
   'no-grace-for-regions|wan/src/node/presence.rs|faults|s/if is_over \&\& /if false \&\& is_over \&\& /'
   'count-who-is-cut-off|wan/src/filter/soft.rs|units|s/Reach::Away => self\.standing = Standing::Away,/Reach::Away => self.factor = 1.0,/'
+  'want-values-of-anybody|wan/src/replica/preview.rs|units|s/position\(\|m\| m\.was_whole \&\& !m\.is_away\(\)\)/position(|_| true)/'
   'no-grace-for-those-who-are-behind|wan/src/replica/catching_up.rs|faults|s/self\.backlog\.is_some\(\)/false/'
   'excuse-for-ever|wan/src/replica/catching_up.rs|units|s/\(\) if inbox\.is_settled\(\) => None,/() if lag < u32::MAX => return,\n            () if inbox.is_settled() => None,/'
   'no-grace-for-workers|datacenter/src/lan/presence.rs|units|s/>= grace$/>= grace * 1000/m'

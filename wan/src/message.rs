@@ -100,6 +100,9 @@ pub struct ShardControl {
     pub gone: Vec<Holdings>,
     /// Datacenters that have left the job for good.
     pub departed: Vec<DatacenterId>,
+    /// The sender has no values: the receiver is to send first what it has of all datacenters, in sum. Of several mirrors one
+    /// is asked, once there is a link with it.
+    pub wants_values: bool,
 }
 
 impl ShardControl {
@@ -111,6 +114,7 @@ impl ShardControl {
             && self.returned.is_none()
             && self.gone.is_empty()
             && self.departed.is_empty()
+            && !self.wants_values
     }
 }
 
@@ -191,8 +195,6 @@ pub struct Resume {
     pub heard_clock: Clock,
     /// The sender has not waited for the receiver meanwhile.
     pub went_on: bool,
-    /// The sender has no values: the receiver is to send first what it has of all datacenters, in sum.
-    pub wants_values: bool,
     /// The sender has itself all that its datacenter has released, and so can give others values.
     pub is_whole: bool,
 }

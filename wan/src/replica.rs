@@ -64,7 +64,7 @@ pub struct Replica {
     has_flushed: bool,
     /// Reads wait until what others have is here.
     is_fetching: bool,
-    /// Which mirror is asked for it, and what it has given.
+    /// Which mirror is asked for it, one that there has been a link with, and what it has given.
     donor: Option<usize>,
     preview: Option<Preview>,
     lead: Lead,
@@ -348,6 +348,10 @@ impl Replica {
         }
         let mirror = &mut self.mirrors[peer];
         mirror.returns_by = control.returned.or(mirror.returns_by);
+        if control.wants_values {
+            self.give_values(peer);
+        }
+        let mirror = &mut self.mirrors[peer];
         let confirmed = control.applied.filter(|_| control.applied_stream == mirror.outbox.stream());
         let confirmed = confirmed.map_or(Ok(0), |seq| mirror.outbox.handle_applied(seq))?;
         check_counts(control.gone.iter().flat_map(|holdings| [holdings.covered, holdings.newest]))?;
@@ -416,6 +420,7 @@ impl Replica {
             || !say.barriers.is_empty()
             || !say.gone.is_empty()
             || !say.departed.is_empty()
+            || self.wants_values_of(peer)
     }
 
     /// How far this side is, for a mirror.
@@ -433,6 +438,7 @@ impl Replica {
         let gone = self.holdings_to_say(peer);
         let departed = self.departed_to_say(peer);
         let progress = self.progress(peer);
+        let wants_values = self.wants_values_of(peer);
         let mirror = &mut self.mirrors[peer];
         let applied = mirror.inbox.applied_through();
         let returned = mirror.outbox.returned();
@@ -447,7 +453,9 @@ impl Replica {
             returned: returned.filter(|_| returned != say.returned_told),
             gone,
             departed,
+            wants_values,
         };
+        say.is_asked_for_values |= wants_values;
         (say.progress_told, say.applied_told, say.unconfirmed_bytes) = (progress, applied, 0);
         say.returned_told = returned;
         (!control.is_empty()).then_some(control)

@@ -228,6 +228,7 @@ pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
             gone: control.gone.iter().map(encode_holdings).collect(),
             stream: control.stream,
             departed: encode_departed(&control.departed),
+            wants_values: control.wants_values,
         };
         for barrier in &control.barriers {
             for slots in barrier.slots.chunks(MAX_FRAME_SLOTS - BARRIER_SLOTS) {
@@ -312,6 +313,7 @@ fn decode_shard_control(
         returned: control.returned,
         gone: control.gone.iter().map(decode_holdings).collect::<Result<_, _>>()?,
         departed: decode_departed(&control.departed)?,
+        wants_values: control.wants_values,
     })
 }
 
@@ -362,7 +364,6 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
         clock: r.clock.0,
         heard_clock: r.heard_clock.0,
         went_on: r.went_on,
-        wants_values: r.wants_values,
         is_whole: r.is_whole,
         stream: r.stream,
     });
@@ -421,7 +422,6 @@ pub fn decode_hello(frame: Bytes) -> Result<Hello, WireError> {
             clock: Clock(r.clock),
             heard_clock: Clock(r.heard_clock),
             went_on: r.went_on,
-            wants_values: r.wants_values,
             is_whole: r.is_whole,
             stream: r.stream,
         })

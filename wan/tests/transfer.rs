@@ -360,7 +360,7 @@ fn of_two_that_have_lost_everything_neither_serves_without_what_the_other_had_re
     let expected = sites.values(2).to_vec();
     sites.nodes[2].handle_down(1);
     sites.nodes[1] = node(1, 3, Lead::Limit(2), true, None);
-    // The first asks the second for values, before it hears that there are none, and nobody else.
+    // Each asks the third for values, as it hears that the other has none.
     let places = |one, other| (Sites::place(one, other), Sites::place(other, one));
     let greet = |sites: &mut Sites, from: usize, to: u16| sites.nodes[from].greeting(DatacenterId(to));
     let pairs = [(0, 1), (0, 2), (1, 2)];

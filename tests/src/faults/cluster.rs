@@ -281,7 +281,8 @@ impl Cluster {
             }
             let what = event.clone();
             self.handle(event)?;
-            self.check_sums().map_err(|e| format!("{e} after {what:?}"))?;
+            let checked = self.check_donors().and_then(|()| self.check_sums());
+            checked.map_err(|e| format!("{e} after {what:?}"))?;
         }
         self.check_end()?;
         (self.outcome.took, self.outcome.lost_elements) = (self.now, self.account.lost_elements);

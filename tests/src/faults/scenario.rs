@@ -351,6 +351,17 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         story: &[
+            (At(30), KillDatacenter(1)),
+            (After(50), Kill((0, 0))),
+            (After(200), ReturnEmpty((0, 0))),
+            (After(LONG), ReturnDatacenter(1)),
+        ],
+        bystanders: &[2],
+        graces: 2,
+        ..Scenario::of(3, 1, "a server returns with nothing, and first in its list is a region that is dead")
+    },
+    Scenario {
+        story: &[
             (At(50), Kill((0, 0))),
             (After(100), Return((0, 0))),
             (After(700), Kill((0, 1))),

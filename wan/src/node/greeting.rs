@@ -24,12 +24,12 @@ pub struct Greeting {
 impl Node {
     /// What to tell a server of `datacenter` in the hello. No shards if that is not a configured datacenter; if it is named
     /// among those that have left for good, it is to be refused instead.
-    pub fn greeting(&mut self, datacenter: DatacenterId) -> Greeting {
+    pub fn greeting(&self, datacenter: DatacenterId) -> Greeting {
         let life = self.life;
         let Some(mirror) = self.datacenters().position(|id| id == datacenter) else {
             return Greeting { life, ..Greeting::default() };
         };
-        let mut resumes: Vec<_> = self.replicas.iter_mut().map(|replica| replica.resume(mirror)).collect();
+        let mut resumes: Vec<_> = self.replicas.iter().map(|replica| replica.resume(mirror)).collect();
         resumes.sort_by_key(|resume| resume.shard);
         Greeting { life, resumes, departed: self.departed().collect() }
     }

@@ -625,6 +625,56 @@ fn mesh(shards: u16, mirrors: &[ServerId], policy: &Policy, make: impl Fn(Replic
 const OTHERS: [ServerId; 2] =
     [ServerId { datacenter: PEER, index: 0 }, ServerId { datacenter: DatacenterId(2), index: 0 }];
 
+/// What a process says that hosts these shards and has everything.
+fn hosts(life: u64, shards: &[u16]) -> Greeting {
+    let resume =
+        |shard: &u16| Resume { shard: ShardId(*shard), newest: 3, is_whole: true, ..Resume::default() };
+    Greeting { life, resumes: shards.iter().map(resume).collect(), ..Greeting::default() }
+}
+
+fn is_asked_for_values(node: &mut Node, peer: usize, now: Instant) -> bool {
+    while node.poll_update(peer, now).is_some() {}
+    node.poll_control(peer, now).iter().any(|control| control.wants_values)
+}
+
+#[test]
+fn values_are_wanted_of_whom_there_is_a_link_with_and_to_ask_what_to_say_first_makes_none() {
+    let now = start();
+    let mut node = mesh(1, &OTHERS, &policy(Lead::Limit(2), None), Replica::without_state);
+    // The first is dead, and dialled again and again.
+    (0..3).for_each(|_| assert_eq!(node.greeting(PEER).resumes.len(), 1));
+    assert_eq!(node.replicas()[0].donor(), None);
+    node.handle_up(1, &hosts(1, &[0]), now).unwrap();
+    assert!(is_asked_for_values(&mut node, 1, now));
+    assert!(!is_asked_for_values(&mut node, 1, now), "once");
+    // What was said on a link may be lost with it.
+    node.handle_down(1);
+    node.handle_up(1, &hosts(1, &[0]), now).unwrap();
+    assert!(is_asked_for_values(&mut node, 1, now));
+    // Of one at a time; the next is asked as soon as that one is gone.
+    node.handle_up(0, &hosts(1, &[0]), now).unwrap();
+    assert!(!is_asked_for_values(&mut node, 0, now));
+    node.handle_left(1);
+    assert!(is_asked_for_values(&mut node, 0, now));
+}
+
+#[test]
+fn whoever_asks_for_values_twice_is_given_them_once() {
+    let now = start();
+    let mut node = node(Lead::Unlimited, None);
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    node.handle_request(SHARD, flush(1, 3), now).unwrap();
+    let asks = ShardControl { shard: SHARD, wants_values: true, ..ShardControl::default() };
+    let mut sums = 0;
+    for _ in 0..2 {
+        node.handle_control(0, std::slice::from_ref(&asks), now).unwrap();
+        while let Some(outgoing) = node.poll_update(0, now) {
+            sums += usize::from(outgoing.update.rows.as_ref().is_some_and(|rows| rows.origin == Origin::All));
+        }
+    }
+    assert_eq!(sums, 1);
+}
+
 /// By clock: the soft factor of a shard with two mirrors, of which `reaches(clock)` says whether the second is reached.
 fn factors(clocks: u32, is_reached: impl Fn(u32) -> bool) -> Vec<f64> {
     let filter = crate::policy::FilterConfig {

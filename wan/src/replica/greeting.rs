@@ -23,9 +23,8 @@ impl Replica {
             && self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
     }
 
-    /// What this side has, for the hello to a mirror.
-    pub fn resume(&mut self, peer: usize) -> Resume {
-        let wants_values = self.chooses_donor(peer);
+    /// What this side has, for the hello to a mirror. To ask for it changes nothing: most hellos lead to no link.
+    pub fn resume(&self, peer: usize) -> Resume {
         let (mirror, (_, ledger)) = (&self.mirrors[peer], &self.ledgers.mirrors[peer]);
         let lost_after = self.former.as_ref().filter(|_| !mirror.has_returned).map(|former| former.after);
         Resume {
@@ -37,7 +36,6 @@ impl Replica {
             clock: self.shard.clock(),
             heard_clock: mirror.heard_clock(),
             went_on: mirror.is_gone || mirror.is_excused(),
-            wants_values,
             is_whole: self.is_whole(),
             ..mirror.inbox.resume()
         }
@@ -73,9 +71,6 @@ impl Replica {
         if !continues {
             self.number_anew(peer, life, resume);
         }
-        if !resume.is_whole {
-            self.lose_donor(peer);
-        }
         let before = self.shard.clock();
         self.follow_clock(peer, resume);
         if self.mirrors[peer].is_gone || is_another && (resume.lost_after.is_some() || self.knows_of(peer)) {
@@ -84,6 +79,10 @@ impl Replica {
         let mirror = &mut self.mirrors[peer];
         (mirror.has_left, mirror.is_gone) = (false, false);
         (mirror.clock_at_hello, mirror.was_whole) = (Some(resume.clock), resume.is_whole);
+        if !resume.is_whole {
+            self.lose_donor(peer);
+        }
+        self.choose_donor();
         let known = resume.newest.max(resume.covered);
         self.count_above(known, self.mirrors[peer].has_returned);
         if let Some(former) = self.former.as_ref().filter(|_| !self.mirrors[peer].has_returned) {
@@ -101,17 +100,13 @@ impl Replica {
 
     /// One of the two processes is another than before: our numbers begin anew, and what it lacks goes by row.
     fn number_anew(&mut self, peer: usize, life: u64, resume: &Resume) {
-        let gives_values = resume.wants_values && self.is_whole();
         let mirror = &mut self.mirrors[peer];
         // Where nobody had anything before, what waits is all there is.
         let is_first = mirror.numbered_for == 0 && resume.newest == 0 && self.former.is_none();
-        mirror.numbered_for = life;
+        (mirror.numbered_for, mirror.has_values) = (life, false);
         if !is_first {
             mirror.outbox.restart();
             mirror.to_restate = Some(resume.covered);
-        }
-        if gives_values {
-            mirror.outbox.hand_on(Origin::All, self.ledgers.released().into_iter());
         }
         if let Some(after) = resume.lost_after {
             mirror.outbox.hand_on(Origin::Receiver, self.ledgers.mirrors[peer].1.newer_than(after));

@@ -31,7 +31,7 @@ pub(super) struct Mirror {
     pub(super) heard_clock: Clock,
     /// Its clock when the link came up last; none before the first time.
     pub(super) clock_at_hello: Option<Clock>,
-    /// Whether it knew then of all that its datacenter had released.
+    /// Whether it knew then of all that its datacenter had released, and so could give others values.
     pub(super) was_whole: bool,
     /// Rows of it have come from others: sums of its that wait for us have them too, and it must begin anew.
     pub(super) is_void: bool,
@@ -47,6 +47,8 @@ pub(super) struct Mirror {
     pub(super) has_returned: bool,
     /// It says that it will have done so with this update.
     pub(super) returns_by: Option<u64>,
+    /// It has been given values in our present numbers, at least those that wait.
+    pub(super) has_values: bool,
     /// Rows with later releases than this are to be sent whole, once it has returned ours.
     pub(super) to_restate: Option<u32>,
     /// What it has of datacenters that are gone, by their places.
@@ -65,6 +67,8 @@ pub(super) struct ToSay {
     pub(super) returned_told: Option<u64>,
     pub(super) barriers: Vec<Barrier>,
     pub(super) unconfirmed_bytes: u64,
+    /// It has been asked for values on this link.
+    pub(super) is_asked_for_values: bool,
     /// Places of datacenters of which it is to hear what we have.
     pub(super) gone: BTreeSet<usize>,
     /// Places of datacenters of which it is to hear that they have left for good.
@@ -92,6 +96,7 @@ impl Mirror {
             has_departed: false,
             has_returned: true,
             returns_by: None,
+            has_values: false,
             to_restate: None,
             holdings: BTreeMap::new(),
             handing_on: BTreeSet::new(),

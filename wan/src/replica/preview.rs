@@ -16,7 +16,7 @@
 use datacenter::{Elements, TableId};
 
 use super::{Replica, negated};
-use crate::message::WholeRows;
+use crate::message::{Origin, WholeRows};
 
 /// What a process that began with nothing serves from.
 #[derive(Debug)]
@@ -49,15 +49,35 @@ impl Changes {
 }
 
 impl Replica {
-    /// Whether to ask this mirror for values: the first that there is a link to.
-    pub(super) fn chooses_donor(&mut self, peer: usize) -> bool {
-        self.is_fetching && *self.donor.get_or_insert(peer) == peer
+    /// Which mirror is asked for values, if any is.
+    pub fn donor(&self) -> Option<usize> {
+        self.donor
     }
 
-    /// The donor has nothing to give, or is away: somebody else may be asked.
+    /// Asks a mirror for values, where none is asked: the first that there is a link with and that has some to give.
+    pub(super) fn choose_donor(&mut self) {
+        if self.is_fetching && self.donor.is_none() {
+            self.donor = self.mirrors.iter().position(|m| m.was_whole && !m.is_away());
+        }
+    }
+
+    /// The donor has nothing to give, or is away: somebody else is asked.
     pub(super) fn lose_donor(&mut self, peer: usize) {
         self.restart_preview(peer);
         self.donor = self.donor.filter(|donor| *donor != peer);
+        self.choose_donor();
+    }
+
+    /// Whether a mirror is to hear that values are wanted of it.
+    pub(super) fn wants_values_of(&self, peer: usize) -> bool {
+        self.is_fetching && self.donor == Some(peer) && !self.mirrors[peer].to_say.is_asked_for_values
+    }
+
+    /// A mirror has no values, and wants ours: it gets what all have released, in sum. If it says so again, it has them.
+    pub(super) fn give_values(&mut self, peer: usize) {
+        if self.is_whole() && !std::mem::replace(&mut self.mirrors[peer].has_values, true) {
+            self.mirrors[peer].outbox.hand_on(Origin::All, self.ledgers.released().into_iter());
+        }
     }
 
     /// The donor begins anew: what it has not given wholly is void.

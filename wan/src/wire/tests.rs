@@ -47,6 +47,7 @@ fn messages_survive_the_wire() {
         stream: 6,
         gone: vec![Holdings { origin: DatacenterId(2), covered: 4, newest: 9 }],
         departed: vec![DatacenterId(2), DatacenterId(3)],
+        wants_values: true,
     };
     let silent = ShardControl { shard: ShardId(1), ..ShardControl::default() };
     for said in [control.clone(), silent.clone()] {
@@ -68,7 +69,6 @@ fn messages_survive_the_wire() {
         clock: Clock(6),
         heard_clock: Clock(4),
         went_on: true,
-        wants_values: true,
         is_whole: true,
         stream: 3,
     };
@@ -220,6 +220,7 @@ fn what_very_many_shards_say_still_fits_the_control_channel() {
         returned: Some(u64::MAX),
         gone: vec![Holdings { origin: DatacenterId(u16::MAX), covered: 0, newest: u32::MAX }],
         departed: vec![DatacenterId(u16::MAX)],
+        wants_values: true,
     };
     let controls: Vec<_> = (0..20_000).map(control).collect();
     let shapes =

@@ -135,6 +135,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// Values are wanted only of whom there has been a link with: whoever is dialled may be dead.
+    pub(super) fn check_donors(&self) -> Result<(), String> {
+        for process in &self.processes {
+            for node in &process.node {
+                let donors = node.replicas().iter().filter_map(|replica| replica.donor());
+                let sites = donors.filter_map(|place| node.datacenters().nth(place)).map(|id| id.index());
+                if let Some(site) = sites.into_iter().find(|site| !process.linked.contains(site)) {
+                    return Err(format!(
+                        "{:?} wants values of {site}, with which it has no link",
+                        process.server
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What a replica has is what it began with, all that was released, and what is held back.
     pub(super) fn check_sums(&mut self) -> Result<(), String> {
         for process in std::mem::take(&mut self.touched) {

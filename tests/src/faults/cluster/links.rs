@@ -40,9 +40,19 @@ fn end(here: usize, there: usize) -> usize {
 }
 
 impl Cluster {
+    /// As `wan::driver::peers` has it: whoever dials asks its node first, whether or not anybody is there, and says hello once
+    /// there is a connection.
     pub(super) fn dial(&mut self, one: usize, other: usize) {
-        let is_there = |p: usize| self.processes[p].node.is_some();
-        if !is_there(one) || !is_there(other) || self.link(one, other).is_up {
+        let is_up = self.link(one, other).is_up;
+        let is_there = self.processes[other].node.is_some();
+        let (site, _) = self.processes[other].server;
+        let Some(node) = self.node(one).filter(|_| !is_up) else { return };
+        let asked = node.greeting(DatacenterId(site as u16));
+        if !is_there {
+            // Another process of that server may come. Until then the dialer goes on.
+            if self.sites[site].process.contains(&None) {
+                self.at(self.now + 4 * REDIAL, Event::Dial { one, other });
+            }
             return;
         }
         let passes = self.passes(one, other) && self.passes(other, one);
@@ -55,7 +65,11 @@ impl Cluster {
         }
         for (from, to) in [(one, other), (other, one)] {
             let there = DatacenterId(self.processes[to].server.0 as u16);
-            if self.node(from).is_some_and(|node| node.departed().any(|id| id == there)) {
+            let is_departed = match from == one {
+                true => asked.departed.contains(&there),
+                false => self.node(from).is_some_and(|node| node.departed().any(|id| id == there)),
+            };
+            if is_departed {
                 self.after_delay(Event::Expelled { process: to });
                 return;
             }
@@ -158,7 +172,10 @@ impl Cluster {
         let outcome = node.handle_up(peer, &greeting, now);
         let is_superseded = node.is_superseded();
         match outcome {
-            Ok(()) => self.link(to, from).sessions[end(to, from)] = Some(number),
+            Ok(()) => {
+                self.processes[to].linked.insert(server.0);
+                self.link(to, from).sessions[end(to, from)] = Some(number);
+            }
             Err(PeerError::NothingShared | PeerError::FormerLife | PeerError::HostedTwice { .. }) => {
                 node.handle_down(peer);
             }

@@ -1,5 +1,6 @@
 //! Server processes: how they die, return, stand still and leave, and what they keep.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use datacenter::message::Request;
@@ -24,6 +25,8 @@ pub(super) struct Process {
     pub(super) is_open: bool,
     pub(super) poll_at: Option<Duration>,
     pub(super) keeper: Keeper,
+    /// Datacenters that it has had a link with.
+    pub(super) linked: BTreeSet<usize>,
 }
 
 impl Cluster {
@@ -114,6 +117,7 @@ impl Cluster {
             is_open: is_new,
             poll_at: None,
             keeper: Keeper::new(begins),
+            linked: BTreeSet::new(),
         });
         let process = self.processes.len() - 1;
         self.sites[site].process[usize::from(server)] = Some(process);
@@ -138,10 +142,22 @@ impl Cluster {
     fn dial_all(&mut self, process: usize) {
         let site = self.processes[process].server.0;
         for other in 0..self.processes.len() {
-            if self.processes[other].server.0 != site && self.processes[other].node.is_some() {
-                self.after_delay(Event::Dial { one: process, other });
+            if self.processes[other].server.0 == site {
+                continue;
+            }
+            match self.processes[other].node.is_some() {
+                true => self.after_delay(Event::Dial { one: process, other }),
+                // Nobody knows who is dead, and whoever dials may begin with those.
+                false if self.is_latest(other) => self.at(self.now, Event::Dial { one: process, other }),
+                false => {}
             }
         }
+    }
+
+    /// Whether no later process of its server has come.
+    fn is_latest(&self, process: usize) -> bool {
+        let server = self.processes[process].server;
+        self.processes[process + 1..].iter().all(|later| later.server != server)
     }
 
     /// A process neither dies nor goes on.
