@@ -11,6 +11,8 @@ mod departure;
 mod greeting;
 mod pace;
 mod presence;
+mod replicas;
+mod timers;
 mod workers;
 
 use std::time::{Duration, Instant};
@@ -24,6 +26,9 @@ use crate::message::{ServerId, ShardControl, Update};
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::Policy;
 use crate::replica::Replica;
+
+use self::presence::Watch;
+use self::replicas::Replicas;
 
 pub use self::greeting::Greeting;
 pub use self::presence::{Grace, Presence, life_after};
@@ -54,7 +59,7 @@ pub struct PeerConfig {
 /// One server process's shards and peers.
 #[derive(Debug)]
 pub struct Node {
-    replicas: Vec<Replica>,
+    replicas: Replicas,
     /// The other datacenters; the replicas count their mirrors in the same order.
     datacenters: Vec<PeerConfig>,
     peers: Vec<PeerLink>,
@@ -64,13 +69,9 @@ pub struct Node {
     life: u64,
     /// Another process of this server has started later: this one is to stop.
     is_superseded: bool,
-    grace: Option<Grace>,
-    /// Since when peers are listened for.
-    since: Option<Instant>,
-    /// Since when nobody trains here.
-    idle_since: Option<Instant>,
-    /// Replicas whose waiting reads should be looked at again.
-    to_recheck: Vec<bool>,
+    watch: Watch,
+    /// Somebody has left for good since that was asked for.
+    has_departures: bool,
 }
 
 /// A server process of another datacenter, and the link to it.
@@ -119,31 +120,29 @@ impl Node {
             }
         }
         Self {
-            to_recheck: vec![false; replicas.len()],
-            replicas,
+            replicas: Replicas::new(replicas),
+            watch: Watch::new(datacenters.len()),
+            has_departures: false,
             datacenters: datacenters.to_vec(),
             peers: Vec::new(),
             barrier_max_delay: policy.barrier_max_delay,
             end: None,
             life: 1,
             is_superseded: false,
-            grace: None,
-            since: None,
-            idle_since: None,
         }
     }
 
     /// The same, of a process that is not the first of its server: later ones have larger numbers.
     #[must_use]
     pub fn in_life(self, life: u64) -> Self {
-        let replicas = self.replicas.into_iter().map(|replica| replica.in_life(life)).collect();
+        let replicas = self.replicas.map(|replica| replica.in_life(life));
         Self { life, replicas, ..self }
     }
 
     /// The same, going on without peers that are silent for too long.
     #[must_use]
     pub fn giving_up(self, grace: Grace) -> Self {
-        Self { grace: Some(grace), ..self }
+        Self { watch: self.watch.giving_up(grace), ..self }
     }
 
     /// The same for a job that is done when everybody has completed `clock`; workers that leave before that are expected
@@ -239,18 +238,22 @@ impl Node {
     fn complete(&mut self, at: usize, moved: Option<Clock>, now: Instant) {
         let Some(clock) = moved else { return };
         let reached = self.reached(at, now);
-        self.replicas[at].complete(clock, reached, now);
-        self.to_recheck[at] = true;
+        self.replicas.change(at, |replica| replica.complete(clock, reached, now));
         self.peers.iter_mut().for_each(|peer| peer.judge_backlog = true);
     }
 
-    /// Does something to a replica that may move its clock without anybody having flushed.
-    fn moving<T>(&mut self, at: usize, now: Instant, act: impl FnOnce(&mut Replica) -> T) -> T {
+    /// Does something to a replica that reads may have waited for, and by which its clock may move.
+    fn change<T>(&mut self, at: usize, now: Instant, act: impl FnOnce(&mut Replica) -> T) -> T {
         let before = self.replicas[at].shard().clock();
-        let outcome = act(&mut self.replicas[at]);
+        let outcome = self.replicas.change(at, act);
+        self.complete_since(at, before, now);
+        self.watch.reconsider(now);
+        outcome
+    }
+
+    fn complete_since(&mut self, at: usize, before: Clock, now: Instant) {
         let after = self.replicas[at].shard().clock();
         self.complete(at, Some(after).filter(|after| *after > before), now);
-        outcome
     }
 
     /// The first values of a shard are there, as [`Replica::begin_with`] has it.
@@ -260,7 +263,7 @@ impl Node {
     /// If the shard is not hosted here, or they do not fit it.
     pub fn begin_with(&mut self, shard: ShardId, values: &[Vec<f32>]) {
         let at = self.position(shard).expect("first values are drawn for hosted shards");
-        self.replicas[at].begin_with(values);
+        self.replicas.change(at, |replica| replica.begin_with(values));
     }
 
     /// Whether workers may come: the values are there, and it is known how far every other datacenter is, or that it is not there.
@@ -277,7 +280,11 @@ impl Node {
     pub fn handle_rtt(&mut self, peer: usize, rtt: Duration) {
         let link = &mut self.peers[peer];
         link.rtt = rtt;
-        link.shards.iter().for_each(|&at| self.replicas[at].handle_rtt(link.mirror, rtt));
+        for &at in &link.shards {
+            if self.replicas.poll(at, |replica| replica.handle_rtt(link.mirror, rtt)) {
+                self.replicas.change(at, |_| {});
+            }
+        }
     }
 
     /// Whether the path to `peer` loses packets.
@@ -303,9 +310,9 @@ impl Node {
         if self.replicas[at].has_departed(self.peers[peer].mirror) {
             return Ok(());
         }
-        self.replicas[at].handle_update(self.peers[peer].mirror, update, bytes)?;
+        let mirror = self.peers[peer].mirror;
+        self.change(at, now, |replica| replica.handle_update(mirror, update, bytes))?;
         self.heard(peer, now);
-        self.to_recheck[at] = true;
         let delay = if self.is_idle() { Duration::ZERO } else { CONFIRM_DELAY };
         self.peers[peer].confirm_at.get_or_insert(now + delay);
         Ok(())
@@ -333,8 +340,7 @@ impl Node {
             // First, so that what is said of its releases is heard as of one who is gone.
             self.depart_from(at, &control.departed);
             let mirror = self.peers[peer].mirror;
-            confirmed += self.moving(at, now, |replica| replica.handle_control(mirror, control))?;
-            self.to_recheck[at] = true;
+            confirmed += self.change(at, now, |replica| replica.handle_control(mirror, control))?;
         }
         self.heard(peer, now);
         if confirmed > 0 {
@@ -355,8 +361,8 @@ impl Node {
         let may_transfer = link.transfer.may_spend(now);
         let (count, first) = (link.shards.len(), link.next_shard);
         for turn in (first..count).chain(0..first) {
-            let replica = &mut self.replicas[link.shards[turn]];
-            if let Some(outgoing) = replica.poll_update(link.mirror, may_number, may_transfer) {
+            let poll = |replica: &mut Replica| replica.poll_update(link.mirror, may_number, may_transfer);
+            if let Some(outgoing) = self.replicas.poll(link.shards[turn], poll) {
                 link.next_shard = (turn + 1) % count;
                 if !outgoing.is_repeat {
                     link.sent.payload_bytes += outgoing.bytes;
@@ -380,7 +386,7 @@ impl Node {
         if judge && self.barrier_max_delay.is_some_and(|max_delay| self.backlog(peer) > max_delay) {
             let link = &mut self.peers[peer];
             for &at in &link.shards {
-                link.sent.announced_rows += self.replicas[at].raise_barrier(link.mirror);
+                link.sent.announced_rows += self.replicas.poll(at, |r| r.raise_barrier(link.mirror));
             }
         }
         let mirror = self.peers[peer].mirror;
@@ -394,8 +400,8 @@ impl Node {
         }
         let link = &mut self.peers[peer];
         (link.confirm_at, link.said_at) = (None, Some(now));
-        let mut controls: Vec<_> =
-            link.shards.iter().filter_map(|&at| self.replicas[at].poll_control(mirror)).collect();
+        let say = |&at: &usize| self.replicas.poll(at, |replica| replica.poll_control(mirror));
+        let mut controls: Vec<_> = link.shards.iter().filter_map(say).collect();
         if controls.is_empty() && is_silent {
             // What has been said before does no harm.
             controls.extend(self.shared(peer).next().map(|replica| ShardControl {

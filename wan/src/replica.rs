@@ -210,7 +210,7 @@ impl Replica {
     pub fn handle_left(&mut self, peer: usize) {
         self.mirrors[peer].has_left = true;
         self.lose_donor(peer);
-        self.open_outboxes();
+        self.advance_recovery(peer);
     }
 
     /// Whether a mirror's process has stopped of its own will.
@@ -360,12 +360,13 @@ impl Replica {
         Ok(confirmed)
     }
 
-    /// The path to a mirror has this round-trip time.
-    pub fn handle_rtt(&mut self, peer: usize, rtt: Duration) {
+    /// The path to a mirror has this round-trip time. Yields whether the lead that is allowed has changed with it.
+    pub fn handle_rtt(&mut self, peer: usize, rtt: Duration) -> bool {
         let clock_length = self.clock_length;
         let mirror = &mut self.mirrors[peer];
         mirror.rtt = Some(rtt);
-        mirror.derived_lead = derived_lead(mirror.rtt, clock_length);
+        let before = std::mem::replace(&mut mirror.derived_lead, derived_lead(Some(rtt), clock_length));
+        mirror.derived_lead != before
     }
 
     /// When the shard completed its last clock, if it has since this process started.

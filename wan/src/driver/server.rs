@@ -371,7 +371,9 @@ impl<O: Observer> Server<O> {
     fn send_all(&mut self) {
         let now = now();
         self.node.judge(now);
-        self.part_with_departed();
+        if self.node.poll_departures() {
+            self.part_with_departed();
+        }
         self.attach_early();
         while let Some(reply) = self.node.poll_reply(now) {
             self.answer(reply);
@@ -415,7 +417,7 @@ impl<O: Observer> Server<O> {
         let has_room = |at: &usize| self.links[*at].as_ref().is_some_and(|link| link.frames.is_empty());
         let links = || (0..self.links.len()).filter(has_room);
         let of_links = || links().filter_map(|at| self.node.poll_timeout(at)).min();
-        let judgement = self.node.poll_judgement(now());
+        let judgement = self.node.poll_judgement();
         self.cork.until().or_else(of_links).into_iter().chain(judgement).min()
     }
 

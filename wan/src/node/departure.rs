@@ -15,9 +15,9 @@ impl Node {
         let mut is_news = false;
         for at in 0..self.replicas.len() {
             is_news |= !self.replicas[at].has_departed(mirror);
-            self.replicas[at].depart(mirror);
-            self.to_recheck[at] = true;
+            self.replicas.change(at, |replica| replica.depart(mirror));
         }
+        self.has_departures |= is_news;
         for peer in
             (0..self.peers.len()).filter(|peer| self.peers[*peer].mirror == mirror).collect::<Vec<_>>()
         {
@@ -32,17 +32,24 @@ impl Node {
         self.handle_down(peer);
         let PeerLink { mirror, shards, .. } = &self.peers[peer];
         for &at in shards {
-            self.replicas[at].depart(*mirror);
-            self.to_recheck[at] = true;
+            self.replicas.change(at, |replica| replica.depart(*mirror));
         }
+        self.has_departures = true;
     }
 
     /// Somebody says of a replica's shard that datacenters have left for good.
     pub(super) fn depart_from(&mut self, at: usize, departed: &[DatacenterId]) {
         for mirror in departed.iter().filter_map(|id| self.datacenters.iter().position(|d| d.id == *id)) {
-            self.replicas[at].depart(mirror);
-            self.to_recheck[at] = true;
+            if !self.replicas[at].has_departed(mirror) {
+                self.replicas.change(at, |replica| replica.depart(mirror));
+                self.has_departures = true;
+            }
         }
+    }
+
+    /// Whether somebody has left for good since this was asked.
+    pub fn poll_departures(&mut self) -> bool {
+        std::mem::take(&mut self.has_departures)
     }
 
     /// Whether a peer that was linked has nothing more to say here, as its datacenter has left for good.

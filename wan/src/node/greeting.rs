@@ -68,15 +68,14 @@ impl Node {
             return Err(doubled);
         }
         for (at, resume) in &shared {
-            let moved = self.replicas[*at].handle_resume(mirror, *life, resume)?;
-            self.complete(*at, moved, now);
+            self.change(*at, now, |replica| replica.handle_resume(mirror, *life, resume))?;
         }
         let link = &mut self.peers[peer];
         link.shards = shared.into_iter().map(|(at, _)| at).collect();
         (link.is_up, link.judge_backlog, link.next_shard) = (true, true, 0);
         link.confirm_at = Some(now + CONFIRM_DELAY);
         (link.heard_at, link.said_at, link.returned_at) = (Some(now), Some(now), Some(now));
-        self.peers[peer].shards.iter().for_each(|&at| self.to_recheck[at] = true);
+        self.watch_mirror(mirror, now);
         self.handle_rtt(peer, self.peers[peer].rtt);
         for at in self.peers[peer].shards.clone() {
             self.depart_from(at, departed);
@@ -98,8 +97,7 @@ impl Node {
         self.handle_down(peer);
         let PeerLink { mirror, shards, .. } = &self.peers[peer];
         for &at in shards {
-            self.replicas[at].handle_left(*mirror);
-            self.to_recheck[at] = true;
+            self.replicas.change(at, |replica| replica.handle_left(*mirror));
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::Node;
+use super::timers::{Timer, TimerTable};
 use crate::inbox::{PeerError, check_lives};
 use crate::replica::Replica;
 
@@ -33,6 +34,67 @@ impl Grace {
     pub(super) fn heartbeat(&self) -> Duration {
         self.server.min(self.datacenter) / 4
     }
+
+    /// Who was heard within that is there: a heartbeat may be late, or lost with its connection.
+    fn present(&self) -> Duration {
+        2 * self.heartbeat()
+    }
+}
+
+/// When somebody was heard, and when to look who was not.
+#[derive(Debug)]
+pub(super) struct Watch {
+    grace: Option<Grace>,
+    timers: TimerTable,
+    /// Since when peers are listened for.
+    since: Option<Instant>,
+    /// Since when nobody trains here.
+    idle_since: Option<Instant>,
+    /// How many shards of datacenters have been looked at, for tests.
+    #[cfg(test)]
+    pub(super) looks: u64,
+}
+
+impl Watch {
+    pub(super) fn new(mirrors: usize) -> Self {
+        Self {
+            grace: None,
+            timers: TimerTable::new(mirrors),
+            since: None,
+            idle_since: None,
+            #[cfg(test)]
+            looks: 0,
+        }
+    }
+
+    pub(super) fn giving_up(self, grace: Grace) -> Self {
+        Self { grace: Some(grace), ..self }
+    }
+
+    /// When nobody will have trained here for as long as workers are waited for.
+    fn deserted_at(&self) -> Option<Instant> {
+        self.idle_since.zip(self.grace).map(|(since, grace)| since + grace.workers)
+    }
+
+    /// Whether nobody has trained here for as long as workers are waited for.
+    fn is_deserted(&self, now: Instant) -> bool {
+        self.deserted_at().is_some_and(|until| until <= now)
+    }
+
+    /// Something has come of another datacenter: where nobody trains any more, the job may be at its end.
+    pub(super) fn reconsider(&mut self, now: Instant) {
+        if self.is_deserted(now) {
+            self.timers.set(Timer::Workers, Some(now));
+        }
+    }
+}
+
+/// What is to become of what a datacenter has of a shard, if nothing is heard before.
+struct Outlook {
+    /// Nobody waits for it any more.
+    over: Instant,
+    /// It should be looked at again.
+    look: Instant,
 }
 
 /// How another datacenter is, as far as one shard of it goes.
@@ -64,7 +126,8 @@ impl Node {
                     return absurd;
                 }
                 self.life = next;
-                self.replicas.iter_mut().for_each(|replica| replica.set_life(self.life));
+                (0..self.replicas.len())
+                    .for_each(|at| self.replicas.poll(at, |replica| replica.set_life(next)));
             }
         }
         PeerError::FormerLife
@@ -75,38 +138,70 @@ impl Node {
         self.is_superseded
     }
 
-    /// Goes on without whoever has been silent for too long. Ask [`poll_judgement`](Self::poll_judgement) when to call it again.
+    /// Goes on without whoever has been silent for too long. Ask [`poll_judgement`](Self::poll_judgement) when to call it again;
+    /// before that it costs nothing.
     pub fn judge(&mut self, now: Instant) {
-        self.since.get_or_insert(now);
-        let Some(grace) = self.grace else { return };
-        for at in 0..self.replicas.len() {
-            for mirror in 0..self.datacenters.len() {
-                let is_over = self.given_up_at(at, mirror, grace, now).is_some_and(|until| until <= now);
-                if is_over && !self.replicas[at].is_gone(mirror) {
-                    self.replicas[at].give_up(mirror);
-                    self.to_recheck[at] = true;
-                }
+        if self.watch.since.is_none() {
+            self.watch.since = Some(now);
+            (0..self.datacenters.len()).for_each(|mirror| self.watch_mirror(mirror, now));
+            self.watch_workers(now);
+        }
+        let Some(grace) = self.watch.grace else { return };
+        if self.watch.timers.next().is_none_or(|at| at > now) {
+            return;
+        }
+        for mirror in 0..self.datacenters.len() {
+            if self.watch.timers.expire(Timer::Mirror(mirror), now) {
+                self.judge_mirror(mirror, grace, now);
             }
         }
-        match self.is_idle() {
-            false => self.idle_since = None,
-            true => self.end_if_deserted(now),
+        if self.watch.timers.expire(Timer::Workers, now) {
+            self.end_if_deserted(now);
         }
     }
 
-    /// Whether nobody has trained here for as long as workers are waited for.
-    fn is_deserted(&self, now: Instant) -> bool {
-        let until = self.idle_since.zip(self.grace).map(|(since, grace)| since + grace.workers);
-        until.is_some_and(|until| until <= now)
+    fn judge_mirror(&mut self, mirror: usize, grace: Grace, now: Instant) {
+        let mut next: Option<Instant> = None;
+        for at in 0..self.replicas.len() {
+            #[cfg(test)]
+            {
+                self.watch.looks += 1;
+            }
+            if self.replicas[at].is_gone(mirror) {
+                continue;
+            }
+            match self.outlook(at, mirror, grace, now) {
+                Some(Outlook { over, .. }) if over <= now => {
+                    self.change(at, now, |replica| replica.give_up(mirror));
+                }
+                Some(Outlook { look, .. }) => next = next.map(|next| next.min(look)).or(Some(look)),
+                None => {}
+            }
+        }
+        self.watch.timers.set(Timer::Mirror(mirror), next);
+    }
+
+    /// Something has happened that may bring nearer when nobody waits for a datacenter any more.
+    pub(super) fn watch_mirror(&mut self, mirror: usize, now: Instant) {
+        self.watch.timers.set(Timer::Mirror(mirror), Some(now));
+    }
+
+    /// Workers have come, or the last one of a shard has gone.
+    pub(super) fn watch_workers(&mut self, now: Instant) {
+        match self.is_idle() {
+            false => self.watch.idle_since = None,
+            true => _ = self.watch.idle_since.get_or_insert(now),
+        }
+        self.watch.timers.set(Timer::Workers, self.watch.deserted_at());
     }
 
     /// Somebody begins to train again: where nobody has for long, and so nobody was waited for, that is at the clock of those who
     /// have gone on.
     pub(super) fn follow_if_deserted(&mut self, now: Instant) {
-        if self.is_deserted(now) {
-            self.idle_since = None;
+        if self.watch.is_deserted(now) {
+            self.watch.idle_since = None;
             for at in 0..self.replicas.len() {
-                self.moving(at, now, Replica::follow_those_ahead);
+                self.change(at, now, Replica::follow_those_ahead);
             }
         }
     }
@@ -114,48 +209,51 @@ impl Node {
     /// Where nobody has trained for long and others are at the end of the job, so is this datacenter: nobody waits for workers
     /// that do not come back.
     fn end_if_deserted(&mut self, now: Instant) {
-        self.idle_since.get_or_insert(now);
-        if !self.is_deserted(now) {
+        if !self.watch.is_deserted(now) {
             return;
         }
         for at in 0..self.replicas.len() {
-            self.replicas[at].settle();
+            self.replicas.change(at, Replica::settle);
             let end = self.end.filter(|end| self.replicas[at].latest_clock() >= *end);
             if let Some(end) = end.filter(|end| self.replicas[at].shard().clock() < *end) {
-                let moved = self.replicas[at].follow(end);
+                let moved = self.replicas.change(at, |replica| replica.follow(end));
                 self.complete(at, moved, now);
             }
         }
     }
 
-    /// When [`judge`](Self::judge) has something to judge if nothing is heard before.
-    pub fn poll_judgement(&self, now: Instant) -> Option<Instant> {
-        let grace = self.grace?;
-        let mirrors =
-            (0..self.replicas.len()).flat_map(|at| (0..self.datacenters.len()).map(move |m| (at, m)));
-        let awaited = mirrors.filter(|&(at, mirror)| !self.replicas[at].is_gone(mirror));
-        let until = awaited.filter_map(|(at, mirror)| self.given_up_at(at, mirror, grace, now));
-        let idle = self.idle_since.map(|since| since + grace.workers).filter(|at| *at > now);
-        until.chain(idle).min()
+    /// When [`judge`](Self::judge) has something to look at.
+    pub fn poll_judgement(&self) -> Option<Instant> {
+        self.watch.grace.and_then(|_| self.watch.timers.next())
     }
 
-    /// When nobody waits any more for what a datacenter has of a shard, unless it is heard before.
-    fn given_up_at(&self, at: usize, mirror: usize, grace: Grace, now: Instant) -> Option<Instant> {
+    /// When nobody waits any more for what a datacenter has of a shard, unless it is heard before. A server that is silent while
+    /// others of its datacenter are heard is dead, and these are as well off without it; where all are silent, they may just not
+    /// be reached.
+    fn outlook(&self, at: usize, mirror: usize, grace: Grace, now: Instant) -> Option<Outlook> {
         let of_it = || self.peers.iter().filter(|peer| peer.mirror == mirror);
-        let heard = of_it().filter(|peer| peer.shards.contains(&at)).filter_map(|peer| peer.heard_at).max();
-        let others = of_it().filter_map(|peer| peer.heard_at).max();
-        let is_there = others.is_some_and(|heard| now < heard + grace.server);
-        let limit = if is_there { grace.server } else { grace.datacenter };
-        Some(heard.or(self.since)? + limit)
+        let hosts = of_it().filter(|peer| peer.shards.contains(&at));
+        let heard = hosts.filter_map(|peer| peer.heard_at).max().or(self.watch.since)?;
+        let others = of_it().filter(|peer| !peer.shards.contains(&at)).filter_map(|peer| peer.heard_at).max();
+        let until = others.map(|heard| heard + grace.present());
+        Some(match until.filter(|until| now < *until) {
+            Some(until) => {
+                let over = heard + grace.server;
+                // With them, the reason may go to wait so long.
+                let look = if grace.datacenter < grace.server { over.min(until) } else { over };
+                Outlook { over, look }
+            }
+            None => Outlook { over: heard + grace.datacenter, look: heard + grace.datacenter },
+        })
     }
 
     /// How another datacenter, by its place, is as far as a replica goes, and since when nothing was heard of it.
     pub fn presence(&self, at: usize, mirror: usize, now: Instant) -> (Presence, Option<Duration>) {
         let hosts = self.peers.iter().filter(|peer| peer.mirror == mirror && peer.shards.contains(&at));
-        let heard = hosts.clone().filter_map(|peer| peer.heard_at).max().or(self.since);
+        let heard = hosts.clone().filter_map(|peer| peer.heard_at).max().or(self.watch.since);
         let silent = heard.map(|heard| now.saturating_duration_since(heard));
         let is_up = hosts.clone().any(|peer| peer.is_up);
-        let late = self.grace.map_or(Duration::MAX, |grace| 2 * grace.heartbeat());
+        let late = self.watch.grace.map_or(Duration::MAX, |grace| grace.present());
         let presence = match () {
             () if self.replicas[at].has_departed(mirror) => Presence::Left,
             () if self.replicas[at].is_gone(mirror) => Presence::Gone,
@@ -167,6 +265,7 @@ impl Node {
         (presence, silent)
     }
 
+    /// Something has come of a peer. Costs next to nothing for one of which something comes all the time.
     pub(super) fn heard(&mut self, peer: usize, now: Instant) {
         let longest = self.longest_silence(peer);
         let link = &mut self.peers[peer];
@@ -174,14 +273,20 @@ impl Node {
         if before.is_none_or(|before| now > before + longest) {
             link.returned_at = Some(now);
         }
-        for &at in &link.shards {
-            if self.replicas[at].is_gone(link.mirror) && !self.replicas[at].has_departed(link.mirror) {
-                self.replicas[at].take_up(link.mirror);
+        let Some(grace) = self.watch.grace else { return };
+        if before.is_some_and(|before| now < before + grace.present()) {
+            return;
+        }
+        let mirror = self.peers[peer].mirror;
+        self.watch_mirror(mirror, now);
+        for at in self.peers[peer].shards.clone() {
+            if self.replicas[at].is_gone(mirror) && !self.replicas[at].has_departed(mirror) {
+                self.change(at, now, |replica| replica.take_up(mirror));
             }
         }
     }
 
     pub(super) fn heartbeat_at(&self, peer: usize) -> Option<Instant> {
-        Some(self.peers[peer].said_at? + self.grace?.heartbeat())
+        Some(self.peers[peer].said_at? + self.watch.grace?.heartbeat())
     }
 }

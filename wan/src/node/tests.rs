@@ -531,7 +531,7 @@ fn the_next_process_knows_how_far_the_others_had_come() {
 
     let begins = |state| replica(Lead::Unlimited).restored(state, HERE);
     let mut after = first();
-    after.replicas = vec![begins(state.clone()).unwrap()];
+    after.replicas = replicas::Replicas::new(vec![begins(state.clone()).unwrap()]);
     assert_eq!(after.greeting(PEER).resumes[0].heard_clock, Clock(7));
     // And a checkpoint that says what nobody can have heard is none.
     let mut absurd = state.clone();
@@ -673,6 +673,89 @@ fn whoever_asks_for_values_twice_is_given_them_once() {
         }
     }
     assert_eq!(sums, 1);
+}
+
+#[test]
+fn reads_that_waited_for_workers_are_answered_when_the_last_one_is_gone() {
+    let (now, policy) = (start(), policy(Lead::Unlimited, None));
+    let (one, other) = (WorkerId(0), WorkerId(1));
+    for is_suspended in [true, false] {
+        let mut node = mesh(1, &OTHERS, &policy, |replica| replica);
+        node.handle_up(0, &nothing_applied(), now).unwrap();
+        node.handle_request(SHARD, flush(1, 1), now).unwrap();
+        assert_eq!(node.handle_request(SHARD, read(1), now), Ok(None), "the other is at 0");
+        node.suspend(one, now);
+        let update = Update { shard: SHARD, seq: 1, ..Update::default() };
+        node.handle_update(0, &update, 1, now).unwrap();
+        assert_eq!(node.poll_reply(now), None);
+        while node.poll_update(0, now).is_some() {}
+        node.poll_control(0, now);
+        let update = Update { shard: SHARD, seq: 2, ..Update::default() };
+        node.handle_update(0, &update, 1, now).unwrap();
+        assert_eq!(node.poll_reply(now), None);
+        match is_suspended {
+            true => assert!(node.suspend(other, now)),
+            false => _ = node.handle_request(SHARD, Request::Leave(other), now).unwrap(),
+        }
+        assert_eq!(node.replicas()[0].shard().clock(), Clock(0), "it has not moved");
+        assert!(node.poll_reply(now).is_some(), "nobody is left to wait for");
+        while node.poll_update(0, now).is_some() {}
+        let said = node.poll_control(0, now);
+        assert_eq!(said[0].applied, Some(2), "nothing follows that could take the confirmation along");
+        assert_eq!(said[0].progress.map(|progress| progress.pauses), Some(1));
+    }
+}
+
+#[test]
+fn reads_that_a_longer_path_allows_are_answered_when_it_is_known() {
+    let now = start();
+    let mut node = node(Lead::Derived, None);
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    let clock = Duration::from_millis(100);
+    for own in 1..=3 {
+        node.handle_request(SHARD, flush(own, 1), now + clock * own).unwrap();
+    }
+    assert_eq!(node.handle_request(SHARD, read(3), now + clock * 3), Ok(None), "it leads by three");
+    assert_eq!(node.poll_reply(now + clock * 3), None);
+    node.handle_rtt(0, Duration::from_millis(250));
+    assert!(node.poll_reply(now + clock * 4).is_some(), "five are allowed on such a path");
+}
+
+#[test]
+fn a_server_that_began_with_nothing_is_ready_when_all_who_could_give_it_something_have_left() {
+    let now = start();
+    let mut node = mesh(1, &OTHERS[..1], &policy(Lead::Limit(2), None), Replica::without_state);
+    node.handle_up(0, &hosts(1, &[0]), now).unwrap();
+    assert!(!node.is_ready(), "it is to give back what it has");
+    node.handle_left(0);
+    assert!(node.is_ready());
+}
+
+#[test]
+fn what_arrives_costs_no_look_at_who_is_there() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    let grace = Grace { workers: 60 * second, server: 30 * second, datacenter: 60 * second };
+    let (shards, mirrors) = (64, 8);
+    let peers: Vec<_> = (1..=mirrors).map(|id| ServerId::first(DatacenterId(id))).collect();
+    let mut node = mesh(shards, &peers, &policy(Lead::Limit(2), None), |replica| replica).giving_up(grace);
+    node.judge(start);
+    let all: Vec<u16> = (0..shards).collect();
+    (0..peers.len()).for_each(|peer| node.handle_up(peer, &hosts(1, &all), start).unwrap());
+    let mut looks = Vec::new();
+    for batches in [10_000, 100_000] {
+        let before = node.watch.looks;
+        // A minute of them in any case.
+        for batch in 0..batches {
+            let now = start
+                + (looks.len() as u32 * 60) * second
+                + (60 * second).mul_f64(f64::from(batch) / f64::from(batches));
+            (0..peers.len()).for_each(|peer| node.handle_control(peer, &[], now).unwrap());
+            node.judge(now);
+        }
+        looks.push(node.watch.looks - before);
+    }
+    let most = 3 * u64::from(shards) * u64::from(mirrors);
+    assert!(looks.iter().all(|looks| *looks <= most), "{looks:?}, {most} allowed");
 }
 
 /// By clock: the soft factor of a shard with two mirrors, of which `reaches(clock)` says whether the second is reached.

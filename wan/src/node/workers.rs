@@ -26,25 +26,40 @@ impl Node {
         let at = self.position(shard).ok_or(RequestError::UnknownShard(shard))?;
         self.check_request(&request)?;
         match request {
-            Request::Read(read) => self.moving(at, now, |replica| replica.handle_read(read, now)),
+            Request::Read(read) => {
+                let before = self.replicas[at].shard().clock();
+                let reply = self.replicas.change_workers(at, |replica| replica.handle_read(read, now));
+                self.complete_since(at, before, now);
+                reply
+            }
             Request::Flush(flush) => {
-                let moved = self.replicas[at].handle_flush(&flush)?;
-                self.complete(at, moved, now);
                 // It may be late, of one who is not waited for any more: then nothing follows that would ship it.
-                self.replicas[at].settle();
-                Ok(None)
+                self.change_workers(at, now, |replica| replica.handle_flush(&flush)).map(|_| None)
             }
             Request::Leave(worker) => {
-                let moved = self.replicas[at].leave(worker);
-                self.complete(at, moved, now);
-                self.replicas[at].settle();
-                if self.is_idle() {
-                    // Nothing follows that could carry confirmations along.
-                    self.peers.iter_mut().for_each(|peer| peer.confirm_at = peer.confirm_at.map(|_| now));
-                }
+                self.change_workers(at, now, |replica| replica.leave(worker));
                 Ok(None)
             }
         }
+    }
+
+    /// Workers come, go, or say something: does to a replica what that is, and what follows if its clock has moved, or nobody
+    /// trains any more. There is no other way to either.
+    fn change_workers<T>(&mut self, at: usize, now: Instant, act: impl FnOnce(&mut Replica) -> T) -> T {
+        let before = self.replicas[at].shard().clock();
+        let was_idle = self.replicas[at].shard().is_idle();
+        let outcome = self.replicas.change_workers(at, act);
+        self.complete_since(at, before, now);
+        let is_idle = self.replicas[at].shard().is_idle();
+        self.replicas.poll(at, Replica::settle);
+        if is_idle != was_idle {
+            self.watch_workers(now);
+        }
+        if is_idle && self.is_idle() {
+            // Nothing follows that could carry confirmations along.
+            self.peers.iter_mut().for_each(|peer| peer.confirm_at = peer.confirm_at.map(|_| now));
+        }
+        outcome
     }
 
     fn check_request(&self, request: &Request) -> Result<(), RequestError> {
@@ -65,7 +80,7 @@ impl Node {
         self.follow_if_deserted(now);
         for at in 0..self.replicas.len() {
             let id = self.replicas[at].shard().id();
-            let its_clock = self.moving(at, now, |replica| replica.join(worker, clock));
+            let its_clock = self.change_workers(at, now, |replica| replica.join(worker, clock));
             joined.extend(its_clock.map(|clock| (id, clock)));
         }
         joined
@@ -77,9 +92,7 @@ impl Node {
         let is_live = |replica: &Replica| replica.shard().clock_of(worker).is_some();
         let live: Vec<usize> = (0..self.replicas.len()).filter(|at| is_live(&self.replicas[*at])).collect();
         for &at in &live {
-            let moved = self.replicas[at].suspend(worker);
-            self.complete(at, moved, now);
-            self.replicas[at].settle();
+            self.change_workers(at, now, |replica| replica.suspend(worker));
         }
         !live.is_empty()
     }
@@ -92,16 +105,16 @@ impl Node {
             self.follow_if_deserted(now);
         }
         for at in 0..self.replicas.len() {
-            was_suspended |= self.moving(at, now, |replica| replica.resume_worker(worker)).is_some();
+            was_suspended |= self.change_workers(at, now, |replica| replica.resume_worker(worker)).is_some();
         }
         was_suspended
     }
 
     /// The next waiting read that may be answered.
     pub fn poll_reply(&mut self, now: Instant) -> Option<ReadReply> {
-        for (replica, recheck) in self.replicas.iter_mut().zip(&mut self.to_recheck).filter(|(_, r)| **r) {
-            match replica.poll_reply(now) {
-                None => *recheck = false,
+        while let Some(at) = self.replicas.next_to_recheck() {
+            match self.replicas.poll(at, |replica| replica.poll_reply(now)) {
+                None => self.replicas.rechecked(at),
                 reply => return reply,
             }
         }

@@ -24,8 +24,7 @@ impl Replica {
             }
         }
         self.lose_donor(peer);
-        self.open_outboxes();
-        self.end_fetching();
+        self.advance_recovery(peer);
     }
 
     /// A mirror that was given up is heard again. It is waited for once it has caught up.

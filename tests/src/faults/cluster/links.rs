@@ -388,10 +388,9 @@ impl Cluster {
     }
 
     fn schedule_poll(&mut self, process: usize) {
-        let now = self.start + self.now;
         let Some(node) = self.processes[process].node.as_ref() else { return };
         let of_links = (0..node.peers().len()).filter_map(|peer| node.poll_timeout(peer)).min();
-        let Some(at) = of_links.into_iter().chain(node.poll_judgement(now)).min() else { return };
+        let Some(at) = of_links.into_iter().chain(node.poll_judgement()).min() else { return };
         let at = at.saturating_duration_since(self.start).max(self.now + Duration::from_millis(1));
         if self.processes[process].poll_at.is_none_or(|known| at < known || known <= self.now) {
             self.processes[process].poll_at = Some(at);
