@@ -384,6 +384,11 @@ impl Replica {
         self.clock_length
     }
 
+    /// The process of a mirror that was heard of last; zero for none.
+    pub fn life_of(&self, peer: usize) -> u64 {
+        self.mirrors[peer].life
+    }
+
     /// The next update for a mirror: only repeats unless it `may_number` more, and no whole rows unless it `may_transfer`.
     pub fn poll_update(&mut self, peer: usize, may_number: bool, may_transfer: bool) -> Option<Outgoing> {
         let outbox = &mut self.mirrors[peer].outbox;

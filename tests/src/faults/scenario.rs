@@ -350,6 +350,12 @@ pub const SCENARIOS: &[Scenario] = &[
         ..Scenario::of(3, 1, "a datacenter returns with another number of servers")
     },
     Scenario {
+        // Before the others have noticed that the servers of before are dead.
+        story: &[(At(40), KillDatacenter(0)), (After(0), Reshard(0, 1)), (After(10), ReturnDatacenter(0))],
+        bystanders: &[1, 2],
+        ..Scenario::of(3, 2, "a datacenter returns with fewer servers while the links of dead ones are up")
+    },
+    Scenario {
         story: &[
             (At(30), KillDatacenter(1)),
             (After(50), Kill((0, 0))),

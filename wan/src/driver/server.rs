@@ -336,6 +336,7 @@ impl<O: Observer> Server<O> {
                 if outcome.is_ok() {
                     // The link may have ended meanwhile.
                     let _ = taken.send(());
+                    self.part_with_replaced();
                 }
                 (at, outcome)
             }),
@@ -391,6 +392,19 @@ impl<O: Observer> Server<O> {
         self.observer.handled(&self.node, now);
         let is_settled = self.node.is_settled();
         self.settled.send_if_modified(|settled| std::mem::replace(settled, is_settled) != is_settled);
+    }
+
+    /// Ends the links with those in whose place another server is linked: dead ones, whose links do not show it yet.
+    fn part_with_replaced(&mut self) {
+        for (at, link) in self.links.iter_mut().enumerate() {
+            if !self.node.is_up(at)
+                && !self.node.is_departed(at)
+                && let Some(link) = link.take()
+            {
+                // It may have ended by itself.
+                let _ = link.handle.refuse.send(PeerError::FormerLife);
+            }
+        }
     }
 
     /// Ends the links with those who have left for good.

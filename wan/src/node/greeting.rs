@@ -58,20 +58,12 @@ impl Node {
         if known > self.life {
             return Err(self.handle_later_life(peer, known));
         }
-        let mut others =
-            self.peers.iter().enumerate().filter(|(at, o)| *at != peer && o.mirror == mirror && o.is_up);
-        let doubled = others.find_map(|(_, other)| {
-            let (at, _) = shared.iter().find(|(at, _)| other.shards.contains(at))?;
-            Some(PeerError::HostedTwice { shard: self.replicas[*at].shard().id(), by: other.id.index })
-        });
-        if let Some(doubled) = doubled {
-            return Err(doubled);
-        }
+        self.check_hosts(peer, *life, shared.iter().map(|(at, _)| *at))?;
         for (at, resume) in &shared {
             self.change(*at, now, |replica| replica.handle_resume(mirror, *life, resume))?;
         }
+        self.replace_hosts(peer, shared.iter().map(|(at, _)| *at).collect());
         let link = &mut self.peers[peer];
-        link.shards = shared.into_iter().map(|(at, _)| at).collect();
         (link.is_up, link.judge_backlog, link.next_shard) = (true, true, 0);
         link.confirm_at = Some(now + CONFIRM_DELAY);
         (link.heard_at, link.said_at, link.returned_at) = (Some(now), Some(now), Some(now));
@@ -99,5 +91,47 @@ impl Node {
         for &at in shards {
             self.replicas.change(at, |replica| replica.handle_left(*mirror));
         }
+    }
+
+    /// Refuses who says that it hosts a shard that another server hosts, unless its process is the later one. Between two that
+    /// may both live, as where a region is configured in two ways, only one is talked to, and it is not the older.
+    fn check_hosts(
+        &self,
+        peer: usize,
+        life: u64,
+        shared: impl Iterator<Item = usize> + Clone,
+    ) -> Result<(), PeerError> {
+        let mirror = self.peers[peer].mirror;
+        for (_, other) in self.other_hosts(peer) {
+            let doubled =
+                |at: &usize| other.shards.contains(at) && self.replicas[*at].life_of(mirror) >= life;
+            if let Some(at) = shared.clone().find(doubled) {
+                return match self.replicas[at].life_of(mirror) > life {
+                    true => Err(PeerError::FormerLife),
+                    false => {
+                        let shard = self.replicas[at].shard().id();
+                        Err(PeerError::HostedTwice { shard, by: other.id.index })
+                    }
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Other servers of its datacenter are linked for what `peer` hosts now: they are dead, whether their links show it or not.
+    fn replace_hosts(&mut self, peer: usize, shared: Vec<usize>) {
+        let is_replaced = |other: &PeerLink| other.shards.iter().any(|at| shared.contains(at));
+        let replaced = self.other_hosts(peer).filter(|(_, other)| is_replaced(other)).map(|(at, _)| at);
+        for other in replaced.collect::<Vec<_>>() {
+            self.peers[other].shards.retain(|at| !shared.contains(at));
+            self.handle_down(other);
+        }
+        self.peers[peer].shards = shared;
+    }
+
+    fn other_hosts(&self, peer: usize) -> impl Iterator<Item = (usize, &PeerLink)> {
+        let mirror = self.peers[peer].mirror;
+        let links = self.peers.iter().enumerate();
+        links.filter(move |(at, other)| *at != peer && other.mirror == mirror && other.is_up)
     }
 }

@@ -622,6 +622,9 @@ fn mesh(shards: u16, mirrors: &[ServerId], policy: &Policy, make: impl Fn(Replic
     node
 }
 
+const SERVERS: [ServerId; 2] =
+    [ServerId { datacenter: PEER, index: 0 }, ServerId { datacenter: PEER, index: 1 }];
+
 const OTHERS: [ServerId; 2] =
     [ServerId { datacenter: PEER, index: 0 }, ServerId { datacenter: DatacenterId(2), index: 0 }];
 
@@ -729,6 +732,31 @@ fn a_server_that_began_with_nothing_is_ready_when_all_who_could_give_it_somethin
     assert!(!node.is_ready(), "it is to give back what it has");
     node.handle_left(0);
     assert!(node.is_ready());
+}
+
+#[test]
+fn a_region_that_returns_with_fewer_servers_is_let_in_while_the_link_of_a_dead_one_is_up() {
+    let now = start();
+    for (life, expected) in [
+        (9, Ok(())),
+        (7, Err(PeerError::HostedTwice { shard: ShardId(1), by: 1 })),
+        (6, Err(PeerError::FormerLife)),
+    ] {
+        let mut node = mesh(2, &SERVERS, &policy(Lead::Limit(2), None), |replica| replica);
+        node.handle_up(0, &hosts(5, &[0]), now).unwrap();
+        node.handle_up(1, &hosts(7, &[1]), now).unwrap();
+        // Its own link is replaced by the driver, as it is the same server.
+        node.handle_down(0);
+        assert_eq!(node.handle_up(0, &hosts(life, &[0, 1]), now), expected, "process {life}");
+        assert_eq!(node.is_up(1), expected.is_err(), "process {life}");
+        if expected.is_ok() {
+            assert_eq!(node.shared(0).count(), 2);
+            let update = Update { shard: ShardId(1), seq: 1, ..Update::default() };
+            assert!(node.handle_update(1, &update, 1, now).is_err(), "what is left of the dead one");
+            // The one that is replaced may live, and says so again.
+            assert_eq!(node.handle_up(1, &hosts(7, &[1]), now), Err(PeerError::FormerLife));
+        }
+    }
 }
 
 #[test]

@@ -175,6 +175,7 @@ impl Cluster {
             Ok(()) => {
                 self.processes[to].linked.insert(server.0);
                 self.link(to, from).sessions[end(to, from)] = Some(number);
+                self.part_with_replaced(to, server.0);
             }
             Err(PeerError::NothingShared | PeerError::FormerLife | PeerError::HostedTwice { .. }) => {
                 node.handle_down(peer);
@@ -205,6 +206,22 @@ impl Cluster {
             self.bury((site, index), to);
         }
         Ok(())
+    }
+
+    /// Ends the links with servers of a datacenter in whose place another one has come.
+    fn part_with_replaced(&mut self, here: usize, site: usize) {
+        for other in 0..self.processes.len() {
+            let is_linked =
+                self.links.get(&ordered(here, other)).is_some_and(|l| l.sessions[end(here, other)].is_some());
+            if self.processes[other].server.0 != site || !is_linked {
+                continue;
+            }
+            let place = self.peer_of(here, other);
+            if self.node(here).is_some_and(|node| !node.is_up(place)) {
+                self.link(here, other).sessions[end(here, other)] = None;
+                self.break_link(here, other);
+            }
+        }
     }
 
     /// An end notices that a connection is no more, and tries again.
