@@ -279,3 +279,40 @@ fn a_peer_that_came_back_under_another_address_is_found_while_it_is_silent() {
         assert!(found < Duration::from_secs(12), "linked before: {is_linked}: {found:?}");
     }
 }
+
+/// Of a region whose server 0 is silent, server 1 answers, with which nobody here has a link.
+#[tokio::test]
+async fn a_sibling_of_a_server_that_may_be_dead_is_asked_whether_it_is_there() {
+    let authority = Authority::new(1);
+    let host = Host::start(&authority, Paths::default(), Node::Takes);
+    for (digest, is_doubtful, expected) in [(7, true, true), (7, false, false), (8, true, false)] {
+        let (events, mut queue) = mpsc::channel(16);
+        let terms = Terms { job_digest: vec![digest; 32], ..terms(1, 0) };
+        let (shapes, tally) = (Shapes::new(Vec::new()), Tally::default());
+        let peers = Peers::new(endpoint(&authority, 1), terms, shapes, events, tally, Board::default());
+        let id = ServerId { datacenter: DatacenterId(0), index: 0 };
+        let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let silent = Peer {
+            id: ServerId { index: 1, ..id },
+            name: name(0),
+            addresses: vec![nobody.local_addr().unwrap().into()],
+            path: Path::default(),
+        };
+        let sibling = Peer { id, addresses: vec![host.address.into()], ..silent.clone() };
+        let heartbeat = Duration::from_millis(400);
+        let looking =
+            tokio::spawn(peers.look_for(vec![silent, sibling], heartbeat, ChaCha8Rng::seed_from_u64(1)));
+        let sighted = async {
+            while let Some(event) = queue.recv().await {
+                match event {
+                    Event::IsDoubtful { answer, .. } => answer.send(is_doubtful).unwrap(),
+                    Event::Sighted { datacenter } => return assert_eq!(datacenter, id.datacenter),
+                    _ => panic!("nothing else is asked"),
+                }
+            }
+        };
+        let patience = if expected { Duration::from_secs(20) } else { 5 * heartbeat };
+        assert_eq!(timeout(patience, sighted).await.is_ok(), expected, "{digest}, {is_doubtful}");
+        looking.abort();
+    }
+}

@@ -14,7 +14,7 @@ use std::thread;
 use datacenter::shard::Shard;
 use datacenter::{Clock, ShardId};
 use tracing::info;
-use wan::node::{Grace, Node, PeerConfig, life_after};
+use wan::node::{Node, PeerConfig, life_after};
 use wan::replica::Replica;
 
 use super::ServiceError;
@@ -128,11 +128,6 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
         replica.restored(state, here).map_err(|misfit| ServiceError::Misfit { shard: id.0, misfit })
     };
     let replicas = setup.shards_of(index).map(replica).collect::<Result<Vec<_>, _>>()?;
-    let grace = Grace {
-        workers: region.grace.worker,
-        server: region.grace.server,
-        datacenter: region.grace.datacenter,
-    };
     let node = Node::new(replicas, &peers, &policy);
-    Ok(node.ending_at(Clock(region.job.clocks)).in_life(life).giving_up(grace))
+    Ok(node.ending_at(Clock(region.job.clocks)).in_life(life).giving_up(setup.grace()))
 }

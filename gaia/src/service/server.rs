@@ -274,7 +274,12 @@ impl Server {
         let mut paths = Paths::default();
         for region in &setup.region.peers {
             setup.datacenter(&region.name).into_iter().for_each(|id| paths.know(id, self.path(region)));
-            for peer in self.servers_of(region) {
+            let (linked, siblings) = self.servers_of(region);
+            let rng = ChaCha8Rng::from_rng(&mut rand::rng());
+            let heartbeat = setup.grace().heartbeat();
+            let looking = peers.clone().look_for(siblings, heartbeat, rng);
+            self.tasks.spawn(looking.instrument(span.clone()));
+            for peer in linked {
                 // It dials from the socket on which it listens, unless something on the way translates addresses.
                 let numbers = peer.addresses.iter().filter_map(|address| match address {
                     Address::Socket(address) => Some(*address),
@@ -301,20 +306,22 @@ impl Server {
         }
     }
 
-    /// The servers of another region that can be dialled and host some of our shards.
-    fn servers_of(&self, region: &PeerRegion) -> Vec<Peer> {
-        let Some(datacenter) = self.setup.datacenter(&region.name) else { return Vec::new() };
+    /// The servers of another region that host some of our shards, and of those that do not the ones that can be dialled.
+    fn servers_of(&self, region: &PeerRegion) -> (Vec<Peer>, Vec<Peer>) {
+        let Some(datacenter) = self.setup.datacenter(&region.name) else { return Default::default() };
         let count = region.servers.len() as u16;
         let shares = |index: u16| self.setup.shards_of(self.index).any(|shard| shard.0 % count == index);
         let path = self.path(region);
-        let servers = (0..count).zip(&region.servers).filter(|(index, _)| shares(*index));
         let peer = |(index, addresses): (u16, &Vec<Address>)| Peer {
             id: ServerId { datacenter, index },
             name: PeerName::new(&region.name, Role::Server).expect("configuration checks region names"),
             addresses: addresses.clone(),
             path,
         };
-        servers.map(peer).collect()
+        let servers = (0..count).zip(&region.servers).map(peer);
+        let (linked, mut siblings): (Vec<_>, Vec<_>) = servers.partition(|peer| shares(peer.id.index));
+        siblings.retain(|sibling| !sibling.addresses.is_empty());
+        (linked, siblings)
     }
 
     /// The way for workers in this process.

@@ -14,7 +14,7 @@ use datacenter::{Clock, ShardId, WorkerId};
 use futures_util::future::{join_all, select_all};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ServiceError;
 use super::setup::Setup;
@@ -193,16 +193,23 @@ impl Links {
         }
     }
 
-    /// Returns once some server has been away for `grace`.
+    /// Returns once some server has been away for `grace`, neither sooner nor later: other regions wait for as long.
     pub(super) async fn away_for(&self, grace: Duration) {
-        let mut since = None;
+        let mut until = None;
         loop {
-            match self.waiting().is_empty() {
-                true => since = None,
-                false if since.get_or_insert_with(Instant::now).elapsed() >= grace => return,
-                false => {}
+            until = match self.waiting().is_empty() {
+                true => None,
+                false => Some(until.unwrap_or_else(|| Instant::now() + grace)),
+            };
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return;
             }
-            sleep(LOOK).await;
+            let next = Instant::now() + LOOK;
+            let changes = self.ends.iter().map(|end| Box::pin(end.changed()));
+            tokio::select! {
+                _ = select_all(changes) => {}
+                () = sleep_until(until.map_or(next, |until| until.min(next))) => {}
+            }
         }
     }
 

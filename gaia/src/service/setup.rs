@@ -8,6 +8,7 @@ use datacenter::identity::Identity;
 use datacenter::lan::{Security, Terms};
 use datacenter::wire::Shapes;
 use datacenter::{DatacenterId, Placement, ShardId, TableSpec, shard_tables};
+use wan::node::Grace;
 use wan::policy::{Lead, Policy, Selection};
 
 use super::ServiceError;
@@ -75,6 +76,12 @@ impl Setup {
             barrier_max_delay: None,
             lead: Lead::Unlimited,
         })
+    }
+
+    /// How long others are waited for.
+    pub(super) fn grace(&self) -> Grace {
+        let grace = self.region.grace;
+        Grace { workers: grace.worker, server: grace.server, datacenter: grace.datacenter }
     }
 
     /// What workers and servers of the region must agree on.

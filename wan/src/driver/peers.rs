@@ -9,6 +9,7 @@
 
 mod error;
 mod moved;
+mod siblings;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -99,6 +99,18 @@ pub enum Event {
         /// Where to tell whether that is news.
         answer: oneshot::Sender<bool>,
     },
+    /// May a server of a datacenter be dead?
+    IsDoubtful {
+        /// Which datacenter.
+        datacenter: DatacenterId,
+        /// Where to answer.
+        answer: oneshot::Sender<bool>,
+    },
+    /// A server of a datacenter that hosts none of our shards has answered.
+    Sighted {
+        /// Which datacenter.
+        datacenter: DatacenterId,
+    },
     /// A peer says that our own datacenter has left for good.
     Expelled {
         /// In its words.
@@ -313,6 +325,11 @@ impl<O: Observer> Server<O> {
                 let _ = answer.send(self.node.depart(datacenter));
                 return;
             }
+            Event::IsDoubtful { datacenter, answer } => {
+                let _ = answer.send(self.node.is_doubtful(datacenter, now()));
+                return;
+            }
+            Event::Sighted { datacenter } => return self.node.handle_sighted(datacenter, now()),
             Event::Expelled { reason } => return self.observer.expelled(reason),
             Event::Down { peer, session, goodbye } => {
                 if let Some(at) = self.index_of_link(peer, session) {

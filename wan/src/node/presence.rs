@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use datacenter::DatacenterId;
+
 use super::Node;
 use super::timers::{Timer, TimerTable};
 use crate::inbox::{PeerError, check_lives};
@@ -31,13 +33,18 @@ pub struct Grace {
 
 impl Grace {
     /// After so long without anything to say to a peer it is told that we are there.
-    pub(super) fn heartbeat(&self) -> Duration {
+    pub fn heartbeat(&self) -> Duration {
         self.server.min(self.datacenter) / 4
     }
 
     /// Who was heard within that is there: a heartbeat may be late, or lost with its connection.
     fn present(&self) -> Duration {
         2 * self.heartbeat()
+    }
+
+    /// Who was not heard for so long may be dead.
+    fn doubt(&self) -> Duration {
+        self.heartbeat() * 3 / 2
     }
 }
 
@@ -50,6 +57,8 @@ pub(super) struct Watch {
     since: Option<Instant>,
     /// Since when nobody trains here.
     idle_since: Option<Instant>,
+    /// By place of a datacenter: when a server of it answered that hosts none of our shards.
+    sighted: Vec<Option<Instant>>,
     /// How many shards of datacenters have been looked at, for tests.
     #[cfg(test)]
     pub(super) looks: u64,
@@ -62,6 +71,7 @@ impl Watch {
             timers: TimerTable::new(mirrors),
             since: None,
             idle_since: None,
+            sighted: vec![None; mirrors],
             #[cfg(test)]
             looks: 0,
         }
@@ -235,7 +245,7 @@ impl Node {
         let hosts = of_it().filter(|peer| peer.shards.contains(&at));
         let heard = hosts.filter_map(|peer| peer.heard_at).max().or(self.watch.since)?;
         let others = of_it().filter(|peer| !peer.shards.contains(&at)).filter_map(|peer| peer.heard_at).max();
-        let until = others.map(|heard| heard + grace.present());
+        let until = others.max(self.watch.sighted[mirror]).map(|heard| heard + grace.present());
         Some(match until.filter(|until| now < *until) {
             Some(until) => {
                 let over = heard + grace.server;
@@ -245,6 +255,29 @@ impl Node {
             }
             None => Outlook { over: heard + grace.datacenter, look: heard + grace.datacenter },
         })
+    }
+
+    /// Whether a server of a datacenter has been silent for so long that it may be dead: others of it, which host none of our
+    /// shards, should be [asked](Self::handle_sighted) whether they are there. One that was never heard may just take long to start.
+    pub fn is_doubtful(&self, datacenter: DatacenterId, now: Instant) -> bool {
+        let Some(mirror) = self.datacenters().position(|id| id == datacenter) else { return false };
+        let Some(grace) = self.watch.grace else { return false };
+        (0..self.replicas.len()).any(|at| {
+            let replica = &self.replicas[at];
+            let hosts = self.peers.iter().filter(|peer| peer.mirror == mirror && peer.shards.contains(&at));
+            let heard = hosts.filter_map(|peer| peer.heard_at).max();
+            let is_silent = heard.is_some_and(|heard| now >= heard + grace.doubt());
+            is_silent && !replica.is_gone(mirror) && !replica.has_left(mirror)
+        })
+    }
+
+    /// A server of a datacenter that hosts none of our shards has answered.
+    pub fn handle_sighted(&mut self, datacenter: DatacenterId, now: Instant) {
+        let mirror = self.datacenters().position(|id| id == datacenter);
+        if let Some(mirror) = mirror {
+            self.watch.sighted[mirror] = Some(now);
+            self.watch_mirror(mirror, now);
+        }
     }
 
     /// How another datacenter, by its place, is as far as a replica goes, and since when nothing was heard of it.

@@ -759,6 +759,123 @@ fn a_region_that_returns_with_fewer_servers_is_let_in_while_the_link_of_a_dead_o
     }
 }
 
+/// What happens of a region of two servers, each of which hosts one of our two shards, in milliseconds.
+struct Heard {
+    /// When something comes of each; from the first time on, it has a link.
+    servers: [Vec<u64>; 2],
+    /// When a server answers that hosts none of our shards.
+    sighted: Vec<u64>,
+}
+
+/// When each shard's server is given up, in milliseconds; judged only when the node wants to be woken, or something comes.
+fn given_up(shards: u16, heard: &Heard, server: u64, datacenter: u64) -> Vec<Option<u64>> {
+    let grace = Grace {
+        workers: Duration::from_secs(3600),
+        server: Duration::from_millis(server),
+        datacenter: Duration::from_millis(datacenter),
+    };
+    let mut node = mesh(shards, &SERVERS, &policy(Lead::Limit(2), None), |replica| replica).giving_up(grace);
+    let start = start();
+    let mut gone = vec![None; usize::from(shards)];
+    node.judge(start);
+    for shard in 0..shards {
+        node.handle_up(usize::from(shard), &hosts(1, &[shard]), start).unwrap();
+    }
+    let (mut at, end) = (0, 100_000);
+    while at < end {
+        let now = start + Duration::from_millis(at);
+        for (peer, times) in heard.servers.iter().enumerate() {
+            if times.contains(&at) {
+                node.handle_control(peer, &[], now).unwrap();
+            }
+        }
+        if heard.sighted.contains(&at) {
+            node.handle_sighted(PEER, now);
+        }
+        node.judge(now);
+        for (shard, gone) in gone.iter_mut().enumerate() {
+            let is_gone = node.replicas()[shard].is_gone(0);
+            *gone = if is_gone { gone.or(Some(at)) } else { None };
+        }
+        let events = heard.servers.iter().flatten().chain(&heard.sighted).copied();
+        let wake = node.poll_judgement().map(|wake| (wake - start).as_millis() as u64);
+        at = events.filter(|event| *event > at).chain(wake).min().unwrap_or(end);
+    }
+    gone
+}
+
+#[test]
+fn a_server_is_given_up_sooner_than_its_region_if_others_of_that_are_heard() {
+    let often = |until: u64| (1..=until).map(|second| second * 1000).collect::<Vec<_>>();
+    let to_the_end = || often(100);
+    let table = [
+        (
+            "a sibling is linked",
+            2,
+            [vec![1000], to_the_end()],
+            vec![],
+            (15_000, 20_000),
+            [Some(16_000), None],
+        ),
+        ("nobody is heard", 2, [often(2), often(5)], vec![], (15_000, 20_000), [Some(22_000), Some(25_000)]),
+        (
+            "all but one die later",
+            2,
+            [often(2), often(8)],
+            vec![],
+            (15_000, 20_000),
+            [Some(22_000), Some(28_000)],
+        ),
+        (
+            "a sibling that is not linked answers",
+            1,
+            [often(2), vec![]],
+            vec![10_000, 12_000, 14_000, 16_000],
+            (15_000, 20_000),
+            [Some(17_000), None],
+        ),
+        (
+            "it has answered long ago",
+            1,
+            [often(2), vec![]],
+            vec![8_000, 9_000],
+            (15_000, 20_000),
+            [Some(22_000), None],
+        ),
+        ("it answers late", 1, [often(2), vec![]], vec![19_000], (15_000, 20_000), [Some(19_000), None]),
+        ("no sibling answers", 1, [often(2), vec![]], vec![], (15_000, 20_000), [Some(22_000), None]),
+        (
+            "a region is waited for less than a server, and silent",
+            2,
+            [often(2), often(3)],
+            vec![],
+            (60_000, 20_000),
+            [Some(22_000), Some(23_000)],
+        ),
+        ("the same, and heard", 2, [often(2), to_the_end()], vec![], (60_000, 20_000), [Some(62_000), None]),
+    ];
+    for (what, shards, servers, sighted, (server, datacenter), expected) in table {
+        let found = given_up(shards, &Heard { servers, sighted }, server, datacenter);
+        assert_eq!(found, expected[..usize::from(shards)], "{what}");
+    }
+}
+
+#[test]
+fn a_server_is_doubted_in_time_to_ask_its_siblings() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    let grace = Grace { workers: 60 * second, server: 16 * second, datacenter: 20 * second };
+    let mut node = mesh(1, &OTHERS[..1], &policy(Lead::Limit(2), None), |replica| replica).giving_up(grace);
+    node.judge(start);
+    node.handle_up(0, &hosts(1, &[0]), start).unwrap();
+    assert!(!node.is_doubtful(PEER, start + 5 * second), "a heartbeat may be late");
+    assert!(node.is_doubtful(PEER, start + 6 * second));
+    assert!(!node.is_doubtful(DatacenterId(7), start + 6 * second), "it is none of ours");
+    node.handle_control(0, &[], start + 7 * second).unwrap();
+    assert!(!node.is_doubtful(PEER, start + 8 * second));
+    node.handle_left(0);
+    assert!(!node.is_doubtful(PEER, start + 60 * second), "it has said so");
+}
+
 #[test]
 fn what_arrives_costs_no_look_at_who_is_there() {
     let (start, second) = (start(), Duration::from_secs(1));
