@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use datacenter::{Clock, DatacenterId, Elements, ShardId, TableId, TableSpec};
-use gaia::checkpoint::{Archive, Settings, Start, Subject, decode, encode};
+use gaia::checkpoint::{Archive, Counts, Settings, Start, Subject, decode, encode};
 use gaia::job::DataRoot;
 use wan::state::{OriginState, ReleasedTable, ReplicaState};
 
@@ -51,11 +51,13 @@ fn state() -> ReplicaState {
 
 fn checkpoints(c: &mut Criterion) {
     let (subject, state, date) = (subject(), state(), SystemTime::UNIX_EPOCH);
-    let file = encode(&subject, &state, date);
+    let file = encode(&subject, &state, &Counts::default(), date);
     println!("a file of {} bytes", file.len());
     let mut group = c.benchmark_group("checkpoint");
     group.throughput(Throughput::Bytes(file.len() as u64));
-    group.bench_function("encode", |b| b.iter(|| encode(&subject, black_box(&state), date)));
+    group.bench_function("encode", |b| {
+        b.iter(|| encode(&subject, black_box(&state), &Counts::default(), date))
+    });
     group.bench_function("decode", |b| b.iter(|| decode(&subject, ShardId(0), black_box(&file))));
     let directory = tempfile::tempdir().expect("a directory");
     let location = DataRoot::Directory(directory.path().to_owned());

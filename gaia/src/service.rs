@@ -15,6 +15,7 @@
 //! Kind: driver.
 
 mod beginning;
+mod counting;
 mod evaluation;
 mod identities;
 mod orders;

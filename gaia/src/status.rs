@@ -1,12 +1,14 @@
 //! What a process tells of itself: the content of `/status`, and what `/metrics` and `gaia status` are made of.
 //!
 //! Kind: time-free. One value, taken at one moment, from which all faces are derived, so that they never disagree.
-//! Counters only grow while a process lives. Durations are in seconds, sizes in bytes on the wire unless a name says
+//! Counters only grow while a process lives; those of bytes between regions, of elements and of holds go on from where the
+//! process before it was, as far as that was kept (`checkpoint::Counts`). Durations are in seconds, sizes in bytes on the wire unless a name says
 //! payload.
 
 pub mod fetch;
 #[cfg(test)]
 pub(crate) mod made_up;
+pub mod totals;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -295,7 +297,7 @@ pub struct LinkStatus {
     pub sent_payload_bytes: u64,
     /// Of those sent, what was sent again.
     pub repeated_bytes: u64,
-    /// What shipping every update would have sent, on the wire.
+    /// What shipping every update would have sent, on the wire, as long as the region was there.
     pub naive_bytes: u64,
     /// Rows announced by selective barriers.
     pub announced_rows: u64,

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,6 +59,48 @@ enum Act {
 
 use Act::*;
 
+/// What servers have told of what costs money: no process of any tells less than one before it has.
+#[derive(Debug, Default)]
+struct Told(BTreeMap<(String, u16), BTreeMap<String, u64>>);
+
+impl Told {
+    fn hear(&mut self, fetched: &[Fetched]) {
+        for status in statuses(fetched) {
+            for server in &status.servers {
+                let mut now = BTreeMap::from([
+                    ("sent".to_owned(), server.wan_sent_bytes),
+                    ("received".to_owned(), server.wan_received_bytes),
+                ]);
+                for shard in &server.shards {
+                    now.insert(format!("updated on {}", shard.shard), shard.updated_elements);
+                    now.insert(format!("shipped of {}", shard.shard), shard.shipped_elements);
+                }
+                for link in &server.links {
+                    let mut add = |what: &str, bytes| {
+                        now.insert(format!("{what} {} {}", link.datacenter, link.server), bytes);
+                    };
+                    add("sent to", link.sent_bytes);
+                    add("received from", link.received_bytes);
+                    add("payload to", link.sent_payload_bytes);
+                    add("repeated to", link.repeated_bytes);
+                    add("naive to", link.naive_bytes);
+                }
+                let known = self.0.entry((status.datacenter.clone(), server.index)).or_default();
+                for (what, count) in now {
+                    let before = known.insert(what.clone(), count).unwrap_or(0);
+                    let who = format!("{} server {}", status.datacenter, server.index);
+                    assert!(count >= before, "{who}, {what}: {before}, and then {count}");
+                }
+            }
+        }
+    }
+
+    /// What was counted in a region went with its disk.
+    fn forget(&mut self, region: &str) {
+        self.0.retain(|(name, _), _| name != region);
+    }
+}
+
 fn clock(fetched: &[Fetched]) -> u32 {
     furthest(statuses(fetched))
 }
@@ -68,20 +111,26 @@ fn clocks(fetched: &[Fetched]) -> [u32; 3] {
 }
 
 /// Asks everybody until `done` says so.
-async fn ask(rehearsal: &Rehearsal, wanted: &Act, mut done: impl FnMut(&[Fetched]) -> bool) {
+async fn ask(rehearsal: &Rehearsal, told: &mut Told, wanted: &Act, mut done: impl FnMut(&[Fetched]) -> bool) {
     let started = Instant::now();
-    while !done(&fetch(&rehearsal.targets(), Duration::from_secs(2)).await) {
+    loop {
+        let fetched = fetch(&rehearsal.targets(), Duration::from_secs(2)).await;
+        told.hear(&fetched);
+        if done(&fetched) {
+            return;
+        }
         assert!(started.elapsed() < common::LIMIT, "no {wanted:?}:\n{}", logs(rehearsal));
         sleep(Duration::from_millis(100)).await;
     }
 }
 
-async fn act(rehearsal: &mut Rehearsal, plan: &Plan, act: Act) {
+async fn act(rehearsal: &mut Rehearsal, told: &mut Told, plan: &Plan, act: Act) {
     let is_meant = |region: &str, part: Option<Part>, process: &Process| {
         process.region == region && part.is_none_or(|part| process.part == part)
     };
     match act {
         Kill(region, part) => {
+            told.hear(&fetch(&rehearsal.targets(), Duration::from_secs(2)).await);
             rehearsal.processes.iter_mut().filter(|p| is_meant(region, part, p)).for_each(|p| p.kill());
         }
         Stop(region, part) => {
@@ -109,19 +158,20 @@ async fn act(rehearsal: &mut Rehearsal, plan: &Plan, act: Act) {
         LoseDisk(region) => {
             let kept = plan.directory.join("checkpoints").join("digits").join(region);
             std::fs::remove_dir_all(kept).unwrap();
+            told.forget(region);
         }
         Wait(millis) => sleep(Duration::from_millis(millis)).await,
-        Until(wanted) => ask(rehearsal, &act, |fetched| clock(fetched) >= wanted).await,
+        Until(wanted) => ask(rehearsal, told, &act, |fetched| clock(fetched) >= wanted).await,
         Soon(wanted) => {
             let started = Instant::now();
-            ask(rehearsal, &act, |fetched| clock(fetched) >= wanted).await;
+            ask(rehearsal, told, &act, |fetched| clock(fetched) >= wanted).await;
             let took = started.elapsed();
             assert!(took < Duration::from_secs(40), "{act:?} took {took:?}");
         }
         Further(by) => {
             let mut from = None;
             let trains = |f: &Fetched| f.status.as_ref().is_ok_and(|status| status.phase == Phase::Training);
-            ask(rehearsal, &act, |fetched| {
+            ask(rehearsal, told, &act, |fetched| {
                 let all_train = fetched.iter().all(trains);
                 let now = clocks(fetched);
                 if all_train && from.is_none() {
@@ -170,8 +220,9 @@ async fn rehearse_under(grace: [(&str, &str); 3], clocks: u32, late: &[&'static 
         clock(fetched) >= 25 && fetched.iter().all(|f| f.status.is_ok() || is_late(f))
     })
     .await;
+    let mut told = Told::default();
     for step in story {
-        act(&mut rehearsal, &plan, *step).await;
+        act(&mut rehearsal, &mut told, &plan, *step).await;
     }
     let mut dead = Vec::new();
     for at in (0..rehearsal.processes.len()).rev() {
@@ -181,6 +232,7 @@ async fn rehearse_under(grace: [(&str, &str); 3], clocks: u32, late: &[&'static 
         }
     }
     let fetched = finished(&mut rehearsal).await;
+    told.hear(&fetched);
     let undisturbed = simulated(directory.path(), 2, &[("job.clocks", &clocks.to_string())]);
     let scores = statuses(&fetched).flat_map(|s| &s.workers).filter_map(|worker| worker.score.clone());
     assert_near(&scores.collect::<Vec<_>>(), &undisturbed, 0.02);
@@ -197,7 +249,7 @@ async fn rehearse_under(grace: [(&str, &str); 3], clocks: u32, late: &[&'static 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_dies_and_returns_from_its_checkpoint() {
     const SERVER: Option<Part> = Some(Part::Server(1));
-    rehearse(&[Kill("ireland", SERVER), Wait(500), Start("ireland", SERVER)]).await;
+    rehearse(&[Kill("ireland", SERVER), Wait(500), Start("ireland", SERVER), Further(1)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,6 +108,8 @@ pub struct Sent {
     pub payload_bytes: u64,
     /// Barriers raised: rows announced.
     pub announced_rows: u64,
+    /// Payload that the naive baseline would have handed to it: every update, while the peer is there.
+    pub naive_payload_bytes: u64,
 }
 
 impl Node {
@@ -382,6 +384,7 @@ impl Node {
         if !self.peers[peer].is_up {
             return Vec::new();
         }
+        self.charge_naive(peer);
         let judge = std::mem::take(&mut self.peers[peer].judge_backlog);
         if judge && self.barrier_max_delay.is_some_and(|max_delay| self.backlog(peer) > max_delay) {
             let link = &mut self.peers[peer];
@@ -413,6 +416,15 @@ impl Node {
             }));
         }
         controls
+    }
+
+    /// Counts at the link what the naive baseline would have handed to it: here, so that it counts at one link of its
+    /// datacenter, at the one that would carry it.
+    fn charge_naive(&mut self, peer: usize) {
+        let link = &mut self.peers[peer];
+        for &at in &link.shards {
+            link.sent.naive_payload_bytes += self.replicas[at].take_naive_payload_bytes(link.mirror);
+        }
     }
 
     /// When [`poll_update`](Self::poll_update) and [`poll_control`](Self::poll_control) should be asked again for `peer` if

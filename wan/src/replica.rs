@@ -71,6 +71,8 @@ pub struct Replica {
     last_clock_at: Option<Instant>,
     clock_length: Option<Duration>,
     released: Vec<Elements>,
+    /// What of the filter's count of the naive baseline has been shared out to mirrors.
+    naive_shared_bytes: u64,
 }
 
 impl Replica {
@@ -106,6 +108,7 @@ impl Replica {
             last_clock_at: None,
             clock_length: None,
             released: Vec::new(),
+            naive_shared_bytes: 0,
         }
     }
 
@@ -469,6 +472,7 @@ impl Replica {
 
     /// Moves what the filter released into the ledger and every outbox.
     fn ship(&mut self) {
+        self.share_naive();
         if !self.released.is_empty() {
             self.first_count.get_or_insert(self.count);
             self.ledgers.own.life = self.life;
@@ -478,6 +482,20 @@ impl Replica {
             debug_assert!(known.is_empty(), "each release counts one more");
             self.mirrors.iter_mut().for_each(|m| m.outbox.push(&delta));
         }
+    }
+
+    /// Counts what the naive baseline would have shipped now, to each mirror that is there: it ships nothing to others either.
+    fn share_naive(&mut self) {
+        let counted = self.filter.counters().naive_payload_bytes;
+        let fresh = counted - std::mem::replace(&mut self.naive_shared_bytes, counted);
+        for mirror in self.mirrors.iter_mut().filter(|mirror| !mirror.is_away()) {
+            mirror.naive_payload_bytes += fresh;
+        }
+    }
+
+    /// Payload that the naive baseline would have handed to the link of a mirror since this was last asked.
+    pub fn take_naive_payload_bytes(&mut self, peer: usize) -> u64 {
+        std::mem::take(&mut self.mirrors[peer].naive_payload_bytes)
     }
 
     fn measure_clock(&mut self, now: Instant) {

@@ -35,7 +35,7 @@ pub struct Metric {
 /// What a metric's values do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// They only grow while a process lives.
+    /// They only grow while a process lives; some go on from those of the process before.
     Counter,
     /// They come and go.
     Gauge,
@@ -334,7 +334,7 @@ pub static METRICS: &[Metric] = &[
         "gaia_link_naive_bytes_total",
         Unit::Bytes,
         LINK,
-        "What shipping every update would have sent, on the wire",
+        "What shipping every update would have sent, on the wire, as long as the region was there",
         |status| link_figures(status, |link| link.naive_bytes),
     ),
     counter(

@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use datacenter::{Clock, ShardId};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::{info, warn};
 use wan::state::ReplicaState;
 
+use super::counts::Counts;
 use super::format::{Checkpoint, DecodeError, decode, encode};
 use super::place::Place;
+use super::seal::hex;
 use super::subject::Subject;
 use super::{Settings, Start};
 use crate::report::human::with_causes;
@@ -27,6 +30,19 @@ pub struct Archive {
     keep: usize,
     start: Start,
     known: Arc<Mutex<Known>>,
+    /// What goes into each checkpoint besides its state.
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// A file of counts with more bytes than this is none. 64 regions of 16 servers make 200 kB.
+const MOST_COUNTS_BYTES: u64 = 4 << 20;
+
+/// The counts of one server, beside the checkpoints.
+#[derive(Debug, Serialize, Deserialize)]
+struct CountsFile {
+    /// The job's digest.
+    digest: String,
+    counts: Counts,
 }
 
 /// Whose the files are.
@@ -101,7 +117,8 @@ impl Archive {
     pub fn new(settings: &Settings, subject: Arc<Subject>) -> Self {
         let keep = settings.keep.max(1) as usize;
         let place = (&settings.location).into();
-        Self { place, subject, keep, start: settings.start, known: Arc::default() }
+        let (known, counts) = (Arc::default(), Arc::default());
+        Self { place, subject, keep, start: settings.start, known, counts }
     }
 
     /// The same in another place.
@@ -147,6 +164,7 @@ impl Archive {
                 Ok(checkpoint) => {
                     let there = clocks.iter().filter(|there| **there <= clock);
                     self.known().ours.extend(there.map(|clock| (shard, *clock)));
+                    self.count(&checkpoint.counts);
                     return Ok(Begun { checkpoint: Some(checkpoint), passed_over });
                 }
                 Err(passed) => {
@@ -160,6 +178,57 @@ impl Archive {
             return Ok(Begun::default());
         }
         Err(RestoreError::NoneUsable { shard: shard.0, passed_over })
+    }
+
+    /// What server `index` of `servers` goes on with of what has been counted before: once each of its shards has
+    /// [begun](Self::begin). Nothing where it begins at clock 0 all the same.
+    pub fn begin_counts(&self, index: u16, servers: u16) -> Counts {
+        if self.start == Start::Zero {
+            return Counts::default();
+        }
+        let entries = self.place.list(&self.counts_folder()).unwrap_or_else(|error| {
+            warn!(%error, "what was counted since the last checkpoint is lost: its files cannot be listed");
+            Vec::new()
+        });
+        for entry in entries.iter().filter(|entry| entry.name.ends_with(".json")) {
+            match self.read_counts(&entry.name) {
+                Ok(counts) => self.count(&counts),
+                Err(problem) => warn!(file = self.place.named(&entry.name), "passed over: {problem}"),
+            }
+        }
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts = std::mem::take(&mut *counts).of_server(index, servers);
+        counts.clone()
+    }
+
+    fn read_counts(&self, name: &str) -> Result<Counts, String> {
+        let file = self.place.get(name, MOST_COUNTS_BYTES).map_err(|error| error.to_string())?;
+        let file: CountsFile = serde_json::from_slice(&file).map_err(|error| error.to_string())?;
+        let expected = hex(&self.subject.job_digest);
+        if file.digest == expected { Ok(file.counts) } else { Err("it is of another job".to_owned()) }
+    }
+
+    /// Has this in every checkpoint from now on, as far as it is more than what was there before.
+    pub fn count(&self, counts: &Counts) {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).raise(counts);
+    }
+
+    /// Writes that now, beside the checkpoints of server `index`, for a process that begins before there is another
+    /// checkpoint. Only in a directory, where that costs next to nothing; it outlives the process, though not always a crash
+    /// of the machine.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; what was there is there still.
+    pub fn keep_counts(&self, index: u16) -> io::Result<()> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let file = CountsFile { digest: hex(&self.subject.job_digest), counts };
+        let content = serde_json::to_vec(&file).expect("plain data");
+        self.place.note(&format!("{}/server-{index}.json", self.counts_folder()), &content)
+    }
+
+    fn counts_folder(&self) -> String {
+        format!("{}/{}/counts", self.subject.job, self.subject.region)
     }
 
     /// The clocks of which there are checkpoints of `shard`, ascending.
@@ -209,7 +278,8 @@ impl Archive {
     /// still. That an old one could not be deleted is only logged.
     pub fn write(&self, state: &ReplicaState, written_at: SystemTime) -> io::Result<u64> {
         self.see_who_else_writes(state)?;
-        let file = encode(&self.subject, state, written_at);
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let file = encode(&self.subject, state, &counts, written_at);
         let bytes = file.len() as u64;
         self.place.put(&self.name(state.shard, state.clock), file)?;
         self.known().ours.insert((state.shard, state.clock));

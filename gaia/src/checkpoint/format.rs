@@ -14,6 +14,7 @@ use thiserror::Error;
 use wan::state::{OriginState, ReleasedTable, ReplicaState};
 
 use super::content::{Content, ContentError, excerpt, wrong};
+use super::counts::Counts;
 use super::seal::{BLANK, hex, is_intact, seal};
 use super::subject::Subject;
 
@@ -25,6 +26,8 @@ pub(super) const VERSION: &str = "1";
 pub struct Checkpoint {
     /// The replica.
     pub state: ReplicaState,
+    /// What its server had counted, and what the processes before it.
+    pub counts: Counts,
     /// When it was written, to the second.
     pub written_at: SystemTime,
     /// How large its file is.
@@ -90,14 +93,14 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// Writes `state` as a file.
+/// Writes `state` as a file, with what its server has counted.
 ///
 /// The file takes as much memory as it has bytes, and for a moment once more as much as its largest table.
 ///
 /// # Panics
 ///
 /// If `state` is not one of `subject`.
-pub fn encode(subject: &Subject, state: &ReplicaState, written_at: SystemTime) -> Vec<u8> {
+pub fn encode(subject: &Subject, state: &ReplicaState, counts: &Counts, written_at: SystemTime) -> Vec<u8> {
     let shapes = subject.shapes(state.shard);
     assert_eq!(state.values.len(), shapes.len(), "a replica has all tables");
     let mut tensors = Vec::new();
@@ -118,7 +121,7 @@ pub fn encode(subject: &Subject, state: &ReplicaState, written_at: SystemTime) -
             tensors.push((stamps_name(from, &spec.name), Tensor::counts(slots, &table.stamps)));
         }
     }
-    let texts = texts(subject, state, written_at);
+    let texts = texts(subject, state, counts, written_at);
     let texts = texts.into_iter().map(|(key, text)| (key.to_owned(), text)).collect();
     let file = safetensors::serialize(tensors, Some(texts));
     let mut file = file.expect("the tensors of a replica fill their tables");
@@ -142,7 +145,8 @@ pub fn encode(subject: &Subject, state: &ReplicaState, written_at: SystemTime) -
 /// and the metadata, as text or JSON: `checkpoint`, the version of the format; `job`, `digest`, `region`, `shard`,
 /// `shards`; `clock`; `tables`, their names in the job's order; `workers`, by worker the clock of its last flush in the
 /// values; `origins`, of each region whose releases are there its `life`, how many releases are `covered`, which clock it was
-/// `heard` to have completed, and whether it has `left` the job for good; `written_at`; and `sha256`, over everything.
+/// `heard` to have completed, and whether it has `left` the job for good; `counts`, what its server has counted of what costs
+/// money, which files of earlier versions lack; `written_at`; and `sha256`, over everything.
 ///
 /// # Errors
 ///
@@ -168,9 +172,13 @@ pub fn decode(subject: &Subject, shard: ShardId, file: &[u8]) -> Result<Checkpoi
     if let Some(name) = names.first() {
         return Err(ContentError::Unknown { name: excerpt(name) }.into());
     }
+    let counts = match content.text("counts") {
+        Ok(_) => content.json("counts", "counts by server and by shard", |_| true)?,
+        Err(_) => Counts::default(),
+    };
     let text = content.text("written_at")?;
     let written_at = humantime::parse_rfc3339(text).map_err(|_| wrong("written_at", text, "a date"))?;
-    Ok(Checkpoint { state, written_at, bytes: file.len() as u64 })
+    Ok(Checkpoint { state, counts, written_at, bytes: file.len() as u64 })
 }
 
 fn check_subject(content: &Content<'_>, subject: &Subject, shard: ShardId) -> Result<(), DecodeError> {
@@ -269,7 +277,12 @@ fn read_remainder(
     Ok(Elements { table, indexes, values })
 }
 
-fn texts(subject: &Subject, state: &ReplicaState, written_at: SystemTime) -> BTreeMap<&'static str, String> {
+fn texts(
+    subject: &Subject,
+    state: &ReplicaState,
+    counts: &Counts,
+    written_at: SystemTime,
+) -> BTreeMap<&'static str, String> {
     fn json<T: Serialize>(value: T) -> String {
         serde_json::to_string(&value).expect("plain data")
     }
@@ -293,6 +306,7 @@ fn texts(subject: &Subject, state: &ReplicaState, written_at: SystemTime) -> BTr
         ("tables", json(tables)),
         ("workers", json(workers)),
         ("origins", json(origins.collect::<Vec<_>>())),
+        ("counts", json(counts)),
         ("written_at", humantime::format_rfc3339_seconds(written_at).to_string()),
         ("sha256", String::from_utf8_lossy(&BLANK).into_owned()),
     ])

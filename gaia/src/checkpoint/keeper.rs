@@ -85,7 +85,7 @@ impl Keeper {
 
     /// A shard has begun with `checkpoint`, which is safely there: the newest, until there is another.
     pub fn begin(&self, checkpoint: &Checkpoint) {
-        let Checkpoint { state, written_at, bytes } = checkpoint;
+        let Checkpoint { state, written_at, bytes, .. } = checkpoint;
         let age = date().duration_since(*written_at).unwrap_or_default();
         let kept = Kept { clock: state.clock, bytes: *bytes, at: Instant::now(), age, took: None };
         self.shared.keep(state.shard, kept);

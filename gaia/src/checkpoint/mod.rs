@@ -13,12 +13,15 @@
 //! it would have taken. Only what AdaGrad adds up stays with the worker: one whose process starts anew begins with zero
 //! there, and so with larger steps for a while, whether or not there are checkpoints.
 //!
-//! - `subject`: whose state it is, and `seal`, `content`, `format`, `tables`: the bytes (time-free);
+//! Beside the state a checkpoint has what its server has [counted](Counts) of what costs money.
+//!
+//! - `subject`: whose state it is, `counts`, and `seal`, `content`, `format`, `tables`: the bytes (time-free);
 //! - `schedule`: when it is time for the next (time-passed);
 //! - `place`, `objects`: directories and stores; `archive`: a region's checkpoints there; `keeper`: writes them (drivers).
 
 mod archive;
 mod content;
+mod counts;
 mod format;
 mod keeper;
 mod objects;
@@ -37,6 +40,7 @@ use thiserror::Error;
 
 pub use self::archive::{Archive, Begun, PassedOver, RestoreError, Unusable};
 pub use self::content::ContentError;
+pub use self::counts::{Counts, LinkCounts, ServerCounts, ShardCounts};
 pub(crate) use self::format::Tensor;
 pub use self::format::{Checkpoint, DecodeError, decode, encode};
 pub use self::keeper::Keeper;

@@ -84,6 +84,23 @@ impl Place {
         }
     }
 
+    /// Writes a small file that may be lost when the machine crashes, and never is half there. Object stores, where every
+    /// file costs money, do without.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says.
+    pub fn note(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let Kind::Directory(directory) = &self.0 else { return Ok(()) };
+        let path = directory.join(name);
+        let folder = path.parent().expect("it is in the directory");
+        fs::create_dir_all(folder)?;
+        let mut file = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(folder)?;
+        file.write_all(content)?;
+        file.persist(&path)?;
+        Ok(())
+    }
+
     /// The files whose names begin with the words of `folder`, in order; none if there is no such folder.
     ///
     /// # Errors

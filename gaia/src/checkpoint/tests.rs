@@ -1,5 +1,6 @@
 //! Checkpoints as files: what is written is read, and nothing else is.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -72,12 +73,20 @@ pub(super) fn archive(directory: &Path) -> Archive {
     Archive::new(&settings, Arc::new(subject()))
 }
 
+/// What its server has counted.
+fn counts() -> Counts {
+    let link = LinkCounts { sent_bytes: 600, ..LinkCounts::default() };
+    let links = BTreeMap::from([("ireland".to_owned(), BTreeMap::from([(0, link)]))]);
+    let server = ServerCounts { sent_bytes: 700, links, ..ServerCounts::default() };
+    Counts { servers: BTreeMap::from([(1, server)]), ..Counts::default() }
+}
+
 fn date() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
 fn encoded(state: &ReplicaState) -> Vec<u8> {
-    encode(&subject(), state, date())
+    encode(&subject(), state, &counts(), date())
 }
 
 fn decoded(file: &[u8]) -> Result<Checkpoint, String> {
@@ -121,7 +130,10 @@ fn what_is_written_is_read() {
         let file = encoded(&state);
         assert!(file.len() as u64 <= subject().most_bytes(ShardId(shard)));
         let read = decode(&subject(), ShardId(shard), &file).expect("what was written");
-        assert_eq!(read, Checkpoint { state, written_at: date(), bytes: file.len() as u64 });
+        assert_eq!(
+            read,
+            Checkpoint { state, counts: counts(), written_at: date(), bytes: file.len() as u64 }
+        );
     }
     let mut left = state(0, 3);
     left.origins[1].has_departed = true;
@@ -174,6 +186,9 @@ fn other_tools_can_open_it() {
     let expected = [
         "checkpoint: 1",
         "clock: 120",
+        "counts: {\"servers\":{\"1\":{\"sent_bytes\":700,\"received_bytes\":0,\"links\":{\"ireland\":{\"0\":\
+         {\"sent_bytes\":600,\"received_bytes\":0,\"payload_bytes\":0,\"repeated_bytes\":0,\"naive_bytes\":0,\
+         \"announced_rows\":0}}}}},\"shards\":{}}",
         &digest,
         "job: digits",
         "origins: [{\"datacenter\":\"virginia\",\"life\":18446744073709551615,\"covered\":120},\
@@ -445,4 +460,60 @@ proptest! {
         seal(&mut file);
         let _ = decoded(&file);
     }
+}
+
+#[test]
+fn counts_go_on_from_the_newest_checkpoint_or_from_what_was_told_since() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let of = |bytes| {
+        let mut counts = counts();
+        counts.servers.get_mut(&1).expect("it is there").sent_bytes = bytes;
+        counts
+    };
+    let begin = |index, servers| {
+        let archive = archive(directory.path());
+        (0..3).filter(|shard| shard % servers == index).for_each(|shard| {
+            archive.begin(ShardId(shard)).expect("something can be used");
+        });
+        (archive.begin_counts(index, servers).total().sent_bytes, archive)
+    };
+    let (nothing, first) = begin(1, 2);
+    assert_eq!(nothing, 0);
+    first.count(&of(1000));
+    first.write(&state(1, 10), date()).expect("there is room");
+    assert_eq!(begin(1, 2).0, 1000, "from its checkpoint");
+    // Somebody is told more, and then the process dies.
+    first.count(&of(1500));
+    first.keep_counts(1).expect("there is room");
+    let (told, second) = begin(1, 2);
+    assert_eq!(told, 1500);
+    // One that was replaced tells of what it knows, and does not take back what is more.
+    second.count(&of(1200));
+    second.keep_counts(1).expect("there is room");
+    assert_eq!(begin(1, 2).0, 1500);
+    // With one server, and then two again, it is the same money.
+    assert_eq!(begin(0, 2).0, 0);
+    assert_eq!(begin(0, 1).0, 1500);
+
+    let file = directory.path().join("digits/virginia/counts/server-1.json");
+    for broken in ["", "{", "[]", r#"{"digest":"00","counts":{"servers":{"1":{"sent_bytes":9999}}}}"#] {
+        fs::write(&file, broken).expect("there is room");
+        assert_eq!(begin(1, 2).0, 1000, "{broken:?} is passed over");
+    }
+}
+
+/// As it was before there were counts in it.
+#[test]
+fn a_checkpoint_of_before_is_read() {
+    let state = state(0, 7);
+    let file = encoded(&state);
+    let (length, header) = SafeTensors::read_metadata(&file).expect("safetensors");
+    let mut texts = header.metadata().clone().expect("there are texts");
+    texts.remove("counts").expect("it is there");
+    let tensors = SafeTensors::deserialize(&file).expect("safetensors");
+    assert!(length > 0);
+    let mut before = safetensors::serialize(tensors.tensors(), Some(texts)).expect("tensors");
+    assert!(seal(&mut before));
+    let read = decoded(&before).expect("as good as ever");
+    assert_eq!((read.state, read.counts), (state, Counts::default()));
 }

@@ -19,7 +19,7 @@ use wan::replica::Replica;
 
 use super::ServiceError;
 use super::setup::Setup;
-use crate::checkpoint::{Archive, Begun, Checkpoint, Keeper, Schedule, Subject};
+use crate::checkpoint::{Archive, Begun, Checkpoint, Counts, Keeper, Schedule, Subject};
 use crate::model::{ShardValues, initial_values_of};
 
 /// What tells a server the first values of a shard; false once it does not want them any more.
@@ -37,6 +37,9 @@ pub(super) struct Beginning {
 pub(super) struct Keeping {
     pub(super) keeper: Arc<Keeper>,
     pub(super) schedule: Schedule,
+    pub(super) archive: Archive,
+    /// What the processes before this one have counted.
+    pub(super) counts: Counts,
 }
 
 /// Reads what server `index` begins with. Blocks.
@@ -55,12 +58,13 @@ pub(super) fn read(setup: &Setup, index: u16) -> Result<Beginning, ServiceError>
         let begins = in_parallel(cores(), setup.shards_of(index).collect(), |shard| archive.begin(shard));
         let begins = begins.into_iter().collect::<Result<Vec<Begun>, _>>()?;
         checkpoints = begins.into_iter().filter_map(|begun| begun.checkpoint).collect();
-        let keeper = Keeper::start(archive).map_err(ServiceError::Thread)?;
+        let counts = archive.begin_counts(index, region.servers);
+        let keeper = Keeper::start(archive.clone()).map_err(ServiceError::Thread)?;
         for checkpoint in &checkpoints {
             schedule.begin(checkpoint.state.shard, checkpoint.state.clock);
             keeper.begin(checkpoint);
         }
-        keeping = Some(Keeping { keeper: Arc::new(keeper), schedule });
+        keeping = Some(Keeping { keeper: Arc::new(keeper), schedule, archive, counts });
     }
     let has_state = |id: &ShardId| checkpoints.iter().any(|checkpoint| checkpoint.state.shard == *id);
     let to_draw = setup.shards_of(index).filter(|id| !has_state(id)).collect();

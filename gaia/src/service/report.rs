@@ -19,7 +19,6 @@ use tracing::info;
 use wan::message::ServerId;
 use wan::node::{Node, Presence};
 use wan::replica::Replica;
-use wan::transport::bulk_wire_bytes;
 
 use super::part::Part;
 use super::server::Server;
@@ -277,9 +276,17 @@ struct Seen {
 impl Server {
     /// How this server is; none if its task is gone.
     pub(super) async fn status(&self) -> Option<ServerStatus> {
-        let names = self.setup.clone();
-        let now = Instant::now();
-        let mut seen = self.look(move |node| see(node, &names, now.into_std())).await?;
+        let (names, counting) = (self.setup.clone(), self.counting.clone());
+        let now = Instant::now().into_std();
+        let look = self.look(move |node| (see(node, &names, now), counting.so_far(node, now)));
+        let (mut seen, counts) = look.await?;
+        let total = counts.total();
+        for shard in &mut seen.shards {
+            let counted = counts.shards.get(&shard.shard).cloned().unwrap_or_default();
+            (shard.updated_elements, shard.shipped_elements) =
+                (counted.updated_elements, counted.shipped_elements);
+            shard.held_seconds = counted.held_seconds;
+        }
         if let Some(keeper) = &self.keeper {
             for shard in &mut seen.shards {
                 shard.checkpoint = Some(keeper.status(ShardId(shard.shard)));
@@ -287,20 +294,23 @@ impl Server {
         }
         for (id, note) in self.board.links() {
             let link = seen.links.entry(id).or_insert_with(|| link_to(&self.setup, id));
-            (link.sent_bytes, link.received_bytes) = self.tally.wire_bytes(id);
-            let crossed = self.tally.crossed_bytes(id);
-            link.sent_payload_bytes = link.sent_payload_bytes.min(crossed);
-            link.repeated_bytes = crossed - link.sent_payload_bytes;
             link.up = note.session.is_some();
             link.since_seconds = note.since.elapsed().as_secs_f64();
             link.address = note.address.filter(|_| link.up).map(|address| address.to_string());
             link.connects = note.connects;
             link.problem = note.problem;
         }
-        let remotes = self.endpoint.meter().remotes();
-        let others = self.endpoint.meter().others();
-        let sum =
-            |of: fn(&wan::transport::Traffic) -> u64| remotes.values().map(of).sum::<u64>() + of(&others);
+        for link in seen.links.values_mut() {
+            let counted = total.link(&link.datacenter, link.server);
+            link.sent_bytes = counted.sent_bytes;
+            link.received_bytes = counted.received_bytes;
+            link.sent_payload_bytes = counted.payload_bytes;
+            link.repeated_bytes = counted.repeated_bytes;
+            link.naive_bytes = counted.naive_bytes;
+            link.announced_rows = counted.announced_rows;
+        }
+        // Before it is told.
+        self.counting.keep(counts).await;
         let (workers, missing): (Vec<WorkerId>, Vec<WorkerId>) =
             seen.live.iter().partition(|worker| self.is_connected(**worker));
         // Who is connected and not live has started anew, and has yet to join.
@@ -324,8 +334,8 @@ impl Server {
             missing_workers: missing.collect(),
             suspensions: self.suspensions.load(Ordering::Relaxed),
             links: seen.links.into_values().collect(),
-            wan_sent_bytes: sum(|traffic| traffic.sent_bytes),
-            wan_received_bytes: sum(|traffic| traffic.received_bytes),
+            wan_sent_bytes: total.sent_bytes,
+            wan_received_bytes: total.received_bytes,
         })
     }
 }
@@ -336,8 +346,6 @@ fn link_to(setup: &Setup, id: ServerId) -> LinkStatus {
 
 fn see(node: &Node, setup: &Setup, now: std::time::Instant) -> Seen {
     let link = |(at, id): (usize, ServerId)| {
-        let sent = node.sent(at);
-        let naive = node.shared(at).map(|replica| replica.filter().counters().naive_payload_bytes).sum();
         let round_trip = node.rtt(at);
         let link = LinkStatus {
             round_trip_seconds: (!round_trip.is_zero()).then_some(round_trip.as_secs_f64()),
@@ -345,9 +353,7 @@ fn see(node: &Node, setup: &Setup, now: std::time::Instant) -> Seen {
             backlog_bytes: node.waiting_bytes(at),
             backlog_seconds: node.backlog(at).as_secs_f64(),
             in_flight_bytes: node.in_flight_bytes(at),
-            sent_payload_bytes: sent.payload_bytes,
-            naive_bytes: bulk_wire_bytes(naive),
-            announced_rows: sent.announced_rows,
+            // What it has carried is counted apart.
             ..link_to(setup, id)
         };
         (id, link)
@@ -393,11 +399,6 @@ fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> S
         },
         seconds: time.as_secs_f64(),
     });
-    let mut held_seconds = BTreeMap::new();
-    for (why, time) in shard.held(now) {
-        *held_seconds.entry(why.name().to_owned()).or_insert(0.0) += time.as_secs_f64();
-    }
-    let counters = replica.filter().counters();
     ShardStatus {
         shard: shard.id().0,
         clock: shard.clock().0,
@@ -405,10 +406,10 @@ fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> S
         slowest_workers: stragglers(shard, now),
         mirrors: mirrors.collect(),
         holds: holds.collect(),
-        held_seconds,
-        updated_elements: counters.elements_updated,
-        shipped_elements: counters.elements_shipped,
-        // Its keeper knows.
+        // These are counted apart, and its keeper knows of its checkpoints.
+        held_seconds: BTreeMap::new(),
+        updated_elements: 0,
+        shipped_elements: 0,
         checkpoint: None,
     }
 }

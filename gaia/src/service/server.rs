@@ -40,10 +40,11 @@ use wan::wire::Shapes;
 pub(super) use self::sockets::{Sockets, own_address};
 use self::vigil::Vigil;
 use super::beginning::{self, Beginning, Keeping};
+use super::counting::Counting;
 use super::orders::OrderBook;
 use super::session::Counter;
 use super::setup::Setup;
-use crate::checkpoint::Keeper;
+use crate::checkpoint::{Counts, Keeper, Schedule};
 use crate::model::ShardValues;
 use crate::region::PeerRegion;
 
@@ -67,7 +68,7 @@ pub(super) struct Server {
     /// Who writes its checkpoints, if anybody does.
     pub(super) keeper: Option<Arc<Keeper>>,
     pub(super) endpoint: Endpoint,
-    pub(super) tally: Tally,
+    pub(super) counting: Counting,
     pub(super) board: Board,
     pub(super) lan_refusals: Refusals,
     pub(super) presence: watch::Sender<Presence>,
@@ -86,17 +87,19 @@ struct Watch {
     expelled: watch::Sender<Option<String>>,
     setup: Arc<Setup>,
     here: DatacenterId,
-    keeping: Option<Keeping>,
+    keeper: Option<(Arc<Keeper>, Schedule)>,
+    counting: Counting,
 }
 
 impl Observer for Watch {
     fn clock(&mut self, node: &Node, clock: Clock, now: std::time::Instant) {
         debug!(clock = clock.0, "clock complete");
         self.clock.send_replace(clock);
-        let Some(Keeping { keeper, schedule }) = &mut self.keeping else { return };
+        let Some((keeper, schedule)) = &mut self.keeper else { return };
         for replica in node.replicas().iter().filter(|replica| replica.may_be_kept()) {
             let shard = replica.shard();
             if schedule.is_due(shard.id(), shard.clock(), now) {
+                self.counting.note(node, now);
                 keeper.offer(replica.state(self.here));
             }
         }
@@ -134,7 +137,30 @@ impl Server {
         let (clock, _) = watch::channel(Clock(0));
         let workers = setup.region.workers() as usize;
         let Beginning { node, keeping, to_draw } = beginning;
-        let keeper = keeping.as_ref().map(|keeping| keeping.keeper.clone());
+        let config = EndpointConfig {
+            identity: identity.clone(),
+            entropy: Entropy::System,
+            accept: Path::default().accepted(),
+        };
+        let endpoint = match setup.region.egress_bytes_per_sec {
+            Some(limit) => Endpoint::over_capped_udp(config, sockets.wan, limit),
+            None => Endpoint::over_udp(config, sockets.wan),
+        };
+        let endpoint = endpoint.expect("a bound socket knows its address");
+        let (keeper, archive, base) = match keeping {
+            Some(Keeping { keeper, schedule, archive, counts }) => {
+                (Some((keeper, schedule)), Some(archive), counts)
+            }
+            None => (None, None, Counts::default()),
+        };
+        let counting = Counting {
+            setup: setup.clone(),
+            index,
+            base: Arc::new(base),
+            archive,
+            tally: Tally::default(),
+            endpoint: endpoint.clone(),
+        };
         let here = setup.datacenter(&setup.region.name).expect("a region is a member");
         let superseded = watch::channel(false).0;
         let expelled = watch::channel(None).0;
@@ -144,7 +170,8 @@ impl Server {
             expelled: expelled.clone(),
             setup: setup.clone(),
             here,
-            keeping,
+            keeper: keeper.clone(),
+            counting: counting.clone(),
         };
         let (task, settled) = NodeTask::new(node, watch, request_queue, vec![None; workers], event_queue);
         let (to_node, of_server) = (events.clone(), setup.clone());
@@ -170,16 +197,6 @@ impl Server {
             }
         });
 
-        let config = EndpointConfig {
-            identity: identity.clone(),
-            entropy: Entropy::System,
-            accept: Path::default().accepted(),
-        };
-        let endpoint = match setup.region.egress_bytes_per_sec {
-            Some(limit) => Endpoint::over_capped_udp(config, sockets.wan, limit),
-            None => Endpoint::over_udp(config, sockets.wan),
-        };
-        let endpoint = endpoint.expect("a bound socket knows its address");
         let mut server = Self {
             index,
             setup: setup.clone(),
@@ -192,9 +209,9 @@ impl Server {
             departing: watch::channel(false).0,
             expelled,
             goodbye: Mutex::new(Goodbye::Stopped),
-            keeper,
+            keeper: keeper.map(|(keeper, _)| keeper),
             endpoint,
-            tally: Tally::default(),
+            counting,
             board: Board::default(),
             lan_refusals: Refusals::default(),
             presence: watch::channel(Presence::new(Instant::now())).0,
@@ -268,7 +285,7 @@ impl Server {
             terms,
             shapes,
             self.events.clone(),
-            self.tally.clone(),
+            self.counting.tally.clone(),
             self.board.clone(),
         );
         let mut paths = Paths::default();

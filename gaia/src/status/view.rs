@@ -20,6 +20,7 @@ pub use self::page::{Page, page};
 pub use self::paint::Palette;
 pub use self::terminal::{Ended, run};
 use super::fetch::{Fetched, Url};
+use super::totals::Totals;
 use super::{Status, WHOLE_REGION};
 
 /// Rates are means over this time: long enough that a clock of some seconds does not make them jump.
@@ -33,6 +34,8 @@ struct Moment {
     fetched: Vec<Fetched>,
     /// Of those that do not answer, who had said before that it was at its end: the last that it said.
     ended: BTreeMap<Url, Status>,
+    /// What had crossed between regions by then, as far as anybody has said so far.
+    totals: Totals,
 }
 
 impl Moment {
@@ -55,6 +58,8 @@ pub struct History {
     /// What was last answered at some URL. So that one who no longer answers has a name, and an end that it had spoken of
     /// is not taken for a crash.
     last: BTreeMap<Url, Status>,
+    /// So that nothing that was counted is taken back.
+    totals: Totals,
 }
 
 impl History {
@@ -73,6 +78,7 @@ impl History {
         for fetched in &fetched {
             if let Ok(status) = &fetched.status {
                 self.last.insert(fetched.target.url.clone(), status.clone());
+                self.totals.add(status);
             }
         }
         let is_whole = |status: &&Status| status.role == WHOLE_REGION;
@@ -96,7 +102,7 @@ impl History {
             is_itself || !region.is_some_and(|region| whole.contains(region))
         });
         ended.retain(|url, _| fetched.iter().any(|fetched| fetched.target.url == *url));
-        self.moments.push_back(Moment { at, fetched, ended });
+        self.moments.push_back(Moment { at, fetched, ended, totals: self.totals.clone() });
         while self.moments.get(1).is_some_and(|second| at - second.at >= WINDOW) {
             self.moments.pop_front();
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use datacenter::shard::Shard;
 use datacenter::{Clock, DatacenterId, Elements, ShardId, TableId, TableSpec};
-use gaia::checkpoint::{Subject, decode, encode, seal};
+use gaia::checkpoint::{Counts, Subject, decode, encode, seal};
 use wan::policy::{Lead, Policy, Selection};
 use wan::replica::Replica;
 use wan::state::{OriginState, ReleasedTable, ReplicaState};
@@ -37,11 +37,12 @@ pub fn checkpoints(data: &[u8]) {
 fn read(file: &[u8]) {
     let subject = subject();
     let Ok(checkpoint) = decode(&subject, SHARD, file) else { return };
-    let written = encode(&subject, &checkpoint.state, checkpoint.written_at);
+    let written = encode(&subject, &checkpoint.state, &checkpoint.counts, checkpoint.written_at);
     let again =
         decode(&subject, SHARD, &written).expect("what was accepted is accepted when it is written anew");
     // Numbers that are not numbers are not equal to themselves.
     assert_eq!(format!("{:?}", again.state), format!("{:?}", checkpoint.state));
+    assert_eq!(again.counts, checkpoint.counts);
     let shapes = subject.shapes(SHARD);
     let zeros = shapes.iter().map(|shape| vec![0.0; shape.elements()]).collect();
     let shard = Shard::new(SHARD, &shapes, zeros, subject.workers as usize, Some(0));
@@ -80,5 +81,5 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         origins: vec![origin(0, clock), origin(1, clock / 2)],
     };
     let date = std::time::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
-    [0, 12, 70_000].map(|clock| encode(&subject, &state(clock), date)).into()
+    [0, 12, 70_000].map(|clock| encode(&subject, &state(clock), &Counts::default(), date)).into()
 }

@@ -33,7 +33,7 @@ use crate::wire::{self, Shapes};
 
 mod tally;
 
-pub use self::tally::Tally;
+pub use self::tally::{Crossed, Tally};
 
 /// Control messages that may wait for the control connection; what does not fit stays in the node, where newer
 /// statements replace older ones.

@@ -573,6 +573,43 @@ fn who_has_left_for_good_is_not_waited_for_nor_let_in_nor_kept_anything_for() {
 }
 
 #[test]
+fn the_naive_baseline_is_charged_to_a_link_while_its_peer_is_there_and_no_longer() {
+    let now = start();
+    let mut node = node(Lead::Unlimited, None);
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    let counted = |node: &mut Node, clocks: std::ops::RangeInclusive<u32>| {
+        clocks.for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 100), now).unwrap());
+        while node.poll_update(0, now).is_some() {}
+        node.poll_control(0, now);
+        node.sent(0).naive_payload_bytes
+    };
+    let all = |node: &Node| node.replicas()[0].filter().counters().naive_payload_bytes;
+    let there = counted(&mut node, 1..=3);
+    assert!(there > 0 && there == all(&node));
+    // It may be back soon, and is sent then what was completed meanwhile.
+    node.handle_down(0);
+    assert_eq!(counted(&mut node, 4..=5), there, "nothing goes over a link that is down");
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    let back = counted(&mut node, 6..=6);
+    assert_eq!(back, all(&node));
+
+    // It is gone: nobody would send it anything, and nobody makes up for that in numbers when it returns.
+    node.handle_down(0);
+    node.handle_request(SHARD, flush(7, 100), now).unwrap();
+    node.replicas[0].give_up(0);
+    assert_eq!(counted(&mut node, 8..=20), back);
+    node.replicas[0].take_up(0);
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    let before = all(&node);
+    let returned = counted(&mut node, 21..=22);
+    assert_eq!(returned - back, all(&node) - before, "only what was completed since");
+
+    // It has left for good.
+    node.depart(PEER);
+    assert_eq!(counted(&mut node, 23..=30), returned);
+}
+
+#[test]
 fn nobody_says_of_itself_or_of_us_that_it_has_left() {
     let mut node = node(Lead::Unlimited, None);
     for id in [PEER, DatacenterId(0), DatacenterId(9)] {

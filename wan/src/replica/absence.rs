@@ -12,6 +12,8 @@ impl Replica {
         let mirror = &mut self.mirrors[peer];
         // What was due of it before is not what it will have to catch up with.
         (mirror.is_gone, mirror.backlog) = (true, None);
+        // Neither would the naive baseline send it that.
+        mirror.naive_payload_bytes = 0;
         // What came early of it may never have its turn. If it has after all, it comes again.
         let early = mirror.inbox.drop_early();
         mirror.is_void |= !early.is_empty();

@@ -57,6 +57,8 @@ pub(super) struct Mirror {
     pub(super) handing_on: BTreeSet<DatacenterId>,
     /// What we had when it was last told of them.
     pub(super) told_holdings: BTreeMap<usize, Holdings>,
+    /// Payload that the naive baseline would have for it, and that no link has been charged with yet.
+    pub(super) naive_payload_bytes: u64,
 }
 
 /// What the mirror has been told, and what it has not.
@@ -101,6 +103,7 @@ impl Mirror {
             holdings: BTreeMap::new(),
             handing_on: BTreeSet::new(),
             told_holdings: BTreeMap::new(),
+            naive_payload_bytes: 0,
         }
     }
 

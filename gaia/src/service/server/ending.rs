@@ -126,7 +126,9 @@ impl Server {
         let Some(keeper) = self.keeper.clone() else { return };
         let here = self.setup.datacenter(&self.setup.region.name).expect("a region is a member");
         let kept = keeper.clone();
+        let (counting, now) = (self.counting.clone(), Instant::now().into_std());
         let offered = self.look(move |node| {
+            counting.note(node, now);
             for replica in node.replicas() {
                 match replica.may_be_kept() {
                     true => kept.offer(replica.state(here)),
@@ -157,6 +159,11 @@ impl Server {
         let goodbye = *self.goodbye.lock().unwrap_or_else(PoisonError::into_inner);
         self.endpoint.close(goodbye.farewell());
         let _ = timeout(Duration::from_secs(3), self.endpoint.quinn().wait_idle()).await;
+        // The last words cost too.
+        let (counting, now) = (self.counting.clone(), Instant::now().into_std());
+        if let Some(counts) = self.look(move |node| counting.so_far(node, now)).await {
+            self.counting.keep(counts).await;
+        }
     }
 }
 

@@ -64,9 +64,9 @@ fn round_trip(time: f64) -> String {
     if (0.0995..0.9995).contains(&time) { format!("{:.0} ms", time * 1000.0) } else { seconds(time) }
 }
 
-/// Nothing where the link has sent more than every update would have taken.
+/// Below one where the link has sent more than every update would have taken, as one that has just brought a region back.
 fn saved(row: &Row<'_>) -> String {
-    if row.link.sent_bytes == 0 || row.link.naive_bytes < row.link.sent_bytes {
+    if row.link.sent_bytes == 0 || row.link.naive_bytes == 0 {
         return NONE.to_owned();
     }
     times(row.link.naive_bytes as f64 / row.link.sent_bytes as f64)

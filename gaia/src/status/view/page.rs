@@ -13,6 +13,7 @@ use super::region::{Held, Region, regions};
 use super::{History, Moment};
 use crate::report::human::{bytes, figure, percent, seconds, times, with_causes};
 use crate::status::fetch::Fetched;
+use crate::status::totals::Totals;
 use crate::status::{Absence, Phase, Status};
 
 /// From this width on, a region's links stand beside what else is known of it.
@@ -83,13 +84,13 @@ impl Writer<'_> {
         let up = if is_up { "up" } else { "ran" };
         let right = Line::from(palette.span(Ink::Label, format!("{up} {}", whole_seconds(uptime))));
         let mut lines = justified(left, right, self.width);
-        let sent: u64 = regions.iter().map(Region::sent_bytes).sum();
-        let naive: u64 = regions.iter().map(Region::naive_bytes).sum();
+        let sum = |of: fn(&Totals, &str) -> u64| regions.iter().map(|r| of(&now.totals, r.name)).sum::<u64>();
+        let (sent, naive) = (sum(Totals::sent_bytes), sum(Totals::naive_bytes));
         if sent > 0 {
             let mut wan =
                 vec![(Ink::Label, "WAN ".to_owned()), (Ink::Normal, format!("{} sent", bytes(sent as f64)))];
             if naive > 0 {
-                let (figure, than) = saving(naive as f64 / sent as f64);
+                let (figure, than) = saving(naive as f64 / sum(Totals::told_sent_bytes).max(1) as f64);
                 wan.push((Ink::Normal, format!(", {figure}")));
                 wan.push((Ink::Label, format!(" {than} every update would take ({})", bytes(naive as f64))));
             }
@@ -303,16 +304,18 @@ impl Writer<'_> {
     }
 
     fn traffic(&self, region: &Region<'_>, add: &mut impl FnMut(&str, &[Item])) {
-        if region.links().next().is_none() {
+        let Some(totals) = self.history.now().map(|now| &now.totals) else { return };
+        let (sent, naive) = (totals.sent_bytes(region.name) as f64, totals.naive_bytes(region.name) as f64);
+        if region.links().next().is_none() && sent == 0.0 {
             return;
         }
-        let (sent, naive) = (region.sent_bytes() as f64, region.naive_bytes() as f64);
         let mut items = vec![item(Ink::Normal, format!("{} sent", bytes(sent)))];
         if sent > 0.0 && naive > 0.0 {
-            let (figure, than) = saving(naive / sent);
+            let (figure, than) = saving(naive / totals.told_sent_bytes(region.name).max(1) as f64);
             items.push(vec![(Ink::Normal, figure), (Ink::Label, format!(" {than} {}", bytes(naive)))]);
         }
-        items.push(item(Ink::Label, format!("{} received", bytes(region.received_bytes() as f64))));
+        items
+            .push(item(Ink::Label, format!("{} received", bytes(totals.received_bytes(region.name) as f64))));
         add("WAN", &items);
     }
 

@@ -233,16 +233,4 @@ impl<'a> Region<'a> {
             (compute + worker.compute_seconds, wait + worker.wait_seconds)
         })
     }
-
-    pub(super) fn sent_bytes(&self) -> u64 {
-        self.servers().map(|server| server.wan_sent_bytes).sum()
-    }
-
-    pub(super) fn received_bytes(&self) -> u64 {
-        self.servers().map(|server| server.wan_received_bytes).sum()
-    }
-
-    pub(super) fn naive_bytes(&self) -> u64 {
-        self.links().map(|(_, link)| link.naive_bytes).sum()
-    }
 }

@@ -47,7 +47,8 @@ fn screen(width: u16, height: u16, palette: Palette, keys: &[KeyCode]) -> Termin
         let events = stream::StreamExt::chain(wait, stream::iter(keys));
         let events = stream::StreamExt::chain(events, stream::pending());
         let end = tokio::time::sleep(Duration::from_millis(3900));
-        let ended = show(&mut terminal, std::pin::pin!(events), palette, source, end).await;
+        let ended =
+            show(&mut terminal, std::pin::pin!(events), palette, source, end).await;
         assert_eq!(ended.expect("a buffer does not fail"), Ended::Done(()));
     });
     terminal
@@ -379,4 +380,54 @@ fn who_is_back_is_not_waited_for_while_all_shards_of_it_are_behind() {
         let text = text(&History::once(fetched), 120);
         assert_eq!(text.contains("catching up: not waited for"), expected, "{text}");
     }
+}
+
+/// "1.12 MB sent", as the head of the page has it.
+fn sent_by_all(history: &History) -> String {
+    let text = text(history, 100);
+    let head = text.lines().find(|line| line.starts_with("WAN ")).unwrap_or_default().to_owned();
+    head.split(" sent").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn what_all_have_sent_does_not_become_less_when_one_of_them_dies() {
+    let all = || made_up::fetched(118);
+    let mut history = History::once(all());
+    let before = sent_by_all(&history);
+    let without = |role: &str| {
+        let mut fetched = all();
+        let dead = |f: &&mut Fetched| f.target.name == Some(("virginia".to_owned(), role.to_owned()));
+        fetched.iter_mut().filter(dead).for_each(|dead| dead.status = gone(0, None).status);
+        fetched
+    };
+    history.push(Duration::from_secs(1), without("server-0"));
+    assert_eq!(sent_by_all(&history), before, "who watches remembers");
+    // It is back with less than it had told.
+    let mut back = all();
+    for server in back.iter_mut().filter_map(|f| f.status.as_mut().ok()).flat_map(|s| &mut s.servers) {
+        (server.wan_sent_bytes, server.wan_received_bytes) = (5, 5);
+        server.links.iter_mut().for_each(|link| (link.sent_bytes, link.naive_bytes) = (5, 5));
+    }
+    history.push(Duration::from_secs(2), back);
+    assert_eq!(sent_by_all(&history), before);
+
+    // Who asks now for the first time hears of it from those to whom it sent.
+    let totals = |fetched: &[Fetched]| {
+        let totals = Totals::of(fetched.iter().filter_map(|fetched| fetched.status.as_ref().ok()));
+        totals.sent_bytes("virginia") as f64
+    };
+    assert!(totals(&without("server-0")) > 0.9 * totals(&all()));
+    let shown = text(&History::once(without("server-0")), 100);
+    assert!(shown.contains("less than every update would take"), "{shown}");
+}
+
+#[test]
+fn a_link_that_has_cost_more_than_it_saved_says_so() {
+    let mut all = made_up::fetched(118);
+    let links = all.iter_mut().filter_map(|fetched| fetched.status.as_mut().ok());
+    for link in links.flat_map(|status| &mut status.servers).flat_map(|server| &mut server.links) {
+        link.naive_bytes = link.sent_bytes / 4;
+    }
+    let shown = text(&History::once(all), 160);
+    assert!(shown.contains(" 0.25x"), "{shown}");
 }

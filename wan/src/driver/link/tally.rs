@@ -29,6 +29,28 @@ struct PeerTally {
     /// Sent and received on them, likewise.
     wire_bytes: (u64, u64),
     open: Vec<Counted>,
+    /// The most that was told: a path that changes begins to count its losses anew, and payload that is handed to a
+    /// connection before it is written to it takes the place of what was repeated. Neither takes back what was told.
+    told: Crossed,
+}
+
+/// What crossed to a peer for the sake of payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crossed {
+    /// Payload, each byte counted once.
+    pub payload_bytes: u64,
+    /// What was sent again.
+    pub repeated_bytes: u64,
+}
+
+impl Crossed {
+    /// What is to be told after `self`, where `crossed_bytes` have crossed by now, and `payload_bytes` of payload were handed
+    /// over. Neither number ever falls.
+    fn then(self, crossed_bytes: u64, payload_bytes: u64) -> Self {
+        let crossed_bytes = crossed_bytes.max(self.payload_bytes + self.repeated_bytes);
+        let repeated_bytes = crossed_bytes.saturating_sub(payload_bytes).max(self.repeated_bytes);
+        Self { payload_bytes: crossed_bytes - repeated_bytes, repeated_bytes }
+    }
 }
 
 #[derive(Debug)]
@@ -84,12 +106,44 @@ impl Tally {
         open.fold(tally.wire_bytes, |(sent, received), (more, back)| (sent + more, received + back))
     }
 
+    /// What crossed to `peer`, where `payload_bytes` of payload were handed to its link, each counted once. Neither number
+    /// ever falls.
+    pub fn crossed(&self, peer: ServerId, payload_bytes: u64) -> Crossed {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(tally) = peers.get_mut(&peer) else { return Crossed::default() };
+        tally.told = tally.told.then(tally.crossed_bytes(), payload_bytes);
+        tally.told
+    }
+
     /// Bytes of payload that crossed to `peer`, with what crossed again. No less than the payload that `peer` has
     /// confirmed, and less than what the socket sent to it.
     pub fn crossed_bytes(&self, peer: ServerId) -> u64 {
         let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        peers
-            .get(&peer)
-            .map_or(0, |t| t.crossed_bytes + t.open.iter().map(Counted::crossed_bytes).sum::<u64>())
+        peers.get(&peer).map_or(0, PeerTally::crossed_bytes)
+    }
+}
+
+impl PeerTally {
+    fn crossed_bytes(&self) -> u64 {
+        self.crossed_bytes + self.open.iter().map(Counted::crossed_bytes).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_to_have_crossed_is_never_taken_back() {
+        // Handed over, and crossed: the last update is not written yet; a new path has lost nothing so far; all is well again.
+        let seen = [(90, 100), (140, 100), (140, 150), (140, 145), (200, 230)];
+        let told: Vec<_> = seen
+            .iter()
+            .scan(Crossed::default(), |told, (payload, crossed)| {
+                *told = told.then(*crossed, *payload);
+                Some((told.payload_bytes, told.repeated_bytes))
+            })
+            .collect();
+        assert_eq!(told, [(90, 10), (90, 10), (140, 10), (140, 10), (200, 30)]);
     }
 }
