@@ -423,7 +423,8 @@ impl Node {
     fn charge_naive(&mut self, peer: usize) {
         let link = &mut self.peers[peer];
         for &at in &link.shards {
-            link.sent.naive_payload_bytes += self.replicas[at].take_naive_payload_bytes(link.mirror);
+            let take = |replica: &mut Replica| replica.take_naive_payload_bytes(link.mirror);
+            link.sent.naive_payload_bytes += self.replicas.poll(at, take);
         }
     }
 

@@ -596,9 +596,9 @@ fn the_naive_baseline_is_charged_to_a_link_while_its_peer_is_there_and_no_longer
     // It is gone: nobody would send it anything, and nobody makes up for that in numbers when it returns.
     node.handle_down(0);
     node.handle_request(SHARD, flush(7, 100), now).unwrap();
-    node.replicas[0].give_up(0);
+    node.replicas.change(0, |replica| replica.give_up(0));
     assert_eq!(counted(&mut node, 8..=20), back);
-    node.replicas[0].take_up(0);
+    node.replicas.change(0, |replica| replica.take_up(0));
     node.handle_up(0, &nothing_applied(), now).unwrap();
     let before = all(&node);
     let returned = counted(&mut node, 21..=22);
