@@ -138,7 +138,7 @@ impl Cluster {
     /// Values are wanted only of whom there has been a link with: whoever is dialled may be dead.
     pub(super) fn check_donors(&self) -> Result<(), String> {
         for process in &self.processes {
-            for node in &process.node {
+            if let Some(node) = &process.node {
                 let donors = node.replicas().iter().filter_map(|replica| replica.donor());
                 let sites = donors.filter_map(|place| node.datacenters().nth(place)).map(|id| id.index());
                 if let Some(site) = sites.into_iter().find(|site| !process.linked.contains(site)) {
