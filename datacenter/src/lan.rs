@@ -53,6 +53,9 @@ const REPLACED: &str = "replaced";
 /// The cause that tells a worker that its datacenter has left the job for good.
 const DEPARTED: &str = "left";
 
+/// The cause that tells a worker that a request of it makes no sense, which it is not to say again.
+const SENSELESS: &str = "request";
+
 /// The clock of a worker that has left, in the server's word that it knows.
 const LEFT: Clock = Clock(u32::MAX);
 

@@ -8,6 +8,7 @@
 //!
 //! Kind: driver.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -40,6 +41,8 @@ pub enum Call {
         is_new: bool,
         /// Where its answers go from now on.
         replies: mpsc::Sender<ReadReply>,
+        /// Where to say why, if the task ends the session.
+        refusal: Refusal,
         /// Where to tell how far the shards are.
         answer: oneshot::Sender<Vec<Standing>>,
     },
@@ -61,6 +64,22 @@ pub enum Call {
     },
 }
 
+/// Why a session has been ended by the task that owns the shards: a request of it made no sense. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Refusal(Arc<OnceLock<String>>);
+
+impl Refusal {
+    /// Says why; what was said first counts.
+    pub fn give(&self, reason: String) {
+        let _ = self.0.set(reason);
+    }
+
+    /// Why, if the session has been ended.
+    pub fn reason(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+}
+
 /// A worker at its tables.
 #[derive(Debug)]
 pub struct Session {
@@ -80,6 +99,9 @@ pub enum SessionError {
     /// A shard does not keep to the protocol.
     #[error(transparent)]
     Unexpected(#[from] UnexpectedReply),
+    /// A server has refused what the worker said.
+    #[error("a server of its region has ended the session: {0}")]
+    Refused(String),
     /// The worker's own model has diverged.
     #[error(transparent)]
     NotFinite(#[from] NotFinite),

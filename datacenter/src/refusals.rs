@@ -18,7 +18,7 @@ pub struct Refused {
 
 /// Causes that one side tells the other by name, before it closes a connection; TLS has names of its own for those of handshakes,
 /// [`identity::Cause`](crate::identity::Cause).
-const CAUSES: [&str; 11] = [
+const CAUSES: [&str; 12] = [
     "version",
     "job",
     "name",
@@ -29,6 +29,7 @@ const CAUSES: [&str; 11] = [
     "left",
     "revoked",
     "plaintext",
+    "request",
     "protocol",
 ];
 

@@ -19,10 +19,12 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use super::life::{HEARTBEAT, Heard};
 use super::lives::{Lives, Stay};
 use super::presence::Presence;
-use super::{DEPARTED, Frames, HANDSHAKE, LEFT, LanError, Security, Terms, Way, dismiss, framed, next};
+use super::{
+    DEPARTED, Frames, HANDSHAKE, LEFT, LanError, SENSELESS, Security, Terms, Way, dismiss, framed, next,
+};
 use crate::causes::with_causes;
 use crate::identity::{self, Identity, PeerName, Role, handshake};
-use crate::local::Call;
+use crate::local::{Call, Refusal};
 use crate::message::{Notice, ReadReply, Request, Standing};
 use crate::refusals::Refusals;
 use crate::throttle::Throttle;
@@ -153,9 +155,9 @@ impl Door {
         let mut frames = framed(stream);
         match self.greet(&mut frames, name.as_ref(), place).await {
             Ok(Greeted::Operator(hello)) => Ok(Welcomed::Operator(frames, hello)),
-            Ok(Greeted::Worker(worker, stay, answers)) => {
+            Ok(Greeted::Worker(worker, stay, answers, refusal)) => {
                 frames.codec_mut().set_max_frame_length(self.shapes.max_frame_bytes());
-                Ok(Welcomed::Worker(Guest { worker, stay, frames, answers }))
+                Ok(Welcomed::Worker(Guest { worker, stay, frames, answers, refusal }))
             }
             Err(error) => {
                 dismiss_for(&mut frames, &error).await;
@@ -199,8 +201,14 @@ impl Door {
         // It is no stranger, and may have to wait for long.
         drop(place);
         let (replies, answers) = mpsc::channel(self.shapes.0.len());
-        let (answer, standings) = oneshot::channel();
-        let attach = Call::Attach { worker: hello.worker, is_new: stay.is_new, replies, answer };
+        let (refusal, (answer, standings)) = (Refusal::default(), oneshot::channel());
+        let attach = Call::Attach {
+            worker: hello.worker,
+            is_new: stay.is_new,
+            replies,
+            refusal: refusal.clone(),
+            answer,
+        };
         self.calls.send(attach).await.map_err(|_| LanError::Stopping)?;
         let mut notice = self.notice.clone();
         let standings: Vec<Standing> = tokio::select! {
@@ -214,7 +222,7 @@ impl Door {
         let (server, incarnation) = (self.server, self.incarnation);
         let welcome = Welcome { version: VERSION, server, incarnation, standings };
         frames.send(ToWorker::Welcome(welcome).encode()).await?;
-        Ok(Greeted::Worker(hello.worker, stay, answers))
+        Ok(Greeted::Worker(hello.worker, stay, answers, refusal))
     }
 
     fn check(&self, hello: &WorkerHello, name: Option<&PeerName>) -> Result<(), (&'static str, String)> {
@@ -324,7 +332,7 @@ impl Door {
 
     /// Serves a worker until its connection ends.
     pub(super) async fn host(&self, guest: Guest) -> LanError {
-        let Guest { worker, stay, mut frames, answers } = guest;
+        let Guest { worker, stay, mut frames, answers, refusal } = guest;
         let (peer, heard) = (frames.get_ref().peer(), frames.get_ref().heard.clone());
         let (sink, stream) = (&mut frames).split();
         let (out, queue) = mpsc::channel::<ToWorker>(OUT_QUEUE);
@@ -335,6 +343,12 @@ impl Door {
         };
         let error = match ended {
             Err(LanError::Replaced) if stay.is_over() => LanError::superseded(worker),
+            Err(LanError::Replaced) => match refusal.reason() {
+                Some(reason) => {
+                    LanError::Refused { cause: SENSELESS, reason: reason.to_owned(), by_us: true }
+                }
+                None => LanError::Replaced,
+            },
             Err(error) => error,
             Ok(never) => match never {},
         };
@@ -486,7 +500,7 @@ pub struct Operators {
 
 /// Who comes.
 enum Greeted {
-    Worker(WorkerId, Stay, mpsc::Receiver<ReadReply>),
+    Worker(WorkerId, Stay, mpsc::Receiver<ReadReply>, Refusal),
     Operator(OperatorHello),
 }
 
@@ -509,4 +523,5 @@ pub(super) struct Guest {
     pub(super) stay: Stay,
     pub(super) frames: Frames,
     pub(super) answers: mpsc::Receiver<ReadReply>,
+    pub(super) refusal: Refusal,
 }

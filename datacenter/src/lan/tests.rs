@@ -15,7 +15,7 @@ use super::server::{Callers, Door, Guest, MAX_HANDSHAKES_OF_ONE};
 use super::worker::{Carried, Line, Plan, State};
 use super::{LanError, Lives, Presence, Security, Terms, Way, framed};
 use crate::client::Client;
-use crate::local::{Call, Port, Session};
+use crate::local::{Call, Port, Refusal, Session};
 use crate::message::{Notice, ReadReply, Request};
 use crate::refusals::{Refusals, Refused};
 use crate::shard::{Open, Shard};
@@ -112,6 +112,7 @@ async fn life(address: &str, incarnation: u64, shard: Shard, shards: u16) -> Hos
     let (task, hearing) = (shard.clone(), heard.clone());
     let working = tokio::spawn(async move {
         let mut replies: Vec<Option<mpsc::Sender<ReadReply>>> = vec![None; workers];
+        let mut refused = vec![Refusal::default(); workers];
         loop {
             let now = tokio::time::Instant::now().into_std();
             let mut answers = Vec::new();
@@ -120,7 +121,13 @@ async fn life(address: &str, incarnation: u64, shard: Shard, shards: u16) -> Hos
                     let mut shard = task.lock().unwrap();
                     hearing.lock().unwrap().push(request.clone());
                     match request {
-                        Request::Flush(flush) => _ = shard.handle_flush(&flush).unwrap(),
+                        Request::Flush(flush) => {
+                            let worker = flush.worker.index();
+                            if let Err(error) = shard.handle_flush(&flush) {
+                                refused[worker].give(error.to_string());
+                                replies[worker] = None;
+                            }
+                        }
                         Request::Read(read) => answers.extend(shard.handle_read(read, now, &Open).unwrap()),
                         Request::Leave(worker) => _ = shard.remove_worker(worker),
                     }
@@ -129,8 +136,8 @@ async fn life(address: &str, incarnation: u64, shard: Shard, shards: u16) -> Hos
                 Some(call) = asked.recv() => {
                     let mut shard = task.lock().unwrap();
                     match call {
-                        Call::Attach { worker, replies: to, answer, .. } => {
-                            replies[worker.index()] = Some(to);
+                        Call::Attach { worker, replies: to, refusal, answer, .. } => {
+                            (replies[worker.index()], refused[worker.index()]) = (Some(to), refusal);
                             shard.resume(worker);
                             let _ = answer.send(vec![shard.standing(worker)]);
                         }
@@ -387,7 +394,11 @@ fn served(door: Door) -> (tokio::task::JoinHandle<(LanError, Duration)>, DuplexS
         let frames = framed(Way::Memory(ours));
         let start = Instant::now();
         let stay = door.lives.admit(WorkerId(0), 1, start).unwrap();
-        (door.host(Guest { worker: WorkerId(0), stay, frames, answers }).await, start.elapsed())
+        (
+            door.host(Guest { worker: WorkerId(0), stay, frames, answers, refusal: Refusal::default() })
+                .await,
+            start.elapsed(),
+        )
     });
     (serving, theirs)
 }

@@ -23,8 +23,8 @@ use tracing::{info, warn};
 
 use super::life::HEARTBEAT;
 use super::{
-    DEPARTED, Frames, HANDSHAKE, LEFT, LINGER, LanError, MAX_HELLO_BYTES, REPLACED, Security, Terms, Way,
-    dismiss, framed, next,
+    DEPARTED, Frames, HANDSHAKE, LEFT, LINGER, LanError, MAX_HELLO_BYTES, REPLACED, SENSELESS, Security,
+    Terms, Way, dismiss, framed, next,
 };
 use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
@@ -85,6 +85,8 @@ pub enum State {
     },
     /// The datacenter has left the job for good, as the server says.
     Departed(String),
+    /// The server has refused what the session said, and ended it; why, as the server says.
+    Refused(String),
     /// The server has started anew, and what was read of it is of no use any more; or another process has taken the worker's
     /// place, and who comes back to it has to join again.
     Lost,
@@ -198,6 +200,11 @@ impl Line {
             error.refused().into_iter().for_each(|refused| self.plan.refusals.count(refused));
             let problem = with_causes(&error);
             warn!(line = ?self.plan, error = %problem, "no connection, will try again");
+            if let LanError::Refused { cause: SENSELESS, reason, .. } = &error {
+                // To say it again would be to be refused again.
+                self.state.send_replace(State::Refused(reason.clone()));
+                return Carried::new();
+            }
             self.state.send_replace(match &error {
                 LanError::Refused { cause: DEPARTED, reason, .. } => State::Departed(reason.clone()),
                 _ => State::Waiting(problem),

@@ -28,7 +28,7 @@ pub(super) const REASONS: [&str; 4] = ["stale", "barrier", "mirror_clock", "fetc
 /// Who a connection is to.
 pub(super) const SCOPES: [&str; 2] = ["lan", "wan"];
 /// Why a connection is refused.
-pub(super) const CAUSES: [&str; 16] = [
+pub(super) const CAUSES: [&str; 17] = [
     "unknown_authority",
     "expired",
     "not_yet_valid",
@@ -44,6 +44,7 @@ pub(super) const CAUSES: [&str; 16] = [
     "unknown_worker",
     "replaced",
     "left",
+    "request",
     "protocol",
 ];
 /// Who refused it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use datacenter::client::Client;
 use datacenter::lan::worker::{Carried, Handle, Line, Plan, State};
-use datacenter::local::{Call, Port, REQUEST_QUEUE, Session};
+use datacenter::local::{Call, Port, REQUEST_QUEUE, Refusal, Session, SessionError};
 use datacenter::message::{Notice, Request, Standing};
 use datacenter::{Clock, ShardId, WorkerId};
 use futures_util::future::{join_all, select_all};
@@ -59,7 +59,7 @@ struct Ended {
 }
 
 enum End {
-    Here(Counter, Vec<Standing>),
+    Here(Counter, Vec<Standing>, Refusal),
     Lan(Handle),
 }
 
@@ -80,6 +80,8 @@ pub(super) enum Together {
     Departing,
     /// It has left, as others say.
     Expelled,
+    /// One has refused what the session said.
+    Refused,
 }
 
 impl Links {
@@ -97,10 +99,17 @@ impl Links {
             Route::Here(counters) => {
                 for counter in counters {
                     let (answer, standings) = oneshot::channel();
-                    let attach = Call::Attach { worker, is_new: true, replies: replies.clone(), answer };
+                    let refusal = Refusal::default();
+                    let attach = Call::Attach {
+                        worker,
+                        is_new: true,
+                        replies: replies.clone(),
+                        refusal: refusal.clone(),
+                        answer,
+                    };
                     // A server of this process is there as long as its workers.
                     let _ = counter.calls.send(attach).await;
-                    ends.push(End::Here(counter.clone(), standings.await.unwrap_or_default()));
+                    ends.push(End::Here(counter.clone(), standings.await.unwrap_or_default(), refusal));
                     ways.push(counter.requests.clone());
                 }
             }
@@ -178,7 +187,9 @@ impl Links {
     /// How the servers are.
     pub(super) fn together(&self) -> Together {
         let notices = || self.ends.iter().map(End::notice);
-        if notices().any(|notice| notice == Some(Notice::Expelled)) {
+        if self.refusal().is_some() {
+            Together::Refused
+        } else if notices().any(|notice| notice == Some(Notice::Expelled)) {
             Together::Expelled
         } else if notices().any(|notice| notice == Some(Notice::Departing)) {
             Together::Departing
@@ -191,6 +202,11 @@ impl Links {
         } else {
             Together::Serving
         }
+    }
+
+    /// Why a server has ended the session, if one has.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.ends.iter().find_map(End::refusal)
     }
 
     /// Returns once some server has been away for `grace`, neither sooner nor later: other regions wait for as long.
@@ -268,7 +284,7 @@ impl Links {
         loop {
             tokio::select! {
                 ended = self.lines.join_next() => match ended {
-                    None => return Ok(left),
+                    None => break,
                     Some(Ok(Ended { left_over, .. })) if left_over.is_empty() => {}
                     Some(Ok(Ended { server, left_over })) => _ = left.insert(server, left_over),
                     Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
@@ -280,6 +296,10 @@ impl Links {
                 () = sleep(LOOK) => tell(self.waiting()),
             }
         }
+        match self.refusal() {
+            None => Ok(left),
+            Some(reason) => Err(ServiceError::Session { worker, source: SessionError::Refused(reason) }),
+        }
     }
 }
 
@@ -288,7 +308,9 @@ impl End {
         match self {
             Self::Here(..) => None,
             Self::Lan(handle) => match &*handle.state.borrow() {
-                State::Waiting(why) | State::Departed(why) => Some(format!("server {index}: {why}")),
+                State::Waiting(why) | State::Departed(why) | State::Refused(why) => {
+                    Some(format!("server {index}: {why}"))
+                }
                 State::Connected {
                     notice: Notice::Leaving | Notice::Departing | Notice::Expelled, ..
                 } => Some(format!("server {index}, which is stopping")),
@@ -300,21 +322,31 @@ impl End {
 
     fn standings(&self) -> Vec<Standing> {
         match self {
-            Self::Here(_, standings) => standings.clone(),
+            Self::Here(_, standings, _) => standings.clone(),
             Self::Lan(handle) => match &*handle.state.borrow() {
                 State::Connected { standings, .. } => standings.clone(),
-                State::Waiting(_) | State::Departed(_) | State::Lost => Vec::new(),
+                State::Waiting(_) | State::Departed(_) | State::Refused(_) | State::Lost => Vec::new(),
             },
         }
     }
 
     fn notice(&self) -> Option<Notice> {
         match self {
-            Self::Here(counter, _) => Some(*counter.notice.borrow()),
+            Self::Here(counter, ..) => Some(*counter.notice.borrow()),
             Self::Lan(handle) => match &*handle.state.borrow() {
                 State::Connected { notice, .. } => Some(*notice),
                 State::Departed(_) => Some(Notice::Expelled),
-                State::Waiting(_) | State::Lost => None,
+                State::Waiting(_) | State::Refused(_) | State::Lost => None,
+            },
+        }
+    }
+
+    fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Here(_, _, refusal) => refusal.reason().map(str::to_owned),
+            Self::Lan(handle) => match &*handle.state.borrow() {
+                State::Refused(why) => Some(why.clone()),
+                State::Waiting(_) | State::Connected { .. } | State::Departed(_) | State::Lost => None,
             },
         }
     }
@@ -329,7 +361,7 @@ impl End {
     async fn changed(&self) {
         let ended = match self {
             // What has changed already was looked at; what changes in between is found at the next look.
-            Self::Here(counter, _) => {
+            Self::Here(counter, ..) => {
                 let mut notice = counter.notice.clone();
                 notice.mark_unchanged();
                 notice.changed().await.is_err()
@@ -347,7 +379,7 @@ impl End {
 
     async fn join(&self, worker: WorkerId, clock: Clock) -> Option<Vec<(ShardId, Clock)>> {
         match self {
-            Self::Here(counter, _) => {
+            Self::Here(counter, ..) => {
                 let (answer, joined) = oneshot::channel();
                 counter.calls.send(Call::Join { worker, clock, answer }).await.ok()?;
                 joined.await.ok()
@@ -472,5 +504,29 @@ mod tests {
         };
         assert_eq!(timeout(Duration::from_secs(20), joined).await, Ok(Err(Together::Lost)));
         assert!(links.ready(|_| {}).await.is_none(), "nor is it waited for any more");
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_whose_server_refuses_what_it_said() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (links, _requests) = to_one(&listener);
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            let standings = Vec::new();
+            let welcome = Welcome { version: VERSION, server: 0, incarnation: 1, standings };
+            let refused = ToWorker::Refused { cause: "request".into(), reason: "it is too large".into() };
+            for frame in [ToWorker::Welcome(welcome).encode(), refused.encode()] {
+                stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
+                stream.write_all(&frame).await.unwrap();
+            }
+            // It does not come back.
+            assert!(timeout(Duration::from_secs(60), listener.accept()).await.is_err());
+        });
+        let refused = timeout(Duration::from_secs(20), links.until(Together::Refused)).await;
+        assert_eq!((refused, links.refusal().as_deref()), (Ok(Together::Refused), Some("it is too large")));
+        let (_stop, asked) = watch::channel(false);
+        let error = links.deliver(asked, |_| {}).await.unwrap_err().to_string();
+        assert_eq!(error, "worker 1: a server of its region has ended the session: it is too large");
     }
 }

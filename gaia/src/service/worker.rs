@@ -251,6 +251,11 @@ impl Worker<'_> {
                     self.deliver_all(links).await?;
                     return Ok(Ended::default());
                 }
+                // What a server has refused would be refused again.
+                Ok(_) | Err(_) if links.refusal().is_some() => {
+                    let _ = session.leave().await;
+                    return self.depart(Together::Refused, links).await;
+                }
                 Ok(Stopped::Servers(together @ (Together::Departing | Together::Expelled))) => {
                     info!(clock = seen.0, "the region leaves the job for good: leaving the servers");
                     let _ = session.leave().await;
@@ -294,6 +299,9 @@ impl Worker<'_> {
 
     /// Ends with the region's part in the job: its servers wait for what was said to them, unless nobody wants it any more.
     async fn depart(mut self, together: Together, links: Links) -> Result<Ended, ServiceError> {
+        if let Some(reason) = links.refusal() {
+            return Err(self.failed(SessionError::Refused(reason)));
+        }
         if together == Together::Expelled {
             let region = self.setup.region.name.clone();
             return Err(ServiceError::Left { reason: format!("region {region} has left this job for good") });
@@ -410,7 +418,8 @@ impl Worker<'_> {
             | Together::Away
             | Together::Serving
             | Together::Departing
-            | Together::Expelled => {
+            | Together::Expelled
+            | Together::Refused => {
                 return Ok(Some(ended));
             }
         }

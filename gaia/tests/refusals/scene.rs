@@ -198,7 +198,9 @@ impl Scene {
         let mut state = handle.state.clone();
         let is_tried = |state: &State| match state {
             State::Waiting(why) => why != "not tried yet",
-            State::Connected { .. } | State::Departed(_) | State::Lost => panic!("it was let in"),
+            State::Connected { .. } | State::Departed(_) | State::Refused(_) | State::Lost => {
+                panic!("it was let in")
+            }
         };
         let state =
             timeout(LIMIT, state.wait_for(is_tried)).await.expect("it says something").unwrap().clone();

@@ -5,11 +5,11 @@
 //!
 //! Kind: driver.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use datacenter::local::Call;
+use datacenter::local::{Call, Refusal};
 use datacenter::message::{ReadReply, Request, Standing};
 use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 use tokio::sync::mpsc::error::TrySendError;
@@ -165,6 +165,8 @@ pub struct Server<O> {
     requests: mpsc::Receiver<(ShardId, Request)>,
     /// By worker; none for one whose session has ended.
     replies: Vec<Option<mpsc::Sender<ReadReply>>>,
+    /// Where workers are told why their sessions are ended.
+    refusals: BTreeMap<WorkerId, Refusal>,
     events: mpsc::Receiver<Event>,
     links: Vec<Option<ActiveLink>>,
     clock: Clock,
@@ -179,7 +181,12 @@ pub struct Server<O> {
 }
 
 /// A worker that waits to be attached.
-type Attaching = (WorkerId, mpsc::Sender<ReadReply>, oneshot::Sender<Vec<Standing>>);
+struct Attaching {
+    worker: WorkerId,
+    replies: mpsc::Sender<ReadReply>,
+    refusal: Refusal,
+    answer: oneshot::Sender<Vec<Standing>>,
+}
 
 /// Whether output to the WAN waits for shards whose clock is about to complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +241,7 @@ impl<O: Observer> Server<O> {
             observer,
             requests,
             replies,
+            refusals: BTreeMap::new(),
             events,
             links: Vec::new(),
             clock: Clock(0),
@@ -287,6 +295,9 @@ impl<O: Observer> Server<O> {
             // that is gone, until somebody takes it out of the shards' vector clocks.
             Err(error) => {
                 warn!(shard = shard.0, worker = worker.0, %error, "refused a worker's request: ending its session");
+                if let Some(refusal) = self.refusals.get(&worker) {
+                    refusal.give(error.to_string());
+                }
                 if let Some(replies) = self.replies.get_mut(worker.index()) {
                     *replies = None;
                 }
@@ -300,13 +311,13 @@ impl<O: Observer> Server<O> {
                 let _ = answer.send(self.node.greeting(datacenter));
                 return;
             }
-            Event::Worker(Call::Attach { worker, is_new, replies, answer }) => {
+            Event::Worker(Call::Attach { worker, is_new, replies, refusal, answer }) => {
                 if is_new {
                     self.joined.remove(&worker);
                 }
                 // It begins at the shards' clocks, which may yet become those of the others, with values that may have yet to come.
-                self.early.retain(|(other, ..)| *other != worker);
-                self.early.push((worker, replies, answer));
+                self.early.retain(|other| other.worker != worker);
+                self.early.push(Attaching { worker, replies, refusal, answer });
                 return self.attach_early();
             }
             Event::Worker(Call::Suspend { worker, answer }) => {
@@ -496,7 +507,8 @@ impl<O: Observer> Server<O> {
         if self.early.is_empty() || !self.node.is_ready() {
             return;
         }
-        for (worker, replies, answer) in std::mem::take(&mut self.early) {
+        for Attaching { worker, replies, refusal, answer } in std::mem::take(&mut self.early) {
+            self.refusals.insert(worker, refusal);
             let _ = answer.send(self.attach(worker, replies));
         }
     }

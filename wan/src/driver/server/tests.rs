@@ -20,7 +20,8 @@ impl Desk {
     async fn attach(&mut self, worker: u32, is_new: bool) {
         let (replies, kept) = mpsc::channel(1);
         let (answer, attached) = oneshot::channel();
-        let attach = Call::Attach { worker: WorkerId(worker), is_new, replies, answer };
+        let attach =
+            Call::Attach { worker: WorkerId(worker), is_new, replies, refusal: Refusal::default(), answer };
         self.events.send(Event::Worker(attach)).await.unwrap();
         attached.await.unwrap();
         self.replies.push(kept);
