@@ -73,6 +73,11 @@ mutants=(
   'wait-for-who-has-yet-to-join|wan/src/driver/server.rs|units|s/self\.joined\.remove\(&worker\);//'
   'trust-counts-of-elements|datacenter/src/codec.rs|units|s/Ok\(count\) if count <= capacity =>/Ok(count) =>/'
   'trust-counts-of-shards|wan/src/wire.rs|units|s/if count_fields\(&frame, RESUMES_FIELD\)\? > MAX_HELLO_SHARDS \{/if false {/'
+  'trust-sums-of-workers|datacenter/src/shard.rs|units|s/self\.check_sums\(flush\)\?;//'
+  'trust-contributions-of-workers|wan/src/replica.rs|units|s/self\.check_flushed_sums\(&flush\)\?;//'
+  'trust-contributions-of-peers|wan/src/replica/sums.rs|units|s/value\.abs\(\) <= 2\.0 \* allowed && may_add\(sum, value, allowed\)/let _ = sum; true/'
+  'round-to-nearest|datacenter/src/sums.rs|units|s/u64::from\(threshold >> 3\)/(1 << 28) + u64::from(threshold >> 31 >> 1)/'
+  'offer-what-was-said|datacenter/src/shard.rs|laws|s/tell\(if change\.is_finite\(\) \{ change \} else \{ value \}\);/let _ = change; tell(value);/'
   'trust-gaps|wan/src/inbox.rs|units|s/self\.check_gap\("update", seq\)\?;//'
 )
 

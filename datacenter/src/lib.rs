@@ -23,6 +23,7 @@ pub mod message;
 #[cfg(feature = "net")]
 pub mod refusals;
 pub mod shard;
+pub mod sums;
 pub mod table;
 #[cfg(feature = "net")]
 pub mod throttle;

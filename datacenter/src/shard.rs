@@ -6,6 +6,7 @@
 //!
 //! Kind: time-passed (only to account how long reads were held).
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 use crate::clock::VectorClock;
 use crate::message::{Flush, Read, ReadReply, RowBlock, RowGroup, Standing, Wait};
+use crate::sums::{MAX_SUM, Reach, Rounding, largest, largest_of, may_add};
 use crate::table::what_is;
 use crate::{Clock, Elements, NonFinite, ShardId, ShardTable, TableId, WorkerId};
 
@@ -87,6 +89,57 @@ pub enum RequestError {
         /// `NaN` or `infinite`.
         what: &'static str,
     },
+    /// A delta is larger than the job allows.
+    #[error(
+        "{worker} flushed a delta of {found} at {clock}: {table}, row in slot {slot} of this shard; \
+         job.max_delta allows {allowed}"
+    )]
+    TooLarge {
+        /// The worker.
+        worker: WorkerId,
+        /// The flush's clock.
+        clock: Clock,
+        /// The table.
+        table: TableId,
+        /// The slot of the row.
+        slot: u32,
+        /// The delta.
+        found: String,
+        /// The largest that may be.
+        allowed: String,
+    },
+    /// A delta would make a sum larger than any may be: the model has diverged, or the worker is hostile.
+    #[error(
+        "{worker} flushed a delta of {found} at {clock}, which would bring {sum} beyond {MAX_SUM:e}: {table}, row in \
+         slot {slot} of this shard; the model has diverged"
+    )]
+    SumTooLarge {
+        /// The worker.
+        worker: WorkerId,
+        /// The flush's clock.
+        clock: Clock,
+        /// The table.
+        table: TableId,
+        /// The slot of the row.
+        slot: u32,
+        /// The delta.
+        found: String,
+        /// The sum before it.
+        sum: String,
+    },
+}
+
+impl RequestError {
+    /// That a delta of `flush` would bring `sum` too far: element `index` of `table`, whose rows have `width` elements.
+    pub fn sum_too_large(
+        flush: &Flush,
+        (table, width): (TableId, u32),
+        (index, delta, sum): (u32, f32, f32),
+    ) -> Self {
+        let (worker, clock, slot) = (flush.worker, flush.clock, index / width);
+        let (found, sum) = (format!("{delta:e}"), format!("{sum:e}"));
+        Self::SumTooLarge { worker, clock, table, slot, found, sum }
+    }
 }
 
 /// What became of a flush.
@@ -106,6 +159,14 @@ pub struct Shard {
     workers: VectorClock,
     staleness: Option<u32>,
     non_finite: NonFinite,
+    /// By table: the largest magnitude of a worker's delta; none for any. Empty where no table has one.
+    max_delta: Vec<Option<f32>>,
+    /// Of all values.
+    reach: Reach,
+    /// How many flushes and how many other additions there have been, by which values are rounded: each by a count of its own,
+    /// as an element that is in every flush is best rounded evenly if nothing comes between them.
+    flushes: u64,
+    additions: u64,
     /// Whether it has come from the beginning of the job, and not back.
     is_new: bool,
     /// Counts changes, so that a reader can ask for what is new; zero is before all of them.
@@ -147,6 +208,8 @@ impl Shard {
         staleness: Option<u32>,
     ) -> Self {
         assert_eq!(shapes.len(), initial.len(), "one vector of initial values for each table");
+        let mut reach = Reach::default();
+        initial.iter().for_each(|values| reach.extend(largest(values)));
         let tables = shapes.iter().zip(initial).map(|(&shape, values)| {
             assert_eq!(values.len(), shape.elements(), "initial values fill the table");
             // Version 1, so that a reader that has nothing (version 0) gets every row.
@@ -158,6 +221,10 @@ impl Shard {
             workers: VectorClock::new(workers),
             staleness,
             non_finite: NonFinite::default(),
+            max_delta: Vec::new(),
+            reach,
+            flushes: 0,
+            additions: 0,
             is_new: true,
             version: 1,
             parked: Vec::new(),
@@ -165,10 +232,22 @@ impl Shard {
         }
     }
 
-    /// The same with another rule for deltas that are NaN or infinite; by default they are refused.
+    /// The same with another rule for deltas that are NaN or infinite, and for those that would make sums too large; by default
+    /// they are refused.
     #[must_use]
     pub fn with_non_finite(self, non_finite: NonFinite) -> Self {
         Self { non_finite, ..self }
+    }
+
+    /// The same, refusing workers' deltas beyond these magnitudes, by table, as far as it refuses any.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one for each table.
+    #[must_use]
+    pub fn with_max_delta(self, max_delta: Vec<Option<f32>>) -> Self {
+        assert_eq!(max_delta.len(), self.tables.len(), "one for each table");
+        Self { max_delta, ..self }
     }
 
     /// What becomes of deltas that are NaN or infinite.
@@ -285,16 +364,50 @@ impl Shard {
     ///
     /// If the flush makes no sense; then nothing has changed.
     pub fn handle_flush(&mut self, flush: &Flush) -> Result<Flushed, RequestError> {
+        let Some(most) = self.check_flush(flush)? else { return Ok(Flushed::Before) };
+        Ok(Flushed::Now(self.add_flush(&mut flush.clone(), most)))
+    }
+
+    /// The largest magnitude of a flush that is to be added: it makes sense, and has not come before.
+    ///
+    /// # Errors
+    ///
+    /// If it makes no sense, or would make a value too large.
+    pub fn check_flush(&self, flush: &Flush) -> Result<Option<f32>, RequestError> {
         let last = self.workers.flushed(flush.worker).ok_or(RequestError::UnknownWorker(flush.worker))?;
         if flush.clock <= last {
-            return Ok(Flushed::Before);
+            return Ok(None);
         }
         flush.deltas.iter().try_for_each(|d| self.check_elements(d))?;
-        self.check_finite(flush)?;
-        for delta in &flush.deltas {
-            self.apply(delta);
+        let most = largest_of(&flush.deltas);
+        if self.non_finite == NonFinite::Refuse {
+            if !most.is_finite() {
+                self.check_finite(flush)?;
+            }
+            self.check_size(flush)?;
+            if !self.reach.has_room(most) {
+                self.check_sums(flush)?;
+            }
         }
-        Ok(Flushed::Now(self.workers.tick(flush.worker, flush.clock)))
+        Ok(Some(most))
+    }
+
+    /// Adds a flush that is [to be added](Self::check_flush), in which no delta is larger than `most`, and makes each delta
+    /// what its value has changed by: a value has steps, and what somebody else is to add must be what was added here.
+    /// Yields the shard's clock if it moved.
+    pub fn add_flush(&mut self, flush: &mut Flush, most: f32) -> Option<Clock> {
+        self.reach.extend(most);
+        self.flushes += 1;
+        let rounding = Rounding::of(self.flushes);
+        for delta in &mut flush.deltas {
+            let values = Cell::from_mut(delta.values.as_mut_slice()).as_slice_of_cells();
+            let elements = delta.indexes.iter().copied().zip(values.iter().map(Cell::get));
+            let mut places = values.iter();
+            self.add(delta.table, elements, rounding, |change| {
+                places.next().into_iter().for_each(|place| place.set(change));
+            });
+        }
+        self.workers.tick(flush.worker, flush.clock)
     }
 
     /// Stops waiting for `worker` and forgets its read; yields the shard's new clock if it moved.
@@ -336,6 +449,7 @@ impl Shard {
         assert_eq!(values.len(), state.values.len(), "values fill the table");
         self.version += 1;
         self.is_new = false;
+        self.reach.extend(largest(&values));
         state.values = values;
         state.changed.fill(self.version);
     }
@@ -349,6 +463,7 @@ impl Shard {
         let state = &mut self.tables[table.index()];
         assert_eq!(values.len(), state.values.len(), "values fill the table");
         self.version += 1;
+        self.reach.extend(largest(values));
         state.values.iter_mut().zip(values).for_each(|(value, more)| *value += more);
         state.changed.fill(self.version);
     }
@@ -362,14 +477,33 @@ impl Shard {
         if delta.is_empty() {
             return;
         }
+        self.reach.extend(largest(&delta.values));
+        self.additions += 1;
+        let elements = delta.indexes.iter().copied().zip(delta.values.iter().copied());
+        self.add(delta.table, elements, Rounding::of(self.additions), |_| {});
+    }
+
+    /// Adds deltas, and tells by how much each value has changed, in their order.
+    fn add(
+        &mut self,
+        table: TableId,
+        elements: impl Iterator<Item = (u32, f32)>,
+        rounding: Rounding,
+        mut tell: impl FnMut(f32),
+    ) {
         self.version += 1;
         let version = self.version;
-        let table = &mut self.tables[delta.table.index()];
+        let table = &mut self.tables[table.index()];
         let width = table.shape.width;
         // Indexes ascend, so the row's end is found by comparison; dividing for each element would cost more.
         let mut row_end = 0;
-        for (&index, &value) in delta.indexes.iter().zip(&delta.values) {
-            table.values[index as usize] += value;
+        for (index, value) in elements {
+            let place = &mut table.values[index as usize];
+            let sum = rounding.add(*place, value, index);
+            let change = sum - *place;
+            // Of what is infinite already there is no change that could be told.
+            tell(if change.is_finite() { change } else { value });
+            *place = sum;
             if index >= row_end {
                 let slot = index / width;
                 table.changed[slot as usize] = version;
@@ -487,9 +621,6 @@ impl Shard {
 
     /// Never trusts a worker to have looked: what is in the table once goes to every other datacenter.
     fn check_finite(&self, flush: &Flush) -> Result<(), RequestError> {
-        if self.non_finite == NonFinite::Pass {
-            return Ok(());
-        }
         let found =
             flush.deltas.iter().find_map(|d| d.non_finite().map(|(index, value)| (d.table, index, value)));
         let Some((table, index, value)) = found else { return Ok(()) };
@@ -501,6 +632,46 @@ impl Shard {
             slot,
             what: what_is(value),
         })
+    }
+
+    /// By the job's own bounds, where it has some.
+    fn check_size(&self, flush: &Flush) -> Result<(), RequestError> {
+        for delta in &flush.deltas {
+            let Some(&Some(allowed)) = self.max_delta.get(delta.table.index()) else { continue };
+            if largest(&delta.values) <= allowed {
+                continue;
+            }
+            let mut deltas = delta.indexes.iter().zip(&delta.values);
+            if let Some((index, value)) = deltas.find(|(_, value)| value.abs() > allowed) {
+                return Err(RequestError::TooLarge {
+                    worker: flush.worker,
+                    clock: flush.clock,
+                    table: delta.table,
+                    slot: index / self.shape(delta.table)?.width,
+                    found: format!("{value:e}"),
+                    allowed: format!("{allowed:e}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_sums(&self, flush: &Flush) -> Result<(), RequestError> {
+        for delta in &flush.deltas {
+            let TableState { shape, values, .. } = &self.tables[delta.table.index()];
+            let mut deltas = delta.indexes.iter().zip(&delta.values);
+            let is_beyond =
+                |(index, value): &(&u32, &f32)| !may_add(values[**index as usize], **value, MAX_SUM);
+            if let Some((&index, &value)) = deltas.find(is_beyond) {
+                let sum = values[index as usize];
+                return Err(RequestError::sum_too_large(
+                    flush,
+                    (delta.table, shape.width),
+                    (index, value, sum),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The shape of this shard's part of `table`.

@@ -4,6 +4,7 @@
 //! `i` holds the same rows everywhere, and neighbouring rows (popular items, in many data sets) land on different
 //! shards. Inside a shard an element is named by its flat index `slot * width + column`.
 
+use crate::sums::largest;
 use crate::{ShardId, TableId};
 
 /// The most elements that one shard may hold of one table: flat indexes are 32 bits wide on the wire.
@@ -98,13 +99,8 @@ pub enum NonFinite {
 
 /// Whether none of `values` is NaN or infinite.
 pub fn all_finite(values: &[f32]) -> bool {
-    // The greatest magnitude as bits orders like the numbers, with infinity and then NaN above them all. A maximum of
-    // integers has no branches and no order, so that the compiler makes vectors of it.
-    values.iter().fold(0, |most, value| most.max(value.to_bits() & !SIGN)) < f32::INFINITY.to_bits()
+    largest(values).is_finite()
 }
-
-/// The bit of an `f32` that is its sign.
-const SIGN: u32 = 1 << 31;
 
 /// What a value that is not finite is called.
 pub(crate) fn what_is(value: f32) -> &'static str {

@@ -3,21 +3,25 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use datacenter::local::{Call, Refusal};
 use datacenter::message::{Flush, Request};
 use datacenter::{Clock, Elements, ShardId, TableId, TableSpec, WorkerId};
-use gaia_tests::site::{Model, Site, SitePlan, World, copy_values, keep_links, server_name};
+use gaia_tests::site::{Model, Site, SitePlan, World, copy_values, keep_links, server_name, site_name};
 use quinn::{Connection, ConnectionError};
+use tokio::sync::{mpsc, oneshot};
 use wan::driver::frames;
 use wan::driver::link::close_code;
-use wan::driver::server::Unobserved;
+use wan::driver::server::{Event, Unobserved};
 use wan::emulation::{VirtualClock, host_address};
 use wan::link::LinkConfig;
-use wan::message::{Resume, Update};
+use wan::message::{Origin, Resume, Update, WholeRows};
 use wan::policy::{Lead, Policy, Selection};
 use wan::transport::{Authority, Endpoint, Path, PeerName, Role};
 use wan::wire::{self, Channel, Hello, VERSION};
 
 const DIGEST: [u8; 32] = [7; 32];
+/// A datacenter of the job that never comes; a stranger may have its certificate.
+const THIRD: u16 = 2;
 /// The hosts of strangers.
 const STRANGERS: std::ops::Range<u16> = 5..15;
 
@@ -48,7 +52,12 @@ impl Scene {
                 workers: 1,
                 staleness: None,
                 policy,
-                peers: vec![(1 - at, Path::default())],
+                // Of the second alone: the third is one of the strangers, if it is there.
+                peers: [1 - at, THIRD]
+                    .into_iter()
+                    .take(1 + usize::from(at))
+                    .map(|peer| (peer, Path::default()))
+                    .collect(),
                 window_bytes: None,
                 job_digest: DIGEST.to_vec(),
             };
@@ -276,5 +285,96 @@ fn many_streams_and_halves_cost_no_more_than_connections() {
         data.close(close_code::LEAVING, b"");
         scene.world.clock.sleep(Duration::from_secs(40)).await;
         scene.check_honest().await;
+    });
+}
+
+fn frame_of(update: &Update) -> Vec<u8> {
+    let frame = wire::encode_update(update);
+    let mut bytes = vec![u8::try_from(frame.len()).expect("it is short")];
+    bytes.extend_from_slice(&frame);
+    bytes
+}
+
+/// Sums that are no numbers, of deltas that are: by whole rows and by deltas, one after the other and ahead of each other.
+#[test]
+fn sums_that_overflow_cost_the_link_and_change_nothing() {
+    let clock = VirtualClock::new();
+    in_time(&clock, async {
+        let mut scene = Scene::new(&clock);
+        scene.check_honest().await;
+        let endpoint = scene.stranger(&server_name(THIRD));
+        let update = |seq, value| {
+            let deltas = vec![Elements { table: TableId(0), indexes: vec![5], values: vec![value] }];
+            Update { shard: ShardId(0), seq, count: seq as u32, deltas, ..Update::default() }
+        };
+        let rows = |origin, value: f32| {
+            let deltas = vec![Elements { table: TableId(0), indexes: vec![3, 4, 5], values: vec![value; 3] }];
+            let rows = WholeRows { origin, stamps: vec![vec![9]], is_last: true, life: 1 };
+            Update { rows: Some(rows), deltas, ..update(1, 0.0) }
+        };
+        let cases = [
+            ("two that overflow together", vec![update(1, 3e38), update(2, 3e38)]),
+            ("a single one near the end", vec![update(1, -3e38)]),
+            ("many, each of which may be", vec![update(1, 3e29), update(2, 3e29), update(3, 3e29)]),
+            ("early ones", vec![update(3, 3e38), update(2, 3e38), update(1, 3e38)]),
+            ("whole rows", vec![rows(Origin::Sender, f32::MAX)]),
+            ("what the receiver is said to have lost", vec![rows(Origin::Receiver, f32::MAX)]),
+        ];
+        for (number, (what, updates)) in (1..).zip(cases) {
+            let (control, data) = (connect(&endpoint).await, connect(&endpoint).await);
+            let hello = |channel| Hello { datacenter: site_name(THIRD), ..hello(channel, number) };
+            let answer = greet(&control, &hello(Channel::Control)).await.expect("it is let in");
+            assert!(greet(&data, &hello(Channel::Data)).await.is_some());
+            let Resume { stream: counted, through, .. } = answer.resumes[0];
+            let mut stream = data.open_uni().await.expect("streams may be opened");
+            for update in &updates {
+                let update = Update { stream: counted, seq: through + update.seq, ..update.clone() };
+                // The link may be closed by now.
+                let _ = stream.write_all(&frame_of(&update)).await;
+            }
+            let (code, told) = closed(&data).await;
+            assert_eq!(code, close_code::PROTOCOL, "{what}: {told}");
+            assert!(told.contains("would have contributed"), "{what}: {told}");
+            let values = scene.sites[1].0.inspect(copy_values).await;
+            assert!(values.iter().flatten().flatten().all(|value| value.is_finite()), "{what}: {values:?}");
+            scene.world.clock.sleep(Duration::from_secs(5)).await;
+            scene.check_honest().await;
+        }
+    });
+}
+
+/// A worker with a good certificate that wants the model to overflow: it is told, and nobody else is refused, here or elsewhere.
+#[test]
+fn a_worker_that_makes_sums_overflow_costs_itself_alone() {
+    let clock = VirtualClock::new();
+    in_time(&clock, async {
+        let mut scene = Scene::new(&clock);
+        scene.check_honest().await;
+        let mut told = Vec::new();
+        for round in 0..20 {
+            let (replies, mut answers) = mpsc::channel(2);
+            let (refusal, (answer, attached)) = (Refusal::default(), oneshot::channel());
+            let worker = WorkerId(0);
+            let attach = Call::Attach { worker, is_new: false, replies, refusal: refusal.clone(), answer };
+            scene.sites[1].0.events.send(Event::Worker(attach)).await.expect("the server runs");
+            attached.await.expect("it is attached");
+            for (clock, value) in (1..).zip([3e28, 3e28, 3e28, f32::MAX, -3e38]) {
+                let deltas = vec![Elements { table: TableId(0), indexes: vec![4], values: vec![value] }];
+                let flush = Flush { worker, clock: Clock(10 * round + clock), deltas };
+                let request = (ShardId(1), Request::Flush(flush));
+                scene.sites[1].0.requests.send(request).await.expect("the server runs");
+            }
+            assert_eq!(answers.recv().await, None, "its session ends");
+            told.push(refusal.reason().expect("it is told why").to_owned());
+            scene.check_honest().await;
+        }
+        let first = "worker 0 flushed a delta of 3e28 at clock 3, which would bring 6e28 beyond";
+        assert!(told[0].starts_with(first), "{}", told[0]);
+        for site in [0, 1] {
+            let values = scene.sites[site].0.inspect(copy_values).await;
+            assert!((6e28..8e28).contains(&values[1][0][4]), "what it might add is everywhere: {values:?}");
+            let others = values.iter().flatten().flatten().filter(|value| **value < 1e28);
+            assert_eq!(others.count(), 29, "{values:?}");
+        }
     });
 }

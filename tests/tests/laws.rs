@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use datacenter::message::Flush;
+use datacenter::shard::Shard;
+use datacenter::{Clock, DatacenterId, Elements, ShardId, ShardTable, TableId, WorkerId};
 use gaia_tests::mesh::{Mesh, MeshConfig, Sabotage};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use wan::policy::{Lead, Policy, Selection};
+use wan::policy::{FilterConfig, Goal, Lead, Policy, Schedule, Selection, Significance};
+use wan::replica::Replica;
 
 const SEEDS: u64 = 3000;
 
@@ -87,4 +91,123 @@ fn an_ignored_barrier_is_noticed() {
 #[test]
 fn an_ignored_lead_is_noticed() {
     assert!(broken(Some(Sabotage::IgnoreLead), "law 4") > 90);
+}
+
+/// Law 1 in floats: a datacenter's values, and what a mirror has of its updates, for long runs of updates that are small against the
+/// values.
+mod small_updates {
+    use super::*;
+
+    const TABLE: TableId = TableId(0);
+    const CLOCKS: u32 = 100_000;
+    /// How many steps of an f32 a value may be off after any number of updates.
+    const TOLERANCE: f64 = 40.0;
+
+    /// Initial values, and what the first and the second datacenter add at each clock: less than half a step of an f32 there,
+    /// about one, and more.
+    const CASES: [(f32, f32, f32); 8] = [
+        (1.0, 2.5e-8, 0.0),
+        (-1.0, 2.5e-8, -1e-8),
+        (1.0, -2.9e-8, 2.9e-8),
+        (0.999, 5e-8, 1e-9),
+        (100.0, 3e-6, 1e-6),
+        (0.0, 1e-7, 1e-7),
+        (1.0, 3e-7, 2.5e-8),
+        (3.0, 1.2e-7, -1.1e-7),
+    ];
+
+    fn selections() -> [Selection; 3] {
+        let significant = |function, threshold| {
+            let config = FilterConfig { function, threshold, schedule: Schedule::Constant };
+            Selection::Significant { filters: vec![config], goal: Goal::Cheapest }
+        };
+        [
+            Selection::Everything,
+            significant(Significance::Relative, 1e-5),
+            significant(Significance::Absolute, 1e-3),
+        ]
+    }
+
+    fn replica(at: u16, selection: Selection) -> Replica {
+        let shape = ShardTable { slots: 2, width: CASES.len() as u32 / 2 };
+        let initial = CASES.iter().map(|(initial, ..)| *initial).collect();
+        let shard = Shard::new(ShardId(0), &[shape], vec![initial], 1, Some(0));
+        let policy = Policy { selection, barrier_max_delay: None, lead: Lead::Unlimited };
+        Replica::new(shard, &policy, [DatacenterId(1 - at)])
+    }
+
+    fn clock(replica: &mut Replica, clock: u32, deltas: impl Iterator<Item = f32>) {
+        let mut elements = Elements::new(TABLE);
+        (0..).zip(deltas).filter(|(_, delta)| *delta != 0.0).for_each(|(i, delta)| elements.push(i, delta));
+        let flush = Flush { worker: WorkerId(0), clock: Clock(clock), deltas: vec![elements] };
+        let moved = replica.handle_flush(flush).expect("it makes sense").expect("there is one worker");
+        replica.complete(moved, Duration::ZERO, now());
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the time of day decides nothing")]
+    fn now() -> std::time::Instant {
+        std::time::Instant::now()
+    }
+
+    /// Delivers all that waits, both ways.
+    fn exchange(replicas: &mut [Replica; 2]) {
+        for from in [0, 1] {
+            while let Some(outgoing) = replicas[from].poll_update(0, true, true) {
+                replicas[1 - from]
+                    .handle_update(0, &outgoing.update, outgoing.bytes)
+                    .expect("it makes sense");
+            }
+        }
+        for from in [0, 1] {
+            if let Some(control) = replicas[from].poll_control(0) {
+                replicas[1 - from].handle_control(0, &control).expect("it makes sense");
+            }
+        }
+    }
+
+    /// By how many steps of an f32 `value` is off.
+    fn off(value: f32, expected: f64) -> f64 {
+        // Of the larger of the two, which may have crossed a power of two.
+        let magnitude = value.abs().max(expected.abs() as f32).max(1e-3);
+        (f64::from(value) - expected).abs() / f64::from(magnitude.next_up() - magnitude)
+    }
+
+    /// Values are what the datacenter began with, what all have contributed as it knows it, and what it holds back.
+    fn check_parts(replica: &Replica, at: u32) {
+        let (ledgers, held) = (replica.ledgers(), replica.filter().accumulated(TABLE));
+        for (i, (initial, ..)) in CASES.iter().enumerate() {
+            let of = |sums: &[f32]| f64::from(sums[i]);
+            let parts = of(ledgers.own.sums(TABLE)) + of(ledgers.mirrors[0].1.sums(TABLE)) + of(held);
+            let off = off(replica.shard().values(TABLE)[i], f64::from(*initial) + parts);
+            assert!(off <= TOLERANCE, "case {i} at clock {at}: the value is {off} steps from its parts");
+        }
+    }
+
+    #[test]
+    fn count_in_every_datacenter_and_never_drift() {
+        for selection in selections() {
+            let mut replicas = [replica(0, selection.clone()), replica(1, selection.clone())];
+            for at in 1..=CLOCKS {
+                clock(&mut replicas[0], at, CASES.iter().map(|(_, first, _)| *first));
+                clock(&mut replicas[1], at, CASES.iter().map(|(_, _, second)| *second));
+                exchange(&mut replicas);
+                if at % 1000 == 0 {
+                    replicas.iter().for_each(|replica| check_parts(replica, at));
+                }
+            }
+            for replica in &mut replicas {
+                replica.leave(WorkerId(0));
+                replica.settle();
+            }
+            exchange(&mut replicas);
+            for (i, (initial, first, second)) in CASES.iter().enumerate() {
+                let [here, there] = [0, 1].map(|at| replicas[at].shard().values(TABLE)[i]);
+                let sum = f64::from(*initial) + f64::from(CLOCKS) * (f64::from(*first) + f64::from(*second));
+                let (apart, lost) = (off(here, f64::from(there)), off(here, sum).max(off(there, sum)));
+                let what = format!("case {i} under {selection:?}: {here} and {there} of {sum}");
+                assert!(apart <= TOLERANCE, "{what}: {apart} steps apart");
+                assert!(lost <= TOLERANCE, "{what}: {lost} steps from the sum");
+            }
+        }
+    }
 }

@@ -90,7 +90,8 @@ impl Filter {
         Self { tables: tables.collect(), configs, soft, counters: FilterCounters::default() }
     }
 
-    /// Adds a worker's deltas to what has accumulated.
+    /// Adds a worker's deltas to what has accumulated, each as what its value has changed by: where a value has coarse steps
+    /// that is not quite what the worker said, and what peers are to add is what was added here.
     ///
     /// # Panics
     ///
@@ -123,6 +124,11 @@ impl Filter {
             };
             table.release(measure, &mut self.counters, out);
         }
+    }
+
+    /// What has accumulated in a table, `[slots * width]`.
+    pub fn accumulated(&self, table: TableId) -> &[f32] {
+        self.tables[table.index()].accumulated()
     }
 
     /// Whether nothing has accumulated.

@@ -155,6 +155,25 @@ pub enum PeerError {
         /// What it is.
         found: String,
     },
+    /// More than one datacenter can have contributed.
+    #[error(
+        "its update of {table} has {found} for element {index}, to which {origin} would have contributed \
+         {contributed}, and no datacenter contributes more than {allowed}"
+    )]
+    TooMuch {
+        /// The table.
+        table: TableId,
+        /// Its flat index on the shard.
+        index: u32,
+        /// What the update has.
+        found: String,
+        /// Whose contribution it is.
+        origin: String,
+        /// What that would come to.
+        contributed: String,
+        /// The most that it may come to.
+        allowed: String,
+    },
     /// More clocks or releases than there can be.
     #[error("it speaks of {count} clocks or releases, and no job has more than {MAX_COUNT}")]
     AbsurdCount {

@@ -20,12 +20,14 @@ mod keeping;
 mod mirror;
 mod preview;
 mod recovery;
+mod sums;
 
 use std::time::{Duration, Instant};
 
 use datacenter::message::{Flush, Read, ReadReply};
-use datacenter::shard::{Flushed, RequestError, Shard};
-use datacenter::{Clock, DatacenterId, Elements, NonFinite, TableId, WorkerId};
+use datacenter::shard::{RequestError, Shard};
+use datacenter::sums::{MAX_SUM, Reach};
+use datacenter::{Clock, DatacenterId, Elements, TableId, WorkerId};
 
 use self::mirror::{Mirror, MirrorGate};
 use self::preview::Preview;
@@ -50,6 +52,10 @@ pub struct Replica {
     filter: Filter,
     mirrors: Vec<Mirror>,
     ledgers: Ledgers,
+    /// Of what each datacenter has contributed.
+    reach: Reach,
+    /// By table: how much one datacenter can have contributed to an element.
+    max_contribution: Vec<f32>,
     /// How many releases there have been, counted over all processes that this shard has had.
     count: u32,
     /// This process.
@@ -93,6 +99,8 @@ impl Replica {
         Self {
             mirrors,
             ledgers: Ledgers { own: Ledger::new(&shapes), mirrors: ledgers },
+            reach: Reach::default(),
+            max_contribution: vec![MAX_SUM; shapes.len()],
             count: 0,
             life: 1,
             first_count: None,
@@ -134,8 +142,11 @@ impl Replica {
     /// # Errors
     ///
     /// If the flush makes no sense; then nothing has changed.
-    pub fn handle_flush(&mut self, flush: &Flush) -> Result<Option<Clock>, RequestError> {
-        let Flushed::Now(moved) = self.shard.handle_flush(flush)? else { return Ok(None) };
+    pub fn handle_flush(&mut self, mut flush: Flush) -> Result<Option<Clock>, RequestError> {
+        let Some(most) = self.shard.check_flush(&flush)? else { return Ok(None) };
+        self.check_flushed_sums(&flush, most)?;
+        self.reach.extend(most);
+        let moved = self.shard.add_flush(&mut flush, most);
         self.has_flushed = true;
         if !self.mirrors.is_empty() {
             flush.deltas.iter().for_each(|delta| self.filter.offer(delta));
@@ -278,11 +289,12 @@ impl Replica {
     /// If it makes no sense; then nothing has changed.
     pub fn handle_update(&mut self, peer: usize, update: &Update, bytes: u64) -> Result<bool, PeerError> {
         self.check_origin(peer, update)?;
-        self.check_finite(update)?;
+        let most = self.check_updated_sums(peer, update)?;
         self.follow_stream(peer, update.stream)?;
         let mirror = &mut self.mirrors[peer];
         let arrival = mirror.inbox.handle_update(update)?;
         mirror.to_say.unconfirmed_bytes += bytes.max(1);
+        self.reach.extend(most);
         match arrival {
             Arrival::Again => return Ok(false),
             // Deltas may be added at any time; whole rows have their turn.
@@ -299,17 +311,6 @@ impl Replica {
         }
         self.advance_recovery(peer);
         Ok(true)
-    }
-
-    /// What is no number would be everywhere at the next clock.
-    fn check_finite(&self, update: &Update) -> Result<(), PeerError> {
-        if self.shard.non_finite() == NonFinite::Pass {
-            return Ok(());
-        }
-        let found = |delta: &Elements| delta.non_finite().map(|found| (delta.table, found));
-        update.deltas.iter().find_map(found).map_or(Ok(()), |(table, (index, found))| {
-            Err(PeerError::NotFinite { table, index, found: found.to_string() })
-        })
     }
 
     /// An update has its turn; its deltas are in the values already if it came early.

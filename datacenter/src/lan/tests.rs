@@ -232,6 +232,33 @@ async fn two_workers_train_over_sockets_and_leave() {
     assert_eq!(&shard.values(TableId(0))[2..4], [40.0, 80.0]);
 }
 
+#[tokio::test]
+async fn a_worker_whose_flush_is_refused_is_told_why_and_does_not_come_back() {
+    let host = host(2).await;
+    let (mut honest, handle, _running) = open(plan(&host.address, 1));
+    connected(&handle).await;
+    let (mut session, handle, running) = open(plan(&host.address, 0));
+    connected(&handle).await;
+    for delta in [5e28, 5e28] {
+        timeout(LIMIT, session.fetch([(TableId(0), &[1][..])].into_iter())).await.unwrap().unwrap();
+        session.client().add(TableId(0), 1, &[delta, 0.0]);
+        session.clock().await.unwrap();
+        one_clock(&mut honest).await;
+    }
+    let mut state = handle.state.clone();
+    let refused = timeout(LIMIT, state.wait_for(|state| matches!(state, State::Refused(_)))).await.unwrap();
+    let State::Refused(why) = refused.unwrap().clone() else { unreachable!("waited for") };
+    assert!(
+        why.contains("worker 0 flushed a delta of 5e28 at clock 2, which would bring 5e28 beyond"),
+        "{why}"
+    );
+    // It says nothing of that again.
+    assert_eq!(timeout(LIMIT, running).await.unwrap().unwrap(), []);
+    counted(&host, "request").await;
+    let shard = host.shard.lock().unwrap();
+    assert_eq!((shard.values(TableId(0))[2], shard.values(TableId(0))[3]), (5e28, 4.0));
+}
+
 /// Passes connections on, and cuts each after it has carried so many bytes either way.
 async fn cutting(to: String, cut_after: u64) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -173,6 +173,70 @@ fn deltas_that_are_no_numbers_are_refused_whole_and_named() {
 }
 
 #[test]
+fn sums_that_would_be_too_large_are_refused_whole_and_named() {
+    // What came before, and what is too much then; an f32 could hold all but the last.
+    for (before, delta) in [(0.0, 1e29), (7e28, 3e28), (-7e28, -3e28), (0.0, f32::MAX), (7e28, f32::MAX)] {
+        let mut shard = shard(2, Some(0));
+        shard.handle_flush(&flush(0, 1, &[(7, before)])).unwrap();
+        let refused = shard.handle_flush(&flush(1, 1, &[(2, 1.5), (7, delta)]));
+        let Err(RequestError::SumTooLarge { worker, clock, table, slot, .. }) = &refused else {
+            panic!("{before} + {delta}: {refused:?}")
+        };
+        assert_eq!((*worker, *clock, *table, *slot), (WorkerId(1), Clock(1), TABLE, 3));
+        let told = refused.unwrap_err().to_string();
+        assert!(told.contains(&format!("a delta of {delta:e}")), "{told}");
+        assert_eq!((shard.values(TABLE)[2], shard.values(TABLE)[7]), (0.0, before), "nothing of it is in");
+        assert_eq!(shard.clock_of(WorkerId(1)), Some(Clock(0)));
+        // Nobody else is refused for what the first has done.
+        assert!(shard.handle_flush(&flush(1, 1, &[(2, 1.5), (7, 1e3)])).is_ok());
+        let mut shard = shard.with_non_finite(NonFinite::Pass);
+        assert!(shard.handle_flush(&flush(1, 2, &[(7, delta)])).is_ok());
+    }
+}
+
+#[test]
+fn one_worker_brings_no_value_to_where_the_others_are_refused() {
+    let mut shard = shard(2, None);
+    let mut refused = 0;
+    for clock in 1..200 {
+        refused += u32::from(shard.handle_flush(&flush(0, clock, &[(0, 1e27), (1, -3e38)])).is_err());
+        refused += u32::from(shard.handle_flush(&flush(0, clock, &[(0, 1e27)])).is_err());
+        let honest = flush(1, clock, &[(0, 0.1), (1, -1e6)]);
+        assert!(matches!(shard.handle_flush(&honest), Ok(Flushed::Now(_))), "at {clock}");
+        assert!(shard.values(TABLE).iter().all(|value| value.abs() <= MAX_SUM));
+    }
+    assert!(refused > 300, "{refused}");
+}
+
+#[test]
+fn deltas_beyond_what_the_job_allows_are_refused_and_named() {
+    let mut shard = shard(2, None).with_max_delta(vec![Some(2.0)]);
+    assert_eq!(shard.handle_flush(&flush(0, 1, &[(0, 2.0), (3, -2.0)])), Ok(Flushed::Now(None)));
+    let refused = shard.handle_flush(&flush(0, 2, &[(0, 1.0), (3, -2.5)])).unwrap_err();
+    let told = "worker 0 flushed a delta of -2.5e0 at clock 2: table 0, row in slot 1 of this shard; job.max_delta allows 2e0";
+    assert_eq!(refused.to_string(), told);
+    assert_eq!(shard.values(TABLE)[..4], [2.0, 0.0, 0.0, -2.0], "nothing of it is in");
+    let mut shard = shard.with_max_delta(vec![None]);
+    assert!(shard.handle_flush(&flush(0, 2, &[(0, 1e9)])).is_ok());
+}
+
+#[test]
+fn a_flush_becomes_what_it_has_changed() {
+    let mut shard = shard(1, None);
+    // The first is as coarse as its value, 1e8, is; the second is exact.
+    let mut values = [0.0f32; 2];
+    for clock in 1..=1000 {
+        let mut flush = flush(0, clock, &[(0, if clock == 1 { 1e8 } else { 0.3 }), (1, 0.25)]);
+        let most = shard.check_flush(&flush).unwrap().expect("it has not come before");
+        shard.add_flush(&mut flush, most);
+        values.iter_mut().zip(&flush.deltas[0].values).for_each(|(value, change)| *value += change);
+        assert_eq!(shard.values(TABLE)[..2], values, "what is told is what was added");
+    }
+    assert_eq!(values[1], 250.0);
+    assert!((values[0] - 1e8 - 300.0).abs() <= 16.0, "{values:?}");
+}
+
+#[test]
 fn a_clock_that_jumps_waits_for_nobody_and_loses_nothing() {
     let (mut shard, now) = (shard(2, Some(0)), Instant::now());
     shard.handle_flush(&flush(0, 1, &[])).unwrap();

@@ -49,7 +49,8 @@ fn read(file: &[u8]) {
     let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
     let replica = Replica::new(shard, &policy, [DatacenterId(1)]);
     if let Ok(replica) = replica.restored(checkpoint.state, HERE) {
-        let _ = replica.state(HERE);
+        let values = replica.state(HERE).values;
+        assert!(values.iter().flatten().all(|value| value.is_finite()), "{values:?}");
     }
 }
 

@@ -40,6 +40,10 @@ impl TableFilter {
         self.shape
     }
 
+    pub(super) fn accumulated(&self) -> &[f32] {
+        &self.accumulated
+    }
+
     /// Whether nothing was updated and nothing is held back, so that a release would do nothing.
     pub(super) fn is_idle(&self) -> bool {
         self.touched.is_empty() && self.held.is_empty()

@@ -2,7 +2,8 @@
 //!
 //! Kind: time-free.
 
-use datacenter::{Clock, DatacenterId, Elements, TableId, WorkerId};
+use datacenter::sums::{MAX_SUM, largest};
+use datacenter::{Clock, DatacenterId, Elements, NonFinite, TableId, WorkerId};
 use thiserror::Error;
 
 use super::Replica;
@@ -50,6 +51,9 @@ impl Replica {
         if !state.remainders.iter().all(is_inside) {
             return misfit("something is held back outside its tables");
         }
+        if self.shard.non_finite() == NonFinite::Refuse && !is_finite(&state) {
+            return misfit("it has values that are NaN, infinite or too large");
+        }
         if state.clock.0 > MAX_COUNT {
             return misfit("its clock is larger than any");
         }
@@ -61,6 +65,8 @@ impl Replica {
                 return misfit("what was released has another size");
             };
             ledger.life = origin.life;
+            (0..shapes.len())
+                .for_each(|table| self.reach.extend(largest(ledger.sums(TableId(table as u16)))));
             if ledger.newest().max(origin.covered).max(origin.heard_clock.0) > MAX_COUNT {
                 return misfit("it speaks of more clocks or releases than there can be");
             }
@@ -81,7 +87,10 @@ impl Replica {
             }
         }
         if !self.mirrors.is_empty() {
-            state.remainders.iter().for_each(|remainder| self.filter.restore(remainder));
+            state.remainders.iter().for_each(|remainder| {
+                self.reach.extend(largest(&remainder.values));
+                self.filter.restore(remainder);
+            });
             let base = self.ledgers.own.clone();
             self.count = base.newest().max(covered).max(state.clock.0);
             let forked = base.newer_than(covered).collect();
@@ -140,3 +149,13 @@ impl Replica {
         }
     }
 }
+
+/// Whether all values of a state are numbers, and none is larger than contributions can make it.
+fn is_finite(state: &ReplicaState) -> bool {
+    let released = state.origins.iter().flat_map(|origin| &origin.tables).map(|table| &table.sums);
+    let held = state.remainders.iter().map(|remainder| &remainder.values);
+    state.values.iter().chain(released).chain(held).all(|values| largest(values) <= MOST)
+}
+
+/// Far beyond what contributions come to, and far from where f32 ends.
+const MOST: f32 = MAX_SUM * 1e9;
