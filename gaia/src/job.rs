@@ -46,6 +46,30 @@ pub struct Job {
     /// [`NonFinite::Refuse`].
     #[serde(with = "digest::NonFiniteText")]
     pub non_finite: NonFinite,
+    /// The largest deltas that servers take. Default any; simulations take any in any case.
+    #[serde(skip_serializing_if = "MaxDelta::is_any")]
+    pub max_delta: MaxDelta,
+}
+
+/// The largest magnitude of what one worker may add to an element in a clock; none for any.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MaxDelta {
+    /// Of tables without one of their own; above zero.
+    pub all: Option<f32>,
+    /// By table.
+    pub tables: Vec<(String, Option<f32>)>,
+}
+
+impl MaxDelta {
+    /// That of a table.
+    pub fn of(&self, table: &str) -> Option<f32> {
+        self.tables.iter().find(|(name, _)| name == table).map_or(self.all, |(_, own)| *own)
+    }
+
+    /// Whether deltas of any size are taken.
+    pub fn is_any(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Job {
@@ -66,6 +90,7 @@ impl Job {
             asp: AspSettings::default(),
             ssp_lead: 3,
             non_finite: NonFinite::default(),
+            max_delta: MaxDelta::default(),
         }
     }
 }
@@ -389,6 +414,7 @@ pub(crate) mod tests {
             },
             ssp_lead: 3,
             non_finite: NonFinite::default(),
+            max_delta: MaxDelta::default(),
         }
     }
 }

@@ -141,10 +141,12 @@ impl FromStr for Strategy {
     }
 }
 
-/// A filter for a table that the application does not have.
+/// A setting for a table that the application does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("job.asp.tables.{table}: the model has no such table; it has {}{}", known.join(", "), suggestion(table, known))]
+#[error("{key}.{table}: the model has no such table; it has {}{}", known.join(", "), suggestion(table, known))]
 pub struct UnknownTable {
+    /// Where the job has settings for tables.
+    pub key: &'static str,
     /// The name in the job.
     pub table: String,
     /// The names of the application's tables.
@@ -157,11 +159,15 @@ fn suggestion(table: &str, known: &[String]) -> String {
         .unwrap_or_default()
 }
 
-/// Checks that every table with a filter of its own in `job` is one of `tables`.
+/// Checks that every table with settings of its own in `job` is one of `tables`.
 pub fn check_tables(job: &Job, tables: &[TableSpec]) -> Result<(), UnknownTable> {
-    match job.asp.tables.iter().find(|(name, _)| tables.iter().all(|table| table.name != *name)) {
+    let filters = job.asp.tables.iter().map(|(name, _)| ("job.asp.tables", name));
+    let bounds = job.max_delta.tables.iter().map(|(name, _)| ("job.tables", name));
+    let is_unknown = |(_, name): &(&str, &String)| tables.iter().all(|table| table.name != **name);
+    match filters.chain(bounds).find(is_unknown) {
         None => Ok(()),
-        Some((name, _)) => Err(UnknownTable {
+        Some((key, name)) => Err(UnknownTable {
+            key,
             table: name.clone(),
             known: tables.iter().map(|table| table.name.clone()).collect(),
         }),
@@ -268,5 +274,9 @@ mod tests {
             error.to_string(),
             "job.asp.tables.item: the model has no such table; it has users, items; did you mean `items`?"
         );
+        job.asp.tables.clear();
+        job.max_delta.tables = vec![("user".to_owned(), None)];
+        let error = check_tables(&job, &[table("users"), table("items")]).unwrap_err();
+        assert!(error.to_string().starts_with("job.tables.user: the model has no such table"), "{error}");
     }
 }

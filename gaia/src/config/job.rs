@@ -11,7 +11,7 @@ use super::kind::{
 use super::reader::Section;
 use crate::job::{
     ApplicationSettings, AspSettings, DataScope, DataSettings, DataSource, Decay, FactorisationSettings,
-    Filter, FilterSchedule, Job, LearningRate, Partition, SoftmaxSettings, TargetSettings,
+    Filter, FilterSchedule, Job, LearningRate, MaxDelta, Partition, SoftmaxSettings, TargetSettings,
 };
 
 /// The key under which a job stands in a file, as a table or as the path of a file of its own.
@@ -43,6 +43,7 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
     let evaluate_every = s.or("evaluate_every", 1, whole(1..=u32::MAX));
     let ssp_lead = s.or("ssp_lead", 3, whole(0..=u32::MAX));
     let non_finite = s.or("non_finite", NonFinite::default(), choice(NON_FINITE));
+    let max_delta = max_delta(s);
     let partition = partition(s);
     let data = s.section("data", |s| {
         // Both are read in any case, so that all keys are known.
@@ -67,7 +68,17 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
         asp: asp?,
         ssp_lead,
         non_finite,
+        max_delta,
     })
+}
+
+/// Reads the largest deltas that may be; a table that says nothing is as the others.
+fn max_delta(s: &Section<'_>) -> MaxDelta {
+    let kind = || positive().map(|most| Some(most as f32)).or_word("off", None);
+    let all = s.or("max_delta", None, kind());
+    let tables =
+        s.entries("tables", "<table>", |table, s| Some((table.to_owned(), s.or("max_delta", all, kind()))));
+    MaxDelta { all, tables: tables.into_iter().flatten().collect() }
 }
 
 const NON_FINITE: &[(&str, NonFinite)] = &[("refuse", NonFinite::Refuse), ("pass", NonFinite::Pass)];

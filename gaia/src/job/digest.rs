@@ -98,6 +98,8 @@ mod tests {
         differs(|job| job.data.source = DataSource::Own);
         differs(|job| job.data_scope = DataScope::Own);
         differs(|job| job.non_finite = NonFinite::Pass);
+        differs(|job| job.max_delta.all = Some(1.0));
+        differs(|job| job.max_delta.tables = vec![("weights".to_owned(), Some(1.0))]);
         differs(|job| job.asp.goal = Goal::Fastest);
         differs(|job| job.asp.lead = Lead::Limit(3));
         differs(|job| job.asp.filter.function = Significance::Absolute);

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use datacenter::shard::Shard;
+use datacenter::sums::MAX_SUM;
 use datacenter::{Clock, ShardId};
 use tracing::info;
 use wan::node::{Node, PeerConfig, life_after};
@@ -116,13 +117,19 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
     let here = setup.datacenter(&region.name);
     let lives = checkpoints.iter().filter_map(|checkpoint| checkpoint.state.life_of(here?));
     let life = life_after(lives.max().unwrap_or(0), datacenter::lan::incarnation());
+    let max_deltas = || setup.specs.iter().map(|table| region.job.max_delta.of(&table.name));
+    // No region has more flushes than all workers in all clocks.
+    let flushes = region.all_workers() as f32 * region.job.clocks as f32;
+    let contribution = |most: Option<f32>| most.map_or(MAX_SUM, |most| (most * flushes).min(MAX_SUM));
     let replica = |id: ShardId| {
         let shapes = &setup.shapes.0[id.index()];
         let zeros = shapes.iter().map(|shape| vec![0.0; shape.elements()]).collect();
         let workers = region.workers() as usize;
         let shard = Shard::new(id, shapes, zeros, workers, region.job.staleness)
-            .with_non_finite(region.job.non_finite);
-        let replica = Replica::new(shard, &policy, peers.iter().map(|peer| peer.id));
+            .with_non_finite(region.job.non_finite)
+            .with_max_delta(max_deltas().collect());
+        let replica = Replica::new(shard, &policy, peers.iter().map(|peer| peer.id))
+            .with_max_contribution(max_deltas().map(contribution).collect());
         let Some(at) = checkpoints.iter().position(|checkpoint| checkpoint.state.shard == id) else {
             return Ok(replica.without_state().without_first_values());
         };

@@ -14,7 +14,7 @@ const CHOICES: [&str; 7] = [
     "[job.data]\nformat = \"movielens\"\npath = \".\"\ntrain = \"a\"",
     "[job.data]\nformat = \"planted\"\nusers = 1\nitems = 1\nrank = 1\nratings = 1",
     "partition = \"dirichlet\"\ndirichlet_alpha = 0.5\n[job.asp]\nschedule = \"list\"\nfactors = [1, 0.5]\n[job.asp.tables.w]\nschedule = \"list\"\nfactors = [1]",
-    "[job.asp]\nschedule = \"linear\"\nto = 0.1\nover = 4\n[job.asp.tables.w]\nschedule = \"linear\"\nto = 1\nover = 2",
+    "[job.asp]\nschedule = \"linear\"\nto = 0.1\nover = 4\n[job.asp.tables.w]\nschedule = \"linear\"\nto = 1\nover = 2\n[job.tables.w]\nmax_delta = \"off\"",
     "regions = [{ name = \"a\", workers = 1 }]",
 ];
 
@@ -43,6 +43,8 @@ fn every_choice_can_be_made() {
     assert_eq!(listed.asp.tables[0].1.threshold, listed.asp.filter.threshold);
     let linear = FilterSchedule::Plain(Schedule::Linear { to: 0.1, clocks: 4 });
     assert_eq!(job(CHOICES[5]).asp.filter.schedule, linear);
+    let bounded = job("max_delta = 2.5\n[job.tables.w]\nmax_delta = \"off\"\n[job.tables.v]").max_delta;
+    assert_eq!(["u", "v", "w"].map(|table| bounded.of(table)), [Some(2.5), Some(2.5), None]);
     let decay = |text: &str| {
         let text = SMALLEST
             .replace("learning_rate.initial = 0.1", &format!("learning_rate = {{ initial = 0.1, {text} }}"));

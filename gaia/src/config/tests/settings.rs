@@ -35,6 +35,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
     assert_eq!((job.staleness, job.shards, job.evaluate_every, job.ssp_lead), (Some(0), 1, 1, 3));
     assert_eq!(job.partition, Partition::Random);
     assert_eq!(job.non_finite, NonFinite::Refuse);
+    assert!(job.max_delta.is_any());
     assert_eq!(job.target, TargetSettings::WithinLan(0.01));
     assert_eq!(job.asp.filter.function, Significance::Relative);
     assert_eq!(job.asp.filter.threshold, 0.01);
