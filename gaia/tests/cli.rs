@@ -1,8 +1,13 @@
 //! The program as a user meets it: exit codes, streams, and what happens when nobody reads on.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+#[path = "../examples/measurements/document.rs"]
+mod document;
 
 fn gaia(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the program starts")
@@ -277,4 +282,59 @@ fn a_narrow_stretched_server_is_noted() {
         !text(&gaia(&run).stderr).contains("note"),
         "there is nothing to say of the file as it is shipped"
     );
+}
+
+#[test]
+fn documents_show_what_commands_print() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let mut printed = BTreeMap::new();
+    let mut paths = vec![Path::new(root).join("README.md")];
+    for entry in fs::read_dir(Path::new(root).join("docs")).expect("a directory") {
+        paths.push(entry.expect("a file").path());
+    }
+    let mut commands = Vec::new();
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("text");
+        let blocks = document::blocks(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        // Tables take longer: `.ci/run` has the example `measurements` check them.
+        for block in blocks.into_iter().filter(|block| block.command.starts_with("gaia ")) {
+            let now = printed.entry(block.command.clone()).or_insert_with(|| {
+                let words: Vec<&str> = block.command.split(' ').skip(1).collect();
+                let output = command(&words).current_dir(root).output().expect("the program starts");
+                assert!(output.status.success(), "{}: {}", block.command, self::text(&output.stderr));
+                self::text(&output.stdout)
+            });
+            assert_eq!(
+                block.text,
+                *now,
+                "{}:{} is out of date; `cargo run --release --example measurements` writes it anew",
+                path.display(),
+                block.line
+            );
+            commands.push(block.command);
+        }
+    }
+    let first = "gaia compare configs/simulations/three-regions.toml";
+    assert!(
+        commands.iter().any(|command| command == first),
+        "the README shows what its first command prints"
+    );
+}
+
+#[test]
+fn blocks_of_documents_are_found_and_replaced() {
+    let text = "a\n<!-- from: gaia x -->\n\n```text\nold\n```\nb\n<!-- slowly from: sweep y -->\n| a |\n|---|\n\nc\n";
+    let blocks = document::blocks(text).expect("it is well made");
+    let found: Vec<_> =
+        blocks.iter().map(|block| (block.line, block.is_slow, &*block.command, &*block.text)).collect();
+    assert_eq!(found, [(2, false, "gaia x", "old\n"), (8, true, "sweep y", "| a |\n|---|\n")]);
+    let texts: Vec<_> =
+        blocks.into_iter().zip(["new\nand more\n".to_owned(), "| b |\n".to_owned()]).collect();
+    let replaced = document::replaced(text, &texts);
+    assert_eq!(
+        replaced,
+        "a\n<!-- from: gaia x -->\n\n```text\nnew\nand more\n```\nb\n<!-- slowly from: sweep y -->\n| b |\n\nc\n"
+    );
+    let error = document::blocks("<!-- from: gaia x -->\nwords\n").expect_err("nothing to replace");
+    assert_eq!(error, "line 2: neither a fence nor a table: words");
 }

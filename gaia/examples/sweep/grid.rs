@@ -1,24 +1,5 @@
-//! How the shipped simulations were tuned: runs a grid of settings over a simulation file, as many runs at once as there
-//! are processors, and prints a Markdown table.
-//!
-//! ```text
-//! cargo run --release --example sweep -- configs/simulations/three-regions.toml \
-//!     --vary job.asp.function=absolute,table-rms --vary job.asp.threshold=0.02,0.05,0.1 --set job.clocks=100
-//! ```
-//!
-//! `--vary KEY=A,B,C` makes one axis of the grid (every combination is run), `--set KEY=VALUE` holds for all of it, and
-//! `--data-path DIR` is short for `--set job.data.path=DIR`. `--strategies asp,bsp` says what gets rows (default `asp`).
-//!
-//! What a clock costs is swept as an axis too: with examples that cost nothing, only the overhead is left.
-//!
-//! ```text
-//! cargo run --release --example sweep -- configs/simulations/three-regions.toml --strategies asp,bsp,stretched \
-//!     --set compute.examples_per_second=1e12 --vary compute.overhead=20ms,100ms,500ms,5s
-//! ```
-//!
-//! Every row is judged by `lan` (target, time) and `bsp` (bytes) of the same settings; those are run once for all rows
-//! that differ in `job.asp` alone, since neither has a filter. Times and bytes are those to the target. The results
-//! are in docs/MEASUREMENTS.md.
+//! A grid of settings over a simulation file, run and shown as a Markdown table: what `sweep` prints, and what the tables of
+//! docs/MEASUREMENTS.md are made of.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -33,9 +14,11 @@ use gaia::outcome::{Run, Target};
 use gaia::progress::Silent;
 use gaia::simulation;
 use gaia::strategy::Strategy;
+use gaia::suggest::NotOneOf;
 
+/// What is to be run, and shown.
 #[derive(Parser)]
-struct Arguments {
+pub(crate) struct Arguments {
     /// The simulation file
     file: PathBuf,
     /// An axis of the grid: KEY=A,B,C
@@ -50,6 +33,28 @@ struct Arguments {
     /// What gets rows
     #[arg(long, value_delimiter = ',', default_value = "asp")]
     strategies: Vec<Strategy>,
+    /// Which columns there are
+    #[arg(long, value_delimiter = ',', default_values_t = COLUMNS.iter().map(|column| column.0.to_owned()), value_parser = column)]
+    columns: Vec<String>,
+}
+
+/// The columns by the names that `--columns` takes, with their titles.
+const COLUMNS: [(&str, &str); 11] = [
+    ("strategy", "strategy"),
+    ("objective", "objective"),
+    ("metric", "metric"),
+    ("megabytes", "MB to target"),
+    ("fewer", "fewer than bsp"),
+    ("seconds", "s to target"),
+    ("of-lan", "of lan"),
+    ("clock", "a clock, s"),
+    ("clock-of-lan", "of lan's"),
+    ("shipped", "shipped"),
+    ("held", "held by barrier / mirror clock, s"),
+];
+
+fn column(name: &str) -> Result<String, NotOneOf> {
+    NotOneOf::find(name, COLUMNS, |(name, _)| name).map(|(name, _)| name.to_owned())
 }
 
 /// Settings by key: a point of the grid.
@@ -58,13 +63,14 @@ type Point = BTreeMap<String, String>;
 /// One run: its point and its strategy.
 type Task = (Point, Strategy);
 
-type Failure = Box<dyn Error + Send + Sync>;
+/// Why there is no table.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-fn main() -> Result<(), Failure> {
-    let arguments = Arguments::parse();
+/// Runs the grid over the settings of `layer`, and shows its results as a Markdown table.
+pub(crate) fn table(arguments: &Arguments, layer: &Overrides) -> Result<String, Failure> {
     let axes = arguments.vary.iter().map(|axis| key_and_value(axis)).collect::<Result<Vec<_>, _>>()?;
     let mut fixed = arguments.set.iter().map(|set| key_and_value(set)).collect::<Result<Point, _>>()?;
-    fixed.extend(arguments.data_path.map(|path| ("job.data.path".to_owned(), path)));
+    fixed.extend(arguments.data_path.iter().map(|path| ("job.data.path".to_owned(), path.clone())));
     let points = axes.iter().fold(vec![Point::new()], |points, (key, values)| {
         let with = |point: &Point, value: &str| {
             let mut point = point.clone();
@@ -85,7 +91,7 @@ fn main() -> Result<(), Failure> {
         }
     }
     let results = run_all(&tasks, |(point, strategy)| {
-        let mut overrides = Overrides::from_environment()?;
+        let mut overrides = layer.clone();
         fixed.iter().chain(point).for_each(|(key, value)| overrides.flag(key, key, value));
         let simulation = config::load_simulation(&arguments.file, &overrides)?;
         let application = simulation::load(&simulation)?;
@@ -93,9 +99,14 @@ fn main() -> Result<(), Failure> {
         Ok((run, simulation.job.target))
     })?;
 
-    let keys: Vec<&str> = axes.iter().map(|(key, _)| key.rsplit('.').next().unwrap_or(key)).collect();
-    let columns = [&keys[..], &COLUMNS].concat();
-    println!("| {} |\n|{}", columns.join(" | "), "---|".repeat(columns.len()));
+    let keys = axes.iter().map(|(key, _)| key.rsplit('.').next().unwrap_or(key));
+    let shown: Vec<usize> = arguments
+        .columns
+        .iter()
+        .filter_map(|name| COLUMNS.iter().position(|(column, _)| column == name))
+        .collect();
+    let titles: Vec<&str> = keys.chain(shown.iter().map(|at| COLUMNS[*at].1)).collect();
+    let mut text = format!("| {} |\n|{}\n", titles.join(" | "), "---|".repeat(titles.len()));
     for point in &points {
         let of = |strategy: Strategy| {
             let at = tasks.iter().position(|task| is_same(task, &(point.clone(), strategy)));
@@ -105,11 +116,12 @@ fn main() -> Result<(), Failure> {
         let target = target_of(target, lan);
         for strategy in &arguments.strategies {
             let settings = axes.iter().map(|(key, _)| point[key].clone());
-            let cells = settings.chain(cells(&of(*strategy).0, lan, bsp, &target)).collect::<Vec<_>>();
-            println!("| {} |", cells.join(" | "));
+            let all = cells(&of(*strategy).0, lan, bsp, &target);
+            let cells: Vec<_> = settings.chain(shown.iter().map(|at| all[*at].clone())).collect();
+            text += &format!("| {} |\n", cells.join(" | "));
         }
     }
-    Ok(())
+    Ok(text)
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), Failure> {
@@ -155,22 +167,8 @@ fn target_of(settings: &TargetSettings, lan: &Run) -> Target {
     }
 }
 
-const COLUMNS: [&str; 11] = [
-    "strategy",
-    "objective",
-    "metric",
-    "MB to target",
-    "fewer than bsp",
-    "s to target",
-    "of lan",
-    "clock, s",
-    "of lan",
-    "shipped",
-    "held by barrier / mirror clock, s",
-];
-
 /// A run beside its references, one cell for each of [`COLUMNS`].
-fn cells(run: &Run, lan: &Run, bsp: &Run, target: &Target) -> Vec<String> {
+fn cells(run: &Run, lan: &Run, bsp: &Run, target: &Target) -> [String; COLUMNS.len()] {
     let reached = |run: &Run| {
         let mut run = run.clone();
         simulation::judge(&mut run, target);
@@ -179,7 +177,7 @@ fn cells(run: &Run, lan: &Run, bsp: &Run, target: &Target) -> Vec<String> {
     let or_never = |cell: Option<String>| cell.unwrap_or_else(|| "never".into());
     let (at, at_lan, at_bsp) = (reached(run), reached(lan), reached(bsp));
     let held = |why: &str| run.holds.get(why).copied().unwrap_or_default();
-    vec![
+    [
         run.strategy.clone(),
         format!("{:.4}", run.objective),
         format!("{:.4}", run.metric.value),
