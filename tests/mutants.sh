@@ -78,6 +78,10 @@ mutants=(
   'trust-contributions-of-peers|wan/src/replica/sums.rs|units|s/value\.abs\(\) <= 2\.0 \* allowed && may_add\(sum, value, allowed\)/let _ = sum; true/'
   'round-to-nearest|datacenter/src/sums.rs|units|s/u64::from\(threshold >> 3\)/(1 << 28) + u64::from(threshold >> 31 >> 1)/'
   'offer-what-was-said|datacenter/src/shard.rs|laws|s/tell\(if change\.is_finite\(\) \{ change \} else \{ value \}\);/let _ = change; tell(value);/'
+  'begin-alone|wan/src/node/start.rs|units|s/let until = self\.watch\.since\? \+ self\.start\.wait\?;/let until = self.watch.since?;/'
+  'begin-without-a-link|wan/src/node/start.rs|units|s/peer\.is_up && peer\.mirror == mirror/peer.mirror == mirror/'
+  'decide-the-end-again|wan/src/driver/server.rs|units|s/if !\*self\.settled\.borrow\(\) && self\.node\.is_settled\(\) \{/self.settled.send_replace(false); if self.node.is_settled() {/'
+  'forget-who-took-part|wan/src/replica/greeting.rs|units|s/mirror\.included_before = mirror\.included_clock\(\);//'
   'trust-gaps|wan/src/inbox.rs|units|s/self\.check_gap\("update", seq\)\?;//'
 )
 

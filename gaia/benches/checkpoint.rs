@@ -35,6 +35,7 @@ fn state() -> ReplicaState {
         life: 1,
         covered: 100,
         heard_clock: Clock(100),
+        included_clock: Clock(100),
         tables: vec![ReleasedTable { sums: values.clone(), stamps: (0..ROWS).collect() }],
     };
     let indexes: Vec<u32> = (0..count).step_by(10).collect();

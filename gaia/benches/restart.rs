@@ -88,6 +88,7 @@ fn state(shard: ShardId, shapes: &[ShardTable]) -> ReplicaState {
         life: 1,
         covered: CLOCK,
         heard_clock: Clock(CLOCK),
+        included_clock: Clock(CLOCK),
         tables: shapes.iter().map(table).collect(),
         has_departed: false,
     };

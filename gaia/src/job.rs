@@ -3,6 +3,7 @@
 //! These are made by `config` from TOML and by tests directly; whoever holds one may rely on the stated ranges. They are
 //! written (by `serde`) for the digest alone, which `digest` makes.
 
+mod by_key;
 mod digest;
 mod location;
 
@@ -13,6 +14,7 @@ use datacenter::NonFinite;
 use serde::Serialize;
 use wan::policy::{Goal, Lead, Schedule, Significance};
 
+pub use self::by_key::by_key;
 pub use self::location::{DataFile, DataRoot};
 
 /// A training job, the same in every region.

@@ -16,6 +16,7 @@ pub mod job;
 pub mod logs;
 mod model;
 pub mod outcome;
+pub mod participation;
 pub mod preflight;
 pub mod progress;
 pub mod region;

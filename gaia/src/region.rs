@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use datacenter::TableSpec;
 use wan::driver::address::Address;
+use wan::driver::job_settings::JobSettings;
 
 use crate::checkpoint;
-use crate::job::Job;
+use crate::job::{Job, by_key};
 use crate::logs::Format;
 use crate::scenario::{ComputeSettings, Congestion};
 use crate::strategy::Strategy;
@@ -54,6 +55,8 @@ pub struct Region {
     pub at_end: AtEnd,
     /// How long others wait for who is gone.
     pub grace: Grace,
+    /// For how many regions, this one among them, the start of a job waits in any case, once `grace.start` is over. Default 1.
+    pub min_regions: u32,
     /// How long a process that is asked to stop may take to hand over what it has.
     pub drain: Duration,
     /// Where servers write the trained tables at the end, if anywhere.
@@ -123,12 +126,15 @@ pub struct Grace {
     pub server: Duration,
     /// A whole other region. Default 60 s.
     pub datacenter: Duration,
+    /// All other regions, at the start of a job; none for as long as it takes. Default none, and `datacenter` where
+    /// [`Region::min_regions`] is set.
+    pub start: Option<Duration>,
 }
 
 impl Default for Grace {
     fn default() -> Self {
         let [worker, server, datacenter] = [20, 30, 60].map(Duration::from_secs);
-        Self { worker, server, datacenter }
+        Self { worker, server, datacenter, start: None }
     }
 }
 
@@ -174,6 +180,20 @@ impl Region {
     /// How many workers the members before this one have: by it, workers are numbered over all regions.
     pub fn first_worker(&self) -> u32 {
         self.members[..self.place()].iter().map(|member| member.workers).sum()
+    }
+
+    /// What [`digest`](Self::digest) is made of, by key, for a region whose digest differs.
+    pub fn job_settings(&self, tables: &[TableSpec]) -> JobSettings {
+        let rest = [
+            ("job.seed".to_owned(), self.seed.to_string()),
+            ("job.strategy".to_owned(), self.strategy.name().to_owned()),
+        ];
+        let members = self.members.iter().enumerate();
+        let members = members
+            .map(|(at, m)| (format!("job.regions[{at}]"), format!("{} with {} workers", m.name, m.workers)));
+        let tables =
+            tables.iter().map(|t| (format!("table {}", t.name), format!("{} x {}", t.rows, t.width)));
+        by_key(&self.job).into_iter().chain(rest).chain(members).chain(tables).collect()
     }
 
     /// SHA-256 of everything that regions must agree on before they exchange updates: the job with its members, the seed,

@@ -153,6 +153,29 @@ pub enum ServiceError {
         /// As others say.
         reason: String,
     },
+    /// Another region and this one will never let each other in as they are.
+    #[error("regions that cannot train together: {reason}; the job has not begun")]
+    Refused {
+        /// Who refuses whom, and what differs.
+        reason: String,
+    },
+    /// A last checkpoint could not be written.
+    #[error(
+        "the last checkpoint of shard {shard} could not be written: {problem}; {}",
+        match safe {
+            Some(clock) => format!("the checkpoints of clock {clock} are safe, and what was trained after it is lost with this \
+                                    region unless others have it"),
+            None => "no checkpoint is safe".to_owned(),
+        }
+    )]
+    NotKept {
+        /// The shard.
+        shard: u16,
+        /// Why.
+        problem: String,
+        /// The clock that is safe on all shards of the server, if any is.
+        safe: Option<u32>,
+    },
     /// The process was stopped, and a worker of its region did not end its clock in time.
     #[error("stopped without the last clock of {0}")]
     Unfinished(String),
@@ -191,6 +214,7 @@ impl ServiceError {
             | Self::Restore(_)
             | Self::Location(_)
             | Self::Misfit { .. }
+            | Self::Refused { .. }
             | Self::Index { .. } => true,
             Self::Signals(_)
             | Self::Session { .. }
@@ -200,6 +224,7 @@ impl ServiceError {
             | Self::Superseded
             | Self::Died
             | Self::Left { .. }
+            | Self::NotKept { .. }
             | Self::Unfinished(_)
             | Self::Undelivered(_)
             | Self::Output { .. } => false,

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::participation::RegionPart;
+
 /// One process: some of a region's servers and workers, often one of either.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -33,6 +35,9 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// What is trained.
     pub job: JobStatus,
+    /// Which regions have taken part in the model that its servers have, and up to which clock of each; empty where it has none.
+    #[serde(default)]
+    pub regions: Vec<RegionPart>,
     /// The servers in this process.
     pub servers: Vec<ServerStatus>,
     /// The workers in this process.

@@ -5,13 +5,15 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{
-    ONE_AT_A_TIME, assert_equal, assert_learned, ended, finished, logs, outputs, plan, simulated, statuses,
-    stop_all, until,
+    LIMIT, ONE_AT_A_TIME, assert_equal, assert_learned, ended, finished, logs, outputs, parts, plan,
+    simulated, statuses, stop_all, until, whole_regions,
 };
 use gaia::rehearsal::{Plan, Process, Rehearsal};
 use gaia::service::Part;
-use gaia::status::fetch::Fetched;
+use gaia::status::fetch::{Fetched, fetch};
 use gaia::status::{Absence, MissingWorker, Phase, ServerStatus, Status};
 use wan::relay::RelayCounters;
 
@@ -79,7 +81,12 @@ async fn stop_one(region: &str, part: Part) {
             continue;
         }
         let (code, who) = (ended(process).await, format!("{} of {}", process.part.role(), process.region));
-        assert_eq!(code, Some(0), "{who}:\n{}", logs(&rehearsal));
+        // What the region of a server that does not come back would have done is missing in its shards.
+        let lacks =
+            matches!((part, process.part), (Part::Server(gone), Part::Server(index)) if gone == index);
+        let is_left_alone = waits(process);
+        let expected = if lacks || is_left_alone { Some(3) } else { Some(0) };
+        assert_eq!(code, expected, "{who}:\n{}", logs(&rehearsal));
     }
     for process in &rehearsal.processes {
         let text = std::fs::read_to_string(&process.log).unwrap();
@@ -87,7 +94,10 @@ async fn stop_one(region: &str, part: Part) {
         // A field says it once: `worker=2`.
         assert!(!text.contains("worker=worker ") && !text.contains("shard=shard "), "{text}");
     }
-    stop_all(rehearsal).await;
+    for process in rehearsal.processes.iter_mut().filter(|process| waits(process)) {
+        process.stop();
+        ended(process).await;
+    }
     let outputs = outputs(directory.path());
     assert_eq!(outputs.len(), 4, "every shard is written");
     assert!(outputs.values().all(|replicas| replicas.len() >= 2));
@@ -205,4 +215,155 @@ async fn the_others_go_on_without_a_worker_that_is_gone_until_it_is_back() {
     let outputs = outputs(directory.path());
     assert_eq!(outputs.len(), 4, "every shard is written");
     assert_equal(&outputs);
+}
+
+/// Starts a rehearsal's process, and waits until it answers `done`.
+async fn wait_for(rehearsal: &Rehearsal, at: usize, done: impl Fn(&Status) -> bool) -> Status {
+    let started = tokio::time::Instant::now();
+    loop {
+        let fetched = fetch(&rehearsal.targets()[at..=at], Duration::from_secs(2)).await;
+        if let Some(Ok(status)) = fetched.into_iter().next().map(|fetched| fetched.status)
+            && done(&status)
+        {
+            return status;
+        }
+        assert!(started.elapsed() < LIMIT, "it takes too long:\n{}", logs(rehearsal));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A region whose peers have not come trains nothing, for however long; then there is one model.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_is_alone_waits_for_the_others_and_says_so() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(directory.path(), &[("job.clocks", "20"), ("grace.datacenter", "2 s")]);
+    let mut rehearsal = whole_regions(&plan);
+    rehearsal.processes[0].start_again(&plan).unwrap();
+    let status = wait_for(&rehearsal, 0, |status| status.uptime_seconds > 8.0).await;
+    assert_eq!(status.phase, Phase::Waiting);
+    for region in ["ireland", "singapore"] {
+        assert!(status.waiting_for.iter().any(|what| what.contains(region)), "{:?}", status.waiting_for);
+    }
+    assert!(status.servers[0].shards.iter().all(|shard| shard.clock == 0));
+    for process in &mut rehearsal.processes[1..] {
+        process.start_again(&plan).unwrap();
+    }
+    for at in 0..3 {
+        assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(0), "{}", logs(&rehearsal));
+    }
+    let text = std::fs::read_to_string(&rehearsal.processes[0].log).unwrap();
+    let waits = text.lines().find(|line| line.contains("waits_for")).unwrap_or_default();
+    assert!(waits.contains("ireland") && waits.contains("singapore"), "{text}");
+    assert!(text.contains("everything has arrived everywhere"), "{text}");
+    assert_equal(&outputs(directory.path()));
+    let parts = parts(directory.path());
+    assert!(
+        parts.len() == 12 && parts.values().all(|part| part.len() == 3 && part.values().all(|c| *c == 20))
+    );
+}
+
+/// Where the operator has said how many suffice, the result says who is not in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_lacks_a_region_is_not_told_as_one_that_has_it() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let set = [("job.clocks", "10"), ("regions.min", "2"), ("grace.start", "2 s")];
+    let plan = plan(directory.path(), &set);
+    let mut rehearsal = whole_regions(&plan);
+    rehearsal.processes[..2].iter_mut().for_each(|process| process.start_again(&plan).unwrap());
+    for at in 0..2 {
+        assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(3), "{}", logs(&rehearsal));
+        let text = std::fs::read_to_string(&rehearsal.processes[at].log).unwrap();
+        assert!(text.contains("a region has not come: starting without it"), "{text}");
+        assert!(text.contains("singapore (clock 0 of 10)") && !text.contains("arrived everywhere"), "{text}");
+        assert!(text.contains("clock 10: objective "), "there is a result all the same: {text}");
+    }
+    let parts = parts(directory.path());
+    let expected =
+        [("ireland", 10), ("singapore", 0), ("virginia", 10)].map(|(name, clock)| (name.to_owned(), clock));
+    assert!(
+        parts.len() == 8 && parts.values().all(|part| part.clone().into_iter().eq(expected.clone())),
+        "{parts:?}"
+    );
+}
+
+/// Nothing but another setting heals that, so it is said, and nobody trains.
+#[tokio::test(flavor = "multi_thread")]
+async fn regions_of_different_jobs_end_and_name_what_differs() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(directory.path(), &[("grace.datacenter", "2 s")]);
+    let mut rehearsal = whole_regions(&plan);
+    for (process, clocks) in rehearsal.processes[..2].iter_mut().zip(["20", "21"]) {
+        process.set.push(("job.clocks".to_owned(), clocks.to_owned()));
+        process.start_again(&plan).unwrap();
+    }
+    for at in 0..2 {
+        assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(2), "{}", logs(&rehearsal));
+        let text = std::fs::read_to_string(&rehearsal.processes[at].log).unwrap();
+        let last = text.lines().last().unwrap_or_default();
+        assert!(last.contains("job.clocks is "), "{text}");
+        assert!(last.contains("20 in virginia") && last.contains("21 in ireland"), "{text}");
+    }
+    let written = std::fs::read_dir(directory.path().join("out")).unwrap().count();
+    assert_eq!(written, 0, "nobody has trained");
+}
+
+/// What a stop loses is said, and what is safe.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_whose_last_checkpoint_cannot_be_written_says_which_one_is_safe() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (kept, moved) = (directory.path().join("kept"), directory.path().join("moved"));
+    let location = kept.display().to_string();
+    let set = [("checkpoint.location", location.as_str()), ("checkpoint.every_clocks", "1")];
+    let plan = plan(directory.path(), &set);
+    let mut rehearsal = whole_regions(&plan);
+    rehearsal.processes.iter_mut().for_each(|process| process.start_again(&plan).unwrap());
+    let has_kept = |status: &Status| {
+        let mut shards = status.servers.iter().flat_map(|server| &server.shards).peekable();
+        let is_kept = |shard: &gaia::status::ShardStatus| {
+            shard.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.kept.is_some())
+        };
+        shards.peek().is_some() && shards.all(is_kept)
+    };
+    wait_for(&rehearsal, 0, has_kept).await;
+    // As a disk that is gone.
+    std::fs::rename(&kept, &moved).unwrap();
+    std::fs::write(&kept, "").unwrap();
+    let process = &mut rehearsal.processes[0];
+    process.stop();
+    assert_eq!(ended(process).await, Some(1), "{}", logs(&rehearsal));
+    let text = std::fs::read_to_string(&rehearsal.processes[0].log).unwrap();
+    let last = text.lines().last().unwrap_or_default();
+    assert!(last.contains("the last checkpoint of shard 0 could not be written"), "{text}");
+    assert!(last.contains("the checkpoints of clock ") && last.contains(" are safe"), "{text}");
+}
+
+/// A job that is done is done as often as it is started. `GAIA_RESTARTS` says how often that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_job_that_is_started_again_ends_with_its_result() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let restarts = std::env::var("GAIA_RESTARTS").ok().map_or(5, |count| count.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let location = directory.path().join("kept").display().to_string();
+    let set = [("job.clocks", "10"), ("checkpoint.location", location.as_str())];
+    let plan = plan(directory.path(), &set);
+    let mut rehearsal = whole_regions(&plan);
+    for restart in 0..=restarts {
+        for process in &mut rehearsal.processes {
+            let _ = std::fs::remove_file(&process.log);
+            process.start_again(&plan).unwrap();
+        }
+        for at in 0..3 {
+            let code = ended(&mut rehearsal.processes[at]).await;
+            assert_eq!(code, Some(0), "restart {restart}:\n{}", logs(&rehearsal));
+            let text = std::fs::read_to_string(&rehearsal.processes[at].log).unwrap();
+            assert!(text.contains("clock 10: objective "), "restart {restart}: no objective:\n{text}");
+        }
+        assert_eq!(parts(directory.path()).len(), 12, "restart {restart}: no output:\n{}", logs(&rehearsal));
+        assert_equal(&outputs(directory.path()));
+        std::fs::remove_dir_all(directory.path().join("out")).unwrap();
+    }
 }

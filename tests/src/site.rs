@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, oneshot, watch};
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
+use wan::driver::job_settings::JobSettings;
 use wan::driver::link::Tally;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
@@ -189,6 +190,7 @@ pub fn keep_links(
         server: 0,
         job_digest: plan.job_digest.clone(),
         shards: u16::MAX,
+        settings: JobSettings::default(),
         peers: plan.peers.iter().map(|(at, _)| (site_name(*at), DatacenterId(*at))).collect(),
     };
     let peers =

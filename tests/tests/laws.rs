@@ -141,7 +141,7 @@ mod small_updates {
         (0..).zip(deltas).filter(|(_, delta)| *delta != 0.0).for_each(|(i, delta)| elements.push(i, delta));
         let flush = Flush { worker: WorkerId(0), clock: Clock(clock), deltas: vec![elements] };
         let moved = replica.handle_flush(flush).expect("it makes sense").expect("there is one worker");
-        replica.complete(moved, Duration::ZERO, now());
+        replica.complete(moved, [], now());
     }
 
     #[expect(clippy::disallowed_methods, reason = "the time of day decides nothing")]

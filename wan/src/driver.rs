@@ -14,6 +14,7 @@ mod entrance;
 pub mod frames;
 mod halves;
 pub mod hello;
+pub mod job_settings;
 pub mod link;
 pub mod names;
 pub mod paths;

@@ -42,7 +42,7 @@ use datacenter::{Clock, Elements, ShardTable, TableId};
 use crate::policy::{FilterConfig, Goal, Selection};
 
 pub use measure::{CustomSignificance, SignificanceFunction};
-pub use soft::{Reach, SoftThreshold, SoftThresholds};
+pub use soft::{Reachability, SoftThreshold, SoftThresholds};
 
 use measure::Measure;
 use table::TableFilter;
@@ -145,7 +145,7 @@ impl Filter {
 
     /// Tells the soft threshold, once a clock, how each peer is reached, just before the clock's release; `clock_length` is
     /// how long the clock took. Without a soft threshold ([`Goal::Cheapest`]) nothing changes.
-    pub fn observe(&mut self, reached: impl IntoIterator<Item = Reach>, clock_length: Duration) {
+    pub fn observe(&mut self, reached: impl IntoIterator<Item = Reachability>, clock_length: Duration) {
         if let Some(soft) = &mut self.soft {
             soft.observe(reached, clock_length);
         }

@@ -10,8 +10,10 @@
 mod departure;
 mod greeting;
 mod pace;
+mod parts;
 mod presence;
 mod replicas;
+mod start;
 mod timers;
 mod workers;
 
@@ -31,7 +33,9 @@ use self::presence::Watch;
 use self::replicas::Replicas;
 
 pub use self::greeting::Greeting;
-pub use self::presence::{Grace, Presence, life_after};
+pub use self::parts::Part;
+pub use self::presence::{GivenUp, Grace, Presence, life_after};
+pub use self::start::StartPolicy;
 
 /// Applied payload that is confirmed at once, so that the sender's window keeps moving.
 const CONFIRM_BYTES: u64 = 32 * 1024;
@@ -70,6 +74,11 @@ pub struct Node {
     /// Another process of this server has started later: this one is to stop.
     is_superseded: bool,
     watch: Watch,
+    start: StartPolicy,
+    /// Since when the job has begun, as far as is known here.
+    begun_at: Option<Instant>,
+    /// The clock that was complete when nobody was left to train the rest.
+    deserted_from: Option<Clock>,
     /// Somebody has left for good since that was asked for.
     has_departures: bool,
 }
@@ -131,6 +140,9 @@ impl Node {
             end: None,
             life: 1,
             is_superseded: false,
+            start: StartPolicy::default(),
+            begun_at: None,
+            deserted_from: None,
         }
     }
 
@@ -268,9 +280,11 @@ impl Node {
         self.replicas.change(at, |replica| replica.begin_with(values));
     }
 
-    /// Whether workers may come: the values are there, and it is known how far every other datacenter is, or that it is not there.
+    /// Whether workers may come: the values are there, it is known how far every other datacenter is, or that it is not there, and
+    /// nobody is waited for at the start of the job.
     pub fn is_ready(&self) -> bool {
-        self.replicas.iter().all(Replica::is_ready)
+        let is_waiting = self.watch.grace.is_some() && !self.has_begun();
+        !is_waiting && self.replicas.iter().all(Replica::is_ready)
     }
 
     /// Whether nobody trains on any shard here.

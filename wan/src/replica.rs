@@ -32,7 +32,7 @@ use datacenter::{Clock, DatacenterId, Elements, TableId, WorkerId};
 use self::mirror::{Mirror, MirrorGate};
 use self::preview::Preview;
 use self::recovery::Former;
-use crate::filter::{Filter, Reach};
+use crate::filter::{Filter, Reachability};
 use crate::inbox::{Arrival, Inbox, PeerError, check_counts};
 use crate::ledger::{Ledger, Ledgers};
 use crate::message::{Progress, ShardControl, Update};
@@ -239,7 +239,7 @@ impl Replica {
 
     /// The shard has completed `clock`: ships what is significant. `reached` tells of each mirror how it is reached, by which
     /// the filter's soft threshold moves.
-    pub fn complete(&mut self, clock: Clock, reached: impl IntoIterator<Item = Reach>, now: Instant) {
+    pub fn complete(&mut self, clock: Clock, reached: impl IntoIterator<Item = Reachability>, now: Instant) {
         if self.mirrors.is_empty() {
             return;
         }

@@ -47,6 +47,8 @@ pub struct OriginState {
     pub covered: u32,
     /// The clock that it has said to have completed; of this datacenter itself zero, as the state has its clock.
     pub heard_clock: Clock,
+    /// Its clock up to which all its updates are in the values; of this datacenter itself zero.
+    pub included_clock: Clock,
     /// By table.
     pub tables: Vec<ReleasedTable>,
     /// Whether it has left the job for good.

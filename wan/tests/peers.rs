@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
+use wan::driver::job_settings::JobSettings;
 use wan::driver::link::{Goodbye, Link, LinkError, Tally, close_code};
 use wan::driver::names::Names;
 use wan::driver::paths::Paths;
@@ -46,6 +47,7 @@ fn terms(region: u16, server: u16) -> Terms {
         server,
         job_digest: vec![7; 32],
         shards: 2,
+        settings: JobSettings::default(),
         peers: vec![(name(other.into()).datacenter().to_owned(), DatacenterId(other))],
     }
 }
@@ -314,5 +316,45 @@ async fn a_sibling_of_a_server_that_may_be_dead_is_asked_whether_it_is_there() {
         let patience = if expected { Duration::from_secs(20) } else { 5 * heartbeat };
         assert_eq!(timeout(patience, sighted).await.is_ok(), expected, "{digest}, {is_doubtful}");
         looking.abort();
+    }
+}
+
+#[tokio::test]
+async fn two_that_run_different_jobs_both_hear_which_settings_differ() {
+    let authority = Authority::new(1);
+    let of = |region: u16, clocks: &str| Terms {
+        job_digest: vec![clocks.len() as u8 + region as u8; 32],
+        settings: [("job.clocks", clocks), ("job.name", "digits")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect(),
+        ..terms(region, 0)
+    };
+    let start = |region: u16, clocks: &str| {
+        let endpoint = endpoint(&authority, region.into());
+        let board = Board::default();
+        let (events, queue) = mpsc::channel(16);
+        tokio::spawn(Node::Takes.run(queue));
+        let shapes = Shapes::new(Vec::new());
+        let peers =
+            Peers::new(endpoint.clone(), of(region, clocks), shapes, events, Tally::default(), board.clone());
+        tokio::spawn(peers.clone().accept(Paths::default()));
+        (endpoint, board, peers)
+    };
+    let (host, there, _) = start(0, "20");
+    let (_, here, peers) = start(1, "21\u{1b}[31m");
+    let id = ServerId { datacenter: DatacenterId(0), index: 0 };
+    let addresses = vec![Address::Socket(host.local_address().unwrap())];
+    let peer = Peer { id, name: name(0), addresses, path: Path::default() };
+    tokio::spawn(peers.dial(peer, Turn::First, ChaCha8Rng::seed_from_u64(1)));
+    let both = timeout(Duration::from_secs(20), async { tokio::join!(here.hopeless(), there.hopeless()) });
+    let (here, there) = both.await.expect("no waiting heals it");
+    let said = |text: &str, one: &str, other: &str| {
+        assert!(text.contains(one) && text.contains(other), "{text}");
+        assert!(text.contains("job.clocks is ") && !text.contains("job.name"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    };
+    for text in [here, there] {
+        said(&text, "20 in region-0", "21\\u{1b}[31m in region-1");
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
+use wan::driver::job_settings::JobSettings;
 use wan::driver::link::Tally;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{ConnectError, Peer, Peers};
@@ -32,6 +33,7 @@ fn terms(region: u32) -> Terms {
         server: 0,
         job_digest: vec![7; 32],
         shards: 1,
+        settings: JobSettings::default(),
         peers: others.map(|other| (name(other).datacenter().to_owned(), server(other).datacenter)).collect(),
     }
 }

@@ -111,7 +111,7 @@ impl Sites {
     /// Everybody who is left goes on without the last datacenter.
     fn give_up_the_last(&mut self) {
         let last = self.nodes.len() - 1;
-        self.nodes.iter_mut().for_each(|node| node.judge(self.now));
+        self.nodes.iter_mut().for_each(|node| _ = node.judge(self.now));
         self.now += GRACE;
         for (from, to) in (0..last).flat_map(|from| (0..last).map(move |to| (from, to))) {
             if from != to {

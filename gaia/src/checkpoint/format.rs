@@ -83,6 +83,9 @@ struct Origin {
     /// The clock that it has said to have completed.
     #[serde(default, skip_serializing_if = "is_zero")]
     heard: u32,
+    /// The clock up to which all its updates are in the values.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    included: u32,
     /// Whether it has left the job for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     left: bool,
@@ -145,7 +148,7 @@ pub fn encode(subject: &Subject, state: &ReplicaState, counts: &Counts, written_
 /// and the metadata, as text or JSON: `checkpoint`, the version of the format; `job`, `digest`, `region`, `shard`,
 /// `shards`; `clock`; `tables`, their names in the job's order; `workers`, by worker the clock of its last flush in the
 /// values; `origins`, of each region whose releases are there its `life`, how many releases are `covered`, which clock it was
-/// `heard` to have completed, and whether it has `left` the job for good; `counts`, what its server has counted of what costs
+/// `heard` to have completed, up to which clock all its updates are `included`, and whether it has `left` the job for good; `counts`, what its server has counted of what costs
 /// money, which files of earlier versions lack; `written_at`; and `sha256`, over everything.
 ///
 /// # Errors
@@ -249,6 +252,7 @@ fn read_state(
             life: origin.life,
             covered: origin.covered,
             heard_clock: Clock(origin.heard),
+            included_clock: Clock(origin.included),
             tables: released,
             has_departed: origin.left,
         });
@@ -291,6 +295,7 @@ fn texts(
         life: origin.life,
         covered: origin.covered,
         heard: origin.heard_clock.0,
+        included: origin.included_clock.0,
         left: origin.has_departed,
     });
     let workers: Vec<_> = state.workers.iter().map(|clock| clock.0).collect();

@@ -47,6 +47,7 @@ pub(super) fn state(shard: u16, clock: u32) -> ReplicaState {
         life,
         covered,
         heard_clock: Clock(if datacenter == 0 { 0 } else { covered }),
+        included_clock: Clock(if datacenter == 0 { 0 } else { covered - 1 }),
         tables: released(covered),
     };
     ReplicaState {
@@ -192,7 +193,7 @@ fn other_tools_can_open_it() {
         &digest,
         "job: digits",
         "origins: [{\"datacenter\":\"virginia\",\"life\":18446744073709551615,\"covered\":120},\
-         {\"datacenter\":\"sao-paulo\",\"life\":7,\"covered\":3,\"heard\":3}]",
+         {\"datacenter\":\"sao-paulo\",\"life\":7,\"covered\":3,\"heard\":3,\"included\":2}]",
         "region: virginia",
         "shard: 0",
         "shards: 3",

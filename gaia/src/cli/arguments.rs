@@ -41,6 +41,7 @@ Exit codes:
      of gaia status: a process does not answer;
      of gaia leave: a server was not told
   2  the input has to be put right: command line, settings, data
+  3  the job has ended without a region: its result lacks what that one would have done
 
 Styles are for terminals only; NO_COLOR=1 turns them off there too.
 RUST_LOG=info shows on standard error what links and servers do.";

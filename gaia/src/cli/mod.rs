@@ -32,6 +32,7 @@ use crate::config::{self, ConfigError, Problem};
 use crate::data::DataError;
 use crate::logs;
 use crate::outcome::{Comparison, Run};
+use crate::participation::Participation;
 use crate::progress;
 use crate::rehearsal::RehearsalError;
 use crate::report::human::with_causes;
@@ -108,6 +109,9 @@ enum CommandError {
     /// A process of a region that could not start, or do its work.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// A job that has ended, with a result that is not what its file says.
+    #[error("the job has ended without all updates of {}: {_0}", _0.lacks())]
+    Lacking(Participation),
     /// Processes of a demo that could not be started.
     #[error(transparent)]
     Rehearsal(#[from] RehearsalError),
@@ -199,6 +203,7 @@ impl CommandError {
     fn code(&self) -> u8 {
         match self {
             Self::Logged(code) => *code,
+            Self::Lacking(_) => LACKING,
             Self::Config(_)
             | Self::Simulation(SimulationError::Input(_))
             | Self::Place(_)
@@ -235,6 +240,9 @@ impl CommandError {
 const FAILED: u8 = 1;
 /// Exit code of input that has to be put right; clap uses the same for the command line.
 const INPUT: u8 = 2;
+
+/// Exit code of a job that has ended without a region: there is a result, and it lacks what that one would have done.
+const LACKING: u8 = 3;
 
 /// Runs the program.
 pub fn main() -> ExitCode {

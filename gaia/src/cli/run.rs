@@ -61,12 +61,16 @@ fn start(region: Region, part: Part) -> Result<(), CommandError> {
     let runtime = runtime.map_err(CommandError::Runtime)?;
     let outcome = runtime.block_on(service::run(region, part));
     runtime.shutdown_background();
-    if let Outcome::Finished(Some(score)) = outcome? {
+    let Outcome::Finished { score, participation } = outcome? else { return Ok(()) };
+    if let Some(score) = score {
         let (clock, objective, metric, value) = (score.clock, score.objective, score.metric, score.value);
         // Nobody may be reading, and the job is done all the same.
         let _ = writeln!(io::stdout(), "clock {clock}: objective {objective:.6}, {metric} {value:.4}");
     }
-    Ok(())
+    match participation.filter(|participation| participation.lacking().next().is_some()) {
+        None => Ok(()),
+        Some(participation) => Err(CommandError::Lacking(participation)),
+    }
 }
 
 /// Which of the `count` processes of `role` this is: as somebody said, or as the host is called.

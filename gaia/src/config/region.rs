@@ -30,7 +30,12 @@ pub(super) fn region(s: &Section<'_>) -> Option<Region> {
     let own = called.as_ref().and_then(|called| own(s, called, members.as_deref()?));
     let at_end = s.or("at_end", AtEnd::default(), choice(AT_END));
     let drain = s.or("drain", Duration::from_secs(60), patience());
-    let grace = s.section("grace", |s| Some(grace(s)));
+    let min_regions = s.section("regions", |s| {
+        let most = members.as_ref().map_or(u32::MAX, |members| members.len() as u32);
+        let kind = whole(1..=most).only(", at most all regions of the job", |_| true);
+        Some(s.optional("min", kind))
+    });
+    let grace = s.section("grace", |s| Some(grace(s, min_regions.flatten().is_some())));
     let servers = s.section("servers", |s| servers(s, job.as_ref()));
     let wan = s.section("wan", |s| wan(s, servers.as_ref().map(|servers| u32::from(servers.count))));
     let peers = peers(s, own, members.as_deref(), job.as_ref(), wan.as_ref());
@@ -66,6 +71,7 @@ pub(super) fn region(s: &Section<'_>) -> Option<Region> {
         log: log?,
         at_end,
         grace: grace?,
+        min_regions: min_regions?.unwrap_or(1),
         drain,
         output: output?,
         checkpoint,
@@ -113,7 +119,8 @@ fn hint(name: &str, members: &[Member]) -> String {
     }
 }
 
-fn grace(s: &Section<'_>) -> Grace {
+/// Reads for how long others are waited for; `has_minimum` if it is said how many regions are to be there at the start.
+fn grace(s: &Section<'_>, has_minimum: bool) -> Grace {
     let default = Grace::default();
     const LONGEST: Duration = Duration::from_secs(3600);
     // Less would pass before anybody could notice that a worker is gone.
@@ -121,10 +128,13 @@ fn grace(s: &Section<'_>) -> Grace {
         .only(", from 15 s (after which a silent connection counts as broken) to 1 h", |grace| {
             (SILENCE..=LONGEST).contains(grace)
         });
+    let datacenter = s.or("datacenter", default.datacenter, patience());
     Grace {
         worker: s.or("worker", default.worker, of_workers),
         server: s.or("server", default.server, patience()),
-        datacenter: s.or("datacenter", default.datacenter, patience()),
+        datacenter,
+        // Who says how many suffice does not want to wait for all.
+        start: s.optional("start", interval()).or(has_minimum.then_some(datacenter)),
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
+use wan::driver::job_settings::JobSettings;
 use wan::driver::peers::Peer;
 use wan::driver::probe::{Answers, MOST_BYTES, Probe, ProbeError, probe};
 use wan::message::ServerId;
@@ -192,6 +193,7 @@ fn terms(region: &Region, server: u16, digest: Option<[u8; 32]>) -> Terms {
         server,
         job_digest: digest.map(Vec::from).unwrap_or_default(),
         shards: region.job.shards,
+        settings: JobSettings::default(),
         peers: region.peers.iter().map(peer).collect(),
     }
 }

@@ -15,7 +15,7 @@ use datacenter::shard::Shard;
 use datacenter::sums::MAX_SUM;
 use datacenter::{Clock, ShardId};
 use tracing::info;
-use wan::node::{Node, PeerConfig, life_after};
+use wan::node::{Node, PeerConfig, StartPolicy, life_after};
 use wan::replica::Replica;
 
 use super::ServiceError;
@@ -139,6 +139,7 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
         replica.restored(state, here).map_err(|misfit| ServiceError::Misfit { shard: id.0, misfit })
     };
     let replicas = setup.shards_of(index).map(replica).collect::<Result<Vec<_>, _>>()?;
-    let node = Node::new(replicas, &peers, &policy);
-    Ok(node.ending_at(Clock(region.job.clocks)).in_life(life).giving_up(setup.grace()))
+    let start = StartPolicy { wait: region.grace.start, min_datacenters: region.min_regions as usize };
+    let node = Node::new(replicas, &peers, &policy).ending_at(Clock(region.job.clocks)).in_life(life);
+    Ok(node.giving_up(setup.grace()).starting(start))
 }

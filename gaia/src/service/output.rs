@@ -1,7 +1,7 @@
 //! The trained tables as files, one for each shard of each region, in safetensors.
 //!
 //! A tensor is named after its table and has shape `[slots, width]`; slot `i` of shard `s` of `n` is row `i * n + s`.
-//! The metadata says which shard of how many it is, and at which clock.
+//! The metadata says which shard of how many it is, at which clock, and up to which clock of its own each region took part.
 //!
 //! Kind: driver.
 
@@ -15,6 +15,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use super::ServiceError;
 use super::setup::Setup;
 use crate::model::ShardValues;
+use crate::participation::Participation;
 
 /// Makes `directory`, and sees that a file can be written there: a result that is lost for it would show only at the end.
 pub(crate) fn prepare(directory: &Path) -> Result<(), ServiceError> {
@@ -27,6 +28,7 @@ pub(crate) fn prepare(directory: &Path) -> Result<(), ServiceError> {
 /// Writes a shard's tables into `directory`, whole or not at all; yields the file.
 pub(super) fn write_shard(
     setup: &Setup,
+    participation: &Participation,
     directory: &Path,
     shard: u16,
     clock: Clock,
@@ -50,6 +52,7 @@ pub(super) fn write_shard(
         ("shard", shard.to_string()),
         ("shards", region.job.shards.to_string()),
         ("clock", clock.0.to_string()),
+        ("regions", serde_json::to_string(&participation.by_region()).expect("plain data")),
     ]);
     let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let file = safetensors::serialize(views, Some(metadata))

@@ -32,6 +32,7 @@ use super::worker::{self, Ended, Notes};
 use super::{ServiceError, beginning, output};
 use crate::admin;
 use crate::logs;
+use crate::participation::Participation;
 use crate::region::{AtEnd, Region};
 use crate::status::{Phase, ScoreStatus};
 
@@ -48,8 +49,13 @@ const LAST_READS: Duration = Duration::from_secs(30);
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The job is done; with the score of the region's copy, where this process has made it.
-    Finished(Option<ScoreStatus>),
+    /// The job is done.
+    Finished {
+        /// The score of the region's copy, where this process has made it.
+        score: Option<ScoreStatus>,
+        /// Which regions took part, where this process has servers.
+        participation: Option<Participation>,
+    },
     /// It was asked to stop, and has handed over what it had.
     Stopped,
 }
@@ -153,11 +159,10 @@ async fn train(
             ended.unwrap_or_else(|_| panic!("a worker's thread ends with a result"))
         });
         // Servers say when the job is done, and workers read the result then: neither can wait for the other.
-        let (ended, ()) = tokio::try_join!(try_join_all(ended), serve_to_end(&servers, stop, &state, part))?;
-        Ok::<Vec<Ended>, ServiceError>(ended)
+        tokio::try_join!(try_join_all(ended), serve_to_end(&servers, stop, &state, part))
     };
     let outcome = match working.await {
-        Ok(ended) => conclude(&setup, &servers, ended, stop, &state).await,
+        Ok((ended, served)) => conclude(&setup, &servers, ended, served, stop, &state).await,
         Err(error) => Err(error),
     };
     // Also of one that failed: nobody should wait for it.
@@ -170,25 +175,33 @@ async fn conclude(
     setup: &Setup,
     servers: &[Server],
     workers: Vec<Ended>,
+    served: Served,
     stop: &watch::Receiver<bool>,
     state: &watch::Sender<State>,
 ) -> Result<Outcome, ServiceError> {
-    let is_done =
-        servers.iter().all(|server| *server.settled.borrow()) && workers.iter().all(|e| e.is_finished);
-    let phase = if is_done { Phase::Finished } else { Phase::Draining };
-    state.send_modify(|state| state.phase = Some(phase));
-    if !is_done {
-        return Ok(Outcome::Stopped);
-    }
+    let participation = match served {
+        Served::Done(participation) => Some(participation),
+        Served::Nobody if workers.iter().all(|ended| ended.is_finished) => None,
+        Served::Nobody | Served::Stopped => {
+            state.send_modify(|state| state.phase = Some(Phase::Draining));
+            return Ok(Outcome::Stopped);
+        }
+    };
+    state.send_modify(|state| state.phase = Some(Phase::Finished));
     join_all(servers.iter().map(Server::kept)).await;
-    if let Some(directory) = &setup.region.output {
-        write_output(setup, servers, directory).await?;
+    if let (Some(directory), Some(participation)) = (&setup.region.output, &participation) {
+        write_output(setup, servers, participation, directory).await?;
+    }
+    // With the output the model is safe; without it, it is where the checkpoints are, or nowhere.
+    if setup.region.output.is_none() {
+        servers.iter().try_for_each(Server::check_kept)?;
     }
     if setup.region.at_end == AtEnd::Stay {
         info!("answering until this process is stopped");
         asked(stop).await;
     }
-    Ok(Outcome::Finished(workers.into_iter().find_map(|worker| worker.score)))
+    let score = workers.into_iter().find_map(|worker| worker.score);
+    Ok(Outcome::Finished { score, participation })
 }
 
 /// Returns once the process is asked to stop.
@@ -210,26 +223,43 @@ async fn tell_of_the_end(mut told: watch::Receiver<Told>) {
     }
 }
 
+/// How the servers of a process ended: decided once, by whoever has seen it first.
+enum Served {
+    /// The job is done.
+    Done(Participation),
+    /// They were asked to stop, and have handed over what there was.
+    Stopped,
+    /// There are none.
+    Nobody,
+}
+
 /// Waits until the job is done everywhere, or hands over what there is when asked to stop.
 async fn serve_to_end(
     servers: &[Server],
     stop: &watch::Receiver<bool>,
     state: &watch::Sender<State>,
     part: Part,
-) -> Result<(), ServiceError> {
+) -> Result<Served, ServiceError> {
     if servers.is_empty() {
-        return Ok(());
+        return Ok(Served::Nobody);
     }
     let settled = join_all(servers.iter().map(|server| async {
         let mut settled = server.settled.clone();
-        settled.wait_for(|settled| *settled).await.is_ok()
+        settled.wait_for(Option::is_some).await.ok().and_then(|settled| settled.clone())
     }));
     tokio::select! {
+        biased;
         settled = settled => {
-            if settled.contains(&false) {
-                return Err(ServiceError::Died);
+            let participation = settled.into_iter().reduce(|all, one| Some(all?.and(&one?))).flatten();
+            let participation = participation.ok_or(ServiceError::Died)?;
+            match participation.lacking().next() {
+                None => info!(regions = %participation, "the job is done: everything has arrived everywhere"),
+                Some(_) => warn!(
+                    regions = %participation,
+                    "the job has ended without all updates of {}",
+                    participation.lacks()
+                ),
             }
-            info!("the job is done: everything has arrived everywhere");
             servers.iter().for_each(Server::tell_settled);
             if part != Part::Region {
                 let last_reads = join_all(servers.iter().map(Server::no_worker_connected));
@@ -238,19 +268,22 @@ async fn serve_to_end(
                 let grace = graces.map(|grace| grace.server.max(grace.datacenter)).max().unwrap_or_default();
                 let _ = timeout(LAST_READS + grace, last_reads).await;
             }
-            Ok(())
+            Ok(Served::Done(participation))
         }
-        () = asked(stop) => drain(servers, state).await,
+        () = asked(stop) => drain(servers, state).await.map(|()| Served::Stopped),
         _ = select_all(servers.iter().map(|server| Box::pin(server.departing()))) => {
             info!("an operator has asked the region to leave this job for good");
             servers.iter().for_each(Server::set_departing);
             drain(servers, state).await?;
             servers.iter().for_each(Server::depart);
-            Ok(())
+            Ok(Served::Stopped)
         }
         (reason, ..) = select_all(servers.iter().map(|server| Box::pin(server.expelled()))) => {
             join_all(servers.iter().map(Server::tell_expelled)).await;
             Err(ServiceError::Left { reason })
+        }
+        (reason, ..) = select_all(servers.iter().map(|server| Box::pin(server.hopeless()))) => {
+            Err(ServiceError::Refused { reason })
         }
         _ = select_all(servers.iter().map(|server| Box::pin(server.superseded()))) => {
             Err(ServiceError::Superseded)
@@ -263,14 +296,20 @@ async fn drain(servers: &[Server], state: &watch::Sender<State>) -> Result<(), S
     state.send_modify(|state| state.phase = Some(Phase::Draining));
     let drained = try_join_all(servers.iter().map(Server::drain)).await;
     // Also of what could not be handed over: it comes from there.
-    join_all(servers.iter().map(Server::save)).await;
-    drained.map(|_| ())
+    let saved = join_all(servers.iter().map(Server::save)).await;
+    drained?;
+    saved.into_iter().collect()
 }
 
-async fn write_output(setup: &Setup, servers: &[Server], directory: &Path) -> Result<(), ServiceError> {
+async fn write_output(
+    setup: &Setup,
+    servers: &[Server],
+    participation: &Participation,
+    directory: &Path,
+) -> Result<(), ServiceError> {
     for server in servers {
         for (shard, (clock, tables)) in server.values().await.unwrap_or_default() {
-            let path = output::write_shard(setup, directory, shard, clock, &tables)?;
+            let path = output::write_shard(setup, participation, directory, shard, clock, &tables)?;
             info!(shard, path = %path.display(), "wrote the trained tables");
         }
     }

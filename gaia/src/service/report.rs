@@ -25,6 +25,7 @@ use super::server::Server;
 use super::setup::Setup;
 use super::worker::Notes;
 use crate::admin::StatusSource;
+use crate::participation::Participation;
 use crate::region::Region;
 use crate::status::{
     Absence, CertificateStatus, HoldStatus, JobStatus, LinkStatus, MirrorPresence, MirrorStatus,
@@ -125,7 +126,13 @@ impl Answers {
         let mut waiting_for: Vec<String> = notes.iter().flat_map(|note| note.waiting.clone()).collect();
         waiting_for.extend(servers.iter().flat_map(|server| self.missing(server)));
         waiting_for.dedup();
-        let is_settled = !self.servers.is_empty() && self.servers.iter().all(|s| *s.settled.borrow());
+        let is_settled =
+            !self.servers.is_empty() && self.servers.iter().all(|s| s.settled.borrow().is_some());
+        let mut participation: Option<Participation> = None;
+        for server in self.servers.iter() {
+            let Some(of_server) = server.participation().await else { continue };
+            participation = Some(participation.map_or(of_server.clone(), |all| all.and(&of_server)));
+        }
         let phase = match self.state.borrow().phase {
             Some(phase) => phase,
             None if is_settled || (!notes.is_empty() && notes.iter().all(|n| n.is_finished)) => {
@@ -148,6 +155,7 @@ impl Answers {
                 strategy: region.strategy.name().into(),
                 clocks: region.job.clocks,
             },
+            regions: participation.map(|participation| participation.regions).unwrap_or_default(),
             servers,
             workers: notes.into_iter().map(|note| note.status).collect(),
             certificates: self.identities.iter().map(certificate).collect(),

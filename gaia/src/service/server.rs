@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{Instrument, Span, debug, info, info_span};
+use tracing::{Instrument, Span, debug, info, info_span, warn};
 use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
@@ -46,6 +46,7 @@ use super::session::Counter;
 use super::setup::Setup;
 use crate::checkpoint::{Counts, Keeper, Schedule};
 use crate::model::ShardValues;
+use crate::participation::{Participation, RegionPart};
 use crate::region::PeerRegion;
 
 /// A server that runs.
@@ -56,7 +57,8 @@ pub(super) struct Server {
     calls: mpsc::Sender<Call>,
     events: mpsc::Sender<Event>,
     notice: watch::Sender<Notice>,
-    pub(super) settled: watch::Receiver<bool>,
+    /// Once the job is done: which regions took part. Decided once.
+    pub(super) settled: watch::Receiver<Option<Participation>>,
     /// Another process has taken its place.
     superseded: watch::Sender<bool>,
     /// An operator wants the region to leave for good.
@@ -85,6 +87,7 @@ struct Watch {
     clock: watch::Sender<Clock>,
     superseded: watch::Sender<bool>,
     expelled: watch::Sender<Option<String>>,
+    settled: watch::Sender<Option<Participation>>,
     setup: Arc<Setup>,
     here: DatacenterId,
     keeper: Option<(Arc<Keeper>, Schedule)>,
@@ -107,6 +110,27 @@ impl Observer for Watch {
 
     fn superseded(&mut self) {
         self.superseded.send_replace(true);
+    }
+
+    fn given_up(&mut self, datacenter: DatacenterId, shards: &[ShardId], at_start: bool) {
+        let (peer, grace) = (self.setup.name(datacenter), self.setup.region.grace);
+        let shards = shards.iter().map(|shard| shard.0).collect::<Vec<_>>();
+        match at_start {
+            true => warn!(
+                peer, ?shards, waited = ?grace.start,
+                "a region has not come: starting without it; if it does not come later, the result lacks it"
+            ),
+            false => warn!(
+                peer,
+                ?shards,
+                "a region has been silent for longer than the grace time: going on without it; if it does not come back, the \
+                 result lacks what it does from now on"
+            ),
+        }
+    }
+
+    fn settled(&mut self, node: &Node) {
+        self.settled.send_replace(Some(participation(&self.setup, node)));
     }
 
     fn departed(&mut self, datacenter: DatacenterId) {
@@ -164,8 +188,10 @@ impl Server {
         let here = setup.datacenter(&setup.region.name).expect("a region is a member");
         let superseded = watch::channel(false).0;
         let expelled = watch::channel(None).0;
+        let (to_settle, settled) = watch::channel(None);
         let watch = Watch {
             clock,
+            settled: to_settle,
             superseded: superseded.clone(),
             expelled: expelled.clone(),
             setup: setup.clone(),
@@ -173,7 +199,7 @@ impl Server {
             keeper: keeper.clone(),
             counting: counting.clone(),
         };
-        let (task, settled) = NodeTask::new(node, watch, request_queue, vec![None; workers], event_queue);
+        let (task, _) = NodeTask::new(node, watch, request_queue, vec![None; workers], event_queue);
         let (to_node, of_server) = (events.clone(), setup.clone());
         #[expect(clippy::disallowed_methods, reason = "this is real time, in which drawing takes long")]
         let drawing = tokio::task::spawn_blocking(move || {
@@ -272,6 +298,7 @@ impl Server {
             server: self.index,
             job_digest: setup.digest.to_vec(),
             shards: region.job.shards,
+            settings: setup.job_settings(),
             peers: region
                 .peers
                 .iter()
@@ -370,6 +397,27 @@ impl Server {
         look(&self.events, see).await
     }
 
+    /// Which regions have taken part so far; as it was decided once the job is done.
+    pub(super) async fn participation(&self) -> Option<Participation> {
+        let decided = self.settled.borrow().clone();
+        let setup = self.setup.clone();
+        match decided {
+            Some(decided) => Some(decided),
+            None => self.look(move |node| participation(&setup, node)).await,
+        }
+    }
+
+    /// Returns once it is certain that this server and another region's refuse each other for as long as nobody puts something
+    /// right, and the job has not begun; yields what differs.
+    pub(super) async fn hopeless(&self) -> String {
+        let why = self.board.hopeless().await;
+        if self.look(Node::has_begun).await != Some(false) {
+            // It trains with what it has, as it would if that region were lost.
+            std::future::pending::<()>().await;
+        }
+        why
+    }
+
     /// Returns once another process has taken this one's place.
     pub(super) async fn superseded(&self) {
         // The sender lives as long as we do.
@@ -388,6 +436,24 @@ impl Server {
             copies.collect()
         })
         .await
+    }
+}
+
+/// Which regions have taken part in what `node` has, as far as it has their updates.
+fn participation(setup: &Setup, node: &Node) -> Participation {
+    let parts: Vec<_> = node.parts().collect();
+    let of = |at: usize, name: &str| {
+        let part = parts.iter().find(|part| part.datacenter.index() == at);
+        let (clock, left) = part.map_or((node.own_part(), false), |part| (part.clock, part.has_departed));
+        RegionPart { datacenter: name.to_owned(), clock: clock.0, left }
+    };
+    let members = setup.region.members.iter().enumerate();
+    // Of a strategy that does not mirror, a model is that of its region alone.
+    let members = members
+        .filter(|(at, _)| *at == setup.region.place() || parts.iter().any(|p| p.datacenter.index() == *at));
+    Participation {
+        clocks: setup.region.job.clocks,
+        regions: members.map(|(at, member)| of(at, &member.name)).collect(),
     }
 }
 

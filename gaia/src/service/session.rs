@@ -63,6 +63,18 @@ enum End {
     Lan(Handle),
 }
 
+/// What a worker has heard last of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Notice(Notice),
+    /// It is not there.
+    Nothing,
+    /// It does not know the session any more.
+    Lost,
+    /// It has refused what the session said.
+    Refused,
+}
+
 /// How servers are, taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Together {
@@ -82,6 +94,23 @@ pub(super) enum Together {
     Expelled,
     /// One has refused what the session said.
     Refused,
+}
+
+impl Together {
+    /// Of servers each of which was looked at once: what one says may change between two looks.
+    fn of(heard: impl Iterator<Item = Heard>) -> Self {
+        let heard: Vec<Heard> = heard.collect();
+        let any = |wanted| heard.contains(&wanted);
+        match () {
+            () if any(Heard::Refused) => Self::Refused,
+            () if any(Heard::Notice(Notice::Expelled)) => Self::Expelled,
+            () if any(Heard::Notice(Notice::Departing)) => Self::Departing,
+            () if any(Heard::Lost) => Self::Lost,
+            () if any(Heard::Notice(Notice::Leaving)) => Self::Leaving,
+            () if heard.iter().all(|heard| *heard == Heard::Notice(Notice::Settled)) => Self::Settled,
+            () => Self::Serving,
+        }
+    }
 }
 
 impl Links {
@@ -139,11 +168,17 @@ impl Links {
             if self.together() == Together::Lost {
                 return None;
             }
-            let waiting: Vec<String> =
-                self.ends.iter().enumerate().filter_map(|(i, e)| e.why_not(i)).collect();
+            // Looked at once: a connection that breaks between two looks would be there without a standing.
+            let (mut waiting, mut standings) = (Vec::new(), Vec::new());
+            for (index, end) in self.ends.iter().enumerate() {
+                match end.standings(index) {
+                    Ok(of_server) => standings.extend(of_server),
+                    Err(why) => waiting.push(why),
+                }
+            }
             if waiting.is_empty() {
                 tell(Vec::new());
-                return Some(self.ends.iter().flat_map(End::standings).collect());
+                return Some(standings);
             }
             tell(waiting);
             let changes = self.ends.iter().map(|end| Box::pin(end.changed()));
@@ -186,22 +221,7 @@ impl Links {
 
     /// How the servers are.
     pub(super) fn together(&self) -> Together {
-        let notices = || self.ends.iter().map(End::notice);
-        if self.refusal().is_some() {
-            Together::Refused
-        } else if notices().any(|notice| notice == Some(Notice::Expelled)) {
-            Together::Expelled
-        } else if notices().any(|notice| notice == Some(Notice::Departing)) {
-            Together::Departing
-        } else if self.ends.iter().any(End::is_lost) {
-            Together::Lost
-        } else if notices().any(|notice| notice == Some(Notice::Leaving)) {
-            Together::Leaving
-        } else if notices().all(|notice| notice == Some(Notice::Settled)) {
-            Together::Settled
-        } else {
-            Together::Serving
-        }
+        Together::of(self.ends.iter().map(End::heard))
     }
 
     /// Why a server has ended the session, if one has.
@@ -307,36 +327,34 @@ impl End {
     fn why_not(&self, index: usize) -> Option<String> {
         match self {
             Self::Here(..) => None,
-            Self::Lan(handle) => match &*handle.state.borrow() {
-                State::Waiting(why) | State::Departed(why) | State::Refused(why) => {
-                    Some(format!("server {index}: {why}"))
+            Self::Lan(handle) => why_not(&handle.state.borrow(), index),
+        }
+    }
+
+    /// What the server has of its shards, and of the worker; why not, if it is not there.
+    fn standings(&self, index: usize) -> Result<Vec<Standing>, String> {
+        match self {
+            Self::Here(_, standings, _) => Ok(standings.clone()),
+            Self::Lan(handle) => {
+                let state = handle.state.borrow();
+                match (why_not(&state, index), &*state) {
+                    (None, State::Connected { standings, .. }) => Ok(standings.clone()),
+                    (why, _) => Err(why.unwrap_or_default()),
                 }
-                State::Connected {
-                    notice: Notice::Leaving | Notice::Departing | Notice::Expelled, ..
-                } => Some(format!("server {index}, which is stopping")),
-                State::Connected { .. } => None,
-                State::Lost => Some(format!("server {index}, which does not know this session any more")),
-            },
+            }
         }
     }
 
-    fn standings(&self) -> Vec<Standing> {
+    fn heard(&self) -> Heard {
         match self {
-            Self::Here(_, standings, _) => standings.clone(),
+            Self::Here(_, _, refusal) if refusal.reason().is_some() => Heard::Refused,
+            Self::Here(counter, ..) => Heard::Notice(*counter.notice.borrow()),
             Self::Lan(handle) => match &*handle.state.borrow() {
-                State::Connected { standings, .. } => standings.clone(),
-                State::Waiting(_) | State::Departed(_) | State::Refused(_) | State::Lost => Vec::new(),
-            },
-        }
-    }
-
-    fn notice(&self) -> Option<Notice> {
-        match self {
-            Self::Here(counter, ..) => Some(*counter.notice.borrow()),
-            Self::Lan(handle) => match &*handle.state.borrow() {
-                State::Connected { notice, .. } => Some(*notice),
-                State::Departed(_) => Some(Notice::Expelled),
-                State::Waiting(_) | State::Refused(_) | State::Lost => None,
+                State::Connected { notice, .. } => Heard::Notice(*notice),
+                State::Departed(_) => Heard::Notice(Notice::Expelled),
+                State::Waiting(_) => Heard::Nothing,
+                State::Refused(_) => Heard::Refused,
+                State::Lost => Heard::Lost,
             },
         }
     }
@@ -348,13 +366,6 @@ impl End {
                 State::Refused(why) => Some(why.clone()),
                 State::Waiting(_) | State::Connected { .. } | State::Departed(_) | State::Lost => None,
             },
-        }
-    }
-
-    fn is_lost(&self) -> bool {
-        match self {
-            Self::Here(..) => false,
-            Self::Lan(handle) => *handle.state.borrow() == State::Lost,
         }
     }
 
@@ -389,6 +400,20 @@ impl End {
     }
 }
 
+/// Why a server that is in `state` does not serve, if it does not.
+fn why_not(state: &State, index: usize) -> Option<String> {
+    match state {
+        State::Waiting(why) | State::Departed(why) | State::Refused(why) => {
+            Some(format!("server {index}: {why}"))
+        }
+        State::Connected { notice: Notice::Leaving | Notice::Departing | Notice::Expelled, .. } => {
+            Some(format!("server {index}, which is stopping"))
+        }
+        State::Connected { .. } => None,
+        State::Lost => Some(format!("server {index}, which does not know this session any more")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -401,6 +426,20 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+
+    #[test]
+    fn servers_taken_together_are_what_the_worst_of_them_is() {
+        let of = |heard: &[Heard]| Together::of(heard.iter().copied());
+        let (settled, leaving) = (Heard::Notice(Notice::Settled), Heard::Notice(Notice::Leaving));
+        let serving = Heard::Notice(Notice::Serving);
+        assert_eq!(of(&[settled, settled]), Together::Settled);
+        assert_eq!(of(&[settled, serving]), Together::Serving);
+        assert_eq!(of(&[settled, Heard::Nothing]), Together::Serving);
+        assert_eq!(of(&[settled, leaving]), Together::Leaving);
+        assert_eq!(of(&[Heard::Lost, leaving]), Together::Lost);
+        assert_eq!(of(&[Heard::Lost, Heard::Notice(Notice::Departing)]), Together::Departing);
+        assert_eq!(of(&[Heard::Notice(Notice::Expelled), Heard::Lost]), Together::Expelled);
+    }
 
     fn links(lines: JoinSet<Ended>) -> Links {
         Links { worker: WorkerId(1), ends: Vec::new(), lines }

@@ -8,6 +8,7 @@ use datacenter::identity::Identity;
 use datacenter::lan::{Security, Terms};
 use datacenter::wire::Shapes;
 use datacenter::{DatacenterId, Placement, ShardId, TableSpec, shard_tables};
+use wan::driver::job_settings::JobSettings;
 use wan::node::Grace;
 use wan::policy::{Lead, Policy, Selection};
 
@@ -82,6 +83,11 @@ impl Setup {
     pub(super) fn grace(&self) -> Grace {
         let grace = self.region.grace;
         Grace { workers: grace.worker, server: grace.server, datacenter: grace.datacenter }
+    }
+
+    /// What the digest is made of, for a region whose digest differs.
+    pub fn job_settings(&self) -> JobSettings {
+        self.region.job_settings(&self.specs)
     }
 
     /// What workers and servers of the region must agree on.

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, Span, info_span};
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
+use wan::driver::job_settings::JobSettings;
 use wan::driver::link::Tally;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
@@ -217,6 +218,7 @@ impl Cluster<'_> {
             server: index as u16,
             job_digest: self.simulation.job.digest(self.simulation.seed, self.strategy.name()).to_vec(),
             shards: self.simulation.job.shards,
+            settings: JobSettings::default(),
             peers: self.others(at).map(|o| (sites[o].name.clone(), DatacenterId(o as u16))).collect(),
         };
         let shapes = Shapes::new(hosted.iter().map(|&s| (s, self.shapes[s.index()].clone())).collect());

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use safetensors::tensor::Metadata;
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::checkpoint::{Entry, Place};
@@ -64,6 +65,8 @@ pub(super) struct Head {
     /// Which shard of how many; none for a whole model.
     pub(super) shard: Option<(u16, u16)>,
     pub(super) clock: u32,
+    /// By region, the clock up to which all its updates are there; empty where the file does not say.
+    pub(super) regions: BTreeMap<String, u32>,
 }
 
 impl Source {
@@ -169,5 +172,27 @@ fn head(place: &Place, entry: Entry, texts: &BTreeMap<String, String>) -> Option
         region: texts.get("region")?.clone(),
         shard,
         clock: texts.get("clock")?.parse().ok()?,
+        regions: regions(texts),
     })
+}
+
+/// Which regions took part, as a result says it, or a checkpoint of its origins.
+fn regions(texts: &BTreeMap<String, String>) -> BTreeMap<String, u32> {
+    #[derive(Deserialize)]
+    struct Origin {
+        datacenter: String,
+        #[serde(default)]
+        included: u32,
+    }
+    if let Some(regions) = texts.get("regions") {
+        return serde_json::from_str(regions).unwrap_or_default();
+    }
+    let origins = texts.get("origins").and_then(|origins| serde_json::from_str::<Vec<Origin>>(origins).ok());
+    let others = origins.iter().flatten().map(|origin| (origin.datacenter.clone(), origin.included));
+    let mut regions: BTreeMap<_, _> = others.collect();
+    let clock = texts.get("clock").and_then(|clock| clock.parse().ok());
+    if let (Some(region), Some(clock), Some(_)) = (texts.get("region"), clock, origins) {
+        regions.insert(region.clone(), clock);
+    }
+    regions
 }

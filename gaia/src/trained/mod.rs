@@ -14,6 +14,8 @@ mod read;
 mod tests;
 mod write;
 
+use std::collections::BTreeMap;
+
 use datacenter::TableSpec;
 use thiserror::Error;
 
@@ -35,6 +37,8 @@ pub struct Trained {
     pub region: String,
     /// The clock that all its shards had completed.
     pub clock: u32,
+    /// By region, the clock up to which all its updates are in it; empty where the files do not say.
+    pub regions: BTreeMap<String, u32>,
     /// The tables: in the job's order if the files say so, else by name.
     pub tables: Vec<Table>,
 }

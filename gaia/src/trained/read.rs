@@ -2,6 +2,8 @@
 //!
 //! Kind: driver.
 
+use std::collections::BTreeMap;
+
 use datacenter::{Placement, ShardId};
 use thiserror::Error;
 
@@ -123,6 +125,7 @@ fn assemble(candidate: &Candidate) -> Result<Trained, String> {
         digest: first.digest.clone(),
         region: first.region.clone(),
         clock: candidate.clock,
+        regions: regions(&candidate.heads),
         tables: Vec::new(),
     };
     let mut shards = Vec::new();
@@ -155,6 +158,16 @@ fn assemble(candidate: &Candidate) -> Result<Trained, String> {
     }
     let is_whole = |table: &Table| table.values.len() == table.rows * table.width;
     if model.tables.iter().all(is_whole) { Ok(model) } else { Err(said(first, &ShardError::Fit)) }
+}
+
+/// By region, the clock that all shards have of it.
+fn regions(heads: &[Head]) -> BTreeMap<String, u32> {
+    let mut all = heads.first().map(|head| head.regions.clone()).unwrap_or_default();
+    for head in heads {
+        all.retain(|region, _| head.regions.contains_key(region));
+        all.iter_mut().for_each(|(region, clock)| *clock = head.regions[region].min(*clock));
+    }
+    all
 }
 
 /// A table of that name and width.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use datacenter::{Clock, Placement, ShardId, TableSpec};
-use wan::state::ReplicaState;
+use datacenter::{Clock, DatacenterId, Placement, ShardId, TableSpec, shard_tables};
+use wan::state::{OriginState, ReleasedTable, ReplicaState};
 
 use super::*;
 use crate::checkpoint::{Archive, Settings, Start, Subject, Tensor};
@@ -38,6 +38,7 @@ fn whole(clock: u32) -> Trained {
         digest: "0909090909090909".to_owned(),
         region: "virginia".to_owned(),
         clock,
+        regions: BTreeMap::from([("virginia".to_owned(), clock), ("ireland".to_owned(), clock - 1)]),
         tables: tables.collect(),
     }
 }
@@ -51,6 +52,14 @@ fn shard(shard: u16, clock: u32) -> Vec<Vec<f32>> {
         rows.flat_map(|row| (0..spec.width).map(move |column| value(place, row, column, clock))).collect()
     });
     tables.collect()
+}
+
+/// Nothing that another region has released to a shard.
+fn released(shard: u16) -> Vec<ReleasedTable> {
+    let tables = shard_tables(&specs(), Placement::new(SHARDS), ShardId(shard)).into_iter();
+    tables
+        .map(|t| ReleasedTable { sums: vec![0.0; t.elements()], stamps: vec![0; t.slots as usize] })
+        .collect()
 }
 
 /// Keeps a checkpoint of a shard.
@@ -72,7 +81,15 @@ fn keep(directory: &Path, region: &str, at: u16, clock: u32) {
         workers: vec![Clock(clock)],
         values: shard(at, clock),
         remainders: vec![],
-        origins: vec![],
+        origins: vec![OriginState {
+            datacenter: DatacenterId(1),
+            life: 0,
+            covered: 0,
+            heard_clock: Clock(clock),
+            included_clock: Clock(clock - 1),
+            tables: released(at),
+            has_departed: false,
+        }],
     };
     Archive::new(&settings, Arc::new(subject)).write(&state, SystemTime::UNIX_EPOCH).expect("there is room");
 }
@@ -91,6 +108,7 @@ fn leave(directory: &Path, at: u16, clock: u32) {
         ("shard", at.to_string()),
         ("shards", SHARDS.to_string()),
         ("clock", clock.to_string()),
+        ("regions", format!("{{\"virginia\":{clock},\"ireland\":{}}}", clock - 1)),
     ];
     let texts = texts.into_iter().map(|(key, text)| (key.to_owned(), text)).collect();
     let file = safetensors::serialize(tensors, Some(texts)).expect("tables");

@@ -132,6 +132,7 @@ fn file(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
 
 fn safetensors(model: &Trained, tables: &[&Table]) -> Vec<u8> {
     let names: Vec<_> = tables.iter().map(|table| &table.name).collect();
+    let regions = serde_json::to_string(&model.regions).expect("names are text");
     let texts = [
         ("job", model.job.clone()),
         ("digest", model.digest.clone()),
@@ -139,7 +140,8 @@ fn safetensors(model: &Trained, tables: &[&Table]) -> Vec<u8> {
         ("clock", model.clock.to_string()),
         ("tables", serde_json::to_string(&names).expect("names are text")),
     ];
-    let texts = texts.into_iter().map(|(key, text)| (key.to_owned(), text)).collect();
+    let regions = (!model.regions.is_empty()).then_some(("regions", regions));
+    let texts = texts.into_iter().chain(regions).map(|(key, text)| (key.to_owned(), text)).collect();
     let tensors = tables
         .iter()
         .map(|table| (table.name.clone(), Tensor::floats(vec![table.rows, table.width], &table.values)));

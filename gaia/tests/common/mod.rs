@@ -9,6 +9,7 @@ use std::time::Duration;
 use gaia::config::{self, Overrides};
 use gaia::rehearsal::{JOB, Plan, Process, Rehearsal};
 use gaia::scenario::{ComputeSettings, Simulation};
+use gaia::service::Part;
 use gaia::simulation::{self, Observer, Progress};
 use gaia::status::fetch::{Fetched, fetch};
 use gaia::status::{Phase, ScoreStatus, Status};
@@ -52,6 +53,30 @@ pub fn plan(directory: &Path, set: &[(&str, &str)]) -> Plan {
         seed: 1,
         late: Vec::new(),
     }
+}
+
+/// A rehearsal of three `gaia run`, none of which is started yet: each has all of its region in one process.
+pub fn whole_regions(plan: &Plan) -> Rehearsal {
+    let plan = Plan { servers: 1, late: vec!["virginia", "ireland", "singapore"], ..plan.clone() };
+    let mut rehearsal = Rehearsal::start(&plan).unwrap();
+    rehearsal.processes.retain(|process| process.part == Part::Server(0));
+    rehearsal.processes.iter_mut().for_each(|process| process.part = Part::Region);
+    rehearsal
+}
+
+/// By region, the clock up to which it took part, as the metadata of each written shard says.
+pub fn parts(directory: &Path) -> BTreeMap<String, BTreeMap<String, u32>> {
+    let mut parts = BTreeMap::new();
+    for entry in std::fs::read_dir(directory.join("out")).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+        let regions = header["__metadata__"]["regions"].as_str().unwrap();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        parts.insert(name, serde_json::from_str(regions).unwrap());
+    }
+    parts
 }
 
 pub fn logs(rehearsal: &Rehearsal) -> String {

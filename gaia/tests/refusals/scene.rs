@@ -174,6 +174,7 @@ impl Scene {
             server: 0,
             job_digest: self.setup.digest.to_vec(),
             shards: u16::MAX,
+            settings: self.setup.job_settings(),
             peers: others.map(|(id, region)| (region.to_owned(), id)).collect(),
         }
     }

@@ -65,6 +65,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         life: 1_767_225_600_000_000,
         covered,
         heard_clock: Clock(covered),
+        included_clock: Clock(covered),
         tables: shapes
             .iter()
             .map(|shape| ReleasedTable {

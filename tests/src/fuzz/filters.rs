@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use datacenter::{Clock, Elements, ShardTable, TableId};
-use wan::filter::{Filter, Reach};
+use wan::filter::{Filter, Reachability};
 use wan::policy::{FilterConfig, Goal, Schedule, Selection, Significance};
 
 use super::operations::operations;
@@ -124,10 +124,10 @@ impl Model {
                 // The lowest bits say how the peer is reached.
                 let backlog = time(backlog_millis);
                 let reach = match clock_millis % 8 {
-                    0 => Reach::Away,
-                    1 => Reach::Unheard,
-                    2 => Reach::Returned { backlog },
-                    _ => Reach::Heard { backlog },
+                    0 => Reachability::Away,
+                    1 => Reachability::Unheard,
+                    2 => Reachability::Returned { backlog },
+                    _ => Reachability::Heard { backlog },
                 };
                 self.filter.observe([reach], time(clock_millis));
                 assert!(self.filter.soft_factor() > 0.0 && self.filter.soft_factor() <= 1.0);

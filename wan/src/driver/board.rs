@@ -5,13 +5,21 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use datacenter::DatacenterId;
 use datacenter::refusals::Refusals;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::driver::link::LinkError;
 use crate::message::ServerId;
+
+/// For how long a refusal that nothing can heal goes on before it is believed: longer than the longest pause between two tries, twice.
+const HOPELESS: Duration = Duration::from_secs(10);
+
+/// How often it is looked for such.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Notes on links, shared by everyone who makes one.
 #[derive(Clone, Debug)]
@@ -28,6 +36,25 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Notes {
     links: BTreeMap<ServerId, LinkNote>,
+    /// Whether there has been any link.
+    was_linked: bool,
+    /// Refusals that nothing heals but that somebody puts something right, by datacenter.
+    refusals: BTreeMap<DatacenterId, LastingRefusal>,
+}
+
+/// A peer and we refuse each other, again and again.
+#[derive(Debug)]
+struct LastingRefusal {
+    first: Instant,
+    last: Instant,
+    why: String,
+}
+
+impl LastingRefusal {
+    /// Whether it has gone on for long enough at `now`, and not ended meanwhile.
+    fn is_hopeless(&self, now: Instant) -> bool {
+        now >= self.first + HOPELESS && self.last >= self.first + HOPELESS / 2
+    }
 }
 
 /// What is known of the link to one peer.
@@ -108,6 +135,8 @@ impl Board {
             problem: None,
             has_left: false,
         };
+        notes.was_linked = true;
+        notes.refusals.clear();
         drop(notes);
         self.0.changed.send_modify(|times| *times += 1);
     }
@@ -136,6 +165,35 @@ impl Board {
         self.0.changed.send_modify(|times| *times += 1);
     }
 
+    /// A configured peer and we have refused each other, for a reason that trying again does not change.
+    pub(super) fn refused(&self, datacenter: DatacenterId, why: String) {
+        let mut notes = self.notes();
+        if notes.was_linked {
+            return;
+        }
+        let now = Instant::now();
+        let known = notes.refusals.get(&datacenter).filter(|known| now < known.last + HOPELESS);
+        let first = known.map_or(now, |known| known.first);
+        // Some of it are a peer's words.
+        let why =
+            why.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] });
+        let why = why.collect();
+        notes.refusals.insert(datacenter, LastingRefusal { first, last: now, why });
+    }
+
+    /// Returns once some peer and we have refused each other for a while for a reason that no waiting heals, and there has
+    /// never been a link to anybody; yields the reason.
+    pub async fn hopeless(&self) -> String {
+        loop {
+            let now = Instant::now();
+            let hopeless = |refusal: &&LastingRefusal| refusal.is_hopeless(now);
+            if let Some(refusal) = self.notes().refusals.values().find(hopeless) {
+                return refusal.why.clone();
+            }
+            sleep(LOOK).await;
+        }
+    }
+
     /// A try to make a link failed.
     pub(super) fn failed(&self, peer: ServerId, problem: String) {
         let mut notes = self.notes();
@@ -160,5 +218,44 @@ impl Notes {
             problem: None,
             has_left: false,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PEER: ServerId = ServerId { datacenter: DatacenterId(1), index: 0 };
+
+    /// Whether it is believed that no link comes about, `seconds` after the first of refusals at `times`.
+    async fn is_hopeless(times: &[u64], seconds: u64, was_linked: bool) -> bool {
+        let (board, start) = (Board::default(), Instant::now());
+        if was_linked {
+            board.up(PEER, 1, (Ipv4Addr::LOCALHOST, 1).into());
+        }
+        let refusing = async {
+            for time in times {
+                tokio::time::sleep_until(start + Duration::from_secs(*time)).await;
+                board.refused(PEER.datacenter, "another job".to_owned());
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = refusing => false,
+            found = timeout(Duration::from_secs(seconds), board.hopeless()) => found.is_ok(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_refused_for_good_from_the_start_is_believed_after_a_while() {
+        assert!(is_hopeless(&[0, 1, 3, 7], 11, false).await);
+        assert!(!is_hopeless(&[0, 1, 3, 7], 9, false).await, "it may be put right");
+        assert!(!is_hopeless(&[0, 1, 3], 60, false).await, "it was");
+        assert!(!is_hopeless(&[0, 20, 21], 29, false).await, "it came again");
+        assert!(!is_hopeless(&[0, 1, 3, 7, 11], 60, true).await, "others were linked");
     }
 }

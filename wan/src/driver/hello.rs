@@ -9,6 +9,7 @@
 use datacenter::DatacenterId;
 use thiserror::Error;
 
+use crate::driver::job_settings::JobSettings;
 use crate::node::Greeting;
 use crate::transport::{PeerName, Role};
 use crate::wire::{Channel, Hello, VERSION};
@@ -27,6 +28,8 @@ pub struct Terms {
     pub job_digest: Vec<u8>,
     /// How many shards the job has, and so the most servers that a datacenter can have.
     pub shards: u16,
+    /// What `job_digest` is made of, as far as people can put it right: told to a peer whose digest differs.
+    pub settings: JobSettings,
     /// The peers that are let in, by name, with their ids.
     pub peers: Vec<(String, DatacenterId)>,
 }
@@ -43,12 +46,14 @@ pub enum Refusal {
         theirs: u32,
     },
     /// It runs another job.
-    #[error("its job digest is {theirs}, ours is {ours}")]
+    #[error("its job is another one: {}", .differences.as_ref().unwrap_or(&format!("its digest is {theirs}, ours is {ours}")))]
     Job {
         /// Our digest, in hex.
         ours: String,
         /// Its digest, in hex.
         theirs: String,
+        /// Which settings differ, and how, once both sides have told theirs.
+        differences: Option<String>,
     },
     /// It is not configured here.
     #[error("datacenter '{name}' is not one of our peers ({known})")]
@@ -130,6 +135,22 @@ impl Refusal {
             Self::Server { .. } | Self::Answer { .. } => "protocol",
         }
     }
+
+    /// Whether trying again changes nothing, as the settings, the program or the certificate of one side have to be put right.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Version { .. }
+            | Self::Job { .. }
+            | Self::Unknown { .. }
+            | Self::OwnName { .. }
+            | Self::Role { .. }
+            | Self::Name { .. }
+            | Self::Index { .. }
+            | Self::Server { .. } => true,
+            // They have ways of their own.
+            Self::Left { .. } | Self::Answer { .. } => false,
+        }
+    }
 }
 
 impl Terms {
@@ -178,7 +199,8 @@ impl Terms {
     pub fn check(&self, hello: &Hello, certified: &PeerName) -> Result<(), Refusal> {
         self.check_speaker(hello, certified)?;
         if hello.job_digest != self.job_digest {
-            return Err(Refusal::Job { ours: hex(&self.job_digest), theirs: hex(&hello.job_digest) });
+            let (ours, theirs) = (hex(&self.job_digest), hex(&hello.job_digest));
+            return Err(Refusal::Job { ours, theirs, differences: None });
         }
         // Each server hosts a shard. Whatever is kept for each server is bounded by that.
         if hello.server >= self.shards {
@@ -236,6 +258,7 @@ mod tests {
             server: 0,
             job_digest: vec![1; 32],
             shards: 4,
+            settings: JobSettings::default(),
             peers: vec![("ireland".into(), DatacenterId(1))],
         }
     }
@@ -283,7 +306,7 @@ mod tests {
         let said = Hello { datacenter: "tokyo".into(), ..good };
         for (hello, message) in [
             (version, "it speaks protocol version 9, we speak 2"),
-            (job, "its job digest is 0202020202020202, ours is 0101010101010101"),
+            (job, "its job is another one: its digest is 0202020202020202, ours is 0101010101010101"),
             (server, "it says that it is server 4, and of the 4 shards of the job none can be there"),
             (said, "its hello says 'tokyo', its certificate 'ireland'"),
         ] {

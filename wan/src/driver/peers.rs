@@ -18,7 +18,7 @@ use std::time::Duration;
 use datacenter::DatacenterId;
 use datacenter::causes::with_causes;
 use datacenter::throttle::Throttle;
-use quinn::Connection;
+use quinn::{Connection, RecvStream, SendStream};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rustls::pki_types::CertificateDer;
@@ -33,6 +33,7 @@ use crate::driver::entrance::{Entrance, Ticket};
 use crate::driver::frames::{self, FrameError};
 use crate::driver::halves::{Half, Halves};
 use crate::driver::hello::{LEFT, Refusal, Terms};
+use crate::driver::job_settings::{JobSettings, MAX_JOB_SETTINGS_BYTES};
 use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_code};
 use crate::driver::names::Names;
 use crate::driver::paths::Paths;
@@ -61,6 +62,9 @@ const SECOND_ROUND_TRIPS: u32 = 2;
 
 /// How long until one that has left for good is told again, if it is there.
 const DEPARTED: Duration = Duration::from_secs(60);
+
+/// How long two that run different jobs may take to tell each other their settings, before they refuse each other without.
+const SETTINGS: Duration = Duration::from_secs(3);
 
 /// How long an address may not answer if there are others to try.
 const OTHERS: Duration = Duration::from_secs(10);
@@ -198,7 +202,14 @@ impl Peers {
                     let error = error.explained(&self.endpoint);
                     error.refused().into_iter().for_each(|r| self.board.refusals().count(r));
                     self.heed(&error).await;
+                    let is_lasting = error.is_lasting();
                     let (region, server, error) = (self.region(peer.id), peer.id.index, with_causes(&error));
+                    if is_lasting {
+                        self.board.refused(
+                            peer.id.datacenter,
+                            format!("{region} server {server} at {address}: {error}"),
+                        );
+                    }
                     match self.board.has_left(peer.id) {
                         true => debug!(peer = region, server, %address, error, "not back yet"),
                         false => warn!(peer = region, server, %address, error, "no link, will try again"),
@@ -303,8 +314,12 @@ impl Peers {
                         let error = error.explained(&this.endpoint);
                         let (code, reason) = error.told();
                         link::close(&connection, code, &reason);
-                        if peer_name(&connection).is_ok_and(|name| this.terms.identify(&name).is_ok()) {
+                        if let Some((name, datacenter)) = this.identified(&connection) {
                             this.heed(&error).await;
+                            if error.is_another_job() {
+                                let why = format!("{name} at {address}: {}", with_causes(&error));
+                                this.board.refused(datacenter, why);
+                            }
                         }
                         this.not_let_in(error, address, peer_certificate(&connection));
                     }
@@ -312,6 +327,13 @@ impl Peers {
             };
             tokio::spawn(serving.in_current_span());
         }
+    }
+
+    /// Which configured region the certificate of a peer is of, with its name.
+    fn identified(&self, connection: &Connection) -> Option<(String, DatacenterId)> {
+        let name = peer_name(connection).ok()?;
+        let datacenter = self.terms.identify(&name).ok()?;
+        Some((name.datacenter().to_owned(), datacenter))
     }
 
     /// Notes that who came from `address` was refused, or broke off.
@@ -379,7 +401,11 @@ impl Peers {
             Ok(theirs) => theirs,
             Err(error) => {
                 let is_cut_short = matches!(error, ConnectError::Frame(FrameError::Truncated));
-                let by_peer = link::refusal([&control, &data], is_cut_short).await;
+                let by_peer = match error {
+                    // Both sides say the same.
+                    ConnectError::Refused(Refusal::Job { differences: Some(_), .. }) => None,
+                    _ => link::refusal([&control, &data], is_cut_short).await,
+                };
                 let error = by_peer.map_or(error, |(cause, reason)| ConnectError::ByPeer { cause, reason });
                 let (code, reason) = error.told();
                 for connection in [&control, &data] {
@@ -408,7 +434,9 @@ impl Peers {
         frames::write(&mut send, [wire::encode_hello(&hello)]).await?;
         let frame = frames::read(&mut receive, MAX_HELLO_BYTES).await?.ok_or(FrameError::Truncated)?;
         let theirs = wire::decode_hello(frame)?;
-        self.terms.check(&theirs, &certified)?;
+        if let Err(refusal) = self.terms.check(&theirs, &certified) {
+            return Err(self.with_differences(refusal, &certified, &mut send, &mut receive).await.into());
+        }
         check_index(connection, theirs.server)?;
         Terms::check_answer(&hello, &theirs)?;
         Ok(theirs)
@@ -431,8 +459,23 @@ impl Peers {
         if heard.hello.channel == Channel::Probe {
             return self.answers.answer(connection, heard).await.map(|()| Greeted::Probe);
         }
-        let Heard { mut send, hello: theirs, receive: _ } = heard;
-        self.terms.check(&theirs, &certified)?;
+        let Heard { mut send, hello: theirs, mut receive } = heard;
+        if let Err(refusal) = self.terms.check(&theirs, &certified) {
+            if matches!(refusal, Refusal::Job { .. }) {
+                // The dialer sees by it that the jobs differ, and tells its settings as well.
+                let hello = self.terms.hello(theirs.channel, theirs.session, Greeting::default());
+                frames::write(&mut send, [wire::encode_hello(&hello)]).await?;
+            }
+            let refusal = self.with_differences(refusal, &certified, &mut send, &mut receive).await;
+            let closed = connection.close_reason().and_then(|lost| close_code::refusal(&lost));
+            return Err(match (&refusal, closed) {
+                // It has refused us on the link's other connection, and knows what differs.
+                (Refusal::Job { differences: None, .. }, Some((cause, reason))) => {
+                    ConnectError::ByPeer { cause, reason }
+                }
+                _ => refusal.into(),
+            });
+        }
         check_index(connection, theirs.server)?;
         let hello = timeout(HELLO_TIMEOUT, async {
             let ours = match theirs.channel {
@@ -460,6 +503,31 @@ impl Peers {
                 session: hello.session,
             })
         }))
+    }
+
+    /// The same, with what differs where that is the job: both sides tell their settings on the stream of their hellos.
+    async fn with_differences(
+        &self,
+        refusal: Refusal,
+        certified: &PeerName,
+        send: &mut SendStream,
+        receive: &mut RecvStream,
+    ) -> Refusal {
+        let Refusal::Job { ours, theirs, differences: None } = refusal else { return refusal };
+        let told = timeout(SETTINGS, async {
+            frames::write(send, [self.terms.settings.encode()]).await.ok()?;
+            frames::read(receive, MAX_JOB_SETTINGS_BYTES).await.ok()?
+        });
+        let told = told.await.ok().flatten();
+        if told.is_some() && send.finish().is_ok() {
+            // Whoever is the first to close the connection would take back what the other has not got yet.
+            let _ = timeout(SETTINGS, send.stopped()).await;
+        }
+        let differences = told.and_then(|told| {
+            let (here, there) = (&self.terms.datacenter, certified.datacenter());
+            self.terms.settings.differences(here, &JobSettings::decode(&told), there)
+        });
+        Refusal::Job { ours, theirs, differences }
     }
 
     async fn greeting(&self, datacenter: DatacenterId) -> Result<Greeting, ConnectError> {

@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 use crate::driver::link::{Goodbye, LinkHandle, UpdateFrame};
 use crate::inbox::PeerError;
 use crate::message::{ServerId, ShardControl, Update};
-use crate::node::{Greeting, Node};
+use crate::node::{GivenUp, Greeting, Node};
 use crate::wire;
 
 /// Events that may wait for the node's task; links slow down beyond.
@@ -143,6 +143,12 @@ pub trait Observer: Send {
     /// Another process has taken the place of this one, to which nobody talks any more.
     fn superseded(&mut self) {}
 
+    /// Nobody waits any more for a datacenter, as far as `shards` go; `at_start` if it had not come at the start of the job.
+    fn given_up(&mut self, _datacenter: DatacenterId, _shards: &[ShardId], _at_start: bool) {}
+
+    /// The job is done: told once, before anybody else hears of it.
+    fn settled(&mut self, _node: &Node) {}
+
     /// A datacenter has left for good.
     fn departed(&mut self, _datacenter: DatacenterId) {}
 
@@ -224,8 +230,8 @@ struct ActiveLink {
 }
 
 impl<O: Observer> Server<O> {
-    /// A server of `node`, which answers worker `w` through `replies[w]`. The receiver is true while the node is
-    /// [settled](Node::is_settled).
+    /// A server of `node`, which answers worker `w` through `replies[w]`. The receiver turns true once the node is
+    /// [settled](Node::is_settled), and stays so: whoever joins afterwards reads the result, and undoes nothing.
     pub fn new(
         node: Node,
         observer: O,
@@ -399,7 +405,7 @@ impl<O: Observer> Server<O> {
 
     fn send_all(&mut self) {
         let now = now();
-        self.node.judge(now);
+        self.judge(now);
         if self.node.poll_departures() {
             self.part_with_departed();
         }
@@ -418,8 +424,21 @@ impl<O: Observer> Server<O> {
             self.observer.clock(&self.node, least, now);
         }
         self.observer.handled(&self.node, now);
-        let is_settled = self.node.is_settled();
-        self.settled.send_if_modified(|settled| std::mem::replace(settled, is_settled) != is_settled);
+        if !*self.settled.borrow() && self.node.is_settled() {
+            self.observer.settled(&self.node);
+            self.settled.send_replace(true);
+        }
+    }
+
+    /// Goes on without whoever has been silent for too long.
+    fn judge(&mut self, now: Instant) {
+        let mut gone: BTreeMap<(DatacenterId, bool), Vec<ShardId>> = BTreeMap::new();
+        for GivenUp { datacenter, shard, at_start } in self.node.judge(now) {
+            gone.entry((datacenter, at_start)).or_default().push(shard);
+        }
+        for ((datacenter, at_start), shards) in gone {
+            self.observer.given_up(datacenter, &shards, at_start);
+        }
     }
 
     /// Ends the links with those in whose place another server is linked: dead ones, whose links do not show it yet.

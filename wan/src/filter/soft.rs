@@ -25,7 +25,7 @@ const RISE: f64 = 2.0;
 
 /// What a node knows of the link to a peer when a clock completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum Reachability {
     /// Something of it has come lately: its link needs `backlog` for what waits.
     Heard {
         /// How long the link needs for what waits, just before the release.
@@ -94,15 +94,15 @@ impl SoftThreshold {
     /// Takes in, once a clock, how the peer is reached, against how long the clock took.
     ///
     /// Where no time has passed, any backlog counts as a whole clock's.
-    pub fn observe(&mut self, reach: Reach, clock_length: Duration) {
+    pub fn observe(&mut self, reach: Reachability, clock_length: Duration) {
         match reach {
-            Reach::Away => self.standing = Standing::Away,
-            Reach::Unheard => {}
-            Reach::Returned { backlog } => {
+            Reachability::Away => self.standing = Standing::Away,
+            Reachability::Unheard => {}
+            Reachability::Returned { backlog } => {
                 self.standing = Standing::Draining { load: f64::INFINITY };
                 self.follow(load(backlog, clock_length));
             }
-            Reach::Heard { backlog } => self.follow(load(backlog, clock_length)),
+            Reachability::Heard { backlog } => self.follow(load(backlog, clock_length)),
         }
     }
 
@@ -144,7 +144,7 @@ impl SoftThresholds {
     }
 
     /// Takes in how each peer is reached, in the order of the peers.
-    pub fn observe(&mut self, reached: impl IntoIterator<Item = Reach>, clock_length: Duration) {
+    pub fn observe(&mut self, reached: impl IntoIterator<Item = Reachability>, clock_length: Duration) {
         self.0.iter_mut().zip(reached).for_each(|(soft, reach)| soft.observe(reach, clock_length));
     }
 
@@ -173,12 +173,12 @@ mod tests {
         soft.factor()
     }
 
-    fn heard(load: f64) -> Reach {
-        Reach::Heard { backlog: CLOCK.mul_f64(load) }
+    fn heard(load: f64) -> Reachability {
+        Reachability::Heard { backlog: CLOCK.mul_f64(load) }
     }
 
-    fn returned(load: f64) -> Reach {
-        Reach::Returned { backlog: CLOCK.mul_f64(load) }
+    fn returned(load: f64) -> Reachability {
+        Reachability::Returned { backlog: CLOCK.mul_f64(load) }
     }
 
     #[test]
@@ -187,8 +187,15 @@ mod tests {
         (0..100).for_each(|_| soft.observe([heard(0.0), heard(0.0)], CLOCK));
         assert_eq!(soft.factor(), 1.0 / 64.0);
         // The queue grows without a word of the peer, which is then taken for away; when it is back, it drains.
-        let away = [Reach::Unheard, Reach::Unheard, Reach::Away, Reach::Away, returned(9.0), heard(5.0)];
-        for reach in away.into_iter().chain([heard(1.0), Reach::Unheard, heard(0.4), heard(0.0)]) {
+        let away = [
+            Reachability::Unheard,
+            Reachability::Unheard,
+            Reachability::Away,
+            Reachability::Away,
+            returned(9.0),
+            heard(5.0),
+        ];
+        for reach in away.into_iter().chain([heard(1.0), Reachability::Unheard, heard(0.4), heard(0.0)]) {
             soft.observe([heard(0.0), reach], CLOCK);
             assert_eq!(soft.factor(), 1.0 / 64.0, "{reach:?}");
         }
@@ -202,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_is_back_and_whose_queue_does_not_shrink_is_overloaded() {
-        for away in [Reach::Away, Reach::Unheard] {
+        for away in [Reachability::Away, Reachability::Unheard] {
             let mut soft = SoftThresholds::new(2);
             (0..10).for_each(|_| soft.observe([heard(0.0), heard(0.0)], CLOCK));
             let before = soft.factor();
@@ -219,7 +226,7 @@ mod tests {
         let mut soft = SoftThresholds::new(1);
         (0..10).for_each(|_| soft.observe([heard(0.0)], CLOCK));
         assert!(soft.factor() < 1.0);
-        soft.observe([Reach::Away], CLOCK);
+        soft.observe([Reachability::Away], CLOCK);
         assert_eq!(soft.factor(), 1.0);
         soft.observe([returned(0.0)], CLOCK);
         assert!(soft.factor() < 0.3, "it goes on from where it was");
@@ -242,7 +249,7 @@ mod tests {
         let mut soft = SoftThreshold::default();
         soft.observe(heard(0.0), Duration::ZERO);
         assert_eq!(soft.factor(), 0.875);
-        soft.observe(Reach::Heard { backlog: Duration::from_nanos(1) }, Duration::ZERO);
+        soft.observe(Reachability::Heard { backlog: Duration::from_nanos(1) }, Duration::ZERO);
         assert_eq!(soft.factor(), 1.0);
     }
 

@@ -181,7 +181,7 @@ fn the_soft_threshold_only_adds() {
     let run = |goal| {
         let mut filter = filter_of(constant(Significance::Relative, 0.5), goal, shape(2, 4));
         for _ in 0..8 {
-            filter.observe([Reach::Heard { backlog: Duration::ZERO }], Duration::from_secs(1));
+            filter.observe([Reachability::Heard { backlog: Duration::ZERO }], Duration::from_secs(1));
         }
         filter.offer(&elements([(0, 0.1), (1, 0.2), (5, 0.6), (6, 0.4)]));
         let mut out = Vec::new();
@@ -311,7 +311,7 @@ proptest! {
                 Step::Remote(i, by) => values[i as usize] += f32::from(by),
                 Step::Release { backlog_ms } => {
                     clock = clock.next();
-                    filter.observe([Reach::Heard { backlog: Duration::from_millis(backlog_ms) }], Duration::from_millis(100));
+                    filter.observe([Reachability::Heard { backlog: Duration::from_millis(backlog_ms) }], Duration::from_millis(100));
                     let before: Vec<f32> = local.iter().zip(&shipped).map(|(l, s)| l - s).collect();
                     let v = config.threshold_at(clock) * filter.soft_factor();
                     prop_assert!(v <= config.threshold_at(clock));

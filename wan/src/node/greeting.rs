@@ -72,6 +72,7 @@ impl Node {
         for at in self.peers[peer].shards.clone() {
             self.depart_from(at, departed);
         }
+        self.note_beginning(now);
         Ok(())
     }
 

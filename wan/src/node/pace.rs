@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{CONFIRM_DELAY, Node};
-use crate::filter::Reach;
+use crate::filter::Reachability;
 use crate::outbox::{Outbox, UPDATE_TARGET_BYTES};
 
 /// The window where neither rate nor round-trip time is known, and the least one.
@@ -62,28 +62,28 @@ impl Node {
     }
 
     /// How each mirror of a replica is reached, by which its soft threshold moves.
-    pub(super) fn reached(&self, at: usize, now: Instant) -> Vec<Reach> {
+    pub(super) fn reached(&self, at: usize, now: Instant) -> Vec<Reachability> {
         match self.replicas[at].filter().follows_links() {
             true => (0..self.datacenters.len()).map(|mirror| self.reach(at, mirror, now)).collect(),
             false => Vec::new(),
         }
     }
 
-    fn reach(&self, at: usize, mirror: usize, now: Instant) -> Reach {
+    fn reach(&self, at: usize, mirror: usize, now: Instant) -> Reachability {
         let replica = &self.replicas[at];
         let is_host =
             |peer: &usize| self.peers[*peer].mirror == mirror && self.peers[*peer].shards.contains(&at);
         let host = (0..self.peers.len()).filter(is_host).find(|peer| self.peers[*peer].is_up);
-        let Some(peer) = host.filter(|_| replica.is_waited_for(mirror)) else { return Reach::Away };
+        let Some(peer) = host.filter(|_| replica.is_waited_for(mirror)) else { return Reachability::Away };
         let link = &self.peers[peer];
         let Some(heard) = link.heard_at.filter(|heard| now <= *heard + self.longest_silence(peer)) else {
-            return Reach::Away;
+            return Reachability::Away;
         };
         let backlog = self.backlog(peer);
         match replica.last_clock_at() {
-            Some(before) if heard < before => Reach::Unheard,
-            before if link.returned_at >= before => Reach::Returned { backlog },
-            _ => Reach::Heard { backlog },
+            Some(before) if heard < before => Reachability::Unheard,
+            before if link.returned_at >= before => Reachability::Returned { backlog },
+            _ => Reachability::Heard { backlog },
         }
     }
 

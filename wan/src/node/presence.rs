@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use datacenter::DatacenterId;
+use datacenter::{DatacenterId, ShardId};
 
 use super::Node;
 use super::timers::{Timer, TimerTable};
@@ -51,10 +51,10 @@ impl Grace {
 /// When somebody was heard, and when to look who was not.
 #[derive(Debug)]
 pub(super) struct Watch {
-    grace: Option<Grace>,
+    pub(super) grace: Option<Grace>,
     timers: TimerTable,
     /// Since when peers are listened for.
-    since: Option<Instant>,
+    pub(super) since: Option<Instant>,
     /// Since when nobody trains here.
     idle_since: Option<Instant>,
     /// By place of a datacenter: when a server of it answered that hosts none of our shards.
@@ -124,6 +124,17 @@ pub enum Presence {
     Left,
 }
 
+/// Nobody waits any more for what a datacenter has of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Which datacenter.
+    pub datacenter: DatacenterId,
+    /// Which shard of it.
+    pub shard: ShardId,
+    /// Whether it had not come at the start of the job.
+    pub at_start: bool,
+}
+
 impl Node {
     /// A peer knows a later process of this server. If it has talked to us before, that one has taken our place. If not, our
     /// clock is behind that of the machine that was this server before, and we take a larger number, if there is one.
@@ -148,29 +159,39 @@ impl Node {
         self.is_superseded
     }
 
-    /// Goes on without whoever has been silent for too long. Ask [`poll_judgement`](Self::poll_judgement) when to call it again;
-    /// before that it costs nothing.
-    pub fn judge(&mut self, now: Instant) {
+    /// Goes on without whoever has been silent for too long; yields who that is now. Ask
+    /// [`poll_judgement`](Self::poll_judgement) when to call it again; before that it costs nothing, once the job has begun.
+    pub fn judge(&mut self, now: Instant) -> Vec<GivenUp> {
         if self.watch.since.is_none() {
             self.watch.since = Some(now);
             (0..self.datacenters.len()).for_each(|mirror| self.watch_mirror(mirror, now));
             self.watch_workers(now);
         }
-        let Some(grace) = self.watch.grace else { return };
-        if self.watch.timers.next().is_none_or(|at| at > now) {
-            return;
+        let mut given_up = Vec::new();
+        let Some(grace) = self.watch.grace else { return given_up };
+        self.note_beginning(now);
+        // Until then it depends on who is there, and not on time alone.
+        let at_start = !self.has_begun();
+        if !at_start && self.watch.timers.next().is_none_or(|at| at > now) {
+            return given_up;
         }
         for mirror in 0..self.datacenters.len() {
-            if self.watch.timers.expire(Timer::Mirror(mirror), now) {
-                self.judge_mirror(mirror, grace, now);
+            if self.watch.timers.expire(Timer::Mirror(mirror), now) || at_start {
+                let shards = self.judge_mirror(mirror, grace, now);
+                let datacenter = self.datacenters[mirror].id;
+                given_up.extend(shards.into_iter().map(|shard| GivenUp { datacenter, shard, at_start }));
             }
         }
+        self.note_beginning(now);
         if self.watch.timers.expire(Timer::Workers, now) {
             self.end_if_deserted(now);
         }
+        given_up
     }
 
-    fn judge_mirror(&mut self, mirror: usize, grace: Grace, now: Instant) {
+    /// Yields of which shards nobody waits for it any more.
+    fn judge_mirror(&mut self, mirror: usize, grace: Grace, now: Instant) -> Vec<ShardId> {
+        let mut given_up = Vec::new();
         let mut next: Option<Instant> = None;
         for at in 0..self.replicas.len() {
             #[cfg(test)]
@@ -183,12 +204,14 @@ impl Node {
             match self.outlook(at, mirror, grace, now) {
                 Some(Outlook { over, .. }) if over <= now => {
                     self.change(at, now, |replica| replica.give_up(mirror));
+                    given_up.push(self.replicas[at].shard().id());
                 }
                 Some(Outlook { look, .. }) => next = next.map(|next| next.min(look)).or(Some(look)),
                 None => {}
             }
         }
         self.watch.timers.set(Timer::Mirror(mirror), next);
+        given_up
     }
 
     /// Something has happened that may bring nearer when nobody waits for a datacenter any more.
@@ -222,12 +245,14 @@ impl Node {
         if !self.watch.is_deserted(now) {
             return;
         }
+        let before = self.own_part();
         for at in 0..self.replicas.len() {
             self.replicas.change(at, Replica::settle);
             let end = self.end.filter(|end| self.replicas[at].latest_clock() >= *end);
             if let Some(end) = end.filter(|end| self.replicas[at].shard().clock() < *end) {
                 let moved = self.replicas.change(at, |replica| replica.follow(end));
                 self.complete(at, moved, now);
+                self.deserted_from = Some(before);
             }
         }
     }
@@ -241,9 +266,15 @@ impl Node {
     /// others of its datacenter are heard is dead, and these are as well off without it; where all are silent, they may just not
     /// be reached.
     fn outlook(&self, at: usize, mirror: usize, grace: Grace, now: Instant) -> Option<Outlook> {
+        let Some(begun_at) = self.begun_at else {
+            let over = self.starts_without_at().filter(|_| !self.is_linked(at, mirror))?;
+            return Some(Outlook { over, look: over });
+        };
         let of_it = || self.peers.iter().filter(|peer| peer.mirror == mirror);
         let hosts = of_it().filter(|peer| peer.shards.contains(&at));
-        let heard = hosts.filter_map(|peer| peer.heard_at).max().or(self.watch.since)?;
+        // Whoever was waited for at the start has as long from then on.
+        let heard =
+            hosts.filter_map(|peer| peer.heard_at).max().map_or(begun_at, |heard| heard.max(begun_at));
         let others = of_it().filter(|peer| !peer.shards.contains(&at)).filter_map(|peer| peer.heard_at).max();
         let until = others.max(self.watch.sighted[mirror]).map(|heard| heard + grace.present());
         Some(match until.filter(|until| now < *until) {

@@ -982,3 +982,115 @@ fn a_region_that_is_cut_off_takes_nothing_from_the_links_of_the_others() {
     assert_eq!(without.last(), Some(&(1.0 / 64.0)));
     assert_eq!(factors(clocks, |clock| !cut.contains(&clock)), without);
 }
+
+/// Two others are configured; `min` of all suffice after `wait`.
+fn of_three(start: StartPolicy) -> Node {
+    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Limit(2) };
+    let shard = Shard::new(SHARD, &[ShardTable { slots: 4, width: 1 }], vec![vec![0.0; 4]], 1, Some(0));
+    let others = [PEER, DatacenterId(2)];
+    let peers = others.map(|id| PeerConfig {
+        id,
+        rate_bytes_per_sec: None,
+        window_bytes: None,
+        transfer_bytes_per_sec: None,
+    });
+    let second = Duration::from_secs(1);
+    let grace = Grace { workers: 60 * second, server: second, datacenter: second };
+    let mut node = Node::new(vec![Replica::new(shard, &policy, others)], &peers, &policy)
+        .ending_at(Clock(9))
+        .giving_up(grace)
+        .starting(start);
+    others.iter().for_each(|id| assert!(node.peer(ServerId::first(*id)).is_some()));
+    node
+}
+
+#[test]
+fn at_the_start_all_are_waited_for_however_long_that_takes() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    let mut node = of_three(StartPolicy::default());
+    for seconds in [0, 1, 2, 63, 100_000] {
+        assert_eq!(node.judge(start + second * seconds), [], "{seconds} s");
+        assert!(!node.is_ready() && !node.has_begun());
+        assert!(node.poll_judgement().is_none(), "there is nothing to wake up for");
+    }
+    // One comes, goes, and comes back after the grace time; then the other is there as well.
+    let now = start + second * 100_000;
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    assert!(node.judge(now + 5 * second).is_empty() && !node.is_ready());
+    node.handle_down(0);
+    node.handle_up(1, &nothing_applied(), now + 60 * second).unwrap();
+    assert!(node.judge(now + 600 * second).is_empty() && !node.is_ready(), "it is not there any more");
+    let now = now + 600 * second;
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    assert!(node.judge(now).is_empty() && node.is_ready());
+    // From then on the grace time holds, from the beginning on for those not heard since.
+    assert!(node.judge(now + second / 2).is_empty());
+    let given_up = node.judge(now + second);
+    let of = |datacenter| GivenUp { datacenter, shard: SHARD, at_start: false };
+    assert_eq!(given_up, [of(PEER), of(DatacenterId(2))]);
+}
+
+#[test]
+fn at_the_start_those_who_have_not_come_are_left_out_as_the_operator_says() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    for (min_datacenters, comes, begins) in
+        [(1, false, true), (2, false, false), (2, true, true), (3, true, false)]
+    {
+        let mut node = of_three(StartPolicy { wait: Some(10 * second), min_datacenters });
+        assert!(node.judge(start).is_empty());
+        if comes {
+            node.handle_up(0, &nothing_applied(), start + second).unwrap();
+        }
+        assert!(node.judge(start + 9 * second).is_empty() && !node.is_ready());
+        let given_up = node.judge(start + 10 * second);
+        assert_eq!(node.is_ready(), begins, "{min_datacenters}, {comes}");
+        let missing: Vec<_> = given_up.iter().map(|g| (g.datacenter.0, g.at_start)).collect();
+        let expected: &[_] = match (begins, comes) {
+            (false, _) => &[],
+            (true, true) => &[(2, true)],
+            (true, false) => &[(1, true), (2, true)],
+        };
+        assert_eq!(missing, expected);
+    }
+}
+
+#[test]
+fn whoever_hears_that_others_have_begun_waits_no_longer_than_grace() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    let mut node = of_three(StartPolicy::default());
+    node.judge(start);
+    let now = start + 1000 * second;
+    let resume = Resume { shard: SHARD, clock: Clock(3), ..Resume::default() };
+    let begun = Greeting { life: 1, resumes: vec![resume], ..Greeting::default() };
+    node.handle_up(0, &begun, now).unwrap();
+    assert!(node.judge(now).is_empty() && !node.is_ready(), "the other may be about to come");
+    let given_up = node.judge(now + second);
+    assert!(given_up.contains(&GivenUp { datacenter: DatacenterId(2), shard: SHARD, at_start: false }));
+    assert!(node.is_ready());
+}
+
+#[test]
+fn the_part_of_a_datacenter_stays_with_what_is_here() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    let mut node = of_three(StartPolicy::default());
+    node.handle_up(0, &nothing_applied(), start).unwrap();
+    node.handle_up(1, &nothing_applied(), start).unwrap();
+    node.handle_control(0, &[covers(0, 7, 5)], start).unwrap();
+    let parts = |node: &Node| node.parts().map(|part| (part.clock.0, part.has_departed)).collect::<Vec<_>>();
+    assert_eq!(parts(&node), [(5, false), (0, false)]);
+    // Its next process numbers anew, and says nothing of what was.
+    node.handle_down(0);
+    let resume = Resume { shard: SHARD, life: 1, ..Resume::default() };
+    let again = Greeting { life: 2, resumes: vec![resume], ..Greeting::default() };
+    node.handle_up(0, &again, start + second).unwrap();
+    assert_eq!(parts(&node), [(5, false), (0, false)]);
+    // A process that begins with what this one has knows it too.
+    let state = node.replicas()[0].state(DatacenterId(0));
+    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Limit(2) };
+    let shard = Shard::new(SHARD, &[ShardTable { slots: 4, width: 1 }], vec![vec![0.0; 4]], 1, Some(0));
+    let replica = Replica::new(shard, &policy, [PEER, DatacenterId(2)]);
+    let restored = replica.restored(state, DatacenterId(0)).unwrap();
+    assert_eq!(restored.included_clock(0), Clock(5));
+    node.depart(DatacenterId(2));
+    assert_eq!(parts(&node), [(5, false), (0, true)]);
+}

@@ -4,7 +4,7 @@
 
 use datacenter::Clock;
 
-use super::mirror::ToSay;
+use super::mirror::{Mirror, ToSay};
 use super::recovery::Former;
 use super::{Replica, negated};
 use crate::inbox::{PeerError, check_counts};
@@ -21,6 +21,18 @@ impl Replica {
         self.has_first_values
             && !self.is_fetching
             && self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
+    }
+
+    /// Whether the job has begun, as far as this shard knows: it, or a mirror of it, has completed a clock.
+    pub fn knows_of_clocks(&self) -> bool {
+        let of =
+            |m: &Mirror| m.heard_clock().max(m.clock_at_hello.unwrap_or_default()).max(m.included_clock());
+        self.shard.clock() > Clock(0) || self.mirrors.iter().any(|m| of(m) > Clock(0))
+    }
+
+    /// The clock of a mirror up to which all its updates are in the values.
+    pub fn included_clock(&self, peer: usize) -> Clock {
+        self.mirrors[peer].included_clock()
     }
 
     /// What this side has, for the hello to a mirror. To ask for it changes nothing: most hellos lead to no link.
@@ -121,6 +133,7 @@ impl Replica {
         mirror.handing_on.clear();
         // What was confirmed in the old numbers says nothing of the new.
         mirror.to_say.applied_told = 0;
+        mirror.included_before = mirror.included_clock();
         for early in mirror.inbox.restart(stream).iter().filter(|update| update.rows.is_none()) {
             early.deltas.iter().for_each(|delta| self.shard.apply(&negated(delta)));
         }

@@ -67,7 +67,10 @@ impl Replica {
             ledger.life = origin.life;
             (0..shapes.len())
                 .for_each(|table| self.reach.extend(largest(ledger.sums(TableId(table as u16)))));
-            if ledger.newest().max(origin.covered).max(origin.heard_clock.0) > MAX_COUNT {
+            if [ledger.newest(), origin.covered, origin.heard_clock.0, origin.included_clock.0]
+                .iter()
+                .any(|count| *count > MAX_COUNT)
+            {
                 return misfit("it speaks of more clocks or releases than there can be");
             }
             if origin.life > MAX_LIFE {
@@ -77,6 +80,7 @@ impl Replica {
                 Some(place) => {
                     self.mirrors[place].inbox.set_arrived(Clock(0), origin.covered);
                     self.mirrors[place].heard_clock = origin.heard_clock;
+                    self.mirrors[place].included_before = origin.included_clock;
                     self.ledgers.mirrors[place].1 = ledger;
                 }
                 None if origin.datacenter == here => {
@@ -123,6 +127,7 @@ impl Replica {
             life: self.life,
             covered: self.former.as_ref().map_or(self.count, |former| former.after),
             heard_clock: Clock(0),
+            included_clock: Clock(0),
             tables: self.ledgers.own.to_state(),
             has_departed: false,
         };
@@ -132,6 +137,7 @@ impl Replica {
                 life: ledger.life,
                 covered: mirror.inbox.arrived_count(),
                 heard_clock: mirror.heard_clock(),
+                included_clock: mirror.included_clock(),
                 tables: ledger.to_state(),
                 has_departed: mirror.has_departed,
             });

@@ -29,6 +29,8 @@ pub(super) struct Mirror {
     pub(super) numbered_for: u64,
     /// The clock that it had told the processes before ours, as far as a checkpoint says.
     pub(super) heard_clock: Clock,
+    /// Its clock as far as its data had arrived in former streams, and for the processes before ours.
+    pub(super) included_before: Clock,
     /// Its clock when the link came up last; none before the first time.
     pub(super) clock_at_hello: Option<Clock>,
     /// Whether it knew then of all that its datacenter had released, and so could give others values.
@@ -89,6 +91,7 @@ impl Mirror {
             life: 0,
             numbered_for: 0,
             heard_clock: Clock(0),
+            included_before: Clock(0),
             clock_at_hello: None,
             was_whole: false,
             is_void: false,
@@ -110,6 +113,11 @@ impl Mirror {
     /// The clock that it is known to have completed, whichever process of ours has heard it.
     pub(super) fn heard_clock(&self) -> Clock {
         self.heard_clock.max(self.inbox.reported_clock())
+    }
+
+    /// Its clock up to which all its updates are in the values.
+    pub(super) fn included_clock(&self) -> Clock {
+        self.included_before.max(self.inbox.arrived_clock())
     }
 
     /// Whether nobody waits for it.

@@ -116,7 +116,7 @@ fn is_plausible(ledger: &Ledger, (table, index): (TableId, u32), value: f32, all
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use datacenter::shard::Shard;
     use datacenter::{Clock, DatacenterId, ShardId, ShardTable, WorkerId};
@@ -230,7 +230,7 @@ mod tests {
                         let _ = replica.handle_update(HOSTILE, &rows(hostile_seq + 1, slot, value, origin), 1);
                         hostile_seq = replica.inbox(HOSTILE).applied_through();
                     }
-                    Step::Release => replica.complete(Clock(clock), Duration::ZERO, now),
+                    Step::Release => replica.complete(Clock(clock), [], now),
                 }
                 for index in 0..4 {
                     let seq = replica.inbox(HONEST).applied_through() + 1;
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn no_replica_begins_from_what_is_no_number() {
         let mut poisoned = replica();
-        poisoned.complete(Clock(1), Duration::ZERO, Instant::now());
+        poisoned.complete(Clock(1), [], Instant::now());
         let good = poisoned.state(DatacenterId(0));
         assert!(replica().restored(good.clone(), DatacenterId(0)).is_ok());
         let fault = "it has values that are NaN, infinite or too large";

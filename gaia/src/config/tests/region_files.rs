@@ -88,6 +88,10 @@ every_clocks = 50
 every = "10 min"
 keep = 3
 start = "zero"
+[grace]
+start = "10 min"
+[regions]
+min = 2
 [compute]
 examples_per_second = 640
 overhead = "100 ms"
@@ -193,7 +197,7 @@ fn the_smallest_region_gets_the_documented_defaults() {
     assert!(!region.tls.plaintext_lan);
     assert_eq!((region.admin.servers, region.admin.workers, region.admin.listen), (None, None, None));
     assert_eq!((region.log, region.at_end), (Format::Text, AtEnd::Exit));
-    assert_eq!(region.grace, Grace::default());
+    assert_eq!((region.grace, region.min_regions), (Grace::default(), 1));
     assert_eq!((region.output, region.checkpoint, region.compute), (None, None, None));
     // In the order of the members.
     assert_eq!(region.peers.iter().map(|peer| peer.name.as_str()).collect::<Vec<_>>(), ["far-away", "there"]);
@@ -234,6 +238,28 @@ fn every_key_of_a_region_is_read() {
     );
     assert_eq!((checkpoint.every_clocks, checkpoint.every), (Some(50), Some(Duration::from_secs(600))));
     assert_eq!((checkpoint.keep, checkpoint.start), (3, Start::Zero));
+    assert_eq!((region.grace.start, region.min_regions), (Some(Duration::from_secs(600)), 2));
+}
+
+#[test]
+fn all_regions_are_waited_for_unless_it_is_said_how_many_suffice() {
+    let with = |tables: &str| {
+        let region = load(&format!("{REGION}{tables}"));
+        (region.grace.start.map(|wait| wait.as_secs()), region.min_regions)
+    };
+    assert_eq!(with(""), (None, 1));
+    assert_eq!(with("[grace]\nstart = \"5 s\"\n"), (Some(5), 1));
+    assert_eq!(with("[regions]\nmin = 2\n"), (Some(60), 2));
+    assert_eq!(with("[regions]\nmin = 2\n[grace]\ndatacenter = \"9 s\"\n"), (Some(9), 2));
+    let wrong = "[regions]\nmin = 4\n[grace]\nstart = 0\n";
+    let found = problems(&format!("{REGION}{wrong}"), JOB);
+    assert!(
+        found[0].starts_with(
+            "x.toml:10: regions.min: found 4; allowed: a whole number from 1 to 3, at most all regions"
+        ),
+        "{found:?}"
+    );
+    assert!(found[1].starts_with("x.toml:12: grace.start: found 0; allowed: "), "{found:?}");
 }
 
 #[test]
@@ -365,7 +391,7 @@ fn one_wrong_value_of_a_region_gives_one_problem() {
         ("[peers.there]\n", "[peers.there]\n[compute]\noverhead = \"1 s\"\n", "x.toml:10: compute.examples_per_second: missing; allowed: a number from 0.001 to 1000000000000".to_owned()),
         ("job =", "at_end = \"leave\"\njob =", "x.toml:2: at_end: found \"leave\"; allowed: one of \"exit\", \"stay\"".to_owned()),
         ("[servers]", "[grace]\nworker = \"5 s\"\n[servers]", "x.toml:4: grace.worker: found \"5 s\"; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h), from 15 s (after which a silent connection counts as broken) to 1 h".to_owned()),
-        ("[servers]", "seed = 3\n[servers]", "x.toml:3: seed: unknown key; known here: admin, at_end, checkpoint, compute, datacenter, drain, grace, job, log, output, peers, servers, tls, wan".to_owned()),
+        ("[servers]", "seed = 3\n[servers]", "x.toml:3: seed: unknown key; known here: admin, at_end, checkpoint, compute, datacenter, drain, grace, job, log, output, peers, regions, servers, tls, wan".to_owned()),
     ] {
         assert!(REGION.contains(from), "{from}");
         let found = problems(&REGION.replacen(from, to, 1), JOB);

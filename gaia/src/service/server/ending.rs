@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use datacenter::WorkerId;
 use datacenter::message::{Notice, Request};
+use datacenter::{ShardId, WorkerId};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use wan::driver::link::Goodbye;
 use wan::node::Node;
 use wan::replica::Replica;
@@ -122,8 +122,12 @@ impl Server {
     }
 
     /// Makes a checkpoint of everything now, and waits until it is written, if checkpoints are kept.
-    pub(in crate::service) async fn save(&self) {
-        let Some(keeper) = self.keeper.clone() else { return };
+    ///
+    /// # Errors
+    ///
+    /// If it could not be written.
+    pub(in crate::service) async fn save(&self) -> Result<(), ServiceError> {
+        let Some(keeper) = self.keeper.clone() else { return Ok(()) };
         let here = self.setup.datacenter(&self.setup.region.name).expect("a region is a member");
         let kept = keeper.clone();
         let (counting, now) = (self.counting.clone(), Instant::now().into_std());
@@ -140,11 +144,33 @@ impl Server {
             }
         });
         if offered.await.is_some() && timeout(self.setup.region.drain, self.kept()).await.is_err() {
-            error!(
-                server = self.index,
-                "the last checkpoints took longer than `drain` to write: the ones before stay"
-            );
+            let problem = "it took longer than `drain`".to_owned();
+            return Err(self.not_kept(self.setup.shards_of(self.index).next(), problem));
         }
+        self.check_kept()
+    }
+
+    /// Whether the last checkpoint of each shard could be written.
+    ///
+    /// # Errors
+    ///
+    /// With the first that could not.
+    pub(in crate::service) fn check_kept(&self) -> Result<(), ServiceError> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let problem = |shard| Some((shard, keeper.status(shard).problem?));
+        match self.setup.shards_of(self.index).find_map(problem) {
+            None => Ok(()),
+            Some((shard, problem)) => Err(self.not_kept(Some(shard), problem)),
+        }
+    }
+
+    /// That a checkpoint could not be written, with what is safe.
+    fn not_kept(&self, shard: Option<ShardId>, problem: String) -> ServiceError {
+        let kept = |shard| self.keeper.as_ref().and_then(|keeper| keeper.status(shard).kept);
+        let safe = self.setup.shards_of(self.index).map(|shard| kept(shard).map(|kept| kept.clock));
+        // A model is as old as the oldest of its shards.
+        let safe = safe.min().flatten();
+        ServiceError::NotKept { shard: shard.map_or(0, |shard| shard.0), problem, safe }
     }
 
     /// Waits until every checkpoint that was asked for is written.

@@ -59,6 +59,17 @@ pub fn page(history: &History, width: u16, palette: Palette) -> Page {
     Page { head: writer.head(now, &regions), body }
 }
 
+/// Which regions took part in the model of one that has finished, and to which clock.
+fn parts(region: &Region<'_>) -> Vec<Item> {
+    let clocks = region.job_clocks().unwrap_or_default();
+    let part = |(name, (clock, left)): (&str, (u32, bool))| match (clock < clocks, left) {
+        (_, true) => item(Ink::Label, format!("{name} to {clock}, left for good")),
+        (true, false) => item(Ink::Bad, format!("{name} only to {clock}")),
+        (false, false) => item(Ink::Normal, format!("{name} to {clock}")),
+    };
+    region.parts().into_iter().map(part).collect()
+}
+
 struct Writer<'a> {
     history: &'a History,
     palette: Palette,
@@ -173,6 +184,10 @@ impl Writer<'_> {
             add("kept", &kept);
         }
         self.trust(region, &mut add);
+        let parts = parts(region);
+        if !parts.is_empty() {
+            lines.extend(labelled(palette, "parts", &parts, width));
+        }
         for (phase, end) in [(Phase::Finished, "finished"), (Phase::Draining, "stopped")] {
             let of_phase = region.ended.iter().filter(|status| status.phase == phase);
             let roles: Vec<_> = of_phase.map(|status| status.role.as_str()).collect();

@@ -117,6 +117,18 @@ impl<'a> Region<'a> {
             .or_else(|| span(&mut self.workers().map(|worker| worker.clock)))
     }
 
+    /// Of a region whose servers have finished: by region, up to which clock it took part, and whether it has left for good.
+    pub(super) fn parts(&self) -> BTreeMap<&'a str, (u32, bool)> {
+        let mut parts: BTreeMap<&str, (u32, bool)> = BTreeMap::new();
+        for part in
+            self.known().filter(|status| status.phase == Phase::Finished).flat_map(|status| &status.regions)
+        {
+            let known = parts.entry(&part.datacenter).or_insert((part.clock, part.left));
+            *known = (known.0.min(part.clock), known.1 && part.left);
+        }
+        parts
+    }
+
     /// How many clocks its job has.
     pub(super) fn job_clocks(&self) -> Option<u32> {
         self.known().map(|status| status.job.clocks).max().filter(|clocks| *clocks > 0)

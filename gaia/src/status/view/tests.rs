@@ -47,8 +47,7 @@ fn screen(width: u16, height: u16, palette: Palette, keys: &[KeyCode]) -> Termin
         let events = stream::StreamExt::chain(wait, stream::iter(keys));
         let events = stream::StreamExt::chain(events, stream::pending());
         let end = tokio::time::sleep(Duration::from_millis(3900));
-        let ended =
-            show(&mut terminal, std::pin::pin!(events), palette, source, end).await;
+        let ended = show(&mut terminal, std::pin::pin!(events), palette, source, end).await;
         assert_eq!(ended.expect("a buffer does not fail"), Ended::Done(()));
     });
     terminal

@@ -1,5 +1,6 @@
 //! Why no link could be made, and who refused whom.
 
+use datacenter::identity::{Cause, Party};
 use datacenter::refusals::Refused;
 use thiserror::Error;
 
@@ -100,6 +101,39 @@ impl ConnectError {
             }
             Self::Dial(DialError::Refused(refused)) => Some(refused.into()),
             _ => None,
+        }
+    }
+
+    /// Whether trying again changes nothing as long as both sides are what they are: somebody has to put something right.
+    ///
+    /// Only what a party has said that a certificate of ours names counts.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_lasting(),
+            Self::ByPeer { cause, .. } => {
+                ["version", "job", "unknown_datacenter", "own_name", "role", "name"].contains(cause)
+            }
+            Self::Identity(_) | Self::Server { .. } => true,
+            Self::Dial(DialError::Refused(refused)) => {
+                refused.by == Party::Us && matches!(refused.cause, Cause::Name | Cause::Role)
+            }
+            Self::Dial(_)
+            | Self::Connection(_)
+            | Self::Frame(_)
+            | Self::Write(_)
+            | Self::Hello(_)
+            | Self::Silent
+            | Self::Resolve { .. }
+            | Self::Stopping => false,
+        }
+    }
+
+    /// Whether somebody who has dialled us runs another job, or another version of the protocol.
+    pub(super) fn is_another_job(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => matches!(refusal, Refusal::Job { .. } | Refusal::Version { .. }),
+            Self::ByPeer { cause, .. } => ["version", "job"].contains(cause),
+            _ => false,
         }
     }
 

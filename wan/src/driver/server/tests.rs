@@ -89,3 +89,42 @@ async fn a_worker_that_has_started_anew_is_waited_for_when_it_has_joined() {
     desk.join(1).await;
     assert_eq!(desk.look().await, (2, vec![0, 1]));
 }
+
+/// Counts how often it hears that the job is done.
+struct Ends(mpsc::UnboundedSender<()>);
+
+impl Observer for Ends {
+    fn clock(&mut self, _: &Node, _: Clock, _: Instant) {}
+
+    fn settled(&mut self, node: &Node) {
+        assert!(node.is_settled());
+        self.0.send(()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_done_stays_done_when_a_worker_joins() {
+    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+    let shard = Shard::new(SHARD, &[ShardTable { slots: 1, width: 1 }], vec![vec![0.0]], WORKERS, Some(0));
+    let node = Node::new(vec![Replica::new(shard, &policy, [])], &[], &policy).ending_at(Clock(1));
+    let ((requests, queue), (events, event_queue)) = (mpsc::channel(8), mpsc::channel(8));
+    let (ends, mut ended) = mpsc::unbounded_channel();
+    let (server, mut settled) = Server::new(node, Ends(ends), queue, vec![None; WORKERS], event_queue);
+    tokio::spawn(server.run());
+    let mut desk = Desk { requests, events, replies: Vec::new() };
+    for worker in 0..2 {
+        desk.attach(worker, true).await;
+        desk.join(worker).await;
+        desk.flush(worker, 1).await;
+        desk.requests.send((SHARD, Request::Leave(WorkerId(worker)))).await.unwrap();
+    }
+    settled.wait_for(|settled| *settled).await.unwrap();
+    // It has been restarted, and reads the result.
+    desk.attach(0, true).await;
+    desk.join(0).await;
+    assert_eq!(desk.look().await, (1, vec![0]));
+    assert!(*settled.borrow(), "that was decided");
+    desk.requests.send((SHARD, Request::Leave(WorkerId(0)))).await.unwrap();
+    assert_eq!(desk.look().await, (1, vec![]));
+    assert!(ended.recv().await.is_some() && ended.try_recv().is_err(), "once");
+}
