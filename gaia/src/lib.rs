@@ -17,6 +17,7 @@ pub mod logs;
 mod model;
 pub mod outcome;
 pub mod participation;
+mod paths;
 pub mod preflight;
 pub mod progress;
 pub mod region;

@@ -338,3 +338,16 @@ fn blocks_of_documents_are_found_and_replaced() {
     let error = document::blocks("<!-- from: gaia x -->\nwords\n").expect_err("nothing to replace");
     assert_eq!(error, "line 2: neither a fence nor a table: words");
 }
+
+#[test]
+fn errors_name_files_without_detours() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for folder in ["jobs", "simulations"] {
+        fs::create_dir(directory.path().join(folder)).expect("a directory");
+    }
+    let file = directory.path().join("simulations/x.toml");
+    fs::write(&file, "name = \"x\"\njob = \"../jobs/none.toml\"\n").expect("a file");
+    let message = text(&gaia(&["compare", &file.display().to_string()]).stderr);
+    assert!(message.contains(&directory.path().join("jobs/none.toml").display().to_string()), "{message}");
+    assert!(!message.contains("/../"), "{message}");
+}

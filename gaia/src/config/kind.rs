@@ -15,6 +15,7 @@ pub(super) use addresses::{Processes, alternatives, host_and_port, listen_addres
 use super::document::inline;
 use super::units;
 use crate::job::DataRoot;
+use crate::paths::tidy;
 use crate::suggest::{NotOneOf, nearest};
 
 /// A value as it was found.
@@ -285,7 +286,7 @@ pub(super) fn writable_root() -> Kind<DataRoot> {
 pub(super) fn path() -> Kind<PathBuf> {
     Kind::new("a path", |raw| {
         let text = raw.text().filter(|text| !text.is_empty() && !text.contains('\0'))?;
-        Some(raw.directory.map_or_else(|| PathBuf::from(text), |directory| directory.join(text)))
+        Some(raw.directory.map_or_else(|| PathBuf::from(text), |directory| tidy(&directory.join(text))))
     })
 }
 

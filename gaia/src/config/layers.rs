@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::Toml;
 use super::problem::{ConfigError, Problem};
+use crate::paths::tidy;
 use config::{Config, Environment, Map, Source, Value, ValueKind};
 
 /// The prefix of environment variables that are settings; levels are separated by two underscores too.
@@ -189,7 +190,7 @@ impl Layers {
             return Ok(None);
         };
         let base = self.directory(value.origin()).map(Path::to_owned).unwrap_or_default();
-        let path = base.join(name);
+        let path = tidy(&base.join(name));
         let table = self.read_file(&path).map_err(|mut error| {
             // A file that the user did not name on the command line: say who did.
             let place = value.origin().unwrap_or(&self.file);

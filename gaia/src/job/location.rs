@@ -5,6 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use url::Url;
 
+use crate::paths::tidy;
+
 /// Where the files of a data source are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataRoot {
@@ -36,7 +38,7 @@ impl DataRoot {
         }
         if !text.contains("://") {
             return Some(Self::Directory(
-                directory.map_or_else(|| text.into(), |directory| directory.join(text)),
+                directory.map_or_else(|| text.into(), |directory| tidy(&directory.join(text))),
             ));
         }
         let url = Url::parse(text).ok()?;
@@ -50,7 +52,7 @@ impl DataRoot {
     /// The file `name` there.
     pub fn file(&self, name: &Path) -> DataFile {
         match self {
-            Self::Directory(directory) => DataFile::Path(directory.join(name)),
+            Self::Directory(directory) => DataFile::Path(tidy(&directory.join(name))),
             Self::Store(url) => {
                 let mut url = url.clone();
                 let mut segments = url.path_segments_mut().expect("a URL with a host has a path");

@@ -18,7 +18,7 @@ fn a_job_may_stand_in_a_file_of_its_own() {
     write(job);
     let simulation = load_simulation(&file, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(simulation.job.clocks, 3);
-    assert_eq!(simulation.job.data.root, at("simulations/../jobs/data").into());
+    assert_eq!(simulation.job.data.root, at("jobs/data").into());
     // Its keys can be overridden like all others, and its problems name it.
     let overrides = overrides(&[], &[("job.clocks", "5")]);
     assert_eq!(load_simulation(&file, &overrides).expect("it is right").job.clocks, 5);
