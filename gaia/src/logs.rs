@@ -10,6 +10,8 @@
 use std::fmt::{self, Debug};
 use std::io::{self, IsTerminal};
 
+use serde::Serialize;
+use serde_json::Value;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -84,20 +86,20 @@ pub fn init_command() {
 /// The last line of a process that ends with an error, as JSON like the others. It does not go through the filter, as
 /// somebody has to be told, nor does it need logs to be set up.
 pub fn json_error(process: &Process, error: &str) -> String {
-    let mut timestamp = String::new();
-    // Writing to a string does not fail.
-    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    /// In the order of the others.
+    #[derive(Serialize)]
+    struct Line<'a> {
+        timestamp: String,
+        region: &'a str,
+        role: &'a str,
+        level: &'a str,
+        fields: Value,
+        target: &'a str,
+    }
     let Process { region, role } = process;
     let fields = serde_json::json!({ "message": "the process ends with an error", "error": error });
-    let line = serde_json::json!({
-        "region": region,
-        "role": role,
-        "timestamp": timestamp,
-        "level": "ERROR",
-        "fields": fields,
-        "target": module_path!(),
-    });
-    line.to_string()
+    let line = Line { timestamp: now(), region, role, level: "ERROR", fields, target: module_path!() };
+    serde_json::to_string(&line).expect("plain data")
 }
 
 /// Whether standard error is a terminal, and may be coloured.
@@ -120,29 +122,28 @@ where
     let Process { region, role } = process;
     match format {
         Format::Text => {
-            let prefix = format!("{region} {role} ");
-            let inner = tracing_subscriber::fmt::format();
-            Box::new(builder.event_format(Prefixed { prefix, skipped: "", inner }).finish())
+            let inner = tracing_subscriber::fmt::format().without_time();
+            let text = Text { process: format!("{region} {role}"), inner };
+            Box::new(builder.event_format(text).finish())
         }
         Format::Json => {
             let quoted = |text: &String| serde_json::to_string(text).expect("text is JSON");
-            let prefix = format!("{{\"region\":{},\"role\":{},", quoted(region), quoted(role));
-            let inner = tracing_subscriber::fmt::format().json().with_current_span(false);
-            let prefixed = Prefixed { prefix, skipped: "{", inner };
-            Box::new(builder.fmt_fields(JsonFields::new()).event_format(prefixed).finish())
+            let process = format!("\"region\":{},\"role\":{}", quoted(region), quoted(role));
+            let inner = tracing_subscriber::fmt::format().json().without_time().with_current_span(false);
+            let json = Json { process, inner };
+            Box::new(builder.fmt_fields(JsonFields::new()).event_format(json).finish())
         }
     }
 }
 
-/// Puts a constant in front of each line, in place of how lines begin. A span around everything would not do: tasks
-/// that a library starts are outside of it.
-struct Prefixed<F> {
-    prefix: String,
-    skipped: &'static str,
+/// A line for people: the time, the process, and what happened. A span around everything would not do for the process:
+/// tasks that a library starts are outside of it.
+struct Text<F> {
+    process: String,
     inner: F,
 }
 
-impl<S, N, F> FormatEvent<S, N> for Prefixed<F>
+impl<S, N, F> FormatEvent<S, N> for Text<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -154,22 +155,50 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        writer.write_str(&self.prefix)?;
-        if self.skipped.is_empty() {
-            return self.inner.format_event(context, writer, event);
-        }
+        SystemTime.format_time(&mut writer)?;
+        write!(writer, " {} ", self.process)?;
+        self.inner.format_event(context, writer, event)
+    }
+}
+
+/// The same as an object: `inner` writes one without the time.
+struct Json<F> {
+    /// Members of it, without braces.
+    process: String,
+    inner: F,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Json<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut line = String::new();
         self.inner.format_event(context, Writer::new(&mut line), event)?;
-        writer.write_str(line.strip_prefix(self.skipped).unwrap_or(&line))
+        write!(writer, "{{\"timestamp\":\"{}\",{},", now(), self.process)?;
+        writer.write_str(line.strip_prefix('{').unwrap_or(&line))
     }
+}
+
+/// The time, as lines say it.
+fn now() -> String {
+    let mut timestamp = String::new();
+    // Writing to a string does not fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    timestamp
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
-
-    use serde_json::Value;
 
     use super::*;
 
@@ -209,7 +238,10 @@ mod tests {
         let text = logged(Format::Text);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert!(lines.iter().all(|line| line.starts_with("virginia server-0 2")), "{text}");
+        assert!(
+            lines.iter().all(|line| line.starts_with('2') && line.contains("Z virginia server-0 ")),
+            "{text}"
+        );
         assert!(
             lines[0].contains("WARN") && lines[0].ends_with(r#"link down peer="ireland \"0\"""#),
             "{text}"
@@ -223,6 +255,12 @@ mod tests {
         let text = logged(Format::Json);
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(lines.len(), 2, "{text}");
+        for line in text.lines() {
+            assert!(
+                line.starts_with("{\"timestamp\":\"2"),
+                "programs that cut lines find the time first: {text}"
+            );
+        }
         for line in &lines {
             assert_eq!((&line["region"], &line["role"]), (&"virginia".into(), &"server-0".into()));
             assert!(line["timestamp"].is_string(), "{text}");
