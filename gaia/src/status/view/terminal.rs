@@ -3,7 +3,7 @@
 //! Kind: driver. The terminal is given back as it was, whatever happens: on return, on an error, when the future is
 //! dropped, and when something panics.
 
-use std::io::{self, Stdout};
+use std::io::{self, Stdout, Write};
 use std::time::Duration;
 
 use crossterm::event::{Event, EventStream, KeyCode, KeyEventKind, KeyModifiers};
@@ -17,7 +17,7 @@ use ratatui::widgets::Widget;
 use tokio::time::Instant;
 
 use super::paint::{Ink, justified};
-use super::{History, Page, Palette, page};
+use super::{History, Page, Palette, page, text};
 use crate::status::fetch::Fetched;
 
 /// How often processes are asked.
@@ -32,7 +32,8 @@ pub enum Ended<T> {
     Done(T),
 }
 
-/// Shows what `source` fetches, every second, until `until` is ready or somebody quits.
+/// Shows what `source` fetches, every second, until `until` is ready or somebody quits. What was shown last stays on the
+/// terminal, as plain text.
 ///
 /// `source` is called for each round; a round that takes long delays the next, but not the keys. To go on with `until`
 /// after somebody has quit, pass it by `&mut`.
@@ -47,8 +48,23 @@ where
     U: Future,
 {
     let mut screen = Screen::open()?;
-    let events = EventStream::new();
-    show(&mut screen.0, events, Palette::from_environment(), source, until).await
+    let (events, mut history) = (EventStream::new(), History::default());
+    let ended = show(&mut screen.0, events, Palette::from_environment(), &mut history, source, until).await;
+    let width = screen.0.size().map_or(NARROWEST_LEFT, |size| size.width);
+    drop(screen);
+    if ended.is_ok() {
+        // A terminal that has gone away shows nothing any more.
+        let _ = io::stdout().write_all(left_behind(&history, width).as_bytes());
+    }
+    ended
+}
+
+/// The width where the terminal does not say.
+const NARROWEST_LEFT: u16 = 80;
+
+/// What stays on the terminal: nothing where nobody has been asked yet.
+pub(super) fn left_behind(history: &History, width: u16) -> String {
+    if history.now().is_none() { String::new() } else { text(history, width) }
 }
 
 /// The terminal while it is ours.
@@ -77,6 +93,7 @@ pub(super) async fn show<B, E, S, F, U>(
     terminal: &mut Terminal<B>,
     mut events: E,
     palette: Palette,
+    history: &mut History,
     mut source: S,
     until: U,
 ) -> io::Result<Ended<U::Output>>
@@ -89,7 +106,7 @@ where
 {
     let start = Instant::now();
     let mut until = std::pin::pin!(until);
-    let mut view = View { history: History::default(), offset: 0, palette };
+    let mut view = View { history, offset: 0, palette };
     let mut round = std::pin::pin!(later(start, source()));
     let mut asked = start;
     loop {
@@ -122,14 +139,14 @@ async fn later<F: Future>(time: Instant, future: F) -> F::Output {
 }
 
 /// What is on the screen.
-struct View {
-    history: History,
+struct View<'a> {
+    history: &'a mut History,
     /// How many lines of the body are above the screen.
     offset: usize,
     palette: Palette,
 }
 
-impl View {
+impl View<'_> {
     /// Breaks if it is time to quit.
     fn handle_event(&mut self, event: &Event, height: u16) -> std::ops::ControlFlow<()> {
         let Event::Key(key) = event else {
@@ -160,7 +177,7 @@ impl View {
     /// The head at the top, keys at the bottom, and between them what fits of the body. Where the screen is so low that
     /// nothing of the body would fit, the body is all that is shown.
     fn draw(&mut self, area: Rect, buffer: &mut Buffer) {
-        let Page { head, body } = page(&self.history, area.width, self.palette);
+        let Page { head, body } = page(self.history, area.width, self.palette);
         let height = usize::from(area.height);
         let (head, foot) = if height >= head.len() + 4 { (head, 1) } else { (vec![], 0) };
         let room = height.saturating_sub(head.len() + foot);

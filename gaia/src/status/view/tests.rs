@@ -7,7 +7,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
 
-use super::terminal::show;
+use super::terminal::{left_behind, show};
 use super::*;
 use crate::status::fetch::{FetchError, Target};
 use crate::status::{Absence, HoldStatus, MirrorPresence, MissingWorker, Phase, Straggler, made_up};
@@ -47,7 +47,8 @@ fn screen(width: u16, height: u16, palette: Palette, keys: &[KeyCode]) -> Termin
         let events = stream::StreamExt::chain(wait, stream::iter(keys));
         let events = stream::StreamExt::chain(events, stream::pending());
         let end = tokio::time::sleep(Duration::from_millis(3900));
-        let ended = show(&mut terminal, std::pin::pin!(events), palette, source, end).await;
+        let ended =
+            show(&mut terminal, std::pin::pin!(events), palette, &mut History::default(), source, end).await;
         assert_eq!(ended.expect("a buffer does not fail"), Ended::Done(()));
     });
     terminal
@@ -138,6 +139,7 @@ fn keys_end_the_view_and_so_does_the_end_of_all_keys() {
             &mut terminal,
             keys,
             Palette::Plain,
+            &mut History::default(),
             source,
             std::future::pending::<()>(),
         ));
@@ -429,4 +431,26 @@ fn a_link_that_has_cost_more_than_it_saved_says_so() {
     }
     let shown = text(&History::once(all), 160);
     assert!(shown.contains(" 0.25x"), "{shown}");
+}
+
+#[test]
+fn what_was_shown_last_stays_when_the_view_is_left() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let mut terminal = Terminal::new(TestBackend::new(100, 12)).expect("a buffer");
+    let mut history = History::default();
+    assert_eq!(left_behind(&history, 100), "", "nobody has been asked");
+    runtime.expect("a runtime").block_on(async {
+        let quit = stream::once(async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            Ok(Event::Key(KeyEvent::from(KeyCode::Char('q'))))
+        });
+        let source = || std::future::ready(made_up::fetched(118));
+        let never = std::future::pending::<()>();
+        let ended =
+            show(&mut terminal, std::pin::pin!(quit), Palette::Plain, &mut history, source, never).await;
+        assert_eq!(ended.expect("a buffer does not fail"), Ended::Quit);
+    });
+    // All of it, also what the screen had no room for.
+    assert_eq!(left_behind(&history, 100), text(&history, 100));
+    assert!(left_behind(&history, 100).contains("singapore"));
 }
