@@ -83,6 +83,13 @@ mutants=(
   'decide-the-end-again|wan/src/driver/server.rs|units|s/if !\*self\.settled\.borrow\(\) && self\.node\.is_settled\(\) \{/self.settled.send_replace(false); if self.node.is_settled() {/'
   'forget-who-took-part|wan/src/replica/greeting.rs|units|s/mirror\.included_before = mirror\.included_clock\(\);//'
   'trust-gaps|wan/src/inbox.rs|units|s/self\.check_gap\("update", seq\)\?;//'
+
+  # What has been counted, taken back.
+  'charge-naive-for-the-gone|wan/src/replica.rs|units|s/\.filter\(\|mirror\| !mirror\.is_away\(\)\)//'
+  'forget-counts-that-were-told|gaia/src/checkpoint/archive.rs|units|s/Ok\(counts\) => self\.count\(&counts\),/Ok(_) => {}/'
+  'count-anew-from-checkpoints|gaia/src/checkpoint/archive.rs|units|s/self\.count\(&checkpoint\.counts\);//'
+  'trust-the-sender-alone|gaia/src/status/totals.rs|units|s/link\.sent_bytes\.max\(link\.arrived_bytes\)/link.sent_bytes/'
+  'take-back-what-was-repeated|wan/src/driver/link/tally.rs|units|s/\.max\(self\.repeated_bytes\)//'
 )
 
 chosen=()
