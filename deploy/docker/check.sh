@@ -60,15 +60,15 @@ cp "$binary" "$scratch/rust/gaia"
 cat >"$scratch/rust/cargo" <<'CARGO'
 #!/bin/sh
 set -e
-[ "$*" = "build --release --locked --bin gaia" ]
+[ "$*" = "build --profile dist --locked --bin gaia" ]
 # What a real one needs is there.
 ls Cargo.toml Cargo.lock gaia/src/main.rs gaia/data/digits-train.csv.gz >/dev/null
-mkdir -p target/release
-cp /stand-in/gaia target/release/
+mkdir -p target/dist
+cp /stand-in/gaia target/dist/
 CARGO
-printf '#!/bin/sh\n' >"$scratch/rust/strip"
-chmod +x "$scratch/rust/cargo" "$scratch/rust/strip"
-printf 'FROM %s\nCOPY gaia /stand-in/\nCOPY cargo strip /usr/local/bin/\n' "$tag:debian" >"$scratch/rust/Dockerfile"
+printf '#!/bin/sh\n' >"$scratch/rust/objcopy"
+chmod +x "$scratch/rust/cargo" "$scratch/rust/objcopy"
+printf 'FROM %s\nCOPY gaia /stand-in/\nCOPY cargo objcopy /usr/local/bin/\n' "$tag:debian" >"$scratch/rust/Dockerfile"
 
 # The older builder knows only one .dockerignore, at the root of the context: the context is what that would leave.
 mkdir "$scratch/context"
