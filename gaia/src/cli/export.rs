@@ -1,6 +1,5 @@
 //! `gaia export`: a trained model as one file.
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use super::models_arguments::{ExportArguments, ModelArguments};
@@ -111,7 +110,7 @@ pub(super) fn read(
     };
     let read = trained::read(&sources, &wanted).map_err(ModelError::Read)?;
     for note in &read.notes {
-        let _ = writeln!(io::stderr(), "note: {note}");
+        super::say(&format!("note: {note}"));
     }
     Ok(read)
 }

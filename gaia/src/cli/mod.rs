@@ -255,8 +255,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !matches!(error, CommandError::Checked | CommandError::Logged(_)) {
-                // There is nobody to tell if that fails too.
-                let _ = writeln!(io::stderr(), "error: {}", with_causes(&error));
+                say(&format!("error: {}", with_causes(&error)));
             }
             ExitCode::from(error.code())
         }
@@ -320,10 +319,7 @@ fn compare(arguments: &CompareArguments, engine: &dyn Engine) -> Result<(), Comm
     drop(observer);
     if comparison.needs_explanation() && !arguments.no_explain {
         if !arguments.settings.quiet {
-            let _ = writeln!(
-                io::stderr(),
-                "asp missed the target: running it without its threshold and without its lead, to find out why"
-            );
+            say("asp missed the target: running it without its threshold and without its lead, to find out why");
         }
         engine.explain(&simulation, &mut comparison)?;
     }
@@ -367,7 +363,7 @@ fn trained(runs: &[Run]) -> Result<(), CommandError> {
 /// Tells what is allowed and yet worth a thought.
 fn note(simulation: &Simulation, strategies: &[Strategy]) {
     for remark in simulation.remarks(strategies) {
-        let _ = writeln!(io::stderr(), "note: {remark}");
+        say(&format!("note: {remark}"));
     }
 }
 
@@ -388,6 +384,31 @@ fn unambiguous(arguments: &CompareArguments) -> Result<(), ConfigError> {
     }
 }
 
+/// Says something to people on standard error; on a terminal, in lines that fit it.
+fn say(text: &str) {
+    let width = if io::stderr().is_terminal() { terminal_width() } else { None };
+    let text = width.map_or_else(|| text.to_owned(), |width| wrapped(text, width.into()));
+    // There is nobody to tell if that fails too.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn terminal_width() -> Option<u16> {
+    comfy_table::Table::new().width()
+}
+
+/// `text` in lines of at most `width`, broken between words alone: paths and keys are to be copied. What goes on is indented
+/// a little more than its line.
+fn wrapped(text: &str, width: usize) -> String {
+    let wrap = |line: &str| {
+        let indent = line.len() - line.trim_start_matches(' ').len();
+        let next = " ".repeat(if indent == 0 { 0 } else { indent + 2 });
+        let options = textwrap::Options::new(width.max(20)).break_words(false).subsequent_indent(&next);
+        let options = options.word_splitter(textwrap::WordSplitter::NoHyphenation);
+        textwrap::wrap(line, options).join("\n")
+    };
+    text.lines().map(wrap).collect::<Vec<_>>().join("\n")
+}
+
 /// Reads the settings of one file, and checks that the data's files are there.
 fn load(arguments: &SettingsArguments) -> Result<Simulation, CommandError> {
     let simulation = config::load_simulation(&arguments.file, &arguments.overrides()?)?;
@@ -399,7 +420,7 @@ fn load(arguments: &SettingsArguments) -> Result<Simulation, CommandError> {
 fn style(is_terminal: bool) -> Style {
     const PLAIN_WIDTH: u16 = 100;
     let from_environment = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let from_terminal = || is_terminal.then(|| comfy_table::Table::new().width()).flatten();
+    let from_terminal = || if is_terminal { terminal_width() } else { None };
     let width = from_terminal().or(from_environment).unwrap_or(PLAIN_WIDTH).clamp(80, 200);
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     Style { width, styled: is_terminal && !is_plain }

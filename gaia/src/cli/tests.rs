@@ -225,6 +225,17 @@ fn results_are_written_where_they_are_wanted() {
 }
 
 #[test]
+fn messages_are_wrapped_between_words_and_keep_their_indentation() {
+    let message =
+        "error: two problems\n  regions/virginia.toml:7: job.clocks: found \"x\"; allowed: a whole number";
+    let expected = "error: two problems\n  regions/virginia.toml:7: job.clocks:\n    found \"x\"; allowed: a whole number";
+    assert_eq!(wrapped(message, 38), expected);
+    assert_eq!(wrapped(message, 200), message);
+    let path = "cannot write /a/very/long/path/that/nobody/would/want/to/have/broken.json";
+    assert!(wrapped(path, 30).contains("/a/very/long/path/that/nobody/would/want/to/have/broken.json"));
+}
+
+#[test]
 fn bad_input_is_refused_before_anything_runs() {
     let place = Place::new(PLANTED);
     let engine = Scripted::default();
