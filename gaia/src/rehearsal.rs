@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::Range;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -458,5 +459,7 @@ fn spawn(
         command.arg("--set").arg(format!("{key}={value}"));
     }
     let log = File::options().create(true).append(true).open(log)?;
+    // Ctrl-C is for whoever started the rehearsal, which stops its processes in order.
+    command.process_group(0);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
 }

@@ -339,6 +339,35 @@ fn blocks_of_documents_are_found_and_replaced() {
     assert_eq!(error, "line 2: neither a fence nor a table: words");
 }
 
+/// Starts a demo whose files go below `scratch`, interrupts it some time after its first words, and yields its exit code.
+fn interrupted_demo(scratch: &std::path::Path, after: std::time::Duration) -> Option<i32> {
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::io::BufRead;
+    let mut command = command(&["demo", "--no-view"]);
+    command.env("TMPDIR", scratch).stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().expect("the program starts");
+    let mut said = std::io::BufReader::new(child.stderr.take().expect("it is piped"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("it says where its files are");
+    assert!(line.contains(&scratch.display().to_string()), "{line}");
+    std::thread::sleep(after);
+    let pid = Pid::from_raw(child.id().try_into().expect("a small number")).expect("it runs");
+    kill_process(pid, Signal::INT).expect("it runs");
+    said.read_to_string(&mut line).expect("text");
+    child.wait().expect("it ends").code()
+}
+
+#[test]
+fn a_demo_that_is_interrupted_is_no_failure_and_leaves_nothing_behind() {
+    // While it is set up, and when its processes run.
+    for millis in [0, 3000] {
+        let scratch = tempfile::tempdir().expect("a directory");
+        assert_eq!(interrupted_demo(scratch.path(), std::time::Duration::from_millis(millis)), Some(0));
+        let left: Vec<_> = fs::read_dir(scratch.path()).expect("a directory").collect();
+        assert!(left.is_empty(), "after {millis} ms: {left:?}");
+    }
+}
+
 #[test]
 fn errors_name_files_without_detours() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -105,7 +105,8 @@ Examples:
 
 Six servers and nine workers train the digits that Gaia ships, each a process of
 its own, with certificates made for the occasion. Between regions they talk through
-links like those of configs/simulations/three-regions.toml. All ends with the command.";
+links like those of configs/simulations/three-regions.toml. All ends with the command;
+Ctrl-C ends it early, with exit code 0.";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:

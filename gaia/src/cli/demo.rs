@@ -2,19 +2,21 @@
 //!
 //! Kind: driver.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use wan::relay::RelayCounters;
 
-use super::CommandError;
 use super::arguments::DemoArguments;
+use super::{CommandError, say};
 use crate::rehearsal::{JOB, Plan, Rehearsal, WORKERS, three_regions};
 use crate::report::human;
 use crate::status::fetch::{Fetched, TIME_LIMIT, fetch};
+use crate::status::totals::Totals;
 use crate::status::view::{self, Ended};
 use crate::status::{Phase, Status};
 
@@ -33,18 +35,65 @@ pub(super) fn demo(arguments: &DemoArguments) -> Result<(), CommandError> {
     runtime.map_err(CommandError::Runtime)?.block_on(run(arguments))
 }
 
+/// How a demo ended.
+enum Ending {
+    /// It came to its end, and this is what processes said then.
+    Finished(Vec<Fetched>),
+    /// Somebody has seen enough.
+    Interrupted,
+}
+
+/// Ctrl-C, SIGTERM, and a terminal that goes away. From when these are asked for, none of them ends the program by itself:
+/// so it always cleans up.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn listen() -> Result<Self, CommandError> {
+        let listen = |kind| signal(kind).map_err(CommandError::System);
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(listen);
+        Ok(Self([interrupt?, terminate?, hangup?]))
+    }
+
+    /// Returns once one of them has come.
+    async fn asked(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
 async fn run(arguments: &DemoArguments) -> Result<(), CommandError> {
-    let scratch;
-    let directory: PathBuf = match &arguments.directory {
+    // Before there is anything to clean up.
+    let mut signals = Signals::listen()?;
+    let (directory, scratch) = match &arguments.directory {
         Some(directory) => {
             std::fs::create_dir_all(directory).map_err(CommandError::System)?;
-            directory.clone()
+            (directory.clone(), None)
         }
         None => {
-            scratch = tempfile::tempdir().map_err(CommandError::System)?;
-            scratch.path().to_owned()
+            let scratch = tempfile::Builder::new().prefix("gaia-demo-").tempdir();
+            let scratch = scratch.map_err(CommandError::System)?;
+            (scratch.path().to_owned(), Some(scratch))
         }
     };
+    let result = play(arguments, directory, &mut signals).await;
+    if let (Err(_), Some(scratch)) = (&result, scratch) {
+        // The logs that the error speaks of.
+        let _ = scratch.keep();
+    }
+    result
+}
+
+/// Runs it with its files in `directory`, until it is over or somebody has seen enough.
+async fn play(
+    arguments: &DemoArguments,
+    directory: PathBuf,
+    signals: &mut Signals,
+) -> Result<(), CommandError> {
     // Processes stay when they are done, so that what they have to say can be heard; then they are stopped.
     let mut set = vec![("at_end".to_owned(), "stay".to_owned())];
     set.extend(COMPUTE.map(|(key, value)| (key.to_owned(), value.to_owned())));
@@ -52,9 +101,6 @@ async fn run(arguments: &DemoArguments) -> Result<(), CommandError> {
     let program = std::env::current_exe().map_err(CommandError::System)?;
     let (job, links) = (JOB.to_owned(), three_regions());
     let plan = Plan { program, directory, job, servers: 2, set, links, seed: 1, late: Vec::new() };
-    let say = |text: &str| {
-        let _ = writeln!(io::stderr(), "{text}");
-    };
     say(&format!(
         "three regions, each with {} servers and {WORKERS} workers; settings and logs in {}",
         plan.servers,
@@ -62,13 +108,11 @@ async fn run(arguments: &DemoArguments) -> Result<(), CommandError> {
     ));
     let mut rehearsal = Rehearsal::start(&plan)?;
     let targets = rehearsal.targets();
-    let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::System)?;
     let result = {
         let mut until = Box::pin(async {
             tokio::select! {
-                ended = until_finished(&mut rehearsal) => ended,
-                _ = tokio::signal::ctrl_c() => Err(CommandError::Demo("interrupted".into())),
-                _ = terminate.recv() => Err(CommandError::Demo("asked to stop".into())),
+                ended = until_finished(&mut rehearsal) => ended.map(Ending::Finished),
+                () = signals.asked() => Ok(Ending::Interrupted),
             }
         });
         if arguments.no_view || !io::stdout().is_terminal() {
@@ -77,15 +121,18 @@ async fn run(arguments: &DemoArguments) -> Result<(), CommandError> {
             let shown = view::run(|| fetch(&targets, Duration::from_secs(1)), until.as_mut()).await;
             match shown.map_err(CommandError::Terminal)? {
                 Ended::Done(result) => result,
-                Ended::Quit => Err(CommandError::Demo("quit before it was over".into())),
+                Ended::Quit => Ok(Ending::Interrupted),
             }
         }
     };
-    if let Ok(fetched) = &result {
+    if let Ok(Ending::Finished(fetched)) = &result {
         let _ = io::stdout().write_all(summary(fetched, &rehearsal.relay.counters()).as_bytes());
     }
-    say("stopping the processes");
-    stop(&mut rehearsal).await;
+    say("stopping the processes; Ctrl-C kills them");
+    tokio::select! {
+        () = stop(&mut rehearsal) => {}
+        () = signals.asked() => {}
+    }
     result.map(|_| ())
 }
 
@@ -120,7 +167,7 @@ async fn stop(rehearsal: &mut Rehearsal) {
         }
     });
     if stopped.await.is_err() {
-        let _ = writeln!(io::stderr(), "some did not stop in time, and are killed");
+        say("some did not stop in time, and are killed");
     }
 }
 
@@ -138,9 +185,10 @@ fn summary(fetched: &[Fetched], links: &[RelayCounters]) -> String {
             );
         }
     }
-    let links_of = || statuses.iter().flat_map(|s| &s.servers).flat_map(|server| &server.links);
-    let sent: u64 = statuses.iter().flat_map(|s| &s.servers).map(|server| server.wan_sent_bytes).sum();
-    let naive: u64 = links_of().map(|link| link.naive_bytes).sum();
+    let totals = Totals::of(statuses.iter().copied());
+    let regions: BTreeSet<&str> = statuses.iter().map(|status| status.datacenter.as_str()).collect();
+    let sum = |of: fn(&Totals, &str) -> u64| regions.iter().map(|region| of(&totals, region)).sum::<u64>();
+    let (sent, naive) = (sum(Totals::sent_bytes), sum(Totals::naive_bytes));
     let saved = naive as f64 / sent.max(1) as f64;
     text += &format!(
         "WAN        {} sent; every update would have taken {}: {saved:.1} times as much\n",
