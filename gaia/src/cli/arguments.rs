@@ -47,8 +47,9 @@ Styles are for terminals only; NO_COLOR=1 turns them off there too.
 RUST_LOG=info shows on standard error what links and servers do.";
 
 const SIMULATE_EXAMPLES: &str = "\
-Example:
-  gaia simulate configs/simulations/three-regions.toml --set job.clocks=50";
+Examples:
+  gaia simulate configs/simulations/three-regions.toml --set job.clocks=50
+  gaia simulate configs/simulations/three-regions.toml --strategy bsp --csv bsp.csv";
 
 const COMPARE_EXAMPLES: &str = "\
 Examples:
@@ -115,7 +116,8 @@ Examples:
   gaia status --watch --url virginia-0:9464 --url ireland-0:9464
   gaia status --json --url http://127.0.0.1:7500 | jq '.[].status.phase'
 
-Keys of --watch: arrows, Page Up and Page Down scroll; q, Esc, Ctrl-C quit.
+Keys of --watch: arrows, Page Up and Page Down scroll; q, Esc, Ctrl-C quit, and
+what was shown last stays on the terminal.
 The exit code is 1 if a process does not answer.";
 
 /// The program.
@@ -190,6 +192,19 @@ pub(super) struct SimulateArguments {
     /// What may cross the WAN; see below [default: the job's `strategy`, or asp]
     #[arg(long, value_name = "NAME")]
     pub(super) strategy: Option<Strategy>,
+    #[command(flatten)]
+    pub(super) results: ResultArguments,
+}
+
+/// Where else results go.
+#[derive(Args, Debug)]
+pub(super) struct ResultArguments {
+    /// Write the result as JSON; `-` is standard output
+    #[arg(long, value_name = "OUT", value_parser = destination)]
+    pub(super) json: Option<Destination>,
+    /// Write the result as CSV, one line for each point of each strategy; `-` is standard output
+    #[arg(long, value_name = "OUT", value_parser = destination)]
+    pub(super) csv: Option<Destination>,
 }
 
 #[derive(Args, Debug)]
@@ -200,15 +215,11 @@ pub(super) struct CompareArguments {
     /// What to compare, with commas; see below [default: the file's `strategies`]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(super) strategies: Option<Vec<Strategy>>,
-    /// Write the result as JSON; `-` is standard output
-    #[arg(long, value_name = "OUT", value_parser = destination)]
-    pub(super) json: Option<Destination>,
-    /// Write the result as CSV, one line for each strategy; `-` is standard output
-    #[arg(long, value_name = "OUT", value_parser = destination)]
-    pub(super) csv: Option<Destination>,
     /// Where asp misses the target, do not run it again with one setting changed to find out why
     #[arg(long)]
     pub(super) no_explain: bool,
+    #[command(flatten)]
+    pub(super) results: ResultArguments,
 }
 
 #[derive(Args, Debug)]

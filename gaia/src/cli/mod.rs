@@ -26,12 +26,15 @@ use clap::Parser;
 use datacenter::identity::PeerNameError;
 use wan::relay::RelayError;
 
-use self::arguments::{Arguments, Command, CompareArguments, SettingsArguments, SimulateArguments};
+use self::arguments::{
+    Arguments, Command, CompareArguments, ResultArguments, SettingsArguments, SimulateArguments,
+};
 use crate::certificates::CertsError;
 use crate::config::{self, ConfigError, Problem};
 use crate::data::DataError;
+use crate::job::TargetSettings;
 use crate::logs;
-use crate::outcome::{Comparison, Run};
+use crate::outcome::{Comparison, Run, Target};
 use crate::participation::Participation;
 use crate::progress;
 use crate::rehearsal::RehearsalError;
@@ -255,6 +258,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !matches!(error, CommandError::Checked | CommandError::Logged(_)) {
+                // There is nobody to tell if that fails too.
                 say(&format!("error: {}", with_causes(&error)));
             }
             ExitCode::from(error.code())
@@ -296,51 +300,43 @@ fn one_or_many(things: &[String], what: &str) -> String {
 fn simulate(arguments: &SimulateArguments, engine: &dyn Engine) -> Result<(), CommandError> {
     let simulation = load(&arguments.settings)?;
     let strategy = arguments.strategy.unwrap_or(simulation.strategy);
+    arguments.results.check()?;
     note(&simulation, &[strategy]);
     let observer = progress::observer(arguments.settings.quiet);
     let run = engine.simulate(&simulation, strategy, &*observer)?;
-    Destination::Stdout
-        .write(&report::run(&run, &simulation.job.target, style(io::stdout().is_terminal())))
-        .map_err(CommandError::Output)?;
-    trained(&[run])
+    drop(observer);
+    let settings = &simulation.job.target;
+    let target = match settings {
+        TargetSettings::Value { metric, value } => Target { metric: metric.clone(), value: *value },
+        // That is known once `lan` has run.
+        TargetSettings::WithinLan(_) => Target { metric: "objective".into(), value: f64::NAN },
+    };
+    let (job, seed) = (simulation.job.name.clone(), simulation.seed);
+    let alone = Comparison { job, seed, target, runs: vec![run], trials: vec![], failed: vec![] };
+    let is_taken = arguments.results.write(&alone)?;
+    show(is_taken, |style| report::run(&alone.runs[0], settings, style))?;
+    trained(&alone.runs)
 }
 
 fn compare(arguments: &CompareArguments, engine: &dyn Engine) -> Result<(), CommandError> {
     let simulation = load(&arguments.settings)?;
     let strategies = arguments.strategies.as_ref().unwrap_or(&simulation.strategies);
-    unambiguous(arguments)?;
-    for place in arguments.json.iter().chain(&arguments.csv) {
-        // Better now than after the runs.
-        place.check().map_err(CommandError::Place)?;
-    }
+    unambiguous(arguments.strategies.as_deref().unwrap_or_default())?;
+    arguments.results.check()?;
     note(&simulation, strategies);
     let observer = progress::observer(arguments.settings.quiet);
     let mut comparison = engine.compare(&simulation, strategies, &*observer)?;
     drop(observer);
     if comparison.needs_explanation() && !arguments.no_explain {
         if !arguments.settings.quiet {
-            say("asp missed the target: running it without its threshold and without its lead, to find out why");
+            say(
+                "asp missed the target: running it without its threshold and without its lead, to find out why",
+            );
         }
         engine.explain(&simulation, &mut comparison)?;
     }
-    let mut table_goes_to_stderr = false;
-    for (place, text) in
-        [(&arguments.json, report::json as fn(&Comparison) -> String), (&arguments.csv, report::csv)]
-    {
-        if let Some(place) = place {
-            table_goes_to_stderr |= *place == Destination::Stdout;
-            place.write(&text(&comparison)).map_err(CommandError::Output)?;
-        }
-    }
-    let target = &simulation.job.target;
-    if table_goes_to_stderr {
-        // Standard output is for the program that reads it.
-        let text = report::comparison(&comparison, target, style(io::stderr().is_terminal()));
-        let _ = io::stderr().write_all(text.as_bytes());
-    } else {
-        let text = report::comparison(&comparison, target, style(io::stdout().is_terminal()));
-        Destination::Stdout.write(&text).map_err(CommandError::Output)?;
-    }
+    let is_taken = arguments.results.write(&comparison)?;
+    show(is_taken, |style| report::comparison(&comparison, &simulation.job.target, style))?;
     if !comparison.failed.is_empty() {
         let failed = comparison.failed.into_iter().map(|failure| failure.strategy);
         return Err(CommandError::Incomplete(failed.collect()));
@@ -367,20 +363,52 @@ fn note(simulation: &Simulation, strategies: &[Strategy]) {
     }
 }
 
-/// Checks what clap cannot: no strategy twice, and at most one result on standard output.
-fn unambiguous(arguments: &CompareArguments) -> Result<(), ConfigError> {
-    let problem = |place: &str, message: String| Problem { place: place.to_owned(), key: None, message };
-    let strategies = arguments.strategies.as_deref().unwrap_or_default();
-    if let Some(twice) =
-        strategies.iter().enumerate().find(|(index, name)| strategies[..*index].contains(name))
-    {
-        return Err(problem("--strategies", format!("names {} twice", twice.1)).into());
+/// Shows a result to people: on standard output, unless that is for the program that reads it.
+fn show(is_taken: bool, text: impl FnOnce(Style) -> String) -> Result<(), CommandError> {
+    if is_taken {
+        let _ = io::stderr().write_all(text(style(io::stderr().is_terminal())).as_bytes());
+        return Ok(());
     }
-    match (&arguments.json, &arguments.csv) {
-        (Some(json), Some(csv)) if json.is_same(csv) => {
-            Err(problem("--csv", "goes where --json goes; allowed: two different places".to_owned()).into())
+    Destination::Stdout.write(&text(style(io::stdout().is_terminal()))).map_err(CommandError::Output)
+}
+
+/// Checks what clap cannot: no strategy twice.
+fn unambiguous(strategies: &[Strategy]) -> Result<(), ConfigError> {
+    let mut named = strategies.iter().enumerate();
+    match named.find(|(index, name)| strategies[..*index].contains(name)) {
+        Some((_, twice)) => Err(problem("--strategies", format!("names {twice} twice")).into()),
+        None => Ok(()),
+    }
+}
+
+fn problem(place: &str, message: String) -> Problem {
+    Problem { place: place.to_owned(), key: None, message }
+}
+
+impl ResultArguments {
+    /// Sees, before anything runs, that results can be written where they are wanted, each in a place of its own.
+    fn check(&self) -> Result<(), CommandError> {
+        if let (Some(json), Some(csv)) = (&self.json, &self.csv)
+            && json.is_same(csv)
+        {
+            let message = "goes where --json goes; allowed: two different places".to_owned();
+            return Err(ConfigError::from(problem("--csv", message)).into());
         }
-        _ => Ok(()),
+        self.json.iter().chain(&self.csv).try_for_each(|place| place.check().map_err(CommandError::Place))
+    }
+
+    /// Writes them; yields whether one of them has taken standard output.
+    fn write(&self, comparison: &Comparison) -> Result<bool, CommandError> {
+        let mut is_taken = false;
+        for (place, text) in
+            [(&self.json, report::json as fn(&Comparison) -> String), (&self.csv, report::csv)]
+        {
+            if let Some(place) = place {
+                is_taken |= *place == Destination::Stdout;
+                place.write(&text(comparison)).map_err(CommandError::Output)?;
+            }
+        }
+        Ok(is_taken)
     }
 }
 

@@ -225,6 +225,23 @@ fn results_are_written_where_they_are_wanted() {
 }
 
 #[test]
+fn a_simulation_is_written_as_a_comparison_of_one() {
+    let place = Place::new(PLANTED);
+    let (json, csv) = (place.path("one.json"), place.path("one.csv"));
+    place.run(&Scripted::default(), "simulate", &["-q", "--json", &json, "--csv", &csv]).expect("it runs");
+    let read: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(json).expect("it is there")).expect("JSON");
+    let whole: serde_json::Value = serde_json::from_str(&report::json(&good())).expect("JSON");
+    assert_eq!(read["runs"].as_array().map(Vec::len), Some(1));
+    assert_eq!(read["runs"][0], whole["runs"][1]);
+    let keys = |value: &serde_json::Value| value.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>());
+    assert_eq!(keys(&read), keys(&whole), "whoever reads one reads the other");
+    let csv = fs::read_to_string(csv).expect("it is there");
+    assert_eq!(csv.lines().next(), report::csv(&good()).lines().next());
+    assert_eq!(csv.lines().count(), 1 + good().runs[1].curve.len());
+}
+
+#[test]
 fn messages_are_wrapped_between_words_and_keep_their_indentation() {
     let message =
         "error: two problems\n  regions/virginia.toml:7: job.clocks: found \"x\"; allowed: a whole number";
@@ -249,6 +266,12 @@ fn bad_input_is_refused_before_anything_runs() {
         ),
         ("compare", vec!["--json", "-", "--csv", "-"], "--csv: goes where --json goes"),
         ("compare", vec!["--json", "same.out", "--csv", "./same.out"], "--csv: goes where --json goes"),
+        ("simulate", vec!["--json", "-", "--csv", "-"], "--csv: goes where --json goes"),
+        (
+            "simulate",
+            vec!["--csv", "no/such/dir.csv"],
+            "cannot write no/such/dir.csv: there is no such directory",
+        ),
         ("compare", vec!["--json", "/proc/out.json"], "cannot write /proc/out.json: "),
         ("compare", vec!["--seed", "-1"], "--seed: seed: found \"-1\"; allowed: a whole number, at least 0"),
         ("compare", vec!["--set", "job.clocks"], "there is no `=`; write KEY=VALUE"),
@@ -353,5 +376,5 @@ fn what_others_found_is_written_though_one_failed() {
     let written = place.run(&engine, "compare", &["-q", "--json", &json, "--csv", &csv]);
     assert_eq!(written, Err((1, "no result for bsp".to_owned())));
     assert!(fs::read_to_string(json).expect("a file").contains("\"failed\""));
-    assert_eq!(fs::read_to_string(csv).expect("a file").lines().count(), 6);
+    assert_eq!(fs::read_to_string(csv).expect("a file"), report::csv(&incomplete()));
 }

@@ -4,9 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
-use crate::outcome::Comparison;
+use crate::outcome::{Comparison, Run};
 use crate::report::held;
 
 /// Where a result goes.
@@ -130,62 +128,89 @@ pub fn json(comparison: &Comparison) -> String {
     text
 }
 
-/// One line of the CSV.
-#[derive(Serialize)]
-struct Line<'a> {
-    job: &'a str,
-    seed: u64,
-    target_metric: &'a str,
-    target_value: Option<f64>,
-    strategy: &'a str,
-    reached_target: bool,
-    seconds_to_target: Option<f64>,
-    wan_bytes_to_target: Option<u64>,
-    seconds: f64,
-    wan_bytes: u64,
-    wan_payload_bytes: u64,
-    naive_wan_bytes: Option<u64>,
-    clocks: u32,
-    clock_seconds: Option<f64>,
-    objective: Option<f64>,
-    metric_name: &'a str,
-    metric_value: Option<f64>,
-    filter_hit_rate: Option<f64>,
-    held_seconds: f64,
-    /// "reason=seconds" for each reason.
-    holds: String,
-}
+/// Reasons of holds that have a column whether or not there were any, so that files of different runs have the same.
+const REASONS: [&str; 4] = ["stale", "barrier", "mirror_clock", "network"];
 
-/// The comparison as CSV with a header, one line for each strategy; what is not there is empty.
+/// The comparison as CSV with a header: a line for each point of each strategy's curve. What is so of the whole run is on
+/// each of its lines; what is not there is empty.
 pub fn csv(comparison: &Comparison) -> String {
-    let finite = |value: f64| Some(value).filter(|value| value.is_finite());
+    let seen = comparison.runs.iter().flat_map(|run| run.holds.keys().map(String::as_str));
+    let mut reasons = REASONS.to_vec();
+    for reason in seen {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
     let mut writer = ::csv::Writer::from_writer(Vec::new());
+    let mut write = |fields: Vec<String>| writer.write_record(fields).expect("a line in memory");
+    let held = reasons.iter().map(|reason| format!("run_held_{reason}_seconds"));
+    write(COLUMNS.map(str::to_owned).into_iter().chain(held).collect());
     for run in &comparison.runs {
-        let holds: Vec<_> = run.holds.iter().map(|(reason, seconds)| format!("{reason}={seconds}")).collect();
-        let line = Line {
-            job: &comparison.job,
-            seed: comparison.seed,
-            target_metric: &comparison.target.metric,
-            target_value: finite(comparison.target.value),
-            strategy: &run.strategy,
-            reached_target: run.reached_target,
-            seconds_to_target: run.seconds_to_target,
-            wan_bytes_to_target: run.wan_bytes_to_target,
-            seconds: run.seconds,
-            wan_bytes: run.wan_bytes,
-            wan_payload_bytes: run.wan_payload_bytes,
-            naive_wan_bytes: run.naive_wan_bytes,
-            clocks: run.clocks,
-            clock_seconds: finite(run.clock_seconds),
-            objective: finite(run.objective),
-            metric_name: &run.metric.name,
-            metric_value: finite(run.metric.value),
-            filter_hit_rate: run.filter_hit_rate.and_then(finite),
-            held_seconds: held(run),
-            holds: holds.join(" "),
-        };
-        writer.serialize(line).expect("a line of plain fields in memory");
+        let of_run = of_run(comparison, run);
+        let held: Vec<_> = reasons.iter().map(|reason| number(run.holds.get(*reason).copied())).collect();
+        for point in &run.curve {
+            let of_point = [
+                point.clock.to_string(),
+                number(Some(point.seconds)),
+                point.wan_bytes.to_string(),
+                number(Some(point.objective)),
+                run.metric.name.clone(),
+                number(Some(point.metric)),
+            ];
+            let head = [comparison.job.clone(), comparison.seed.to_string(), run.strategy.clone()];
+            write(head.into_iter().chain(of_point).chain(of_run.clone()).chain(held.clone()).collect());
+        }
     }
     let bytes = writer.into_inner().expect("memory takes all that is written");
     String::from_utf8(bytes).expect("fields are text")
+}
+
+/// All columns but those of holds.
+const COLUMNS: [&str; 22] = [
+    "job",
+    "seed",
+    "strategy",
+    "clock",
+    "seconds",
+    "wan_bytes",
+    "objective",
+    "metric_name",
+    "metric_value",
+    "target_metric",
+    "target_value",
+    "reached_target",
+    "seconds_to_target",
+    "wan_bytes_to_target",
+    "run_clocks",
+    "run_seconds",
+    "run_seconds_per_clock",
+    "run_wan_bytes",
+    "run_wan_payload_bytes",
+    "run_naive_wan_bytes",
+    "run_filter_hit_share",
+    "run_held_seconds",
+];
+
+/// Of these, the ones from `target_metric` on.
+fn of_run(comparison: &Comparison, run: &Run) -> [String; 13] {
+    let count = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
+    [
+        comparison.target.metric.clone(),
+        number(Some(comparison.target.value)),
+        run.reached_target.to_string(),
+        number(run.seconds_to_target),
+        count(run.wan_bytes_to_target),
+        run.clocks.to_string(),
+        number(Some(run.seconds)),
+        number(Some(run.clock_seconds)),
+        run.wan_bytes.to_string(),
+        run.wan_payload_bytes.to_string(),
+        count(run.naive_wan_bytes),
+        number(run.filter_hit_rate),
+        number(Some(held(run))),
+    ]
+}
+
+fn number(number: Option<f64>) -> String {
+    number.filter(|number| number.is_finite()).map(|number| number.to_string()).unwrap_or_default()
 }

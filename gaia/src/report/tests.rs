@@ -334,7 +334,8 @@ fn what_failed_is_told_after_what_did_not() {
     let last =
         "\n\nNo result for bsp: given up after 1 h without progress\n  virginia, at clock 4 of 10, waits\n";
     assert!(text.ends_with(last) && text.contains("\n stretched "), "{text}");
-    assert_eq!(csv(&incomplete()).lines().count(), 6);
+    let points: usize = incomplete().runs.iter().map(|run| run.curve.len()).sum();
+    assert_eq!(csv(&incomplete()).lines().count(), 1 + points);
     let mut nothing = incomplete();
     nothing.runs.clear();
     let text = shown(&nothing, 100);
@@ -342,17 +343,33 @@ fn what_failed_is_told_after_what_did_not() {
 }
 
 #[test]
-fn csv_has_one_line_for_each_strategy() {
+fn csv_has_a_line_for_each_point_of_each_strategy_with_units_in_the_names_of_columns() {
     let text = csv(&good());
-    assert_eq!(text.lines().count(), 7);
+    let points: usize = good().runs.iter().map(|run| run.curve.len()).sum();
+    assert_eq!(text.lines().count(), 1 + points);
     let mut reader = ::csv::Reader::from_reader(text.as_bytes());
     let header = reader.headers().expect("a header").clone();
     let column = |name: &str| header.iter().position(|other| other == name).expect("the column is there");
     let lines: Vec<_> = reader.records().map(|line| line.expect("a line")).collect();
-    assert_eq!(&lines[1][column("strategy")], "asp");
-    assert_eq!(&lines[1][column("holds")], "barrier=0.31 mirror_clock=0 stale=1.25");
-    assert_eq!(&lines[3][column("objective")], "");
-    assert_eq!(&lines[3][column("seconds_to_target")], "");
+    let cells = |line: usize, names: &[&str]| {
+        names.iter().map(|name| lines[line][column(name)].to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    let first_of_asp = good().runs[0].curve.len();
+    assert_eq!(cells(first_of_asp + 1, &["strategy", "clock", "objective"]), "asp 10 1");
+    let held = ["run_held_barrier_seconds", "run_held_stale_seconds", "run_held_mirror_clock_seconds"];
+    assert_eq!(cells(first_of_asp + 1, &held), "0.31 1.25 0", "each cause has its column");
+    assert_eq!(cells(first_of_asp + 1, &["run_held_network_seconds"]), "", "what was not there is empty");
+    let diverged = 3 * first_of_asp + 3;
+    assert_eq!(cells(diverged, &["objective", "seconds_to_target"]), " ");
+    // Whoever reads it needs no words for units: every duration and size says its own.
+    let no_unit = ["job", "seed", "strategy", "clock", "objective", "metric_name", "metric_value"];
+    let of_target =
+        ["target_metric", "target_value", "reached_target", "run_clocks", "run_seconds_per_clock"];
+    let has_unit =
+        |name: &&str| ["seconds", "bytes", "share", "to_target"].iter().any(|unit| name.ends_with(unit));
+    let others = header.iter().filter(|name| !no_unit.contains(name) && !of_target.contains(name));
+    assert!(others.clone().all(|name| has_unit(&name)), "{:?}", others.collect::<Vec<_>>());
+    assert_eq!(lines.iter().map(|line| line.len()).collect::<std::collections::BTreeSet<_>>().len(), 1);
 }
 
 #[test]
