@@ -369,6 +369,19 @@ fn a_demo_that_is_interrupted_is_no_failure_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn completions_and_pages_come_from_the_program() {
+    let script = gaia(&["completions", "bash"]);
+    assert_eq!(script.status.code(), Some(0));
+    assert!(text(&script.stdout).contains("complete -F _gaia"), "{}", text(&script.stdout));
+    let page = gaia(&["man"]);
+    assert!(text(&page.stdout).contains(".TH gaia 1"), "{}", text(&page.stdout));
+    assert_eq!(gaia(&["completions", "cmd.exe"]).status.code(), Some(2));
+    let unwritable = gaia(&["man", "--directory", "/proc/gaia"]);
+    assert_eq!(unwritable.status.code(), Some(1));
+    assert!(text(&unwritable.stderr).contains("cannot write the pages into /proc/gaia"));
+}
+
+#[test]
 fn errors_name_files_without_detours() {
     let directory = tempfile::tempdir().expect("a directory");
     for folder in ["jobs", "simulations"] {

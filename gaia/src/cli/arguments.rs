@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use super::certs_arguments::{CERTS_EXAMPLES, CertsCommand};
 use super::models_arguments::{EvaluateArguments, ExportArguments};
@@ -120,6 +121,17 @@ Keys of --watch: arrows, Page Up and Page Down scroll; q, Esc, Ctrl-C quit, and
 what was shown last stays on the terminal.
 The exit code is 1 if a process does not answer.";
 
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  gaia completions bash > ~/.local/share/bash-completion/completions/gaia
+  gaia completions zsh > ~/.zfunc/_gaia
+  gaia completions fish > ~/.config/fish/completions/gaia.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  gaia man | man -l -
+  gaia man --directory /usr/local/share/man/man1";
+
 /// The program.
 #[derive(Debug, Parser)]
 #[command(name = "gaia", version, about = LONG_ABOUT.lines().next(), long_about = LONG_ABOUT, after_help = AFTER_HELP)]
@@ -157,6 +169,25 @@ pub(super) enum Command {
     Evaluate(EvaluateArguments),
     /// Write a trained model as one file: safetensors, npy or CSV
     Export(ExportArguments),
+    /// Print a script by which a shell completes commands and flags
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write those of all commands
+    Man(ManArguments),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(super) struct CompletionsArguments {
+    /// For which shell
+    pub(super) shell: Shell,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = MAN_EXAMPLES)]
+pub(super) struct ManArguments {
+    /// Write gaia.1 and a page for each command into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) directory: Option<PathBuf>,
 }
 
 /// A file and what goes over it.

@@ -11,6 +11,7 @@ mod data;
 mod demo;
 mod evaluate;
 mod export;
+mod handbook;
 mod leave;
 mod link;
 mod models_arguments;
@@ -166,6 +167,9 @@ enum CommandError {
     /// A region that leaves, of which not everybody was told.
     #[error("{_0}\nrepeat the command when they can be reached; those that were told go on meanwhile")]
     Untold(String),
+    /// Manual pages that could not be written.
+    #[error("cannot write the pages into {directory}")]
+    Pages { directory: String, source: io::Error },
     #[error("--watch needs a terminal to show it on; without it, the status is printed once")]
     NoTerminal,
     #[error("the terminal cannot be used")]
@@ -229,6 +233,7 @@ impl CommandError {
             | Self::Expired(_)
             | Self::Relay(RelayError::Thread(_))
             | Self::System(_)
+            | Self::Pages { .. }
             | Self::Silent { .. }
             | Self::NotTold(_)
             | Self::Untold(_)
@@ -281,6 +286,8 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Status(arguments) => status::status(arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(arguments),
         Command::Export(arguments) => export::export(arguments),
+        Command::Completions(arguments) => handbook::completions(arguments),
+        Command::Man(arguments) => handbook::man(arguments),
     }
 }
 

@@ -242,6 +242,25 @@ fn a_simulation_is_written_as_a_comparison_of_one() {
 }
 
 #[test]
+fn every_shell_completes_every_command_and_every_command_has_a_page() {
+    use clap::ValueEnum;
+    let names: Vec<_> =
+        Arguments::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for shell in clap_complete::Shell::value_variants() {
+        let script = handbook::completion(*shell);
+        assert!(names.iter().all(|name| script.contains(name.as_str())), "{shell}");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    handbook::write_pages(directory.path()).expect("there is room");
+    for name in &names {
+        let page = fs::read_to_string(directory.path().join(format!("gaia-{name}.1"))).expect(name);
+        assert!(page.starts_with(".ie") && page.contains(".SH SYNOPSIS"), "{name}: {page}");
+    }
+    assert!(directory.path().join("gaia-certs-renew.1").is_file());
+    assert!(handbook::page().contains(".SH SUBCOMMANDS"));
+}
+
+#[test]
 fn messages_are_wrapped_between_words_and_keep_their_indentation() {
     let message =
         "error: two problems\n  regions/virginia.toml:7: job.clocks: found \"x\"; allowed: a whole number";
