@@ -7,7 +7,11 @@
 //! For results to be the same on every machine, arithmetic should keep to IEEE operations in a fixed order and take
 //! `exp` and `ln` from the `libm` crate, not from the platform.
 
+use std::sync::Arc;
+
 use datacenter::{TableId, TableSpec};
+
+use crate::data::{Names, Vocabulary};
 
 /// A model and how to train it on partitioned data.
 pub trait Application: Send + Sync {
@@ -46,9 +50,25 @@ pub trait Application: Send + Sync {
         Vec::new()
     }
 
+    /// Where a figure of [`predict`](Self::predict) is the place of a name and not a quantity: among which names, by the
+    /// `column` of the figure.
+    fn predicted_names(&self, _column: usize) -> Option<&Names> {
+        None
+    }
+
     /// Tells `each` what `model` predicts for each example of the test data, or of the training data where there are none,
     /// in the order of the file: one figure for each name in [`predicted`](Self::predicted).
     fn predict(&self, _model: &dyn Model, _each: &mut dyn FnMut(&[f64])) {}
+
+    /// What the rows and columns of the model stand for, to be kept beside it; none where there is nothing to say.
+    fn vocabulary(&self) -> Option<Arc<Vocabulary>> {
+        None
+    }
+
+    /// What is allowed in the data and yet worth a thought before it is trained on, in sentences.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// One worker's part of the training.

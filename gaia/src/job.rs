@@ -7,6 +7,7 @@ mod by_key;
 mod digest;
 mod location;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -244,23 +245,30 @@ pub enum DataSource {
         /// How many features; found from the files where it is not given.
         features: Option<u32>,
     },
-    /// Numeric CSV with a class label in the last column.
+    /// CSV of numbers, with a class label in one of the columns.
     Csv {
         /// Training file.
         train: PathBuf,
         /// Test file.
         test: Option<PathBuf>,
-        /// Whether the first line is a header.
-        header: bool,
-        /// Features are multiplied by this.
-        scale: f64,
+        /// The dialect.
+        layout: Layout,
+        /// Where the class is. Default the last column.
+        label: Column,
+        /// What becomes of features. Default `Times(1.0)`.
+        scale: Scale,
     },
-    /// MovieLens `u.data` (and the folds `u1.base`, `u1.test`), `ratings.dat` or `ratings.csv`, told by content.
+    /// Ratings: MovieLens `u.data` (and the folds `u1.base`, `u1.test`), `ratings.dat` or `ratings.csv`, and other tables of a
+    /// user, an item and a rating in each line.
     MovieLens {
         /// Training ratings.
         train: PathBuf,
         /// Test ratings.
         test: Option<PathBuf>,
+        /// The dialect.
+        layout: Layout,
+        /// Where users, items and ratings are, as far as the header does not say so in words that are known.
+        columns: RatingColumns,
     },
     /// Ratings drawn from a planted low-rank truth; every count is at least one.
     Planted {
@@ -275,6 +283,117 @@ pub enum DataSource {
         /// Standard deviation of the noise on each rating.
         noise: f64,
     },
+}
+
+impl DataSource {
+    /// CSV as most people have it: the class last, features as they are, the dialect found in the file.
+    pub fn csv(train: impl Into<PathBuf>, test: Option<&str>) -> Self {
+        Self::Csv {
+            train: train.into(),
+            test: test.map(PathBuf::from),
+            layout: Layout::default(),
+            label: Column::default(),
+            scale: Scale::default(),
+        }
+    }
+
+    /// The same with features that are multiplied by `factor`.
+    pub fn scaled_csv(train: impl Into<PathBuf>, test: Option<&str>, factor: f64) -> Self {
+        let mut source = Self::csv(train, test);
+        if let Self::Csv { scale, .. } = &mut source {
+            *scale = Scale::Times(factor);
+        }
+        source
+    }
+
+    /// Ratings whose dialect and columns are found in the file.
+    pub fn ratings(train: impl Into<PathBuf>, test: Option<&str>) -> Self {
+        Self::MovieLens {
+            train: train.into(),
+            test: test.map(PathBuf::from),
+            layout: Layout::default(),
+            columns: RatingColumns::default(),
+        }
+    }
+
+    /// Whether it has ratings, and not classes.
+    pub fn has_ratings(&self) -> bool {
+        matches!(self, Self::MovieLens { .. } | Self::Planted { .. })
+    }
+}
+
+/// The dialect of a table of text; what is not said is found in its first line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Layout {
+    /// What stands between fields.
+    pub delimiter: Option<Delimiter>,
+    /// Whether the first line is a header.
+    pub header: Option<bool>,
+}
+
+/// What stands between the fields of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Delimiter {
+    /// `,`
+    Comma,
+    /// `;`
+    Semicolon,
+    /// A tab.
+    Tab,
+    /// Any number of blanks.
+    Blanks,
+    /// `::`, as MovieLens has it.
+    DoubleColon,
+}
+
+impl fmt::Display for Delimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Comma => "`,`",
+            Self::Semicolon => "`;`",
+            Self::Tab => "tabs",
+            Self::Blanks => "blanks",
+            Self::DoubleColon => "`::`",
+        })
+    }
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Column {
+    /// The last one.
+    #[default]
+    Last,
+    /// Counted from one.
+    Number(u32),
+    /// As the header calls it.
+    Named(String),
+}
+
+/// What becomes of features.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum Scale {
+    /// They are multiplied by this; above zero.
+    Times(f64),
+    /// They are standardised by the mean and the deviation of the training data.
+    Standard,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self::Times(1.0)
+    }
+}
+
+/// The columns of a table of ratings; none where the header says it, or the order of columns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RatingColumns {
+    /// Who rated.
+    pub user: Option<Column>,
+    /// What was rated.
+    pub item: Option<Column>,
+    /// How.
+    pub rating: Option<Column>,
 }
 
 /// Whose training data the files of a region hold. A simulation has one set of files, and deals it out to all.
@@ -393,12 +512,7 @@ pub(crate) mod tests {
             }),
             data: DataSettings {
                 root: PathBuf::from("gaia/data").into(),
-                source: DataSource::Csv {
-                    train: PathBuf::from("digits-train.csv.gz"),
-                    test: None,
-                    header: false,
-                    scale: 1.0,
-                },
+                source: DataSource::csv("digits-train.csv.gz", None),
             },
             data_scope: DataScope::Shared,
             partition: Partition::Random,

@@ -30,6 +30,11 @@ pub fn observer(quiet: bool) -> Box<dyn Observer> {
 pub struct Silent;
 
 impl Observer for Silent {
+    /// What is worth a thought is no progress.
+    fn remark(&self, remark: &str) {
+        let _ = writeln!(io::stderr(), "note: {remark}");
+    }
+
     fn run_started(&self, _: Strategy, _: &[String], _: u32) {}
     fn clock(&self, _: Strategy, _: &Progress) {}
     fn run_finished(&self, _: &Run) {}
@@ -54,6 +59,10 @@ struct Bar {
 }
 
 impl Observer for Bars {
+    fn remark(&self, remark: &str) {
+        let _ = self.screen.println(format!("note: {remark}"));
+    }
+
     fn run_started(&self, strategy: Strategy, regions: &[String], clocks: u32) {
         let style = |template: &str| {
             let style =
@@ -140,6 +149,10 @@ impl<W: Write + Send> Lines<W> {
 }
 
 impl<W: Write + Send> Observer for Lines<W> {
+    fn remark(&self, remark: &str) {
+        self.line(&format!("note: {remark}"));
+    }
+
     fn run_started(&self, strategy: Strategy, regions: &[String], clocks: u32) {
         let run = Lined {
             clocks,

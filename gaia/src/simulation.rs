@@ -35,6 +35,7 @@ use wan::emulation::OutOfTime;
 
 use crate::application::{Application, Metric, Model};
 use crate::applications;
+use crate::data::partition::idle_workers;
 use crate::job::{Job, TargetSettings};
 use crate::outcome::{Comparison, Failure, Run, Target};
 use crate::report::human;
@@ -46,6 +47,9 @@ pub use self::stalled::Stalled;
 
 /// Hears how runs go. Runs of different strategies may go on in different threads at once.
 pub trait Observer: Send + Sync {
+    /// Something in the data is allowed, and yet worth a thought.
+    fn remark(&self, _remark: &str) {}
+
     /// A run begins; `regions` are the datacenters of this run (one alone under `lan`), each to complete `clocks`.
     fn run_started(&self, strategy: Strategy, regions: &[String], clocks: u32);
 
@@ -134,6 +138,7 @@ pub fn simulate(
     observer: &dyn Observer,
 ) -> Result<Run, SimulationError> {
     let application = load(simulation)?;
+    application.remarks().iter().for_each(|remark| observer.remark(remark));
     let mut run = run_one(simulation, application.as_ref(), strategy, observer)?;
     if let TargetSettings::Value { metric, value } = &simulation.job.target {
         judge(&mut run, &Target { metric: metric.clone(), value: *value });
@@ -155,6 +160,7 @@ pub fn compare(
     observer: &dyn Observer,
 ) -> Result<Comparison, SimulationError> {
     let application = load(simulation)?;
+    application.remarks().iter().for_each(|remark| observer.remark(remark));
     compare_application(simulation, application.as_ref(), strategies, observer)
 }
 
@@ -202,26 +208,37 @@ pub fn compare_application(
     Ok(Comparison { job, seed: simulation.seed, target, runs, trials, failed })
 }
 
-/// Loads what `simulation` trains on, and tells what it found in a few words.
+/// What was found in the data of a simulation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// In a few words.
+    pub summary: String,
+    /// What is allowed and yet worth a thought.
+    pub remarks: Vec<String>,
+}
+
+/// Loads what `simulation` trains on, and tells what it found.
 ///
 /// # Errors
 ///
 /// If the data cannot be used, or settings do not fit it.
-pub fn check(simulation: &Simulation) -> Result<String, SimulationError> {
+pub fn check(simulation: &Simulation) -> Result<Found, SimulationError> {
     let application = load(simulation)?;
     let tables = application.tables();
     let elements: u64 = tables.iter().map(|t| u64::from(t.rows) * u64::from(t.width)).sum();
     let shapes: Vec<String> = tables.iter().map(|t| format!("{} {} x {}", t.name, t.rows, t.width)).collect();
     let parts = application.partition(simulation.worker_count() as usize);
-    let sizes = parts.iter().map(Vec::len);
-    Ok(format!(
+    let sizes: Vec<usize> = parts.iter().map(Vec::len).collect();
+    let summary = format!(
         "{} training examples, {} to {} for each of {} workers; model of {elements} values: {}",
-        sizes.clone().sum::<usize>(),
-        sizes.clone().min().unwrap_or(0),
-        sizes.max().unwrap_or(0),
+        sizes.iter().sum::<usize>(),
+        sizes.iter().min().unwrap_or(&0),
+        sizes.iter().max().unwrap_or(&0),
         parts.len(),
         shapes.join(", "),
-    ))
+    );
+    let remarks = application.remarks().into_iter().chain(idle_workers(&sizes)).collect();
+    Ok(Found { summary, remarks })
 }
 
 /// Loads the data of `simulation` and makes its application.

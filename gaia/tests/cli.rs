@@ -393,3 +393,27 @@ fn errors_name_files_without_detours() {
     assert!(message.contains(&directory.path().join("jobs/none.toml").display().to_string()), "{message}");
     assert!(!message.contains("/../"), "{message}");
 }
+
+#[test]
+fn the_first_rows_and_what_is_odd_about_the_data_are_shown() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("years.toml");
+    let settings = SMALL.replace("header = true", "label = 1\nscale = \"standard\"");
+    fs::write(&path, settings).expect("a file");
+    let rows: String = (1922..2012).map(|year| format!("{year}\t{}\t7\n", year % 7)).collect();
+    fs::write(directory.path().join("train.csv"), format!("# songs\nyear\tloudness\tpitch\n{rows}"))
+        .expect("a file");
+    let path = path.display().to_string();
+    let checked = unwrapped(&gaia(&["check", &path, "--set", "regions.a.workers=100"]).stdout);
+    for part in [
+        "ok rows columns between tabs, header `year`, `loudness`, `pitch`, the class in column 1",
+        "ok rows line 3: class 1922 of 4, 7 ok rows line 4: class 1923 of 5, 7",
+        "ok note the labels are 90 different numbers from 1922 to 2011, and each is a class of its own",
+        "ok note of 101 workers 11 have no example and 90 have a single example",
+    ] {
+        assert!(checked.contains(part), "{checked}\nlacks {part}");
+    }
+    let compared = gaia(&["compare", &path]);
+    let message = text(&compared.stderr);
+    assert!(message.contains("note: the labels are 90 different numbers"), "{message}");
+}

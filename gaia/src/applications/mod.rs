@@ -17,8 +17,8 @@ pub use self::softmax::Softmax;
 use crate::application::Application;
 use crate::data::partition::{Attributes, partition};
 use crate::data::{
-    Classification, DataError, Ratings, check_size, judge_classification_by, judge_ratings_by,
-    load_classification, load_classification_slice, load_ratings,
+    Classification, DataError, Ratings, Vocabulary, check_size, classification_to_judge, load_classification,
+    load_classification_slice, load_ratings, ratings_to_judge,
 };
 use crate::job::{ApplicationSettings, DataFile, DataSettings, Job};
 
@@ -31,7 +31,20 @@ use crate::job::{ApplicationSettings, DataFile, DataSettings, Job};
 ///
 /// If the data cannot be used, or does not suit the application.
 pub fn build(job: &Job, seed: u64) -> Result<Box<dyn Application>, DataError> {
-    build_from(job, seed, load_classification)
+    build_known(job, seed, None)
+}
+
+/// The same for data that is read by what is `known`: the names and figures of a model that has been trained.
+///
+/// # Errors
+///
+/// As [`build`], and if the data does not fit.
+pub fn build_known(
+    job: &Job,
+    seed: u64,
+    known: Option<&Vocabulary>,
+) -> Result<Box<dyn Application>, DataError> {
+    build_with(job, seed, |data| load_classification(data, known), |data| load_ratings(data, known, seed))
 }
 
 /// The same application for a process that trains on (and scores) some of `parts` parts alone: the features of other
@@ -48,17 +61,24 @@ pub fn build_slice(
     parts: usize,
     mine: &[usize],
 ) -> Result<Box<dyn Application>, DataError> {
-    build_from(job, seed, |data| {
-        load_classification_slice(data, |classes| {
-            let attributes = Attributes { keys: classes, labels: classes };
-            let mut all = partition(job.partition, attributes, parts, seed);
-            mine.iter().flat_map(|&part| std::mem::take(&mut all[part])).collect()
-        })
-    })
+    let mine = |classes: &[u32]| {
+        let attributes = Attributes { keys: classes, labels: classes };
+        let mut all = partition(job.partition, attributes, parts, seed);
+        mine.iter().flat_map(|&part| std::mem::take(&mut all[part])).collect()
+    };
+    build_with(
+        job,
+        seed,
+        |data| load_classification_slice(data, None, mine),
+        |data| load_ratings(data, None, seed),
+    )
 }
 
-/// The same application with the examples of `files` in the place of its test data; also tells how many of these were left
-/// out, since the model knows nothing of whom they are about.
+/// The same application without training data, and with the examples of `files` as its test data; also tells how many of
+/// these were left out, since the model knows nothing of whom they are about.
+///
+/// The names and figures that make sense of the model are the `known` ones; where there are none, as beside models of older
+/// versions, they are found in the job's data.
 ///
 /// # Errors
 ///
@@ -66,6 +86,7 @@ pub fn build_slice(
 pub fn build_judging(
     job: &Job,
     seed: u64,
+    known: Option<&Vocabulary>,
     files: &[DataFile],
 ) -> Result<(Box<dyn Application>, u64), DataError> {
     let mut left_out = 0;
@@ -73,32 +94,30 @@ pub fn build_judging(
         job,
         seed,
         |settings| {
-            let mut data = load_classification(settings)?;
-            judge_classification_by(&mut data, settings, files)?;
-            Ok(data)
+            let found = known.is_none().then(|| load_classification(settings, None)).transpose()?;
+            let found = found.map(|data| data.vocabulary());
+            classification_to_judge(found.as_ref().or(known).expect("one of them is there"), settings, files)
         },
-        |settings, seed| {
-            let mut data = load_ratings(settings, seed)?;
-            left_out = judge_ratings_by(&mut data, settings, files)?;
+        |settings| {
+            let found = known.is_none().then(|| load_ratings(settings, None, seed)).transpose()?;
+            let found = found.and_then(|data| data.vocabulary);
+            let Some(vocabulary) = found.as_deref().or(known) else {
+                let expected = "planted ratings have no files";
+                return Err(DataError::Files { found: files.len(), expected });
+            };
+            let (data, count) = ratings_to_judge(vocabulary, settings, files)?;
+            left_out = count;
             Ok(data)
         },
     )?;
     Ok((application, left_out))
 }
 
-fn build_from(
-    job: &Job,
-    seed: u64,
-    load: impl FnOnce(&DataSettings) -> Result<Classification, DataError>,
-) -> Result<Box<dyn Application>, DataError> {
-    build_with(job, seed, load, load_ratings)
-}
-
 fn build_with(
     job: &Job,
     seed: u64,
     classification: impl FnOnce(&DataSettings) -> Result<Classification, DataError>,
-    ratings: impl FnOnce(&DataSettings, u64) -> Result<Ratings, DataError>,
+    ratings: impl FnOnce(&DataSettings) -> Result<Ratings, DataError>,
 ) -> Result<Box<dyn Application>, DataError> {
     match &job.application {
         ApplicationSettings::Own(_) => Err(DataError::Own),
@@ -108,7 +127,7 @@ fn build_with(
             Ok(Box::new(Softmax::new(settings.clone(), data, job.partition, seed)))
         }
         ApplicationSettings::Factorisation(settings) => {
-            let data = ratings(&job.data, seed)?;
+            let data = ratings(&job.data)?;
             let width = u64::from(settings.rank) + u64::from(settings.biases);
             check_size(u64::from(data.users.max(data.items)), width)?;
             Ok(Box::new(Factorisation::new(settings.clone(), data, job.partition, seed)))

@@ -9,9 +9,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::arguments::CheckArguments;
-use super::{CommandError, Engine, data, with_causes};
+use super::{CommandError, Engine, data as files, with_causes};
 use crate::applications;
 use crate::config::{self, ConfigError, FileKind, Overrides};
+use crate::data::partition::idle_workers;
+use crate::data::preview;
+use crate::job::{DataScope, Job};
 use crate::preflight::{self, Finding, Lookout};
 use crate::region::Region;
 use crate::report::Destination;
@@ -94,8 +97,8 @@ fn problems(error: &ConfigError, file: &Path) -> Vec<Finding> {
 }
 
 /// The job's files that are not there.
-fn missing(job: &crate::job::Job, file: &Path) -> Vec<Finding> {
-    let missing = data::problems(job, file);
+fn missing(job: &Job, file: &Path) -> Vec<Finding> {
+    let missing = files::problems(job, file);
     missing.iter().map(|problem| Finding::failed("data", message(problem, file))).collect()
 }
 
@@ -110,7 +113,12 @@ async fn check_region(region: Region, file: &Path, arguments: &CheckArguments) -
     }
     // These name the key; whatever else is wrong with the data shows when it is read.
     let missing = missing(&region.job, file);
+    let job = region.job.clone();
     let (mut findings, lookout) = preflight::local(region, part).await;
+    let is_data = |finding: &Finding| finding.subject == "data" && finding.found.is_ok();
+    if let Some(place) = findings.iter().position(is_data) {
+        findings.splice(place + 1..place + 1, rows(&job));
+    }
     if !missing.is_empty() {
         findings.retain(|finding| finding.subject != "data");
         findings.splice(1..1, missing);
@@ -128,10 +136,14 @@ fn check_simulation(simulation: &Simulation, file: &Path, engine: &dyn Engine) -
     let missing = missing(&simulation.job, file);
     if missing.is_empty() {
         // Reading the data tells more than that it is there.
-        findings.push(match engine.check(simulation) {
-            Ok(found) => Finding::ok("data", found),
-            Err(error) => Finding::failed("data", with_causes(&error)),
-        });
+        match engine.check(simulation) {
+            Ok(found) => {
+                findings.push(Finding::ok("data", found.summary));
+                findings.extend(rows(&simulation.job));
+                findings.extend(found.remarks.into_iter().map(|remark| Finding::ok("note", remark)));
+            }
+            Err(error) => findings.push(Finding::failed("data", with_causes(&error))),
+        }
     }
     findings.extend(missing);
     findings
@@ -144,22 +156,37 @@ fn check_job(file: &config::JobFile, path: &Path) -> Vec<Finding> {
         vec![Finding::ok("settings", format!("{}: {} clocks{who}", file.job.name, file.job.clocks))];
     let missing = missing(&file.job, path);
     if missing.is_empty() {
-        findings.push(match model(file) {
-            Ok(model) => Finding::ok("data", model),
-            Err(error) => Finding::failed("data", error),
-        });
+        match model(file) {
+            Ok((model, remarks)) => {
+                findings.push(Finding::ok("data", model));
+                findings.extend(rows(&file.job));
+                findings.extend(remarks.into_iter().map(|remark| Finding::ok("note", remark)));
+            }
+            Err(error) => findings.push(Finding::failed("data", error)),
+        }
     }
     findings.extend(missing);
     findings
 }
 
-/// The model of a job in a few words, or why there is none.
-fn model(file: &config::JobFile) -> Result<String, String> {
+/// The model of a job in a few words, and what is worth a thought; or why there is none.
+fn model(file: &config::JobFile) -> Result<(String, Vec<String>), String> {
     let application = applications::build(&file.job, file.seed).map_err(|error| with_causes(&error))?;
     check_fit(&file.job, application.as_ref()).map_err(|error| with_causes(&error))?;
     let tables = application.tables();
     let shapes = tables.iter().map(|t| format!("{} {} x {}", t.name, t.rows, t.width));
-    Ok(format!("model: {}", shapes.collect::<Vec<_>>().join(", ")))
+    let workers = file.members.iter().map(|member| member.workers as usize).sum::<usize>();
+    let is_shared = file.job.data_scope == DataScope::Shared;
+    let parts = (is_shared && workers > 0).then(|| application.partition(workers)).unwrap_or_default();
+    let idle = idle_workers(&parts.iter().map(Vec::len).collect::<Vec<_>>());
+    let remarks = application.remarks().into_iter().chain(idle).collect();
+    Ok((format!("model: {}", shapes.collect::<Vec<_>>().join(", ")), remarks))
+}
+
+/// The first rows of the training data as they are understood; the data itself has been found sound.
+fn rows(job: &Job) -> Vec<Finding> {
+    let rows = preview(&job.data).unwrap_or_default();
+    rows.iter().map(|row| Finding::ok("rows", row)).collect()
 }
 
 /// The problem without the name of the file, which stands above it.

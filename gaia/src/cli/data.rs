@@ -44,7 +44,7 @@ fn files(source: &DataSource) -> Vec<(&'static str, &Path)> {
         }
         DataSource::Libsvm { train, test, .. }
         | DataSource::Csv { train, test, .. }
-        | DataSource::MovieLens { train, test } => {
+        | DataSource::MovieLens { train, test, .. } => {
             some("train", Some(train.as_path())).chain(some("test", test.as_deref())).collect()
         }
         DataSource::Own | DataSource::Planted { .. } => Vec::new(),

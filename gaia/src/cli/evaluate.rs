@@ -14,6 +14,7 @@ use crate::application::{Application, Evaluation};
 use crate::applications::{self, build_judging};
 use crate::checkpoint::write_beside;
 use crate::config::{ConfigError, Problem};
+use crate::data::Name;
 use crate::job::{DataFile, DataRoot};
 use crate::model::Tables;
 use crate::report::Destination;
@@ -68,7 +69,7 @@ pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<(), CommandError
     let files = arguments.data.iter().map(|text| data_file(text)).collect::<Result<Vec<_>, _>>()?;
     let (application, left_out) = match files.as_slice() {
         [] => (applications::build(&about.job, about.seed).map_err(ModelError::Data)?, 0),
-        files => build_judging(&about.job, about.seed, files).map_err(ModelError::Data)?,
+        files => build_judging(&about.job, about.seed, None, files).map_err(ModelError::Data)?,
     };
     let specs = application.tables();
     let digest = about.region.as_ref().map(|region| short(&region.digest(&specs)));
@@ -159,16 +160,18 @@ fn predict(application: &dyn Application, model: &Tables, place: &Destination) -
         return Err(ModelError::NoPredictions.into());
     }
     let fill = |out: &mut dyn Write| {
-        let mut out = BufWriter::with_capacity(1 << 16, out);
-        writeln!(out, "{}", application.predicted().join(","))?;
+        let mut out = csv::Writer::from_writer(BufWriter::with_capacity(1 << 16, out));
+        out.write_record(application.predicted())?;
         let mut failed = None;
         application.predict(model, &mut |figures| {
             if failed.is_none() {
-                failed = write_line(&mut out, figures).err();
+                let cells =
+                    figures.iter().enumerate().map(|(column, figure)| cell(application, column, *figure));
+                failed = out.write_record(cells).err();
             }
         });
         match failed {
-            Some(error) => Err(error),
+            Some(error) => Err(error.into()),
             None => out.flush(),
         }
     };
@@ -186,17 +189,21 @@ fn predict(application: &dyn Application, model: &Tables, place: &Destination) -
     written.map_err(|source| ModelError::Predictions(source).into())
 }
 
-fn write_line(out: &mut dyn Write, figures: &[f64]) -> io::Result<()> {
-    for (index, figure) in figures.iter().enumerate() {
-        let separator = if index == 0 { "" } else { "," };
-        // They are 32-bit floats, or whole numbers that these may not hold.
-        let short = *figure as f32;
-        match f64::from(short) == *figure {
-            true if figure.fract() != 0.0 => write!(out, "{separator}{short}")?,
-            _ => write!(out, "{separator}{figure}")?,
-        }
+/// A figure in words: a name, or a number as short as it can be.
+fn cell(application: &dyn Application, column: usize, figure: f64) -> String {
+    if let Some(names) = application.predicted_names(column) {
+        return match names.get(figure as usize) {
+            Some(Name::Number(number)) => number.to_string(),
+            Some(Name::Text(text)) => text.to_string(),
+            None => String::new(),
+        };
     }
-    writeln!(out)
+    // They are 32-bit floats, or whole numbers that these may not hold.
+    let short = figure as f32;
+    match f64::from(short) == figure {
+        true if figure.fract() != 0.0 => short.to_string(),
+        _ => figure.to_string(),
+    }
 }
 
 fn data_file(text: &str) -> Result<DataFile, ConfigError> {

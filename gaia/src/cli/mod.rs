@@ -68,8 +68,8 @@ pub trait Engine {
     /// Finds out why `asp` missed the target of `comparison`, which is one of `simulation`.
     fn explain(&self, simulation: &Simulation, comparison: &mut Comparison) -> Result<(), SimulationError>;
 
-    /// Loads what `simulation` trains on, and tells what it found in a few words.
-    fn check(&self, simulation: &Simulation) -> Result<String, SimulationError>;
+    /// Loads what `simulation` trains on, and tells what it found.
+    fn check(&self, simulation: &Simulation) -> Result<simulation::Found, SimulationError>;
 }
 
 /// The simulator of this crate.
@@ -98,7 +98,7 @@ impl Engine for Simulator {
         simulation::explain(simulation, comparison, &progress::Silent)
     }
 
-    fn check(&self, simulation: &Simulation) -> Result<String, SimulationError> {
+    fn check(&self, simulation: &Simulation) -> Result<simulation::Found, SimulationError> {
         simulation::check(simulation)
     }
 }

@@ -71,9 +71,9 @@ impl Engine for Scripted {
         Ok(())
     }
 
-    fn check(&self, simulation: &Simulation) -> Result<String, SimulationError> {
+    fn check(&self, simulation: &Simulation) -> Result<simulation::Found, SimulationError> {
         self.ask(simulation, &[Strategy::Asp])?;
-        Ok("1,437 examples".to_owned())
+        Ok(simulation::Found { summary: "1,437 examples".to_owned(), remarks: Vec::new() })
     }
 }
 

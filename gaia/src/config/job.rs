@@ -6,12 +6,13 @@ use datacenter::NonFinite;
 use wan::policy::{Goal, Lead, Schedule, Significance};
 
 use super::kind::{
-    self, choice, data_root, duration, file, flag, list, name, positive, real, share, whole, word,
+    self, choice, column, data_root, duration, file, flag, list, name, positive, real, share, whole, word,
 };
 use super::reader::Section;
 use crate::job::{
-    ApplicationSettings, AspSettings, DataScope, DataSettings, DataSource, Decay, FactorisationSettings,
-    Filter, FilterSchedule, Job, LearningRate, MaxDelta, Partition, SoftmaxSettings, TargetSettings,
+    ApplicationSettings, AspSettings, Column, DataScope, DataSettings, DataSource, Decay, Delimiter,
+    FactorisationSettings, Filter, FilterSchedule, Job, Layout, LearningRate, MaxDelta, Partition,
+    RatingColumns, Scale, SoftmaxSettings, TargetSettings,
 };
 
 /// The key under which a job stands in a file, as a table or as the path of a file of its own.
@@ -48,12 +49,25 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
     let data = s.section("data", |s| {
         // Both are read in any case, so that all keys are known.
         let (data, scope) = (data(s), s.or("scope", DataScope::default(), choice(SCOPES)));
-        Some((data?, scope))
+        let data = data?;
+        if scope == DataScope::Own && matches!(data.source, DataSource::Csv { scale: Scale::Standard, .. }) {
+            let message = "found \"standard\" with scope = \"own\", where every region would scale by figures of its own; \
+                           allowed: a number, or scope = \"shared\"";
+            s.problem("scale", message.to_owned());
+            return None;
+        }
+        Some((data, scope))
     });
     let application = s.section("model", model);
     let target = s.section("target", target);
     let asp = s.section("asp", asp);
     let (data, data_scope) = data?;
+    if data.source.has_ratings() && partition == Some(Partition::LabelSkewed) {
+        let message = "found \"label-skewed\" for ratings, which have no labels; allowed: \"by-key\", which keeps the ratings of \
+                       a user together, \"random\", \"contiguous\" or \"dirichlet\"";
+        s.problem("partition", message.to_owned());
+        return None;
+    }
     Some(Job {
         name: name?,
         clocks: clocks?,
@@ -144,14 +158,21 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
         Format::Csv => {
             let train = s.required("train", file());
             let test = s.optional("test", file());
-            let header = s.or("header", false, flag());
-            let scale = s.or("scale", 1.0, positive());
-            Some(DataSource::Csv { train: train?, test, header, scale })
+            let layout = layout(s);
+            let label = s.or("label", Column::Last, column().or_word("last", Column::Last));
+            let scale = positive().map(Scale::Times).or_word("standard", Scale::Standard);
+            let scale = s.or("scale", Scale::default(), scale);
+            Some(DataSource::Csv { train: train?, test, layout, label, scale })
         }
         Format::MovieLens => {
             let train = s.required("train", file());
             let test = s.optional("test", file());
-            Some(DataSource::MovieLens { train: train?, test })
+            let layout = layout(s);
+            let columns = s.section("columns", |s| {
+                let [user, item, rating] = ["user", "item", "rating"].map(|name| s.optional(name, column()));
+                Some(RatingColumns { user, item, rating })
+            });
+            Some(DataSource::MovieLens { train: train?, test, layout, columns: columns? })
         }
         Format::Planted => {
             let users = s.required("users", whole(1..=MOST_ROWS));
@@ -166,7 +187,7 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
 }
 
 /// The keys that some format of data has, and not all have.
-const DATA_KEYS: [&str; 15] = [
+const DATA_KEYS: [&str; 18] = [
     "train",
     "test",
     "train_images",
@@ -174,8 +195,11 @@ const DATA_KEYS: [&str; 15] = [
     "test_images",
     "test_labels",
     "features",
+    "delimiter",
     "header",
+    "label",
     "scale",
+    "columns",
     "users",
     "items",
     "rank",
@@ -183,6 +207,21 @@ const DATA_KEYS: [&str; 15] = [
     "noise",
     "path",
 ];
+
+/// The dialect of a table.
+fn layout(s: &Section<'_>) -> Layout {
+    const DELIMITERS: &[(&str, Option<Delimiter>)] = &[
+        ("auto", None),
+        (",", Some(Delimiter::Comma)),
+        (";", Some(Delimiter::Semicolon)),
+        ("tab", Some(Delimiter::Tab)),
+        ("blanks", Some(Delimiter::Blanks)),
+        ("::", Some(Delimiter::DoubleColon)),
+    ];
+    let delimiter = s.or("delimiter", None, choice(DELIMITERS));
+    let header = s.or("header", None, flag().map(Some).or_word("auto", None));
+    Layout { delimiter, header }
+}
 
 fn idx(s: &Section<'_>) -> Option<DataSource> {
     let train_images = s.required("train_images", file());

@@ -14,7 +14,7 @@ pub(super) use addresses::{Processes, alternatives, host_and_port, listen_addres
 
 use super::document::inline;
 use super::units;
-use crate::job::DataRoot;
+use crate::job::{Column, DataRoot};
 use crate::paths::tidy;
 use crate::suggest::{NotOneOf, nearest};
 
@@ -208,6 +208,16 @@ pub(super) fn name() -> Kind<String> {
 /// A word: a name that may have underscores too, such as a metric's.
 pub(super) fn word() -> Kind<String> {
     Kind::new("a word", |raw| raw.text().filter(|text| !text.trim().is_empty()).map(str::to_owned))
+}
+
+/// A column of a table: its name, or its number.
+pub(super) fn column() -> Kind<Column> {
+    Kind::new("the name of a column, or its number counted from 1", |raw| {
+        if let Some(number) = raw.whole() {
+            return u32::try_from(number).ok().filter(|number| *number > 0).map(Column::Number);
+        }
+        raw.text().map(str::trim).filter(|name| !name.is_empty()).map(|name| Column::Named(name.to_owned()))
+    })
 }
 
 /// A duration.

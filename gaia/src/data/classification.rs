@@ -3,6 +3,8 @@
 //! Most classification data is mostly zeros: four fifths of MNIST's pixels are, and nearly all of a bag of words.
 //! So examples are kept in compressed sparse rows, and a model only ever touches the weights of non-zero features.
 
+use super::names::{Name, NameColumn, Names, Scaling, Vocabulary};
+
 /// The most features of a data set: 2^26. A stray index in a file must not become a table of terabytes.
 pub const MAX_FEATURES: u32 = 1 << 26;
 
@@ -104,13 +106,24 @@ pub struct Classification {
     pub test: Option<Examples>,
     /// How many features an example has.
     pub features: u32,
-    /// The label of each class as the files have it, ascending; at least two.
-    pub labels: Vec<i64>,
+    /// The label of each class as the files have it; at least two, unless they were given.
+    pub labels: Names,
+    /// How features were standardised, if they were.
+    pub scaling: Option<Scaling>,
     /// What is left of the training data, where only a part of it was kept.
     pub slice: Option<Slice>,
 }
 
 impl Classification {
+    /// What a model of these data stands for.
+    pub fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::Classes {
+            labels: self.labels.clone(),
+            features: self.features,
+            scaling: self.scaling.clone(),
+        }
+    }
+
     /// In how many training examples each feature is non-zero, whether they were kept or not; shape `[features]`.
     pub fn occurrences(&self) -> Vec<u32> {
         let mut occurrences = match &self.slice {
@@ -148,11 +161,15 @@ pub(crate) enum Keep<'a> {
 pub(crate) struct Labelled {
     pub(crate) rows: SparseRows,
     /// One for each row.
-    pub(crate) labels: Vec<i64>,
+    pub(crate) labels: NameColumn,
     /// How many features the file shows or declares.
     pub(crate) features: u32,
     /// In how many rows each feature is non-zero, where not all are kept.
     pub(crate) occurrences: Vec<u32>,
+    /// How features are to be standardised, where that was found out.
+    pub(crate) scaling: Option<Scaling>,
+    /// The names of features, where the file has a header.
+    pub(crate) header: Option<Vec<String>>,
 }
 
 impl Labelled {
@@ -194,23 +211,23 @@ pub enum ClassesError {
         /// How many.
         found: usize,
     },
-    /// A test label that training never saw.
-    #[error("example {example}: label {found} is none of the training file's {classes} labels")]
+    /// A label that the model does not know: training never saw it, or it is not among those that were given.
+    #[error("example {example}: label {found} is none of the training file's {classes} labels: {known}")]
     Unknown {
         /// Counted from one.
         example: usize,
         /// The label.
-        found: i64,
+        found: Name,
         /// How many labels there are.
         classes: usize,
+        /// Which ones.
+        known: String,
     },
 }
 
-/// The different labels of a training file, ascending: a label's place among them is its class.
-pub(crate) fn classes_of(labels: &[i64]) -> Result<Vec<i64>, ClassesError> {
-    let mut classes = labels.to_vec();
-    classes.sort_unstable();
-    classes.dedup();
+/// The different labels of a training file, in order: a label's place among them is its class.
+pub(crate) fn classes_of(labels: &NameColumn) -> Result<Names, ClassesError> {
+    let classes: Names = labels.names().collect();
     match (labels.len(), classes.len()) {
         (0, _) => Err(ClassesError::Empty),
         (found, _) if found > MAX_EXAMPLES => Err(ClassesError::TooManyExamples { found }),
@@ -220,17 +237,20 @@ pub(crate) fn classes_of(labels: &[i64]) -> Result<Vec<i64>, ClassesError> {
 }
 
 /// Replaces each label by its class.
-pub(crate) fn classify(file: Labelled, labels: &[i64]) -> Result<Examples, ClassesError> {
+pub(crate) fn classify(file: Labelled, labels: &Names) -> Result<Examples, ClassesError> {
     match file.labels.len() {
         0 => return Err(ClassesError::Empty),
         found if found > MAX_EXAMPLES => return Err(ClassesError::TooManyExamples { found }),
         _ => {}
     }
-    let class_of = |(index, label): (usize, &i64)| match labels.binary_search(label) {
-        Ok(class) => Ok(class as u32),
-        Err(_) => Err(ClassesError::Unknown { example: index + 1, found: *label, classes: labels.len() }),
-    };
-    let classes = file.labels.iter().enumerate().map(class_of).collect::<Result<_, _>>()?;
+    let places = file.labels.places(labels);
+    if let Some(row) = places.iter().position(Option::is_none)
+        && let Some(found) = file.labels.name(row)
+    {
+        let (classes, known) = (labels.len(), labels.summary());
+        return Err(ClassesError::Unknown { example: row + 1, found, classes, known });
+    }
+    let classes = places.into_iter().flatten().collect();
     Ok(Examples { rows: file.rows, classes })
 }
 
@@ -239,9 +259,16 @@ mod tests {
     use super::*;
 
     fn labelled(labels: &[i64]) -> Labelled {
-        let mut file = Labelled { labels: labels.to_vec(), features: 1, ..Labelled::default() };
-        labels.iter().for_each(|_| file.rows.push([(0, 1.0)]));
+        let mut file = Labelled { features: 1, ..Labelled::default() };
+        for label in labels {
+            file.labels.push_number(*label);
+            file.rows.push([(0, 1.0)]);
+        }
         file
+    }
+
+    fn classes(labels: &[i64]) -> Result<Names, ClassesError> {
+        classes_of(&labelled(labels).labels)
     }
 
     #[test]
@@ -257,8 +284,8 @@ mod tests {
 
     #[test]
     fn labels_become_classes_in_ascending_order() {
-        let labels = classes_of(&[1, -1, 1]).unwrap();
-        assert_eq!(labels, [-1, 1]);
+        let labels = classes(&[1, -1, 1]).unwrap();
+        assert_eq!(labels.all(), [Name::Number(-1), Name::Number(1)]);
         assert_eq!(classify(labelled(&[1, -1, 1]), &labels).unwrap().classes, [1, 0, 1]);
         // The training set's classes hold for a test set that lacks one.
         assert_eq!(classify(labelled(&[1, 1]), &labels).unwrap().classes, [1, 1]);
@@ -266,12 +293,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_classes_is_refused() {
-        assert_eq!(classes_of(&[]), Err(ClassesError::Empty));
-        assert_eq!(classes_of(&[3, 3]), Err(ClassesError::Count { found: 1 }));
+        assert_eq!(classes(&[]), Err(ClassesError::Empty));
+        assert_eq!(classes(&[3, 3]), Err(ClassesError::Count { found: 1 }));
         let many: Vec<i64> = (0..=MAX_CLASSES as i64).collect();
-        assert_eq!(classes_of(&many), Err(ClassesError::Count { found: MAX_CLASSES + 1 }));
-        let unknown = ClassesError::Unknown { example: 2, found: 5, classes: 2 };
-        assert_eq!(classify(labelled(&[1, 5]), &[1, 2]), Err(unknown));
-        assert_eq!(classify(labelled(&[]), &[1, 2]), Err(ClassesError::Empty));
+        assert_eq!(classes(&many), Err(ClassesError::Count { found: MAX_CLASSES + 1 }));
+        let known: Names = [1, 2].map(Name::Number).into_iter().collect();
+        let unknown = classify(labelled(&[1, 5]), &known).unwrap_err().to_string();
+        assert_eq!(unknown, "example 2: label 5 is none of the training file's 2 labels: 1, 2");
+        assert_eq!(classify(labelled(&[]), &known), Err(ClassesError::Empty));
     }
 }

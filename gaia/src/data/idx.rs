@@ -5,6 +5,7 @@
 use std::io::{self, Read};
 
 use super::classification::{Keep, Labelled, MAX_EXAMPLES};
+use super::names::NameColumn;
 
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
@@ -84,19 +85,19 @@ pub(crate) fn read_images(input: impl Read, keep: Keep<'_>) -> Result<Labelled, 
 }
 
 /// Reads labels.
-pub(crate) fn read_labels(input: impl Read) -> Result<Vec<i64>, IdxError> {
+pub(crate) fn read_labels(input: impl Read) -> Result<NameColumn, IdxError> {
     let mut reader = Reader { input, byte: 0, declared: 8 };
     reader.magic(LABELS_MAGIC, "labels of unsigned bytes")?;
     let count = reader.size("labels", MAX_EXAMPLES as u64)?;
     reader.declared += count;
 
-    let mut labels = Vec::new();
+    let mut labels = NameColumn::default();
     let mut chunk = [0u8; 4096];
     let mut left = count;
     while left > 0 {
         let part = &mut chunk[..left.min(4096) as usize];
         reader.fill(part)?;
-        labels.extend(part.iter().copied().map(i64::from));
+        part.iter().for_each(|label| labels.push_number((*label).into()));
         left -= part.len() as u64;
     }
     reader.end()?;
@@ -177,7 +178,8 @@ mod tests {
         assert_eq!(images.rows.row(0).values, [1.0, 0.2]);
         assert!(images.rows.row(1).features.is_empty());
         let labels = file(&[0x801, 5000], &[7; 5000]);
-        assert_eq!(read_labels(&labels[..]).unwrap(), vec![7; 5000]);
+        let labels = read_labels(&labels[..]).unwrap();
+        assert_eq!((labels.len(), labels.name(4999)), (5000, Some(7.into())));
     }
 
     #[test]

@@ -1,40 +1,40 @@
 //! Other test data than the job's, for a model that has been trained.
 //!
-//! What the numbers of a model mean follows from the job's own files: which class a label is, which row a user has, how many
-//! features there are. So other files are read as those say.
+//! What the numbers of a model mean, which class a label is, which row a user has, how features are scaled, is its
+//! [`Vocabulary`]: other files are read by it, and the data that the model was trained on is not needed.
 
-use super::classification::{Classification, Keep};
-use super::load::{DataError, Loaded, idx_pair, read_file};
-use super::ratings::Ratings;
+use super::classification::{Classification, Examples, Keep};
+use super::load::{DataError, Loaded, csv_form, features_of, idx_pair, read_file};
+use super::names::Vocabulary;
+use super::ratings::{RatingList, Ratings};
 use super::{csv, libsvm, movielens};
 use crate::job::{DataFile, DataSettings, DataSource};
 
-/// Puts the examples of `files`, which have the format of `settings`, in the place of the test data.
+/// A data set without training data, whose test data are the examples of `files`, which have the format of `settings`.
 ///
 /// # Errors
 ///
-/// If a file cannot be used, or has features or labels that the job's files have not.
-pub(crate) fn judge_classification_by(
-    data: &mut Classification,
+/// If a file cannot be used, or has features or labels that the model has not.
+pub(crate) fn classification_to_judge(
+    vocabulary: &Vocabulary,
     settings: &DataSettings,
     files: &[DataFile],
-) -> Result<(), DataError> {
-    let (train, loaded) = match (&settings.source, files) {
-        (DataSource::Idx { train: [images, _], .. }, [first, second]) => {
-            (images, idx_pair(first.clone(), second.clone(), Keep::All)?)
-        }
+) -> Result<Classification, DataError> {
+    let Vocabulary::Classes { labels, features, scaling } = vocabulary else {
+        return Err(DataError::OtherNames { known: "users and items", found: "classes" });
+    };
+    let loaded = match (&settings.source, files) {
+        (DataSource::Idx { .. }, [first, second]) => idx_pair(first.clone(), second.clone(), Keep::All)?,
         (DataSource::Idx { .. }, _) => {
-            return Err(DataError::Files {
-                found: files.len(),
-                expected: "two are needed: images, then labels",
-            });
+            let expected = "two are needed: images, then labels";
+            return Err(DataError::Files { found: files.len(), expected });
         }
-        (DataSource::Libsvm { train, .. }, [file]) => {
-            let read = |source: &mut _| libsvm::read(source, Some(data.features), Keep::All);
-            (train, Loaded::read(file.clone(), read)?)
+        (DataSource::Libsvm { .. }, [file]) => {
+            Loaded::read(file.clone(), |source| libsvm::read(source, Some(*features), Keep::All))?
         }
-        (DataSource::Csv { train, header, scale, .. }, [file]) => {
-            (train, Loaded::read(file.clone(), |source| csv::read(source, *header, *scale, Keep::All))?)
+        (DataSource::Csv { scale, .. }, [file]) => {
+            let form = csv_form(&settings.source, features_of(*scale, scaling.as_ref()));
+            Loaded::read(file.clone(), |source| csv::read(source, form, Keep::All))?
         }
         (DataSource::Libsvm { .. } | DataSource::Csv { .. }, _) => {
             return Err(DataError::Files { found: files.len(), expected: "one is needed" });
@@ -47,38 +47,49 @@ pub(crate) fn judge_classification_by(
             });
         }
     };
-    if loaded.examples.features != data.features && !loaded.examples.labels.is_empty() {
-        return Err(DataError::Fit {
-            file: loaded.features_file,
-            what: "features",
-            found: u64::from(loaded.examples.features),
-            other: settings.root.file(train),
-            allowed: u64::from(data.features),
-        });
+    if loaded.examples.features != *features && !loaded.examples.labels.is_empty() {
+        let (found, allowed) = (loaded.examples.features.into(), (*features).into());
+        return Err(DataError::Features { file: loaded.features_file, found, allowed });
     }
-    data.test = Some(loaded.classify(&data.labels)?);
-    Ok(())
+    Ok(Classification {
+        train: Examples::default(),
+        test: Some(loaded.classify(labels)?),
+        features: *features,
+        labels: labels.clone(),
+        scaling: scaling.clone(),
+        slice: None,
+    })
 }
 
-/// Puts the ratings of `files` in the place of the test data; yields how many of them are of users or items that the model
-/// does not know, and were left out.
+/// A data set without training data, whose test data are the ratings of `files`; also tells how many of them are of users
+/// or items that the model does not know, and were left out.
 ///
 /// # Errors
 ///
 /// If the file cannot be used, or if ratings are drawn and not read.
-pub(crate) fn judge_ratings_by(
-    data: &mut Ratings,
+pub(crate) fn ratings_to_judge(
+    vocabulary: &Vocabulary,
     settings: &DataSettings,
     files: &[DataFile],
-) -> Result<u64, DataError> {
-    if matches!(settings.source, DataSource::Planted { .. }) {
+) -> Result<(Ratings, u64), DataError> {
+    let DataSource::MovieLens { layout, columns, .. } = &settings.source else {
         return Err(DataError::Files { found: files.len(), expected: "planted ratings have no files" });
-    }
+    };
+    let Vocabulary::Ratings { users, items, .. } = vocabulary else {
+        return Err(DataError::OtherNames { known: "classes", found: "ratings" });
+    };
     let [file] = files else {
         return Err(DataError::Files { found: files.len(), expected: "one is needed" });
     };
-    let raw = read_file(file, |source| movielens::read(source))?;
-    let (list, left_out) = movielens::index_known(&raw, data);
-    data.test = Some(list);
-    Ok(left_out)
+    let raw = read_file(file, |source| movielens::read(source, *layout, columns))?;
+    let (list, left_out) = movielens::index_known(&raw, users, items);
+    let ratings = Ratings {
+        train: RatingList::default(),
+        test: Some(list),
+        users: users.len() as u32,
+        items: items.len() as u32,
+        vocabulary: Some(vocabulary.clone().into()),
+        repeated: 0,
+    };
+    Ok((ratings, left_out))
 }

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use super::classification::{
     ClassesError, Classification, Examples, Keep, Labelled, Slice, classes_of, classify,
 };
+use super::csv::{Features, Form};
+use super::lines::excerpt;
+use super::names::{Names, Scaling, Vocabulary};
 use super::source::Source;
 use super::{CsvError, IdxError, LibsvmError, MovieLensError, Ratings};
 use super::{csv, idx, libsvm, movielens, planted};
-use crate::job::{DataFile, DataSettings, DataSource};
+use crate::job::{Column, DataFile, DataSettings, DataSource, Layout, Scale};
 
 /// Why there is no data set.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +39,43 @@ pub enum DataError {
         /// How many that has.
         allowed: u64,
     },
+    /// Other features than those that are known.
+    #[error("{file} has {found} features, the model has {allowed}")]
+    Features {
+        /// The file.
+        file: DataFile,
+        /// How many it has.
+        found: u64,
+        /// How many the model has.
+        allowed: u64,
+    },
+    /// Features that have other names, or stand in another order.
+    #[error(
+        "{file} has the feature `{found}` where {other} has `{allowed}`; both have the same features in the same order"
+    )]
+    Header {
+        /// The file.
+        file: DataFile,
+        /// The first that differs.
+        found: String,
+        /// The file that it should agree with.
+        other: DataFile,
+        /// What it is there.
+        allowed: String,
+    },
     /// A file that was read twice.
     #[error("{file} was changed while it was read")]
     Changed {
         /// The file.
         file: DataFile,
+    },
+    /// What is known of the model is of another kind than the data.
+    #[error("the names that are known are those of {known}, and the data has {found}")]
+    OtherNames {
+        /// What they are.
+        known: &'static str,
+        /// What the data has.
+        found: &'static str,
     },
     /// Planted ratings without a planted thing.
     #[error("planted ratings with 0 {what}, at least 1 is needed")]
@@ -104,13 +139,20 @@ pub enum FileError {
     Classes(#[from] ClassesError),
 }
 
-/// Loads examples with classes.
+/// What is known before data is read: the names and figures of a model, by which it is read then.
+pub type Known<'a> = Option<&'a Vocabulary>;
+
+/// Loads examples with classes. Where names are `known`, a label's class is its place among them; else among those that the
+/// training file has.
 ///
 /// # Errors
 ///
-/// If a file cannot be used, if files do not fit together, or if the source has ratings instead.
-pub fn load_classification(data: &DataSettings) -> Result<Classification, DataError> {
-    classification(training(data, Keep::All)?, test(data)?, has_same_features(&data.source))
+/// If a file cannot be used, if files do not fit together or do not fit what is known, or if the source has ratings
+/// instead.
+pub fn load_classification(data: &DataSettings, known: Known<'_>) -> Result<Classification, DataError> {
+    let reading = Reading::new(data, known)?;
+    let train = reading.training(Keep::All)?;
+    reading.classification(train)
 }
 
 /// Loads examples with classes, and keeps the features of those training examples that `choose` names when it is told
@@ -123,55 +165,166 @@ pub fn load_classification(data: &DataSettings) -> Result<Classification, DataEr
 /// As [`load_classification`], and if the file is not the same when it is read again.
 pub fn load_classification_slice(
     data: &DataSettings,
+    known: Known<'_>,
     choose: impl FnOnce(&[u32]) -> Vec<u32>,
 ) -> Result<Classification, DataError> {
-    let whole = training(data, Keep::Those(&[]))?;
-    let labels = classes_of(&whole.examples.labels).map_err(|e| wrong(&whole.labels_file, e))?;
-    let (known, occurrences) = (whole.examples.labels.clone(), whole.examples.occurrences.clone());
+    let reading = Reading::new(data, known)?;
+    let whole = reading.training(Keep::Those(&[]))?;
+    let labels = reading.labels(&whole)?;
+    let (names, occurrences) = (whole.examples.labels.clone(), whole.examples.occurrences.clone());
     let mut kept = choose(&whole.classify(&labels)?.classes);
     kept.sort_unstable();
-    let mut keep = vec![false; known.len()];
+    let mut keep = vec![false; names.len()];
     kept.iter().for_each(|&example| keep[example as usize] = true);
-    let train = training(data, Keep::Those(&keep))?;
-    if train.examples.labels != known || train.examples.occurrences != occurrences {
+    let train = reading.training(Keep::Those(&keep))?;
+    if train.examples.labels != names || train.examples.occurrences != occurrences {
         return Err(DataError::Changed { file: train.features_file });
     }
-    let mut data = classification(train, test(data)?, has_same_features(&data.source))?;
+    let mut data = reading.classification(train)?;
     data.slice = Some(Slice { kept, occurrences });
     Ok(data)
 }
 
-/// Reads the training examples.
-fn training(data: &DataSettings, keep: Keep<'_>) -> Result<Loaded, DataError> {
-    let at = |path: &PathBuf| data.root.file(path);
-    match &data.source {
-        DataSource::Idx { train: [images, labels], .. } => idx_pair(at(images), at(labels), keep),
-        DataSource::Libsvm { train, features, .. } => {
-            Loaded::read(at(train), |source| libsvm::read(source, *features, keep))
+/// How the files of a data set of classes are read: once its scaling is found, all of them alike.
+struct Reading<'a> {
+    data: &'a DataSettings,
+    labels: Option<&'a Names>,
+    features: Option<u32>,
+    scaling: Option<Scaling>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(data: &'a DataSettings, known: Known<'a>) -> Result<Self, DataError> {
+        let mut reading = Self { data, labels: None, features: None, scaling: None };
+        match known {
+            Some(Vocabulary::Classes { labels, features, scaling }) => {
+                reading.labels = Some(labels);
+                reading.features = Some(*features);
+                reading.scaling.clone_from(scaling);
+            }
+            Some(Vocabulary::Ratings { .. }) => {
+                return Err(DataError::OtherNames { known: "users and items", found: "classes" });
+            }
+            None => {}
         }
-        DataSource::Csv { train, header, scale, .. } => {
-            Loaded::read(at(train), |source| csv::read(source, *header, *scale, keep))
+        if let DataSource::Csv { train, scale: Scale::Standard, .. } = &data.source
+            && reading.scaling.is_none()
+        {
+            let file = data.root.file(train);
+            let form = csv_form(&data.source, Features::Measured);
+            let measured = read_file(&file, |source| csv::read(source, form, Keep::Those(&[])))?;
+            reading.scaling = measured.scaling;
         }
-        DataSource::Own => Err(DataError::Own),
-        DataSource::MovieLens { .. } | DataSource::Planted { .. } => Err(DataError::Kind {
-            application: "softmax regression",
-            needs: "classes",
-            source_kind: "ratings",
-        }),
+        Ok(reading)
+    }
+
+    /// Reads the training examples.
+    fn training(&self, keep: Keep<'_>) -> Result<Loaded, DataError> {
+        self.examples(&self.data.source, keep)
+    }
+
+    /// Reads the training examples of `source`.
+    fn examples(&self, source: &DataSource, keep: Keep<'_>) -> Result<Loaded, DataError> {
+        let at = |path: &PathBuf| self.data.root.file(path);
+        match source {
+            DataSource::Idx { train: [images, labels], .. } => idx_pair(at(images), at(labels), keep),
+            DataSource::Libsvm { train, features, .. } => {
+                let features = self.features.or(*features);
+                Loaded::read(at(train), |source| libsvm::read(source, features, keep))
+            }
+            DataSource::Csv { train, scale, .. } => {
+                let form = csv_form(source, features_of(*scale, self.scaling.as_ref()));
+                Loaded::read(at(train), |source| csv::read(source, form, keep))
+            }
+            DataSource::Own => Err(DataError::Own),
+            DataSource::MovieLens { .. } | DataSource::Planted { .. } => Err(DataError::Kind {
+                application: "softmax regression",
+                needs: "classes",
+                source_kind: "ratings",
+            }),
+        }
+    }
+
+    /// Reads the test examples, where there are any, as training examples of another file.
+    fn test(&self) -> Result<Option<Loaded>, DataError> {
+        let mut source = self.data.source.clone();
+        let is_there = match &mut source {
+            DataSource::Idx { train, test } => test.take().map(|test| *train = test),
+            DataSource::Libsvm { train, test, .. } | DataSource::Csv { train, test, .. } => {
+                test.take().map(|test| *train = test)
+            }
+            DataSource::Own | DataSource::MovieLens { .. } | DataSource::Planted { .. } => None,
+        };
+        is_there.map(|()| self.examples(&source, Keep::All)).transpose()
+    }
+
+    fn labels(&self, train: &Loaded) -> Result<Names, DataError> {
+        match self.labels {
+            Some(labels) => Ok(labels.clone()),
+            None => classes_of(&train.examples.labels).map_err(|e| wrong(&train.labels_file, e)),
+        }
+    }
+
+    /// Maps labels to classes, and puts the test examples beside the training examples.
+    fn classification(self, train: Loaded) -> Result<Classification, DataError> {
+        let labels = self.labels(&train)?;
+        let mut features = train.examples.features;
+        if let Some(known) = self.features.filter(|known| *known != features) {
+            let found = u64::from(features);
+            return Err(DataError::Features { file: train.features_file, found, allowed: u64::from(known) });
+        }
+        let test = self.test()?;
+        if let Some(test) = &test {
+            let found = test.examples.features;
+            if has_same_features(&self.data.source) && found != features && !test.examples.labels.is_empty() {
+                return Err(DataError::Fit {
+                    file: test.features_file.clone(),
+                    what: "features",
+                    found: u64::from(found),
+                    other: train.features_file,
+                    allowed: u64::from(features),
+                });
+            }
+            features = features.max(found);
+            same_header(&train, test)?;
+        }
+        let test = test.map(|test| test.classify(&labels)).transpose()?;
+        let train = train.classify(&labels)?;
+        Ok(Classification { train, test, features, labels, scaling: self.scaling, slice: None })
     }
 }
 
-/// Reads the test examples, where there are any, as training examples of another file.
-fn test(data: &DataSettings) -> Result<Option<Loaded>, DataError> {
-    let mut source = data.source.clone();
-    let is_there = match &mut source {
-        DataSource::Idx { train, test } => test.take().map(|test| *train = test),
-        DataSource::Libsvm { train, test, .. } | DataSource::Csv { train, test, .. } => {
-            test.take().map(|test| *train = test)
+/// Checks that features have the same names, where both files have a header.
+fn same_header(train: &Loaded, test: &Loaded) -> Result<(), DataError> {
+    let headers = train.examples.header.iter().flatten().zip(test.examples.header.iter().flatten());
+    for (allowed, found) in headers {
+        if allowed != found {
+            return Err(DataError::Header {
+                file: test.features_file.clone(),
+                found: excerpt(found),
+                other: train.features_file.clone(),
+                allowed: excerpt(allowed),
+            });
         }
-        DataSource::Own | DataSource::MovieLens { .. } | DataSource::Planted { .. } => None,
-    };
-    is_there.map(|()| training(&DataSettings { root: data.root.clone(), source }, Keep::All)).transpose()
+    }
+    Ok(())
+}
+
+/// How `source`, which is CSV, is read.
+pub(super) fn csv_form<'a>(source: &'a DataSource, features: Features<'a>) -> Form<'a> {
+    match source {
+        DataSource::Csv { layout, label, .. } => Form { layout: *layout, label, features },
+        _ => Form { layout: Layout::default(), label: &Column::Last, features },
+    }
+}
+
+/// What becomes of the features of a CSV file.
+pub(super) fn features_of(scale: Scale, scaling: Option<&Scaling>) -> Features<'_> {
+    match (scale, scaling) {
+        (_, Some(scaling)) => Features::Standardised(scaling),
+        (Scale::Times(factor), None) => Features::Times(factor),
+        (Scale::Standard, None) => Features::Times(1.0),
+    }
 }
 
 /// Whether every file states how many features an example has. A LIBSVM file shows only the largest index that occurs in
@@ -180,18 +333,24 @@ fn has_same_features(source: &DataSource) -> bool {
     !matches!(source, DataSource::Libsvm { .. })
 }
 
-/// Loads or draws ratings; `seed` matters for drawn ones alone.
+/// Loads or draws ratings; `seed` matters for drawn ones alone. Where names are `known`, the index of a user or an item is
+/// its place among them.
 ///
 /// # Errors
 ///
-/// If a file cannot be used, or if the source has classes instead.
-pub fn load_ratings(data: &DataSettings, seed: u64) -> Result<Ratings, DataError> {
+/// If a file cannot be used or does not fit what is known, or if the source has classes instead.
+pub fn load_ratings(data: &DataSettings, known: Known<'_>, seed: u64) -> Result<Ratings, DataError> {
     match &data.source {
-        DataSource::MovieLens { train, test } => {
+        DataSource::MovieLens { train, test, layout, columns } => {
+            if let Some(Vocabulary::Classes { .. }) = known {
+                return Err(DataError::OtherNames { known: "classes", found: "ratings" });
+            }
+            let file = data.root.file(train);
             let load = |path: &PathBuf| -> Result<_, DataError> {
-                read_file(&data.root.file(path), |source| movielens::read(source))
+                read_file(&data.root.file(path), |source| movielens::read(source, *layout, columns))
             };
-            Ok(movielens::index(load(train)?, test.as_ref().map(load).transpose()?))
+            let (train, test) = (load(train)?, test.as_ref().map(load).transpose()?);
+            movielens::index(train, test, known).map_err(|error| wrong(&file, error))
         }
         &DataSource::Planted { users, items, rank, ratings, noise } => {
             let counts = [("users", users), ("items", items), ("rank", rank), ("ratings", ratings)];
@@ -233,7 +392,7 @@ pub(super) fn read_file<T, E: Into<FileError>>(
     read(&mut source).map_err(|e| wrong(file, e))
 }
 
-fn wrong(file: &DataFile, source: impl Into<FileError>) -> DataError {
+pub(super) fn wrong(file: &DataFile, source: impl Into<FileError>) -> DataError {
     DataError::File { file: file.clone(), source: source.into() }
 }
 
@@ -253,7 +412,7 @@ impl Loaded {
         Ok(Self { examples, features_file: file.clone(), labels_file: file })
     }
 
-    pub(super) fn classify(self, labels: &[i64]) -> Result<Examples, DataError> {
+    pub(super) fn classify(self, labels: &Names) -> Result<Examples, DataError> {
         classify(self.examples, labels).map_err(|e| wrong(&self.labels_file, e))
     }
 }
@@ -272,31 +431,6 @@ pub(super) fn idx_pair(images: DataFile, labels: DataFile, keep: Keep<'_>) -> Re
     }
     examples.labels = values;
     Ok(Loaded { examples, features_file: images, labels_file: labels })
-}
-
-/// Maps labels to classes; `same_features` where every file states how many features an example has.
-fn classification(
-    train: Loaded,
-    test: Option<Loaded>,
-    same_features: bool,
-) -> Result<Classification, DataError> {
-    let mut features = train.examples.features;
-    let labels = classes_of(&train.examples.labels).map_err(|e| wrong(&train.labels_file, e))?;
-    if let Some(test) = &test {
-        let found = test.examples.features;
-        if same_features && found != features && !test.examples.labels.is_empty() {
-            return Err(DataError::Fit {
-                file: test.features_file.clone(),
-                what: "features",
-                found: u64::from(found),
-                other: train.features_file,
-                allowed: u64::from(features),
-            });
-        }
-        features = features.max(found);
-    }
-    let test = test.map(|test| test.classify(&labels)).transpose()?;
-    Ok(Classification { train: train.classify(&labels)?, test, features, labels, slice: None })
 }
 
 #[cfg(test)]

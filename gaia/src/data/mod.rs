@@ -6,6 +6,9 @@
 //! allowed. Files are plain or gzip-compressed, told by their first bytes, and lie on disk or in an object store, from
 //! which they are read as they come.
 //!
+//! What the rows and columns of a model stand for is a value of its own, a [`Vocabulary`]: loaders make one of what they
+//! read, or read by one that is known.
+//!
 //! Read [`load_classification`] and [`load_ratings`] first, then [`partition`].
 
 pub mod classification;
@@ -20,20 +23,26 @@ mod movielens;
 pub mod names;
 pub mod partition;
 mod planted;
+mod preview;
 pub mod ratings;
 mod source;
 pub(crate) mod store;
+mod table;
 
 pub use self::classification::{ClassesError, Classification, Examples, Slice, SparseRow, SparseRows};
 pub use self::csv::CsvError;
 pub(crate) use self::draw::{Purpose, gaussian, stream};
 pub use self::idx::IdxError;
-pub(crate) use self::judging::{judge_classification_by, judge_ratings_by};
+pub(crate) use self::judging::{classification_to_judge, ratings_to_judge};
 pub use self::libsvm::LibsvmError;
 pub use self::lines::LineError;
 pub(crate) use self::load::check_size;
-pub use self::load::{DataError, FileError, load_classification, load_classification_slice, load_ratings};
+pub use self::load::{
+    DataError, FileError, Known, load_classification, load_classification_slice, load_ratings,
+};
 pub use self::movielens::MovieLensError;
 pub use self::names::{Name, Names, Scaling, Vocabulary};
+pub use self::preview::preview;
 pub use self::ratings::Ratings;
 pub(crate) use self::source::look;
+pub use self::table::TableError;

@@ -16,6 +16,9 @@ use super::lines::excerpt;
 /// The longest name, in bytes. Longer ones are prose, and surely a mistaken column.
 pub const MAX_NAME_BYTES: usize = 256;
 
+/// The most that a vocabulary may take in the metadata of a file.
+const MOST_METADATA_BYTES: usize = 24 << 20;
+
 /// The name of a class, a user or an item, as files have it: a whole number however it is written (`7`, `7.0`, `+7`), or
 /// else a text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -174,7 +177,6 @@ impl<'de> Deserialize<'de> for Names {
 }
 
 /// A column of names as a file has them: each name is kept once, and has a code in the order of its first occurrence.
-#[cfg_attr(not(test), expect(dead_code, reason = "loaders come to use it one by one"))]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct NameColumn {
     /// One for each row.
@@ -183,16 +185,18 @@ pub(crate) struct NameColumn {
     texts: BTreeMap<Box<str>, u32>,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "loaders come to use it one by one"))]
 impl NameColumn {
-    /// Appends a field.
+    /// Appends a field; yields whether it is a text, and not a number.
     ///
     /// # Errors
     ///
     /// If it is no name, and why.
-    pub(crate) fn push(&mut self, text: &str) -> Result<(), NotAName> {
+    pub(crate) fn push(&mut self, text: &str) -> Result<bool, NotAName> {
         match parse(text)? {
-            Parsed::Number(number) => self.push_number(number),
+            Parsed::Number(number) => {
+                self.push_number(number);
+                Ok(false)
+            }
             Parsed::Text(text) => {
                 let next = (self.numbers.len() + self.texts.len()) as u32;
                 let code = match self.texts.get(text) {
@@ -200,9 +204,9 @@ impl NameColumn {
                     None => *self.texts.entry(text.into()).or_insert(next),
                 };
                 self.codes.push(code);
+                Ok(true)
             }
         }
-        Ok(())
     }
 
     pub(crate) fn push_number(&mut self, number: i64) {
@@ -217,11 +221,6 @@ impl NameColumn {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.codes.is_empty()
-    }
-
-    /// How many different numbers, and how many different texts.
-    pub(crate) fn kinds(&self) -> (usize, usize) {
-        (self.numbers.len(), self.texts.len())
     }
 
     /// All different names, in order.
@@ -299,6 +298,11 @@ impl Vocabulary {
     /// As it is kept beside a model.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("it is plain data")
+    }
+
+    /// The same as metadata of a file, unless it would be too long for any: at ten bytes a name, that is two million names.
+    pub fn to_metadata(&self) -> Option<String> {
+        Some(self.to_json()).filter(|json| json.len() <= MOST_METADATA_BYTES)
     }
 
     /// Reads what [`to_json`](Self::to_json) wrote.
@@ -407,9 +411,11 @@ mod tests {
         assert_eq!(names.place(&Name::Text("b".into())), Some(3));
         assert_eq!(names.place(&Name::Number(3)), None);
         let mut column = NameColumn::default();
-        ["b", "2.0", "zz", "b", "10"].iter().for_each(|text| column.push(text).expect("a name"));
+        for (text, is_text) in [("b", true), ("2.0", false), ("zz", true), ("b", true), ("10", false)] {
+            assert_eq!(column.push(text), Ok(is_text));
+        }
         assert_eq!(column.places(&names), [Some(3), Some(0), None, Some(3), Some(1)]);
-        assert_eq!((column.name(2), column.kinds()), (Some(Name::Text("zz".into())), (2, 2)));
+        assert_eq!(column.name(2), Some(Name::Text("zz".into())));
     }
 
     #[test]

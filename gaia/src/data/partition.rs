@@ -48,6 +48,25 @@ pub fn partition(kind: Partition, attributes: Attributes<'_>, parts: usize, seed
     }
 }
 
+/// What is worth a thought where parts of `sizes` are dealt out to workers: those that have no example, or a single one.
+pub(crate) fn idle_workers(sizes: &[usize]) -> Option<String> {
+    let count = |size| sizes.iter().filter(|found| **found == size).count();
+    let have = |count: usize| if count == 1 { "has" } else { "have" };
+    let parts: Vec<_> = [(count(0), "no example"), (count(1), "a single example")]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {} {what}", have(count)))
+        .collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "of {} workers {}: they train next to nothing, and are waited for all the same; fewer workers, or another \
+             job.partition, would do",
+            sizes.len(),
+            parts.join(" and ")
+        )
+    })
+}
+
 fn shuffled(count: usize, random: &mut impl Rng) -> Vec<u32> {
     let mut order: Vec<u32> = (0..count as u32).collect();
     order.shuffle(random);
@@ -203,6 +222,16 @@ mod tests {
         assert!(mean_labels(Partition::Dirichlet(100.0)) > 9.9);
         assert!((1.0..6.0).contains(&mean_labels(Partition::Dirichlet(0.1))));
         assert_eq!(mean_labels(Partition::LabelSkewed), 1.0);
+    }
+
+    #[test]
+    fn workers_without_examples_are_called_idle() {
+        assert_eq!(idle_workers(&[2, 3]), None);
+        let remark = idle_workers(&[0, 1, 5, 0]).expect("there are some");
+        assert!(
+            remark.starts_with("of 4 workers 2 have no example and 1 has a single example: "),
+            "{remark}"
+        );
     }
 
     #[test]

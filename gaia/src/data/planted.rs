@@ -45,7 +45,8 @@ pub(crate) fn draw(plan: Plan, seed: u64) -> Ratings {
         test: Some(truth.ratings((plan.ratings / 10).max(1), &mut stream(seed, Purpose::PlantedTest, 0))),
         users: plan.users,
         items: plan.items,
-        ids: Default::default(),
+        vocabulary: None,
+        repeated: 0,
     }
 }
 

@@ -1,5 +1,9 @@
 //! Ratings of items by users.
 
+use std::sync::Arc;
+
+use super::names::Vocabulary;
+
 /// A list of ratings, in columns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RatingList {
@@ -17,6 +21,25 @@ impl RatingList {
         self.users.push(user);
         self.items.push(item);
         self.values.push(value);
+    }
+
+    /// The list with the last of several ratings of an item by one user alone, and how many others there were.
+    pub(crate) fn without_repetitions(self) -> (Self, usize) {
+        let pair = |at: u32| (self.users[at as usize], self.items[at as usize]);
+        let mut order: Vec<u32> = (0..self.len() as u32).collect();
+        order.sort_unstable_by_key(|at| (pair(*at), *at));
+        let mut again: Vec<_> =
+            order.windows(2).filter(|two| pair(two[0]) == pair(two[1])).map(|two| two[0]).collect();
+        if again.is_empty() {
+            return (self, 0);
+        }
+        again.sort_unstable();
+        let keeps = |at: usize| again.binary_search(&(at as u32)).is_err();
+        let mut kept = Self::default();
+        for (_, (user, item, value)) in self.iter().enumerate().filter(|(at, _)| keeps(*at)) {
+            kept.push(user, item, value);
+        }
+        (kept, again.len())
     }
 
     /// How many ratings.
@@ -58,6 +81,8 @@ pub struct Ratings {
     pub users: u32,
     /// How many items.
     pub items: u32,
-    /// The ids of users and of items as the files have them, ascending; empty where their indexes are all there is.
-    pub ids: [Vec<u64>; 2],
+    /// Whom and what the indexes stand for; none where they are all there is.
+    pub vocabulary: Option<Arc<Vocabulary>>,
+    /// How many ratings were left out, since the same user rates the same item again later in the file.
+    pub repeated: usize,
 }

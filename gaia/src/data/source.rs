@@ -13,6 +13,12 @@ use crate::job::DataFile;
 /// The first bytes of a gzip member (RFC 1952, section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
+/// How much more than its packed bytes a file may become when it is unpacked. Numbers in text become ten times as much, and
+/// those that are mostly the same value thirty times; a thousand times is the most that gzip can do, and made to do harm.
+const MOST_GROWTH: u64 = 100;
+/// A file that becomes no more than this may grow as it likes.
+const FREE_BYTES: u64 = 64 << 20;
+
 /// The unpacked content of a file.
 pub(crate) struct Source(Box<dyn BufRead>);
 
@@ -30,11 +36,59 @@ impl Source {
     fn unpacked(mut file: impl BufRead + 'static) -> io::Result<Self> {
         let packed = file.fill_buf()?.starts_with(&GZIP_MAGIC);
         let input: Box<dyn BufRead> = if packed {
-            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
+            let decoder = MultiGzDecoder::new(Counted { file, bytes: 0 });
+            Box::new(BufReader::with_capacity(1 << 16, Unpacked { decoder, bytes: 0 }))
         } else {
             Box::new(file)
         };
         Ok(Self(input))
+    }
+}
+
+/// A packed file, of which it is counted how much has been read.
+struct Counted<R> {
+    file: R,
+    bytes: u64,
+}
+
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(out)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.file.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.bytes += count as u64;
+        self.file.consume(count);
+    }
+}
+
+/// A file that is unpacked as it is read, and does not become any size.
+struct Unpacked<R> {
+    decoder: MultiGzDecoder<Counted<R>>,
+    bytes: u64,
+}
+
+impl<R: BufRead> Read for Unpacked<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoder.read(out)?;
+        self.bytes += count as u64;
+        let packed = self.decoder.get_ref().bytes;
+        if self.bytes > FREE_BYTES.max(packed.saturating_mul(MOST_GROWTH)) {
+            return Err(io::Error::other(format!(
+                "{packed} packed bytes become more than {} when they are unpacked, which is more than {MOST_GROWTH} times as \
+                 much; if that is meant, give the file unpacked",
+                self.bytes - count as u64
+            )));
+        }
+        Ok(count)
     }
 }
 
@@ -131,6 +185,25 @@ mod tests {
         assert_eq!(read("u1.base.gz").unwrap(), "plain");
         assert_eq!(read("u1.test").unwrap(), "packed");
         assert_eq!(read("u2.base").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_small_file_does_not_become_a_huge_one() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        io::copy(&mut io::repeat(b'1').take(80 << 20), &mut encoder).expect("memory");
+        let bomb = encoder.finish().expect("memory");
+        assert!(bomb.len() < 1 << 20);
+        let mut source = Source::unpacked(io::Cursor::new(bomb)).expect("it begins well");
+        let mut buffer = [0; 1 << 16];
+        let (mut seen, mut error) = (0, None);
+        while error.is_none() && seen < 80 << 20 {
+            match source.read(&mut buffer) {
+                Ok(count) => seen += count,
+                Err(found) => error = Some(found.to_string()),
+            }
+        }
+        let error = error.expect("it is refused");
+        assert!(seen as u64 <= FREE_BYTES && error.ends_with("give the file unpacked"), "{seen}: {error}");
     }
 
     #[test]

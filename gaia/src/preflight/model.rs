@@ -7,17 +7,19 @@ use datacenter::ShardTable;
 
 use super::Finding;
 use crate::application::Work;
+use crate::data::partition::idle_workers;
 use crate::job::ApplicationSettings;
 use crate::report::human::bytes;
 use crate::service::{Part, Setup, short};
 
 /// Looks at the model; `sizes` are those of the parts of our workers.
 pub(super) fn findings(setup: &Setup, sizes: &[usize], part: Part) -> Vec<Finding> {
-    vec![
-        Finding::ok("data", data(setup, sizes)),
-        Finding::ok("digest", format!("{}; the same in every region", short(&setup.digest))),
-        memory(setup, part, available_bytes()),
-    ]
+    let mut findings = vec![Finding::ok("data", data(setup, sizes))];
+    let remarks = setup.application.remarks().into_iter().chain(idle_workers(sizes));
+    findings.extend(remarks.map(|remark| Finding::ok("note", remark)));
+    findings.push(Finding::ok("digest", format!("{}; the same in every region", short(&setup.digest))));
+    findings.push(memory(setup, part, available_bytes()));
+    findings
 }
 
 /// How long a clock takes, where that is declared.

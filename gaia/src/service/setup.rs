@@ -8,6 +8,7 @@ use datacenter::identity::Identity;
 use datacenter::lan::{Security, Terms};
 use datacenter::wire::Shapes;
 use datacenter::{DatacenterId, Placement, ShardId, TableSpec, shard_tables};
+use tracing::warn;
 use wan::driver::job_settings::JobSettings;
 use wan::node::Grace;
 use wan::policy::{Lead, Policy, Selection};
@@ -57,6 +58,9 @@ impl Setup {
             // Who scores the model does so on all there is.
             Part::Worker(_) | Part::Region => applications::build(&region.job, region.seed)?,
         };
+        if matches!(part, Part::Server(0) | Part::Region) {
+            application.remarks().iter().for_each(|remark| warn!("of the data: {remark}"));
+        }
         let specs = application.tables();
         check_tables(&region.job, &specs)?;
         let rows = specs.iter().map(|table| table.rows).max().unwrap_or(0);

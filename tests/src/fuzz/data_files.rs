@@ -1,8 +1,11 @@
 //! Training and test data, in every format, plain or gzip-compressed.
 
 use gaia::data::classification::{MAX_CLASSES, MAX_FEATURES};
-use gaia::data::{Classification, Examples, load_classification, load_classification_slice, load_ratings};
-use gaia::job::{DataSettings, DataSource};
+use gaia::data::{
+    Classification, Examples, Vocabulary, load_classification, load_classification_slice, load_ratings,
+    preview,
+};
+use gaia::job::{Column, DataSettings, DataSource, Delimiter, Layout, RatingColumns, Scale};
 
 use super::files::{directory, parts};
 
@@ -12,18 +15,49 @@ const NAMES: [&str; 4] = ["train", "test", "train-labels", "test-labels"];
 /// Data sets with more features are not read in slices, which count how often each occurs.
 const FEW_FEATURES: u32 = 1 << 12;
 
-/// The first byte chooses the format, the others are the files.
+/// The dialect that the choice of a format leaves open: its sixfold, from a byte.
+fn layout(choice: u8) -> Layout {
+    let delimiters = [
+        None,
+        Some(Delimiter::Comma),
+        Some(Delimiter::Semicolon),
+        Some(Delimiter::Tab),
+        Some(Delimiter::Blanks),
+        Some(Delimiter::DoubleColon),
+    ];
+    Layout {
+        delimiter: delimiters[usize::from(choice) % delimiters.len()],
+        header: [None, Some(false), Some(true)][usize::from(choice) % 3],
+    }
+}
+
+fn column(choice: u8) -> Column {
+    match choice % 4 {
+        0 => Column::Last,
+        1 => Column::Named("class".to_owned()),
+        number => Column::Number(number.into()),
+    }
+}
+
+/// The first byte chooses the format and its dialect, the others are the files.
 pub fn data_files(data: &[u8]) {
     let Some((format, files)) = data.split_first() else { return };
     let files = parts(files, NAMES.len());
     let has_test = files.len() > 1;
     let (train, test) = ("train".into(), has_test.then(|| "test".into()));
+    let (layout, choice) = (layout(format / 6), format / 6);
     let source = match format % 6 {
-        0 => DataSource::Csv { train, test, header: false, scale: 1.0 },
-        1 => DataSource::Csv { train, test, header: true, scale: 1e30 },
+        0 => DataSource::Csv { train, test, layout, label: column(choice), scale: Scale::Standard },
+        1 => DataSource::Csv { train, test, layout, label: column(choice), scale: Scale::Times(1e30) },
         2 => DataSource::Libsvm { train, test, features: None },
         3 => DataSource::Libsvm { train, test, features: Some(300) },
-        4 => DataSource::MovieLens { train, test },
+        4 => {
+            let is_named = choice % 7 == 6;
+            let name = |name: &str| is_named.then(|| Column::Named(name.to_owned()));
+            let rating = is_named.then(|| column(choice));
+            let columns = RatingColumns { user: name("user"), item: name("class"), rating };
+            DataSource::MovieLens { train, test, layout, columns }
+        }
         _ => {
             let test = (files.len() == NAMES.len()).then(|| ["test".into(), "test-labels".into()]);
             DataSource::Idx { train: [train, "train-labels".into()], test }
@@ -38,7 +72,13 @@ pub fn data_files(data: &[u8]) {
 }
 
 fn ratings(data: &DataSettings) {
-    let Ok(ratings) = load_ratings(data, 1) else { return };
+    _ = preview(data);
+    let Ok(ratings) = load_ratings(data, None, 1) else { return };
+    preview(data).expect("the whole could be read");
+    let vocabulary = ratings.vocabulary.as_deref().expect("files have names");
+    let again = load_ratings(data, Some(vocabulary), 1).expect("all names are known");
+    assert_eq!(again, ratings);
+    reread(vocabulary);
     for list in [Some(&ratings.train), ratings.test.as_ref()].into_iter().flatten() {
         assert!(!list.values.is_empty());
         assert!(list.users.len() == list.values.len() && list.items.len() == list.values.len());
@@ -49,15 +89,28 @@ fn ratings(data: &DataSettings) {
 }
 
 fn classes(data: &DataSettings) {
-    let Ok(whole) = load_classification(data) else { return };
+    _ = preview(data);
+    let Ok(whole) = load_classification(data, None) else { return };
+    preview(data).expect("the whole could be read");
     assert!(whole.features <= MAX_FEATURES);
     assert!((2..=MAX_CLASSES).contains(&whole.labels.len()));
-    assert!(whole.labels.is_sorted_by(|a, b| a < b));
+    assert!(whole.labels.all().is_sorted_by(|a, b| a < b));
+    reread(&whole.vocabulary());
+    if whole.features <= FEW_FEATURES {
+        let again = load_classification(data, Some(&whole.vocabulary())).expect("all names are known");
+        assert_eq!(again, whole);
+    }
     check_examples(&whole.train, &whole);
     whole.test.iter().for_each(|test| check_examples(test, &whole));
     if whole.features <= FEW_FEATURES {
         slice(data, &whole);
     }
+}
+
+/// What is kept beside a model is read back as it was.
+fn reread(vocabulary: &Vocabulary) {
+    let read = Vocabulary::from_json(&vocabulary.to_json()).expect("it was written so");
+    assert_eq!((&read, read.digest()), (vocabulary, vocabulary.digest()));
 }
 
 fn check_examples(examples: &Examples, data: &Classification) {
@@ -74,7 +127,7 @@ fn check_examples(examples: &Examples, data: &Classification) {
 /// A part of the examples is as in the whole, and what is known of the others too.
 fn slice(data: &DataSettings, whole: &Classification) {
     let every_other = |classes: &[u32]| (0..classes.len() as u32).step_by(2).collect();
-    let part = load_classification_slice(data, every_other).expect("the whole could be read");
+    let part = load_classification_slice(data, None, every_other).expect("the whole could be read");
     assert_eq!((part.features, &part.labels), (whole.features, &whole.labels));
     assert_eq!((&part.train.classes, &part.test), (&whole.train.classes, &whole.test));
     assert_eq!(part.occurrences(), whole.occurrences());

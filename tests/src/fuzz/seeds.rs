@@ -252,6 +252,14 @@ fn data_files() -> Vec<Vec<u8>> {
     entries.push([&[5], idx.as_slice(), b"\n%%\n", idx.as_slice()].concat());
     entries.push([&[0], packed(csv).as_slice()].concat());
     entries.push([&[2], packed("1 1:1\n").as_slice(), packed("2 1:1\n").as_slice()].concat());
+    // Other dialects: what is found in the file, and what the settings say.
+    let dialects = [
+        "\x04\"UserID\";MovieID;Rating\n\"1\";31;2.5\n1;31;4\n2.0;AX;4\n\n%%\nitem_id:token;user_id:token;rating:float\n31;1;2\n",
+        "\x28user,rating,class,other\nAX,3,B,1\nAX,4,C,2\n",
+        "\x1ex::class::y\n1::setosa::3\n2::virginica::5\n\n%%\nx::class::y\n7::setosa::1\n",
+        "\x19# iris\n5.1  3.5 a\n4.9 3.0 b\n",
+    ];
+    entries.extend(dialects.map(|text| text.as_bytes().to_vec()));
     entries
 }
 

@@ -13,6 +13,8 @@
 mod conflict;
 mod learner;
 
+use std::sync::Arc;
+
 use datacenter::{TableId, TableSpec};
 
 use self::learner::FactorisationLearner;
@@ -20,7 +22,7 @@ use super::lanes::dot;
 use crate::application::{Application, Evaluation, Judgement, Learner, Metric, Model};
 use crate::data::partition::{Attributes, partition};
 use crate::data::ratings::{RatingList, Ratings};
-use crate::data::{Purpose, gaussian, stream};
+use crate::data::{Names, Purpose, Vocabulary, gaussian, stream};
 use crate::job::{FactorisationSettings, Partition};
 
 const USERS: TableId = TableId(0);
@@ -32,7 +34,7 @@ pub struct Factorisation {
     data: Ratings,
     partition: Partition,
     seed: u64,
-    /// What predictions start from: the mean training rating where there are biases, else zero.
+    /// The mean training rating, from which predictions start where there are biases.
     mean: f32,
     /// The lowest and the highest training rating.
     range: (f32, f32),
@@ -43,9 +45,12 @@ pub struct Factorisation {
 impl Factorisation {
     /// The application; `seed` decides the partition and the initial factors.
     pub fn new(settings: FactorisationSettings, data: Ratings, partition: Partition, seed: u64) -> Self {
-        let mean = if settings.biases { data.train.mean() as f32 } else { 0.0 };
+        let (mean, range) = match data.vocabulary.as_deref() {
+            Some(Vocabulary::Ratings { mean, range, .. }) => (*mean, *range),
+            Some(Vocabulary::Classes { .. }) | None => (data.train.mean() as f32, data.train.range()),
+        };
         let counts = [count(&data.train.users, data.users), count(&data.train.items, data.items)];
-        Self { mean, range: data.train.range(), counts, settings, data, partition, seed }
+        Self { mean, range, counts, settings, data, partition, seed }
     }
 
     fn rank(&self) -> usize {
@@ -65,7 +70,26 @@ impl Factorisation {
     fn predict(&self, user: &[f32], item: &[f32]) -> f32 {
         let rank = self.rank();
         let biases = user[rank..].iter().sum::<f32>() + item[rank..].iter().sum::<f32>();
-        self.mean + biases + dot(&user[..rank], &item[..rank])
+        let mean = if self.settings.biases { self.mean } else { 0.0 };
+        mean + biases + dot(&user[..rank], &item[..rank])
+    }
+
+    /// What is predicted where nothing is known of the user or of the item: the mean training rating and the biases that there
+    /// are, since a bias that was never trained is zero, and factors that were never trained are chance.
+    fn predict_by_biases(&self, user: &[f32], item: &[f32]) -> f32 {
+        let rank = self.rank();
+        self.mean + user[rank..].iter().sum::<f32>() + item[rank..].iter().sum::<f32>()
+    }
+
+    /// Whether anybody has trained `row`: it has training ratings here, or is no longer what it was at first. Regions with data
+    /// of their own train rows that have no ratings elsewhere.
+    fn is_trained(&self, table: TableId, index: u32, row: &[f32]) -> bool {
+        if self.counts[table.index()][index as usize] > 0 {
+            return true;
+        }
+        let mut first = vec![0.0; self.width()];
+        self.initialise(table, index, &mut first);
+        first[..self.rank()] != row[..self.rank()]
     }
 
     /// The objective's penalty of one rating's share of `row`, shape `[width]`.
@@ -104,14 +128,14 @@ impl Application for Factorisation {
     /// The metric is the root mean squared error of test ratings (of training ratings where there are none), with
     /// predictions clipped to the range of the training ratings.
     fn evaluate(&self, model: &dyn Model) -> Evaluation {
-        let rows = Rows::of(self, model);
         let judged = self.data.test.as_ref().unwrap_or(&self.data.train);
+        let rows = Rows::of(self, model, judged);
         rows.evaluation(&self.data.train, judged)
     }
 
     fn judge(&self, model: &dyn Model) -> Option<Judgement> {
         let test = self.data.test.as_ref().filter(|test| !test.is_empty())?;
-        let evaluation = Rows::of(self, model).evaluation(test, test);
+        let evaluation = Rows::of(self, model, test).evaluation(test, test);
         Some(Judgement { evaluation, examples: test.len() })
     }
 
@@ -119,14 +143,35 @@ impl Application for Factorisation {
         ["user", "item", "rating", "predicted"].map(str::to_owned).into()
     }
 
-    /// The ids of user and item as the files have them, the rating, and what is predicted, clipped as for the metric.
+    fn predicted_names(&self, column: usize) -> Option<&Names> {
+        match (self.data.vocabulary.as_deref(), column) {
+            (Some(Vocabulary::Ratings { users, .. }), 0) => Some(users),
+            (Some(Vocabulary::Ratings { items, .. }), 1) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// User and item, the rating, and what is predicted, clipped as for the metric.
     fn predict(&self, model: &dyn Model, each: &mut dyn FnMut(&[f64])) {
-        let rows = Rows::of(self, model);
-        let [users, items] = &self.data.ids;
-        let id = |ids: &[u64], index: u32| ids.get(index as usize).map_or(f64::from(index), |id| *id as f64);
-        for (user, item, value) in self.data.test.as_ref().unwrap_or(&self.data.train).iter() {
+        let judged = self.data.test.as_ref().unwrap_or(&self.data.train);
+        let rows = Rows::of(self, model, judged);
+        for (user, item, value) in judged.iter() {
             let prediction = rows.clipped(user, item);
-            each(&[id(users, user), id(items, item), f64::from(value), f64::from(prediction)]);
+            each(&[user.into(), item.into(), f64::from(value), f64::from(prediction)]);
+        }
+    }
+
+    fn vocabulary(&self) -> Option<Arc<Vocabulary>> {
+        self.data.vocabulary.clone()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        match self.data.repeated {
+            0 => Vec::new(),
+            count => vec![format!(
+                "{count} ratings are left out, since the same user rates the same item again further down in the file: the last \
+                 rating counts"
+            )],
         }
     }
 }
@@ -136,16 +181,34 @@ struct Rows<'a> {
     application: &'a Factorisation,
     users: Vec<&'a [f32]>,
     items: Vec<&'a [f32]>,
+    /// The users and the items to judge by of whom nothing is known, ascending.
+    unknown: [Vec<u32>; 2],
 }
 
 impl<'a> Rows<'a> {
-    fn of(application: &'a Factorisation, model: &'a dyn Model) -> Self {
+    /// The rows of `model`, to judge it by `judged`.
+    fn of(application: &'a Factorisation, model: &'a dyn Model, judged: &RatingList) -> Self {
         let rows = |table| (0..application.rows(table)).map(|row| model.row(table, row)).collect();
-        Self { application, users: rows(USERS), items: rows(ITEMS) }
+        let unknown = |table, indexes: &[u32]| {
+            // Hardly ever any: those that have training ratings are done first.
+            let is_rated = |index: &u32| application.counts[TableId::index(table)][*index as usize] > 0;
+            let mut indexes: Vec<u32> = indexes.iter().copied().filter(|index| !is_rated(index)).collect();
+            indexes.sort_unstable();
+            indexes.dedup();
+            indexes.retain(|index| !application.is_trained(table, *index, model.row(table, *index)));
+            indexes
+        };
+        let unknown = [unknown(USERS, &judged.users), unknown(ITEMS, &judged.items)];
+        Self { application, users: rows(USERS), items: rows(ITEMS), unknown }
     }
 
     fn predicted(&self, user: u32, item: u32) -> f32 {
-        self.application.predict(self.users[user as usize], self.items[item as usize])
+        let [users, items] = &self.unknown;
+        let (user_row, item_row) = (self.users[user as usize], self.items[item as usize]);
+        if users.binary_search(&user).is_ok() || items.binary_search(&item).is_ok() {
+            return self.application.predict_by_biases(user_row, item_row);
+        }
+        self.application.predict(user_row, item_row)
     }
 
     fn clipped(&self, user: u32, item: u32) -> f32 {

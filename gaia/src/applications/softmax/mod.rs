@@ -12,13 +12,15 @@
 
 mod learner;
 
+use std::sync::Arc;
+
 use datacenter::{TableId, TableSpec};
 
 use self::learner::SoftmaxLearner;
 use super::lanes::{padded, sparse_product};
 use crate::application::{Application, Evaluation, Judgement, Learner, Metric, Model};
 use crate::data::partition::{Attributes, partition};
-use crate::data::{Classification, Examples, Slice, SparseRow};
+use crate::data::{Classification, Examples, Name, Names, Slice, SparseRow, Vocabulary};
 use crate::job::{Partition, SoftmaxSettings};
 
 const WEIGHTS: TableId = TableId(0);
@@ -143,8 +145,12 @@ impl Application for Softmax {
     }
 
     fn predicted(&self) -> Vec<String> {
-        let probabilities = self.data.labels.iter().map(|label| format!("p({label})"));
+        let probabilities = self.data.labels.all().iter().map(|label| format!("p({label})"));
         ["label", "predicted"].map(str::to_owned).into_iter().chain(probabilities).collect()
+    }
+
+    fn predicted_names(&self, column: usize) -> Option<&Names> {
+        (column < 2).then_some(&self.data.labels)
     }
 
     /// The label, the label with the largest probability, and the probabilities of all labels.
@@ -153,14 +159,30 @@ impl Application for Softmax {
         let examples = self.data.test.as_ref().unwrap_or(&self.data.train);
         let mut logits = vec![0.0; padded(self.classes())];
         let mut figures = Vec::with_capacity(2 + self.classes());
-        let label = |class: usize| self.data.labels[class] as f64;
         for (index, class) in examples.classes.iter().enumerate() {
             let logits = self.logits(&weights, examples.rows.row(index), &mut logits);
             figures.clear();
-            figures.extend([label(*class as usize), label(largest(logits))]);
+            figures.extend([f64::from(*class), largest(logits) as f64]);
             softmax(logits);
             figures.extend(logits.iter().map(|&probability| f64::from(probability)));
             each(&figures);
+        }
+    }
+
+    fn vocabulary(&self) -> Option<Arc<Vocabulary>> {
+        Some(Arc::new(self.data.vocabulary()))
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        const MANY: usize = 50;
+        let labels = self.data.labels.all();
+        match (labels.first(), labels.last()) {
+            (Some(Name::Number(first)), Some(Name::Number(last))) if labels.len() >= MANY => vec![format!(
+                "the labels are {} different numbers from {first} to {last}, and each is a class of its own, no nearer to \
+                 the next than to any other; for a quantity, such as a year or a price, this is not the model",
+                labels.len()
+            )],
+            _ => Vec::new(),
         }
     }
 }

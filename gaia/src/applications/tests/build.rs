@@ -41,8 +41,7 @@ fn message(job: &Job) -> String {
 
 #[test]
 fn jobs_become_applications() {
-    let digits =
-        DataSource::Csv { train: "digits-train.csv.gz".into(), test: None, header: false, scale: 0.0625 };
+    let digits = DataSource::scaled_csv("digits-train.csv.gz", None, 0.0625);
     let application = build(&job(softmax(), digits), 1).unwrap();
     let tables = application.tables();
     assert_eq!((tables[0].name.as_str(), tables[0].rows, tables[0].width), ("weights", 65, 10));
@@ -72,7 +71,7 @@ fn jobs_that_cannot_be_are_refused() {
     for (job, expected) in table {
         assert_eq!(message(&job), expected);
     }
-    let missing = DataSource::Csv { train: "none.csv".into(), test: None, header: false, scale: 1.0 };
+    let missing = DataSource::csv("none.csv", None);
     assert!(message(&job(softmax(), missing)).contains("none.csv: cannot be opened"));
 }
 
@@ -98,8 +97,7 @@ impl Model for Rows {
 #[test]
 fn a_worker_learns_from_its_slice_what_it_would_from_all() {
     const PARTS: usize = 6;
-    let digits =
-        DataSource::Csv { train: "digits-train.csv.gz".into(), test: None, header: false, scale: 0.0625 };
+    let digits = DataSource::scaled_csv("digits-train.csv.gz", None, 0.0625);
     let mut settings = softmax();
     if let ApplicationSettings::Softmax(settings) = &mut settings {
         // The penalty goes by how often a feature occurs in the whole.

@@ -5,7 +5,7 @@ use datacenter::TableId;
 use super::*;
 use crate::application::{Model, RowAccess, RowSet};
 use crate::data::ratings::{RatingList, Ratings};
-use crate::data::{Classification, Examples, Purpose, SparseRows, gaussian, stream};
+use crate::data::{Classification, Examples, Name, Purpose, SparseRows, gaussian, stream};
 
 /// A small model held row by row.
 #[derive(Clone)]
@@ -91,7 +91,14 @@ fn examples() -> Classification {
         train.rows.push((0..6).filter(|f| (example + f) % 3 > 0 || *f == 2).map(feature));
         train.classes.push(example * example % 5);
     }
-    Classification { train, test: None, features: 7, labels: (0..5).collect(), slice: None }
+    Classification {
+        train,
+        test: None,
+        features: 7,
+        labels: (0..5).map(Name::Number).collect(),
+        scaling: None,
+        slice: None,
+    }
 }
 
 #[test]
@@ -112,7 +119,8 @@ fn small_steps_of_factorisation_add_up_to_half_the_gradient() {
     (0..60u32).for_each(|n| train.push(n * n % 7, n % 5, 1.0 + (n * 11 % 9) as f32 / 2.0));
     let count = train.len() as f32;
     for biases in [false, true] {
-        let data = Ratings { train: train.clone(), test: None, users: 7, items: 5, ids: Default::default() };
+        let data =
+            Ratings { train: train.clone(), test: None, users: 7, items: 5, vocabulary: None, repeated: 0 };
         let rate = 1e-4;
         let settings = FactorisationSettings {
             rank: 3,

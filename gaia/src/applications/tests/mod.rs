@@ -40,9 +40,8 @@ fn trained(application: &dyn Application, workers: usize, clocks: u32) -> Evalua
 }
 
 fn digits(settings: SoftmaxSettings, partition: Partition) -> Softmax {
-    let (train, test) = ("digits-train.csv.gz".into(), Some("digits-test.csv.gz".into()));
-    let source = DataSource::Csv { train, test, header: false, scale: 1.0 / 16.0 };
-    let data = load_classification(&DataSettings { root: shipped().into(), source })
+    let source = DataSource::scaled_csv("digits-train.csv.gz", Some("digits-test.csv.gz"), 1.0 / 16.0);
+    let data = load_classification(&DataSettings { root: shipped().into(), source }, None)
         .expect("the shipped data is sound");
     Softmax::new(settings, data, partition, 1)
 }

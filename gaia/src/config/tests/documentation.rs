@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use wan::policy::Schedule;
 
 use super::*;
-use crate::job::{DataSource, Decay, FilterSchedule, Partition};
+use crate::job::{Column, DataSource, Decay, Delimiter, FilterSchedule, Layout, Partition, Scale};
 
 /// Settings of the choices that [`SMALLEST`] leaves out.
 const CHOICES: [&str; 7] = [
     "[job.data]\nformat = \"idx\"\npath = \".\"\ntrain_images = \"a\"\ntrain_labels = \"b\"\ntest_images = \"c\"\ntest_labels = \"d\"",
     "[job.data]\nformat = \"libsvm\"\npath = \".\"\ntrain = \"a\"\nfeatures = 3",
-    "[job.data]\nformat = \"movielens\"\npath = \".\"\ntrain = \"a\"",
+    "[job.data]\nformat = \"movielens\"\npath = \".\"\ntrain = \"a\"\ndelimiter = \"tab\"\ncolumns = { user = 2, item = \"what\" }",
     "[job.data]\nformat = \"planted\"\nusers = 1\nitems = 1\nrank = 1\nratings = 1",
     "partition = \"dirichlet\"\ndirichlet_alpha = 0.5\n[job.asp]\nschedule = \"list\"\nfactors = [1, 0.5]\n[job.asp.tables.w]\nschedule = \"list\"\nfactors = [1]",
     "[job.asp]\nschedule = \"linear\"\nto = 0.1\nover = 4\n[job.asp.tables.w]\nschedule = \"linear\"\nto = 1\nover = 2\n[job.tables.w]\nmax_delta = \"off\"",
@@ -35,6 +35,22 @@ fn every_choice_can_be_made() {
     assert!(matches!(job(CHOICES[0]).data.source, DataSource::Idx { test: Some(_), .. }));
     assert!(matches!(job(CHOICES[1]).data.source, DataSource::Libsvm { features: Some(3), .. }));
     assert!(matches!(job(CHOICES[2]).data.source, DataSource::MovieLens { test: None, .. }));
+    let DataSource::MovieLens { layout, columns, .. } = job(CHOICES[2]).data.source else { panic!() };
+    assert_eq!(layout, Layout { delimiter: Some(Delimiter::Tab), header: None });
+    assert_eq!((columns.user, columns.item), (Some(Column::Number(2)), Some(Column::Named("what".into()))));
+    let csv = |text: &str| {
+        let text = SMALLEST.replace("format = \"csv\"", &format!("format = \"csv\"\n{text}"));
+        load(&text).map(|simulation| simulation.job.data.source)
+    };
+    for (text, expected) in [
+        ("scale = \"standard\"", (Column::Last, Scale::Standard, None)),
+        ("label = \"last\"\nheader = \"auto\"", (Column::Last, Scale::Times(1.0), None)),
+        ("label = 1\nheader = false", (Column::Number(1), Scale::Times(1.0), Some(false))),
+        ("label = \"class\"\nscale = 2", (Column::Named("class".into()), Scale::Times(2.0), None)),
+    ] {
+        let Ok(DataSource::Csv { label, scale, layout, .. }) = csv(text) else { panic!("{text}") };
+        assert_eq!((label, scale, layout.header), expected, "{text}");
+    }
     assert!(matches!(job(CHOICES[3]).data.source, DataSource::Planted { users: 1, .. }));
     let listed = job(CHOICES[4]);
     assert_eq!(listed.partition, Partition::Dirichlet(0.5));

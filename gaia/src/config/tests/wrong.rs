@@ -140,6 +140,27 @@ fn one_wrong_value_gives_one_problem() {
             in_job("target = { within = 0.1, metric = \"objective\", value = 1 }"),
             "x.toml:9: job.target.within: stands beside metric or value; allowed: one or the other",
         ),
+        (
+            in_data("format = \"csv\"\nscale = \"standard\"\nscope = \"own\""),
+            "x.toml:11: job.data.scale: found \"standard\" with scope = \"own\", where every region would scale by figures of its own; allowed: a number, or scope = \"shared\"",
+        ),
+        (
+            in_data("format = \"csv\"\nlabel = 0"),
+            "x.toml:11: job.data.label: found 0; allowed: the name of a column, or its number counted from 1, or \"last\"",
+        ),
+        (
+            in_data("format = \"csv\"\nheader = \"yes\""),
+            "x.toml:11: job.data.header: found \"yes\"; allowed: true or false, or \"auto\"",
+        ),
+        (
+            in_data("format = \"csv\"\ndelimiter = \"|\""),
+            "x.toml:11: job.data.delimiter: found \"|\"; allowed: one of \"auto\", \",\", \";\", \"tab\", \"blanks\", \"::\"",
+        ),
+        (
+            in_data("format = \"movielens\"")
+                .replace("clocks = 3", "clocks = 3\npartition = \"label-skewed\""),
+            "x.toml:9: job.partition: found \"label-skewed\" for ratings, which have no labels; allowed: \"by-key\", which keeps the ratings of a user together, \"random\", \"contiguous\" or \"dirichlet\"",
+        ),
         // What a choice decides on is not blamed when the choice is wrong.
         (
             SMALLEST.replace("\"softmax\"", "\"logistic\""),
@@ -158,7 +179,7 @@ fn one_wrong_value_gives_one_problem() {
                 "learning_rate.initial = 0.1",
                 "learning_rate = { initial = 0.1, decay = \"exp\", every = 3 }",
             ),
-            "job.model.learning_rate.decay: found \"exp\"; allowed: one of \"constant\", \"exponential\", \"inverse-sqrt\", \"inverse\"",
+            "job.model.learning_rate.decay: found \"exp\"; allowed: one of \"constant\", \"exponential\", \"inverse-sqrt\", \"inverse\"; did you mean \"exponential\"?",
         ),
         (
             in_data("format = \"cvs\""),

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 
 use super::*;
-use crate::job::DataRoot;
+use crate::job::{DataRoot, RatingColumns};
 
 /// Names and contents.
 type Files<'a> = &'a [(&'a str, &'a [u8])];
@@ -29,7 +29,7 @@ fn chain(error: &dyn Error, root: &DataRoot) -> String {
 
 fn classes(files: Files<'_>, source: DataSource) -> Result<Classification, String> {
     let (_folder, data) = settings(files, source);
-    load_classification(&data).map_err(|e| chain(&e, &data.root))
+    load_classification(&data, None).map_err(|e| chain(&e, &data.root))
 }
 
 fn libsvm() -> DataSource {
@@ -43,7 +43,7 @@ fn idx() -> DataSource {
 #[test]
 fn a_test_file_is_mapped_by_the_training_files_classes() {
     let data = classes(&[("train", b"2 1:1\n1 2:1\n"), ("test", b"2 5:1\n")], libsvm()).unwrap();
-    assert_eq!((&data.labels[..], data.features), (&[1, 2][..], 5));
+    assert_eq!((data.labels.summary(), data.features), ("1, 2".to_owned(), 5));
     assert_eq!((data.train.classes, data.test.unwrap().classes), (vec![1, 0], vec![1]));
 }
 
@@ -59,7 +59,7 @@ fn idx_files_are_loaded_in_pairs() {
         classes(&[("i", train), ("l", &labels), ("ti", test), ("tl", &labels)], idx())
     };
     let data = load(&images(2, 3), &images(2, 3)).unwrap();
-    assert_eq!((data.features, &data.labels[..]), (9, &[4, 9][..]));
+    assert_eq!((data.features, data.labels.summary()), (9, "4, 9".to_owned()));
     assert_eq!(load(&images(3, 3), &images(2, 3)).unwrap_err(), "l has 2 examples, i has 3");
     assert_eq!(load(&images(2, 3), &images(2, 2)).unwrap_err(), "ti has 4 features, i has 9");
 }
@@ -70,13 +70,13 @@ fn errors_name_the_file_and_the_place() {
     let table: [(Files<'_>, &str); 4] = [
         (
             &[train, ("test", b"1 1:1\n3 1:1\n")],
-            "cannot use test: example 2: label 3 is none of the training file's 2 labels",
+            "cannot use test: example 2: label 3 is none of the training file's 2 labels: 1, 2",
         ),
         (&[train, ("test", b"")], "cannot use test: has no examples, at least one is needed"),
         (&[("train", b"1 1:1\n1 1:2\n")], "cannot use train: has 1 different labels, 2 to 65536 are allowed"),
         (
             &[("train", b"1 x\n")],
-            "cannot use train: line 1: `x`, only index:value with a finite number as value is allowed",
+            "cannot use train: line 1: `x`, only index:value is allowed, where the value is a number",
         ),
     ];
     for (files, message) in table {
@@ -92,23 +92,28 @@ fn errors_name_the_file_and_the_place() {
 
 #[test]
 fn a_csv_test_file_has_the_training_files_features() {
-    let source = DataSource::Csv { train: "a".into(), test: Some("b".into()), header: false, scale: 1.0 };
+    let source = DataSource::csv("a", Some("b"));
     let found = classes(&[("a", b"1,2,0\n1,3,1\n"), ("b", b"1,0\n")], source);
     assert_eq!(found.unwrap_err(), "b has 1 features, a has 2");
+    // Columns in another order are other features.
+    let files: Files<'_> = &[("a", b"x,y,class\n1,2,0\n1,3,1\n"), ("b", b"y,x,class\n1,2,0\n")];
+    let found = classes(files, DataSource::csv("a", Some("b")));
+    let same = "both have the same features in the same order";
+    assert_eq!(found.unwrap_err(), format!("b has the feature `y` where a has `x`; {same}"));
 }
 
 #[test]
 fn data_of_the_wrong_kind_is_refused() {
-    let source = DataSource::MovieLens { train: "r".into(), test: None };
+    let source = DataSource::ratings("r", None);
     let found = classes(&[], source).unwrap_err();
     assert_eq!(found, "softmax regression trains on classes, not on ratings");
     let (_folder, data) = settings(&[], libsvm());
-    let found = load_ratings(&data, 1).unwrap_err().to_string();
+    let found = load_ratings(&data, None, 1).unwrap_err().to_string();
     assert_eq!(found, "factorisation trains on ratings, not on classes");
     let source = DataSource::Planted { users: 1, items: 0, rank: 1, ratings: 1, noise: 0.0 };
     let (_folder, data) = settings(&[], source);
     assert_eq!(
-        load_ratings(&data, 1).unwrap_err().to_string(),
+        load_ratings(&data, None, 1).unwrap_err().to_string(),
         "planted ratings with 0 items, at least 1 is needed"
     );
 }
@@ -117,8 +122,8 @@ fn data_of_the_wrong_kind_is_refused() {
 fn a_slice_has_the_features_of_its_examples_and_the_places_of_all() {
     let files: Files<'_> = &[("train", b"1 1:1 3:2\n2 2:1\n1 3:5\n"), ("test", b"2 5:1\n")];
     let (_folder, data) = settings(files, libsvm());
-    let whole = load_classification(&data).expect("it is sound");
-    let slice = load_classification_slice(&data, |classes| {
+    let whole = load_classification(&data, None).expect("it is sound");
+    let slice = load_classification_slice(&data, None, |classes| {
         assert_eq!(classes, [0, 1, 0]);
         vec![2, 1]
     });
@@ -133,12 +138,107 @@ fn a_slice_has_the_features_of_its_examples_and_the_places_of_all() {
     assert_eq!(slice.slice.expect("it is one").kept, [1, 2]);
 
     let path = data.root.file("train".as_ref()).to_string();
-    let changing = load_classification_slice(&data, |_| {
+    let changing = load_classification_slice(&data, None, |_| {
         fs::write(path, "1 1:1 3:2\n2 2:1\n1 1:5\n").expect("a file");
         vec![0]
     });
     let message = changing.expect_err("it is another file now").to_string();
     assert!(message.ends_with("train was changed while it was read"), "{message}");
+}
+
+#[test]
+fn data_is_read_by_the_names_that_are_known() {
+    let known = Vocabulary::Classes {
+        labels: [0, 1, 2, 3].map(crate::data::Name::Number).into_iter().collect(),
+        features: 7,
+        scaling: None,
+    };
+    let train = |text: &str| {
+        let (_folder, data) = settings(
+            &[("train", text.as_bytes())],
+            DataSource::Libsvm { train: "train".into(), test: None, features: None },
+        );
+        load_classification(&data, Some(&known)).map_err(|error| chain(&error, &data.root))
+    };
+    // A single label is enough, and means what it means elsewhere.
+    let own = train("3 1:1\n3 2:1\n").expect("its label is known");
+    assert_eq!((own.train.classes, own.features, own.labels.len()), (vec![3, 3], 7, 4));
+    assert_eq!(
+        train("3 1:1\n9 2:1\n").unwrap_err(),
+        "cannot use train: example 2: label 9 is none of the training file's 4 labels: 0, 1, 2, 3"
+    );
+    assert!(train("3 8:1\n").unwrap_err().contains("index 8, 1 to 7 is allowed here"));
+    let (_folder, data) = settings(&[("train", b"1,2,3\n")], DataSource::ratings("train", None));
+    let error = load_ratings(&data, Some(&known), 1).expect_err("it has no classes").to_string();
+    assert_eq!(error, "the names that are known are those of classes, and the data has ratings");
+}
+
+#[test]
+fn a_test_file_is_standardised_by_the_training_files_figures() {
+    let mut source = DataSource::csv("train", Some("test"));
+    if let DataSource::Csv { scale, .. } = &mut source {
+        *scale = Scale::Standard;
+    }
+    let files: Files<'_> = &[("train", b"1,5,a\n3,5,b\n"), ("test", b"4,7,b\n")];
+    let (_folder, data) = settings(files, source);
+    let whole = load_classification(&data, None).expect("it is sound");
+    assert_eq!(whole.train.rows.row(0).values, [-1.0]);
+    assert_eq!(whole.test.as_ref().expect("there is one").rows.row(0).values, [2.0, 2.0]);
+    assert_eq!(whole.scaling, Some(Scaling { means: vec![2.0, 5.0], deviations: vec![1.0, 1.0] }));
+    let slice = load_classification_slice(&data, None, |_| vec![1]).expect("it is sound");
+    assert_eq!((slice.occurrences(), &slice.scaling), (whole.occurrences(), &whole.scaling));
+    assert_eq!(slice.train.rows.row(1), whole.train.rows.row(1));
+    // Other data is scaled by what is known, and not by figures of its own.
+    let known = whole.vocabulary();
+    let (_folder, other) = settings(&[("train", b"9,9,b\n"), ("test", b"4,7,b\n")], data.source.clone());
+    let other = load_classification(&other, Some(&known)).expect("its label is known");
+    assert_eq!(other.train.rows.row(0).values, [7.0, 4.0]);
+}
+
+#[test]
+fn the_first_rows_are_shown_as_they_are_understood() {
+    let shown = |text: &str, source: DataSource| {
+        let (_folder, data) = settings(&[("train", text.as_bytes())], source);
+        crate::data::preview(&data).expect("it is sound")
+    };
+    assert_eq!(
+        shown("x;y;class\n1;2;setosa\n3;4;virginica\n", DataSource::csv("train", None)),
+        [
+            "columns between `;`, header `x`, `y`, `class`, the class in column 3",
+            "line 2: class setosa of 1, 2",
+            "line 3: class virginica of 3, 4"
+        ]
+    );
+    assert_eq!(
+        shown("rating,user,item\n5,1,10\n3,AX,11\n", DataSource::ratings("train", None)),
+        [
+            "columns between `,`, header `rating`, `user`, `item`: user 2, item 3, rating 1",
+            "line 2: user 1, item 10, rating 5",
+            "line 3: user AX, item 11, rating 3"
+        ]
+    );
+    let libsvm = DataSource::Libsvm { train: "train".into(), test: None, features: None };
+    assert_eq!(shown("# x\n-1 1:0.5 7:2\n", libsvm)[1..], ["line 2: class -1 of 1:0.5, 7:2"]);
+}
+
+/// What a packed file of a megabyte may cost: it took gigabytes.
+#[test]
+fn a_line_without_end_is_refused_by_every_format() {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::copy(&mut std::io::Read::take(std::io::repeat(b'1'), 40 << 20), &mut encoder).expect("memory");
+    let bomb = encoder.finish().expect("memory");
+    let files: Files<'_> = &[("train", &bomb)];
+    let libsvm = DataSource::Libsvm { train: "train".into(), test: None, features: None };
+    for source in [libsvm, DataSource::csv("train", None), DataSource::ratings("train", None)] {
+        let (_folder, data) = settings(files, source);
+        let error = match data.source.has_ratings() {
+            true => load_ratings(&data, None, 1).map(drop),
+            false => load_classification(&data, None).map(drop),
+        };
+        let message = chain(&error.expect_err("it is refused"), &data.root);
+        let expected = "cannot use train: line 1: is longer than the 16777216 bytes allowed";
+        assert_eq!(message, expected);
+    }
 }
 
 proptest::proptest! {
@@ -152,8 +252,10 @@ proptest::proptest! {
             _ = idx::read_images(bytes, Keep::All);
             _ = idx::read_labels(bytes);
             _ = libsvm::read(bytes, None, Keep::All);
-            _ = csv::read(bytes, cut % 2 == 0, 1.0, Keep::All);
-            _ = movielens::read(bytes);
+            let layout = Layout { delimiter: None, header: [None, Some(true), Some(false)][cut % 3] };
+            let form = Form { layout, label: &Column::Number(1 + cut as u32 % 3), features: Features::Measured };
+            _ = csv::read(bytes, form, Keep::All);
+            _ = movielens::read(bytes, layout, &RatingColumns::default());
         }
     }
 }

@@ -100,13 +100,8 @@ fn the_shipped_data_is_the_same_from_a_web_server() {
     let root = files(&[("/d/digits-train.csv.gz", &bodies[0]), ("/d/digits-test.csv.gz", &bodies[1])]);
     let load = |root: DataRoot| {
         // One of them under the name that it does not have there.
-        let source = DataSource::Csv {
-            train: "digits-train.csv.gz".into(),
-            test: Some("digits-test.csv".into()),
-            header: false,
-            scale: 0.0625,
-        };
-        load_classification(&DataSettings { root, source }).map_err(|error| with_causes(&error))
+        let source = DataSource::scaled_csv("digits-train.csv.gz", Some("digits-test.csv"), 0.0625);
+        load_classification(&DataSettings { root, source }, None).map_err(|error| with_causes(&error))
     };
     let loaded = load(DataRoot::parse(&format!("{root}/d/"), None).expect("a URL")).expect("it is there");
     assert_eq!(loaded, load(directory.into()).expect("it is there"));
@@ -184,8 +179,8 @@ fn a_download_that_breaks_off_is_taken_up_again() {
     // Without a tag nobody knows whether the rest would be that of the same file.
     let root = server(|_, stream| respond(stream, "200 OK", "", 10, b"1,2\n"));
     let root = DataRoot::parse(&root, None).expect("a URL");
-    let source = DataSource::Csv { train: "x.csv".into(), test: None, header: false, scale: 1.0 };
-    let error = load_classification(&DataSettings { root, source }).expect_err("it is cut");
+    let source = DataSource::csv("x.csv", None);
+    let error = load_classification(&DataSettings { root, source }, None).expect_err("it is cut");
     let message = with_causes(&error);
     assert!(message.contains("/x.csv: line ") && message.contains(": cannot be read: "), "{message}");
 }
