@@ -22,6 +22,7 @@ fn subject() -> Subject {
         members: ["virginia", "ireland", "singapore"].map(str::to_owned).into(),
         shards: 1,
         tables: vec![TableSpec { name: "weights".to_owned(), rows: ROWS, width: WIDTH }],
+        vocabulary: None,
     }
 }
 

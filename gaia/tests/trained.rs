@@ -125,6 +125,18 @@ fn what_a_job_has_learned_is_evaluated_exported_and_asked() {
     let of_training = json(&["model.safetensors", "--data", train, "--predictions", "predictions.csv"]);
     assert_eq!(of_training["objective"], of_output["objective"], "it is what the model was trained on");
     assert_eq!(of_training["test_examples"], 1437);
+    // The data that it was trained on is not needed for that: what its rows and columns stand for is with the model.
+    for model in [&["model.safetensors"][..], &["out"], &[]] {
+        let without = json(&[model, &["--data", train, "--data-path", "nowhere"]].concat());
+        assert_eq!(
+            (&without["objective"], &without["metric"]),
+            (&of_training["objective"], &of_training["metric"])
+        );
+    }
+    assert_eq!(
+        gaia(home, &["evaluate", "--config", "region.toml", "--data-path", "nowhere"]).status.code(),
+        Some(2)
+    );
     let rows = |text: &str| -> Vec<Vec<f64>> {
         let numbers = |line: &str| line.split(',').map(|cell| cell.parse().expect("a number")).collect();
         text.lines().map(numbers).collect()

@@ -9,8 +9,9 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensorError};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// The most that the texts and the list of tensors may take. 64 regions with ten tables make 130 kB.
-pub(super) const MAX_HEADER_BYTES: u64 = 4 << 20;
+/// The most that the texts and the list of tensors may take. 64 regions with ten tables make 130 kB, and the names of two
+/// million users and items 24 MB, which are written as a text inside a text, where quotes take twice their place.
+pub(crate) const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// Why a file is not what it should be.
 #[derive(Debug, Error)]

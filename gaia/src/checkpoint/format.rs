@@ -149,7 +149,8 @@ pub fn encode(subject: &Subject, state: &ReplicaState, counts: &Counts, written_
 /// `shards`; `clock`; `tables`, their names in the job's order; `workers`, by worker the clock of its last flush in the
 /// values; `origins`, of each region whose releases are there its `life`, how many releases are `covered`, which clock it was
 /// `heard` to have completed, up to which clock all its updates are `included`, and whether it has `left` the job for good; `counts`, what its server has counted of what costs
-/// money, which files of earlier versions lack; `written_at`; and `sha256`, over everything.
+/// money, which files of earlier versions lack; `written_at`; and `sha256`, over everything. In
+/// shard 0 there may be `vocabulary` too: what rows and columns stand for, for whoever uses the model.
 ///
 /// # Errors
 ///
@@ -300,7 +301,7 @@ fn texts(
     });
     let workers: Vec<_> = state.workers.iter().map(|clock| clock.0).collect();
     let tables: Vec<_> = subject.tables.iter().map(|spec| &spec.name).collect();
-    BTreeMap::from([
+    let mut texts = BTreeMap::from([
         ("checkpoint", VERSION.to_owned()),
         ("job", subject.job.clone()),
         ("digest", hex(&subject.job_digest)),
@@ -314,7 +315,12 @@ fn texts(
         ("counts", json(counts)),
         ("written_at", humantime::format_rfc3339_seconds(written_at).to_string()),
         ("sha256", String::from_utf8_lossy(&BLANK).into_owned()),
-    ])
+    ]);
+    // Once for a model is enough.
+    if let Some(vocabulary) = subject.vocabulary.as_ref().filter(|_| state.shard == ShardId(0)) {
+        texts.insert("vocabulary", vocabulary.clone());
+    }
+    texts
 }
 
 fn rows(shape: &ShardTable) -> Vec<usize> {

@@ -40,6 +40,7 @@ use thiserror::Error;
 
 pub use self::archive::{Archive, Begun, PassedOver, RestoreError, Unusable};
 pub use self::content::ContentError;
+pub(crate) use self::content::MAX_HEADER_BYTES;
 pub use self::counts::{Counts, LinkCounts, ServerCounts, ShardCounts};
 pub(crate) use self::format::Tensor;
 pub use self::format::{Checkpoint, DecodeError, decode, encode};

@@ -24,6 +24,8 @@ pub struct Subject {
     pub shards: u16,
     /// The tables of the model, with distinct names.
     pub tables: Vec<TableSpec>,
+    /// What their rows and columns stand for ([`crate::data::Vocabulary`]), as it goes into the metadata.
+    pub vocabulary: Option<String>,
 }
 
 impl From<&Setup> for Subject {
@@ -37,6 +39,7 @@ impl From<&Setup> for Subject {
             members: region.members.iter().map(|member| member.name.clone()).collect(),
             shards: region.job.shards,
             tables: setup.specs.clone(),
+            vocabulary: setup.vocabulary(),
         }
     }
 }

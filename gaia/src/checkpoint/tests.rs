@@ -27,6 +27,7 @@ pub(super) fn subject() -> Subject {
         members: ["virginia", "ireland", "sao-paulo"].map(str::to_owned).into(),
         shards: 3,
         tables: vec![table("weights", 7, 3), table("bias", 1, 2)],
+        vocabulary: None,
     }
 }
 

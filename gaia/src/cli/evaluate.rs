@@ -7,19 +7,20 @@ use std::path::Path;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use super::export::{About, read};
+use super::export::{About, read, sources};
 use super::models_arguments::EvaluateArguments;
 use super::{CommandError, ModelError, data, style};
 use crate::application::{Application, Evaluation};
-use crate::applications::{self, build_judging};
+use crate::applications::{build_judging, build_known};
 use crate::checkpoint::write_beside;
 use crate::config::{ConfigError, Problem};
-use crate::data::Name;
+use crate::data::{Name, Vocabulary};
 use crate::job::{DataFile, DataRoot};
 use crate::model::Tables;
 use crate::report::Destination;
 use crate::report::human::figure;
 use crate::service::short;
+use crate::trained;
 
 /// What was found; `--json` writes it as it stands.
 #[derive(Debug, Serialize)]
@@ -62,15 +63,15 @@ pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<(), CommandError
         return Err(problem("--predictions", "goes where --json goes; allowed: two different places").into());
     }
     let about = About::load(&arguments.config, &arguments.model)?;
-    let problems = data::problems(&about.job, &arguments.config);
-    if !problems.is_empty() {
-        return Err(ConfigError { problems }.into());
-    }
     let files = arguments.data.iter().map(|text| data_file(text)).collect::<Result<Vec<_>, _>>()?;
-    let (application, left_out) = match files.as_slice() {
-        [] => (applications::build(&about.job, about.seed).map_err(ModelError::Data)?, 0),
-        files => build_judging(&about.job, about.seed, None, files).map_err(ModelError::Data)?,
-    };
+    let known = known(arguments, &about, &files)?;
+    if files.is_empty() || known.is_none() {
+        let problems = data::problems(&about.job, &arguments.config);
+        if !problems.is_empty() {
+            return Err(ConfigError { problems }.into());
+        }
+    }
+    let (application, left_out) = build(&about, known.as_ref(), &files)?;
     let specs = application.tables();
     let digest = about.region.as_ref().map(|region| short(&region.digest(&specs)));
     let found = read(&arguments.model, Some(&about), digest)?;
@@ -106,6 +107,37 @@ pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<(), CommandError
         predict(&*application, &tables, place)?;
     }
     tell(arguments, &found)
+}
+
+/// What the model's files say that its rows and columns stand for: of several jobs' files, those of `about`.
+fn known(
+    arguments: &EvaluateArguments,
+    about: &About,
+    files: &[DataFile],
+) -> Result<Option<Vocabulary>, CommandError> {
+    let found = trained::vocabularies(&sources(&arguments.model, Some(about))?).map_err(ModelError::Read)?;
+    let mut all = found.into_iter();
+    let Some((digest, first)) = all.next() else { return Ok(None) };
+    let Some(region) = about.region.as_ref().filter(|_| all.len() > 0) else { return Ok(Some(first)) };
+    let fitting = std::iter::once((digest, first.clone())).chain(all).find(|(digest, vocabulary)| {
+        let application = build(about, Some(vocabulary), files);
+        application.is_ok_and(|(application, _)| short(&region.digest(&application.tables())) == *digest)
+    });
+    Ok(Some(fitting.map_or(first, |(_, vocabulary)| vocabulary)))
+}
+
+/// The model's application, to be judged by `files`, or by the job's own data where there are none; and how many examples
+/// are left out.
+fn build(
+    about: &About,
+    known: Option<&Vocabulary>,
+    files: &[DataFile],
+) -> Result<(Box<dyn Application>, u64), CommandError> {
+    let built = match files {
+        [] => build_known(&about.job, about.seed, known).map(|application| (application, 0)),
+        files => build_judging(&about.job, about.seed, known, files),
+    };
+    Ok(built.map_err(ModelError::Data)?)
 }
 
 fn tell(arguments: &EvaluateArguments, found: &Found) -> Result<(), CommandError> {

@@ -83,20 +83,26 @@ fn has_files(kept: &checkpoint::Settings, folder: &str) -> bool {
     checkpoint::Place::from(&kept.location).list(folder).map_or(true, |entries| !entries.is_empty())
 }
 
+/// Where the files are that the arguments name, or else those of the settings.
+pub(super) fn sources(
+    arguments: &ModelArguments,
+    about: Option<&About>,
+) -> Result<Vec<Source>, CommandError> {
+    let named = arguments.files.iter().map(|file| Source::named(file)).collect::<Result<Vec<_>, _>>();
+    let mut sources = named.map_err(|error| ModelError::Read(error.into()))?;
+    if let (true, Some(about)) = (sources.is_empty(), about) {
+        sources = about.sources();
+    }
+    if sources.is_empty() { Err(ModelError::Nowhere.into()) } else { Ok(sources) }
+}
+
 /// Reads the model that the arguments name, and tells what was passed over; `digest` is that of the job.
 pub(super) fn read(
     arguments: &ModelArguments,
     about: Option<&About>,
     digest: Option<String>,
 ) -> Result<Read, CommandError> {
-    let named = arguments.files.iter().map(|file| Source::named(file)).collect::<Result<Vec<_>, _>>();
-    let mut sources = named.map_err(|error| ModelError::Read(error.into()))?;
-    if let (true, Some(about)) = (sources.is_empty(), about) {
-        sources = about.sources();
-    }
-    if sources.is_empty() {
-        return Err(ModelError::Nowhere.into());
-    }
+    let sources = sources(arguments, about)?;
     // A file that was named says itself whose it is; among several it is our region's that is meant.
     let own = about.and_then(|about| about.region.as_ref()).map(|region| region.name.clone());
     let own = own.filter(|_| {

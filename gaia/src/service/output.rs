@@ -2,6 +2,8 @@
 //!
 //! A tensor is named after its table and has shape `[slots, width]`; slot `i` of shard `s` of `n` is row `i * n + s`.
 //! The metadata says which shard of how many it is, at which clock, and up to which clock of its own each region took part.
+//! That of shard 0 also says what rows and columns stand for ([`crate::data::Vocabulary`], as JSON), so that the model can be
+//! used without the data that it was trained on.
 //!
 //! Kind: driver.
 
@@ -45,7 +47,7 @@ pub(super) fn write_shard(
         let view = TensorView::new(Dtype::F32, shape, bytes).expect("a shard's values fill its tables");
         (spec.name.clone(), view)
     });
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         ("job", region.job.name.clone()),
         ("digest", super::report::short(&setup.digest)),
         ("region", region.name.clone()),
@@ -54,6 +56,10 @@ pub(super) fn write_shard(
         ("clock", clock.0.to_string()),
         ("regions", serde_json::to_string(&participation.by_region()).expect("plain data")),
     ]);
+    // Once for a model is enough.
+    if let Some(vocabulary) = setup.vocabulary().filter(|_| shard == 0) {
+        metadata.insert("vocabulary", vocabulary);
+    }
     let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let file = safetensors::serialize(views, Some(metadata))
         .map_err(|error| failed(io::Error::other(error.to_string())))?;

@@ -74,6 +74,18 @@ impl Setup {
         Ok(Self { application, specs, placement, shapes, digest, region })
     }
 
+    /// What the rows and columns of the model stand for, as it goes into the metadata of files.
+    pub(crate) fn vocabulary(&self) -> Option<String> {
+        let vocabulary = self.application.vocabulary()?;
+        let text = vocabulary.to_metadata();
+        if text.is_none() {
+            warn!(
+                "there are too many names to write them beside the model: to use it, the job's data will be needed"
+            );
+        }
+        text
+    }
+
     /// What crosses the WAN.
     pub(super) fn policy(&self) -> Policy {
         self.region.strategy.policy(&self.region.job, &self.specs).unwrap_or(Policy {

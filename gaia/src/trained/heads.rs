@@ -10,11 +10,9 @@ use safetensors::tensor::Metadata;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::checkpoint::{Entry, Place};
+use crate::checkpoint::{Entry, MAX_HEADER_BYTES, Place};
 use crate::job::DataRoot;
 
-/// Headers are shorter than this, or not of ours.
-const MOST_HEADER_BYTES: u64 = 4 << 20;
 /// Enough for nearly all headers.
 const FIRST_BYTES: u64 = 1 << 16;
 
@@ -67,6 +65,8 @@ pub(super) struct Head {
     pub(super) clock: u32,
     /// By region, the clock up to which all its updates are there; empty where the file does not say.
     pub(super) regions: BTreeMap<String, u32>,
+    /// What rows and columns stand for, as it was written; none in most shards.
+    pub(super) vocabulary: Option<String>,
 }
 
 impl Source {
@@ -144,7 +144,7 @@ fn texts(place: &Place, entry: &Entry) -> io::Result<Option<BTreeMap<String, Str
     let Some(length) = start.first_chunk().map(|length| u64::from_le_bytes(*length)) else {
         return Ok(None);
     };
-    if length > MOST_HEADER_BYTES {
+    if length > MAX_HEADER_BYTES {
         return Ok(None);
     }
     if start.len() as u64 == FIRST_BYTES && FIRST_BYTES < 8 + length {
@@ -173,6 +173,7 @@ fn head(place: &Place, entry: Entry, texts: &BTreeMap<String, String>) -> Option
         shard,
         clock: texts.get("clock")?.parse().ok()?,
         regions: regions(texts),
+        vocabulary: texts.get("vocabulary").cloned(),
     })
 }
 

@@ -21,9 +21,10 @@ use thiserror::Error;
 
 pub use self::choice::Wanted;
 pub use self::heads::{Source, SourceError};
-pub use self::read::{Read, ReadError, read};
+pub use self::read::{Read, ReadError, read, vocabularies};
 pub use self::write::{Format, FormatError, WriteError, write};
 
+use crate::data::Vocabulary;
 use crate::model::Tables;
 
 /// A whole model.
@@ -39,6 +40,8 @@ pub struct Trained {
     pub clock: u32,
     /// By region, the clock up to which all its updates are in it; empty where the files do not say.
     pub regions: BTreeMap<String, u32>,
+    /// What its rows and columns stand for, where the files say so.
+    pub vocabulary: Option<Vocabulary>,
     /// The tables: in the job's order if the files say so, else by name.
     pub tables: Vec<Table>,
 }

@@ -11,6 +11,7 @@ use super::choice::{Candidate, Wanted, candidates};
 use super::heads::{Head, Source, SourceError};
 use super::{Table, Trained};
 use crate::checkpoint::{ContentError, Shard};
+use crate::data::Vocabulary;
 use crate::report::human::with_causes;
 
 /// A model, and what is worth to be said of how it was found.
@@ -106,7 +107,7 @@ pub fn read(sources: &[Source], wanted: &Wanted) -> Result<Read, ReadError> {
         return Err(ReadError::Unusable { problems: notes });
     }
     for candidate in candidates(heads, wanted, &mut notes)? {
-        match assemble(&candidate) {
+        match assemble(&candidate, &mut notes) {
             Ok(model) => {
                 let files = candidate.heads.iter().map(|head| head.place.named(&head.entry.name)).collect();
                 return Ok(Read { model, files, notes });
@@ -117,8 +118,34 @@ pub fn read(sources: &[Source], wanted: &Wanted) -> Result<Read, ReadError> {
     Err(ReadError::Unusable { problems: notes })
 }
 
+/// What the models in `sources` stand for, each with the beginning of the digest of its job; those are left out that say
+/// nothing of it.
+///
+/// # Errors
+///
+/// If nothing can be looked for.
+pub fn vocabularies(sources: &[Source]) -> Result<Vec<(String, Vocabulary)>, ReadError> {
+    let (mut found, mut notes) = (Vec::new(), Vec::new());
+    for source in sources {
+        for head in source.heads(&mut notes)? {
+            let vocabulary = vocabulary(&head, &mut notes).map(|vocabulary| (head.digest, vocabulary));
+            found.extend(vocabulary.filter(|new| !found.contains(new)));
+        }
+    }
+    Ok(found)
+}
+
+fn vocabulary(head: &Head, notes: &mut Vec<String>) -> Option<Vocabulary> {
+    let read = Vocabulary::from_json(head.vocabulary.as_ref()?);
+    read.map_err(|error| {
+        let file = head.place.named(&head.entry.name);
+        notes.push(format!("what {file} says of its rows and columns cannot be read: {error}"));
+    })
+    .ok()
+}
+
 /// Puts the shards together; an error names the file.
-fn assemble(candidate: &Candidate) -> Result<Trained, String> {
+fn assemble(candidate: &Candidate, notes: &mut Vec<String>) -> Result<Trained, String> {
     let first = candidate.heads.first().expect("a model has a shard");
     let mut model = Trained {
         job: first.job.clone(),
@@ -126,8 +153,10 @@ fn assemble(candidate: &Candidate) -> Result<Trained, String> {
         region: first.region.clone(),
         clock: candidate.clock,
         regions: regions(&candidate.heads),
+        vocabulary: None,
         tables: Vec::new(),
     };
+    model.vocabulary = candidate.heads.iter().find_map(|head| vocabulary(head, notes));
     let mut shards = Vec::new();
     for head in &candidate.heads {
         shards.push(shard(head).map_err(|error| said(head, &error))?);

@@ -10,6 +10,7 @@ use wan::state::{OriginState, ReleasedTable, ReplicaState};
 
 use super::*;
 use crate::checkpoint::{Archive, Settings, Start, Subject, Tensor};
+use crate::data::{Name, Names};
 use crate::job::DataRoot;
 
 const SHARDS: u16 = 3;
@@ -22,6 +23,12 @@ fn specs() -> Vec<TableSpec> {
 /// The value of an element of the whole model.
 fn value(table: usize, row: u32, column: u32, clock: u32) -> f32 {
     (clock * 1000) as f32 + (table * 100) as f32 + (row * 10 + column) as f32 + 0.5
+}
+
+/// What its rows stand for.
+fn vocabulary() -> Vocabulary {
+    let names = |count| (0..count).map(|id| Name::Number(10 * id)).collect::<Names>();
+    Vocabulary::Ratings { users: names(7), items: names(2), mean: 3.5, range: (1.0, 5.0) }
 }
 
 fn whole(clock: u32) -> Trained {
@@ -39,6 +46,7 @@ fn whole(clock: u32) -> Trained {
         region: "virginia".to_owned(),
         clock,
         regions: BTreeMap::from([("virginia".to_owned(), clock), ("ireland".to_owned(), clock - 1)]),
+        vocabulary: Some(vocabulary()),
         tables: tables.collect(),
     }
 }
@@ -72,6 +80,7 @@ fn keep(directory: &Path, region: &str, at: u16, clock: u32) {
         members: vec!["virginia".to_owned(), "ireland".to_owned()],
         shards: SHARDS,
         tables: specs(),
+        vocabulary: Some(vocabulary().to_json()),
     };
     let location = DataRoot::Directory(directory.to_owned());
     let settings = Settings { location, every_clocks: None, every: None, keep: 9, start: Start::Newest };
@@ -101,6 +110,7 @@ fn leave(directory: &Path, at: u16, clock: u32) {
         let slots = placement.slot_count(ShardId(at), spec.rows) as usize;
         (spec.name, Tensor::floats(vec![slots, spec.width as usize], values))
     });
+    let vocabulary = (at == 0).then(|| ("vocabulary", vocabulary().to_json()));
     let texts = [
         ("job", "ratings".to_owned()),
         ("digest", "0909090909090909".to_owned()),
@@ -110,7 +120,7 @@ fn leave(directory: &Path, at: u16, clock: u32) {
         ("clock", clock.to_string()),
         ("regions", format!("{{\"virginia\":{clock},\"ireland\":{}}}", clock - 1)),
     ];
-    let texts = texts.into_iter().map(|(key, text)| (key.to_owned(), text)).collect();
+    let texts = texts.into_iter().chain(vocabulary).map(|(key, text)| (key.to_owned(), text)).collect();
     let file = safetensors::serialize(tensors, Some(texts)).expect("tables");
     fs::write(directory.join(format!("ratings-virginia-shard-{at}.safetensors")), file)
         .expect("there is room");
@@ -225,7 +235,10 @@ fn npy_and_csv_have_a_table_in_each_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name);
     let files = write(&whole(1), Format::Npy, &path("model.npy"), None).expect("there is room");
-    assert_eq!(files, [path("model-users.npy"), path("model-items.npy")]);
+    let beside = path("model-vocabulary.json");
+    assert_eq!(files, [path("model-users.npy"), path("model-items.npy"), beside.clone()]);
+    let text = fs::read_to_string(beside).expect("it was written");
+    assert_eq!(Vocabulary::from_json(&text), Ok(vocabulary()));
     let npy = fs::read(&files[1]).expect("it was written");
     assert_eq!(npy[..8], *b"\x93NUMPY\x01\x00");
     let header = u16::from_le_bytes([npy[8], npy[9]]) as usize;
@@ -237,7 +250,7 @@ fn npy_and_csv_have_a_table_in_each_file() {
         npy[10 + header..].as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
     assert_eq!(values, whole(1).tables[1].values);
     let files = write(&whole(1), Format::Csv, &path("items.csv"), Some("items")).expect("there is room");
-    assert_eq!(files, [path("items.csv")]);
+    assert_eq!(files, [path("items.csv"), path("items-vocabulary.json")]);
     let csv = fs::read_to_string(&files[0]).expect("it was written");
     assert_eq!(csv, "row,0,1,2\n0,1100.5,1101.5,1102.5\n1,1110.5,1111.5,1112.5\n");
     let error = write(&whole(1), Format::Csv, &path("x.csv"), Some("users ")).expect_err("no such table");

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::{Table, Trained};
 use crate::checkpoint::{Tensor, write_beside};
+use crate::data::Vocabulary;
 
 /// How tables are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,8 @@ impl FromStr for Format {
 }
 
 /// Writes `model`, or one table of it, to `path`; yields the files. In a format that has one table in a file, several are
-/// written to files of their own, with their names before the ending: `model-users.npy`.
+/// written to files of their own, with their names before the ending: `model-users.npy`. What rows and columns stand for, and
+/// how features are scaled, is in the metadata of safetensors, and beside other formats in a file `model-vocabulary.json`.
 ///
 /// # Errors
 ///
@@ -84,14 +86,20 @@ pub fn write(
         let found = model.tables.iter().map(|table| table.name.clone()).collect();
         return Err(WriteError::NoTable { name: name.to_owned(), found });
     }
-    match format {
+    let mut files = match format {
         Format::Safetensors => {
             let bytes = safetensors(model, &tables);
-            file(path, |out| out.write_all(&bytes)).map(|path| vec![path])
+            return file(path, |out| out.write_all(&bytes)).map(|path| vec![path]);
         }
-        Format::Npy => each(path, &tables, npy),
-        Format::Csv => each(path, &tables, csv),
+        Format::Npy => each(path, &tables, npy)?,
+        Format::Csv => each(path, &tables, csv)?,
+    };
+    if let Some(vocabulary) = &model.vocabulary {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let beside = path.with_file_name(format!("{stem}-vocabulary.json"));
+        files.push(file(&beside, |out| out.write_all(vocabulary.to_json().as_bytes()))?);
     }
+    Ok(files)
 }
 
 /// Writes each table to a file of its own.
@@ -141,7 +149,9 @@ fn safetensors(model: &Trained, tables: &[&Table]) -> Vec<u8> {
         ("tables", serde_json::to_string(&names).expect("names are text")),
     ];
     let regions = (!model.regions.is_empty()).then_some(("regions", regions));
-    let texts = texts.into_iter().chain(regions).map(|(key, text)| (key.to_owned(), text)).collect();
+    let vocabulary = model.vocabulary.as_ref().and_then(Vocabulary::to_metadata);
+    let texts = texts.into_iter().chain(regions).chain(vocabulary.map(|text| ("vocabulary", text)));
+    let texts = texts.map(|(key, text)| (key.to_owned(), text)).collect();
     let tensors = tables
         .iter()
         .map(|table| (table.name.clone(), Tensor::floats(vec![table.rows, table.width], &table.values)));

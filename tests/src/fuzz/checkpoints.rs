@@ -22,6 +22,7 @@ fn subject() -> Subject {
         members: ["virginia", "ireland"].map(str::to_owned).into(),
         shards: 2,
         tables: vec![table("weights", 7, 3), table("bias", 3, 1)],
+        vocabulary: None,
     }
 }
 
