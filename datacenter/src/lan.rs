@@ -38,6 +38,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use self::life::Heard;
 pub use self::life::SILENCE;
+use crate::causes::of_connection;
 use crate::identity::handshake::{HandshakeError, LINGER, linger};
 use crate::identity::{self, Certificate, Identity, Shown};
 use crate::refusals::Refused;
@@ -80,9 +81,9 @@ pub struct Terms {
 /// Why there is no session.
 #[derive(Debug, Error)]
 pub enum LanError {
-    /// The connection could not be made, or broke.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    /// The connection could not be made, or broke. It is no source: what it says is for those who know TLS and TCP.
+    #[error("{}", of_connection(_0))]
+    Io(io::Error),
     /// TLS could not be agreed on.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
@@ -121,6 +122,12 @@ pub enum LanError {
     /// This process is stopping.
     #[error("this process is stopping")]
     Stopping,
+}
+
+impl From<io::Error> for LanError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// A connection, and when something last came over it.

@@ -20,6 +20,8 @@ pub mod lan;
 #[cfg(feature = "net")]
 pub mod local;
 pub mod message;
+pub mod prefix;
+pub mod printable;
 #[cfg(feature = "net")]
 pub mod refusals;
 pub mod shard;

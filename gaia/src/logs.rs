@@ -7,13 +7,16 @@
 //!
 //! Keys, certificates and what is trained on are never logged.
 
-use std::fmt::{self, Debug};
+use std::fmt::{self, Debug, Write as _};
 use std::io::{self, IsTerminal};
 
+use datacenter::printable::{self, Escaping};
 use serde::Serialize;
 use serde_json::Value;
+use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -79,6 +82,7 @@ pub fn init_command() {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(is_styled())
+        .fmt_fields(TextFields)
         .without_time()
         .init();
 }
@@ -99,7 +103,7 @@ pub fn json_error(process: &Process, error: &str) -> String {
     let Process { region, role } = process;
     let fields = serde_json::json!({ "message": "the process ends with an error", "error": error });
     let line = Line { timestamp: now(), region, role, level: "ERROR", fields, target: module_path!() };
-    serde_json::to_string(&line).expect("plain data")
+    printable::json(&serde_json::to_string(&line).expect("plain data")).into_owned()
 }
 
 /// Whether standard error is a terminal, and may be coloured.
@@ -124,7 +128,7 @@ where
         Format::Text => {
             let inner = tracing_subscriber::fmt::format().without_time();
             let text = Text { process: format!("{region} {role}"), inner };
-            Box::new(builder.event_format(text).finish())
+            Box::new(builder.fmt_fields(TextFields).event_format(text).finish())
         }
         Format::Json => {
             let quoted = |text: &String| serde_json::to_string(text).expect("text is JSON");
@@ -183,7 +187,51 @@ where
         let mut line = String::new();
         self.inner.format_event(context, Writer::new(&mut line), event)?;
         write!(writer, "{{\"timestamp\":\"{}\",{},", now(), self.process)?;
-        writer.write_str(line.strip_prefix('{').unwrap_or(&line))
+        writer.write_str(&printable::json(line.strip_prefix('{').unwrap_or(&line)))
+    }
+}
+
+/// Fields as text. Whatever others have written into their values stays on the line, and moves no cursor.
+struct TextFields;
+
+impl<'writer> FormatFields<'writer> for TextFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut visitor = TextVisitor { writer, is_first: true, written: Ok(()) };
+        fields.record(&mut visitor);
+        visitor.written
+    }
+}
+
+struct TextVisitor<'writer> {
+    writer: Writer<'writer>,
+    is_first: bool,
+    written: fmt::Result,
+}
+
+impl TextVisitor<'_> {
+    fn write(&mut self, name: &str, value: &dyn Debug) -> fmt::Result {
+        if !std::mem::replace(&mut self.is_first, false) {
+            self.writer.write_char(' ')?;
+        }
+        if name != "message" {
+            let [italic, dim, plain] = if self.writer.has_ansi_escapes() {
+                ["\u{1b}[3m", "\u{1b}[2m", "\u{1b}[0m"]
+            } else {
+                [""; 3]
+            };
+            let name = name.strip_prefix("r#").unwrap_or(name);
+            write!(self.writer, "{italic}{name}{plain}{dim}={plain}")?;
+        }
+        write!(Escaping(&mut self.writer), "{value:?}")
+    }
+}
+
+impl Visit for TextVisitor<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // As the logs of crates that use `log` bring them; they are told elsewhere in the line.
+        if self.written.is_ok() && !field.name().starts_with("log.") {
+            self.written = self.write(field.name(), value);
+        }
     }
 }
 
@@ -217,18 +265,22 @@ mod tests {
 
     /// What is logged in `format`, from a task inside of a shard's span and from one outside of it.
     fn logged(format: Format) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let process = Process { region: "virginia".to_owned(), role: "server-0".to_owned() };
-        let filter = EnvFilter::new("info");
-        let subscriber = process_subscriber(format, &process, filter, false, move || writer.clone());
-        tracing::subscriber::with_default(subscriber, || {
+        logged_by(format, false, || {
             tracing::warn!(peer = "ireland \"0\"", "link down");
             let span = tracing::info_span!("shard", shard = 3, clock = tracing::field::Empty);
             span.record("clock", 17);
             span.in_scope(|| tracing::info!(rows = 5, "barrier"));
             tracing::debug!("not wanted");
-        });
+        })
+    }
+
+    fn logged_by(format: Format, is_styled: bool, log: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let process = Process { region: "virginia".to_owned(), role: "server-0".to_owned() };
+        let filter = EnvFilter::new("info");
+        let subscriber = process_subscriber(format, &process, filter, is_styled, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, log);
         let bytes = lines.0.lock().expect("no panic").clone();
         String::from_utf8(bytes).expect("text")
     }
@@ -271,6 +323,44 @@ mod tests {
         assert_eq!(lines[1]["fields"]["rows"], 5);
         assert_eq!(lines[1]["spans"][0]["shard"], 3);
         assert_eq!(lines[1]["spans"][0]["clock"], 17);
+    }
+
+    /// What a peer may say, with a line that it would like to have been logged.
+    const FORGED: &str =
+        "x\nvirginia server-0 2026 INFO gaia: forged\r \u{1b}[31mred \u{9b}2J \u{202e}txe \u{2028}";
+
+    #[test]
+    fn what_others_have_written_stays_on_its_line_and_moves_no_cursor() {
+        for (format, is_styled) in [(Format::Text, false), (Format::Text, true), (Format::Json, false)] {
+            let text = logged_by(format, is_styled, || {
+                tracing::warn!(error = %FORGED, quoted = FORGED, debugged = ?[FORGED], "not let in");
+                tracing::warn!("not let in: {FORGED}");
+                let span = tracing::info_span!("lan", address = %FORGED);
+                span.in_scope(|| {
+                    tracing::info!(error = &io::Error::other(FORGED) as &dyn std::error::Error, "ended")
+                });
+            });
+            assert_eq!(text.lines().count(), 3, "{text}");
+            assert!(text.lines().all(|line| line.contains("forged")), "{text}");
+            let mut bare = text.replace('\n', "");
+            for ours in ["0", "1", "2", "3", "31", "32", "33"] {
+                // What styles are made of; `FORGED` has a red of its own.
+                bare = bare
+                    .replace(&format!("\u{1b}[{ours}m"), if is_styled && ours != "31" { "" } else { "!" });
+            }
+            assert!(!bare.contains(printable::is_hidden) && !bare.contains('!'), "{format:?}: {text:?}");
+            if format == Format::Json {
+                for line in text.lines() {
+                    let line: Value = serde_json::from_str(line).expect("JSON");
+                    let said = format!("{line}");
+                    assert!(said.contains("forged"), "{said}");
+                }
+            }
+        }
+        let last = json_error(&Process { region: "a".to_owned(), role: "b".to_owned() }, FORGED);
+        assert!(!last.contains(printable::is_hidden), "{last}");
+        let read: Value = serde_json::from_str(&last).expect("JSON");
+        assert_eq!(read["fields"]["error"], FORGED);
     }
 
     #[test]

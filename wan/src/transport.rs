@@ -40,4 +40,5 @@ pub use identity::{
     Dates, Identity, IdentityError, PeerName, PeerNameError, Role, peer_certificate, peer_name,
 };
 pub use meter::{Meter, PACKET_HEADER_BYTES, Traffic, bulk_wire_bytes, wire_bytes};
+pub(crate) use refused::{lost, not_read, not_written, said};
 pub use settings::{Congestion, Path, Settings};

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use datacenter::codec;
+use datacenter::printable::line_of;
 use datacenter::wire::WireError;
 use datacenter::{Clock, DatacenterId, ShardId, ShardTable, TableId};
 use prost::{Message, encoding};
@@ -433,7 +434,7 @@ pub fn decode_hello(frame: Bytes) -> Result<Hello, WireError> {
     Ok(Hello {
         server: u16::try_from(hello.server).map_err(|_| WireError::Invalid { field: "server" })?,
         version: hello.version,
-        datacenter: hello.datacenter,
+        datacenter: line_of(hello.datacenter),
         job_digest: hello.job_digest.to_vec(),
         channel,
         session: hello.session,

@@ -13,6 +13,7 @@ use x509_parser::{
 
 use super::name::index_in;
 use super::{Date, IdentityError, PeerName};
+use crate::printable;
 
 /// What people ask about a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,8 @@ impl Certificate {
             .map_err(|error| IdentityError::Unreadable { reason: error.to_string() })?;
         let common_name = |name: &x509_parser::x509::X509Name<'_>| {
             let first = name.iter_common_name().next().and_then(|name| name.as_str().ok());
-            first.unwrap_or_default().to_owned()
+            // Whoever made the certificate wrote it, and that may be anybody.
+            printable::line(first.unwrap_or_default()).into_owned()
         };
         Ok(Self {
             common_name: common_name(parsed.subject()),
@@ -129,7 +131,7 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
             _ => None,
         });
     let dns = alternatives.flatten().filter_map(|name| match name {
-        GeneralName::DNSName(dns) => Some((*dns).to_owned()),
+        GeneralName::DNSName(dns) => Some(printable::line(dns).into_owned()),
         _ => None,
     });
     dns.collect()

@@ -16,6 +16,7 @@ use tokio::{
 use tokio_rustls::{client, server};
 
 use super::{Identity, IdentityError, PeerName, Refused, Shown, peer_name_of, server_name};
+use crate::causes::of_connection;
 
 /// How long a refused peer may take to hang up.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
@@ -28,9 +29,9 @@ pub enum HandshakeError {
     /// One side refused the other.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// The connection broke.
-    #[error("the connection broke during the handshake")]
-    Io(#[source] io::Error),
+    /// The connection broke. It is no source: what it says is for those who know TLS and TCP.
+    #[error("no handshake: {}", of_connection(_0))]
+    Io(io::Error),
     /// The certificate names nobody.
     #[error(transparent)]
     Identity(#[from] IdentityError),

@@ -19,7 +19,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::life::HEARTBEAT;
 use super::{
@@ -199,6 +199,7 @@ impl Line {
             let error = error.explained(&self.plan.security);
             error.refused().into_iter().for_each(|refused| self.plan.refusals.count(refused));
             let problem = with_causes(&error);
+            debug!(?error, "the connection in the system's words");
             warn!(line = ?self.plan, error = %problem, "no connection, will try again");
             if let LanError::Refused { cause: SENSELESS, reason, .. } = &error {
                 // To say it again would be to be refused again.

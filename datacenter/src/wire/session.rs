@@ -7,6 +7,7 @@ use prost::Message;
 
 use super::{WireError, proto, reply_message, reply_of, request_message, request_of};
 use crate::message::{Notice, ReadReply, Request, Standing};
+use crate::printable::line_of;
 use crate::{Clock, ShardId, ShardTable, WorkerId};
 
 /// The version of the protocol inside a datacenter; the hello refuses any other.
@@ -168,7 +169,7 @@ impl ToServer {
         Ok(match message.kind.ok_or(WireError::Invalid { field: "kind" })? {
             proto::to_server::Kind::Hello(hello) => Self::Hello(WorkerHello {
                 version: hello.version,
-                datacenter: hello.datacenter,
+                datacenter: line_of(hello.datacenter),
                 job_digest: hello.job_digest.to_vec(),
                 worker: WorkerId(hello.worker),
                 incarnation: hello.incarnation,
@@ -180,7 +181,7 @@ impl ToServer {
                 Self::Request(shard, request_of(request, tables)?)
             }
             proto::to_server::Kind::Refused(refused) => {
-                Self::Refused { cause: refused.cause, reason: refused.reason }
+                Self::Refused { cause: line_of(refused.cause), reason: line_of(refused.reason) }
             }
             proto::to_server::Kind::Alive(proto::Alive {}) => Self::Alive,
             proto::to_server::Kind::Operator(hello) => Self::Operator(OperatorHello {
@@ -248,7 +249,9 @@ impl ToWorker {
                 incarnation: welcome.incarnation,
                 standings: standings(&welcome.standings, shapes)?,
             }),
-            Kind::Refused(refused) => Self::Refused { cause: refused.cause, reason: refused.reason },
+            Kind::Refused(refused) => {
+                Self::Refused { cause: line_of(refused.cause), reason: line_of(refused.reason) }
+            }
             Kind::Joined(joined) => {
                 let standings = standings(&joined.standings, shapes)?;
                 Self::Joined(standings.into_iter().map(|s| (s.shard, s.clock)).collect())
@@ -264,7 +267,9 @@ impl ToWorker {
                 Err(_) => return Err(invalid("notice")),
             }),
             Kind::Alive(proto::Alive {}) => Self::Alive,
-            Kind::Answer(answer) => Self::Answer { problem: answer.problem, is_known: answer.is_known },
+            Kind::Answer(answer) => {
+                Self::Answer { problem: line_of(answer.problem), is_known: answer.is_known }
+            }
         })
     }
 }

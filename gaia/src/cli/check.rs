@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use datacenter::printable;
 use futures_util::future::join_all;
 
 use super::arguments::CheckArguments;
@@ -56,7 +57,7 @@ pub(super) fn check(arguments: &CheckArguments, engine: &dyn Engine) -> Result<(
     for (file, Checked { findings, .. }) in &files {
         all_right &= findings.iter().all(|finding| finding.found.is_ok());
         let text = layout::shown(&file.display().to_string(), findings);
-        Destination::Stdout.write(&text).map_err(CommandError::Output)?;
+        Destination::Stdout.write(&printable::lines(&text)).map_err(CommandError::Output)?;
     }
     if all_right { Ok(()) } else { Err(CommandError::Checked) }
 }

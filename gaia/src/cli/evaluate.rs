@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
+use datacenter::printable;
 use serde::Serialize;
 
 use super::export::{About, read, sources};
@@ -143,9 +144,10 @@ fn build(
 fn tell(arguments: &EvaluateArguments, found: &Found) -> Result<(), CommandError> {
     if let Some(place) = &arguments.json {
         let json = serde_json::to_string_pretty(found).expect("plain data") + "\n";
-        place.write(&json).map_err(CommandError::Output)?;
+        place.write(&printable::json(&json)).map_err(CommandError::Output)?;
     }
-    let text = table(found);
+    // A model's file may be anybody's.
+    let text = printable::lines(&table(found)).into_owned();
     let places = arguments.json.iter().chain(&arguments.predictions);
     if places.into_iter().any(|place| *place == Destination::Stdout) {
         // Standard output is for the program that reads it.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use datacenter::printable;
+
 use super::models_arguments::{ExportArguments, ModelArguments};
 use super::{CommandError, ModelError};
 use crate::checkpoint;
@@ -41,7 +43,7 @@ pub(super) fn export(arguments: &ExportArguments) -> Result<(), CommandError> {
         model.clock,
         shapes.join(", ")
     ));
-    Destination::Stdout.write(&text).map_err(CommandError::Output)
+    Destination::Stdout.write(&printable::lines(&text)).map_err(CommandError::Output)
 }
 
 /// What a file of settings says of a model.

@@ -7,12 +7,14 @@ use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
+use datacenter::printable;
 use futures_util::future::{join, join_all};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::Status;
@@ -155,8 +157,60 @@ async fn ask(url: &Url) -> Result<Status, FetchError> {
     let (answer, _) = join(exchange, connection).await;
     let (code, body) = answer?;
     if code != StatusCode::OK {
-        let text = String::from_utf8_lossy(&body).lines().next().unwrap_or_default().to_owned();
+        let text = String::from_utf8_lossy(&body);
+        let text = printable::line(text.lines().next().unwrap_or_default()).into_owned();
         return Err(FetchError::Refused { code, text });
     }
-    serde_json::from_slice(&body).map_err(FetchError::Json)
+    read(&body)
+}
+
+/// What a process answers, with its texts as they may be shown: whatever listens there has written them.
+fn read(body: &[u8]) -> Result<Status, FetchError> {
+    let mut answer: Value = serde_json::from_slice(body).map_err(FetchError::Json)?;
+    make_printable(&mut answer);
+    serde_json::from_value(answer).map_err(FetchError::Json)
+}
+
+fn make_printable(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = printable::line_of(std::mem::take(text)),
+        Value::Array(values) => values.iter_mut().for_each(make_printable),
+        Value::Object(fields) => {
+            let named = std::mem::take(fields).into_iter();
+            fields.extend(named.map(|(name, mut value)| {
+                make_printable(&mut value);
+                (printable::line_of(name), value)
+            }));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::made_up;
+
+    #[test]
+    fn what_a_process_says_of_itself_moves_no_cursor() {
+        let evil = "x\n\u{1b}[2J\u{9b}31m\u{202e}y";
+        let mut answer = serde_json::to_value(made_up::whole_region()).unwrap();
+        replace_texts(&mut answer, evil);
+        let status = read(&serde_json::to_vec(&answer).unwrap());
+        let told = match status {
+            Ok(status) => serde_json::to_string(&status).unwrap(),
+            Err(error) => crate::report::human::with_causes(&error),
+        };
+        assert!(told.contains("u{1b}[2J") && !told.contains(printable::is_hidden), "{told}");
+    }
+
+    fn replace_texts(value: &mut Value, evil: &str) {
+        match value {
+            // What is one of a few words stays one.
+            Value::String(text) if text.contains(' ') || text.contains('-') => evil.clone_into(text),
+            Value::Array(values) => values.iter_mut().for_each(|value| replace_texts(value, evil)),
+            Value::Object(fields) => fields.values_mut().for_each(|value| replace_texts(value, evil)),
+            _ => {}
+        }
+    }
 }

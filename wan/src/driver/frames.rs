@@ -7,18 +7,26 @@ use datacenter::wire::WireError;
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 use thiserror::Error;
 
+use crate::transport::not_read;
+
 /// Why a frame could not be read.
 #[derive(Debug, Error)]
 pub enum FrameError {
     /// The stream or its connection broke.
-    #[error("the stream broke: {0}")]
-    Stream(#[from] quinn::ReadError),
+    #[error("the stream broke: {}", not_read(_0))]
+    Stream(quinn::ReadError),
     /// The stream ended inside a frame.
     #[error("the stream ended inside a frame")]
     Truncated,
     /// The peer does not keep to the protocol.
     #[error(transparent)]
     Wire(#[from] WireError),
+}
+
+impl From<quinn::ReadError> for FrameError {
+    fn from(error: quinn::ReadError) -> Self {
+        Self::Stream(error)
+    }
 }
 
 /// Writes frames, one behind the other.

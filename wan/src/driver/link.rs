@@ -27,7 +27,8 @@ use crate::message::ServerId;
 use crate::node::Greeting;
 use crate::outbox::UPDATE_TARGET_BYTES;
 use crate::transport::{
-    ControlError, ControlReceiver, ControlSender, Endpoint, Farewell, peer_certificate, peer_name,
+    ControlError, ControlReceiver, ControlSender, Endpoint, Farewell, lost, not_written, peer_certificate,
+    peer_name,
 };
 use crate::wire::{self, Shapes};
 
@@ -44,6 +45,7 @@ pub mod close_code {
     use quinn::VarInt;
 
     use crate::driver::hello::LEFT;
+    use crate::transport::said;
 
     /// The sender is done or restarting.
     pub const LEAVING: VarInt = VarInt::from_u32(0);
@@ -85,7 +87,7 @@ pub mod close_code {
     /// Why the other side refused us, and in which words, if that is how a connection ended.
     pub fn refusal(error: &quinn::ConnectionError) -> Option<(&'static str, String)> {
         let quinn::ConnectionError::ApplicationClosed(close) = error else { return None };
-        Some((cause_of(close.error_code)?, String::from_utf8_lossy(&close.reason).into_owned()))
+        Some((cause_of(close.error_code)?, said(&close.reason)))
     }
 }
 
@@ -153,14 +155,14 @@ impl Goodbye {
 #[derive(Debug, Error)]
 pub enum LinkError {
     /// A connection is gone.
-    #[error("the connection ended: {0}")]
-    Connection(#[from] quinn::ConnectionError),
+    #[error("the connection ended: {}", lost(_0))]
+    Connection(quinn::ConnectionError),
     /// A stream broke or carried nonsense.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// A stream could not be written.
-    #[error("a stream could not be written: {0}")]
-    Write(#[from] quinn::WriteError),
+    #[error("a stream could not be written: {}", not_written(_0))]
+    Write(quinn::WriteError),
     /// The control channel failed.
     #[error("the control channel failed: {0}")]
     Control(#[from] ControlError),
@@ -193,6 +195,18 @@ pub enum LinkError {
     /// The node's task is gone, or wants no more of this link.
     #[error("the link is no longer wanted")]
     Unwanted,
+}
+
+impl From<quinn::ConnectionError> for LinkError {
+    fn from(error: quinn::ConnectionError) -> Self {
+        Self::Connection(error)
+    }
+}
+
+impl From<quinn::WriteError> for LinkError {
+    fn from(error: quinn::WriteError) -> Self {
+        Self::Write(error)
+    }
 }
 
 impl LinkError {

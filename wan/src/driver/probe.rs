@@ -30,7 +30,7 @@ use crate::driver::hello::Terms;
 use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
 use crate::driver::peers::{ConnectError, Peer};
 use crate::node::Greeting;
-use crate::transport::{DialError, Endpoint, peer_name};
+use crate::transport::{DialError, Endpoint, peer_name, said};
 use crate::wire::{self, CallBack, Channel, Hello, MAX_HELLO_BYTES, ProbeRequest};
 
 pub use answers::Answers;
@@ -253,7 +253,7 @@ fn explained(error: ConnectError, endpoint: &Endpoint, address: SocketAddr) -> P
     match error.lost() {
         Some(quinn::ConnectionError::TimedOut) => ProbeError::Silent { address },
         Some(quinn::ConnectionError::ApplicationClosed(close)) => {
-            ProbeError::Closed { reason: String::from_utf8_lossy(&close.reason).into_owned() }
+            ProbeError::Closed { reason: said(&close.reason) }
         }
         Some(lost) => match endpoint.explain(lost) {
             Some(refused) => ProbeError::Certificate(refused),

@@ -18,6 +18,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quinn::{ConnectionError, ReadError};
 use thiserror::Error;
 
+use crate::transport::{lost, not_read};
+
 mod receiver;
 mod sender;
 
@@ -45,14 +47,26 @@ pub enum ControlError {
     #[error("the control connection has ended")]
     Closed,
     /// The connection was lost while receiving.
-    #[error("the control connection was lost")]
-    Lost(#[from] ConnectionError),
+    #[error("the control connection was lost: {}", lost(_0))]
+    Lost(ConnectionError),
     /// The stream broke while receiving.
-    #[error("the control stream broke")]
-    Broken(#[from] ReadError),
+    #[error("the control stream broke: {}", not_read(_0))]
+    Broken(ReadError),
     /// The peer broke the rules of framing.
     #[error("the peer sent a malformed control message")]
     Malformed,
+}
+
+impl From<ConnectionError> for ControlError {
+    fn from(error: ConnectionError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl From<ReadError> for ControlError {
+    fn from(error: ReadError) -> Self {
+        Self::Broken(error)
+    }
 }
 
 fn check_size(bytes: usize) -> Result<(), ControlError> {

@@ -23,7 +23,7 @@ use crate::transport::{
     cap::Cap,
     entropy::{Purpose, SeededConnectionIds},
     identity::{TokenDates, quic_client, quic_server},
-    refused::explain,
+    refused::{explain, lost},
 };
 
 /// What an endpoint is made of, beside its socket.
@@ -48,8 +48,15 @@ pub enum DialError {
     #[error(transparent)]
     Refused(Refused),
     /// The handshake failed.
-    #[error("handshake failed")]
-    Handshake(#[from] quinn::ConnectionError),
+    #[error("no connection came about: {}", lost(_0))]
+    Handshake(quinn::ConnectionError),
+}
+
+// No source: what quinn says is told in an operator's words.
+impl From<quinn::ConnectionError> for DialError {
+    fn from(error: quinn::ConnectionError) -> Self {
+        Self::Handshake(error)
+    }
 }
 
 /// A QUIC endpoint that dials and accepts.

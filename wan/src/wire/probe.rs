@@ -1,6 +1,7 @@
 //! Messages of a probe.
 
 use bytes::Bytes;
+use datacenter::printable::line_of;
 use datacenter::wire::WireError;
 use prost::Message;
 
@@ -108,7 +109,7 @@ pub fn decode_probe_report(frame: Bytes) -> Result<ProbeReport, WireError> {
         proto::CallBack::Unspecified => CallBack::NotTried,
         proto::CallBack::NoAddress => CallBack::NoAddress,
         proto::CallBack::Reached => CallBack::Reached,
-        proto::CallBack::Failed => CallBack::Failed(report.problem),
+        proto::CallBack::Failed => CallBack::Failed(line_of(report.problem)),
     };
     Ok(ProbeReport { bytes: report.bytes, micros: report.micros, call_back })
 }

@@ -8,7 +8,7 @@ use crate::driver::address::Address;
 use crate::driver::frames::FrameError;
 use crate::driver::hello::Refusal;
 use crate::driver::link::{HELLO_TIMEOUT, close_code};
-use crate::transport::{DialError, Endpoint, IdentityError};
+use crate::transport::{DialError, Endpoint, IdentityError, lost, not_written};
 
 /// Why no link could be made.
 #[derive(Debug, Error)]
@@ -17,14 +17,14 @@ pub enum ConnectError {
     #[error(transparent)]
     Dial(#[from] DialError),
     /// The connection broke.
-    #[error("the connection ended: {0}")]
-    Connection(#[from] quinn::ConnectionError),
+    #[error("the connection ended: {}", lost(_0))]
+    Connection(quinn::ConnectionError),
     /// The hello could not be read.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The hello could not be sent.
-    #[error("the hello could not be sent: {0}")]
-    Write(#[from] quinn::WriteError),
+    #[error("the hello could not be sent: {}", not_written(_0))]
+    Write(quinn::WriteError),
     /// The certificate names nobody.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -64,6 +64,19 @@ pub enum ConnectError {
     /// The node's task is gone.
     #[error("this process is stopping")]
     Stopping,
+}
+
+// What quinn says is no source of ours: it is told in an operator's words.
+impl From<quinn::ConnectionError> for ConnectError {
+    fn from(error: quinn::ConnectionError) -> Self {
+        Self::Connection(error)
+    }
+}
+
+impl From<quinn::WriteError> for ConnectError {
+    fn from(error: quinn::WriteError) -> Self {
+        Self::Write(error)
+    }
 }
 
 impl ConnectError {
