@@ -35,6 +35,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode, header};
 use axum::routing::get;
+use datacenter::printable;
+use datacenter::throttle::Throttle;
 use futures_util::future::BoxFuture;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -111,11 +113,14 @@ async fn serve_within(limits: Limits, listener: TcpListener, source: Arc<dyn Sta
     let mut seats = Seats::new(CONNECTIONS, limits.head);
     // Dropped with this future, and ends its tasks then.
     let mut connections = JoinSet::new();
+    let mut failures = Throttle::rare(Instant::now());
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!(%error, "the admin listener got no connection");
+                if let Some(unsaid) = failures.pass(Instant::now()) {
+                    warn!(%error, unsaid, "the admin listener got no connection, and will try again");
+                }
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
                 continue;
             }
@@ -203,7 +208,7 @@ async fn readyz(State(asked): State<Asked>) -> Response<Body> {
         Phase::Training | Phase::Finished => StatusCode::OK,
         Phase::Starting | Phase::Waiting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
-    reply(code, TEXT, text)
+    reply(code, TEXT, printable::lines(&text).into_owned())
 }
 
 async fn status(State(asked): State<Asked>) -> Response<Body> {
@@ -211,7 +216,7 @@ async fn status(State(asked): State<Asked>) -> Response<Body> {
         Ok(status) => {
             let mut json = serde_json::to_string_pretty(&status).expect("a status is plain data");
             json.push('\n');
-            reply(StatusCode::OK, "application/json", json)
+            reply(StatusCode::OK, "application/json", printable::json(&json).into_owned())
         }
         Err(stuck) => stuck,
     }
