@@ -12,6 +12,7 @@
 //!
 //! Kind: driver.
 
+mod half_open;
 mod life;
 mod lives;
 pub mod operator;
@@ -116,6 +117,9 @@ pub enum LanError {
     /// The connection was made, and nobody is at its other end any more.
     #[error("nothing was heard for {SILENCE:?}")]
     Gone,
+    /// So many others came from its address that its place was needed.
+    #[error("too many connections from its address do not say who they are; it had to make room")]
+    Crowded,
     /// A newer connection of the same worker has taken its place.
     #[error("a newer connection of this worker has taken its place")]
     Replaced,
@@ -236,6 +240,7 @@ impl LanError {
             | Self::Closed
             | Self::Silent
             | Self::Gone
+            | Self::Crowded
             | Self::Replaced
             | Self::Stopping => None,
         }

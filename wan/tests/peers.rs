@@ -12,7 +12,8 @@ use datacenter::DatacenterId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, interval, sleep, timeout};
 use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
@@ -133,17 +134,70 @@ async fn who_dials_gets_the_windows_of_its_path() {
     assert!(unknown <= Path::default().data().connection_window_bytes as usize, "{unknown}");
 }
 
-/// What server `index` of region 1 is told that dials `host`: nothing if it gets a link.
-async fn dial(authority: &Authority, host: &Host, index: u16) -> Option<String> {
+/// Dials `host` so many times a second from one address with a certificate that nobody knows, until it is dropped.
+fn flood(host: &Host, rate: u32) -> JoinSet<()> {
+    let (mut flood, address) = (JoinSet::new(), host.address);
+    let stranger = endpoint(&Authority::new(99), 1);
+    flood.spawn(async move {
+        let mut ticks = interval(Duration::from_secs(1) / rate);
+        let mut dialling = JoinSet::new();
+        loop {
+            ticks.tick().await;
+            let stranger = stranger.clone();
+            dialling.spawn(async move {
+                let refused = stranger.connect(address, &name(0), &Path::default().control()).await;
+                assert!(refused.is_err());
+            });
+            while dialling.try_join_next().is_some() {}
+        }
+    });
+    flood
+}
+
+/// `GAIA_FLOOD_SECONDS` says for how long: a peer whose link breaks all the time has another within 3 s each time.
+#[tokio::test]
+async fn a_peer_that_is_known_links_beside_a_flood_of_handshakes_from_one_address() {
+    let seconds = std::env::var("GAIA_FLOOD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let authority = Authority::new(1);
+    let dialer = endpoint(&authority, 1);
+    let mut paths = Paths::default();
+    paths.know_address(dialer.local_address().unwrap(), Path::default());
+    let host = Host::start(&authority, paths, Node::Takes);
+    let _flood = flood(&host, 400);
+    // Until it has taken all places that it can get.
+    sleep(Duration::from_secs(4)).await;
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let (mut slowest, mut links) = (Duration::ZERO, 0);
+    while Instant::now() < until {
+        let (board, dialled) = (Board::default(), Instant::now());
+        let dialling = dialling(&dialer, &host, 0, &board);
+        let id = ServerId { datacenter: DatacenterId(0), index: 0 };
+        timeout(Duration::from_secs(20), board.up_with(id)).await.expect("it gets a link");
+        (slowest, links) = (slowest.max(dialled.elapsed()), links + 1);
+        dialling.abort();
+        sleep(Duration::from_millis(500)).await;
+    }
+    println!("{links} links, the slowest after {slowest:?}");
+    assert!(slowest < Duration::from_secs(3), "it took {slowest:?}");
+}
+
+/// Server `index` of region 1 dials `host`, and notes on `board` how it goes.
+fn dialling(from: &Endpoint, host: &Host, index: u16, board: &Board) -> JoinHandle<()> {
     let (events, queue) = mpsc::channel(16);
     tokio::spawn(Node::Takes.run(queue));
-    let board = Board::default();
     let (shapes, tally) = (Shapes::new(Vec::new()), Tally::default());
-    let peers = Peers::new(endpoint(authority, 1), terms(1, index), shapes, events, tally, board.clone());
+    let peers = Peers::new(from.clone(), terms(1, index), shapes, events, tally, board.clone());
     let id = ServerId { datacenter: DatacenterId(0), index: 0 };
     let addresses = vec![Address::Socket(host.address)];
     let peer = Peer { id, name: name(0), addresses, path: Path::default() };
-    let dialling = tokio::spawn(peers.dial(peer, Turn::First, ChaCha8Rng::seed_from_u64(1)));
+    tokio::spawn(peers.dial(peer, Turn::First, ChaCha8Rng::seed_from_u64(1)))
+}
+
+/// What server `index` of region 1 is told that dials `host`: nothing if it gets a link.
+async fn dial(authority: &Authority, host: &Host, index: u16) -> Option<String> {
+    let board = Board::default();
+    let id = ServerId { datacenter: DatacenterId(0), index: 0 };
+    let dialling = dialling(&endpoint(authority, 1), host, index, &board);
     let told = timeout(Duration::from_secs(20), async {
         loop {
             match board.links().remove(&id) {

@@ -2,9 +2,7 @@
 //!
 //! Kind: driver.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +10,11 @@ use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use super::half_open::{HalfOpen, Place, Stage};
 use super::life::{HEARTBEAT, Heard};
 use super::lives::{Lives, Stay};
 use super::presence::Presence;
@@ -35,10 +34,8 @@ use crate::{ShardId, WorkerId};
 /// never waits for writing, on which the worker may be waiting. One that does not keep to that slows itself down.
 const OUT_QUEUE: usize = 2 * super::worker::MAX_UNCONFIRMED;
 
-/// Connections that may be in their handshakes at a time; more wait in the system's queue.
-const MAX_HANDSHAKES: usize = 256;
-/// Of one address; more are hung up on, so that whoever else comes has a place.
-pub(super) const MAX_HANDSHAKES_OF_ONE: usize = 64;
+/// How long to wait when the system has no connection to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Who says nothing at all for so long is hung up on: a worker speaks first, and at once.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 
@@ -73,67 +70,75 @@ pub struct Door {
     pub operators: Option<Operators>,
 }
 
-/// Among those who have yet to say who they are: of all, and of those from one address.
-type Place = (OwnedSemaphorePermit, Caller);
-
 impl Door {
     /// Lets workers in that come to `listener`, for ever.
     pub async fn serve(self, listener: TcpListener) {
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-        let callers = Callers::default();
+        let half_open = HalfOpen::default();
         let throttle = Arc::new(Mutex::new(Throttle::new(Instant::now())));
+        let mut failures = Throttle::rare(Instant::now());
         loop {
-            let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
             let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, mostly: others may be given back.
-                    warn!(%error, "cannot accept a connection, will try again");
-                    sleep(Duration::from_millis(100)).await;
+                    if let Some(unsaid) = failures.pass(Instant::now()) {
+                        warn!(%error, unsaid, "cannot accept a connection, will try again");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let Some(call) = callers.come(address.ip()) else { continue };
-            let (door, throttle) = (self.clone(), throttle.clone());
-            let serving = async move {
-                let spoken = timeout(FIRST_WORD, stream.peek(&mut [0])).await;
-                let welcomed = match spoken {
-                    Ok(_) => timeout(HANDSHAKE, door.welcome(stream, (permit, call)))
-                        .await
-                        .map_err(|_| LanError::Silent),
-                    Err(_) => Err(LanError::Silent),
-                };
-                match welcomed.flatten() {
-                    Ok(Welcomed::Operator(mut frames, hello)) => door.attend(&mut frames, hello).await,
-                    Ok(Welcomed::Worker(guest)) => {
-                        let worker = guest.worker;
-                        info!(worker = worker.0, "a worker is connected");
-                        let heard = guest.frames.get_ref().heard.clone();
-                        door.presence.send_modify(|presence| presence.come(worker));
-                        let error = door.host(guest).await;
-                        door.presence
-                            .send_modify(|presence| presence.go(worker, heard.last(), error.to_string()));
-                        match error.refused() {
-                            Some(refused) => {
-                                door.refusals.count(refused);
-                                warn!(worker = worker.0, %error, "a worker's connection ended");
-                            }
-                            None => info!(worker = worker.0, %error, "a worker's connection ended"),
-                        }
-                    }
-                    Err(error) => {
-                        let error = error.explained(&door.security);
-                        error.refused().into_iter().for_each(|refused| door.refusals.count(refused));
-                        let passed =
-                            throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
-                        if let Some(unsaid) = passed {
-                            warn!(error = %with_causes(&error), unsaid, "a connection was not let in");
-                        }
-                    }
-                }
-            };
+            let Some(place) = half_open.come(address.ip()) else { continue };
+            let serving = self.clone().serve_one(stream, place, throttle.clone());
             tokio::spawn(serving.instrument(info_span!("lan", %address)));
         }
+    }
+
+    /// Serves whoever has come, to the end of the connection.
+    async fn serve_one(self, stream: TcpStream, place: Place, throttle: Arc<Mutex<Throttle>>) {
+        let evicted = place.evicted();
+        let welcomed = tokio::select! {
+            biased;
+            () = evicted.notified() => Err(LanError::Crowded),
+            welcomed = self.welcome_in_time(stream, place) => welcomed,
+        };
+        match welcomed {
+            Ok(Welcomed::Operator(mut frames, hello)) => self.attend(&mut frames, hello).await,
+            Ok(Welcomed::Worker(guest)) => self.serve_worker(guest).await,
+            Err(error) => {
+                let error = error.explained(&self.security);
+                error.refused().into_iter().for_each(|refused| self.refusals.count(refused));
+                let passed = throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
+                if let Some(unsaid) = passed {
+                    debug!(?error, "the connection in the system's words");
+                    warn!(error = %with_causes(&error), unsaid, "a connection was not let in");
+                }
+            }
+        }
+    }
+
+    async fn serve_worker(&self, guest: Guest) {
+        let worker = guest.worker;
+        info!(worker = worker.0, "a worker is connected");
+        let heard = guest.frames.get_ref().heard.clone();
+        self.presence.send_modify(|presence| presence.come(worker));
+        let error = self.host(guest).await;
+        self.presence.send_modify(|presence| presence.go(worker, heard.last(), error.to_string()));
+        debug!(?error, "the connection in the system's words");
+        match error.refused() {
+            Some(refused) => {
+                self.refusals.count(refused);
+                warn!(worker = worker.0, %error, "a worker's connection ended");
+            }
+            None => info!(worker = worker.0, %error, "a worker's connection ended"),
+        }
+    }
+
+    async fn welcome_in_time(&self, stream: TcpStream, place: Place) -> Result<Welcomed, LanError> {
+        let spoken = timeout(FIRST_WORD, stream.peek(&mut [0])).await;
+        let _ = spoken.map_err(|_| LanError::Silent)?;
+        place.reach(Stage::Speaking);
+        timeout(HANDSHAKE, self.welcome(stream, place)).await.map_err(|_| LanError::Silent).flatten()
     }
 
     async fn welcome(&self, stream: TcpStream, place: Place) -> Result<Welcomed, LanError> {
@@ -148,6 +153,7 @@ impl Door {
         let (stream, name) = match identity {
             Some(identity) => {
                 let (stream, name) = handshake::accept(identity, stream).await?;
+                place.reach(Stage::Proven);
                 (Way::Accepted(Box::new(stream)), Some(name))
             }
             None => (Way::Plain(stream), None),
@@ -435,46 +441,6 @@ impl Door {
 async fn dismiss_for(frames: &mut Frames, error: &LanError) {
     if let Some((cause, reason)) = error.told() {
         dismiss(frames, ToWorker::Refused { cause, reason }.encode()).await;
-    }
-}
-
-/// How many connections of each address are in their handshakes.
-#[derive(Clone, Default)]
-pub(super) struct Callers(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
-
-/// One of them, until it is dropped.
-pub(super) struct Caller {
-    callers: Callers,
-    address: IpAddr,
-}
-
-impl Callers {
-    /// Counts a connection; none if its address has too many.
-    pub(super) fn come(&self, address: IpAddr) -> Option<Caller> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= MAX_HANDSHAKES_OF_ONE {
-            return None;
-        }
-        *count += 1;
-        Some(Caller { callers: self.clone(), address })
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-}
-
-impl Drop for Caller {
-    fn drop(&mut self) {
-        let mut counts = self.callers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
     }
 }
 

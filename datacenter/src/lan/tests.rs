@@ -10,8 +10,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
+use super::half_open::MAX_HALF_OPEN_OF_ONE;
 use super::life::{HEARTBEAT, SILENCE};
-use super::server::{Callers, Door, Guest, MAX_HANDSHAKES_OF_ONE};
+
+use super::server::{Door, Guest};
 use super::worker::{Carried, Line, Plan, State};
 use super::{LanError, Lives, Presence, Security, Terms, Way, framed};
 use crate::client::Client;
@@ -558,7 +560,7 @@ async fn who_says_nothing_is_hung_up_on_before_its_handshake_would_be_over() {
 /// As long as their server fetches its state, which may be long.
 #[tokio::test]
 async fn workers_that_wait_to_be_attached_keep_nobody_from_the_door() {
-    let waiting = MAX_HANDSHAKES_OF_ONE as u32;
+    let waiting = MAX_HALF_OPEN_OF_ONE as u32;
     let (mut door, _notice, _queue) = bare_door();
     let (calls, mut asked) = mpsc::channel(1);
     (door.calls, door.workers) = (calls, waiting + 1);
@@ -576,17 +578,51 @@ async fn workers_that_wait_to_be_attached_keep_nobody_from_the_door() {
     assert!(timeout(soon, asked.recv()).await.is_ok(), "it is not let in");
 }
 
-#[test]
-fn one_address_cannot_take_all_places() {
-    let callers = Callers::default();
-    let [flooder, other] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().unwrap());
-    let mut calls: Vec<_> = (0..MAX_HANDSHAKES_OF_ONE).map(|_| callers.come(flooder).unwrap()).collect();
-    assert!(callers.come(flooder).is_none());
-    assert!(callers.come(other).is_some());
-    calls.pop();
-    assert!(callers.come(flooder).is_some(), "a place is free again");
-    drop(calls);
-    assert!(callers.is_empty(), "nothing is kept of who has gone");
+/// Opens so many connections a second that say a little and never who they are, until it is dropped.
+fn flood(address: &str, rate: u32) -> tokio::task::JoinSet<()> {
+    let (mut flood, address) = (tokio::task::JoinSet::new(), address.to_owned());
+    flood.spawn(async move {
+        let mut strangers = tokio::task::JoinSet::new();
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
+        loop {
+            ticks.tick().await;
+            let address = address.clone();
+            strangers.spawn(async move {
+                let Ok(mut stranger) = TcpStream::connect(&address).await else { return };
+                let _ = stranger.write_all(b"\x00").await;
+                let _ = stranger.read(&mut [0]).await;
+            });
+            while strangers.try_join_next().is_some() {}
+        }
+    });
+    flood
+}
+
+/// `GAIA_FLOOD_SECONDS` says for how long: a worker that restarts all the time comes in within 3 s each time.
+#[tokio::test]
+async fn a_worker_comes_in_beside_strangers_from_its_own_address() {
+    let seconds = std::env::var("GAIA_FLOOD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
+    let (mut door, _notice, _queue) = bare_door();
+    let (calls, mut asked) = mpsc::channel(1);
+    door.calls = calls;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(door.serve(listener));
+    let _flood = flood(&address, 400);
+    // Until they have taken all that they can get.
+    sleep(Duration::from_secs(1)).await;
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut slowest = Duration::ZERO;
+    while Instant::now() < until {
+        let dialled = Instant::now();
+        let (_session, _handle, running) = open(plan(&address, 0));
+        let attached = timeout(LIMIT, asked.recv()).await.expect("it is let in");
+        slowest = slowest.max(dialled.elapsed());
+        running.abort();
+        drop(attached);
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert!(slowest < Duration::from_secs(3), "it took {slowest:?}");
 }
 
 /// The shard as it was, in another life of its server.

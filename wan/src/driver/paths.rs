@@ -38,6 +38,11 @@ impl Paths {
         self.by_address.get(&canonical(address)).copied()
     }
 
+    /// Where peers are known to be.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.by_address.keys().copied()
+    }
+
     /// The settings for whoever dials from `address`.
     pub fn accepted(&self, address: SocketAddr) -> Settings {
         match self.from(address) {
@@ -61,7 +66,7 @@ impl Paths {
 }
 
 /// A socket for both families sees IPv4 in mapped addresses.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

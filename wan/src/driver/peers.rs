@@ -29,7 +29,7 @@ use tracing::{Instrument, debug, info, warn};
 pub use self::error::ConnectError;
 use crate::driver::address::Address;
 use crate::driver::board::Board;
-use crate::driver::entrance::{Entrance, Ticket};
+use crate::driver::entrance::{Entrance, Known, Ticket};
 use crate::driver::frames::{self, FrameError};
 use crate::driver::halves::{Half, Halves};
 use crate::driver::hello::{LEFT, Refusal, Terms};
@@ -103,6 +103,7 @@ pub struct Peers {
     answers: Answers,
     names: Names,
     said: Arc<Said>,
+    known: Known,
 }
 
 /// How much is logged of those who are not let in: of strangers, and of those who have proven a certificate.
@@ -145,6 +146,7 @@ impl Peers {
             answers,
             names: Names::default(),
             said,
+            known: Known::default(),
         }
     }
 
@@ -253,6 +255,7 @@ impl Peers {
         let rtt = link.control.rtt();
         let on_taken = || {
             info!(peer = region, server, %address, ?rtt, "link up");
+            self.known.link(peer, address);
             self.board.up(peer, session, address);
         };
         let running =
@@ -289,8 +292,9 @@ impl Peers {
 
     /// Accepts links until the endpoint is closed, with settings for the `paths` by which they come.
     pub async fn accept(self, paths: Paths) {
+        self.known.set(paths.addresses());
         let (halves, paths) = (Arc::new(Halves::new(self.terms.shards)), Arc::new(paths));
-        let entrance = Entrance::new(self.endpoint.clone());
+        let entrance = Entrance::new(self.endpoint.clone(), self.known.clone());
         while let Some((incoming, ticket)) = entrance.next().await {
             let address = incoming.remote_address();
             let (this, halves, paths) = (self.clone(), halves.clone(), paths.clone());
@@ -369,6 +373,7 @@ impl Peers {
         let local = self.endpoint.local_address().map_err(unresolved)?;
         // The system puts them in order, the best one first; but it does not know which of them answers.
         let found = to.resolve_with(&self.names, local).await.map_err(unresolved)?;
+        self.known.find(peer.id, &found);
         let address = found[round % found.len()];
         let has_others = found.len() > 1 || peer.addresses.len() > 1;
         let patience = if has_others { OTHERS } else { Duration::MAX };

@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
 use super::{Budget, HANDSHAKE, PAUSE, ProbeError, exchange_bursts, frame_of, probe, unix_millis};
+use crate::driver::address::Address;
 use crate::driver::board::Board;
-use crate::driver::entrance::Entrance;
+use crate::driver::entrance::{Entrance, Known};
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::Terms;
 use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
@@ -33,6 +34,8 @@ struct Shared {
     board: Board,
     /// Where servers that may ask to be called back can be found.
     known: Mutex<BTreeMap<ServerId, Peer>>,
+    /// Where they are let in although others take all places.
+    addresses: Known,
     budget: Mutex<Budget>,
 }
 
@@ -57,12 +60,16 @@ pub(in crate::driver) async fn hear(connection: &Connection) -> Result<Heard, Co
 impl Answers {
     /// Answers for the server that `terms` speak of, over `endpoint`; `board` knows its links.
     pub fn new(endpoint: Endpoint, terms: Terms, board: Board) -> Self {
-        let (known, budget) = Default::default();
-        Self(Arc::new(Shared { endpoint, terms, board, known, budget }))
+        let (known, addresses, budget) = Default::default();
+        Self(Arc::new(Shared { endpoint, terms, board, known, addresses, budget }))
     }
 
     /// From now on it is known where `peer` can be found.
     pub fn know(&self, peer: &Peer) {
+        self.0.addresses.set(peer.addresses.iter().filter_map(|address| match address {
+            Address::Socket(address) => Some(*address),
+            Address::Name(_) => None,
+        }));
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(peer.id, peer.clone());
     }
@@ -71,7 +78,7 @@ impl Answers {
     /// link is told so, and tries again later.
     pub async fn serve(self) {
         let mut tasks = JoinSet::new();
-        let entrance = Entrance::new(self.0.endpoint.clone());
+        let entrance = Entrance::new(self.0.endpoint.clone(), self.0.addresses.clone());
         while let Some((incoming, ticket)) = entrance.next().await {
             let this = self.clone();
             while tasks.try_join_next().is_some() {}

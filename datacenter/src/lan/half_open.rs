@@ -1,0 +1,182 @@
+//! Connections that have yet to say who they are.
+//!
+//! Anybody can open connections, and each takes a place until its handshake is over or given up. So there is a bound on all
+//! of them, and on those from one [`Prefix`]. Where a bound is reached, whoever comes takes the place of one that has got
+//! less far, the oldest first: somebody who opens connections and says nothing, or begins handshakes and never ends one,
+//! takes places from itself, and a worker that comes from the same address has its certificate looked at in the time
+//! in which as many others come as there are places. One whose certificate is good is safe from others.
+//!
+//! Kind: time-free.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::prefix::Prefix;
+
+/// Connections that may be in their handshakes at a time.
+pub(super) const MAX_HALF_OPEN: usize = 512;
+/// Those of one prefix, so that whoever else comes has a place.
+pub(super) const MAX_HALF_OPEN_OF_ONE: usize = 128;
+
+/// All that are half open. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HalfOpen(Arc<Mutex<Registry>>);
+
+#[derive(Debug, Default)]
+struct Registry {
+    next: u64,
+    /// In the order in which they came.
+    connections: BTreeMap<u64, Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    prefix: Prefix,
+    stage: Stage,
+    evicted: Arc<Notify>,
+}
+
+/// How far a connection has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// Nothing has come over it.
+    Silent,
+    /// Something has.
+    Speaking,
+    /// It has shown a certificate of our authority.
+    Proven,
+}
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    half_open: HalfOpen,
+    number: u64,
+    evicted: Arc<Notify>,
+}
+
+impl HalfOpen {
+    /// A place for a connection from `address`, if need be that of another one; none where all others are proven.
+    pub(super) fn come(&self, address: IpAddr) -> Option<Place> {
+        let mut registry = self.lock();
+        let prefix = Prefix::of(address);
+        registry.make_room(prefix)?;
+        let (number, evicted) = (registry.next, Arc::<Notify>::default());
+        registry.next += 1;
+        let connection = Connection { prefix, stage: Stage::Silent, evicted: evicted.clone() };
+        registry.connections.insert(number, connection);
+        Some(Place { half_open: self.clone(), number, evicted })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().connections.len()
+    }
+}
+
+impl Registry {
+    /// Makes room for one more of `prefix`.
+    fn make_room(&mut self, prefix: Prefix) -> Option<()> {
+        let mut counts = BTreeMap::<Prefix, usize>::new();
+        self.connections.values().for_each(|one| *counts.entry(one.prefix).or_default() += 1);
+        let own = counts.get(&prefix).copied().unwrap_or(0);
+        let from = if own >= MAX_HALF_OPEN_OF_ONE {
+            prefix
+        } else if self.connections.len() >= MAX_HALF_OPEN {
+            // Whoever has most gives.
+            *counts.iter().max_by_key(|(_, count)| **count)?.0
+        } else {
+            return Some(());
+        };
+        let given =
+            self.connections.iter().filter(|(_, one)| one.prefix == from && one.stage < Stage::Proven);
+        let (_, number) = given.map(|(number, one)| (one.stage, *number)).min()?;
+        if let Some(evicted) = self.connections.remove(&number) {
+            evicted.evicted.notify_one();
+        }
+        Some(())
+    }
+}
+
+impl Place {
+    /// It has got so far.
+    pub(super) fn reach(&self, stage: Stage) {
+        if let Some(connection) = self.half_open.lock().connections.get_mut(&self.number) {
+            connection.stage = stage;
+        }
+    }
+
+    /// Notified when somebody else has got the place.
+    pub(super) fn evicted(&self) -> Arc<Notify> {
+        self.evicted.clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.half_open.lock().connections.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn is_evicted(place: &Place) -> bool {
+        place.evicted.notified().now_or_never().is_some()
+    }
+
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    #[test]
+    fn one_address_takes_places_from_itself_alone() {
+        let half_open = HalfOpen::default();
+        let other = half_open.come(address(2)).unwrap();
+        let mut flood: Vec<_> =
+            (0..MAX_HALF_OPEN_OF_ONE).map(|_| half_open.come(address(1)).unwrap()).collect();
+        flood[0].reach(Stage::Speaking);
+        flood[1].reach(Stage::Proven);
+        let mut evicted = Vec::new();
+        for _ in 0..MAX_HALF_OPEN_OF_ONE {
+            flood.push(half_open.come(address(1)).unwrap());
+            flood.last().unwrap().reach(Stage::Speaking);
+            evicted.extend(flood.iter().position(is_evicted));
+            flood.remove(*evicted.last().unwrap());
+        }
+        // The silent ones, in their order, and then the oldest that speak.
+        let silent = MAX_HALF_OPEN_OF_ONE - 2;
+        assert!(evicted[..silent].iter().all(|index| *index == 2), "{evicted:?}");
+        assert_eq!(evicted[silent..], [0, 1], "the proven one is first by then");
+        assert!(!is_evicted(&other) && flood.iter().all(|place| !is_evicted(place)));
+        assert_eq!(half_open.len(), MAX_HALF_OPEN_OF_ONE + 1);
+        flood.iter().for_each(|place| place.reach(Stage::Proven));
+        assert!(half_open.come(address(1)).is_none(), "who is proven is safe");
+        assert!(half_open.come(address(3)).is_some());
+        drop((flood, other));
+        assert_eq!(half_open.len(), 0, "nothing is kept of who has gone");
+    }
+
+    #[test]
+    fn many_addresses_leave_room_for_one_more() {
+        let half_open = HalfOpen::default();
+        let mut flood = Vec::new();
+        for last in 10..10 + u8::try_from(MAX_HALF_OPEN / MAX_HALF_OPEN_OF_ONE).unwrap() {
+            flood.extend((0..MAX_HALF_OPEN_OF_ONE).map(|_| half_open.come(address(last)).unwrap()));
+        }
+        let late = half_open.come(address(1)).unwrap();
+        assert_eq!(half_open.len(), MAX_HALF_OPEN);
+        assert!(!is_evicted(&late));
+        assert_eq!(flood.iter().filter(|place| is_evicted(place)).count(), 1);
+    }
+}
