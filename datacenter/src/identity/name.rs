@@ -18,7 +18,7 @@ pub enum Role {
     Server,
     /// Computes deltas inside its datacenter.
     Worker,
-    /// Asks for status.
+    /// Takes datacenters out of the job for good, by its own datacenter's servers. It is not needed to look at status.
     Operator,
 }
 

@@ -18,6 +18,9 @@ use tracing::{info, warn};
 use super::files::{FilesError, Loaded, TlsFiles, Warning};
 use crate::report::human::with_causes;
 
+/// For how long nothing may change before what has changed is read: certificate and key are written one after the other.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// What a look at the files has led to.
 #[derive(Debug)]
 pub enum Reload {
@@ -96,14 +99,20 @@ impl Watcher {
         }
     }
 
-    /// Looks every so often, and reads at once when `hurry` is notified, as SIGHUP should do. Says what comes of it in
+    /// Whether the last look found changes that may not be all.
+    fn is_unsettled(&self) -> bool {
+        self.seen != self.read
+    }
+
+    /// Looks every so often, and again soon when something has changed, and reads at once when `hurry` is notified, as SIGHUP should do. Says what comes of it in
     /// the log; once a day also that a certificate ends soon. Never ends.
     pub async fn run(mut self, every: Duration, hurry: Arc<Notify>) {
         loop {
+            let pause = if self.is_unsettled() { every.min(SETTLING) } else { every };
             let reload = tokio::select! {
                 biased;
                 () = hurry.notified() => Some(self.reload()),
-                () = tokio::time::sleep(every) => self.look(),
+                () = tokio::time::sleep(pause) => self.look(),
             };
             match reload {
                 Some(Reload::Replaced(warnings)) => {
@@ -208,6 +217,22 @@ mod tests {
         let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
         assert!(warning.to_string().ends_with(": it is revoked"), "{warning}");
         assert!(watcher.identity().is_revoked(&other));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_counts_soon_after_the_look_that_found_it() {
+        let (_temporary, directory) = region();
+        let watcher = start(&directory);
+        let mut generations = watcher.identity().clone().generations();
+        let started = tokio::time::Instant::now();
+        let every = Duration::from_secs(5);
+        let watching = tokio::spawn(watcher.run(every, Arc::default()));
+        // Just after a look.
+        tokio::time::sleep(every + Duration::from_millis(1)).await;
+        directory.revoke(&["virginia-worker-0".into()], NOW).unwrap();
+        generations.changed().await.unwrap();
+        assert_eq!(started.elapsed(), 2 * every + SETTLING);
+        watching.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -110,7 +110,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(&path)?;
-    Ok(())
+    // The rename, too, should outlive a crash.
+    fs::File::open(directory_of(&path))?.sync_all()
 }
 
 fn directory_of(path: &Path) -> &Path {

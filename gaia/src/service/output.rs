@@ -8,11 +8,13 @@
 //! Kind: driver.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use datacenter::Clock;
 use safetensors::tensor::{Dtype, TensorView};
+use tempfile::NamedTempFile;
 
 use super::ServiceError;
 use super::setup::Setup;
@@ -27,18 +29,90 @@ pub(crate) fn prepare(directory: &Path) -> Result<(), ServiceError> {
         .map_err(|source| ServiceError::OutputDirectory { path: directory.display().to_string(), source })
 }
 
-/// Writes a shard's tables into `directory`, whole or not at all; yields the file.
-pub(super) fn write_shard(
+/// Files of a directory that appear together, once all of them are on disk, or not at all.
+pub(super) struct Staged {
+    directory: PathBuf,
+    files: Vec<(NamedTempFile, PathBuf)>,
+}
+
+impl Staged {
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), files: Vec::new() }
+    }
+
+    /// Writes a shard's tables, beside where they will be.
+    pub(super) fn add_shard(
+        &mut self,
+        setup: &Setup,
+        participation: &Participation,
+        shard: u16,
+        clock: Clock,
+        tables: &ShardValues,
+    ) -> Result<(), ServiceError> {
+        let region = &setup.region;
+        let name = format!("{}-{}-shard-{shard}.safetensors", region.job.name, region.name);
+        let failed =
+            |source| ServiceError::Output { path: self.directory.join(&name).display().to_string(), source };
+        let file = serialize(setup, participation, shard, clock, tables).map_err(failed)?;
+        self.add(&name, &file).map_err(|(path, source)| not_written(&path, source))
+    }
+
+    fn add(&mut self, name: &str, content: &[u8]) -> Result<(), (PathBuf, io::Error)> {
+        let path = self.directory.join(name);
+        let write = || {
+            let mut builder = tempfile::Builder::new();
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                // As for any new file: the user's mask decides. The default is for secrets.
+                builder.permissions(std::fs::Permissions::from_mode(0o666));
+            }
+            let mut beside = builder.prefix(".gaia-").tempfile_in(&self.directory)?;
+            beside.write_all(content)?;
+            beside.as_file().sync_all()?;
+            Ok(beside)
+        };
+        match write() {
+            Ok(beside) => self.files.push((beside, path)),
+            Err(error) => return Err((path, error)),
+        }
+        Ok(())
+    }
+
+    /// Lets all of them appear; yields where they are.
+    pub(super) fn publish(self) -> Result<Vec<PathBuf>, ServiceError> {
+        self.rename_all().map_err(|(path, source)| not_written(&path, source))
+    }
+
+    fn rename_all(self) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+        let mut paths = Vec::new();
+        for (beside, path) in self.files {
+            if let Err(error) = beside.persist(&path) {
+                // A part of a model is worse than none: somebody may take it for all.
+                paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
+                return Err((path, error.error));
+            }
+            paths.push(path);
+        }
+        // The names, too, should outlive a crash of the machine.
+        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| (self.directory, error))?;
+        Ok(paths)
+    }
+}
+
+fn not_written(path: &Path, source: io::Error) -> ServiceError {
+    ServiceError::Output { path: path.display().to_string(), source }
+}
+
+fn serialize(
     setup: &Setup,
     participation: &Participation,
-    directory: &Path,
     shard: u16,
     clock: Clock,
     tables: &ShardValues,
-) -> Result<PathBuf, ServiceError> {
+) -> io::Result<Vec<u8>> {
     let region = &setup.region;
-    let path = directory.join(format!("{}-{}-shard-{shard}.safetensors", region.job.name, region.name));
-    let failed = |source| ServiceError::Output { path: path.display().to_string(), source };
     let bytes: Vec<Vec<u8>> =
         tables.iter().map(|values| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
     let shapes = &setup.shapes.0[usize::from(shard)];
@@ -61,14 +135,52 @@ pub(super) fn write_shard(
         metadata.insert("vocabulary", vocabulary);
     }
     let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let file = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| failed(io::Error::other(error.to_string())))?;
-    let write = || {
-        let mut beside = tempfile::NamedTempFile::new_in(directory)?;
-        io::Write::write_all(&mut beside, &file)?;
-        beside.persist(&path)?;
-        Ok(())
-    };
-    write().map_err(failed)?;
-    Ok(path)
+    safetensors::serialize(views, Some(metadata)).map_err(|error| io::Error::other(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn staged(directory: &Path) -> Staged {
+        let mut staged = Staged::new(directory);
+        for shard in 0..4 {
+            staged.add(&format!("shard-{shard}"), &[shard; 10]).unwrap();
+        }
+        staged
+    }
+
+    #[test]
+    fn files_appear_together_or_not_at_all() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path();
+        let unfinished = staged(directory);
+        assert!(!directory.join("shard-0").exists(), "none is there before all are");
+        // As where the disk is full before the last of them is written.
+        drop(unfinished);
+        assert_eq!(names(directory), [""; 0]);
+
+        // The third has no place.
+        std::fs::create_dir_all(directory.join("shard-2/taken")).unwrap();
+        let (path, _) = staged(directory).rename_all().unwrap_err();
+        assert_eq!(path, directory.join("shard-2"));
+        assert_eq!(names(directory), ["shard-2"], "what was there is all that is");
+
+        std::fs::remove_dir_all(directory.join("shard-2")).unwrap();
+        let paths = staged(directory).publish().unwrap();
+        assert_eq!(paths.len(), 4);
+        assert_eq!(names(directory).len(), 4);
+        assert_eq!(std::fs::read(&paths[3]).unwrap(), [3; 10]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(&paths[0]).unwrap().permissions().mode();
+            assert_ne!(mode & 0o044, 0, "others may read it: {mode:o}");
+        }
+    }
 }

@@ -307,11 +307,14 @@ async fn write_output(
     participation: &Participation,
     directory: &Path,
 ) -> Result<(), ServiceError> {
+    let mut staged = output::Staged::new(directory);
     for server in servers {
         for (shard, (clock, tables)) in server.values().await.unwrap_or_default() {
-            let path = output::write_shard(setup, participation, directory, shard, clock, &tables)?;
-            info!(shard, path = %path.display(), "wrote the trained tables");
+            staged.add_shard(setup, participation, shard, clock, &tables)?;
         }
+    }
+    for path in staged.publish()? {
+        info!(path = %path.display(), "wrote the trained tables");
     }
     Ok(())
 }

@@ -344,6 +344,10 @@ impl Peers {
     fn not_let_in(&self, error: ConnectError, address: SocketAddr, certificate: Option<CertificateDer<'_>>) {
         let error = error.explained(&self.endpoint);
         error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
+        if error.is_withdrawn() {
+            debug!(%address, error = with_causes(&error), "a peer wants no connection after all");
+            return;
+        }
         // Strangers cannot silence what is said of those who have a certificate.
         let throttle = if certificate.is_some() { &self.said.known } else { &self.said.strangers };
         let Some(unsaid) = throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now())

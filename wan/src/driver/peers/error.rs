@@ -2,6 +2,7 @@
 
 use datacenter::identity::{Cause, Party};
 use datacenter::refusals::Refused;
+use quinn::TransportErrorCode;
 use thiserror::Error;
 
 use crate::driver::address::Address;
@@ -90,6 +91,21 @@ impl ConnectError {
         }
     }
 
+    /// Whether the other side has given up the connection by itself, without a word against us: as of two that dial each
+    /// other at the same time, the one does whose link would be the second.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        match self.lost() {
+            Some(quinn::ConnectionError::ApplicationClosed(close)) => {
+                [close_code::LEAVING, close_code::REPLACED].contains(&close.error_code)
+            }
+            // The same in a handshake, where QUIC does not pass on an application's code.
+            Some(quinn::ConnectionError::ConnectionClosed(close)) => {
+                close.error_code == TransportErrorCode::APPLICATION_ERROR
+            }
+            _ => false,
+        }
+    }
+
     /// The same, as who refused whom where that is why the connection was lost.
     pub(super) fn explained(self, endpoint: &Endpoint) -> Self {
         let Some(lost) = self.lost() else { return self };
@@ -160,5 +176,60 @@ impl ConnectError {
             }
             error => (code, error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+    use crate::transport::{Authority, EndpointConfig, Entropy, Path, PeerName, Role};
+
+    fn endpoint(authority: &Authority) -> (Endpoint, PeerName) {
+        let name = PeerName::new("oslo", Role::Server).unwrap();
+        let config = EndpointConfig {
+            identity: authority.issue(&name),
+            entropy: Entropy::System,
+            accept: Path::default().accepted(),
+        };
+        (Endpoint::over_udp(config, UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap(), name)
+    }
+
+    /// How it ends for `here` when a dialer with an identity of `authority` drops the connection: at once, or once it stands.
+    async fn dropped(authority: &Authority, others: &Authority, is_at_once: bool) -> ConnectError {
+        let ((here, name), (there, _)) = (endpoint(authority), endpoint(others));
+        let (address, settings) = (here.local_address().unwrap(), Path::default().control());
+        let dialling = async { there.connect(address, &name, &settings).await };
+        let accepting = async { here.incoming().await.unwrap() };
+        if is_at_once {
+            let incoming = tokio::select! {
+                biased;
+                incoming = accepting => incoming,
+                _ = dialling => panic!("nobody has answered"),
+            };
+            return here.admit(incoming, &settings).await.expect_err("it is dropped").into();
+        }
+        let admitted = async { here.admit(accepting.await, &settings).await };
+        let (dialled, admitted) = tokio::join!(dialling, admitted);
+        match admitted {
+            Ok(connection) => {
+                drop(dialled);
+                ConnectError::from(connection.closed().await)
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_thinks_better_of_it_is_told_from_who_is_refused() {
+        let (authority, other) = (Authority::new(1), Authority::new(2));
+        for is_at_once in [true, false] {
+            let error = dropped(&authority, &authority, is_at_once).await;
+            assert!(error.is_withdrawn() && error.refused().is_none(), "{is_at_once}: {error:?}");
+        }
+        let error = dropped(&authority, &other, false).await;
+        assert!(!error.is_withdrawn(), "{error:?}");
+        assert!(!ConnectError::Silent.is_withdrawn());
     }
 }
