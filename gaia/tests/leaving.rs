@@ -56,6 +56,11 @@ fn leave(rehearsal: &Rehearsal, plan: &Plan, leaving: &str, of: &str, more: &[&s
     command.args(more).output().unwrap()
 }
 
+/// The same, by somebody who means it.
+fn leave_surely(rehearsal: &Rehearsal, plan: &Plan, leaving: &str, of: &str) -> Output {
+    leave(rehearsal, plan, leaving, of, &["--yes"])
+}
+
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
@@ -108,11 +113,11 @@ async fn a_region_that_is_dead_is_said_to_have_left() {
     let virginia = rehearsal.processes[0].set.clone();
 
     // Whoever has no business here changes nothing.
-    let unknown = leave(&rehearsal, &plan, "tokyo", "virginia", &[]);
+    let unknown = leave_surely(&rehearsal, &plan, "tokyo", "virginia");
     assert_eq!(unknown.status.code(), Some(2), "{}", said(&unknown));
     let allowed = "REGION: found \"tokyo\"; allowed: a region of the job, virginia, ireland, singapore";
     assert!(said(&unknown).contains(allowed), "{}", said(&unknown));
-    let without = leave(&rehearsal, &plan, "ireland", "singapore", &[]);
+    let without = leave_surely(&rehearsal, &plan, "ireland", "singapore");
     assert_eq!(without.status.code(), Some(2), "{}", said(&without));
     assert!(
         said(&without).contains("singapore-operator-0.pem is missing; `gaia certs issue` makes"),
@@ -137,16 +142,32 @@ async fn a_region_that_is_dead_is_said_to_have_left() {
         let process = name(region, role);
         let files = TlsFiles::in_directory(&plan.directory.join("certs"), &process);
         let identity = files.load(process.peer(), Dates::System).unwrap().identity;
-        let refused =
-            ask(&identity, "virginia", &address, "singapore").await.err().expect("refused").to_string();
+        let refused = ask(&identity, "virginia", &address, "singapore", &[0; 32])
+            .await
+            .err()
+            .expect("refused")
+            .to_string();
         assert!(refused.contains(reason), "{refused}");
     }
 
+    // Nor does whoever means another job, says nothing, or only looks.
+    for (more, code, expected) in [
+        (&["--yes", "--set", "job.clocks=151"][..], 1, "your job digest is "),
+        (&["--yes", "--job", "0011223344556677"], 1, "your job digest is 0011223344556677, ours is "),
+        (&[], 2, "there is no terminal to ask on"),
+        (&["--dry-run"], 0, "would be told\nRegion singapore would leave job "),
+    ] {
+        let output = leave(&rehearsal, &plan, "singapore", "virginia", more);
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {}", said(&output));
+        assert!(said(&output).contains(expected), "{more:?}: {}", said(&output));
+    }
+
     rehearsal.processes.iter_mut().filter(|p| p.region == "singapore").for_each(|p| p.kill());
-    let output = leave(&rehearsal, &plan, "singapore", "virginia", &[]);
+    let output = leave_surely(&rehearsal, &plan, "singapore", "virginia");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(said(&output).matches(": told").count(), 2, "none knew it: {}", said(&output));
     left(&mut rehearsal, "singapore").await;
-    let again = leave(&rehearsal, &plan, "singapore", "ireland", &[]);
+    let again = leave_surely(&rehearsal, &plan, "singapore", "ireland");
     assert_eq!(
         (again.status.code(), said(&again).matches("knew it").count()),
         (Some(0), 2),
@@ -158,7 +179,7 @@ async fn a_region_that_is_dead_is_said_to_have_left() {
     let restarted = rehearsal.processes.iter_mut();
     let server = restarted.into_iter().find(|p| (p.region, p.part) == ("ireland", Part::Server(1))).unwrap();
     server.kill();
-    let partly = leave(&rehearsal, &plan, "singapore", "ireland", &[]);
+    let partly = leave_surely(&rehearsal, &plan, "singapore", "ireland");
     assert_eq!(partly.status.code(), Some(1), "{}", said(&partly));
     assert!(said(&partly).contains("server 0 of ireland") && said(&partly).contains("server 1 of ireland"));
     let server = rehearsal.processes.iter_mut().find(|p| (p.region, p.part) == ("ireland", Part::Server(1)));
@@ -185,7 +206,7 @@ async fn a_region_leaves_while_it_lives() {
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(directory.path(), &SETTINGS);
     let mut rehearsal = start(&plan).await;
-    let output = leave(&rehearsal, &plan, "ireland", "ireland", &[]);
+    let output = leave_surely(&rehearsal, &plan, "ireland", "ireland");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     for process in rehearsal.processes.iter_mut().filter(|p| p.region == "ireland") {
         let log = || std::fs::read_to_string(&process.log).unwrap_or_default();
@@ -194,7 +215,7 @@ async fn a_region_leaves_while_it_lives() {
     }
     rehearsal.processes.retain(|process| process.region != "ireland");
     left(&mut rehearsal, "ireland").await;
-    let gone = leave(&rehearsal, &plan, "ireland", "virginia", &[]);
+    let gone = leave_surely(&rehearsal, &plan, "ireland", "virginia");
     assert_eq!((gone.status.code(), said(&gone).matches("knew it").count()), (Some(0), 2), "{}", said(&gone));
     conclude(rehearsal, directory.path()).await;
 }

@@ -30,8 +30,8 @@ pub enum Answer {
     Problem(String),
 }
 
-/// Asks the server of `datacenter` at `address` whether the datacenter `leaving` can leave; shows it the certificate of
-/// `identity`.
+/// Asks the server of `datacenter` at `address` whether the datacenter `leaving` can leave the job with this digest; shows
+/// it the certificate of `identity`.
 ///
 /// # Errors
 ///
@@ -41,6 +41,7 @@ pub async fn ask(
     datacenter: &str,
     address: &str,
     leaving: &str,
+    job_digest: &[u8],
 ) -> Result<(Asked, Answer), LanError> {
     let asking = async {
         let stream = TcpStream::connect(address).await?;
@@ -49,8 +50,12 @@ pub async fn ask(
         let server = server.map_err(|error| std::io::Error::other(error.to_string()))?;
         let stream = handshake::connect(identity, &server, stream).await?;
         let frames = framed(Way::Dialled(Box::new(stream)));
-        let hello =
-            OperatorHello { version: VERSION, datacenter: datacenter.into(), leaving: leaving.into() };
+        let hello = OperatorHello {
+            version: VERSION,
+            datacenter: datacenter.into(),
+            leaving: leaving.into(),
+            job_digest: job_digest.to_vec(),
+        };
         let mut asked = Asked { frames };
         let answer = asked.say(ToServer::Operator(hello)).await?;
         Ok((asked, answer))

@@ -254,9 +254,7 @@ impl Door {
             ));
         }
         if hello.job_digest != self.terms.job_digest {
-            let hex = |digest: &[u8]| digest.iter().take(8).map(|b| format!("{b:02x}")).collect::<String>();
-            let (theirs, ours) = (hex(&hello.job_digest), hex(&self.terms.job_digest));
-            return Err(("job", format!("your job digest is {theirs}, ours is {ours}")));
+            return Err(self.other_job(&hello.job_digest));
         }
         if hello.worker.0 >= self.workers {
             let (worker, workers) = (hello.worker, self.workers);
@@ -294,7 +292,22 @@ impl Door {
         if self.operators.is_none() {
             return Err(("role", "operators are not let in here".to_owned()));
         }
+        if hello.job_digest.is_empty() {
+            return Err((
+                "job",
+                "your program does not say which job it means; use one of our version".to_owned(),
+            ));
+        }
+        if !hello.means(&self.terms.job_digest) {
+            return Err(self.other_job(&hello.job_digest));
+        }
         Ok(())
+    }
+
+    fn other_job(&self, theirs: &[u8]) -> (&'static str, String) {
+        let hex = |digest: &[u8]| digest.iter().take(8).map(|b| format!("{b:02x}")).collect::<String>();
+        let (theirs, ours) = (hex(theirs), hex(&self.terms.job_digest));
+        ("job", format!("your job digest is {theirs}, ours is {ours}"))
     }
 
     /// Does what an operator wants.

@@ -58,6 +58,18 @@ pub struct OperatorHello {
     pub datacenter: String,
     /// Which datacenter is to leave the job for good.
     pub leaving: String,
+    /// The digest of the job that the operator means, or at least its first [`Self::MIN_DIGEST_BYTES`].
+    pub job_digest: Vec<u8>,
+}
+
+impl OperatorHello {
+    /// As much of a digest as people are shown.
+    pub const MIN_DIGEST_BYTES: usize = 8;
+
+    /// Whether it means the job with this digest.
+    pub fn means(&self, job_digest: &[u8]) -> bool {
+        self.job_digest.len() >= Self::MIN_DIGEST_BYTES && job_digest.starts_with(&self.job_digest)
+    }
 }
 
 /// The answer to a [`WorkerHello`] that is in order.
@@ -153,6 +165,7 @@ impl ToServer {
                 version: hello.version,
                 datacenter: hello.datacenter.clone(),
                 leaving: hello.leaving.clone(),
+                job_digest: hello.job_digest.clone().into(),
             }),
             Self::Confirm => proto::to_server::Kind::Confirm(proto::Confirm {}),
         };
@@ -186,8 +199,9 @@ impl ToServer {
             proto::to_server::Kind::Alive(proto::Alive {}) => Self::Alive,
             proto::to_server::Kind::Operator(hello) => Self::Operator(OperatorHello {
                 version: hello.version,
-                datacenter: hello.datacenter,
-                leaving: hello.leaving,
+                datacenter: line_of(hello.datacenter),
+                leaving: line_of(hello.leaving),
+                job_digest: hello.job_digest.to_vec(),
             }),
             proto::to_server::Kind::Confirm(proto::Confirm {}) => Self::Confirm,
         })
@@ -305,15 +319,15 @@ mod tests {
     fn frames_of_workers_are_pinned_and_read_back() {
         let (datacenter, job_digest) = ("oslo".to_owned(), vec![7; 4]);
         let hello = WorkerHello { version: 1, datacenter, job_digest, worker: WorkerId(2), incarnation: 3 };
-        let (datacenter, leaving) = ("oslo".to_owned(), "rome".to_owned());
-        let operator = OperatorHello { version: 1, datacenter, leaving };
+        let (datacenter, leaving, job_digest) = ("oslo".to_owned(), "rome".to_owned(), vec![7; 4]);
+        let operator = OperatorHello { version: 1, datacenter, leaving, job_digest };
         let table = [
             (ToServer::Hello(hello), "0a12080112046f736c6f1a040707070720022803"),
             (ToServer::Join(Clock(9)), "12020809"),
             (ToServer::Request(ShardId(1), Request::Leave(WorkerId(2))), "1a080801120408022a00"),
             (ToServer::Refused { cause: "job".into(), reason: "no".into() }, "22090a036a6f6212026e6f"),
             (ToServer::Alive, "2a00"),
-            (ToServer::Operator(operator), "320e080112046f736c6f1a04726f6d65"),
+            (ToServer::Operator(operator), "3214080112046f736c6f1a04726f6d65220407070707"),
             (ToServer::Confirm, "3a00"),
         ];
         for (message, bytes) in table {
@@ -323,6 +337,49 @@ mod tests {
         let elsewhere = ToServer::Request(ShardId(2), Request::Leave(WorkerId(2)));
         let refused = ToServer::decode(elsewhere.encode(), &shapes());
         assert!(matches!(refused, Err(WireError::Invalid { field: "shard" })));
+    }
+
+    #[test]
+    fn what_others_say_in_words_is_read_as_one_line() {
+        let evil = "x\nvirginia INFO forged \u{1b}[31mred\u{202e}".to_owned();
+        let datacenter = evil.clone();
+        let hello = WorkerHello {
+            version: 1,
+            datacenter: datacenter.clone(),
+            job_digest: Vec::new(),
+            worker: WorkerId(0),
+            incarnation: 0,
+        };
+        let (leaving, job_digest) = (evil.clone(), Vec::new());
+        for message in [
+            ToServer::Hello(hello),
+            ToServer::Operator(OperatorHello { version: 1, datacenter, leaving, job_digest }),
+            ToServer::Refused { cause: evil.clone(), reason: evil.clone() },
+        ] {
+            let read = ToServer::decode(message.encode(), &shapes()).unwrap();
+            // `Debug` would escape it by itself.
+            let bytes = read.encode();
+            assert!(!bytes.contains(&b'\n') || !bytes.windows(5).any(|at| at == b"\nvirg"), "{read:?}");
+            assert!(!bytes.contains(&0x1b), "{read:?}");
+        }
+        for message in [
+            ToWorker::Refused { cause: evil.clone(), reason: evil.clone() },
+            ToWorker::Answer { problem: evil, is_known: false },
+        ] {
+            let bytes = ToWorker::decode(message.encode(), &shapes()).unwrap().encode();
+            assert!(!bytes.contains(&0x1b) && !bytes.windows(5).any(|at| at == b"\nvirg"), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn an_operator_means_a_job_by_enough_of_its_digest() {
+        let digest: Vec<u8> = (0..32).collect();
+        for (said, is_meant) in [(32, true), (8, true), (7, false), (0, false)] {
+            let job_digest = digest[..said].to_vec();
+            let hello =
+                OperatorHello { version: 1, datacenter: "oslo".into(), leaving: "oslo".into(), job_digest };
+            assert_eq!(hello.means(&digest), is_meant, "{said}");
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ Exit codes:
      written;
      of gaia certs show: something has expired;
      of gaia status: a process does not answer;
-     of gaia leave: a server was not told
+     of gaia leave: a server was not told, or nobody has confirmed it
   2  the input has to be put right: command line, settings, data
   3  the job has ended without a region: its result lacks what that one would have done
 
@@ -90,12 +90,15 @@ docs/OPERATIONS.md leads from nothing to a job that runs.";
 
 const LEAVE_EXAMPLES: &str = "\
 Examples:
+  gaia leave ireland --config configs/regions/virginia.toml --dry-run
   gaia leave ireland --config configs/regions/virginia.toml
-  gaia leave virginia --config configs/regions/virginia.toml
+  gaia leave virginia --config configs/regions/virginia.toml --yes
 
 Named with the file of another region: it is lost, and nobody is to wait for it.
 With its own file: it hands over what it has, and its processes end.
-It cannot come back. Needs an operator's certificate of the file's region:
+It cannot come back, so it is done only once the region's name has been typed on
+the terminal, or with --yes. The file has to be of the job that runs.
+Needs an operator's certificate of the file's region:
   gaia certs issue virginia operator 0
 The exit code is 1 if a server was not told; telling it again does no harm.";
 
@@ -318,6 +321,30 @@ pub(super) struct LeaveArguments {
     /// Whose certificate to show: that of the region's operator N
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = index::<u32>)]
     pub(super) index: u32,
+    /// Ask the servers whether it can be done, and change nothing
+    #[arg(long, conflicts_with = "yes")]
+    pub(super) dry_run: bool,
+    /// Do it without asking on the terminal
+    #[arg(long, short)]
+    pub(super) yes: bool,
+    /// The digest of the running job, as gaia status shows it, where the job's data is not here
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    pub(super) job: Option<Digest>,
+}
+
+/// The first bytes of a job's digest, or all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Digest(pub(super) Vec<u8>);
+
+fn digest(text: &str) -> Result<Digest, String> {
+    const ALLOWED: &str = "allowed: 16 to 64 hexadecimal digits, an even number";
+    let wrong = || format!("found {text:?}; {ALLOWED}");
+    let is_hex = text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if !is_hex || !(16..=64).contains(&text.len()) || text.len() % 2 == 1 {
+        return Err(wrong());
+    }
+    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong());
+    (0..text.len()).step_by(2).map(byte).collect::<Result<_, _>>().map(Digest)
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,7 @@
 //! Kind: driver.
 
 use std::fmt::Write as _;
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use datacenter::identity::{Dates, Identity, PeerName, Role};
 use datacenter::lan::LanError;
@@ -16,18 +17,71 @@ use crate::config::{self, ConfigError, Problem};
 use crate::region::Region;
 use crate::report::Destination;
 use crate::report::human::with_causes;
-use crate::service::ServiceError;
+use crate::service::{Part, ServiceError, Setup};
+
+/// Whether somebody wants it done who knows that it cannot be undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Consent {
+    /// It is not to be done; only what would happen is to be said.
+    DryRun,
+    /// It is asked for on the terminal.
+    Asked,
+    /// The command line has it.
+    Given,
+}
+
+/// Who is to leave which job, and who says so.
+struct Order {
+    region: Region,
+    identity: Identity,
+    leaving: String,
+    job_digest: Vec<u8>,
+}
 
 /// Tells the servers of a region that it, or another one, leaves for good.
 pub(super) fn leave(arguments: &LeaveArguments) -> Result<(), CommandError> {
+    let is_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
+    let consent = consent(arguments, is_terminal)?;
     let region = config::load_region(&arguments.config, &arguments.over.overrides()?)?;
     check(&region, &arguments.leaving)?;
     let peer = PeerName::new(&region.name, Role::Operator).map_err(CommandError::PeerName)?;
     let files = TlsFiles::of(&region.tls, &ProcessName::new(peer.clone(), arguments.index));
     let loaded = files.load(&peer, Dates::System).map_err(ServiceError::Certificates)?;
+    let job_digest = match &arguments.job {
+        Some(digest) => digest.0.clone(),
+        // A server needs least of the data.
+        None => Setup::new(region.clone(), Part::Server(0)).map_err(CommandError::NoDigest)?.digest.into(),
+    };
+    let leaving = arguments.leaving.clone();
+    let order = Order { region, identity: loaded.identity, leaving, job_digest };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(CommandError::Runtime)?;
-    runtime.block_on(tell(&region, &loaded.identity, &arguments.leaving))
+    let mut asked = runtime.block_on(order.ask_all())?;
+    match consent {
+        Consent::DryRun => {
+            return Destination::Stdout.write(&order.would(&asked)).map_err(CommandError::Output);
+        }
+        Consent::Asked => {
+            // Servers do not wait for as long as people think.
+            drop(asked);
+            let is_confirmed = is_confirmed(&order, &mut io::stdin().lock(), &mut io::stderr());
+            if !is_confirmed.map_err(CommandError::Terminal)? {
+                return Err(CommandError::NotConfirmed(order.leaving));
+            }
+            asked = runtime.block_on(order.ask_all())?;
+        }
+        Consent::Given => {}
+    }
+    runtime.block_on(order.tell(asked))
+}
+
+fn consent(arguments: &LeaveArguments, is_terminal: bool) -> Result<Consent, CommandError> {
+    match (arguments.dry_run, arguments.yes) {
+        (true, _) => Ok(Consent::DryRun),
+        (false, true) => Ok(Consent::Given),
+        (false, false) if is_terminal => Ok(Consent::Asked),
+        (false, false) => Err(CommandError::NobodyToAsk),
+    }
 }
 
 fn check(region: &Region, leaving: &str) -> Result<(), ConfigError> {
@@ -39,62 +93,124 @@ fn check(region: &Region, leaving: &str) -> Result<(), ConfigError> {
     Err(Problem { place: "REGION".to_owned(), key: None, message }.into())
 }
 
+/// Has the region's name typed: a key that is pressed too often would confirm too much.
+fn is_confirmed(order: &Order, input: &mut impl BufRead, output: &mut impl Write) -> io::Result<bool> {
+    let leaving = &order.leaving;
+    write!(output, "{}It cannot be undone. Type {leaving} to have it done: ", order.consequence())?;
+    output.flush()?;
+    let mut typed = String::new();
+    input.read_line(&mut typed)?;
+    Ok(typed.trim() == leaving)
+}
+
 /// What came of asking a server.
 type Reached = Result<(Asked, Answer), LanError>;
 
-/// Asks all servers, and if none objects, has each of those that answer do it.
-async fn tell(region: &Region, identity: &Identity, leaving: &str) -> Result<(), CommandError> {
-    let addresses: Vec<String> = region.server_addresses.iter().map(ToString::to_string).collect();
-    let asked = join_all(addresses.iter().map(|address| ask(identity, &region.name, address, leaving))).await;
-    let server = |index: usize| format!("server {index} of {} at {}", region.name, addresses[index]);
-    let objections: Vec<String> =
-        asked.iter().enumerate().filter_map(|(i, a)| Some((server(i), objection(a)?))).map(joined).collect();
-    if !objections.is_empty() {
-        return Err(CommandError::NotTold(super::one_or_many(&objections, "servers object")));
+impl Order {
+    /// Asks all servers whether it can be done.
+    async fn ask_all(&self) -> Result<Vec<Reached>, CommandError> {
+        let Self { region, identity, leaving, job_digest } = self;
+        let addresses: Vec<String> = region.server_addresses.iter().map(ToString::to_string).collect();
+        let ask = |address| ask(identity, &region.name, address, leaving, job_digest);
+        let asked = join_all(addresses.iter().map(|address| ask(address))).await;
+        let told = |(index, what): (usize, String)| joined((self.server(index), what));
+        let objections: Vec<String> =
+            asked.iter().enumerate().filter_map(|(i, a)| Some((i, objection(a)?))).map(told).collect();
+        if !objections.is_empty() {
+            return Err(CommandError::NotTold(super::one_or_many(&objections, "servers object")));
+        }
+        let silent: Vec<String> = asked
+            .iter()
+            .enumerate()
+            .filter_map(|(i, a)| Some((i, with_causes(a.as_ref().err()?))))
+            .map(told)
+            .collect();
+        if silent.len() == asked.len() {
+            return Err(CommandError::NotTold(super::one_or_many(&silent, "servers cannot be reached")));
+        }
+        if self.is_own() && !silent.is_empty() {
+            let silent = super::one_or_many(&silent, "servers cannot be reached");
+            return Err(CommandError::NotTold(format!(
+                "{silent}\na region that leaves by its own command hands over what all of its servers have; where one does \
+                 not come back, run this with the settings of another region"
+            )));
+        }
+        Ok(asked)
     }
-    let silent: Vec<String> = asked
-        .iter()
-        .enumerate()
-        .filter_map(|(i, a)| Some((server(i), with_causes(a.as_ref().err()?))))
-        .map(joined)
-        .collect();
-    if silent.len() == asked.len() {
-        return Err(CommandError::NotTold(super::one_or_many(&silent, "servers cannot be reached")));
-    }
-    if leaving == region.name && !silent.is_empty() {
-        let silent = super::one_or_many(&silent, "servers cannot be reached");
-        return Err(CommandError::NotTold(format!(
-            "{silent}\na region that leaves by its own command hands over what all of its servers have; where one does not \
-             come back, run this with the settings of another region"
-        )));
-    }
-    let confirmed = join_all(asked.into_iter().map(|asked| async { asked?.0.confirm().await })).await;
-    let (mut told, mut untold) = (String::new(), Vec::new());
-    for (index, confirmed) in confirmed.into_iter().enumerate() {
-        let _ = match confirmed {
-            Ok(Answer::Done { before: false }) => writeln!(told, "{}: told", server(index)),
-            Ok(Answer::Done { before: true }) => writeln!(told, "{}: knew it", server(index)),
-            Ok(Answer::Problem(problem)) => {
-                untold.push(joined((server(index), problem)));
-                Ok(())
+
+    /// Has each of those that answered do it.
+    async fn tell(&self, asked: Vec<Reached>) -> Result<(), CommandError> {
+        let confirmed = join_all(asked.into_iter().map(|asked| async { asked?.0.confirm().await })).await;
+        let (mut told, mut untold) = (String::new(), Vec::new());
+        for (index, confirmed) in confirmed.into_iter().enumerate() {
+            let server = self.server(index);
+            let _ = match confirmed {
+                Ok(Answer::Done { before: false }) => writeln!(told, "{server}: told"),
+                Ok(Answer::Done { before: true }) => writeln!(told, "{server}: knew it"),
+                Ok(Answer::Problem(problem)) => {
+                    untold.push(joined((server, problem)));
+                    Ok(())
+                }
+                Err(error) => {
+                    untold.push(joined((server, with_causes(&error))));
+                    Ok(())
+                }
+            };
+        }
+        match self.is_own() {
+            true => told.push_str("its processes end when the other regions have all that it has\n"),
+            false => {
+                let leaving = &self.leaving;
+                _ = writeln!(
+                    told,
+                    "{leaving} has left for good: the other regions hear of it from these servers"
+                );
             }
-            Err(error) => {
-                untold.push(joined((server(index), with_causes(&error))));
-                Ok(())
-            }
-        };
+        }
+        Destination::Stdout.write(&told).map_err(CommandError::Output)?;
+        if untold.is_empty() {
+            return Ok(());
+        }
+        Err(CommandError::Untold(super::one_or_many(&untold, "servers were not told")))
     }
-    match leaving == region.name {
-        true => told.push_str("its processes end when the other regions have all that it has\n"),
-        false => {
-            _ = writeln!(told, "{leaving} has left for good: the other regions hear of it from these servers")
+
+    /// What each server that was asked would be told, and what would come of it.
+    fn would(&self, asked: &[Reached]) -> String {
+        let mut text = String::new();
+        for (index, asked) in asked.iter().enumerate() {
+            let what = match asked {
+                Ok((_, Answer::Done { before: true })) => "knows it already".to_owned(),
+                Ok(_) => "would be told".to_owned(),
+                Err(error) => format!("could not be told: {}", with_causes(error)),
+            };
+            let _ = writeln!(text, "{}: {what}", self.server(index));
+        }
+        text + &self.consequence() + "Nothing has been changed.\n"
+    }
+
+    fn consequence(&self) -> String {
+        let leaving = &self.leaving;
+        let job = &self.region.job.name;
+        match self.is_own() {
+            true => format!(
+                "Region {leaving} would leave job {job} for good: it would hand over all that it has, and its processes \
+                 would end.\n"
+            ),
+            false => format!(
+                "Region {leaving} would leave job {job} for good: nobody would wait for it, and its processes, where they \
+                 live, would be refused and end.\n"
+            ),
         }
     }
-    Destination::Stdout.write(&told).map_err(CommandError::Output)?;
-    if untold.is_empty() {
-        return Ok(());
+
+    /// Whether the region leaves by its own command.
+    fn is_own(&self) -> bool {
+        self.leaving == self.region.name
     }
-    Err(CommandError::Untold(super::one_or_many(&untold, "servers were not told")))
+
+    fn server(&self, index: usize) -> String {
+        format!("server {index} of {} at {}", self.region.name, self.region.server_addresses[index])
+    }
 }
 
 /// Why a server that answers will not do it.
@@ -111,4 +227,42 @@ fn objection(asked: &Reached) -> Option<String> {
 
 fn joined((server, what): (String, String)) -> String {
     format!("{server}: {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::arguments::{Arguments, Command};
+
+    fn arguments(more: &[&str]) -> Result<LeaveArguments, clap::Error> {
+        let parsed =
+            Arguments::try_parse_from([&["gaia", "leave", "oslo", "--config", "x.toml"], more].concat())?;
+        let Command::Leave(arguments) = parsed.command else { panic!("it is the command") };
+        Ok(arguments)
+    }
+
+    #[test]
+    fn nobody_leaves_by_accident() {
+        let consent = |more: &[&str], is_terminal| consent(&arguments(more).unwrap(), is_terminal);
+        assert_eq!(consent(&[], true).unwrap(), Consent::Asked);
+        for is_terminal in [true, false] {
+            assert_eq!(consent(&["--yes"], is_terminal).unwrap(), Consent::Given);
+            assert_eq!(consent(&["--dry-run"], is_terminal).unwrap(), Consent::DryRun);
+        }
+        let refused = consent(&[], false).unwrap_err();
+        assert!(refused.to_string().contains("--yes") && refused.code() == 2, "{refused}");
+        assert!(arguments(&["--dry-run", "--yes"]).is_err());
+    }
+
+    #[test]
+    fn a_digest_is_as_status_shows_it() {
+        let digest = arguments(&["--job", "00ff7e0102030405"]).unwrap().job.unwrap();
+        assert_eq!(digest.0, [0, 0xff, 0x7e, 1, 2, 3, 4, 5]);
+        for wrong in ["00ff", "00ff7e010203040", "00ff7e010203040x", "00ff7e01020304é"] {
+            let error = arguments(&["--job", wrong]).unwrap_err().to_string();
+            assert!(error.contains("allowed: 16 to 64 hexadecimal digits"), "{error}");
+        }
+    }
 }

@@ -170,6 +170,20 @@ enum CommandError {
     /// Manual pages that could not be written.
     #[error("cannot write the pages into {directory}")]
     Pages { directory: String, source: io::Error },
+    /// Nobody can be asked whether it is meant.
+    #[error(
+        "a region that leaves cannot come back, and there is no terminal to ask on whether that is meant; --yes says so, \
+         --dry-run shows what would happen"
+    )]
+    NobodyToAsk,
+    /// It was not meant.
+    #[error("not confirmed: nobody was told, and {_0} has not left")]
+    NotConfirmed(String),
+    /// Which job a file means cannot be said.
+    #[error(
+        "which job the file means depends on its data; --job DIGEST says it instead, as gaia status shows it"
+    )]
+    NoDigest(#[source] ServiceError),
     #[error("--watch needs a terminal to show it on; without it, the status is printed once")]
     NoTerminal,
     #[error("the terminal cannot be used")]
@@ -218,6 +232,8 @@ impl CommandError {
             | Self::Relay(RelayError::Listen(_))
             | Self::Busy(_)
             | Self::NoTerminal
+            | Self::NobodyToAsk
+            | Self::NoDigest(_)
             | Self::Checked => INPUT,
             Self::Service(error) if error.is_input() => INPUT,
             Self::Model(ModelError::Predictions(_) | ModelError::Write(WriteError::Write { .. })) => FAILED,
@@ -236,6 +252,7 @@ impl CommandError {
             | Self::Pages { .. }
             | Self::Silent { .. }
             | Self::NotTold(_)
+            | Self::NotConfirmed(_)
             | Self::Untold(_)
             | Self::Terminal(_)
             | Self::Runtime(_)

@@ -76,7 +76,12 @@ fn lan_frames() -> Vec<Vec<u8>> {
         incarnation: 5,
         standings: vec![standing(None), standing(Some(Clock(9)))],
     };
-    let operator = OperatorHello { version: lan::VERSION, datacenter: "oslo".into(), leaving: "rome".into() };
+    let operator = OperatorHello {
+        version: lan::VERSION,
+        datacenter: "oslo".into(),
+        leaving: "rome".into(),
+        job_digest: vec![7; 32],
+    };
     let (cause, reason) = ("job".to_owned(), "job digest is 0909".to_owned());
     let to_server = [
         ToServer::Hello(hello),
