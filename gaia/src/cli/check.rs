@@ -178,7 +178,7 @@ fn model(file: &config::JobFile) -> Result<(String, Vec<String>), String> {
     let shapes = tables.iter().map(|t| format!("{} {} x {}", t.name, t.rows, t.width));
     let workers = file.members.iter().map(|member| member.workers as usize).sum::<usize>();
     let is_shared = file.job.data_scope == DataScope::Shared;
-    let parts = (is_shared && workers > 0).then(|| application.partition(workers)).unwrap_or_default();
+    let parts = if is_shared && workers > 0 { application.partition(workers) } else { Vec::new() };
     let idle = idle_workers(&parts.iter().map(Vec::len).collect::<Vec<_>>());
     let remarks = application.remarks().into_iter().chain(idle).collect();
     Ok((format!("model: {}", shapes.collect::<Vec<_>>().join(", ")), remarks))
