@@ -50,6 +50,7 @@ fn leave(rehearsal: &Rehearsal, plan: &Plan, leaving: &str, of: &str, more: &[&s
     command
         .args(["leave", leaving, "--config"])
         .arg(plan.directory.join("regions").join(format!("{of}.toml")));
+    command.arg("--data-path").arg(plan.directory.join("data"));
     for (key, value) in &process.set {
         command.arg("--set").arg(format!("{key}={value}"));
     }

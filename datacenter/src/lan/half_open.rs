@@ -6,11 +6,16 @@
 //! takes places from itself, and a worker that comes from the same address has its certificate looked at in the time
 //! in which as many others come as there are places. One whose certificate is good is safe from others.
 //!
-//! Kind: time-free.
+//! Each keeps its place for half a second at least, which a handshake on a LAN ends in; until then whoever comes is hung up
+//! on, and dials again. Otherwise a burst of strangers, or a machine that is busy, would cost an honest worker its place
+//! before anybody has looked at what it says.
+//!
+//! Kind: time-passed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -20,6 +25,9 @@ use crate::prefix::Prefix;
 pub(super) const MAX_HALF_OPEN: usize = 512;
 /// Those of one prefix, so that whoever else comes has a place.
 pub(super) const MAX_HALF_OPEN_OF_ONE: usize = 128;
+
+/// For how long nobody else gets the place of one that has just come.
+const UNDISTURBED: Duration = Duration::from_millis(500);
 
 /// All that are half open. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +44,7 @@ struct Registry {
 struct Connection {
     prefix: Prefix,
     stage: Stage,
+    since: Instant,
     evicted: Arc<Notify>,
 }
 
@@ -59,14 +68,15 @@ pub(super) struct Place {
 }
 
 impl HalfOpen {
-    /// A place for a connection from `address`, if need be that of another one; none where all others are proven.
-    pub(super) fn come(&self, address: IpAddr) -> Option<Place> {
+    /// A place for a connection from `address`, if need be that of another one; none where all others are proven, or have
+    /// just come.
+    pub(super) fn come(&self, address: IpAddr, now: Instant) -> Option<Place> {
         let mut registry = self.lock();
         let prefix = Prefix::of(address);
-        registry.make_room(prefix)?;
+        registry.make_room(prefix, now)?;
         let (number, evicted) = (registry.next, Arc::<Notify>::default());
         registry.next += 1;
-        let connection = Connection { prefix, stage: Stage::Silent, evicted: evicted.clone() };
+        let connection = Connection { prefix, stage: Stage::Silent, since: now, evicted: evicted.clone() };
         registry.connections.insert(number, connection);
         Some(Place { half_open: self.clone(), number, evicted })
     }
@@ -83,7 +93,7 @@ impl HalfOpen {
 
 impl Registry {
     /// Makes room for one more of `prefix`.
-    fn make_room(&mut self, prefix: Prefix) -> Option<()> {
+    fn make_room(&mut self, prefix: Prefix, now: Instant) -> Option<()> {
         let mut counts = BTreeMap::<Prefix, usize>::new();
         self.connections.values().for_each(|one| *counts.entry(one.prefix).or_default() += 1);
         let own = counts.get(&prefix).copied().unwrap_or(0);
@@ -95,8 +105,11 @@ impl Registry {
         } else {
             return Some(());
         };
-        let given =
-            self.connections.iter().filter(|(_, one)| one.prefix == from && one.stage < Stage::Proven);
+        let may_go = |one: &Connection| {
+            let was_here = now.saturating_duration_since(one.since);
+            one.prefix == from && one.stage < Stage::Proven && was_here >= UNDISTURBED
+        };
+        let given = self.connections.iter().filter(|(_, one)| may_go(one));
         let (_, number) = given.map(|(number, one)| (one.stage, *number)).min()?;
         if let Some(evicted) = self.connections.remove(&number) {
             evicted.evicted.notify_one();
@@ -131,6 +144,14 @@ mod tests {
 
     use super::*;
 
+    /// The `n`th of moments that are just far enough apart.
+    fn moment(n: u32) -> Instant {
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
+        let start = *START.get_or_init(Instant::now);
+        start + UNDISTURBED * n
+    }
+
     fn is_evicted(place: &Place) -> bool {
         place.evicted.notified().now_or_never().is_some()
     }
@@ -142,14 +163,15 @@ mod tests {
     #[test]
     fn one_address_takes_places_from_itself_alone() {
         let half_open = HalfOpen::default();
-        let other = half_open.come(address(2)).unwrap();
+        let other = half_open.come(address(2), moment(0)).unwrap();
         let mut flood: Vec<_> =
-            (0..MAX_HALF_OPEN_OF_ONE).map(|_| half_open.come(address(1)).unwrap()).collect();
+            (0..MAX_HALF_OPEN_OF_ONE).map(|_| half_open.come(address(1), moment(0)).unwrap()).collect();
         flood[0].reach(Stage::Speaking);
         flood[1].reach(Stage::Proven);
         let mut evicted = Vec::new();
-        for _ in 0..MAX_HALF_OPEN_OF_ONE {
-            flood.push(half_open.come(address(1)).unwrap());
+        assert!(half_open.come(address(1), moment(0)).is_none(), "all have just come");
+        for n in 1..=MAX_HALF_OPEN_OF_ONE as u32 {
+            flood.push(half_open.come(address(1), moment(n)).unwrap());
             flood.last().unwrap().reach(Stage::Speaking);
             evicted.extend(flood.iter().position(is_evicted));
             flood.remove(*evicted.last().unwrap());
@@ -161,8 +183,8 @@ mod tests {
         assert!(!is_evicted(&other) && flood.iter().all(|place| !is_evicted(place)));
         assert_eq!(half_open.len(), MAX_HALF_OPEN_OF_ONE + 1);
         flood.iter().for_each(|place| place.reach(Stage::Proven));
-        assert!(half_open.come(address(1)).is_none(), "who is proven is safe");
-        assert!(half_open.come(address(3)).is_some());
+        assert!(half_open.come(address(1), moment(999)).is_none(), "who is proven is safe");
+        assert!(half_open.come(address(3), moment(999)).is_some());
         drop((flood, other));
         assert_eq!(half_open.len(), 0, "nothing is kept of who has gone");
     }
@@ -172,9 +194,10 @@ mod tests {
         let half_open = HalfOpen::default();
         let mut flood = Vec::new();
         for last in 10..10 + u8::try_from(MAX_HALF_OPEN / MAX_HALF_OPEN_OF_ONE).unwrap() {
-            flood.extend((0..MAX_HALF_OPEN_OF_ONE).map(|_| half_open.come(address(last)).unwrap()));
+            flood
+                .extend((0..MAX_HALF_OPEN_OF_ONE).map(|_| half_open.come(address(last), moment(0)).unwrap()));
         }
-        let late = half_open.come(address(1)).unwrap();
+        let late = half_open.come(address(1), moment(1)).unwrap();
         assert_eq!(half_open.len(), MAX_HALF_OPEN);
         assert!(!is_evicted(&late));
         assert_eq!(flood.iter().filter(|place| is_evicted(place)).count(), 1);

@@ -88,7 +88,7 @@ impl Door {
                     continue;
                 }
             };
-            let Some(place) = half_open.come(address.ip()) else { continue };
+            let Some(place) = half_open.come(address.ip(), Instant::now().into_std()) else { continue };
             let serving = self.clone().serve_one(stream, place, throttle.clone());
             tokio::spawn(serving.instrument(info_span!("lan", %address)));
         }
