@@ -7,9 +7,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use datacenter::TableSpec;
-use wan::policy::{FilterConfig, Lead, Policy, Schedule, Selection};
+use wan::policy::{CustomSchedule, FilterConfig, Lead, Policy, Schedule, ScheduleFunction, Selection};
 
-use crate::job::{Filter, FilterSchedule, Job};
+use crate::job::{Filter, FilterSchedule, Job, LearningRate};
 use crate::suggest::{NotOneOf, nearest};
 
 /// A strategy.
@@ -174,6 +174,16 @@ pub fn check_tables(job: &Job, tables: &[TableSpec]) -> Result<(), UnknownTable>
     }
 }
 
+impl ScheduleFunction for LearningRate {
+    fn name(&self) -> String {
+        format!("{self:?}")
+    }
+
+    fn factor(&self, clock: u32) -> f64 {
+        self.factor(clock)
+    }
+}
+
 fn filters(job: &Job, tables: &[TableSpec]) -> Vec<FilterConfig> {
     let of = |table: &TableSpec| {
         let named = job.asp.tables.iter().find(|(name, _)| *name == table.name);
@@ -186,8 +196,7 @@ fn resolve(filter: &Filter, job: &Job) -> FilterConfig {
     let schedule = match &filter.schedule {
         FilterSchedule::Plain(schedule) => schedule.clone(),
         FilterSchedule::LearningRate => {
-            let rate = job.application.learning_rate();
-            Schedule::Factors((0..job.clocks).map(|clock| rate.factor(clock)).collect())
+            Schedule::Custom(CustomSchedule::new(job.application.learning_rate().clone()))
         }
     };
     FilterConfig { function: filter.function.clone(), threshold: filter.threshold, schedule }
@@ -197,6 +206,7 @@ fn resolve(filter: &Filter, job: &Job) -> FilterConfig {
 mod tests {
     use std::time::Duration;
 
+    use datacenter::Clock;
     use wan::policy::{Goal, Significance};
 
     use super::*;
@@ -234,7 +244,8 @@ mod tests {
     #[test]
     fn asp_resolves_a_filter_for_each_table() {
         let mut job = job();
-        job.clocks = 3;
+        // However long a job is, nothing grows with it.
+        job.clocks = u32::MAX;
         let tied = Filter {
             function: Significance::Absolute,
             threshold: 0.5,
@@ -246,7 +257,11 @@ mod tests {
         assert_eq!(goal, Goal::Cheapest);
         assert_eq!(filters[0].schedule, Schedule::InverseSqrt);
         let rate = job.application.learning_rate();
-        assert_eq!(filters[1].schedule, Schedule::Factors((0..3).map(|c| rate.factor(c)).collect()));
+        for clock in 0..5 {
+            assert_eq!(filters[1].threshold_at(Clock(clock + 1)), 0.5 * rate.factor(clock));
+        }
+        let Schedule::Custom(schedule) = &filters[1].schedule else { panic!("tied to the rate") };
+        assert_eq!(schedule.name(), format!("{rate:?}"));
         assert_eq!(policy.barrier_max_delay, Some(Duration::from_millis(200)));
         assert_eq!(policy.lead, Lead::Derived);
     }

@@ -3,6 +3,8 @@
 //! The strategies of Gaia are points in this space: `asp` filters, raises barriers and bounds the lead; `bsp` ships
 //! every update and allows no lead; `ssp` allows some; `async` any.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filter::CustomSignificance;
@@ -31,8 +33,8 @@ pub enum Schedule {
     InverseSqrt,
     /// `v0`.
     Constant,
-    /// `v0 * factors[t - 1]`; the last factor holds from then on.
-    Factors(Vec<f64>),
+    /// `v0 * factors[t - 1]`; the last factor holds from then on. Shared by all shards and tables.
+    Factors(Arc<[f64]>),
     /// From `v0` straight to `to` over the first `clocks` clocks, then `to`.
     Linear {
         /// The threshold at the end.
@@ -40,6 +42,51 @@ pub enum Schedule {
         /// How many clocks that takes.
         clocks: u32,
     },
+    /// `v0` times a user's own function.
+    Custom(CustomSchedule),
+}
+
+/// By what the initial threshold is multiplied at each clock, for [`Schedule::Custom`]: a function, since a list of all
+/// clocks of a long job would be as large as many a model.
+pub trait ScheduleFunction: Send + Sync {
+    /// A name by which the job's settings and reports can tell it from others; one with other parameters has another name.
+    fn name(&self) -> String;
+
+    /// The factor at `clock`, counted from zero; not negative, and the same on every machine.
+    fn factor(&self, clock: u32) -> f64;
+}
+
+/// A user's schedule; equality goes by its name.
+#[derive(Clone)]
+pub struct CustomSchedule(Arc<dyn ScheduleFunction>);
+
+impl CustomSchedule {
+    /// Wraps `function`.
+    pub fn new(function: impl ScheduleFunction + 'static) -> Self {
+        Self(Arc::new(function))
+    }
+
+    /// The name of the function.
+    pub fn name(&self) -> String {
+        self.0.name()
+    }
+
+    /// The factor at `clock`, counted from zero.
+    pub fn factor(&self, clock: u32) -> f64 {
+        self.0.factor(clock)
+    }
+}
+
+impl PartialEq for CustomSchedule {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl fmt::Debug for CustomSchedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CustomSchedule").field(&self.name()).finish()
+    }
 }
 
 /// The filter of one table.

@@ -428,7 +428,7 @@ fn filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
         Some(Kind::List) => {
             linear_keys(s);
             let factors = s.required("factors", kind::not_empty(list(real(0.0..=f64::INFINITY))));
-            factors.map(|factors| FilterSchedule::Plain(Schedule::Factors(factors)))
+            factors.map(|factors| FilterSchedule::Plain(Schedule::Factors(factors.into())))
         }
         Some(Kind::Linear) => {
             list_keys(s);

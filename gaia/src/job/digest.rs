@@ -4,10 +4,12 @@
 //! when a setting does, and when the settings that a version of the program knows do: regions that run versions with
 //! different settings refuse each other, which is what one wants of them. It does not change with the compiler.
 
+use std::sync::Arc;
+
 use datacenter::NonFinite;
 use serde::{Serialize, Serializer};
 use wan::filter::CustomSignificance;
-use wan::policy::{Goal, Lead, Schedule, Significance};
+use wan::policy::{CustomSchedule, Goal, Lead, Schedule, Significance};
 
 use super::Job;
 
@@ -51,8 +53,14 @@ pub(super) enum NonFiniteText {
 pub(super) enum ScheduleText {
     InverseSqrt,
     Constant,
-    Factors(Vec<f64>),
-    Linear { to: f64, clocks: u32 },
+    #[serde(serialize_with = "list")]
+    Factors(Arc<[f64]>),
+    Linear {
+        to: f64,
+        clocks: u32,
+    },
+    #[serde(serialize_with = "schedule_name")]
+    Custom(CustomSchedule),
 }
 
 #[derive(Serialize)]
@@ -64,6 +72,14 @@ pub(super) enum SignificanceText {
     TableRms,
     #[serde(serialize_with = "name")]
     Custom(CustomSignificance),
+}
+
+fn list<S: Serializer>(factors: &Arc<[f64]>, serializer: S) -> Result<S::Ok, S::Error> {
+    factors.as_ref().serialize(serializer)
+}
+
+fn schedule_name<S: Serializer>(schedule: &CustomSchedule, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&schedule.name())
 }
 
 /// A user's own function is known by its name.

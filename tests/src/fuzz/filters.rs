@@ -60,7 +60,7 @@ impl Choice {
         let schedule = match self.schedule % 4 {
             0 => Schedule::InverseSqrt,
             1 => Schedule::Constant,
-            2 => Schedule::Factors(vec![1.0, 0.25, 2.0]),
+            2 => Schedule::Factors([1.0, 0.25, 2.0].into()),
             _ => Schedule::Linear { to: 0.0, clocks: 5 },
         };
         FilterConfig {

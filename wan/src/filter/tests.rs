@@ -72,7 +72,7 @@ fn rms_of_a_row_looks_at_that_row_alone() {
 
 #[test]
 fn schedules_move_the_threshold() {
-    let factors = Schedule::Factors(vec![1.0, 0.5, 0.25]);
+    let factors = Schedule::Factors([1.0, 0.5, 0.25].into());
     let linear = Schedule::Linear { to: 0.1, clocks: 4 };
     let cases: &[(&Schedule, u32, f64)] = &[
         (&Schedule::InverseSqrt, 1, 0.5),
@@ -90,7 +90,7 @@ fn schedules_move_the_threshold() {
         (&linear, 5, 0.1),
         (&linear, 50, 0.1),
         (&Schedule::Linear { to: 0.1, clocks: 0 }, 1, 0.1),
-        (&Schedule::Factors(vec![]), 3, 0.5),
+        (&Schedule::Factors([].into()), 3, 0.5),
     ];
     for (schedule, t, expected) in cases {
         let config =
@@ -287,7 +287,7 @@ proptest! {
         fastest: bool,
         decreasing: bool,
     ) {
-        let schedule = if decreasing { Schedule::Factors(vec![1.0, 0.5, 0.25]) } else { Schedule::Constant };
+        let schedule = if decreasing { Schedule::Factors([1.0, 0.5, 0.25].into()) } else { Schedule::Constant };
         let config = FilterConfig { function: function.clone(), threshold: v0, schedule };
         let goal = if fastest { Goal::Fastest } else { Goal::Cheapest };
         let mut filter = filter_of(config.clone(), goal, shape);

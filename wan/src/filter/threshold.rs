@@ -19,6 +19,7 @@ impl FilterConfig {
                 let factor = factors.get(before as usize).or(factors.last());
                 v0 * factor.copied().unwrap_or(1.0)
             }
+            Schedule::Custom(schedule) => v0 * schedule.factor(before),
             Schedule::Linear { to, clocks } if before >= *clocks => *to,
             Schedule::Linear { to, clocks } => v0 + (to - v0) * (f64::from(before) / f64::from(*clocks)),
         }

@@ -54,7 +54,7 @@ fn every_choice_can_be_made() {
     assert!(matches!(job(CHOICES[3]).data.source, DataSource::Planted { users: 1, .. }));
     let listed = job(CHOICES[4]);
     assert_eq!(listed.partition, Partition::Dirichlet(0.5));
-    assert_eq!(listed.asp.filter.schedule, FilterSchedule::Plain(Schedule::Factors(vec![1.0, 0.5])));
+    assert_eq!(listed.asp.filter.schedule, FilterSchedule::Plain(Schedule::Factors([1.0, 0.5].into())));
     // What a table leaves out is as for all.
     assert_eq!(listed.asp.tables[0].1.threshold, listed.asp.filter.threshold);
     let linear = FilterSchedule::Plain(Schedule::Linear { to: 0.1, clocks: 4 });
