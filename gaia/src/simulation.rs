@@ -30,8 +30,9 @@ use std::error::Error;
 use std::sync::Mutex;
 use std::thread;
 
-use datacenter::{TableId, TableSpec};
+use datacenter::{ShardTable, TableId, TableSpec};
 use wan::emulation::OutOfTime;
+use wan::replica::Replica;
 
 use crate::application::{Application, Metric, Model};
 use crate::applications;
@@ -290,11 +291,18 @@ const MOST_BYTES: u64 = 64_000_000_000;
 /// Checks what depends on the model.
 fn check_job(simulation: &Simulation, application: &dyn Application) -> Result<(), Unfit> {
     check_fit(&simulation.job, application)?;
-    let elements: u64 = application.tables().iter().map(|t| u64::from(t.rows) * u64::from(t.width)).sum();
+    let tables = application.tables();
+    let elements: u64 = tables.iter().map(|t| u64::from(t.rows) * u64::from(t.width)).sum();
     let (workers, regions) = (simulation.worker_count(), simulation.regions.len());
-    // A worker caches values and deltas, a region has values and what its filter holds back.
-    let copies = 2 * (u64::from(workers) + regions as u64);
-    let bytes = elements.saturating_mul(copies).saturating_mul(size_of::<f32>() as u64);
+    // A worker caches values and deltas.
+    let of_worker = elements.saturating_mul(2 * size_of::<f32>() as u64);
+    let whole: Vec<_> =
+        tables.iter().map(|table| ShardTable { slots: table.rows, width: table.width }).collect();
+    let is_mirrored = simulation.strategy.mirrors() || simulation.strategies.iter().any(|s| s.mirrors());
+    let mirrors = if is_mirrored { regions.saturating_sub(1) as u64 } else { 0 };
+    let of_region = Replica::most_bytes(&whole, mirrors);
+    let bytes =
+        of_worker.saturating_mul(u64::from(workers)).saturating_add(of_region.saturating_mul(regions as u64));
     if bytes > MOST_BYTES {
         return Err(Unfit::Memory { workers, regions, elements, bytes });
     }

@@ -20,6 +20,7 @@ mod keeping;
 mod mirror;
 mod preview;
 mod recovery;
+mod size;
 mod sums;
 
 use std::time::{Duration, Instant};

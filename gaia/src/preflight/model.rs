@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use datacenter::ShardTable;
+use datacenter::{ShardId, ShardTable};
+use wan::replica::Replica;
 
 use super::Finding;
 use crate::application::Work;
@@ -49,16 +50,16 @@ fn data(setup: &Setup, sizes: &[usize]) -> String {
     )
 }
 
-/// What processes keep of the model at most: a server has values, what its filter holds back, and what may wait for
-/// each other region; a worker has its cache and its deltas.
+/// What processes keep of the model at most: a server has values, what its filter holds back, and for each other region what it
+/// has released and what may wait for it; a worker has its cache and its deltas.
 fn memory(setup: &Setup, part: Part, available: Option<u64>) -> Finding {
     let region = &setup.region;
     let elements = |tables: &Vec<ShardTable>| tables.iter().map(|table| table.elements() as u64).sum::<u64>();
     let value = size_of::<f32>() as u64;
     let server = |index| {
-        let hosted =
-            setup.shards_of(index).map(|shard| elements(&setup.shapes.0[shard.index()])).sum::<u64>();
-        hosted * value * (2 + region.peers.len() as u64)
+        let replica =
+            |shard: ShardId| Replica::most_bytes(&setup.shapes.0[shard.index()], region.peers.len() as u64);
+        setup.shards_of(index).map(replica).sum::<u64>()
     };
     let worker = 2 * value * setup.shapes.0.iter().map(elements).sum::<u64>();
     let largest = (0..region.servers).map(server).max().unwrap_or(0);
