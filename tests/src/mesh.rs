@@ -316,7 +316,7 @@ impl Mesh {
                     link.greeted.insert(to);
                     let peer = self.peer_index(to, from);
                     let node = &mut self.sites[to].node;
-                    node.handle_rtt(peer, self.config.max_delay);
+                    node.handle_rtt(peer, self.config.max_delay, now);
                     node.handle_up(peer, &greeting, now).map_err(|e| e.to_string())?;
                     self.flush(to)?;
                 }

@@ -29,6 +29,7 @@ pub mod policy;
 #[cfg(feature = "net")]
 pub mod relay;
 pub mod replica;
+pub mod round_trip;
 pub mod seed;
 pub mod state;
 #[cfg(feature = "net")]

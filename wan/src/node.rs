@@ -28,6 +28,7 @@ use crate::message::{ServerId, ShardControl, Update};
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::Policy;
 use crate::replica::Replica;
+use crate::round_trip::LeastRoundTrip;
 
 use self::presence::Watch;
 use self::replicas::Replicas;
@@ -92,7 +93,9 @@ struct PeerLink {
     /// The places of the replicas that are mirrored there, as its last hello had it.
     shards: Vec<usize>,
     is_up: bool,
+    /// The least of late; zero while it is not known.
     rtt: Duration,
+    measured: LeastRoundTrip,
     is_lossy: bool,
     window_bytes: Option<u64>,
     drain: DrainRate,
@@ -181,6 +184,7 @@ impl Node {
                 shards: Vec::new(),
                 is_up: false,
                 rtt: Duration::ZERO,
+                measured: LeastRoundTrip::default(),
                 is_lossy: false,
                 window_bytes: config.window_bytes,
                 drain: DrainRate::new(config.rate_bytes_per_sec),
@@ -227,7 +231,7 @@ impl Node {
         self.peers[peer].is_up
     }
 
-    /// The round-trip time of the path to `peer`; zero while it is not known.
+    /// The round-trip time of the path to `peer`, as short as it was of late; zero while it is not known.
     pub fn rtt(&self, peer: usize) -> Duration {
         self.peers[peer].rtt
     }
@@ -292,12 +296,18 @@ impl Node {
         self.replicas.iter().all(|replica| replica.shard().is_idle())
     }
 
-    /// The path to `peer` has this round-trip time.
-    pub fn handle_rtt(&mut self, peer: usize, rtt: Duration) {
+    /// A round-trip time of the path to `peer` was measured, with whatever queues there were.
+    pub fn handle_rtt(&mut self, peer: usize, measured: Duration, now: Instant) {
         let link = &mut self.peers[peer];
-        link.rtt = rtt;
+        link.rtt = link.measured.measure(measured, now);
+        self.tell_rtt(peer);
+    }
+
+    /// The replicas that are mirrored at `peer` hear how far away it is.
+    fn tell_rtt(&mut self, peer: usize) {
+        let link = &self.peers[peer];
         for &at in &link.shards {
-            if self.replicas.poll(at, |replica| replica.handle_rtt(link.mirror, rtt)) {
+            if self.replicas.poll(at, |replica| replica.handle_rtt(link.mirror, link.rtt)) {
                 self.replicas.change(at, |_| {});
             }
         }

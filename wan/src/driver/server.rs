@@ -363,7 +363,7 @@ impl<O: Observer> Server<O> {
             Event::Up { peer, handle, greeting, rtt, taken } => self.node.peer(peer).map(|at| {
                 self.links.resize_with(self.node.peers().len(), || None);
                 self.node.handle_down(at);
-                self.node.handle_rtt(at, rtt);
+                self.node.handle_rtt(at, rtt, now());
                 self.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
                 debug!(%peer, ?rtt, "link up");
                 let outcome = self.node.handle_up(at, &greeting, now());
@@ -376,7 +376,7 @@ impl<O: Observer> Server<O> {
             }),
             Event::Control { peer, session, controls, rtt, is_lossy } => {
                 self.index_of_link(peer, session).map(|at| {
-                    self.node.handle_rtt(at, rtt);
+                    self.node.handle_rtt(at, rtt, now());
                     self.node.handle_loss(at, is_lossy);
                     (at, self.node.handle_control(at, &controls, now()))
                 })

@@ -68,7 +68,7 @@ impl Node {
         link.confirm_at = Some(now + CONFIRM_DELAY);
         (link.heard_at, link.said_at, link.returned_at) = (Some(now), Some(now), Some(now));
         self.watch_mirror(mirror, now);
-        self.handle_rtt(peer, self.peers[peer].rtt);
+        self.tell_rtt(peer);
         for at in self.peers[peer].shards.clone() {
             self.depart_from(at, departed);
         }

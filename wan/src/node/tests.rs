@@ -61,7 +61,7 @@ fn the_derived_lead_follows_round_trip_and_clock_length() {
     // Two and a half clocks there and back: DS is 2 + 3.
     let (start, clock) = (start(), Duration::from_millis(100));
     let mut node = node(Lead::Derived, None);
-    node.handle_rtt(0, Duration::from_millis(250));
+    node.handle_rtt(0, Duration::from_millis(250), start);
     node.handle_up(0, &nothing_applied(), start).unwrap();
     for own in 1..=6 {
         let now = start + clock * own;
@@ -757,7 +757,7 @@ fn reads_that_a_longer_path_allows_are_answered_when_it_is_known() {
     }
     assert_eq!(node.handle_request(SHARD, read(3), now + clock * 3), Ok(None), "it leads by three");
     assert_eq!(node.poll_reply(now + clock * 3), None);
-    node.handle_rtt(0, Duration::from_millis(250));
+    node.handle_rtt(0, Duration::from_millis(250), now + clock * 3);
     assert!(node.poll_reply(now + clock * 4).is_some(), "five are allowed on such a path");
 }
 
@@ -1093,4 +1093,17 @@ fn the_part_of_a_datacenter_stays_with_what_is_here() {
     assert_eq!(restored.included_clock(0), Clock(5));
     node.depart(DatacenterId(2));
     assert_eq!(parts(&node), [(5, false), (0, true)]);
+}
+
+#[test]
+fn a_queue_on_the_path_makes_neither_lead_nor_window_larger() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    let mut node = node(Lead::Derived, None);
+    node.handle_up(0, &nothing_applied(), start).unwrap();
+    node.handle_rtt(0, Duration::from_millis(200), start);
+    let window = node.window_bytes(0);
+    for i in 1..20 {
+        node.handle_rtt(0, second * i, start + second * i);
+        assert_eq!((node.rtt(0), node.window_bytes(0)), (Duration::from_millis(200), window), "{i} s");
+    }
 }

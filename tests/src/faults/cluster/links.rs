@@ -168,7 +168,7 @@ impl Cluster {
         let peer = self.peer_of(to, from);
         let node = self.node(to).expect("it is there");
         node.handle_down(peer);
-        node.handle_rtt(peer, Duration::from_millis(20));
+        node.handle_rtt(peer, Duration::from_millis(20), now);
         let outcome = node.handle_up(peer, &greeting, now);
         let is_superseded = node.is_superseded();
         match outcome {
