@@ -15,7 +15,8 @@ use wan::driver::job_settings::JobSettings;
 use wan::driver::link::Tally;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
-use wan::driver::server::{EVENT_QUEUE, Event, Observer, Server};
+use wan::driver::queue::{EventSender, event_queue};
+use wan::driver::server::{Event, Observer, Server};
 use wan::emulation::{Network, VirtualClock, host_address};
 use wan::message::ServerId;
 use wan::node::{Node, PeerConfig};
@@ -124,7 +125,7 @@ pub struct Site {
     /// Answers, by worker.
     pub answers: Vec<mpsc::Receiver<ReadReply>>,
     /// Straight to the node's task.
-    pub events: mpsc::Sender<Event>,
+    pub events: EventSender,
     /// Whether its workers have left, and all that there is has arrived everywhere.
     pub settled: watch::Receiver<bool>,
 }
@@ -149,7 +150,7 @@ impl Site {
             .collect();
         let node = Node::new(replicas.collect(), &configs, &plan.policy);
         let (requests, request_queue) = mpsc::channel(REQUEST_QUEUE);
-        let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
+        let (events, event_queue) = event_queue();
         let channels = (0..plan.workers).map(|_| mpsc::channel(model.shapes.len()));
         let (replies, answers) = channels.map(|(replies, answers)| (Some(replies), answers)).unzip();
         let (server, settled) = Server::new(node, observer, request_queue, replies, event_queue);
@@ -172,13 +173,7 @@ impl Site {
 
 /// Keeps the links of a datacenter, which tell `events` what comes: it dials the peers after it and accepts those
 /// before it.
-pub fn keep_links(
-    world: &World,
-    plan: &SitePlan,
-    model: &Model,
-    endpoint: &Endpoint,
-    events: mpsc::Sender<Event>,
-) {
+pub fn keep_links(world: &World, plan: &SitePlan, model: &Model, endpoint: &Endpoint, events: EventSender) {
     let peer = |(at, path): &(u16, Path)| Peer {
         id: ServerId::first(DatacenterId(*at)),
         name: server_name(*at),

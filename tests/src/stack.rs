@@ -16,7 +16,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use wan::driver::server::{EVENT_QUEUE, Event, Observer};
+use wan::driver::queue::{EventSender, event_queue};
+use wan::driver::server::{Event, Observer};
 use wan::emulation::{Trace, VirtualClock, host_address};
 use wan::link::{LinkConfig, Outage};
 use wan::node::Node;
@@ -412,8 +413,8 @@ impl SharedJudge {
     }
 
     /// Sees what links tell the node's task.
-    fn tap_events(&self, world: &World, to: mpsc::Sender<Event>) -> mpsc::Sender<Event> {
-        let (from_links, mut events) = mpsc::channel(EVENT_QUEUE);
+    fn tap_events(&self, world: &World, to: EventSender) -> EventSender {
+        let (from_links, mut events) = event_queue();
         let (judge, clock) = (self.clone(), world.clock.clone());
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {

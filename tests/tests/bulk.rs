@@ -8,8 +8,8 @@ use std::time::Duration;
 use datacenter::message::{Flush, Request};
 use datacenter::{Clock, Elements, ShardId, TableId, TableSpec, WorkerId};
 use gaia_tests::site::{Model, Site, SitePlan, World, keep_links, server_name};
-use tokio::sync::mpsc;
-use wan::driver::server::{EVENT_QUEUE, Event, Unobserved};
+use wan::driver::queue::event_queue;
+use wan::driver::server::{Event, Unobserved};
 use wan::emulation::{VirtualClock, host_address};
 use wan::link::LinkConfig;
 use wan::policy::{Lead, Policy, Selection};
@@ -75,7 +75,7 @@ async fn send(clock: VirtualClock, seed: u64, loss: f64, queue_bdp: f64, element
     let barrier_max_delay = Some(Duration::from_millis(200));
     let policy = Policy { selection: Selection::Everything, barrier_max_delay, lead: Lead::Unlimited };
     let mut sites = Vec::new();
-    let (told, mut tap) = mpsc::channel(EVENT_QUEUE);
+    let (told, mut tap) = event_queue();
     for at in 0..2 {
         let peers = vec![(1 - at, path)];
         let policy = policy.clone();

@@ -20,5 +20,6 @@ pub mod names;
 pub mod paths;
 pub mod peers;
 pub mod probe;
+pub mod queue;
 pub mod remote;
 pub mod server;

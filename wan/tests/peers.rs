@@ -11,7 +11,6 @@ use common::{World, long_link, long_path, name};
 use datacenter::DatacenterId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval, sleep, timeout};
 use wan::driver::address::Address;
@@ -22,6 +21,7 @@ use wan::driver::link::{Goodbye, Link, LinkError, Tally, close_code};
 use wan::driver::names::Names;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
+use wan::driver::queue::{EventReceiver, event_queue};
 use wan::driver::server::Event;
 use wan::emulation::{VirtualClock, host_address};
 use wan::inbox::PeerError;
@@ -68,7 +68,7 @@ enum Node {
 }
 
 impl Node {
-    async fn run(self, mut events: mpsc::Receiver<Event>) {
+    async fn run(self, mut events: EventReceiver) {
         let mut kept = Vec::new();
         while let Some(event) = events.recv().await {
             match event {
@@ -91,7 +91,7 @@ impl Host {
         let endpoint = endpoint(authority, 0);
         let address = endpoint.local_address().unwrap();
         let (board, tally) = (Board::default(), Tally::default());
-        let (events, queue) = mpsc::channel(16);
+        let (events, queue) = event_queue();
         tokio::spawn(node.run(queue));
         let shapes = Shapes::new(Vec::new());
         let peers = Peers::new(endpoint, terms(0, 0), shapes, events, tally.clone(), board.clone());
@@ -183,7 +183,7 @@ async fn a_peer_that_is_known_links_beside_a_flood_of_handshakes_from_one_addres
 
 /// Server `index` of region 1 dials `host`, and notes on `board` how it goes.
 fn dialling(from: &Endpoint, host: &Host, index: u16, board: &Board) -> JoinHandle<()> {
-    let (events, queue) = mpsc::channel(16);
+    let (events, queue) = event_queue();
     tokio::spawn(Node::Takes.run(queue));
     let (shapes, tally) = (Shapes::new(Vec::new()), Tally::default());
     let peers = Peers::new(from.clone(), terms(1, index), shapes, events, tally, board.clone());
@@ -253,7 +253,7 @@ async fn both_connections_of_a_link_end_with_the_same_goodbye() {
         let ((control, control_there), (data, data_there)) = (connect(&leaving).await, connect(&other).await);
         let peer = ServerId { datacenter: DatacenterId(0), index: 0 };
         let link = Link { peer, control, data, bulk_streams: 1, greeting: Greeting::default(), session: 1 };
-        let (events, queue) = mpsc::channel(16);
+        let (events, queue) = event_queue();
         tokio::spawn(Node::Takes.run(queue));
         let (shapes, tally) = (Shapes::new(Vec::new()).into(), Tally::default());
         let farewell = goodbye.farewell();
@@ -270,7 +270,7 @@ async fn both_connections_of_a_link_end_with_the_same_goodbye() {
 
 /// Makes `endpoint` a server of region 1 that takes links.
 fn serve(endpoint: Endpoint) {
-    let (events, queue) = mpsc::channel(16);
+    let (events, queue) = event_queue();
     tokio::spawn(Node::Takes.run(queue));
     let (shapes, tally) = (Shapes::new(Vec::new()), Tally::default());
     let peers = Peers::new(endpoint, terms(1, 0), shapes, events, tally, Board::default());
@@ -302,7 +302,7 @@ fn found_after_a_move(is_linked: bool) -> Duration {
         let names = BTreeMap::from([("region-1:1".to_owned(), vec![host_address(1)])]);
         let names = Arc::new(Mutex::new(names));
 
-        let (events, queue) = mpsc::channel(16);
+        let (events, queue) = event_queue();
         tokio::spawn(Node::Takes.run(queue));
         let (shapes, tally, board) = (Shapes::new(Vec::new()), Tally::default(), Board::default());
         let peers = Peers::new(world.endpoints[0].clone(), terms(0, 0), shapes, events, tally, board.clone());
@@ -342,7 +342,7 @@ async fn a_sibling_of_a_server_that_may_be_dead_is_asked_whether_it_is_there() {
     let authority = Authority::new(1);
     let host = Host::start(&authority, Paths::default(), Node::Takes);
     for (digest, is_doubtful, expected) in [(7, true, true), (7, false, false), (8, true, false)] {
-        let (events, mut queue) = mpsc::channel(16);
+        let (events, mut queue) = event_queue();
         let terms = Terms { job_digest: vec![digest; 32], ..terms(1, 0) };
         let (shapes, tally) = (Shapes::new(Vec::new()), Tally::default());
         let peers = Peers::new(endpoint(&authority, 1), terms, shapes, events, tally, Board::default());
@@ -387,7 +387,7 @@ async fn two_that_run_different_jobs_both_hear_which_settings_differ() {
     let start = |region: u16, clocks: &str| {
         let endpoint = endpoint(&authority, region.into());
         let board = Board::default();
-        let (events, queue) = mpsc::channel(16);
+        let (events, queue) = event_queue();
         tokio::spawn(Node::Takes.run(queue));
         let shapes = Shapes::new(Vec::new());
         let peers =

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use common::{ONE_WAY, RATE_BYTES_PER_SEC, World, long_link, long_path, name};
 use datacenter::DatacenterId;
-use tokio::sync::mpsc;
 use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
@@ -16,6 +15,7 @@ use wan::driver::link::Tally;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{ConnectError, Peer, Peers};
 use wan::driver::probe::{Answers, MOST_BYTES, Probe, ProbeError, RUNNING_BYTES, probe};
+use wan::driver::queue::event_queue;
 use wan::emulation::{VirtualClock, host_address};
 use wan::link::LinkConfig;
 use wan::message::ServerId;
@@ -179,7 +179,7 @@ async fn a_probe_that_comes_to_nothing_says_why() {
 async fn a_server_that_runs_a_job_answers_too() {
     let authority = Authority::new(1);
     let (here, there) = (place(&authority, 0), place(&authority, 1));
-    let (events, _kept) = mpsc::channel(8);
+    let (events, _kept) = event_queue();
     let (shapes, board) = (Shapes::new(Vec::new()), Board::default());
     let peers = Peers::new(there.endpoint.clone(), terms(1), shapes, events, Tally::default(), board.clone());
     tokio::spawn(peers.accept(Paths::default()));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use datacenter::lan::server::Order;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
+use wan::driver::queue::EventSender;
 use wan::driver::server::Event;
 use wan::node::{Node, Presence};
 
@@ -16,7 +17,7 @@ use super::setup::Setup;
 /// Judges orders, and has them done.
 pub(super) struct OrderBook {
     pub(super) setup: Arc<Setup>,
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events: EventSender,
     /// Set where the region itself is to leave.
     pub(super) departing: watch::Sender<bool>,
 }

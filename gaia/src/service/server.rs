@@ -31,7 +31,8 @@ use wan::driver::hello::Terms;
 use wan::driver::link::{Goodbye, Tally};
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
-use wan::driver::server::{EVENT_QUEUE, Event, Observer, Server as NodeTask};
+use wan::driver::queue::{EventSender, event_queue};
+use wan::driver::server::{Event, Observer, Server as NodeTask};
 use wan::message::ServerId;
 use wan::node::Node;
 use wan::transport::{Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
@@ -55,7 +56,7 @@ pub(super) struct Server {
     pub(super) setup: Arc<Setup>,
     requests: mpsc::Sender<(ShardId, Request)>,
     calls: mpsc::Sender<Call>,
-    events: mpsc::Sender<Event>,
+    events: EventSender,
     notice: watch::Sender<Notice>,
     /// Once the job is done: which regions took part. Decided once.
     pub(super) settled: watch::Receiver<Option<Participation>>,
@@ -156,7 +157,7 @@ impl Server {
         let _entered = in_span.enter();
         let mut tasks = JoinSet::new();
         let (requests, request_queue) = mpsc::channel(REQUEST_QUEUE);
-        let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
+        let (events, event_queue) = event_queue();
         let (calls, mut call_queue) = mpsc::channel(REQUEST_QUEUE);
         let (clock, _) = watch::channel(Clock(0));
         let workers = setup.region.workers() as usize;
@@ -459,7 +460,7 @@ fn participation(setup: &Setup, node: &Node) -> Participation {
 
 /// What `see` makes of the node that takes `events`; none if its task is gone.
 pub(super) async fn look<T: Send + 'static>(
-    events: &mpsc::Sender<Event>,
+    events: &EventSender,
     see: impl FnOnce(&Node) -> T + Send + 'static,
 ) -> Option<T> {
     let (answer, seen) = oneshot::channel();

@@ -19,8 +19,9 @@ use wan::driver::job_settings::JobSettings;
 use wan::driver::link::Tally;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
+use wan::driver::queue::{EventSender, event_queue};
 use wan::driver::remote::Answers;
-use wan::driver::server::{EVENT_QUEUE, Event, Server};
+use wan::driver::server::Server;
 use wan::emulation::host_address;
 use wan::message::ServerId;
 use wan::node::{Node, PeerConfig};
@@ -48,7 +49,7 @@ pub(super) struct RunningServer {
     pub(super) requests: mpsc::Sender<(ShardId, Request)>,
     /// By worker that the server serves; taken as sessions or remote streams are made.
     pub(super) answers: Answers,
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events: EventSender,
     pub(super) settled: watch::Receiver<bool>,
     pub(super) endpoint: Endpoint,
     pub(super) tally: Tally,
@@ -134,7 +135,7 @@ impl Cluster<'_> {
         let node = Node::new(replicas.collect(), &peer_configs, &policy).ending_at(Clock(job.clocks));
 
         let (requests, request_queue) = mpsc::channel(REQUEST_QUEUE);
-        let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
+        let (events, event_queue) = event_queue();
         let answer_channels = (0..workers).map(|_| mpsc::channel(job.shards as usize));
         let (replies, answers): (Vec<_>, Vec<_>) =
             answer_channels.map(|(replies, answers)| (Some(replies), answers)).unzip();
@@ -203,14 +204,7 @@ impl Cluster<'_> {
     }
 
     /// Dials the servers of sites after this one that have a shard in common with it, and accepts those of sites before it.
-    fn keep_links(
-        &self,
-        at: usize,
-        index: usize,
-        endpoint: &Endpoint,
-        events: &mpsc::Sender<Event>,
-        tally: &Tally,
-    ) {
+    fn keep_links(&self, at: usize, index: usize, endpoint: &Endpoint, events: &EventSender, tally: &Tally) {
         let sites = &self.topology.sites;
         let hosted = &sites[at].servers[index];
         let terms = Terms {

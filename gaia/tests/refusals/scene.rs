@@ -27,6 +27,7 @@ use wan::driver::board::Board;
 use wan::driver::hello::Terms as WanTerms;
 use wan::driver::link::Tally;
 use wan::driver::peers::{Peer, Peers, Turn};
+use wan::driver::queue::event_queue;
 use wan::driver::server::Event;
 use wan::message::ServerId;
 use wan::node::Greeting;
@@ -213,7 +214,7 @@ impl Scene {
     /// The first try of a server with this `identity` at the server, which it takes for one of `target`.
     pub async fn as_server(&self, identity: &Identity, terms: WanTerms, target: &str) -> Seen {
         let endpoint = endpoint(identity);
-        let (events, mut queue) = mpsc::channel(16);
+        let (events, mut queue) = event_queue();
         tokio::spawn(async move {
             while let Some(event) = queue.recv().await {
                 match event {

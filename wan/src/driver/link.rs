@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::{LEFT, Refusal};
+use crate::driver::queue::EventSender;
 use crate::driver::server::Event;
 use crate::inbox::PeerError;
 use crate::message::ServerId;
@@ -254,7 +255,7 @@ impl Link {
         self,
         endpoint: &Endpoint,
         shapes: Arc<Shapes>,
-        events: mpsc::Sender<Event>,
+        events: EventSender,
         tally: &Tally,
         on_taken: impl FnOnce(),
     ) -> LinkError {
@@ -270,8 +271,10 @@ impl Link {
         }
 
         let written = Arc::<AtomicU64>::default();
+        let (may_receive, is_expected) = oneshot::channel();
         let noting = async {
             if is_taken.await.is_ok() {
+                let _ = may_receive.send(());
                 tally.begin(peer, [(&control, Arc::default()), (&data, written.clone())]);
                 on_taken();
             }
@@ -286,7 +289,12 @@ impl Link {
         for _ in 0..bulk_streams {
             tasks.spawn(send_updates(data.clone(), update_queue.clone(), written.clone()));
         }
-        tasks.spawn(receive_updates(data.clone(), source));
+        let receiving = receive_updates(data.clone(), source);
+        tasks.spawn(async {
+            // The node's task hears of updates by another way than of the link.
+            is_expected.await.map_err(|_| LinkError::Unwanted)?;
+            receiving.await
+        });
 
         // One may have been renewed between the two.
         let certificates: Vec<_> = [&control, &data].into_iter().filter_map(peer_certificate).collect();
@@ -374,7 +382,7 @@ async fn send_control(
     data: Connection,
     mut queue: mpsc::Receiver<Bytes>,
     peer: ServerId,
-    events: mpsc::Sender<Event>,
+    events: EventSender,
 ) -> Result<(), LinkError> {
     let stream = connection.open_uni().await?;
     let sender = ControlSender::new(connection, stream, Some(data));
@@ -400,7 +408,7 @@ struct Source {
     peer: ServerId,
     session: u64,
     shapes: Arc<Shapes>,
-    events: mpsc::Sender<Event>,
+    events: EventSender,
 }
 
 async fn receive_control(connection: Connection, data: Connection, source: Source) -> Result<(), LinkError> {

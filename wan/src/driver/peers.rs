@@ -22,7 +22,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info, warn};
 
@@ -38,6 +38,7 @@ use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_cod
 use crate::driver::names::Names;
 use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
+use crate::driver::queue::EventSender;
 use crate::driver::server::Event;
 use crate::inbox::PeerError;
 use crate::message::ServerId;
@@ -97,7 +98,7 @@ pub struct Peers {
     endpoint: Endpoint,
     terms: Arc<Terms>,
     shapes: Arc<Shapes>,
-    events: mpsc::Sender<Event>,
+    events: EventSender,
     tally: Tally,
     board: Board,
     answers: Answers,
@@ -129,7 +130,7 @@ impl Peers {
         endpoint: Endpoint,
         terms: Terms,
         shapes: Shapes,
-        events: mpsc::Sender<Event>,
+        events: EventSender,
         tally: Tally,
         board: Board,
     ) -> Self {

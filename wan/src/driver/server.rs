@@ -17,13 +17,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::driver::link::{Goodbye, LinkHandle, UpdateFrame};
+use crate::driver::queue::{EVENT_QUEUE, EventReceiver};
 use crate::inbox::PeerError;
 use crate::message::{ServerId, ShardControl, Update};
 use crate::node::{GivenUp, Greeting, Node};
 use crate::wire;
-
-/// Events that may wait for the node's task; links slow down beyond.
-pub const EVENT_QUEUE: usize = 256;
 
 /// How long a clock that is complete on some shards waits for the others before it crosses the WAN: workers flush to
 /// all shards at about the same time, and one message for all of them costs half as much as one for each.
@@ -51,7 +49,7 @@ pub enum Event {
         greeting: Greeting,
         /// The path's round-trip time.
         rtt: Duration,
-        /// Hears whether the node takes the link; dropped if it does not.
+        /// Hears whether the node takes the link, before which it hears no update of it; dropped if it does not.
         taken: oneshot::Sender<()>,
     },
     /// A link is down.
@@ -173,7 +171,7 @@ pub struct Server<O> {
     replies: Vec<Option<mpsc::Sender<ReadReply>>>,
     /// Where workers are told why their sessions are ended.
     refusals: BTreeMap<WorkerId, Refusal>,
-    events: mpsc::Receiver<Event>,
+    events: EventReceiver,
     links: Vec<Option<ActiveLink>>,
     clock: Clock,
     cork: Cork,
@@ -237,7 +235,7 @@ impl<O: Observer> Server<O> {
         observer: O,
         requests: mpsc::Receiver<(ShardId, Request)>,
         replies: Vec<Option<mpsc::Sender<ReadReply>>>,
-        events: mpsc::Receiver<Event>,
+        events: EventReceiver,
     ) -> (Self, watch::Receiver<bool>) {
         let (settled, receiver) = watch::channel(false);
         // Those that its checkpoints know of are no news.
@@ -280,13 +278,16 @@ impl<O: Observer> Server<O> {
                 () = wake => {}
             }
             for _ in 0..BATCH {
-                // One of each in turn: neither workers nor peers can keep the others waiting.
-                let (request, event) = (self.requests.try_recv(), self.events.try_recv());
-                if request.is_err() && event.is_err() {
+                // One of each in turn: neither workers nor peers can keep the others waiting, and no control waits behind
+                // updates, of which there may be many.
+                let (request, control) = (self.requests.try_recv().ok(), self.events.try_control());
+                let update = self.events.try_update();
+                if request.is_none() && control.is_none() && update.is_none() {
                     break;
                 }
                 request.into_iter().for_each(|(shard, request)| self.handle_request(shard, request));
-                event.into_iter().for_each(|event| self.handle_event(event));
+                control.into_iter().for_each(|event| self.handle_event(event));
+                update.into_iter().for_each(|event| self.handle_event(event));
             }
             self.send_all();
         }
@@ -349,6 +350,7 @@ impl<O: Observer> Server<O> {
             Event::Sighted { datacenter } => return self.node.handle_sighted(datacenter, now()),
             Event::Expelled { reason } => return self.observer.expelled(reason),
             Event::Down { peer, session, goodbye } => {
+                self.hear_updates();
                 if let Some(at) = self.index_of_link(peer, session) {
                     self.links[at] = None;
                     match goodbye {
@@ -400,6 +402,14 @@ impl<O: Observer> Server<O> {
                 // It may have ended by itself.
                 let _ = link.handle.refuse.send(error);
             }
+        }
+    }
+
+    /// Hears what came over a link before its end, and would be void after it.
+    fn hear_updates(&mut self) {
+        for _ in 0..EVENT_QUEUE {
+            let Some(update) = self.events.try_update() else { return };
+            self.handle_event(update);
         }
     }
 

@@ -14,7 +14,7 @@ use datacenter::{Clock, WorkerId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
-use wan::driver::server::Event;
+use wan::driver::queue::EventSender;
 use wan::node::Node;
 use wan::replica::Replica;
 
@@ -25,7 +25,7 @@ const LOOK_FOR_LOSSES: Duration = Duration::from_secs(1);
 
 /// Looks after workers that train: those of which nothing is heard for too long are not waited for any more.
 pub(super) struct Vigil {
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events: EventSender,
     pub(super) calls: mpsc::Sender<Call>,
     pub(super) presence: watch::Receiver<Presence>,
     pub(super) grace: Duration,

@@ -1,8 +1,11 @@
-use datacenter::ShardTable;
 use datacenter::message::Flush;
 use datacenter::shard::Shard;
+use datacenter::{Elements, ShardTable, TableId};
 
 use super::*;
+use crate::driver::queue::{EventSender, event_queue};
+use crate::message::{Progress, Resume};
+use crate::node::PeerConfig;
 use crate::policy::{Lead, Policy, Selection};
 use crate::replica::Replica;
 
@@ -11,7 +14,7 @@ const WORKERS: usize = 2;
 
 struct Desk {
     requests: mpsc::Sender<(ShardId, Request)>,
-    events: mpsc::Sender<Event>,
+    events: EventSender,
     /// Where answers go, kept so that sessions last.
     replies: Vec<mpsc::Receiver<ReadReply>>,
 }
@@ -61,7 +64,7 @@ fn open() -> Desk {
     let shape = ShardTable { slots: 1, width: 1 };
     let shard = Shard::new(SHARD, &[shape], vec![vec![0.0]], WORKERS, Some(0));
     let node = Node::new(vec![Replica::new(shard, &policy, [])], &[], &policy);
-    let ((requests, queue), (events, event_queue)) = (mpsc::channel(8), mpsc::channel(8));
+    let ((requests, queue), (events, event_queue)) = (mpsc::channel(8), event_queue());
     let (server, _) = Server::new(node, Unobserved, queue, vec![None; WORKERS], event_queue);
     tokio::spawn(server.run());
     Desk { requests, events, replies: Vec::new() }
@@ -107,7 +110,7 @@ async fn a_job_that_is_done_stays_done_when_a_worker_joins() {
     let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
     let shard = Shard::new(SHARD, &[ShardTable { slots: 1, width: 1 }], vec![vec![0.0]], WORKERS, Some(0));
     let node = Node::new(vec![Replica::new(shard, &policy, [])], &[], &policy).ending_at(Clock(1));
-    let ((requests, queue), (events, event_queue)) = (mpsc::channel(8), mpsc::channel(8));
+    let ((requests, queue), (events, event_queue)) = (mpsc::channel(8), event_queue());
     let (ends, mut ended) = mpsc::unbounded_channel();
     let (server, mut settled) = Server::new(node, Ends(ends), queue, vec![None; WORKERS], event_queue);
     tokio::spawn(server.run());
@@ -127,4 +130,80 @@ async fn a_job_that_is_done_stays_done_when_a_worker_joins() {
     desk.requests.send((SHARD, Request::Leave(WorkerId(0)))).await.unwrap();
     assert_eq!(desk.look().await, (1, vec![]));
     assert!(ended.recv().await.is_some() && ended.try_recv().is_err(), "once");
+}
+
+/// A server with one peer, which ships everything, and a link to it.
+async fn linked() -> (EventSender, LinkHandleEnds) {
+    let peer = DatacenterId(1);
+    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+    let shape = ShardTable { slots: 1, width: 1 };
+    let shard = Shard::new(SHARD, &[shape], vec![vec![0.0]], WORKERS, Some(0));
+    let config =
+        PeerConfig { id: peer, rate_bytes_per_sec: None, window_bytes: None, transfer_bytes_per_sec: None };
+    let node = Node::new(vec![Replica::new(shard, &policy, [peer])], &[config], &policy);
+    let (events, queue) = event_queue();
+    let (_, requests) = mpsc::channel(1);
+    let (server, _) = Server::new(node, Unobserved, requests, vec![None; WORKERS], queue);
+    tokio::spawn(server.run());
+    let ((control, controls), (updates, sent)) = (mpsc::channel(16), mpsc::unbounded_channel());
+    let ((refuse, refused), (taken, is_taken)) = (oneshot::channel(), oneshot::channel());
+    let handle = LinkHandle { session: 1, control, updates, refuse };
+    let resume = Resume { shard: SHARD, ..Resume::default() };
+    let greeting = Greeting { life: 1, resumes: vec![resume], departed: Vec::new() };
+    let up = Event::Up { peer: ServerId::first(peer), handle, greeting, rtt: Duration::ZERO, taken };
+    events.send(up).await.unwrap();
+    is_taken.await.unwrap();
+    (events, (controls, sent, refused))
+}
+
+/// Where a link hears of what its node has to say.
+type LinkHandleEnds =
+    (mpsc::Receiver<Bytes>, mpsc::UnboundedReceiver<UpdateFrame>, oneshot::Receiver<PeerError>);
+
+fn update(seq: u64) -> Event {
+    let deltas = vec![Elements { table: TableId(0), indexes: vec![0], values: vec![1.0] }];
+    let update = Update { shard: SHARD, seq, clock: Clock(1), count: 1, deltas, ..Update::default() };
+    Event::Update { peer: ServerId::first(DatacenterId(1)), session: 1, update, bytes: 8 }
+}
+
+/// How many updates the peer's inbox has applied, and the clock that the peer has told.
+async fn heard(events: &EventSender) -> (u64, Clock) {
+    let (answer, seen) = oneshot::channel();
+    let look = move |node: &Node| {
+        let inbox = node.replicas()[0].inbox(0);
+        let _ = answer.send((inbox.applied_through(), inbox.reported_clock()));
+    };
+    events.send(Event::Inspect(Box::new(look))).await.unwrap();
+    seen.await.unwrap()
+}
+
+#[tokio::test]
+async fn control_does_not_wait_behind_updates() {
+    const UPDATES: u64 = 100;
+    let (events, _ends) = linked().await;
+    // Nothing is taken until this task waits, which tokio has it do after 128 sends.
+    for seq in 1..=UPDATES {
+        events.send(update(seq)).await.unwrap();
+    }
+    let progress = Progress { clock: Clock(1), ..Progress::default() };
+    let controls = vec![ShardControl { shard: SHARD, progress: Some(progress), ..ShardControl::default() }];
+    let (peer, rtt) = (ServerId::first(DatacenterId(1)), Duration::ZERO);
+    events.send(Event::Control { peer, session: 1, controls, rtt, is_lossy: false }).await.unwrap();
+    let (applied, clock) = heard(&events).await;
+    assert_eq!(clock, Clock(1));
+    assert!(applied < 10, "{applied} updates went first");
+    while heard(&events).await.0 < UPDATES {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_the_end_of_a_link_counts() {
+    let (events, _ends) = linked().await;
+    for seq in 1..=200 {
+        events.send(update(seq)).await.unwrap();
+    }
+    let peer = ServerId::first(DatacenterId(1));
+    events.send(Event::Down { peer, session: 1, goodbye: Some(Goodbye::Stopped) }).await.unwrap();
+    assert_eq!(heard(&events).await.0, 200);
 }
