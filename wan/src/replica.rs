@@ -436,7 +436,12 @@ impl Replica {
 
     /// How far this side is, for a mirror.
     fn progress(&self, peer: usize) -> Progress {
-        Progress { went_on: self.is_excused(peer), ..self.mirrors[peer].outbox.progress() }
+        let mut progress = self.mirrors[peer].outbox.progress();
+        if progress.last_seq.is_some() && !self.filter.is_empty() {
+            // A process that has begun from a checkpoint has workers only later, and ships by then what was held back.
+            progress.last_seq = None;
+        }
+        Progress { went_on: self.is_excused(peer), ..progress }
     }
 
     /// Payload bytes applied from a mirror that it has not been told of.

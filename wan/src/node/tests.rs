@@ -1107,3 +1107,47 @@ fn a_queue_on_the_path_makes_neither_lead_nor_window_larger() {
         assert_eq!((node.rtt(0), node.window_bytes(0)), (Duration::from_millis(200), window), "{i} s");
     }
 }
+
+/// Whoever took it for done would end without what it has yet to ship.
+#[test]
+fn who_has_begun_with_something_held_back_has_more_to_say_until_that_is_shipped() {
+    let now = start();
+    let held = Elements { table: TABLE, indexes: vec![3], values: vec![0.25] };
+    for remainders in [vec![], vec![held]] {
+        let holds_back = !remainders.is_empty();
+        let mut state = node(Lead::Limit(2), None).replicas()[0].state(DatacenterId(0));
+        (state.clock, state.workers, state.remainders) = (Clock(9), vec![Clock(9)], remainders);
+        let policy = policy(Lead::Limit(2), None);
+        let shape = ShardTable { slots: 20_000, width: 1 };
+        let shard = Shard::new(SHARD, &[shape], vec![vec![0.0; shape.elements()]], 1, Some(0));
+        let replica = Replica::new(shard, &policy, [PEER]).restored(state, DatacenterId(0)).unwrap();
+        let peer = PeerConfig {
+            id: PEER,
+            rate_bytes_per_sec: None,
+            window_bytes: None,
+            transfer_bytes_per_sec: None,
+        };
+        let mut node = Node::new(vec![replica], &[peer], &policy).ending_at(Clock(9));
+        node.peer(ServerId::first(PEER)).unwrap();
+        let resume = Resume { shard: SHARD, clock: Clock(9), is_whole: true, ..Resume::default() };
+        node.handle_up(0, &Greeting { life: 1, resumes: vec![resume], ..Greeting::default() }, now).unwrap();
+        let told = |node: &mut Node| {
+            let mut updates = 0;
+            while node.poll_update(0, now).is_some() {
+                updates += 1;
+            }
+            let said = node.poll_control(0, now);
+            (updates, said.first().and_then(|control| control.progress))
+        };
+        let (_, progress) = told(&mut node);
+        let progress = progress.expect("it says how far it is");
+        assert_eq!(progress.pauses % 2, 1, "nobody trains yet");
+        assert_eq!(progress.last_seq.is_none(), holds_back, "{progress:?}");
+        // Its worker comes, finds the job done, and leaves.
+        node.join(WorkerId(0), Clock(9), now);
+        node.handle_request(SHARD, Request::Leave(WorkerId(0)), now).unwrap();
+        let (updates, progress) = told(&mut node);
+        assert_eq!(updates > 0, holds_back);
+        assert!(progress.is_some_and(|progress| progress.last_seq.is_some()));
+    }
+}
