@@ -34,7 +34,7 @@ use tokio::time::timeout;
 use wan::driver::frames;
 use wan::driver::link::close_code;
 use wan::node::Greeting;
-use wan::transport::{DialError, Path as WanPath};
+use wan::transport::{Carries, DialError, Path as WanPath};
 use wan::wire::{Channel, Hello, encode_hello};
 
 /// What happens to real processes that come with the settings of another job, or with certificates of their own.
@@ -312,7 +312,10 @@ async fn a_worker_does_not_serve(scene: &Scene) {
     let server = scene.intruder("ireland", Part::Server(0), &own);
     let certificate = identity.certificate().to_string();
     let incoming = timeout(LIMIT, fake.incoming()).await.expect("it dials").unwrap();
-    match timeout(LIMIT, fake.admit(incoming, &WanPath::default().accepted())).await.expect("it answers") {
+    match timeout(LIMIT, fake.admit(incoming, &WanPath::default().accepted(Carries::Updates)))
+        .await
+        .expect("it answers")
+    {
         Err(DialError::Refused(refused)) => {
             let refused = refused.to_string();
             assert!(

@@ -102,3 +102,48 @@ fn an_outage_that_heals_costs_time_and_nothing_else() {
         assert_eq!(run.clocks, 10);
     }
 }
+
+/// The main job, of so many clocks, with all its links like this.
+fn over(link: &LinkConfig, clocks: &str) -> Simulation {
+    let mut simulation = interrupted(&[]);
+    simulation.job.clocks = clocks.parse().expect("a number");
+    simulation.links = Links::new(simulation.regions.len(), |_, _| link.clone());
+    simulation
+}
+
+#[test]
+fn thin_links_and_long_ones_train() {
+    let secs = Duration::from_secs;
+    let thin = |bits: u64| LinkConfig {
+        // What a link has for a queue where nothing is said: here more than two minutes.
+        queue_bytes: 200_000,
+        ..LinkConfig::clean(bits / 8, Duration::from_millis(80))
+    };
+    let long = |delay| LinkConfig::clean(12_500_000, delay);
+    // All that is sent has to fit through the thin ones, and each clock on the long ones is a lead that has to be waited for.
+    for (link, within) in
+        [(thin(10_000), 300), (thin(14_000), 300), (long(secs(8)), 300), (long(secs(60)), 1800)]
+    {
+        let run = simulation::simulate(&over(&link, "10"), Strategy::Asp, &Silent);
+        let run = run.unwrap_or_else(|error| panic!("{link:?}: {error:?}"));
+        assert!(run.seconds < f64::from(within), "{link:?}: {} s", run.seconds);
+    }
+}
+
+#[test]
+fn an_hour_without_links_costs_little_and_they_are_found_again() {
+    const HOUR: f64 = 3600.0;
+    let length = Duration::from_secs(3600);
+    let run = |outages: Vec<Outage>| {
+        let link = LinkConfig { outages, ..LinkConfig::clean(12_500_000, Duration::from_millis(80)) };
+        simulation::simulate(&over(&link, "20"), Strategy::Asp, &Silent).expect("the links heal")
+    };
+    let (without, with) = (run(Vec::new()), run(vec![Outage { start: Duration::from_secs(5), length }]));
+    for (before, after) in without.links.iter().zip(&with.links) {
+        let more = after.total.saturating_sub(before.total);
+        println!("{} -> {}: {more} bytes more", after.from, after.to);
+        assert!(more < 100_000, "{} -> {}: {more} bytes more", after.from, after.to);
+    }
+    let later = with.seconds - without.seconds;
+    assert!((HOUR - 5.0..HOUR + 15.0).contains(&later), "{later} s later");
+}

@@ -23,7 +23,7 @@ use wan::node::{Node, PeerConfig};
 use wan::policy::Policy;
 use wan::replica::Replica;
 use wan::seed;
-use wan::transport::{Authority, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
+use wan::transport::{Authority, Carries, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
 use wan::wire::Shapes;
 
 /// What all datacenters of a test share.
@@ -52,7 +52,7 @@ impl World {
         let config = EndpointConfig {
             identity: authority.issue(name),
             entropy: Entropy::Seeded(seed::derive(self.seed, &[u64::from(at)])),
-            accept: Path::default().accepted(),
+            accept: Path::default().accepted(Carries::Updates),
         };
         Endpoint::new(config, socket, Arc::new(self.clock.clone()))
             .expect("an emulated socket has an address")

@@ -12,6 +12,7 @@ use wan::driver::queue::event_queue;
 use wan::driver::server::{Event, Unobserved};
 use wan::emulation::{VirtualClock, host_address};
 use wan::link::LinkConfig;
+use wan::node::Node;
 use wan::policy::{Lead, Policy, Selection};
 use wan::transport::Path;
 
@@ -215,4 +216,57 @@ fn seventy_megabytes_fill_a_link_that_loses_one_packet_in_a_hundred() {
             check(seed, 0.01, queue_bdp);
         }
     }
+}
+
+/// What crosses the wire until two regions with a small model are linked and have said their first, both ways.
+#[test]
+fn a_pair_is_set_up_with_few_bytes() {
+    let clock = VirtualClock::new();
+    let bytes = clock.run(Duration::from_secs(60), set_up(clock.clone())).expect("in time");
+    println!("{bytes} bytes");
+    // Two handshakes have six packets of 1228 bytes, below which QUIC pads none of them.
+    assert!(bytes < 10_500, "{bytes} bytes");
+}
+
+async fn set_up(clock: VirtualClock) -> u64 {
+    let world = World::new(&clock, 1);
+    let link = LinkConfig::clean(RATE, ONE_WAY);
+    let model = Model::new(vec![TableSpec { name: "weights".into(), rows: 65, width: 10 }], 1);
+    let path = Path {
+        rate_bytes_per_sec: Some(RATE),
+        round_trip: Some(2 * ONE_WAY),
+        model_bytes: Some(65 * 10 * 4),
+        ..Path::default()
+    };
+    let ip = |at: u16| host_address(at.into()).ip();
+    let mut sites = Vec::new();
+    for at in 0..2 {
+        let policy =
+            Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+        let plan = SitePlan {
+            at,
+            workers: 1,
+            staleness: None,
+            policy,
+            peers: vec![(1 - at, path)],
+            window_bytes: None,
+            job_digest: vec![1; 32],
+        };
+        world.network.set_link(ip(at), ip(1 - at), link.clone());
+        let site = Site::start(&plan, &model, Unobserved);
+        let endpoint = world.endpoint(at, &server_name(at), &world.authority);
+        keep_links(&world, &plan, &model, &endpoint, site.events.clone());
+        sites.push((site, endpoint));
+    }
+    // The first clock is said as soon as both are there.
+    for (site, _) in &sites {
+        let flush = Flush { worker: WorkerId(0), clock: Clock(1), deltas: Vec::new() };
+        site.requests.send((ShardId(0), Request::Flush(flush))).await.expect("the server runs");
+    }
+    clock.sleep(Duration::from_secs(3)).await;
+    for (site, _) in &sites {
+        let heard = |node: &Node| node.replicas()[0].inbox(0).reported_clock();
+        assert_eq!(site.inspect(heard).await, Clock(1));
+    }
+    [(0, 1), (1, 0)].map(|(from, to)| world.network.counters(ip(from), ip(to)).offered_bytes).iter().sum()
 }

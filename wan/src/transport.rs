@@ -34,11 +34,11 @@ pub use congestion::{Steady, SteadyConfig};
 pub use control::Arrivals;
 pub use control::{ControlError, ControlReceiver, ControlSender, MAX_CONTROL_BYTES};
 pub use datacenter::identity::{Cause, Certificate, Credentials, Party, Refused, Shown};
-pub use endpoint::{DialError, Endpoint, EndpointConfig, Farewell};
+pub use endpoint::{DialError, Endpoint, EndpointConfig, Farewell, carries};
 pub use entropy::Entropy;
 pub use identity::{
     Dates, Identity, IdentityError, PeerName, PeerNameError, Role, peer_certificate, peer_name,
 };
 pub use meter::{Meter, PACKET_HEADER_BYTES, Traffic, bulk_wire_bytes, wire_bytes};
 pub(crate) use refused::{lost, not_read, not_written, said};
-pub use settings::{Congestion, Path, Settings};
+pub use settings::{Carries, Congestion, Path, Settings};

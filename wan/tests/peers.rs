@@ -28,14 +28,14 @@ use wan::inbox::PeerError;
 use wan::link::LinkConfig;
 use wan::message::ServerId;
 use wan::node::Greeting;
-use wan::transport::{Authority, Endpoint, EndpointConfig, Entropy, Path};
+use wan::transport::{Authority, Carries, Endpoint, EndpointConfig, Entropy, Path};
 use wan::wire::Shapes;
 
 fn endpoint(authority: &Authority, region: u32) -> Endpoint {
     let config = EndpointConfig {
         identity: authority.issue(&name(region)),
         entropy: Entropy::System,
-        accept: Path::default().accepted(),
+        accept: Path::default().accepted(Carries::Updates),
     };
     Endpoint::over_udp(config, UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap()
 }
@@ -286,7 +286,7 @@ fn found_after_a_move(is_linked: bool) -> Duration {
         let config = EndpointConfig {
             identity: Authority::new(1).issue(&name(1)),
             entropy: Entropy::Seeded(7),
-            accept: Path::default().accepted(),
+            accept: Path::default().accepted(Carries::Updates),
         };
         let socket = world.network.bind(host_address(2)).unwrap();
         let elsewhere = Endpoint::new(config, socket, Arc::new(clock.clone())).unwrap();
@@ -411,4 +411,15 @@ async fn two_that_run_different_jobs_both_hear_which_settings_differ() {
     for text in [here, there] {
         said(&text, "20 in region-0", "21\\u{1b}[31m in region-1");
     }
+}
+
+#[tokio::test]
+async fn a_knock_is_answered_where_somebody_is() {
+    let authority = Authority::new(1);
+    let (from, to) = (endpoint(&authority, 0), endpoint(&authority, 1));
+    assert!(from.knock(to.local_address().unwrap(), Duration::from_secs(10)).await);
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    assert!(!from.knock(nobody.local_addr().unwrap(), Duration::from_millis(300)).await);
+    let mut knock = [0; 64];
+    assert_eq!(nobody.recv(&mut knock).unwrap(), 22, "that is all");
 }

@@ -19,7 +19,7 @@ use wan::driver::queue::event_queue;
 use wan::emulation::{VirtualClock, host_address};
 use wan::link::LinkConfig;
 use wan::message::ServerId;
-use wan::transport::{Authority, Endpoint, EndpointConfig, Entropy, Path};
+use wan::transport::{Authority, Carries, Endpoint, EndpointConfig, Entropy, Path};
 use wan::wire::{CallBack, ProbeRequest, Shapes};
 
 fn server(region: u32) -> ServerId {
@@ -107,7 +107,7 @@ fn place(authority: &Authority, region: u32) -> Place {
     let config = EndpointConfig {
         identity: authority.issue(&name(region)),
         entropy: Entropy::System,
-        accept: Path::default().accepted(),
+        accept: Path::default().accepted(Carries::Updates),
     };
     let endpoint = Endpoint::over_udp(config, UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
     let address = endpoint.local_address().unwrap();

@@ -231,6 +231,18 @@ pub(super) fn delay() -> Kind<Duration> {
     duration().only(", at most 1 h", |delay| *delay <= MOST)
 }
 
+/// Of a link between regions: a handshake over a longer one takes many minutes, and so does each clock that waits for others.
+pub(super) fn link_delay() -> Kind<Duration> {
+    const MOST: Duration = Duration::from_secs(60);
+    duration().only(", at most 1 min", |delay| *delay <= MOST)
+}
+
+/// Of a link between regions: on a slower one the packets of a handshake take more than 10 s each.
+pub(super) fn link_rate() -> Kind<u64> {
+    const LEAST: u64 = 125;
+    rate().only(", at least 1 kbit/s", |rate| *rate >= LEAST)
+}
+
 /// How long something is waited for.
 pub(super) fn patience() -> Kind<Duration> {
     const ALLOWED: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);

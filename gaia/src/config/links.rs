@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wan::link::{LinkConfig, LinkConfigError, Outage};
 
-use super::kind::{Queue, delay, duration, flag, list, name, probability, queue, rate};
+use super::kind::{Queue, delay, duration, flag, link_delay, link_rate, list, name, probability, queue};
 use super::reader::Section;
 use crate::scenario::Links;
 use crate::suggest::nearest;
@@ -61,8 +61,8 @@ pub(super) fn link(s: &Section<'_>) -> Option<RawLink> {
         let length = s.required("length", duration());
         Some(Outage { start: start?, length: length? })
     };
-    let rate = s.optional("rate", rate());
-    let one_way_delay = s.optional("one_way_delay", delay());
+    let rate = s.optional("rate", link_rate());
+    let one_way_delay = s.optional("one_way_delay", link_delay());
     // Read in any case, so that its keys are known.
     let outages = s.sections("outages", outage).into_iter().collect::<Option<Vec<_>>>();
     let outages = outages.filter(|_| s.has("outages"));

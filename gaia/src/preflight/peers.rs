@@ -19,7 +19,7 @@ use wan::driver::peers::Peer;
 use wan::driver::probe::{Answers, MOST_BYTES, Probe, ProbeError, probe};
 use wan::message::ServerId;
 use wan::policy::Lead;
-use wan::transport::{self, Endpoint, EndpointConfig, Entropy};
+use wan::transport::{self, Carries, Endpoint, EndpointConfig, Entropy};
 use wan::wire::ProbeRequest;
 
 use super::path::Path;
@@ -72,7 +72,11 @@ impl Lookout {
                 continue;
             };
             let entropy = Entropy::System;
-            let config = EndpointConfig { identity, entropy, accept: transport::Path::default().accepted() };
+            let config = EndpointConfig {
+                identity,
+                entropy,
+                accept: transport::Path::default().accepted(Carries::Updates),
+            };
             let Ok(endpoint) = Endpoint::over_udp(config, socket) else { continue };
             let terms = terms(&region, server, digest);
             let answers = Answers::new(endpoint.clone(), terms.clone(), Board::default());

@@ -35,7 +35,7 @@ use wan::driver::queue::{EventSender, event_queue};
 use wan::driver::server::{Event, Observer, Server as NodeTask};
 use wan::message::ServerId;
 use wan::node::Node;
-use wan::transport::{Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
+use wan::transport::{Carries, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
 use wan::wire::Shapes;
 
 pub(super) use self::sockets::{Sockets, own_address};
@@ -165,7 +165,7 @@ impl Server {
         let config = EndpointConfig {
             identity: identity.clone(),
             entropy: Entropy::System,
-            accept: Path::default().accepted(),
+            accept: Path::default().accepted(Carries::Updates),
         };
         let endpoint = match setup.region.egress_bytes_per_sec {
             Some(limit) => Endpoint::over_capped_udp(config, sockets.wan, limit),
@@ -343,7 +343,10 @@ impl Server {
 
     /// What is configured of the path to another region.
     fn path(&self, region: &PeerRegion) -> Path {
+        let shards = self.setup.shards_of(self.index);
+        let elements = shards.flat_map(|shard| &self.setup.shapes.0[shard.index()]).map(|t| t.elements());
         Path {
+            model_bytes: Some((elements.sum::<usize>() * size_of::<f32>()) as u64),
             rate_bytes_per_sec: region.rate_bytes_per_sec,
             round_trip: region.round_trip,
             congestion: self.setup.region.congestion.into(),

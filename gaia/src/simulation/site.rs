@@ -27,7 +27,7 @@ use wan::message::ServerId;
 use wan::node::{Node, PeerConfig};
 use wan::policy::{Lead, Policy, Selection};
 use wan::replica::Replica;
-use wan::transport::{Authority, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
+use wan::transport::{Authority, Carries, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
 use wan::wire::Shapes;
 
 use super::cluster::Cluster;
@@ -181,7 +181,7 @@ impl Cluster<'_> {
         let config = EndpointConfig {
             identity: authority.issue(&self.peer_name(at)),
             entropy: Entropy::Seeded(self.seed(purpose::ENDPOINT, label(at, index))),
-            accept: Path::default().accepted(),
+            accept: Path::default().accepted(Carries::Updates),
         };
         Endpoint::new(config, socket, Arc::new(self.time.clone()))
             .expect("an emulated socket knows its address")
@@ -195,7 +195,9 @@ impl Cluster<'_> {
     pub(super) fn path(&self, at: usize, other: usize) -> Path {
         let links = &self.simulation.links;
         let (there, back) = (links.get(at, other), links.get(other, at));
+        let elements = self.shapes.iter().flatten().map(|table| table.elements());
         Path {
+            model_bytes: Some((elements.sum::<usize>() * size_of::<f32>()) as u64),
             rate_bytes_per_sec: Some(there.rate_bytes_per_sec),
             round_trip: Some(there.one_way_delay + back.one_way_delay),
             congestion: self.simulation.congestion.into(),

@@ -31,7 +31,7 @@ use wan::driver::queue::event_queue;
 use wan::driver::server::Event;
 use wan::message::ServerId;
 use wan::node::Greeting;
-use wan::transport::{Endpoint, EndpointConfig, Entropy, Path as WanPath};
+use wan::transport::{Carries, Endpoint, EndpointConfig, Entropy, Path as WanPath};
 
 use crate::common::{
     assert_equal, assert_learned, finished, outputs, plan, simulated, statuses, stop_all, until,
@@ -309,7 +309,7 @@ pub fn endpoint(identity: &Identity) -> Endpoint {
     let config = EndpointConfig {
         identity: identity.clone(),
         entropy: Entropy::System,
-        accept: WanPath::default().accepted(),
+        accept: WanPath::default().accepted(Carries::Updates),
     };
     Endpoint::over_udp(config, UdpSocket::bind(LOOPBACK).unwrap()).unwrap()
 }

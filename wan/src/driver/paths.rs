@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use datacenter::DatacenterId;
 use quinn::{Connection, VarInt};
 
-use crate::transport::{Path, Settings};
+use crate::transport::{Carries, Path, Settings};
 
 /// The paths to peers, for connections that they open.
 #[derive(Clone, Debug, Default)]
@@ -43,11 +43,11 @@ impl Paths {
         self.by_address.keys().copied()
     }
 
-    /// The settings for whoever dials from `address`.
-    pub fn accepted(&self, address: SocketAddr) -> Settings {
+    /// The settings of a connection that somebody opens from `address`.
+    pub fn accepted(&self, address: SocketAddr, carries: Carries) -> Settings {
         match self.from(address) {
-            Some(path) => path.accepted(),
-            None => Path::accepted_from_any(&self.by_peer.values().copied().collect::<Vec<_>>()),
+            Some(path) => path.accepted(carries),
+            None => Path::accepted_from_any(&self.by_peer.values().copied().collect::<Vec<_>>(), carries),
         }
     }
 
@@ -57,7 +57,7 @@ impl Paths {
             return path;
         }
         let Some(path) = self.by_peer.get(&datacenter).copied() else { return Path::default() };
-        let settings = path.accepted();
+        let settings = path.accepted(Carries::Updates);
         connection.set_send_window(settings.send_window_bytes);
         let window = VarInt::from_u64(settings.connection_window_bytes).unwrap_or(VarInt::MAX);
         connection.set_receive_window(window);
@@ -77,6 +77,8 @@ mod tests {
     use super::*;
     use crate::transport::Congestion;
 
+    const UPDATES: Carries = Carries::Updates;
+
     #[test]
     fn an_address_tells_more_than_nothing_and_all_peers_more_than_none() {
         let path = |rate, millis| Path {
@@ -88,15 +90,15 @@ mod tests {
         let (near, far) = (path(125_000_000, 10), path(12_500_000, 200));
         let mut paths = Paths::default();
         let somewhere: SocketAddr = "192.0.2.7:9".parse().unwrap();
-        assert_eq!(paths.accepted(somewhere), Path::default().accepted());
+        assert_eq!(paths.accepted(somewhere, UPDATES), Path::default().accepted(UPDATES));
         paths.know(DatacenterId(1), near);
-        assert_eq!(paths.accepted(somewhere), near.accepted());
+        assert_eq!(paths.accepted(somewhere, UPDATES), near.accepted(UPDATES));
         paths.know(DatacenterId(2), far);
-        let any = paths.accepted(somewhere);
-        assert_eq!(any, Path::accepted_from_any(&[near, far]));
+        let any = paths.accepted(somewhere, UPDATES);
+        assert_eq!(any, Path::accepted_from_any(&[near, far], UPDATES));
         assert_eq!((any.congestion, any.send_window_bytes), (Congestion::Cubic, 10_000_000));
         paths.know_address("10.0.0.1:4433".parse().unwrap(), far);
-        assert_eq!(paths.accepted("[::ffff:10.0.0.1]:4433".parse().unwrap()), far.accepted());
-        assert_eq!(paths.accepted("10.0.0.1:4434".parse().unwrap()), any);
+        assert_eq!(paths.accepted("[::ffff:10.0.0.1]:4433".parse().unwrap(), UPDATES), far.accepted(UPDATES));
+        assert_eq!(paths.accepted("10.0.0.1:4434".parse().unwrap(), UPDATES), any);
     }
 }

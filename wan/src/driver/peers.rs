@@ -9,6 +9,7 @@
 
 mod error;
 mod moved;
+mod search;
 mod siblings;
 
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info, warn};
 
 pub use self::error::ConnectError;
+use self::search::{Attempt, Search};
 use crate::driver::address::Address;
 use crate::driver::board::Board;
 use crate::driver::entrance::{Entrance, Known, Ticket};
@@ -34,7 +36,7 @@ use crate::driver::frames::{self, FrameError};
 use crate::driver::halves::{Half, Halves};
 use crate::driver::hello::{LEFT, Refusal, Terms};
 use crate::driver::job_settings::{JobSettings, MAX_JOB_SETTINGS_BYTES};
-use crate::driver::link::{self, HELLO_TIMEOUT, Link, LinkError, Tally, close_code};
+use crate::driver::link::{self, Link, LinkError, Tally, close_code};
 use crate::driver::names::Names;
 use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
@@ -43,14 +45,10 @@ use crate::driver::server::Event;
 use crate::inbox::PeerError;
 use crate::message::ServerId;
 use crate::node::Greeting;
-use crate::transport::{Certificate, DialError, Endpoint, Path, PeerName, peer_certificate, peer_name};
+use crate::transport::{
+    Certificate, DialError, Endpoint, Path, PeerName, carries, peer_certificate, peer_name,
+};
 use crate::wire::{self, Channel, Hello, MAX_HELLO_BYTES, Shapes};
-
-/// The first pause before dialling again, and the longest.
-const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
-
-/// A link that lasted this long was a good one: when it breaks, dialling starts with the first pause again.
-const STABLE: Duration = Duration::from_secs(10);
 
 /// For how long whoever is not the first to dial waits for a link: longer than a handshake takes.
 const SECOND: Duration = Duration::from_secs(3);
@@ -69,6 +67,16 @@ const SETTINGS: Duration = Duration::from_secs(3);
 
 /// How long an address may not answer if there are others to try.
 const OTHERS: Duration = Duration::from_secs(10);
+
+/// How long the answer to a knock may take, on a path of which nothing is known.
+const KNOCK: Duration = Duration::from_secs(1);
+
+/// What is taken for the round-trip time where nobody is expected to answer: of each connection one packet is sent at first, and
+/// after three times as long two more.
+const BLIND_ROUND_TRIP: Duration = Duration::from_secs(1);
+
+/// So many of these the answer may take.
+const BLIND_ROUND_TRIPS: u32 = 5;
 
 /// A server of another datacenter.
 #[derive(Clone, Debug)]
@@ -159,7 +167,7 @@ impl Peers {
 
     /// Dials `peer`, again and again, while there is no link to it; `rng` draws sessions and spreads the pauses.
     pub async fn dial(self, peer: Peer, turn: Turn, mut rng: ChaCha8Rng) {
-        let mut pause = BACKOFF[0];
+        let mut search = Search::new();
         // It stays with what was good, and goes on from what was not.
         let mut failures = 0;
         self.board.expect(peer.id);
@@ -174,7 +182,8 @@ impl Peers {
                 self.board.departed(peer.id);
             }
             if turn == Turn::Second {
-                let wait = std::mem::replace(&mut wait, SECOND);
+                let second = SECOND.max(SECOND_ROUND_TRIPS * peer.path.first_round_trip());
+                let wait = std::mem::replace(&mut wait, second);
                 sleep(wait.mul_f64(rng.random_range(1.0..1.5))).await;
                 if self.board.is_up(peer.id) {
                     continue;
@@ -183,18 +192,18 @@ impl Peers {
             let Some((address, round)) = candidate(&peer.addresses, failures) else { return };
             // A peer that dials us meanwhile is there: a second link would only replace its own.
             let session = rng.random();
+            let attempt = search.attempt(Instant::now().into_std());
             let connected = tokio::select! {
                 biased;
-                connected = self.connect(&peer, address, round, session) => connected,
+                connected = self.connect(&peer, address, round, session, attempt) => connected,
                 () = self.board.up_with(peer.id) => continue,
             };
             match connected {
-                Ok(link) => {
+                Ok(None) => failures += 1,
+                Ok(Some(link)) => {
                     let up = Instant::now();
-                    self.keep_while_there(link, &peer).await;
-                    if up.elapsed() >= STABLE {
-                        pause = BACKOFF[0];
-                    }
+                    let is_silent = self.keep_while_there(link, &peer).await;
+                    search.had_link(up.elapsed(), is_silent, Instant::now().into_std());
                 }
                 Err(
                     ConnectError::Stopping
@@ -202,6 +211,8 @@ impl Peers {
                 ) => return,
                 Err(error) => {
                     failures += 1;
+                    let is_silent = matches!(error.lost(), Some(quinn::ConnectionError::TimedOut));
+                    search.tried(is_silent, Instant::now().into_std());
                     let error = error.explained(&self.endpoint);
                     error.refused().into_iter().for_each(|r| self.board.refusals().count(r));
                     self.heed(&error).await;
@@ -227,30 +238,30 @@ impl Peers {
                 sleep(DEPARTED.mul_f64(rng.random_range(0.5..1.0))).await;
                 continue;
             }
-            sleep(pause.mul_f64(rng.random_range(0.5..1.0))).await;
-            pause = (pause * 2).min(BACKOFF[1]);
+            sleep(search.pause().mul_f64(rng.random_range(0.5..1.0))).await;
         }
     }
 
-    /// Runs a link that we have dialled to its end, or until its peer is somewhere else.
-    async fn keep_while_there(&self, link: Link, peer: &Peer) {
+    /// Runs a link that we have dialled to its end, or until its peer is somewhere else. Yields whether it ended for silence.
+    async fn keep_while_there(&self, link: Link, peer: &Peer) -> bool {
         let control = link.control.clone();
         let keeping = self.keep(link);
         tokio::pin!(keeping);
         tokio::select! {
             biased;
-            () = &mut keeping => {}
+            is_silent = &mut keeping => is_silent,
             () = self.moved(&control, peer) => {
                 let (region, address) = (self.region(peer.id), control.remote_address());
                 info!(peer = region, server = peer.id.index, %address, "its name stands for another address now");
                 link::close(&control, close_code::REPLACED, "nothing answers, and its name stands for another address");
-                keeping.await;
+                keeping.await
             }
         }
     }
 
-    /// Runs a link to its end.
-    async fn keep(&self, link: Link) {
+    /// Runs a link to its end. Yields whether that was for silence.
+    async fn keep(&self, link: Link) -> bool {
+        let connections = [link.control.clone(), link.data.clone()];
         let (peer, session, address) = (link.peer, link.session, link.control.remote_address());
         let (region, server) = (self.region(peer), peer.index);
         let rtt = link.control.rtt();
@@ -275,6 +286,8 @@ impl Peers {
         if let LinkError::ByPeer { cause, reason } = error {
             self.heed(&ConnectError::ByPeer { cause, reason }).await;
         }
+        let mut ends = connections.iter().filter_map(Connection::close_reason);
+        ends.any(|end| matches!(end, quinn::ConnectionError::TimedOut))
     }
 
     /// Where a peer says that we have left for good, this process is told.
@@ -300,7 +313,7 @@ impl Peers {
             let address = incoming.remote_address();
             let (this, halves, paths) = (self.clone(), halves.clone(), paths.clone());
             let serving = async move {
-                let settings = paths.accepted(address);
+                let settings = paths.accepted(address, carries(&incoming));
                 let connection = match this.endpoint.admit(incoming, &settings).await {
                     Ok(connection) => connection,
                     Err(error) => {
@@ -309,10 +322,10 @@ impl Peers {
                     }
                 };
                 match this.greet(&connection, ticket, &halves, &paths).await {
-                    Ok(Greeted::Link(link)) => this.keep(link).await,
+                    Ok(Greeted::Link(link)) => _ = this.keep(link).await,
                     Ok(Greeted::Probe) => {}
                     Ok(Greeted::Half) => {
-                        sleep(HELLO_TIMEOUT).await;
+                        sleep(settings.handshake_timeout).await;
                         halves.give_up(&connection);
                     }
                     Err(error) => {
@@ -366,14 +379,16 @@ impl Peers {
         }
     }
 
-    /// Makes a link with `peer`; of several addresses that `to` stands for, each round tries another one.
+    /// Makes a link with `peer`; of several addresses that `to` stands for, each round tries another one. None if nobody answers
+    /// a knock there.
     async fn connect(
         &self,
         peer: &Peer,
         to: &Address,
         round: usize,
         session: u64,
-    ) -> Result<Link, ConnectError> {
+        attempt: Attempt,
+    ) -> Result<Option<Link>, ConnectError> {
         let unresolved = |source| ConnectError::Resolve { address: to.clone(), source };
         let local = self.endpoint.local_address().map_err(unresolved)?;
         // The system puts them in order, the best one first; but it does not know which of them answers.
@@ -381,8 +396,24 @@ impl Peers {
         self.known.find(peer.id, &found);
         let address = found[round % found.len()];
         let has_others = found.len() > 1 || peer.addresses.len() > 1;
-        let patience = if has_others { OTHERS } else { Duration::MAX };
-        let (control_settings, data_settings) = (peer.path.control(), peer.path.data());
+        let path = peer.path;
+        let mut patience = if has_others { OTHERS.max(path.handshake_timeout() / 2) } else { Duration::MAX };
+        let (mut control_settings, mut data_settings) = (path.control(), path.data());
+        match attempt {
+            Attempt::Dial => {}
+            Attempt::Knock => {
+                let within = KNOCK.max(2 * path.first_round_trip());
+                if !self.endpoint.knock(address, within).await {
+                    return Ok(None);
+                }
+            }
+            Attempt::DialBlindly => {
+                let round_trip = BLIND_ROUND_TRIP.max(path.first_round_trip());
+                control_settings.initial_round_trip = round_trip;
+                data_settings.initial_round_trip = round_trip;
+                patience = BLIND_ROUND_TRIPS * round_trip;
+            }
+        }
         let dialled = timeout(patience, async {
             tokio::try_join!(
                 self.endpoint.connect(address, &peer.name, &control_settings),
@@ -395,7 +426,7 @@ impl Peers {
             dialled = dialled => dialled.unwrap_or_else(|_| silent()),
             () = self.stands_elsewhere(to, address) => silent(),
         }?;
-        let hellos = timeout(HELLO_TIMEOUT, async {
+        let hellos = timeout(path.handshake_timeout(), async {
             let greeting = self.greeting(peer.id.datacenter).await?;
             tokio::try_join!(
                 self.say_hello(&control, Channel::Control, session, greeting),
@@ -426,7 +457,7 @@ impl Peers {
         };
         let bulk_streams = data_settings.bulk_streams;
         let greeting = Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed };
-        Ok(Link { peer: peer.id, control, data, bulk_streams, greeting, session })
+        Ok(Some(Link { peer: peer.id, control, data, bulk_streams, greeting, session }))
     }
 
     /// The dialer's half of the hello.
@@ -463,7 +494,7 @@ impl Peers {
         let certified = peer_name(connection)?;
         let datacenter = self.terms.identify(&certified)?;
         let path = paths.settle(connection, datacenter);
-        let heard = hear(connection).await?;
+        let heard = hear(connection, path.handshake_timeout()).await?;
         // From here on, what a peer costs is bounded for each server.
         drop(ticket);
         if heard.hello.channel == Channel::Probe {
@@ -487,7 +518,7 @@ impl Peers {
             });
         }
         check_index(connection, theirs.server)?;
-        let hello = timeout(HELLO_TIMEOUT, async {
+        let hello = timeout(path.handshake_timeout(), async {
             let ours = match theirs.channel {
                 Channel::Control => self.greeting(datacenter).await?,
                 Channel::Data | Channel::Probe => Greeting::default(),

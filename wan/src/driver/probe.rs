@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout};
 use crate::driver::address::Address;
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::Terms;
-use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
+use crate::driver::link::{self, close_code};
 use crate::driver::peers::{ConnectError, Peer};
 use crate::node::Greeting;
 use crate::transport::{DialError, Endpoint, peer_name, said};
@@ -48,7 +48,7 @@ pub const LONGEST: Duration = Duration::from_secs(2);
 pub const PAUSE: Duration = Duration::from_secs(10);
 /// How long the first byte of a burst may take: a round trip, and what a lost packet costs.
 const FIRST_BYTE: Duration = Duration::from_secs(3);
-/// How long a handshake may take until nobody is said to be there: its first packet is sent three times by then.
+/// How long a handshake may take at least until nobody is said to be there: its first packet is sent three times by then.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Frames of a probe are a few numbers and a sentence.
 const MAX_FRAME_BYTES: usize = 4096;
@@ -125,7 +125,8 @@ pub async fn probe(
     let connection = tried?;
     let looked = look(&connection, endpoint, terms, peer, session, request);
     // Each of its steps ends in time, and so does the whole.
-    let most = 2 * HELLO_TIMEOUT + 2 * (FIRST_BYTE + LONGEST) + HANDSHAKE;
+    let hello = peer.path.handshake_timeout();
+    let most = 2 * hello + 2 * (FIRST_BYTE.max(hello / 2) + LONGEST) + HANDSHAKE.max(hello / 2);
     let found = timeout(most, looked).await.map_err(|_| ConnectError::Silent).flatten();
     let (code, reason) = match &found {
         Ok(_) => (close_code::LEAVING, "the probe is over".to_owned()),
@@ -136,7 +137,8 @@ pub async fn probe(
 }
 
 async fn dial(endpoint: &Endpoint, peer: &Peer, to: SocketAddr) -> Result<Connection, ProbeError> {
-    match timeout(HANDSHAKE, endpoint.connect(to, &peer.name, &peer.path.data())).await {
+    let within = HANDSHAKE.max(peer.path.handshake_timeout() / 2);
+    match timeout(within, endpoint.connect(to, &peer.name, &peer.path.data())).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(explained(error.into(), endpoint, to)),
         Err(_) => Err(ProbeError::Silent { address: to }),

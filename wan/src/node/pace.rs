@@ -8,8 +8,13 @@ use super::{CONFIRM_DELAY, Node};
 use crate::filter::Reachability;
 use crate::outbox::{Outbox, UPDATE_TARGET_BYTES};
 
-/// The window where neither rate nor round-trip time is known, and the least one.
+/// The window where neither rate nor round-trip time is known, and the least one where the link carries so much in
+/// [`MIN_WINDOW`].
 const MIN_WINDOW_BYTES: u64 = 256 * 1024;
+
+/// Of a thin link the least window is what it carries in so long: the rest would queue in front of it, where control waits
+/// behind it and nothing is summed any more.
+const MIN_WINDOW: Duration = Duration::from_secs(2);
 
 /// The largest window, whatever the path.
 const MAX_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
@@ -24,9 +29,13 @@ impl Node {
     pub fn window_bytes(&self, peer: usize) -> u64 {
         let link = &self.peers[peer];
         link.window_bytes.unwrap_or_else(|| {
-            let path = link.drain.bytes_per_sec().unwrap_or(0.0) * link.rtt.as_secs_f64();
+            let rate = link.drain.bytes_per_sec();
+            let path = rate.unwrap_or(0.0) * link.rtt.as_secs_f64();
             let paths = if link.is_lossy { 4.0 } else { 1.5 };
-            ((paths * path) as u64 + 2 * UPDATE_TARGET_BYTES as u64).clamp(MIN_WINDOW_BYTES, MAX_WINDOW_BYTES)
+            let least = rate.map_or(MIN_WINDOW_BYTES, |rate| (rate * MIN_WINDOW.as_secs_f64()) as u64);
+            let least = least.clamp(1, MIN_WINDOW_BYTES);
+            let updates = least.min(2 * UPDATE_TARGET_BYTES as u64);
+            ((paths * path) as u64 + updates).clamp(least, MAX_WINDOW_BYTES)
         })
     }
 

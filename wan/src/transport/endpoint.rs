@@ -14,15 +14,17 @@ use std::{
 
 use datacenter::identity::{Refused, Shown};
 use quinn::{AsyncUdpSocket, Runtime};
+use quinn_proto::RandomConnectionIdGenerator;
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::transport::{
-    Entropy, Identity, Meter, PeerName, Settings,
+    Carries, Entropy, Identity, Meter, PeerName, Settings,
     cap::Cap,
-    entropy::{Purpose, SeededConnectionIds},
+    entropy::{CONNECTION_ID_BYTES, Purpose, SeededConnectionIds},
     identity::{TokenDates, quic_client, quic_server},
+    meter::KNOCK_BYTES,
     refused::{explain, lost},
 };
 
@@ -65,7 +67,7 @@ pub struct Endpoint {
     quinn: quinn::Endpoint,
     meter: Arc<Meter>,
     identity: Identity,
-    first_ids: Option<Arc<Mutex<ChaCha8Rng>>>,
+    first_ids: FirstIds,
     server: quinn::ServerConfig,
     farewell: Arc<OnceLock<Farewell>>,
 }
@@ -86,7 +88,8 @@ impl Endpoint {
     ) -> io::Result<Self> {
         let EndpointConfig { identity, entropy, accept } = config;
         let meter = Meter::new(socket);
-        let first_ids = entropy.generator(Purpose::FirstConnectionIds).map(|ids| Arc::new(Mutex::new(ids)));
+        let seeded = entropy.generator(Purpose::FirstConnectionIds);
+        let first_ids = FirstIds(seeded.map(|ids| Arc::new(Mutex::new(ids))));
         let mut server = server_config(&identity, entropy);
         server.transport_config(accept.transport());
         let quinn = quinn::Endpoint::new_with_abstract_socket(
@@ -138,7 +141,7 @@ impl Endpoint {
         settings: &Settings,
     ) -> Result<quinn::Connection, DialError> {
         let shown = Shown::default();
-        let mut client = self.client_config(&shown);
+        let mut client = self.client_config(&shown, settings.carries);
         client.transport_config(settings.transport());
         let connecting = self.quinn.connect_with(client, address, &peer.to_string())?;
         connecting.await.map_err(|error| self.dial_error(error, &shown))
@@ -153,7 +156,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// When the handshake fails or takes longer than 10 s; if one side refused the other, with both sides' particulars.
+    /// When the handshake fails or takes too long; if one side refused the other, with both sides' particulars.
     pub async fn admit(
         &self,
         incoming: quinn::Incoming,
@@ -162,7 +165,7 @@ impl Endpoint {
         let shown = Shown::default();
         let connecting = self.accept_seeing(incoming, settings, &shown)?;
         // Dropped, it is over; quinn itself would wait for as long as an established connection may be silent.
-        let admitted = timeout(HANDSHAKE_TIMEOUT, connecting).await;
+        let admitted = timeout(settings.handshake_timeout, connecting).await;
         let admitted = admitted.unwrap_or(Err(quinn::ConnectionError::TimedOut));
         admitted.map_err(|error| self.dial_error(error, &shown))
     }
@@ -178,6 +181,32 @@ impl Endpoint {
         settings: &Settings,
     ) -> Result<quinn::Connecting, quinn::ConnectionError> {
         self.accept_seeing(incoming, settings, &Shown::default())
+    }
+
+    /// Whether somebody speaks QUIC at `address`, asked with a datagram of a few bytes: yes once it has answered, no if it has not
+    /// `within` so long. There may be reasons other than its absence for which it does not answer.
+    pub async fn knock(&self, address: SocketAddr, within: Duration) -> bool {
+        // A socket for both families knows IPv4 in mapped addresses.
+        let address = match (self.local_address(), address) {
+            (Ok(SocketAddr::V6(_)), SocketAddr::V4(v4)) => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            _ => address,
+        };
+        let mut id = [0; KNOCK_BYTES];
+        self.first_ids.draw(&mut id);
+        let until = Instant::now() + within;
+        // Where nothing can be sent, nothing comes back.
+        let Ok(Ok(answered)) = timeout(within, self.meter.clone().knock(address, id)).await else {
+            return false;
+        };
+        while Instant::now() < until {
+            sleep(KNOCK_POLL.min(within)).await;
+            if self.meter.answered(address) > answered {
+                return true;
+            }
+        }
+        false
     }
 
     /// Who refused whom, when a connection ended with `error`; nothing if it ended otherwise.
@@ -239,15 +268,15 @@ impl Endpoint {
         incoming.accept_with(Arc::new(server))
     }
 
-    fn client_config(&self, shown: &Shown) -> quinn::ClientConfig {
+    fn client_config(&self, shown: &Shown, carries: Carries) -> quinn::ClientConfig {
         let mut client = quinn::ClientConfig::new(quic_client(&self.identity, shown));
-        if let Some(generator) = self.first_ids.clone() {
-            client.initial_dst_cid_provider(Arc::new(move || {
-                let mut bytes = [0; MAX_CONNECTION_ID_BYTES];
-                generator.lock().expect("no one panics while drawing").fill_bytes(&mut bytes);
-                quinn::ConnectionId::new(&bytes)
-            }));
-        }
+        let first_ids = self.first_ids.clone();
+        client.initial_dst_cid_provider(Arc::new(move || {
+            let mut bytes = [0; MAX_CONNECTION_ID_BYTES];
+            first_ids.draw(&mut bytes);
+            mark(&mut bytes, carries);
+            quinn::ConnectionId::new(&bytes)
+        }));
         client
     }
 
@@ -256,8 +285,41 @@ impl Endpoint {
     }
 }
 
-/// How long whoever dials may take for its handshake, over several round trips and losses.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Draws ids of connections that there are not yet; without a generator of its own from the operating system.
+#[derive(Clone, Debug)]
+struct FirstIds(Option<Arc<Mutex<ChaCha8Rng>>>);
+
+impl FirstIds {
+    fn draw(&self, bytes: &mut [u8]) {
+        match &self.0 {
+            Some(generator) => generator.lock().expect("no one panics while drawing").fill_bytes(bytes),
+            None => Entropy::System.fill(Purpose::FirstConnectionIds, bytes),
+        }
+    }
+}
+
+/// From one answer to a packet of no connection to the next: a thousand a second, of 49 bytes each. The longer it is, the easier
+/// it is for a stranger to have knocks go unanswered.
+const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How often it is looked whether a knock was answered.
+const KNOCK_POLL: Duration = Duration::from_millis(50);
+
+/// What a connection that somebody opens is for, by its very first packet: settings are chosen before anything else is known.
+pub fn carries(incoming: &quinn::Incoming) -> Carries {
+    if incoming.orig_dst_cid().ends_with(&CONTROL_MARK) { Carries::Control } else { Carries::Updates }
+}
+
+/// Marks the first connection id of a connection, which its dialer draws, with what it is for. Enough of it stays random.
+fn mark(id: &mut [u8; MAX_CONNECTION_ID_BYTES], carries: Carries) {
+    if carries == Carries::Control {
+        id[MAX_CONNECTION_ID_BYTES - CONTROL_MARK.len()..].copy_from_slice(&CONTROL_MARK);
+    }
+}
+
+/// How the first connection id of a control connection ends. RFC 9000, section 7.2, asks for eight bytes that nobody can
+/// guess, and there are sixteen. A mark that is not understood, or came about by chance, costs a little speed.
+const CONTROL_MARK: [u8; 4] = *b"ctrl";
 /// First packets that may wait to be looked at, which is done at once. quinn's own bound is for those who take their time.
 const MAX_INCOMING: usize = 1024;
 
@@ -289,8 +351,16 @@ fn endpoint_config(entropy: Entropy) -> quinn::EndpointConfig {
         generator.fill_bytes(&mut seed);
         endpoint.rng_seed(Some(seed));
     }
-    if let Some(generator) = entropy.generator(Purpose::ConnectionIds) {
-        endpoint.cid_generator(move || Box::new(SeededConnectionIds(generator.clone())));
+    match entropy.generator(Purpose::ConnectionIds) {
+        Some(generator) => {
+            endpoint.cid_generator(move || Box::new(SeededConnectionIds(generator.clone())));
+        }
+        // Not quinn's default, by which an endpoint tells ids that it has not made, and answers none of their packets: knocks
+        // are to be answered.
+        None => {
+            endpoint.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(CONNECTION_ID_BYTES)));
+        }
     }
+    endpoint.min_reset_interval(MIN_RESET_INTERVAL);
     endpoint
 }

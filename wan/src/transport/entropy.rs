@@ -82,4 +82,4 @@ impl ConnectionIdGenerator for SeededConnectionIds {
 }
 
 /// As long as those that quinn generates, so that packets of a simulation have the sizes of real ones.
-const CONNECTION_ID_BYTES: usize = 8;
+pub(super) const CONNECTION_ID_BYTES: usize = 8;

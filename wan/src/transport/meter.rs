@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
     io::{self, IoSliceMut},
     net::{IpAddr, SocketAddr},
     pin::Pin,
@@ -26,6 +27,10 @@ const IPV4_HEADER_BYTES: u64 = 20 + 8;
 const IPV6_HEADER_BYTES: u64 = 40 + 8;
 /// The smallest headers that QUIC puts around data: of a packet with its tag, 26 bytes, and of a stream frame, two.
 pub const PACKET_HEADER_BYTES: u64 = 28;
+/// A knock: the shortest datagram that is answered with a stateless reset. That has 16 bytes of token and five more, and one
+/// that answered it in turn would be shorter than a reset can be.
+pub(super) const KNOCK_BYTES: usize = 22;
+const ANSWER_BYTES: usize = KNOCK_BYTES - 1;
 /// Anyone can send us datagrams from any address: beyond this many, addresses share one count.
 const MAX_REMOTES: usize = 4096;
 
@@ -74,6 +79,8 @@ pub struct Meter {
 struct Counts {
     remotes: BTreeMap<SocketAddr, Traffic>,
     others: Traffic,
+    /// By address that was knocked at: how often it was answered.
+    answers: BTreeMap<SocketAddr, u64>,
 }
 
 impl Counts {
@@ -104,6 +111,39 @@ impl Meter {
     /// What was exchanged with addresses beyond the first 4096.
     pub fn others(&self) -> Traffic {
         self.counts().others
+    }
+
+    /// Knocks at `remote`, with a datagram of a few bytes that belongs to no connection: `id` is that of none. Yields how often
+    /// it has answered so far.
+    ///
+    /// QUIC answers a packet of a connection that it does not know, or no longer, with a stateless reset (RFC 9000, section
+    /// 10.3), which is shorter than what it answers. So whether somebody is there costs 50 bytes, where the first packet of a
+    /// handshake costs 1228.
+    pub(super) async fn knock(
+        self: Arc<Self>,
+        remote: SocketAddr,
+        mut id: [u8; KNOCK_BYTES],
+    ) -> io::Result<u64> {
+        let answered = *self.counts().answers.entry(remote).or_default();
+        // A short header, with the bit that is fixed.
+        id[0] = (id[0] & 0x3f) | 0x40;
+        let contents = &id[..];
+        let knock = Transmit { destination: remote, ecn: None, contents, segment_size: None, src_ip: None };
+        let mut poller = self.clone().create_io_poller();
+        while let Err(error) = self.try_send(&knock) {
+            match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    poll_fn(|context| poller.as_mut().poll_writable(context)).await?
+                }
+                _ => return Err(error),
+            }
+        }
+        Ok(answered)
+    }
+
+    /// How often `remote` has answered a knock.
+    pub(super) fn answered(&self, remote: SocketAddr) -> u64 {
+        self.counts().answers.get(&remote).copied().unwrap_or_default()
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -137,6 +177,12 @@ impl AsyncUdpSocket for Meter {
         let count = ready!(self.inner.poll_recv(context, buffers, meta))?;
         let mut counts = self.counts();
         for received in &meta[..count] {
+            // No packet of a connection is so short.
+            if received.len == ANSWER_BYTES
+                && let Some(answers) = counts.answers.get_mut(&received.addr)
+            {
+                *answers += 1;
+            }
             let traffic = counts.of(received.addr);
             // One buffer may hold several datagrams of `stride` bytes, the last one shorter.
             let datagrams = received.len.div_ceil(received.stride.max(1)).max(1) as u64;

@@ -70,7 +70,7 @@ fn one_wrong_value_gives_one_problem() {
         ),
         (
             with("link.one_way_delay = \"2 h\""),
-            "x.toml:1: link.one_way_delay: found \"2 h\"; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h), at most 1 h",
+            "x.toml:1: link.one_way_delay: found \"2 h\"; allowed: a duration such as \"80ms\" or \"1.5 s\" (ns, us, ms, s, min, h), at most 1 min",
         ),
         (with("seed = -1"), "x.toml:1: seed: found -1; allowed: a whole number, at least 0"),
         (with("seed = \"1\""), "x.toml:1: seed: found \"1\"; allowed: a whole number, at least 0"),
@@ -79,7 +79,7 @@ fn one_wrong_value_gives_one_problem() {
         (with("link = 3"), "x.toml:1: link: found 3; allowed: a table"),
         (
             with("link.rate = \"100 Mbit\""),
-            "x.toml:1: link.rate: found \"100 Mbit\"; allowed: a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti), above 0 and at most 1 TB/s",
+            "x.toml:1: link.rate: found \"100 Mbit\"; allowed: a rate such as \"100 Mbit/s\" or \"2 MB/s\" (bit/s, B/s with k, M, G, T or Ki, Mi, Gi, Ti), above 0 and at most 1 TB/s, at least 1 kbit/s",
         ),
         (
             with("link.jitter = \"80\""),

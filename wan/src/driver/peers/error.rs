@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::driver::address::Address;
 use crate::driver::frames::FrameError;
 use crate::driver::hello::Refusal;
-use crate::driver::link::{HELLO_TIMEOUT, close_code};
+use crate::driver::link::close_code;
 use crate::transport::{DialError, Endpoint, IdentityError, lost, not_written};
 
 /// Why no link could be made.
@@ -44,7 +44,7 @@ pub enum ConnectError {
     #[error("no valid hello: {0}")]
     Hello(#[from] datacenter::wire::WireError),
     /// It took too long.
-    #[error("no hello within {HELLO_TIMEOUT:?}")]
+    #[error("no hello in time")]
     Silent,
     /// A name that cannot be looked up.
     #[error("cannot look up {address}: {source}")]
@@ -184,14 +184,14 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
-    use crate::transport::{Authority, EndpointConfig, Entropy, Path, PeerName, Role};
+    use crate::transport::{Authority, Carries, EndpointConfig, Entropy, Path, PeerName, Role};
 
     fn endpoint(authority: &Authority) -> (Endpoint, PeerName) {
         let name = PeerName::new("oslo", Role::Server).unwrap();
         let config = EndpointConfig {
             identity: authority.issue(&name),
             entropy: Entropy::System,
-            accept: Path::default().accepted(),
+            accept: Path::default().accepted(Carries::Updates),
         };
         (Endpoint::over_udp(config, UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap(), name)
     }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::task::JoinSet;
@@ -20,7 +21,7 @@ use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
 use crate::driver::peers::{ConnectError, Peer};
 use crate::message::ServerId;
 use crate::node::Greeting;
-use crate::transport::{Endpoint, Path, Settings, peer_name};
+use crate::transport::{Carries, Endpoint, Path, Settings, carries, peer_name};
 use crate::wire::{self, CallBack, Channel, Hello, MAX_HELLO_BYTES, ProbeAnswer, ProbeReport, ProbeRequest};
 
 /// Answers probes on behalf of one server.
@@ -47,14 +48,17 @@ pub(in crate::driver) struct Heard {
     pub(in crate::driver) hello: Hello,
 }
 
-/// Waits for the hello of whoever dialled.
-pub(in crate::driver) async fn hear(connection: &Connection) -> Result<Heard, ConnectError> {
+/// Waits for the hello of whoever dialled, `within` so long.
+pub(in crate::driver) async fn hear(
+    connection: &Connection,
+    within: Duration,
+) -> Result<Heard, ConnectError> {
     let hearing = async {
         let (send, mut receive) = connection.accept_bi().await?;
         let frame = frames::read(&mut receive, MAX_HELLO_BYTES).await?.ok_or(FrameError::Truncated)?;
         Ok(Heard { send, receive, hello: wire::decode_hello(frame)? })
     };
-    timeout(HELLO_TIMEOUT, hearing).await.map_err(|_| ConnectError::Silent).flatten()
+    timeout(within, hearing).await.map_err(|_| ConnectError::Silent).flatten()
 }
 
 impl Answers {
@@ -83,7 +87,7 @@ impl Answers {
             let this = self.clone();
             while tasks.try_join_next().is_some() {}
             tasks.spawn(async move {
-                let settings = this.settings();
+                let settings = this.settings(carries(&incoming));
                 let connection = match this.0.endpoint.admit(incoming, &settings).await {
                     Ok(connection) => connection,
                     Err(error) => {
@@ -91,7 +95,7 @@ impl Answers {
                         return ticket.fail(settings.idle_timeout).await;
                     }
                 };
-                let heard = hear(&connection).await;
+                let heard = hear(&connection, settings.handshake_timeout).await;
                 drop(ticket);
                 let answered = match heard {
                     Ok(heard) if heard.hello.channel == Channel::Probe => {
@@ -114,9 +118,9 @@ impl Answers {
     }
 
     /// For whoever dials: it may be any of those we know.
-    fn settings(&self) -> Settings {
+    fn settings(&self, carries: Carries) -> Settings {
         let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        Path::accepted_from_any(&known.values().map(|peer| peer.path).collect::<Vec<_>>())
+        Path::accepted_from_any(&known.values().map(|peer| peer.path).collect::<Vec<_>>(), carries)
     }
 
     /// Answers one probe, whose hello was `heard`.
