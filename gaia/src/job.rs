@@ -15,6 +15,8 @@ use datacenter::NonFinite;
 use serde::Serialize;
 use wan::policy::{Goal, Lead, Schedule, Significance};
 
+use crate::data::Names;
+
 pub use self::by_key::by_key;
 pub use self::location::{DataFile, DataRoot};
 
@@ -86,7 +88,7 @@ impl Job {
             shards: 1,
             evaluate_every: 1,
             application: ApplicationSettings::Own(LearningRate { initial: 1.0, decay: Decay::Constant }),
-            data: DataSettings { root: PathBuf::new().into(), source: DataSource::Own },
+            data: DataSettings::new(PathBuf::new(), DataSource::Own),
             data_scope: DataScope::Shared,
             partition: Partition::Random,
             target: TargetSettings::WithinLan(0.01),
@@ -222,6 +224,28 @@ pub struct DataSettings {
     pub root: DataRoot,
     /// The format and the files.
     pub source: DataSource,
+    /// The names that the model has, where they do not follow from the files.
+    #[serde(flatten)]
+    pub declared: Declared,
+}
+
+impl DataSettings {
+    /// Data whose names follow from the files.
+    pub fn new(root: impl Into<DataRoot>, source: DataSource) -> Self {
+        Self { root: root.into(), source, declared: Declared::default() }
+    }
+}
+
+/// The names of a model that the job says, so that they mean the same whatever the files of a region have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Declared {
+    /// The labels of classes; at least two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Names>,
+    /// A file of names. Where it lies is each region's own business: what stands in it is compared with the names that
+    /// follow from data, as part of the model's vocabulary.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// A file format and its files, each plain or gzip-compressed.
@@ -510,10 +534,7 @@ pub(crate) mod tests {
                 learning_rate: LearningRate { initial: 0.5, decay: Decay::Inverse { every: 2 } },
                 adagrad: false,
             }),
-            data: DataSettings {
-                root: PathBuf::from("gaia/data").into(),
-                source: DataSource::csv("digits-train.csv.gz", None),
-            },
+            data: DataSettings::new(PathBuf::from("gaia/data"), DataSource::csv("digits-train.csv.gz", None)),
             data_scope: DataScope::Shared,
             partition: Partition::Random,
             target: TargetSettings::WithinLan(0.01),

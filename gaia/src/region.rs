@@ -12,6 +12,7 @@ use wan::driver::address::Address;
 use wan::driver::job_settings::JobSettings;
 
 use crate::checkpoint;
+use crate::data::Vocabulary;
 use crate::job::{Job, by_key};
 use crate::logs::Format;
 use crate::scenario::{ComputeSettings, Congestion};
@@ -183,7 +184,7 @@ impl Region {
     }
 
     /// What [`digest`](Self::digest) is made of, by key, for a region whose digest differs.
-    pub fn job_settings(&self, tables: &[TableSpec]) -> JobSettings {
+    pub fn job_settings(&self, tables: &[TableSpec], vocabulary: Option<&Vocabulary>) -> JobSettings {
         let rest = [
             ("job.seed".to_owned(), self.seed.to_string()),
             ("job.strategy".to_owned(), self.strategy.name().to_owned()),
@@ -193,14 +194,28 @@ impl Region {
             .map(|(at, m)| (format!("job.regions[{at}]"), format!("{} with {} workers", m.name, m.workers)));
         let tables =
             tables.iter().map(|t| (format!("table {}", t.name), format!("{} x {}", t.rows, t.width)));
-        by_key(&self.job).into_iter().chain(rest).chain(members).chain(tables).collect()
+        let names = vocabulary.into_iter().flat_map(|vocabulary| self.names_by_key(vocabulary));
+        by_key(&self.job).into_iter().chain(rest).chain(members).chain(tables).chain(names).collect()
+    }
+
+    /// What the rows and columns of the model stand for, by the keys that declare it.
+    fn names_by_key(&self, vocabulary: &Vocabulary) -> impl Iterator<Item = (String, String)> {
+        let declared = &self.job.data.declared;
+        let is_declared = declared.labels.is_some();
+        vocabulary.summary().into_iter().map(move |(what, names)| match what {
+            "labels" if is_declared => ("job.data.labels".to_owned(), format!("declared: {names}")),
+            "labels" => ("job.data.labels".to_owned(), names),
+            "features" => ("job.data.features".to_owned(), names),
+            what => (format!("job.data.names ({what})"), names),
+        })
     }
 
     /// SHA-256 of everything that regions must agree on before they exchange updates: the job with its members, the seed,
-    /// the strategy, and the tables that each makes of its data.
-    pub fn digest(&self, tables: &[TableSpec]) -> [u8; 32] {
+    /// the strategy, the tables that each makes of its data, and what their rows and columns stand for.
+    pub fn digest(&self, tables: &[TableSpec], vocabulary: Option<&Vocabulary>) -> [u8; 32] {
         let tables: Vec<_> = tables.iter().map(|t| (&t.name, t.rows, t.width)).collect();
-        let agreed = (&self.job, &self.members, self.seed, self.strategy.name(), tables);
+        let names = vocabulary.map(Vocabulary::digest);
+        let agreed = (&self.job, &self.members, self.seed, self.strategy.name(), tables, names);
         let agreed = serde_json::to_vec(&agreed).expect("settings are plain data");
         let digest = ring::digest::digest(&ring::digest::SHA256, &agreed);
         digest.as_ref().try_into().expect("SHA-256 has 32 bytes")

@@ -417,3 +417,37 @@ fn the_first_rows_and_what_is_odd_about_the_data_are_shown() {
     let message = text(&compared.stderr);
     assert!(message.contains("note: the labels are 90 different numbers"), "{message}");
 }
+
+#[test]
+fn names_of_several_regions_become_one_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let job = "name = \"films\"\nclocks = 1\n[data]\nformat = \"movielens\"\npath = \"PATH\"\nscope = \"own\"\n\
+               train = \"train\"\nnames = \"../names.json\"\n[model]\nkind = \"factorisation\"\nrank = 1\n\
+               clocks_per_epoch = 1\nlearning_rate.initial = 0.1\n";
+    for (region, ratings) in [("east", "1,0,2\n2,1,4\n"), ("west", "1,1000,3\n9,1001,3\n")] {
+        fs::create_dir(at(region)).expect("a directory");
+        fs::write(at(&format!("{region}/train")), ratings).expect("a file");
+        fs::write(at(&format!("{region}/job.toml")), job.replace("PATH", ".")).expect("a file");
+    }
+    let job = |region: &str| at(&format!("{region}/job.toml"));
+    let early = gaia(&["check", &job("east")]);
+    assert_eq!(early.status.code(), Some(2));
+    let said = text(&early.stdout);
+    assert!(said.contains("job.data.names: ") && said.contains("`gaia names` makes it"), "{said}");
+    let found = gaia(&["names", "--output", &at("east.json"), &job("east")]);
+    assert_eq!(found.status.code(), Some(0), "{}", text(&found.stderr));
+    let merged = gaia(&["names", &at("east.json"), &job("west"), "--out", &at("names.json")]);
+    assert_eq!(merged.status.code(), Some(0), "{}", text(&merged.stderr));
+    assert!(text(&merged.stderr).contains("users: 1, 2, 9"), "{}", text(&merged.stderr));
+    for region in ["east", "west"] {
+        let checked = gaia(&["check", &job(region)]);
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stdout));
+        let said = text(&checked.stdout);
+        assert!(said.contains("users 3 x 2") && said.contains("items 4 x 2"), "{said}");
+    }
+    fs::write(at("classes.json"), "{\"kind\":\"classes\",\"labels\":[0,1],\"features\":2}").expect("a file");
+    let mixed = gaia(&["names", &at("east.json"), &at("classes.json"), "--out", "-"]);
+    assert_eq!(mixed.status.code(), Some(2));
+    assert!(text(&mixed.stderr).contains("it has classes, we have ratings"), "{}", text(&mixed.stderr));
+}

@@ -5,12 +5,16 @@
 
 mod common;
 
+use std::fs::File;
+use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use common::{
     LIMIT, ONE_AT_A_TIME, assert_equal, assert_learned, ended, finished, logs, outputs, parts, plan,
     simulated, statuses, stop_all, until, whole_regions,
 };
+use flate2::read::GzDecoder;
 use gaia::rehearsal::{Plan, Process, Rehearsal};
 use gaia::service::Part;
 use gaia::status::fetch::{Fetched, fetch};
@@ -308,6 +312,76 @@ async fn regions_of_different_jobs_end_and_name_what_differs() {
     }
     let written = std::fs::read_dir(directory.path().join("out")).unwrap().count();
     assert_eq!(written, 0, "nobody has trained");
+}
+
+/// The same plan for a region whose own data is digits of some labels alone.
+fn with_digits_of(plan: &Plan, region: &str, labels: RangeInclusive<u8>) -> Plan {
+    let directory = plan.directory.join("own").join(region);
+    let folder = directory.join("data");
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in ["digits-train.csv.gz", "digits-test.csv.gz"] {
+        let packed = File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name)).unwrap();
+        let text = std::io::read_to_string(GzDecoder::new(packed)).unwrap();
+        let label = |line: &str| line.rsplit(',').next().and_then(|label| label.trim().parse().ok());
+        let lines = text.lines().filter(|line| label(line).is_none_or(|label| labels.contains(&label)));
+        std::fs::write(folder.join(name), lines.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    }
+    // All else is where it was.
+    for entry in std::fs::read_dir(&plan.directory).unwrap() {
+        let (from, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if !["data", "own"].iter().any(|other| name == *other) {
+            std::os::unix::fs::symlink(from, directory.join(name)).unwrap();
+        }
+    }
+    Plan { directory, ..plan.clone() }
+}
+
+/// Five columns of digits 0 to 4 are not five columns of digits 5 to 9.
+#[tokio::test(flavor = "multi_thread")]
+async fn regions_whose_columns_mean_something_else_refuse_each_other_and_name_the_labels() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(directory.path(), &[("job.data.scope", "own")]);
+    let mut rehearsal = whole_regions(&plan);
+    for (process, labels) in rehearsal.processes[..2].iter_mut().zip([0..=4, 5..=9]) {
+        process.start_again(&with_digits_of(&plan, process.region, labels)).unwrap();
+    }
+    for at in 0..2 {
+        assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(2), "{}", logs(&rehearsal));
+        let text = std::fs::read_to_string(&rehearsal.processes[at].log).unwrap();
+        let last = text.lines().last().unwrap_or_default();
+        assert!(last.contains("job.data.labels is "), "{text}");
+        assert!(last.contains("0 to 4 in virginia") && last.contains("5 to 9 in ireland"), "{text}");
+    }
+    let written = std::fs::read_dir(directory.path().join("out")).unwrap().count();
+    assert_eq!(written, 0, "nobody has trained");
+}
+
+/// The same regions train one model of all digits once the job says which there are; one of them has a single one.
+#[tokio::test(flavor = "multi_thread")]
+async fn regions_with_declared_labels_train_one_model_of_all_classes() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let set = [
+        ("job.data.scope", "own"),
+        ("job.data.labels", "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"),
+        ("job.clocks", "20"),
+    ];
+    let plan = plan(directory.path(), &set);
+    let mut rehearsal = whole_regions(&plan);
+    for (process, labels) in rehearsal.processes.iter_mut().zip([0..=4, 5..=9, 3..=3]) {
+        process.start_again(&with_digits_of(&plan, process.region, labels)).unwrap();
+    }
+    for at in 0..3 {
+        assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(0), "{}", logs(&rehearsal));
+    }
+    assert_equal(&outputs(directory.path()));
+    for entry in std::fs::read_dir(directory.path().join("out")).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+        assert_eq!(header["weights"]["shape"][1], 10, "{header}");
+    }
 }
 
 /// What a stop loses is said, and what is safe.

@@ -124,6 +124,15 @@ Keys of --watch: arrows, Page Up and Page Down scroll; q, Esc, Ctrl-C quit, and
 what was shown last stays on the terminal.
 The exit code is 1 if a process does not answer.";
 
+const NAMES_EXAMPLES: &str = "\
+Examples:
+  gaia names --out virginia.json regions/virginia.toml
+  gaia names --out names.json virginia.json ireland.json singapore.json
+
+For regions with data of their own (job.data.scope = \"own\"): each finds the names in
+its data, which stays where it is, and one puts them together. With that file as
+job.data.names, the same row means the same in every region.";
+
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   gaia completions bash > ~/.local/share/bash-completion/completions/gaia
@@ -168,6 +177,8 @@ pub(super) enum Command {
     Demo(DemoArguments),
     /// Show how the processes of a job are: clocks, holds, links, bytes saved
     Status(StatusArguments),
+    /// Find the names of classes, users and items in data, and put those of several regions together
+    Names(NamesArguments),
     /// Score a trained model, and write what it predicts
     Evaluate(EvaluateArguments),
     /// Write a trained model as one file: safetensors, npy or CSV
@@ -191,6 +202,19 @@ pub(super) struct ManArguments {
     /// Write gaia.1 and a page for each command into this directory
     #[arg(long, value_name = "DIR")]
     pub(super) directory: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = NAMES_EXAMPLES)]
+pub(super) struct NamesArguments {
+    /// Files of regions or jobs (TOML), whose data is read, and files of names (.json)
+    #[arg(required = true)]
+    pub(super) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) over: OverArguments,
+    /// Where the names go (job.data.names); `-` is standard output
+    #[arg(long, short, visible_alias = "output", value_name = "OUT", value_parser = destination)]
+    pub(super) out: Destination,
 }
 
 /// A file and what goes over it.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::config::Problem;
 use crate::data::look;
-use crate::job::{DataRoot, DataSource, Job};
+use crate::job::{DataFile, DataRoot, DataSource, Job};
 
 /// The job's files that are not there, or are no files; `file` is where the job was read from.
 pub(super) fn problems(job: &Job, file: &Path) -> Vec<Problem> {
@@ -25,7 +25,13 @@ pub(super) fn problems(job: &Job, file: &Path) -> Vec<Problem> {
         let error = look(&file).err()?;
         Some(problem(key, format!("{file} cannot be read: {error}")))
     };
-    files.iter().filter_map(missing).collect()
+    let names = job.data.declared.file.as_ref().and_then(|path| {
+        let path = DataFile::Path(path.clone());
+        let error = look(&path).err()?;
+        let message = format!("{path} cannot be read: {error}; `gaia names` makes it");
+        Some(Problem { place: file.display().to_string(), key: Some("job.data.names".to_owned()), message })
+    });
+    files.iter().filter_map(missing).chain(names).collect()
 }
 
 /// The files of a source, with their keys.

@@ -74,7 +74,8 @@ pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<(), CommandError
     }
     let (application, left_out) = build(&about, known.as_ref(), &files)?;
     let specs = application.tables();
-    let digest = about.region.as_ref().map(|region| short(&region.digest(&specs)));
+    let vocabulary = application.vocabulary();
+    let digest = about.region.as_ref().map(|region| short(&region.digest(&specs, vocabulary.as_deref())));
     let found = read(&arguments.model, Some(&about), digest)?;
     let (job, region) = (found.model.job.clone(), found.model.region.clone());
     let (clock, digest) = (found.model.clock, found.model.digest.clone());
@@ -122,7 +123,10 @@ fn known(
     let Some(region) = about.region.as_ref().filter(|_| all.len() > 0) else { return Ok(Some(first)) };
     let fitting = std::iter::once((digest, first.clone())).chain(all).find(|(digest, vocabulary)| {
         let application = build(about, Some(vocabulary), files);
-        application.is_ok_and(|(application, _)| short(&region.digest(&application.tables())) == *digest)
+        application.is_ok_and(|(application, _)| {
+            let vocabulary = application.vocabulary();
+            short(&region.digest(&application.tables(), vocabulary.as_deref())) == *digest
+        })
     });
     Ok(Some(fitting.map_or(first, |(_, vocabulary)| vocabulary)))
 }

@@ -15,6 +15,7 @@ mod handbook;
 mod leave;
 mod link;
 mod models_arguments;
+mod names;
 mod run;
 mod status;
 #[cfg(test)]
@@ -301,6 +302,7 @@ fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
         Command::Link(arguments) => link::link(arguments),
         Command::Demo(arguments) => demo::demo(arguments),
         Command::Status(arguments) => status::status(arguments),
+        Command::Names(arguments) => names::names(arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(arguments),
         Command::Export(arguments) => export::export(arguments),
         Command::Completions(arguments) => handbook::completions(arguments),

@@ -6,12 +6,13 @@ use datacenter::NonFinite;
 use wan::policy::{Goal, Lead, Schedule, Significance};
 
 use super::kind::{
-    self, choice, column, data_root, duration, file, flag, list, name, positive, real, share, whole, word,
+    self, choice, column, data_root, duration, file, flag, labels, list, name, path, positive, real, share,
+    whole, word,
 };
 use super::reader::Section;
 use crate::job::{
-    ApplicationSettings, AspSettings, Column, DataScope, DataSettings, DataSource, Decay, Delimiter,
-    FactorisationSettings, Filter, FilterSchedule, Job, Layout, LearningRate, MaxDelta, Partition,
+    ApplicationSettings, AspSettings, Column, DataScope, DataSettings, DataSource, Decay, Declared,
+    Delimiter, FactorisationSettings, Filter, FilterSchedule, Job, Layout, LearningRate, MaxDelta, Partition,
     RatingColumns, Scale, SoftmaxSettings, TargetSettings,
 };
 
@@ -183,11 +184,28 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
             Some(DataSource::Planted { users: users?, items: items?, rank: rank?, ratings: ratings?, noise })
         }
     };
-    Some(DataSettings { root: root?, source: source? })
+    let declared = declared(s, !matches!(format, Format::MovieLens), !matches!(format, Format::Planted));
+    Some(DataSettings { root: root?, source: source?, declared })
+}
+
+/// The names that are said; data that is drawn has none.
+fn declared(s: &Section<'_>, has_classes: bool, has_names: bool) -> Declared {
+    if !has_names {
+        return Declared::default();
+    }
+    let labels = if has_classes { s.optional("labels", labels()) } else { None };
+    let file = s.optional("names", path());
+    if has_classes && s.has("labels") && s.has("names") {
+        s.problem(
+            "labels",
+            "stands beside names, which has labels too; allowed: one or the other".to_owned(),
+        );
+    }
+    Declared { labels, file }
 }
 
 /// The keys that some format of data has, and not all have.
-const DATA_KEYS: [&str; 18] = [
+const DATA_KEYS: [&str; 20] = [
     "train",
     "test",
     "train_images",
@@ -198,6 +216,8 @@ const DATA_KEYS: [&str; 18] = [
     "delimiter",
     "header",
     "label",
+    "labels",
+    "names",
     "scale",
     "columns",
     "users",

@@ -2,6 +2,7 @@
 
 mod addresses;
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ pub(super) use addresses::{Processes, alternatives, host_and_port, listen_addres
 
 use super::document::inline;
 use super::units;
+use crate::data::classification::MAX_CLASSES;
+use crate::data::names::MAX_NAME_BYTES;
+use crate::data::{Name, Names};
 use crate::job::{Column, DataRoot};
 use crate::paths::tidy;
 use crate::suggest::{NotOneOf, nearest};
@@ -218,6 +222,20 @@ pub(super) fn column() -> Kind<Column> {
         }
         raw.text().map(str::trim).filter(|name| !name.is_empty()).map(|name| Column::Named(name.to_owned()))
     })
+}
+
+/// The labels of all classes, in any order.
+pub(super) fn labels() -> Kind<Names> {
+    let label = Kind::new(format!("a whole number, or a text of at most {MAX_NAME_BYTES} bytes"), |raw| {
+        let number = raw.whole().and_then(|number| i64::try_from(number).ok()).map(Name::Number);
+        number.or_else(|| Name::read(raw.text()?.trim()).ok())
+    });
+    let condition = format!("; 2 to {MAX_CLASSES}, each once");
+    let is_sound = |labels: &Vec<Name>| {
+        (2..=MAX_CLASSES).contains(&labels.len())
+            && labels.iter().collect::<BTreeSet<_>>().len() == labels.len()
+    };
+    list(label).only(&condition, is_sound).map(Names::from_iter)
 }
 
 /// A duration.

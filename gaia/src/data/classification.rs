@@ -212,7 +212,7 @@ pub enum ClassesError {
         found: usize,
     },
     /// A label that the model does not know: training never saw it, or it is not among those that were given.
-    #[error("example {example}: label {found} is none of the training file's {classes} labels: {known}")]
+    #[error("example {example}: label {found} is none of the {classes} known labels: {known}")]
     Unknown {
         /// Counted from one.
         example: usize,
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(classes(&many), Err(ClassesError::Count { found: MAX_CLASSES + 1 }));
         let known: Names = [1, 2].map(Name::Number).into_iter().collect();
         let unknown = classify(labelled(&[1, 5]), &known).unwrap_err().to_string();
-        assert_eq!(unknown, "example 2: label 5 is none of the training file's 2 labels: 1, 2");
+        assert_eq!(unknown, "example 2: label 5 is none of the 2 known labels: 1, 2");
         assert_eq!(classify(labelled(&[]), &known), Err(ClassesError::Empty));
     }
 }

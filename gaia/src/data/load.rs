@@ -11,7 +11,7 @@ use super::lines::excerpt;
 use super::names::{Names, Scaling, Vocabulary};
 use super::source::Source;
 use super::{CsvError, IdxError, LibsvmError, MovieLensError, Ratings};
-use super::{csv, idx, libsvm, movielens, planted};
+use super::{csv, declared, idx, libsvm, movielens, planted};
 use crate::job::{Column, DataFile, DataSettings, DataSource, Layout, Scale};
 
 /// Why there is no data set.
@@ -76,6 +76,22 @@ pub enum DataError {
         known: &'static str,
         /// What the data has.
         found: &'static str,
+    },
+    /// A file of names that is none, or that has none that a model could have.
+    #[error("cannot use the names in {file}: {what}")]
+    Names {
+        /// The file.
+        file: DataFile,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Names of several files that are not those of one model.
+    #[error("the names of {file} do not go together with those before: {what}")]
+    Merge {
+        /// The file.
+        file: DataFile,
+        /// How they differ.
+        what: String,
     },
     /// Planted ratings without a planted thing.
     #[error("planted ratings with 0 {what}, at least 1 is needed")]
@@ -150,7 +166,8 @@ pub type Known<'a> = Option<&'a Vocabulary>;
 /// If a file cannot be used, if files do not fit together or do not fit what is known, or if the source has ratings
 /// instead.
 pub fn load_classification(data: &DataSettings, known: Known<'_>) -> Result<Classification, DataError> {
-    let reading = Reading::new(data, known)?;
+    let declared = declared::read(data, known)?;
+    let reading = Reading::new(data, known.or(declared.as_ref()))?;
     let train = reading.training(Keep::All)?;
     reading.classification(train)
 }
@@ -168,7 +185,8 @@ pub fn load_classification_slice(
     known: Known<'_>,
     choose: impl FnOnce(&[u32]) -> Vec<u32>,
 ) -> Result<Classification, DataError> {
-    let reading = Reading::new(data, known)?;
+    let declared = declared::read(data, known)?;
+    let reading = Reading::new(data, known.or(declared.as_ref()))?;
     let whole = reading.training(Keep::Those(&[]))?;
     let labels = reading.labels(&whole)?;
     let (names, occurrences) = (whole.examples.labels.clone(), whole.examples.occurrences.clone());
@@ -186,7 +204,7 @@ pub fn load_classification_slice(
 }
 
 /// How the files of a data set of classes are read: once its scaling is found, all of them alike.
-struct Reading<'a> {
+pub(super) struct Reading<'a> {
     data: &'a DataSettings,
     labels: Option<&'a Names>,
     features: Option<u32>,
@@ -194,8 +212,9 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(data: &'a DataSettings, known: Known<'a>) -> Result<Self, DataError> {
-        let mut reading = Self { data, labels: None, features: None, scaling: None };
+    pub(super) fn new(data: &'a DataSettings, known: Known<'a>) -> Result<Self, DataError> {
+        let labels = data.declared.labels.as_ref();
+        let mut reading = Self { data, labels, features: None, scaling: None };
         match known {
             Some(Vocabulary::Classes { labels, features, scaling }) => {
                 reading.labels = Some(labels);
@@ -219,7 +238,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads the training examples.
-    fn training(&self, keep: Keep<'_>) -> Result<Loaded, DataError> {
+    pub(super) fn training(&self, keep: Keep<'_>) -> Result<Loaded, DataError> {
         self.examples(&self.data.source, keep)
     }
 
@@ -246,7 +265,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads the test examples, where there are any, as training examples of another file.
-    fn test(&self) -> Result<Option<Loaded>, DataError> {
+    pub(super) fn test(&self) -> Result<Option<Loaded>, DataError> {
         let mut source = self.data.source.clone();
         let is_there = match &mut source {
             DataSource::Idx { train, test } => test.take().map(|test| *train = test),
@@ -342,6 +361,8 @@ fn has_same_features(source: &DataSource) -> bool {
 pub fn load_ratings(data: &DataSettings, known: Known<'_>, seed: u64) -> Result<Ratings, DataError> {
     match &data.source {
         DataSource::MovieLens { train, test, layout, columns } => {
+            let declared = declared::read(data, known)?;
+            let known = known.or(declared.as_ref());
             if let Some(Vocabulary::Classes { .. }) = known {
                 return Err(DataError::OtherNames { known: "classes", found: "ratings" });
             }

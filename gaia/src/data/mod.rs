@@ -13,6 +13,7 @@
 
 pub mod classification;
 mod csv;
+pub mod declared;
 mod draw;
 mod idx;
 mod judging;

@@ -13,6 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::lines::excerpt;
 
+/// So many names are shown where there are more.
+const SHOWN: usize = 4;
+
 /// The longest name, in bytes. Longer ones are prose, and surely a mistaken column.
 pub const MAX_NAME_BYTES: usize = 256;
 
@@ -135,11 +138,9 @@ impl Names {
 
     /// The names in a few words: the first and last of numbers, the first of texts, and how many there are.
     pub fn summary(&self) -> String {
-        const SHOWN: usize = 4;
-        let is_run = |first: i64, last: i64| last.checked_sub(first) == Some(self.len() as i64 - 1);
         match (self.0.first(), self.0.last()) {
             (Some(Name::Number(first)), Some(Name::Number(last))) if self.len() > SHOWN => {
-                if is_run(*first, *last) {
+                if self.is_run() {
                     return format!("{first} to {last}");
                 }
                 format!("{} numbers from {first} to {last}", self.len())
@@ -154,6 +155,35 @@ impl Names {
             }
         }
     }
+}
+
+impl Names {
+    /// The same; where it leaves names out, or whoever shows it may, behind the beginning of a digest of all.
+    fn identified(&self) -> String {
+        let summary = self.summary();
+        const SHORT: usize = 36;
+        let shows_all = (self.len() <= SHOWN || self.is_run()) && summary.len() <= SHORT;
+        if shows_all {
+            return summary;
+        }
+        let json = serde_json::to_vec(self).expect("names are plain data");
+        format!("[{}] {summary}", beginning(&json))
+    }
+
+    fn is_run(&self) -> bool {
+        match (self.0.first(), self.0.last()) {
+            (Some(Name::Number(first)), Some(Name::Number(last))) => {
+                last.checked_sub(*first) == Some(self.len() as i64 - 1)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The beginning of the SHA-256 of `bytes`, for people.
+fn beginning(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl FromIterator<Name> for Names {
@@ -293,6 +323,25 @@ impl Vocabulary {
     pub fn digest(&self) -> [u8; 32] {
         let digest = ring::digest::digest(&ring::digest::SHA256, self.to_json().as_bytes());
         digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+
+    /// What it says, in a few words for each part: what tells two vocabularies apart is in them.
+    pub fn summary(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Classes { labels, features, scaling } => {
+                let mut all = vec![("labels", labels.identified()), ("features", features.to_string())];
+                all.extend(scaling.as_ref().map(|scaling| {
+                    ("standardisation", beginning(&serde_json::to_vec(scaling).expect("it is plain data")))
+                }));
+                all
+            }
+            Self::Ratings { users, items, mean, range: (low, high) } => vec![
+                ("users", users.identified()),
+                ("items", items.identified()),
+                ("mean of ratings", mean.to_string()),
+                ("range of ratings", format!("{low} to {high}")),
+            ],
+        }
     }
 
     /// As it is kept beside a model.

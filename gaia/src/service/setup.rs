@@ -70,7 +70,7 @@ impl Setup {
         let placement = Placement::new(region.job.shards);
         let shapes = (0..region.job.shards).map(|shard| shard_tables(&specs, placement, ShardId(shard)));
         let shapes = Arc::new(Shapes(shapes.collect()));
-        let digest = region.digest(&specs);
+        let digest = region.digest(&specs, application.vocabulary().as_deref());
         Ok(Self { application, specs, placement, shapes, digest, region })
     }
 
@@ -103,7 +103,7 @@ impl Setup {
 
     /// What the digest is made of, for a region whose digest differs.
     pub fn job_settings(&self) -> JobSettings {
-        self.region.job_settings(&self.specs)
+        self.region.job_settings(&self.specs, self.application.vocabulary().as_deref())
     }
 
     /// What workers and servers of the region must agree on.

@@ -64,7 +64,7 @@ pub fn data_files(data: &[u8]) {
         }
     };
     let directory = directory(NAMES.into_iter().zip(files));
-    let data = DataSettings { root: directory.path().to_owned().into(), source };
+    let data = DataSettings::new(directory.path().to_owned(), source);
     match data.source {
         DataSource::MovieLens { .. } => ratings(&data),
         _ => classes(&data),

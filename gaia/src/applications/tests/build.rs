@@ -8,7 +8,7 @@ use crate::applications::{build, build_slice};
 use crate::job::{ApplicationSettings, Job};
 
 fn job(application: ApplicationSettings, source: DataSource) -> Job {
-    Job { application, data: DataSettings { root: shipped().into(), source }, ..crate::job::tests::job() }
+    Job { application, data: DataSettings::new(shipped(), source), ..crate::job::tests::job() }
 }
 
 fn softmax() -> ApplicationSettings {

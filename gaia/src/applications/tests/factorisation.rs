@@ -21,7 +21,7 @@ pub(super) fn settings(rank: u32, l2: f64, rate: f64, factor: f64) -> Factorisat
 fn movielens_is_predicted_as_well_as_others_do() {
     let Some(root) = collected("ml-100k") else { return };
     let source = DataSource::ratings("u1.base.gz", Some("u1.test.gz"));
-    let data = load_ratings(&DataSettings { root: root.into(), source }, None, 1).unwrap();
+    let data = load_ratings(&DataSettings::new(root, source), None, 1).unwrap();
     assert_eq!((data.train.len(), data.users, data.items), (80_000, 943, 1682));
     let application = Factorisation::new(settings(32, 0.1, 0.05, 0.9), data, Partition::Random, 1);
     for workers in [1, 6] {
@@ -33,8 +33,7 @@ fn movielens_is_predicted_as_well_as_others_do() {
 
 fn planted(users: u32, items: u32, rank: u32, ratings: u32) -> crate::data::Ratings {
     let source = DataSource::Planted { users, items, rank, ratings, noise: 0.5 };
-    load_ratings(&DataSettings { root: PathBuf::new().into(), source }, None, 7)
-        .expect("every count is above zero")
+    load_ratings(&DataSettings::new(PathBuf::new(), source), None, 7).expect("every count is above zero")
 }
 
 #[test]

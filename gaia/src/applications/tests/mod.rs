@@ -41,7 +41,7 @@ fn trained(application: &dyn Application, workers: usize, clocks: u32) -> Evalua
 
 fn digits(settings: SoftmaxSettings, partition: Partition) -> Softmax {
     let source = DataSource::scaled_csv("digits-train.csv.gz", Some("digits-test.csv.gz"), 1.0 / 16.0);
-    let data = load_classification(&DataSettings { root: shipped().into(), source }, None)
-        .expect("the shipped data is sound");
+    let data =
+        load_classification(&DataSettings::new(shipped(), source), None).expect("the shipped data is sound");
     Softmax::new(settings, data, partition, 1)
 }

@@ -36,7 +36,7 @@ fn told(application: &dyn Application, model: &Tables) -> Vec<Vec<f64>> {
 
 fn digits_job() -> Job {
     let source = DataSource::scaled_csv("digits-train.csv.gz", Some("digits-test.csv.gz"), 1.0 / 16.0);
-    Job { data: DataSettings { root: shipped().into(), source }, ..job() }
+    Job { data: DataSettings::new(shipped(), source), ..job() }
 }
 
 #[test]
@@ -107,9 +107,9 @@ fn factorisation_predicts_what_a_plain_computation_does() {
     let other = write("other", "30,800,4\n20,900,1\n99,700,3\n10,1,3\n");
     let source = DataSource::ratings("train", Some("test"));
     let settings = super::factorisation::settings(3, 0.1, 0.1, 1.0);
-    let root = directory.path().to_owned().into();
+    let root = directory.path().to_owned();
     let application = ApplicationSettings::Factorisation(settings);
-    let job = Job { application, data: DataSettings { root, source }, ..job() };
+    let job = Job { application, data: DataSettings::new(root, source), ..job() };
     let application = build(&job, 1).expect("files");
     let (model, values) = any_model(&application.tables());
     assert_eq!(application.predicted(), ["user", "item", "rating", "predicted"]);
@@ -155,7 +155,7 @@ fn what_nobody_has_rated_is_predicted_by_biases_alone() {
         let mut settings = super::factorisation::settings(3, 0.1, 0.1, 1.0);
         settings.biases = biases;
         settings.initial_deviation = 1.0;
-        let data = DataSettings { root: root.clone(), source: DataSource::ratings("train", Some("test")) };
+        let data = DataSettings::new(root.clone(), DataSource::ratings("train", Some("test")));
         let job = Job { application: ApplicationSettings::Factorisation(settings), data, ..job() };
         let application = build(&job, 1).expect("files");
         let specs = application.tables();
@@ -213,12 +213,12 @@ fn a_model_is_judged_without_the_data_that_it_was_trained_on() {
     if let DataSource::Csv { scale, .. } = &mut source {
         *scale = crate::job::Scale::Standard;
     }
-    judged(&Job { data: DataSettings { root: root.clone(), source }, ..job() }, &other);
+    judged(&Job { data: DataSettings::new(root.clone(), source), ..job() }, &other);
 
     write("train", "AX,700,1\n10,800,5\nAX,800,4\n");
     let other = write("other", "10,700,4\nAX,700,1\n");
     let settings = super::factorisation::settings(3, 0.1, 0.1, 1.0);
-    let data = DataSettings { root: root.clone(), source: DataSource::ratings("train", None) };
+    let data = DataSettings::new(root.clone(), DataSource::ratings("train", None));
     judged(&Job { application: ApplicationSettings::Factorisation(settings), data, ..job() }, &other);
 }
 
@@ -244,12 +244,12 @@ fn data_that_do_not_suit_the_model_are_refused() {
     let unknown = format!("{}77\n", features(64));
     assert_eq!(
         refused(&unknown, 1),
-        "cannot use x.csv: example 1: label 77 is none of the training file's 10 labels: 0 to 9"
+        "cannot use x.csv: example 1: label 77 is none of the 10 known labels: 0 to 9"
     );
     assert_eq!(refused("", 2), "found 2 data files; one is needed");
     let planted = DataSource::Planted { users: 2, items: 2, rank: 1, ratings: 9, noise: 0.0 };
     let settings = super::factorisation::settings(3, 0.1, 0.1, 1.0);
-    let data = DataSettings { root: PathBuf::new().into(), source: planted };
+    let data = DataSettings::new(PathBuf::new(), planted);
     let job = Job { application: ApplicationSettings::Factorisation(settings), data, ..job() };
     let error = build_judging(&job, 1, None, &[DataFile::Path(path.clone())]).err().expect("it has no files");
     assert_eq!(error.to_string(), "found 1 data files; planted ratings have no files");

@@ -79,7 +79,7 @@ fn mnist_reaches_the_optimum() {
         [format!("{set}-images-idx3-ubyte.gz").into(), format!("{set}-labels-idx1-ubyte.gz").into()]
     };
     let source = DataSource::Idx { train: pair("train"), test: Some(pair("t10k")) };
-    let data = load_classification(&DataSettings { root: root.into(), source }, None).unwrap();
+    let data = load_classification(&DataSettings::new(root, source), None).unwrap();
     assert_eq!((data.train.len(), data.features, data.labels.len()), (60_000, 784, 10));
     // 2,000 examples of each worker in a clock: 40 passes over the data in 200 clocks.
     let learning_rate = LearningRate { initial: 0.5, decay: Decay::Exponential { factor: 0.985, every: 1 } };
@@ -97,7 +97,7 @@ fn two_classes_reach_the_optimum_of_logistic_regression() {
     // penalty of `l2` on both columns is one of `l2 / 2` on `w`.
     let Some(root) = collected("libsvm") else { return };
     let source = DataSource::Libsvm { train: "a1a".into(), test: None, features: Some(123) };
-    let data = load_classification(&DataSettings { root: root.into(), source }, None).unwrap();
+    let data = load_classification(&DataSettings::new(root, source), None).unwrap();
     assert_eq!((data.train.len(), data.labels.summary()), (1605, "-1, 1".to_owned()));
     let application = Softmax::new(settings(2e-3, 32, 8, 1.0, 50), data, Partition::Random, 1);
     assert_close(trained(&application, 4, 200).objective, 0.326_394_78, 0.003);

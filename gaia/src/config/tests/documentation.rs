@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use wan::policy::Schedule;
 
 use super::*;
+use crate::data::{Name, Names};
 use crate::job::{Column, DataSource, Decay, Delimiter, FilterSchedule, Layout, Partition, Scale};
 
 /// Settings of the choices that [`SMALLEST`] leaves out.
@@ -31,6 +32,10 @@ fn with_choice(choice: &str) -> String {
 
 #[test]
 fn every_choice_can_be_made() {
+    let labels = load(&SMALLEST.replace("format = \"csv\"", "format = \"csv\"\nlabels = [\"b\", 9, \"7\"]"));
+    let labels = labels.unwrap_or_else(|error| panic!("{error}")).job.data.declared.labels;
+    let text = Name::Text("b".into());
+    assert_eq!(labels, Some(Names::from_iter([Name::Number(7), Name::Number(9), text])));
     let job = |choice| load(&with_choice(choice)).unwrap_or_else(|error| panic!("{error}")).job;
     assert!(matches!(job(CHOICES[0]).data.source, DataSource::Idx { test: Some(_), .. }));
     assert!(matches!(job(CHOICES[1]).data.source, DataSource::Libsvm { features: Some(3), .. }));

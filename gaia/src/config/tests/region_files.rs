@@ -132,7 +132,7 @@ fn the_shipped_regions_are_one_job() {
         region
     });
     for region in &regions {
-        assert_eq!(region.digest(&[]), regions[0].digest(&[]));
+        assert_eq!(region.digest(&[], None), regions[0].digest(&[], None));
         assert_eq!((region.workers(), region.all_workers(), region.servers), (3, 9, 2));
         assert!(crate::data::look(&region.job.data.root.file(Path::new("digits-train.csv.gz"))).is_ok());
         // What others dial is where we listen.
@@ -299,16 +299,29 @@ fn what_regions_must_agree_on_is_in_the_digest() {
     let digest = |region: &str, from: &str, to: &str| {
         assert!(from.is_empty() || JOB.contains(from));
         let region = load_files(region, &JOB.replacen(from, to, 1), &Overrides::default());
-        region.unwrap_or_else(|error| panic!("{error}")).digest(&[])
+        region.unwrap_or_else(|error| panic!("{error}")).digest(&[], None)
     };
     assert_eq!(digest(REGION, "", ""), digest(WHOLE, "", ""));
     assert_eq!(digest(REGION, "", ""), digest(REGION, "path = \"data\"", "path = \"elsewhere\""));
+    let names = |labels: [i64; 2]| crate::data::Vocabulary::Classes {
+        labels: labels.map(crate::data::Name::Number).into_iter().collect(),
+        features: 3,
+        scaling: None,
+    };
+    let region = load_files(REGION, JOB, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
+    let [ours, theirs] = [[0, 1], [5, 6]].map(names);
+    // Tables of equal size whose columns stand for something else are another model.
+    assert_ne!(region.digest(&[], Some(&ours)), region.digest(&[], Some(&theirs)));
+    let settings = |names| region.job_settings(&[], Some(names));
+    let differences = settings(&ours).differences("here", &settings(&theirs), "there");
+    assert_eq!(differences.as_deref(), Some("job.data.labels is 5, 6 in there, 0, 1 in here"));
     for (from, to) in [
         ("seed = 7", "seed = 8"),
         ("strategy = \"ssp\"", "strategy = \"asp\""),
         ("workers = 1", "workers = 2"),
         ("scope = \"own\"", "scope = \"shared\""),
         ("shards = 4", "shards = 3"),
+        ("scope = \"own\"", "scope = \"own\"\nlabels = [0, 1]"),
     ] {
         assert_ne!(digest(REGION, "", ""), digest(REGION, from, to), "{to}");
     }

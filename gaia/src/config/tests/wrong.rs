@@ -145,6 +145,14 @@ fn one_wrong_value_gives_one_problem() {
             "x.toml:11: job.data.scale: found \"standard\" with scope = \"own\", where every region would scale by figures of its own; allowed: a number, or scope = \"shared\"",
         ),
         (
+            in_data("format = \"csv\"\nlabels = [1, 2, 1]"),
+            "x.toml:11: job.data.labels: found [1, 2, 1]; allowed: an array; each entry: a whole number, or a text of at most 256 bytes; 2 to 65536, each once",
+        ),
+        (
+            in_data("format = \"csv\"\nlabels = [1, 2]\nnames = \"n.json\""),
+            "x.toml:11: job.data.labels: stands beside names, which has labels too; allowed: one or the other",
+        ),
+        (
             in_data("format = \"csv\"\nlabel = 0"),
             "x.toml:11: job.data.label: found 0; allowed: the name of a column, or its number counted from 1, or \"last\"",
         ),

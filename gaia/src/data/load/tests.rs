@@ -12,8 +12,8 @@ type Files<'a> = &'a [(&'a str, &'a [u8])];
 fn settings(files: Files<'_>, source: DataSource) -> (tempfile::TempDir, DataSettings) {
     let folder = tempfile::tempdir().unwrap();
     files.iter().for_each(|(name, content)| fs::write(folder.path().join(name), content).unwrap());
-    let root = folder.path().to_owned().into();
-    (folder, DataSettings { root, source })
+    let root = folder.path().to_owned();
+    (folder, DataSettings::new(root, source))
 }
 
 /// The messages of an error and its causes, the folder left out.
@@ -70,7 +70,7 @@ fn errors_name_the_file_and_the_place() {
     let table: [(Files<'_>, &str); 4] = [
         (
             &[train, ("test", b"1 1:1\n3 1:1\n")],
-            "cannot use test: example 2: label 3 is none of the training file's 2 labels: 1, 2",
+            "cannot use test: example 2: label 3 is none of the 2 known labels: 1, 2",
         ),
         (&[train, ("test", b"")], "cannot use test: has no examples, at least one is needed"),
         (&[("train", b"1 1:1\n1 1:2\n")], "cannot use train: has 1 different labels, 2 to 65536 are allowed"),
@@ -165,7 +165,7 @@ fn data_is_read_by_the_names_that_are_known() {
     assert_eq!((own.train.classes, own.features, own.labels.len()), (vec![3, 3], 7, 4));
     assert_eq!(
         train("3 1:1\n9 2:1\n").unwrap_err(),
-        "cannot use train: example 2: label 9 is none of the training file's 4 labels: 0, 1, 2, 3"
+        "cannot use train: example 2: label 9 is none of the 4 known labels: 0, 1, 2, 3"
     );
     assert!(train("3 8:1\n").unwrap_err().contains("index 8, 1 to 7 is allowed here"));
     let (_folder, data) = settings(&[("train", b"1,2,3\n")], DataSource::ratings("train", None));

@@ -101,7 +101,7 @@ fn the_shipped_data_is_the_same_from_a_web_server() {
     let load = |root: DataRoot| {
         // One of them under the name that it does not have there.
         let source = DataSource::scaled_csv("digits-train.csv.gz", Some("digits-test.csv"), 0.0625);
-        load_classification(&DataSettings { root, source }, None).map_err(|error| with_causes(&error))
+        load_classification(&DataSettings::new(root, source), None).map_err(|error| with_causes(&error))
     };
     let loaded = load(DataRoot::parse(&format!("{root}/d/"), None).expect("a URL")).expect("it is there");
     assert_eq!(loaded, load(directory.into()).expect("it is there"));
@@ -180,7 +180,7 @@ fn a_download_that_breaks_off_is_taken_up_again() {
     let root = server(|_, stream| respond(stream, "200 OK", "", 10, b"1,2\n"));
     let root = DataRoot::parse(&root, None).expect("a URL");
     let source = DataSource::csv("x.csv", None);
-    let error = load_classification(&DataSettings { root, source }, None).expect_err("it is cut");
+    let error = load_classification(&DataSettings::new(root, source), None).expect_err("it is cut");
     let message = with_causes(&error);
     assert!(message.contains("/x.csv: line ") && message.contains(": cannot be read: "), "{message}");
 }

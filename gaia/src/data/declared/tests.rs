@@ -1,0 +1,124 @@
+use std::error::Error;
+use std::fs;
+
+use super::*;
+use crate::data::load_classification;
+use crate::job::DataSource;
+
+fn data(text: &str, source: DataSource) -> (tempfile::TempDir, DataSettings) {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("train"), text).expect("a file");
+    let data = DataSettings::new(folder.path().to_owned(), source);
+    (folder, data)
+}
+
+fn labels(numbers: impl IntoIterator<Item = i64>) -> Names {
+    numbers.into_iter().map(Name::Number).collect()
+}
+
+/// The error and its cause, without the folder.
+fn message(error: &DataError, folder: &tempfile::TempDir) -> String {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}").replace(&format!("{}/", folder.path().display()), "")
+}
+
+#[test]
+fn declared_labels_are_the_classes_of_whatever_the_file_has() {
+    let declared = Declared { labels: Some(labels(0..10)), file: None };
+    let (_high, mut high) = data("1,2,7\n3,4,9\n", DataSource::csv("train", None));
+    high.declared = declared.clone();
+    let high = load_classification(&high, None).expect("its labels are declared");
+    assert_eq!((high.train.classes.as_slice(), high.labels.len()), (&[7, 9][..], 10));
+    // A region with a single label takes part.
+    let (_single, mut single) = data("1,2,3\n3,4,3\n", DataSource::csv("train", None));
+    single.declared = declared.clone();
+    let single = load_classification(&single, None).expect("its label is declared");
+    assert_eq!((single.train.classes.as_slice(), &single.vocabulary()), (&[3, 3][..], &high.vocabulary()));
+    let (folder, mut other) = data("1,2,3\n3,4,12\n", DataSource::csv("train", None));
+    other.declared = declared;
+    let error = load_classification(&other, None).expect_err("it has a label that is not declared");
+    assert_eq!(
+        message(&error, &folder),
+        "cannot use train: example 2: label 12 is none of the 10 known labels: 0 to 9"
+    );
+}
+
+#[test]
+fn the_names_of_all_regions_make_one_model_of_ratings() {
+    let source = || DataSource::ratings("train", None);
+    let parts =
+        ["1,100,2\n2,101,4\n", "7,1000,5\n7,100,5\n8,1001,5\n9,1000,5\n"].map(|text| data(text, source()));
+    let [here, there] = [0, 1].map(|at: usize| find(&parts[at].1).expect("it is sound"));
+    let merged = here.clone().merge(there.clone()).expect("both are ratings");
+    let expected = Vocabulary::Ratings {
+        users: labels([1, 2, 7, 8, 9]),
+        items: labels([100, 101, 1000, 1001]),
+        mean: 26.0 / 6.0,
+        range: (2.0, 5.0),
+    };
+    assert_eq!((&merged.vocabulary, merged.examples), (&expected, 6));
+    assert_eq!(NamesFile::from_json(&merged.to_json()), Ok(merged.clone()));
+    for (folder, data) in parts {
+        let file = folder.path().join("names.json");
+        fs::write(&file, merged.to_json()).expect("a file");
+        let own = load_ratings(&data, None, 1).expect("it is sound").vocabulary;
+        let declared = DataSettings { declared: Declared { labels: None, file: Some(file.clone()) }, ..data };
+        let read = load_ratings(&declared, None, 1).expect("its names are declared");
+        assert_eq!((read.users, read.items, read.vocabulary.as_deref()), (5, 4, Some(&expected)));
+        assert_ne!(own.as_deref(), Some(&expected));
+        fs::write(folder.path().join("train"), "1,100,3\n77,100,3\n").expect("a file");
+        let error = load_ratings(&declared, None, 1).expect_err("a user is not declared");
+        assert!(message(&error, &folder).contains("rating 2: user 77 is none of the 5 known"), "{error:?}");
+    }
+    let classes = NamesFile {
+        vocabulary: Vocabulary::Classes { labels: labels(0..2), features: 1, scaling: None },
+        examples: 1,
+    };
+    assert_eq!(here.merge(classes), Err("it has classes, we have ratings".to_owned()));
+}
+
+#[test]
+fn labels_and_widths_of_all_regions_make_one_model_of_classes() {
+    let source = || DataSource::Libsvm { train: "train".into(), test: None, features: None };
+    let parts = ["4 1:1 3:1\n", "8 2:1 7:1\n9 1:1\n"].map(|text| data(text, source()));
+    let found = parts.each_ref().map(|(_, data)| find(data).expect("a single label will do"));
+    let [here, there] = found;
+    let merged = there.merge(here).expect("both are classes");
+    for (folder, data) in parts {
+        let file = folder.path().join("names.json");
+        fs::write(&file, merged.to_json()).expect("a file");
+        let declared = DataSettings { declared: Declared { labels: None, file: Some(file) }, ..data };
+        let read = load_classification(&declared, None).expect("its names are declared");
+        assert_eq!((read.features, read.labels.summary()), (7, "4, 8, 9".to_owned()));
+        assert_eq!(read.vocabulary(), merged.vocabulary);
+    }
+}
+
+#[test]
+fn a_file_of_names_that_is_none_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("names.json");
+    let missing = NamesFile::read(&path).expect_err("there is none");
+    assert!(message(&missing, &folder).starts_with("cannot use the names in names.json: "), "{missing}");
+    let table = [
+        ("7", "invalid type"),
+        (r#"{"kind":"classes","labels":[1,0],"features":2}"#, "not in ascending order"),
+        (r#"{"kind":"classes","labels":[0,1],"features":0}"#, "2 labels and 0 features"),
+        (
+            r#"{"kind":"classes","labels":["7"],"features":2}"#,
+            "`7` is among the labels, and data never has it",
+        ),
+        (r#"{"kind":"ratings","users":[],"items":[1],"mean":3.0,"range":[1,5]}"#, "there are no users"),
+        (r#"{"kind":"classes","labels":[0,1],"features":2,"examples":-1}"#, "invalid value"),
+    ];
+    for (text, words) in table {
+        fs::write(&path, text).expect("a file");
+        let error = message(&NamesFile::read(&path).expect_err(text), &folder);
+        assert!(error.contains(words), "{text}: {error}");
+    }
+    fs::write(&path, r#"{"kind":"classes","labels":[4],"features":2}"#).expect("a file");
+    let (_folder, mut data) = data("1,2,4\n", DataSource::csv("train", None));
+    data.declared.file = Some(path);
+    let error = message(&load_classification(&data, None).expect_err("a class is no choice"), &folder);
+    assert_eq!(error, "cannot use the names in names.json: 1 label, at least two are needed");
+}
