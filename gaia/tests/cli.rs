@@ -350,7 +350,10 @@ fn interrupted_demo(scratch: &std::path::Path, after: std::time::Duration) -> Op
     let mut line = String::new();
     said.read_line(&mut line).expect("it says where its files are");
     assert!(line.contains(&scratch.display().to_string()), "{line}");
-    #[expect(clippy::disallowed_methods, reason = "how far a demo is by then is what is tested; nothing else runs here")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how far a demo is by then is what is tested; nothing else runs here"
+    )]
     std::thread::sleep(after);
     let pid = Pid::from_raw(child.id().try_into().expect("a small number")).expect("it runs");
     kill_process(pid, Signal::INT).expect("it runs");
