@@ -35,7 +35,13 @@ struct Scene {
 }
 
 impl Scene {
+    /// The second knows of a third datacenter, which is one of the strangers, if it is there.
     fn new(clock: &VirtualClock) -> Self {
+        Self::of(clock, &[THIRD])
+    }
+
+    /// The second knows of these besides the first.
+    fn of(clock: &VirtualClock, others: &[u16]) -> Self {
         let world = World::new(clock, 1);
         let model = Model::new(vec![TableSpec { name: "weights".into(), rows: 10, width: 3 }], 2);
         let link = LinkConfig::clean(12_500_000, Duration::from_millis(20));
@@ -52,10 +58,8 @@ impl Scene {
                 workers: 1,
                 staleness: None,
                 policy,
-                // Of the second alone: the third is one of the strangers, if it is there.
-                peers: [1 - at, THIRD]
-                    .into_iter()
-                    .take(1 + usize::from(at))
+                peers: std::iter::once(1 - at)
+                    .chain(others.iter().copied().filter(|_| at == 1))
                     .map(|peer| (peer, Path::default()))
                     .collect(),
                 window_bytes: None,
@@ -349,7 +353,7 @@ fn sums_that_overflow_cost_the_link_and_change_nothing() {
 fn a_worker_that_makes_sums_overflow_costs_itself_alone() {
     let clock = VirtualClock::new();
     in_time(&clock, async {
-        let mut scene = Scene::new(&clock);
+        let mut scene = Scene::of(&clock, &[]);
         scene.check_honest().await;
         let mut told = Vec::new();
         for round in 0..20 {
