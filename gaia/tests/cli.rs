@@ -437,7 +437,7 @@ fn names_of_several_regions_become_one_file() {
     let job = |region: &str| at(&format!("{region}/job.toml"));
     let early = gaia(&["check", &job("east")]);
     assert_eq!(early.status.code(), Some(2));
-    let said = text(&early.stdout);
+    let said = unwrapped(&early.stdout);
     assert!(said.contains("job.data.names: ") && said.contains("`gaia names` makes it"), "{said}");
     let found = gaia(&["names", "--output", &at("east.json"), &job("east")]);
     assert_eq!(found.status.code(), Some(0), "{}", text(&found.stderr));
