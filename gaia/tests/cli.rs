@@ -447,7 +447,7 @@ fn names_of_several_regions_become_one_file() {
     for region in ["east", "west"] {
         let checked = gaia(&["check", &job(region)]);
         assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stdout));
-        let said = text(&checked.stdout);
+        let said = unwrapped(&checked.stdout);
         assert!(said.contains("users 3 x 2") && said.contains("items 4 x 2"), "{said}");
     }
     fs::write(at("classes.json"), "{\"kind\":\"classes\",\"labels\":[0,1],\"features\":2}").expect("a file");
