@@ -960,14 +960,13 @@ fn factors(clocks: u32, is_reached: impl Fn(u32) -> bool) -> Vec<f64> {
         let now = start + clock_length * clock;
         node.handle_request(SHARD, flush(clock, 1000), now).unwrap();
         factors.push(node.replicas()[0].filter().soft_factor());
-        for peer in 0..2 {
+        for (peer, last) in last.iter_mut().enumerate() {
             while let Some(outgoing) = node.poll_update(peer, now) {
-                last[peer] = outgoing.update.seq;
+                *last = outgoing.update.seq;
             }
             node.poll_control(peer, now);
             if peer == 0 || is_reached(clock) {
-                let applied =
-                    ShardControl { shard: SHARD, applied: Some(last[peer]), ..ShardControl::default() };
+                let applied = ShardControl { shard: SHARD, applied: Some(*last), ..ShardControl::default() };
                 node.handle_control(peer, &[applied], now + clock_length / 4).unwrap();
             }
         }
