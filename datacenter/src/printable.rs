@@ -3,7 +3,7 @@
 //! A certificate's name, the reason for which a peer hangs up, the name of an object in a store: all of it is chosen by
 //! somebody else. Written raw, a line break in it begins a line of the log that nobody has logged, an escape sequence
 //! moves the cursor of whoever reads it, and a bidirectional override shows one name as another. So such text is
-//! [escaped to one line](line) where it enters; and what is written to logs and terminals is [escaped once more](lines),
+//! [escaped to one line](line()) where it enters; and what is written to logs and terminals is [escaped once more](lines()),
 //! as it may have come by a way that nobody thought of. Escaping twice changes nothing.
 //!
 //! Kind: time-free.
