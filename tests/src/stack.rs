@@ -314,6 +314,8 @@ struct Judge {
     held_reads: u64,
     updates: u64,
     links_up: u64,
+    /// By peer: what might be on its way when that was looked at last; a window that has shrunk since takes nothing back.
+    allowed: BTreeMap<usize, u64>,
     /// The first violation.
     broken: Option<String>,
 }
@@ -404,6 +406,7 @@ impl SharedJudge {
             held_reads: 0,
             updates: 0,
             links_up: 0,
+            allowed: BTreeMap::new(),
             broken: None,
         })))
     }
@@ -471,7 +474,9 @@ impl Observer for SharedJudge {
         for peer in 0..node.peers().len() {
             let waiting: u64 = node.replicas().iter().map(|r| r.outbox(peer).waiting_bytes()).sum();
             let flying: u64 = node.replicas().iter().map(|r| r.outbox(peer).in_flight_bytes()).sum();
-            if waiting > 5 * judge.elements || flying > node.window_bytes(peer) + 64 * 1024 {
+            let window = node.window_bytes(peer);
+            let before = judge.allowed.insert(peer, window.max(flying)).unwrap_or(0);
+            if waiting > 5 * judge.elements || flying > window.max(before) + 64 * 1024 {
                 judge.broken.get_or_insert(format!("law 3: {waiting} bytes wait and {flying} fly"));
             }
         }
