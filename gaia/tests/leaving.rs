@@ -194,7 +194,7 @@ async fn a_region_that_is_dead_is_said_to_have_left() {
         let code = ended(process).await;
         let log = std::fs::read_to_string(&process.log).unwrap();
         assert_eq!(code, Some(1), "{}: {log}", process.part.role());
-        let last = log.lines().last().unwrap_or_default();
+        let last = log.lines().rfind(|line| line.starts_with("error: ")).unwrap_or_default();
         assert!(last.contains("region singapore has left this job for good"), "{log}");
     }
     rehearsal.processes.retain(|process| process.region != "singapore");

@@ -159,7 +159,7 @@ async fn a_worker_whose_model_diverges_says_so_and_spreads_nothing() {
     let process = rehearsal.processes.iter_mut().find(|p| matches!(p.part, Part::Worker(_))).unwrap();
     assert_eq!(ended(process).await, Some(1));
     let text = std::fs::read_to_string(&process.log).unwrap();
-    let said = text.lines().last().unwrap_or_default();
+    let said = error_of(&text);
     assert!(said.contains("table `weights` row ") && said.contains("the delta is "), "{text}");
     for server in rehearsal.processes.iter().filter(|p| matches!(p.part, Part::Server(_))) {
         let text = std::fs::read_to_string(&server.log).unwrap();
@@ -292,6 +292,12 @@ async fn a_result_that_lacks_a_region_is_not_told_as_one_that_has_it() {
     );
 }
 
+/// The last word of a process that ended with an error, after which it has not panicked.
+fn error_of(log: &str) -> &str {
+    assert!(!log.contains("panicked"), "{log}");
+    log.lines().rfind(|line| line.starts_with("error: ")).unwrap_or_default()
+}
+
 /// Nothing but another setting heals that, so it is said, and nobody trains.
 #[tokio::test(flavor = "multi_thread")]
 async fn regions_of_different_jobs_end_and_name_what_differs() {
@@ -306,7 +312,7 @@ async fn regions_of_different_jobs_end_and_name_what_differs() {
     for at in 0..2 {
         assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(2), "{}", logs(&rehearsal));
         let text = std::fs::read_to_string(&rehearsal.processes[at].log).unwrap();
-        let last = text.lines().last().unwrap_or_default();
+        let last = error_of(&text);
         assert!(last.contains("job.clocks is "), "{text}");
         assert!(last.contains("20 in virginia") && last.contains("21 in ireland"), "{text}");
     }
@@ -349,7 +355,7 @@ async fn regions_whose_columns_mean_something_else_refuse_each_other_and_name_th
     for at in 0..2 {
         assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(2), "{}", logs(&rehearsal));
         let text = std::fs::read_to_string(&rehearsal.processes[at].log).unwrap();
-        let last = text.lines().last().unwrap_or_default();
+        let last = error_of(&text);
         assert!(last.contains("job.data.labels is "), "{text}");
         assert!(last.contains("0 to 4 in virginia") && last.contains("5 to 9 in ireland"), "{text}");
     }
@@ -410,7 +416,7 @@ async fn a_stop_whose_last_checkpoint_cannot_be_written_says_which_one_is_safe()
     process.stop();
     assert_eq!(ended(process).await, Some(1), "{}", logs(&rehearsal));
     let text = std::fs::read_to_string(&rehearsal.processes[0].log).unwrap();
-    let last = text.lines().last().unwrap_or_default();
+    let last = error_of(&text);
     assert!(last.contains("the last checkpoint of shard 0 could not be written"), "{text}");
     assert!(last.contains("the checkpoints of clock ") && last.contains(" are safe"), "{text}");
 }
