@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use datacenter::NonFinite;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wan::policy::{Goal, Lead, Schedule, Significance};
 
 use crate::data::Names;
@@ -246,6 +246,22 @@ pub struct Declared {
     /// follow from data, as part of the model's vocabulary.
     #[serde(skip)]
     pub file: Option<PathBuf>,
+    /// That the rows of users and items follow from their ids alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hashed: Option<HashedIds>,
+}
+
+/// Rows of users and items that follow from their ids, and figures that would else follow from the ratings of all regions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HashedIds {
+    /// How many rows there are for users; at least one.
+    pub users: u32,
+    /// How many for items; at least one.
+    pub items: u32,
+    /// From which predictions start.
+    pub mean: f32,
+    /// The lowest and the highest rating that there may be.
+    pub range: (f32, f32),
 }
 
 /// A file format and its files, each plain or gzip-compressed.

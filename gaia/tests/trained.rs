@@ -41,7 +41,6 @@ fn said(directory: &Path, words: &[&str]) -> String {
 
 /// A job of one region on the digits, run to its end; yields its directory and what it printed.
 fn run() -> (tempfile::TempDir, String) {
-    let directory = tempfile::tempdir().expect("a directory");
     let job = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/jobs/digits.toml");
     let job = fs::read_to_string(job).expect("the shipped job");
     let (head, rest) = job.split_once("[[regions]]").expect("there are regions");
@@ -51,15 +50,21 @@ fn run() -> (tempfile::TempDir, String) {
     let job = format!("{head}{region}{rest}")
         .replace("../../gaia/data", data)
         .replace("clocks = 100", "clocks = 12");
-    fs::write(directory.path().join("job.toml"), job).expect("a file");
+    let directory = tempfile::tempdir().expect("a directory");
+    let printed = run_job(directory.path(), &job);
+    (directory, printed)
+}
+
+/// A job of one region, run to its end in `directory`; yields what it printed.
+fn run_job(directory: &Path, job: &str) -> String {
+    fs::write(directory.join("job.toml"), job).expect("a file");
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = socket.local_addr().expect("it is bound").port().to_string();
-    fs::write(directory.path().join("region.toml"), REGION.replace("PORT", &port)).expect("a file");
+    fs::write(directory.join("region.toml"), REGION.replace("PORT", &port)).expect("a file");
     drop(socket);
-    said(directory.path(), &["certs", "init"]);
-    said(directory.path(), &["certs", "issue", "--config", "region.toml"]);
-    let printed = said(directory.path(), &["run", "--config", "region.toml"]);
-    (directory, printed)
+    said(directory, &["certs", "init"]);
+    said(directory, &["certs", "issue", "--config", "region.toml"]);
+    said(directory, &["run", "--config", "region.toml"])
 }
 
 /// Keeps what the job has left as if it were a checkpoint of `clock`, of a job that has begun anew.
@@ -182,5 +187,37 @@ fn what_a_job_has_learned_is_evaluated_exported_and_asked() {
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{message}");
         assert!(message.contains(expected), "{message}\nlacks {expected}");
+    }
+}
+
+/// Where ids are hashed, any id has a row: a model is judged by users and items that nobody has trained on.
+#[test]
+fn a_model_of_hashed_ids_is_judged_by_ids_that_it_has_never_seen() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let home = directory.path();
+    let ratings = |users: std::ops::Range<u32>| -> String {
+        users.map(|user| format!("u{user},{},{}\n", user % 7, 1 + user % 5)).collect()
+    };
+    fs::write(home.join("train"), ratings(0..60)).expect("a file");
+    fs::write(home.join("new"), ratings(1000..1040)).expect("a file");
+    let job = "name = \"films\"\nclocks = 6\n[[regions]]\nname = \"alone\"\nworkers = 2\n[data]\nformat = \"movielens\"\n\
+               path = \".\"\nscope = \"own\"\ntrain = \"train\"\nids = \"hashed\"\nusers = 30\nitems = 2000\nrange = [1, 5]\n\
+               [model]\nkind = \"factorisation\"\nrank = 2\nclocks_per_epoch = 1\nlearning_rate.initial = 0.1\n";
+    run_job(home, job);
+    let checked =
+        said(home, &["check", "--offline", "region.toml"]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(checked.contains("users 30 x 3, items 2000 x 3"), "{checked}");
+    assert!(checked.contains("60 users in 30 rows: ") && checked.contains(" share a row ("), "{checked}");
+    assert!(checked.contains("7 items in 2000 rows: 0 share a row (0 %)"), "{checked}");
+    let words =
+        ["evaluate", "--config", "region.toml", "--json", "-", "--data", "new", "--predictions", "told.csv"];
+    let found: serde_json::Value = serde_json::from_str(&said(home, &words)).expect("JSON");
+    assert_eq!((&found["test_examples"], &found["left_out"]), (&40.into(), &0.into()), "{found}");
+    let told = fs::read_to_string(home.join("told.csv")).expect("it was written");
+    let mut lines = told.lines();
+    assert_eq!(lines.next(), Some("user_row,item_row,rating,predicted"));
+    for line in lines {
+        let figures: Vec<f64> = line.split(',').map(|figure| figure.parse().expect("a number")).collect();
+        assert!(figures[0] < 30.0 && figures[1] < 2000.0 && (1.0..=5.0).contains(&figures[3]), "{line}");
     }
 }

@@ -12,8 +12,8 @@ use super::kind::{
 use super::reader::Section;
 use crate::job::{
     ApplicationSettings, AspSettings, Column, DataScope, DataSettings, DataSource, Decay, Declared,
-    Delimiter, FactorisationSettings, Filter, FilterSchedule, Job, Layout, LearningRate, MaxDelta, Partition,
-    RatingColumns, Scale, SoftmaxSettings, TargetSettings,
+    Delimiter, FactorisationSettings, Filter, FilterSchedule, HashedIds, Job, Layout, LearningRate, MaxDelta,
+    Partition, RatingColumns, Scale, SoftmaxSettings, TargetSettings,
 };
 
 /// The key under which a job stands in a file, as a table or as the path of a file of its own.
@@ -184,7 +184,13 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
             Some(DataSource::Planted { users: users?, items: items?, rank: rank?, ratings: ratings?, noise })
         }
     };
-    let declared = declared(s, !matches!(format, Format::MovieLens), !matches!(format, Format::Planted));
+    let mut declared = declared(s, !matches!(format, Format::MovieLens), !matches!(format, Format::Planted));
+    match format {
+        Format::MovieLens => declared.hashed = hashed(s)?,
+        Format::Idx | Format::Libsvm | Format::Csv | Format::Planted => {
+            s.only_with("format = \"movielens\"", &["ids", "range", "mean"]);
+        }
+    }
     Some(DataSettings { root: root?, source: source?, declared })
 }
 
@@ -201,11 +207,47 @@ fn declared(s: &Section<'_>, has_classes: bool, has_names: bool) -> Declared {
             "stands beside names, which has labels too; allowed: one or the other".to_owned(),
         );
     }
-    Declared { labels, file }
+    Declared { labels, file, hashed: None }
+}
+
+/// How ids become rows; `None` if that could not be read.
+///
+/// Where rows follow from hashes, nothing of the model follows from files: so the figures that else do are said too.
+fn hashed(s: &Section<'_>) -> Option<Option<HashedIds>> {
+    const IDS: &[(&str, bool)] = &[("named", false), ("hashed", true)];
+    const KEYS: [&str; 4] = ["users", "items", "range", "mean"];
+    /// No scale of ratings goes further.
+    const MOST_RATING: f64 = 1e9;
+    let Some(is_hashed) = s.chosen("ids", false, choice(IDS)) else {
+        s.undecided(&KEYS);
+        return None;
+    };
+    if !is_hashed {
+        s.only_with("ids = \"hashed\"", &KEYS);
+        return Some(None);
+    }
+    let users = s.required("users", whole(1..=MOST_ROWS));
+    let items = s.required("items", whole(1..=MOST_ROWS));
+    let rating = || real(-MOST_RATING..=MOST_RATING);
+    let ends = "; two: the lowest and the highest rating";
+    let range = list(rating()).only(ends, |range| matches!(range.as_slice(), [low, high] if low < high));
+    let range = s.required("range", range).map(|range| (range[0] as f32, range[1] as f32));
+    let mean = s.optional("mean", rating());
+    if s.has("names") {
+        s.problem(
+            "names",
+            "stands beside ids = \"hashed\", which needs no names; allowed: one or the other".to_owned(),
+        );
+        return None;
+    }
+    let (low, high) = range?;
+    // The best guess where nothing is known.
+    let mean = mean.map_or(f32::midpoint(low, high), |mean| mean as f32);
+    Some(Some(HashedIds { users: users?, items: items?, mean, range: (low, high) }))
 }
 
 /// The keys that some format of data has, and not all have.
-const DATA_KEYS: [&str; 20] = [
+const DATA_KEYS: [&str; 23] = [
     "train",
     "test",
     "train_images",
@@ -226,6 +268,9 @@ const DATA_KEYS: [&str; 20] = [
     "ratings",
     "noise",
     "path",
+    "ids",
+    "range",
+    "mean",
 ];
 
 /// The dialect of a table.

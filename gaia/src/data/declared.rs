@@ -114,6 +114,7 @@ fn check(vocabulary: &Vocabulary) -> Result<(), String> {
             [("labels", labels), ("labels", labels)]
         }
         Vocabulary::Ratings { users, items, .. } => [("users", users), ("items", items)],
+        Vocabulary::Hashed(_) => return Err("ids that are hashed have no names".to_owned()),
     };
     for (what, names) in lists {
         if names.is_empty() {
@@ -139,8 +140,11 @@ fn read_text(file: &DataFile) -> io::Result<String> {
     Ok(text)
 }
 
-/// The names in the file that the job declares, unless others are `known`.
+/// The names in the file that the job declares, or what stands in for them, unless others are `known`.
 pub(super) fn read(data: &DataSettings, known: Known<'_>) -> Result<Option<Vocabulary>, DataError> {
+    if let Some(ids) = data.declared.hashed.as_ref().filter(|_| known.is_none()) {
+        return Ok(Some(Vocabulary::Hashed(ids.clone())));
+    }
     let file = data.declared.file.as_ref().filter(|_| known.is_none());
     let Some(path) = file else { return Ok(None) };
     let found = NamesFile::read(path)?.vocabulary;
@@ -149,7 +153,7 @@ pub(super) fn read(data: &DataSettings, known: Known<'_>) -> Result<Option<Vocab
             file: DataFile::Path(path.clone()),
             what: format!("{} label, at least two are needed", labels.len()),
         }),
-        Vocabulary::Classes { .. } | Vocabulary::Ratings { .. } => Ok(Some(found)),
+        Vocabulary::Classes { .. } | Vocabulary::Ratings { .. } | Vocabulary::Hashed(_) => Ok(Some(found)),
     }
 }
 

@@ -75,21 +75,28 @@ pub(crate) fn ratings_to_judge(
     let DataSource::MovieLens { layout, columns, .. } = &settings.source else {
         return Err(DataError::Files { found: files.len(), expected: "planted ratings have no files" });
     };
-    let Vocabulary::Ratings { users, items, .. } = vocabulary else {
-        return Err(DataError::OtherNames { known: "classes", found: "ratings" });
-    };
     let [file] = files else {
         return Err(DataError::Files { found: files.len(), expected: "one is needed" });
     };
     let raw = read_file(file, |source| movielens::read(source, *layout, columns))?;
-    let (list, left_out) = movielens::index_known(&raw, users, items);
+    let (list, left_out, [users, items]) = match vocabulary {
+        Vocabulary::Ratings { users, items, .. } => {
+            let (list, left_out) = movielens::index_known(&raw, users, items);
+            (list, left_out, [users.len() as u32, items.len() as u32])
+        }
+        Vocabulary::Hashed(ids) => (movielens::index_hashed(&raw, ids), 0, [ids.users, ids.items]),
+        Vocabulary::Classes { .. } => {
+            return Err(DataError::OtherNames { known: "classes", found: "ratings" });
+        }
+    };
     let ratings = Ratings {
         train: RatingList::default(),
         test: Some(list),
-        users: users.len() as u32,
-        items: items.len() as u32,
+        users,
+        items,
         vocabulary: Some(vocabulary.clone().into()),
         repeated: 0,
+        shared_rows: None,
     };
     Ok((ratings, left_out))
 }

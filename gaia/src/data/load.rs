@@ -221,7 +221,7 @@ impl<'a> Reading<'a> {
                 reading.features = Some(*features);
                 reading.scaling.clone_from(scaling);
             }
-            Some(Vocabulary::Ratings { .. }) => {
+            Some(Vocabulary::Ratings { .. } | Vocabulary::Hashed(_)) => {
                 return Err(DataError::OtherNames { known: "users and items", found: "classes" });
             }
             None => {}

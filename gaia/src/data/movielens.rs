@@ -11,18 +11,19 @@
 //! the order is that of the table above. The settings may say which column is which instead; all others are then left out.
 //!
 //! The time may be missing and is not read. Ids are names: whole numbers or texts. They become dense indexes in the order of
-//! all names of training and test file together, so that no rating of a test file is without a row. Of several ratings of
-//! an item by one user in a file the last one counts.
+//! all names of training and test file together, so that no rating of a test file is without a row; or rows that follow from
+//! their hashes, which are the same whatever files there are. Of several ratings of an item by one user in a file the last one
+//! counts.
 
 use std::io::BufRead;
 use std::sync::Arc;
 
 use super::classification::MAX_EXAMPLES;
 use super::lines::{FINITE, excerpt, parse_finite};
-use super::names::{NameColumn, Names, NotAName, Vocabulary};
-use super::ratings::{RatingList, Ratings};
+use super::names::{NameColumn, Names, NotAName, Vocabulary, hashed_row};
+use super::ratings::{RatingList, Ratings, SharedRows};
 use super::table::{Header, Table, TableError, quoted};
-use crate::job::{Column, Layout, RatingColumns};
+use crate::job::{Column, HashedIds, Layout, RatingColumns};
 
 /// Why a file is not usable as ratings.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +107,18 @@ pub enum MovieLensError {
         count: usize,
         /// Which ones.
         known: String,
+    },
+    /// A rating beyond what the job says that there is.
+    #[error("rating {rating} is {found}; job.data.range allows {low} to {high}")]
+    Beyond {
+        /// Counted from one.
+        rating: usize,
+        /// Its value.
+        found: f32,
+        /// The lowest.
+        low: f32,
+        /// The highest.
+        high: f32,
     },
     /// Nothing to train on or test with.
     #[error("has no ratings, at least one is needed")]
@@ -303,7 +316,8 @@ pub(crate) fn preview(
     Ok(shown)
 }
 
-/// Gives users and items dense indexes: those of their names among all, or among the `known` ones.
+/// Gives users and items dense indexes: those of their names among all, or among the `known` ones; or their rows, where these
+/// follow from hashes.
 pub(crate) fn index(
     train: RawRatings,
     test: Option<RawRatings>,
@@ -312,9 +326,15 @@ pub(crate) fn index(
     let all = |of: fn(&RawRatings) -> &NameColumn| -> Names {
         of(&train).names().chain(test.iter().flat_map(|test| of(test).names())).collect()
     };
+    if let Some(Vocabulary::Hashed(ids)) = known {
+        let names = [all(|raw| &raw.users), all(|raw| &raw.items)];
+        return hashed(&train, test.as_ref(), ids, names);
+    }
     let (users, items) = match known {
         Some(Vocabulary::Ratings { users, items, .. }) => (users.clone(), items.clone()),
-        Some(Vocabulary::Classes { .. }) | None => (all(|raw| &raw.users), all(|raw| &raw.items)),
+        Some(Vocabulary::Classes { .. } | Vocabulary::Hashed(_)) | None => {
+            (all(|raw| &raw.users), all(|raw| &raw.items))
+        }
     };
     let (train, mut repeated) = indexed(&train, &users, &items)?.without_repetitions();
     let test = test.map(|test| indexed(&test, &users, &items)).transpose()?.map(|test| {
@@ -324,11 +344,71 @@ pub(crate) fn index(
     });
     let (mean, range) = match known {
         Some(Vocabulary::Ratings { mean, range, .. }) => (*mean, *range),
-        Some(Vocabulary::Classes { .. }) | None => (train.mean() as f32, train.range()),
+        Some(Vocabulary::Classes { .. } | Vocabulary::Hashed(_)) | None => {
+            (train.mean() as f32, train.range())
+        }
     };
     let (user_count, item_count) = (users.len() as u32, items.len() as u32);
     let vocabulary = Some(Arc::new(Vocabulary::Ratings { users, items, mean, range }));
-    Ok(Ratings { train, test, users: user_count, items: item_count, vocabulary, repeated })
+    Ok(Ratings { train, test, users: user_count, items: item_count, vocabulary, repeated, shared_rows: None })
+}
+
+/// Gives users and items the rows of their hashes; `names` are all different ones of both files.
+fn hashed(
+    train: &RawRatings,
+    test: Option<&RawRatings>,
+    ids: &HashedIds,
+    names: [Names; 2],
+) -> Result<Ratings, MovieLensError> {
+    let (low, high) = ids.range;
+    for raw in [Some(train), test].into_iter().flatten() {
+        let beyond = raw.values.iter().position(|value| !(low..=high).contains(value));
+        if let Some(at) = beyond {
+            return Err(MovieLensError::Beyond { rating: at + 1, found: raw.values[at], low, high });
+        }
+    }
+    let [users, items] = &names;
+    let rows = Rows::of(ids, users, items);
+    let mut repeated = 0;
+    let mut list = |raw: &RawRatings| -> Result<RatingList, MovieLensError> {
+        let (list, count) = indexed(raw, users, items)?.without_repetitions();
+        repeated += count;
+        Ok(rows.of_list(list))
+    };
+    let (train, test) = (list(train)?, test.map(list).transpose()?);
+    let shared = [
+        SharedRows::count("users", rows.users, ids.users),
+        SharedRows::count("items", rows.items, ids.items),
+    ];
+    Ok(Ratings {
+        train,
+        test,
+        users: ids.users,
+        items: ids.items,
+        vocabulary: Some(Arc::new(Vocabulary::Hashed(ids.clone()))),
+        repeated,
+        shared_rows: Some(shared),
+    })
+}
+
+/// The row of each different name, where it follows from a hash.
+struct Rows {
+    users: Vec<u32>,
+    items: Vec<u32>,
+}
+
+impl Rows {
+    fn of(ids: &HashedIds, users: &Names, items: &Names) -> Self {
+        let rows = |names: &Names, rows| names.all().iter().map(|name| hashed_row(name, rows)).collect();
+        Self { users: rows(users, ids.users), items: rows(items, ids.items) }
+    }
+
+    /// From places among names to rows. Only after repetitions are gone: users who share a row do not repeat each other.
+    fn of_list(&self, mut list: RatingList) -> RatingList {
+        list.users.iter_mut().for_each(|user| *user = self.users[*user as usize]);
+        list.items.iter_mut().for_each(|item| *item = self.items[*item as usize]);
+        list
+    }
 }
 
 fn indexed(raw: &RawRatings, users: &Names, items: &Names) -> Result<RatingList, MovieLensError> {
@@ -346,6 +426,13 @@ fn indexed(raw: &RawRatings, users: &Names, items: &Names) -> Result<RatingList,
         items: places("item", &raw.items, items)?,
         values: raw.values.clone(),
     })
+}
+
+/// Gives ratings of another file the rows of their ids' hashes; every id has one.
+pub(crate) fn index_hashed(raw: &RawRatings, ids: &HashedIds) -> RatingList {
+    let (users, items) = (raw.users.names().collect(), raw.items.names().collect());
+    let rows = Rows::of(ids, &users, &items);
+    rows.of_list(index_known(raw, &users, &items).0)
 }
 
 /// Gives ratings of another file the indexes of the names that are known; also tells how many are of users or items that

@@ -12,6 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::lines::excerpt;
+use crate::job::HashedIds;
 
 /// So many names are shown where there are more.
 const SHOWN: usize = 4;
@@ -87,6 +88,21 @@ impl Name {
             Parsed::Text(text) => Self::Text(text.into()),
         })
     }
+}
+
+/// The row of `name` among `rows`, at least one, where rows follow from names alone: the first eight bytes of the SHA-256 of its
+/// text, as a number with the first byte highest, modulo the number of rows. A whole number's text is its shortest, however
+/// a file writes it.
+///
+/// It is part of what a trained model means, the same in every version and easily had in other programs. A hash that is
+/// not made to withstand anybody would do, and be no faster where it matters: it is taken once for each name of a file.
+pub fn hashed_row(name: &Name, rows: u32) -> u32 {
+    let digest = match name {
+        Name::Number(number) => ring::digest::digest(&ring::digest::SHA256, number.to_string().as_bytes()),
+        Name::Text(text) => ring::digest::digest(&ring::digest::SHA256, text.as_bytes()),
+    };
+    let first = digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
+    (u64::from_be_bytes(*first) % u64::from(rows)) as u32
 }
 
 impl From<i64> for Name {
@@ -316,6 +332,8 @@ pub enum Vocabulary {
         /// The lowest and the highest training rating, to which predictions are clipped.
         range: (f32, f32),
     },
+    /// Of a factorisation whose rows follow from the [hashes](hashed_row) of ids: any id has a row, and may share it.
+    Hashed(HashedIds),
 }
 
 impl Vocabulary {
@@ -338,6 +356,12 @@ impl Vocabulary {
             Self::Ratings { users, items, mean, range: (low, high) } => vec![
                 ("users", users.identified()),
                 ("items", items.identified()),
+                ("mean of ratings", mean.to_string()),
+                ("range of ratings", format!("{low} to {high}")),
+            ],
+            Self::Hashed(HashedIds { users, items, mean, range: (low, high) }) => vec![
+                ("users", format!("hashed into {users} rows")),
+                ("items", format!("hashed into {items} rows")),
                 ("mean of ratings", mean.to_string()),
                 ("range of ratings", format!("{low} to {high}")),
             ],
@@ -372,6 +396,11 @@ impl Vocabulary {
             }
             Self::Ratings { mean, range, .. } if !(mean.is_finite() && range.0 <= range.1) => {
                 return Err("its mean and range are none of ratings".to_owned());
+            }
+            Self::Hashed(HashedIds { users, items, mean, range }) => {
+                if *users == 0 || *items == 0 || !(mean.is_finite() && range.0 <= range.1) {
+                    return Err("its rows, mean and range are none of ratings".to_owned());
+                }
             }
             Self::Classes { .. } | Self::Ratings { .. } => {}
         }
@@ -416,10 +445,21 @@ impl Vocabulary {
                         .then(|| format!("its training ratings have the mean {mean_there}, ours {mean}"))
                 },
             ),
-            (Self::Classes { .. }, Self::Ratings { .. }) => {
+            (Self::Hashed(ours), Self::Hashed(theirs)) => (ours != theirs).then(|| {
+                let shown = |ids: &HashedIds| {
+                    let HashedIds { users, items, mean, range: (low, high) } = ids;
+                    format!(
+                        "{users} rows of users, {items} of items, ratings from {low} to {high} around {mean}"
+                    )
+                };
+                format!("it has {}, we have {}", shown(theirs), shown(ours))
+            }),
+            (Self::Hashed(_), Self::Ratings { .. }) => Some("its ids have names, ours are hashed".to_owned()),
+            (Self::Ratings { .. }, Self::Hashed(_)) => Some("its ids are hashed, ours have names".to_owned()),
+            (Self::Classes { .. }, Self::Ratings { .. } | Self::Hashed(_)) => {
                 Some("it has ratings, we have classes".to_owned())
             }
-            (Self::Ratings { .. }, Self::Classes { .. }) => {
+            (Self::Ratings { .. } | Self::Hashed(_), Self::Classes { .. }) => {
                 Some("it has classes, we have ratings".to_owned())
             }
         }

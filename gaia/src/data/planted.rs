@@ -47,6 +47,7 @@ pub(crate) fn draw(plan: Plan, seed: u64) -> Ratings {
         items: plan.items,
         vocabulary: None,
         repeated: 0,
+        shared_rows: None,
     }
 }
 

@@ -1,8 +1,10 @@
 //! Ratings of items by users.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::names::Vocabulary;
+use crate::report::human::percent;
 
 /// A list of ratings, in columns.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,6 +72,36 @@ impl RatingList {
     }
 }
 
+/// How many ids have a row to themselves, where rows follow from their hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedRows {
+    /// `users` or `items`.
+    pub what: &'static str,
+    /// How many different ids there are.
+    pub ids: usize,
+    /// How many rows.
+    pub rows: u32,
+    /// How many of the ids have a row that another one has too.
+    pub sharing: usize,
+}
+
+impl SharedRows {
+    /// Counts, given the row of each different id.
+    pub(crate) fn count(what: &'static str, mut places: Vec<u32>, rows: u32) -> Self {
+        places.sort_unstable();
+        let sharing = places.chunk_by(|a, b| a == b).map(<[u32]>::len).filter(|ids| *ids > 1).sum();
+        Self { what, ids: places.len(), rows, sharing }
+    }
+}
+
+impl fmt::Display for SharedRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, ids, rows, sharing } = self;
+        let share = percent(*sharing as f64 / (*ids).max(1) as f64);
+        write!(f, "{ids} {what} in {rows} rows: {sharing} share a row ({share})")
+    }
+}
+
 /// A ratings data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ratings {
@@ -85,4 +117,6 @@ pub struct Ratings {
     pub vocabulary: Option<Arc<Vocabulary>>,
     /// How many ratings were left out, since the same user rates the same item again later in the file.
     pub repeated: usize,
+    /// Where rows follow from hashes: how many users and items of this data share one.
+    pub shared_rows: Option<[SharedRows; 2]>,
 }

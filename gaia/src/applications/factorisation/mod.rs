@@ -47,6 +47,7 @@ impl Factorisation {
     pub fn new(settings: FactorisationSettings, data: Ratings, partition: Partition, seed: u64) -> Self {
         let (mean, range) = match data.vocabulary.as_deref() {
             Some(Vocabulary::Ratings { mean, range, .. }) => (*mean, *range),
+            Some(Vocabulary::Hashed(ids)) => (ids.mean, ids.range),
             Some(Vocabulary::Classes { .. }) | None => (data.train.mean() as f32, data.train.range()),
         };
         let counts = [count(&data.train.users, data.users), count(&data.train.items, data.items)];
@@ -140,7 +141,10 @@ impl Application for Factorisation {
     }
 
     fn predicted(&self) -> Vec<String> {
-        ["user", "item", "rating", "predicted"].map(str::to_owned).into()
+        // Several users may have a row, of whom nothing but that is known.
+        let is_hashed = matches!(self.data.vocabulary.as_deref(), Some(Vocabulary::Hashed(_)));
+        let ids = if is_hashed { ["user_row", "item_row"] } else { ["user", "item"] };
+        ids.into_iter().chain(["rating", "predicted"]).map(str::to_owned).collect()
     }
 
     fn predicted_names(&self, column: usize) -> Option<&Names> {
@@ -166,13 +170,15 @@ impl Application for Factorisation {
     }
 
     fn remarks(&self) -> Vec<String> {
-        match self.data.repeated {
-            0 => Vec::new(),
-            count => vec![format!(
+        let mut remarks: Vec<_> = self.data.shared_rows.iter().flatten().map(ToString::to_string).collect();
+        let count = self.data.repeated;
+        if count > 0 {
+            remarks.push(format!(
                 "{count} ratings are left out, since the same user rates the same item again further down in the file: the last \
                  rating counts"
-            )],
+            ));
         }
+        remarks
     }
 }
 

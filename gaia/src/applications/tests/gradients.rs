@@ -119,8 +119,15 @@ fn small_steps_of_factorisation_add_up_to_half_the_gradient() {
     (0..60u32).for_each(|n| train.push(n * n % 7, n % 5, 1.0 + (n * 11 % 9) as f32 / 2.0));
     let count = train.len() as f32;
     for biases in [false, true] {
-        let data =
-            Ratings { train: train.clone(), test: None, users: 7, items: 5, vocabulary: None, repeated: 0 };
+        let data = Ratings {
+            train: train.clone(),
+            test: None,
+            users: 7,
+            items: 5,
+            vocabulary: None,
+            repeated: 0,
+            shared_rows: None,
+        };
         let rate = 1e-4;
         let settings = FactorisationSettings {
             rank: 3,

@@ -6,10 +6,10 @@ use wan::policy::Schedule;
 
 use super::*;
 use crate::data::{Name, Names};
-use crate::job::{Column, DataSource, Decay, Delimiter, FilterSchedule, Layout, Partition, Scale};
+use crate::job::{Column, DataSource, Decay, Delimiter, FilterSchedule, HashedIds, Layout, Partition, Scale};
 
 /// Settings of the choices that [`SMALLEST`] leaves out.
-const CHOICES: [&str; 7] = [
+const CHOICES: [&str; 8] = [
     "[job.data]\nformat = \"idx\"\npath = \".\"\ntrain_images = \"a\"\ntrain_labels = \"b\"\ntest_images = \"c\"\ntest_labels = \"d\"",
     "[job.data]\nformat = \"libsvm\"\npath = \".\"\ntrain = \"a\"\nfeatures = 3",
     "[job.data]\nformat = \"movielens\"\npath = \".\"\ntrain = \"a\"\ndelimiter = \"tab\"\ncolumns = { user = 2, item = \"what\" }",
@@ -17,6 +17,7 @@ const CHOICES: [&str; 7] = [
     "partition = \"dirichlet\"\ndirichlet_alpha = 0.5\n[job.asp]\nschedule = \"list\"\nfactors = [1, 0.5]\n[job.asp.tables.w]\nschedule = \"list\"\nfactors = [1]",
     "[job.asp]\nschedule = \"linear\"\nto = 0.1\nover = 4\n[job.asp.tables.w]\nschedule = \"linear\"\nto = 1\nover = 2\n[job.tables.w]\nmax_delta = \"off\"",
     "regions = [{ name = \"a\", workers = 1 }]",
+    "[job.data]\nformat = \"movielens\"\npath = \".\"\ntrain = \"a\"\nids = \"hashed\"\nusers = 1000\nitems = 100\nrange = [1, 5]",
 ];
 
 fn with_choice(choice: &str) -> String {
@@ -36,7 +37,7 @@ fn every_choice_can_be_made() {
     let labels = labels.unwrap_or_else(|error| panic!("{error}")).job.data.declared.labels;
     let text = Name::Text("b".into());
     assert_eq!(labels, Some(Names::from_iter([Name::Number(7), Name::Number(9), text])));
-    let job = |choice| load(&with_choice(choice)).unwrap_or_else(|error| panic!("{error}")).job;
+    let job = |choice: &str| load(&with_choice(choice)).unwrap_or_else(|error| panic!("{error}")).job;
     assert!(matches!(job(CHOICES[0]).data.source, DataSource::Idx { test: Some(_), .. }));
     assert!(matches!(job(CHOICES[1]).data.source, DataSource::Libsvm { features: Some(3), .. }));
     assert!(matches!(job(CHOICES[2]).data.source, DataSource::MovieLens { test: None, .. }));
@@ -66,6 +67,14 @@ fn every_choice_can_be_made() {
     assert_eq!(job(CHOICES[5]).asp.filter.schedule, linear);
     let bounded = job("max_delta = 2.5\n[job.tables.w]\nmax_delta = \"off\"\n[job.tables.v]").max_delta;
     assert_eq!(["u", "v", "w"].map(|table| bounded.of(table)), [Some(2.5), Some(2.5), None]);
+    let hashed = |text: &str| job(&format!("{}\n{text}", CHOICES[7])).data.declared.hashed;
+    let ids = HashedIds { users: 1000, items: 100, mean: 3.0, range: (1.0, 5.0) };
+    assert_eq!(hashed(""), Some(ids.clone()));
+    assert_eq!(hashed("mean = 3.5"), Some(HashedIds { mean: 3.5, ..ids }));
+    assert_eq!(
+        job(&CHOICES[2].replace("delimiter", "ids = \"named\"\ndelimiter")).data.declared.hashed,
+        None
+    );
     let decay = |text: &str| {
         let text = SMALLEST
             .replace("learning_rate.initial = 0.1", &format!("learning_rate = {{ initial = 0.1, {text} }}"));

@@ -169,6 +169,32 @@ fn one_wrong_value_gives_one_problem() {
                 .replace("clocks = 3", "clocks = 3\npartition = \"label-skewed\""),
             "x.toml:9: job.partition: found \"label-skewed\" for ratings, which have no labels; allowed: \"by-key\", which keeps the ratings of a user together, \"random\", \"contiguous\" or \"dirichlet\"",
         ),
+        (
+            in_data("format = \"csv\"\nids = \"hashed\""),
+            "x.toml:11: job.data.ids: is used with format = \"movielens\" only",
+        ),
+        (
+            in_data("format = \"movielens\"\nids = \"hash\"\nusers = 5"),
+            "x.toml:11: job.data.ids: found \"hash\"; allowed: one of \"named\", \"hashed\"; did you mean \"hashed\"?",
+        ),
+        (
+            in_data("format = \"movielens\"\nusers = 5"),
+            "x.toml:11: job.data.users: is used with ids = \"hashed\" only",
+        ),
+        (
+            in_data("format = \"movielens\"\nids = \"hashed\"\nusers = 0\nitems = 5\nrange = [1, 5]"),
+            "x.toml:12: job.data.users: found 0; allowed: a whole number from 1 to 10000000",
+        ),
+        (
+            in_data("format = \"movielens\"\nids = \"hashed\"\nusers = 5\nitems = 5\nrange = [5, 1]"),
+            "x.toml:14: job.data.range: found [5, 1]; allowed: an array; each entry: a number from -1000000000 to 1000000000; two: the lowest and the highest rating",
+        ),
+        (
+            in_data(
+                "format = \"movielens\"\nids = \"hashed\"\nusers = 5\nitems = 5\nrange = [1, 5]\nnames = \"n.json\"",
+            ),
+            "x.toml:15: job.data.names: stands beside ids = \"hashed\", which needs no names; allowed: one or the other",
+        ),
         // What a choice decides on is not blamed when the choice is wrong.
         (
             SMALLEST.replace("\"softmax\"", "\"logistic\""),

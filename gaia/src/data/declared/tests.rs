@@ -3,7 +3,7 @@ use std::fs;
 
 use super::*;
 use crate::data::load_classification;
-use crate::job::DataSource;
+use crate::job::{DataSource, HashedIds};
 
 fn data(text: &str, source: DataSource) -> (tempfile::TempDir, DataSettings) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -24,7 +24,7 @@ fn message(error: &DataError, folder: &tempfile::TempDir) -> String {
 
 #[test]
 fn declared_labels_are_the_classes_of_whatever_the_file_has() {
-    let declared = Declared { labels: Some(labels(0..10)), file: None };
+    let declared = Declared { labels: Some(labels(0..10)), ..Declared::default() };
     let (_high, mut high) = data("1,2,7\n3,4,9\n", DataSource::csv("train", None));
     high.declared = declared.clone();
     let high = load_classification(&high, None).expect("its labels are declared");
@@ -62,7 +62,8 @@ fn the_names_of_all_regions_make_one_model_of_ratings() {
         let file = folder.path().join("names.json");
         fs::write(&file, merged.to_json()).expect("a file");
         let own = load_ratings(&data, None, 1).expect("it is sound").vocabulary;
-        let declared = DataSettings { declared: Declared { labels: None, file: Some(file.clone()) }, ..data };
+        let declared =
+            DataSettings { declared: Declared { file: Some(file.clone()), ..Declared::default() }, ..data };
         let read = load_ratings(&declared, None, 1).expect("its names are declared");
         assert_eq!((read.users, read.items, read.vocabulary.as_deref()), (5, 4, Some(&expected)));
         assert_ne!(own.as_deref(), Some(&expected));
@@ -87,7 +88,8 @@ fn labels_and_widths_of_all_regions_make_one_model_of_classes() {
     for (folder, data) in parts {
         let file = folder.path().join("names.json");
         fs::write(&file, merged.to_json()).expect("a file");
-        let declared = DataSettings { declared: Declared { labels: None, file: Some(file) }, ..data };
+        let declared =
+            DataSettings { declared: Declared { file: Some(file), ..Declared::default() }, ..data };
         let read = load_classification(&declared, None).expect("its names are declared");
         assert_eq!((read.features, read.labels.summary()), (7, "4, 8, 9".to_owned()));
         assert_eq!(read.vocabulary(), merged.vocabulary);
@@ -121,4 +123,62 @@ fn a_file_of_names_that_is_none_is_refused_by_name() {
     data.declared.file = Some(path);
     let error = message(&load_classification(&data, None).expect_err("a class is no choice"), &folder);
     assert_eq!(error, "cannot use the names in names.json: 1 label, at least two are needed");
+}
+
+fn hashed(text: &str, users: u32, items: u32) -> (tempfile::TempDir, DataSettings) {
+    let (folder, mut data) = data(text, DataSource::ratings("train", None));
+    let ids = HashedIds { users, items, mean: 3.5, range: (1.0, 5.0) };
+    data.declared.hashed = Some(ids);
+    (folder, data)
+}
+
+#[test]
+fn regions_with_hashed_ids_agree_on_rows_without_a_word() {
+    let (_here, here) = hashed("1,100,2\n2,101,4\nAX,7,1\n", 1000, 500);
+    let (_there, there) = hashed("7,1000,5\nAX,100,5\n2.0,7,5\n", 1000, 500);
+    let [one, other] = [&here, &there].map(|data| load_ratings(data, None, 1).expect("it is sound"));
+    assert_eq!((one.users, one.items), (1000, 500));
+    assert_eq!(one.vocabulary, other.vocabulary, "though they have other ids, and other ratings");
+    // `AX` and 2, 100 and 7.
+    assert_eq!((one.train.users[2], one.train.users[1]), (other.train.users[1], other.train.users[2]));
+    assert_eq!((one.train.items[0], one.train.items[2]), (other.train.items[1], other.train.items[2]));
+    // As any other program has them: sha256 of "1", "2" and "AX".
+    assert_eq!(one.train.users, [913, 446, 764]);
+    let vocabulary = one.vocabulary.expect("files have names");
+    assert_eq!(Vocabulary::from_json(&vocabulary.to_json()).as_ref(), Ok(&*vocabulary));
+    let (_wider, wider) = hashed("1,100,2\n", 1000, 501);
+    let wider = load_ratings(&wider, None, 1).expect("it is sound").vocabulary.expect("files have names");
+    assert_eq!(
+        vocabulary.difference(&wider).as_deref(),
+        Some(
+            "it has 1000 rows of users, 501 of items, ratings from 1 to 5 around 3.5, \
+             we have 1000 rows of users, 500 of items, ratings from 1 to 5 around 3.5"
+        )
+    );
+}
+
+#[test]
+fn how_many_ids_share_a_row_is_counted() {
+    // Fifty users, each with a rating of item 0 and one of its own, in twenty rows.
+    let text: String = (0..50).map(|user| format!("{user},0,3\n{user},{},4\n", user + 1)).collect();
+    let (_folder, crowded) = hashed(&text, 20, 1_000_000);
+    let ratings = load_ratings(&crowded, None, 1).expect("it is sound");
+    // Two users of one row rate the same item, and both ratings count.
+    assert_eq!((ratings.train.len(), ratings.repeated), (100, 0));
+    let mut users = std::collections::BTreeMap::<u32, usize>::new();
+    for user in ratings.train.users.iter().step_by(2) {
+        *users.entry(*user).or_default() += 1;
+    }
+    let sharing: usize = users.values().filter(|ids| **ids > 1).sum();
+    assert!(sharing > 30, "{sharing}");
+    let [of_users, of_items] = ratings.shared_rows.expect("rows are hashed").map(|shared| shared.to_string());
+    assert_eq!(of_users, format!("50 users in 20 rows: {sharing} share a row ({} %)", 2 * sharing));
+    assert_eq!(of_items, "51 items in 1000000 rows: 0 share a row (0 %)");
+}
+
+#[test]
+fn ratings_beyond_what_is_said_are_refused() {
+    let (folder, data) = hashed("1,100,2\n2,101,5.5\n", 10, 10);
+    let error = load_ratings(&data, None, 1).expect_err("5.5 is beyond 5");
+    assert_eq!(message(&error, &folder), "cannot use train: rating 2 is 5.5; job.data.range allows 1 to 5");
 }
