@@ -29,6 +29,7 @@ pub mod sums;
 pub mod table;
 #[cfg(feature = "net")]
 pub mod throttle;
+pub mod usual;
 pub mod wire;
 
 pub use ids::{Clock, DatacenterId, ShardId, TableId, WorkerId};

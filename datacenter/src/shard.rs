@@ -16,6 +16,7 @@ use crate::clock::VectorClock;
 use crate::message::{Flush, Read, ReadReply, RowBlock, RowGroup, Standing, Wait};
 use crate::sums::{MAX_SUM, Reach, Rounding, largest, largest_of, may_add};
 use crate::table::what_is;
+use crate::usual::UsualDelta;
 use crate::{Clock, Elements, NonFinite, ShardId, ShardTable, TableId, WorkerId};
 
 /// Conditions on reads from outside the shard.
@@ -161,6 +162,8 @@ pub struct Shard {
     non_finite: NonFinite,
     /// By table: the largest magnitude of a worker's delta; none for any. Empty where no table has one.
     max_delta: Vec<Option<f32>>,
+    /// By table: how large deltas usually are, where what is allowed is a multiple of that. Empty where it is for no table.
+    usual: Vec<Option<UsualDelta>>,
     /// Of all values.
     reach: Reach,
     /// How many flushes and how many other additions there have been, by which values are rounded: each by a count of its own,
@@ -222,6 +225,7 @@ impl Shard {
             staleness,
             non_finite: NonFinite::default(),
             max_delta: Vec::new(),
+            usual: Vec::new(),
             reach,
             flushes: 0,
             additions: 0,
@@ -248,6 +252,24 @@ impl Shard {
     pub fn with_max_delta(self, max_delta: Vec<Option<f32>>) -> Self {
         assert_eq!(max_delta.len(), self.tables.len(), "one for each table");
         Self { max_delta, ..self }
+    }
+
+    /// The same, refusing workers' deltas beyond so many times the [usual](crate::usual), by table, as far as it refuses any.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one for each table.
+    #[must_use]
+    pub fn with_max_times_usual(self, times: Vec<Option<f32>>) -> Self {
+        assert_eq!(times.len(), self.tables.len(), "one for each table");
+        let workers = self.workers.worker_count();
+        let usual = |times: Option<f32>| times.map(|times| UsualDelta::new(times, workers));
+        Self { usual: times.into_iter().map(usual).collect(), ..self }
+    }
+
+    /// How large deltas of `table` usually are, if what is allowed is a multiple of that.
+    pub fn usual(&self, table: TableId) -> Option<&UsualDelta> {
+        self.usual.get(table.index())?.as_ref()
     }
 
     /// What becomes of deltas that are NaN or infinite.
@@ -400,6 +422,9 @@ impl Shard {
         self.flushes += 1;
         let rounding = Rounding::of(self.flushes);
         for delta in &mut flush.deltas {
+            if let Some(Some(usual)) = self.usual.get_mut(delta.table.index()) {
+                usual.observe(&delta.values);
+            }
             let values = Cell::from_mut(delta.values.as_mut_slice()).as_slice_of_cells();
             let elements = delta.indexes.iter().copied().zip(values.iter().map(Cell::get));
             let mut places = values.iter();
@@ -637,7 +662,9 @@ impl Shard {
     /// By the job's own bounds, where it has some.
     fn check_size(&self, flush: &Flush) -> Result<(), RequestError> {
         for delta in &flush.deltas {
-            let Some(&Some(allowed)) = self.max_delta.get(delta.table.index()) else { continue };
+            let fixed = self.max_delta.get(delta.table.index()).copied().flatten();
+            let usual = self.usual(delta.table).and_then(UsualDelta::allowed);
+            let Some(allowed) = fixed.into_iter().chain(usual).reduce(f32::min) else { continue };
             if largest(&delta.values) <= allowed {
                 continue;
             }

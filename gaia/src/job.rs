@@ -56,18 +56,27 @@ pub struct Job {
     pub max_delta: MaxDelta,
 }
 
-/// The largest magnitude of what one worker may add to an element in a clock; none for any.
+/// The largest of what one worker may add to an element in a clock; none for any.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct MaxDelta {
-    /// Of tables without one of their own; above zero.
-    pub all: Option<f32>,
+    /// Of tables without one of their own.
+    pub all: Option<DeltaBound>,
     /// By table.
-    pub tables: Vec<(String, Option<f32>)>,
+    pub tables: Vec<(String, Option<DeltaBound>)>,
+}
+
+/// From where on a delta is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum DeltaBound {
+    /// Its magnitude is larger than this; above zero.
+    Magnitude(f32),
+    /// Its magnitude is larger than so many times the [usual](datacenter::usual) one of its table; above one.
+    TimesTheUsual(f32),
 }
 
 impl MaxDelta {
     /// That of a table.
-    pub fn of(&self, table: &str) -> Option<f32> {
+    pub fn of(&self, table: &str) -> Option<DeltaBound> {
         self.tables.iter().find(|(name, _)| name == table).map_or(self.all, |(_, own)| *own)
     }
 

@@ -57,6 +57,8 @@ pub struct Replica {
     reach: Reach,
     /// By table: how much one datacenter can have contributed to an element.
     max_contribution: Vec<f32>,
+    /// How many flushes one datacenter has at most, where a contribution is bounded by that many times what is usual here.
+    max_flushes: Option<f32>,
     /// How many releases there have been, counted over all processes that this shard has had.
     count: u32,
     /// This process.
@@ -102,6 +104,7 @@ impl Replica {
             ledgers: Ledgers { own: Ledger::new(&shapes), mirrors: ledgers },
             reach: Reach::default(),
             max_contribution: vec![MAX_SUM; shapes.len()],
+            max_flushes: None,
             count: 0,
             life: 1,
             first_count: None,

@@ -221,6 +221,28 @@ fn deltas_beyond_what_the_job_allows_are_refused_and_named() {
 }
 
 #[test]
+fn deltas_beyond_many_times_the_usual_are_refused_and_named() {
+    let mut shard = shard(2, None).with_max_times_usual(vec![Some(1000.0)]);
+    for clock in 1..=8 {
+        for worker in 0..2 {
+            // Nothing is known yet, and nothing is refused.
+            let size = if (worker, clock) == (0, 1) { 2.0 } else { 1.0 };
+            let flushed = shard.handle_flush(&flush(worker, clock, &[(0, size), (3, -size)]));
+            assert!(matches!(flushed, Ok(Flushed::Now(_))));
+        }
+    }
+    let before = shard.values(TABLE).to_vec();
+    let refused = shard.handle_flush(&flush(0, 9, &[(0, 1.0), (3, -1e6)])).unwrap_err();
+    let told = "worker 0 flushed a delta of -1e6 at clock 9: table 0, row in slot 1 of this shard; job.max_delta allows ";
+    let allowed = refused.to_string().strip_prefix(told).map(|allowed| allowed.parse::<f32>());
+    assert!(matches!(allowed, Some(Ok(1000.0..1200.0))), "{refused}");
+    assert_eq!(shard.values(TABLE), before, "nothing of it is in");
+    // What is refused is not learnt from, and nobody else is refused for it.
+    assert!(shard.handle_flush(&flush(1, 9, &[(0, 1.0), (3, 900.0)])).is_ok());
+    assert!(shard.handle_flush(&flush(0, 9, &[(0, 1.0), (3, -1e6)])).is_err());
+}
+
+#[test]
 fn a_flush_becomes_what_it_has_changed() {
     let mut shard = shard(1, None);
     // The first is as coarse as its value, 1e8, is; the second is exact.

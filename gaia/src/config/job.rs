@@ -6,8 +6,8 @@ use datacenter::NonFinite;
 use wan::policy::{Goal, Lead, Schedule, Significance};
 
 use super::kind::{
-    self, choice, column, data_root, duration, file, flag, labels, list, name, path, positive, real, share,
-    whole, word,
+    self, choice, column, data_root, delta_bound, duration, file, flag, labels, list, name, path, positive,
+    real, share, whole, word,
 };
 use super::reader::Section;
 use crate::job::{
@@ -89,7 +89,7 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
 
 /// Reads the largest deltas that may be; a table that says nothing is as the others.
 fn max_delta(s: &Section<'_>) -> MaxDelta {
-    let kind = || positive().map(|most| Some(most as f32)).or_word("off", None);
+    let kind = || delta_bound().map(Some).or_word("off", None);
     let all = s.or("max_delta", None, kind());
     let tables =
         s.entries("tables", "<table>", |table, s| Some((table.to_owned(), s.or("max_delta", all, kind()))));

@@ -18,7 +18,7 @@ use super::units;
 use crate::data::classification::MAX_CLASSES;
 use crate::data::names::MAX_NAME_BYTES;
 use crate::data::{Name, Names};
-use crate::job::{Column, DataRoot};
+use crate::job::{Column, DataRoot, DeltaBound};
 use crate::paths::tidy;
 use crate::suggest::{NotOneOf, nearest};
 
@@ -175,6 +175,21 @@ pub(super) fn real(range: RangeInclusive<f64>) -> Kind<f64> {
 /// A number above zero.
 pub(super) fn positive() -> Kind<f64> {
     Kind::new("a number above 0", |raw| raw.real().filter(|number| *number > 0.0))
+}
+
+/// The largest delta that may be: a number, or a multiple of what deltas usually are.
+pub(super) fn delta_bound() -> Kind<DeltaBound> {
+    /// The largest of a thousand numbers that are normally distributed is four times the usual, and gradients are wilder.
+    const LEAST_TIMES: f64 = 10.0;
+    let allowed =
+        format!("a number above 0, or a multiple of at least {LEAST_TIMES} such as \"1000 times the usual\"");
+    Kind::new(allowed, |raw| {
+        let fixed = raw.real().map(|most| most as f32).filter(|most| *most > 0.0).map(DeltaBound::Magnitude);
+        fixed.or_else(|| {
+            let times = units::times_the_usual(raw.text()?).filter(|times| *times >= LEAST_TIMES)?;
+            Some(times as f32).filter(|times| times.is_finite()).map(DeltaBound::TimesTheUsual)
+        })
+    })
 }
 
 /// A share at or above zero, as a number or in per cent.

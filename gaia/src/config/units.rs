@@ -67,6 +67,12 @@ pub fn bandwidth_delay_products(text: &str) -> Option<f64> {
     unit.eq_ignore_ascii_case("bdp").then_some(number)
 }
 
+/// Parses "1000 times the usual".
+pub fn times_the_usual(text: &str) -> Option<f64> {
+    let (number, words) = split(text)?;
+    words.split_whitespace().eq(["times", "the", "usual"]).then_some(number)
+}
+
 /// Parses "0.1 %" or "0.001"; the result is the share, 0.001.
 pub fn share(text: &str) -> Option<f64> {
     let text = text.trim();
@@ -187,6 +193,11 @@ mod tests {
         assert_eq!(bandwidth_delay_products("1.5 bdp"), Some(1.5));
         assert_eq!(bandwidth_delay_products("1 BDP"), Some(1.0));
         assert_eq!(bandwidth_delay_products("1"), None);
+        assert_eq!(times_the_usual("1000 times the usual"), Some(1000.0));
+        assert_eq!(times_the_usual(" 2.5 times  the usual "), Some(2.5));
+        for text in ["1000", "1000x", "times the usual", "-1 times the usual", "10 times the usuals"] {
+            assert_eq!(times_the_usual(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -213,6 +224,7 @@ mod tests {
                 size(&text);
                 share(&text);
                 bandwidth_delay_products(&text);
+                times_the_usual(&text);
             }
         }
 

@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
     use crate::job::tests::job;
-    use crate::job::{DataRoot, DataScope, DataSettings, DataSource};
+    use crate::job::{DataRoot, DataScope, DataSettings, DataSource, DeltaBound, HashedIds};
 
     #[test]
     fn regions_agree_on_everything_but_where_the_data_lies() {
@@ -105,22 +105,33 @@ mod tests {
         }
         assert_ne!(digest(&job()), job().digest(2, "asp"));
         assert_ne!(digest(&job()), job().digest(1, "bsp"));
-        let differs = |change: fn(&mut Job)| {
+        let differs = |change: &dyn Fn(&mut Job)| {
             let mut changed = job();
             change(&mut changed);
             assert_ne!(digest(&changed), digest(&job()), "{changed:?}");
         };
-        differs(|job| job.clocks = 11);
-        differs(|job| job.data.source = DataSource::Own);
-        differs(|job| job.data_scope = DataScope::Own);
-        differs(|job| job.non_finite = NonFinite::Pass);
-        differs(|job| job.max_delta.all = Some(1.0));
-        differs(|job| job.max_delta.tables = vec![("weights".to_owned(), Some(1.0))]);
-        differs(|job| job.asp.goal = Goal::Fastest);
-        differs(|job| job.asp.lead = Lead::Limit(3));
-        differs(|job| job.asp.filter.function = Significance::Absolute);
-        differs(|job| job.asp.filter.threshold = 0.010_000_000_000_000_002);
-        differs(|job| job.asp.barrier_max_delay = Some(Duration::from_nanos(200_000_001)));
+        differs(&|job: &mut Job| job.clocks = 11);
+        differs(&|job: &mut Job| job.data.source = DataSource::Own);
+        differs(&|job: &mut Job| job.data_scope = DataScope::Own);
+        differs(&|job: &mut Job| job.non_finite = NonFinite::Pass);
+        differs(&|job: &mut Job| job.max_delta.all = Some(DeltaBound::Magnitude(1.0)));
+        differs(&|job: &mut Job| job.max_delta.all = Some(DeltaBound::TimesTheUsual(1000.0)));
+        differs(&|job: &mut Job| {
+            job.max_delta.tables = vec![("weights".to_owned(), Some(DeltaBound::Magnitude(1.0)))]
+        });
+        let ids = |users| HashedIds { users, items: 5, mean: 3.0, range: (1.0, 5.0) };
+        differs(&|job: &mut Job| job.data.declared.hashed = Some(ids(7)));
+        let [one, other] = [7, 8].map(|users| {
+            let mut hashed = job();
+            hashed.data.declared.hashed = Some(ids(users));
+            digest(&hashed)
+        });
+        assert_ne!(one, other);
+        differs(&|job: &mut Job| job.asp.goal = Goal::Fastest);
+        differs(&|job: &mut Job| job.asp.lead = Lead::Limit(3));
+        differs(&|job: &mut Job| job.asp.filter.function = Significance::Absolute);
+        differs(&|job: &mut Job| job.asp.filter.threshold = 0.010_000_000_000_000_002);
+        differs(&|job: &mut Job| job.asp.barrier_max_delay = Some(Duration::from_nanos(200_000_001)));
     }
 
     #[test]

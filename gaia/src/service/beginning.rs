@@ -21,6 +21,7 @@ use wan::replica::Replica;
 use super::ServiceError;
 use super::setup::Setup;
 use crate::checkpoint::{Archive, Begun, Checkpoint, Counts, Keeper, Schedule, Subject};
+use crate::job::DeltaBound;
 use crate::model::{ShardValues, initial_values_of};
 
 /// What tells a server the first values of a shard; false once it does not want them any more.
@@ -120,16 +121,26 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
     let max_deltas = || setup.specs.iter().map(|table| region.job.max_delta.of(&table.name));
     // No region has more flushes than all workers in all clocks.
     let flushes = region.all_workers() as f32 * region.job.clocks as f32;
-    let contribution = |most: Option<f32>| most.map_or(MAX_SUM, |most| (most * flushes).min(MAX_SUM));
+    let magnitude = |bound: Option<DeltaBound>| match bound? {
+        DeltaBound::Magnitude(most) => Some(most),
+        DeltaBound::TimesTheUsual(_) => None,
+    };
+    let times_usual = |bound: Option<DeltaBound>| match bound? {
+        DeltaBound::Magnitude(_) => None,
+        DeltaBound::TimesTheUsual(times) => Some(times),
+    };
+    let contribution = |bound| magnitude(bound).map_or(MAX_SUM, |most: f32| (most * flushes).min(MAX_SUM));
     let replica = |id: ShardId| {
         let shapes = &setup.shapes.0[id.index()];
         let zeros = shapes.iter().map(|shape| vec![0.0; shape.elements()]).collect();
         let workers = region.workers() as usize;
         let shard = Shard::new(id, shapes, zeros, workers, region.job.staleness)
             .with_non_finite(region.job.non_finite)
-            .with_max_delta(max_deltas().collect());
+            .with_max_delta(max_deltas().map(magnitude).collect())
+            .with_max_times_usual(max_deltas().map(times_usual).collect());
         let replica = Replica::new(shard, &policy, peers.iter().map(|peer| peer.id))
-            .with_max_contribution(max_deltas().map(contribution).collect());
+            .with_max_contribution(max_deltas().map(contribution).collect())
+            .with_max_flushes(flushes);
         let Some(at) = checkpoints.iter().position(|checkpoint| checkpoint.state.shard == id) else {
             return Ok(replica.without_state().without_first_values());
         };

@@ -2,7 +2,7 @@
 //!
 //! Values are made of what each datacenter has contributed, so each answers for its own contribution, and for nothing else:
 //! of an element, what it has released and what its filter still holds back. Its own server refuses the worker that would bring
-//! that beyond [`MAX_SUM`], or beyond what `max_delta` makes of it; a peer refuses the server that says that it has gone further
+//! that beyond [`MAX_SUM`], or beyond what `max_delta`, a figure or a multiple of what is usual, makes of it; a peer refuses the server that says that it has gone further
 //! than any rounding or repeat would explain. Whatever others have done, all contributions fit into a value, so nobody is
 //! refused for a sum that somebody else has brought near the end of what f32 holds.
 //!
@@ -11,6 +11,7 @@
 use datacenter::message::Flush;
 use datacenter::shard::RequestError;
 use datacenter::sums::{MAX_SUM, largest_of, may_add};
+use datacenter::usual::UsualDelta;
 use datacenter::{Elements, NonFinite, TableId};
 
 use super::Replica;
@@ -36,6 +37,22 @@ impl Replica {
     pub fn with_max_contribution(self, max_contribution: Vec<f32>) -> Self {
         assert_eq!(max_contribution.len(), self.max_contribution.len(), "one for each table");
         Self { max_contribution, ..self }
+    }
+
+    /// The same, where no datacenter has more flushes than this: of tables whose workers are let add a multiple of the usual, none
+    /// can have contributed more than that many times the largest such multiple that there has been here. A datacenter in which
+    /// nothing is known of what is usual, as it has no workers or has just begun, takes anything.
+    #[must_use]
+    pub fn with_max_flushes(self, max_flushes: f32) -> Self {
+        Self { max_flushes: Some(max_flushes), ..self }
+    }
+
+    /// The most that one datacenter can have contributed to an element of `table`, as far as that is known.
+    fn max_contribution(&self, table: TableId) -> Option<f32> {
+        let fixed = *self.max_contribution.get(table.index())?;
+        let usual = self.shard.usual(table).and_then(UsualDelta::largest_allowed);
+        let usual = usual.zip(self.max_flushes).map(|(delta, flushes)| delta * flushes);
+        Some(usual.map_or(fixed, |usual| usual.min(fixed)))
     }
 
     /// Refuses a flush that makes sense, but would bring this datacenter's contribution to an element too far.
@@ -71,7 +88,8 @@ impl Replica {
                 return Err(PeerError::NotFinite { table, index, found: found.to_string() });
             }
         }
-        let has_own_bound = self.max_contribution.iter().any(|most| *most < MAX_SUM);
+        let bounds = update.deltas.iter().filter_map(|delta| self.max_contribution(delta.table));
+        let has_own_bound = bounds.fold(MAX_SUM, f32::min) < MAX_SUM;
         if has_own_bound || !self.reach.has_room(most) {
             update.deltas.iter().try_for_each(|delta| self.check_contribution(peer, update, delta))?;
         }
@@ -80,7 +98,7 @@ impl Replica {
 
     fn check_contribution(&self, peer: usize, update: &Update, delta: &Elements) -> Result<(), PeerError> {
         let table = delta.table;
-        let Some(most) = self.max_contribution.get(table.index()) else { return Ok(()) };
+        let Some(most) = self.max_contribution(table) else { return Ok(()) };
         let allowed = most * PEER_MARGIN;
         let origin = update.rows.as_ref().map(|rows| rows.origin);
         let ledger = &self.ledgers.mirrors[peer].1;
@@ -258,6 +276,75 @@ mod tests {
         assert_eq!(replica.shard().values(TABLE), [1.0, 1.0, 1.0, 31.0]);
         assert_eq!(replica.inbox(HOSTILE).applied_through(), 1);
         assert_eq!(replica.handle_update(HOSTILE, &update(2, 3, 10.0), 1), Ok(true));
+    }
+
+    #[test]
+    fn a_mirror_is_refused_for_more_than_many_times_what_is_usual_here() {
+        let policy =
+            Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+        let shard = Shard::new(ShardId(0), &[SHAPE], vec![vec![0.0; 4]], 2, None)
+            .with_max_times_usual(vec![Some(10.0)]);
+        let replica = Replica::new(shard, &policy, [1, 2].map(DatacenterId));
+        // No more than 50 flushes of ten times what is usual, four times.
+        let mut replica = replica.without_state().with_max_flushes(50.0);
+        // Here nothing is usual yet.
+        assert_eq!(replica.handle_update(HONEST, &update(1, 3, 1e6), 1), Ok(true));
+        for clock in 1..=8 {
+            for worker in 0..2 {
+                assert!(replica.handle_flush(flush(worker, clock, 0, 1.0)).is_ok());
+            }
+        }
+        assert_eq!(replica.handle_update(HOSTILE, &update(1, 3, 1999.0), 1), Ok(true));
+        let refused = replica.handle_update(HOSTILE, &update(2, 3, 2.0), 1).unwrap_err();
+        let told = "its update of table 0 has 2e0 for element 3, to which datacenter 1 would have contributed 2.001e3, \
+                    and no datacenter contributes more than 2e3";
+        assert_eq!(refused.to_string(), told);
+        let refused = replica.handle_update(HOSTILE, &rows(2, 1, -2001.0, Origin::Sender), 1);
+        assert!(matches!(refused, Err(PeerError::TooMuch { .. })), "{refused:?}");
+        assert_eq!(replica.shard().values(TABLE), [16.0, 0.0, 0.0, 1_001_999.0]);
+        // Deltas become smaller, and what has been contributed stays what it is.
+        for clock in 9..=2000 {
+            assert!(replica.handle_flush(flush(clock % 2, clock, 0, 1e-3)).is_ok());
+        }
+        assert_eq!(replica.handle_update(HOSTILE, &update(2, 3, 0.5), 1), Ok(true));
+    }
+
+    proptest! {
+        /// Workers whose deltas are scattered and become smaller, and a mirror of the same kind that is cut off for a while
+        /// and then says all at once: a bound of a thousand times never trips.
+        #[test]
+        fn a_usual_run_is_never_refused(seed in proptest::num::u64::ANY, cut in 1..400u32) {
+            let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+            let shard = Shard::new(ShardId(0), &[SHAPE], vec![vec![0.0; 4]], 2, None)
+                .with_max_times_usual(vec![Some(1000.0)]);
+            let clocks = 400;
+            let mut replica =
+                Replica::new(shard, &policy, [DatacenterId(1)]).without_state().with_max_flushes(4.0 * clocks as f32);
+            let mut random = seed;
+            // Magnitudes over three decades, many of them zero.
+            let mut draw = || {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let bits = (random >> 33) as u32;
+                match bits % 4 {
+                    0 => 0.0,
+                    _ => 10f32.powi((bits >> 8) as i32 % 4 - 3) * if bits & 4 == 0 { 1.0 } else { -1.0 },
+                }
+            };
+            let (mut waiting, mut seq) = (0.0, 0);
+            for clock in 1..=clocks {
+                let falls = 1.0 / (clock as f32).sqrt();
+                for worker in 0..2 {
+                    prop_assert!(replica.handle_flush(flush(worker, clock, clock % 4, draw() * falls)).is_ok());
+                }
+                waiting += 2.0 * draw() * falls;
+                if clock < cut && clock != clocks {
+                    continue;
+                }
+                seq += 1;
+                let taken = replica.handle_update(0, &update(seq, 3, std::mem::take(&mut waiting)), 1);
+                prop_assert_eq!(taken, Ok(true));
+            }
+        }
     }
 
     #[test]

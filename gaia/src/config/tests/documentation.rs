@@ -6,7 +6,9 @@ use wan::policy::Schedule;
 
 use super::*;
 use crate::data::{Name, Names};
-use crate::job::{Column, DataSource, Decay, Delimiter, FilterSchedule, HashedIds, Layout, Partition, Scale};
+use crate::job::{
+    Column, DataSource, Decay, Delimiter, DeltaBound, FilterSchedule, HashedIds, Layout, Partition, Scale,
+};
 
 /// Settings of the choices that [`SMALLEST`] leaves out.
 const CHOICES: [&str; 8] = [
@@ -65,8 +67,11 @@ fn every_choice_can_be_made() {
     assert_eq!(listed.asp.tables[0].1.threshold, listed.asp.filter.threshold);
     let linear = FilterSchedule::Plain(Schedule::Linear { to: 0.1, clocks: 4 });
     assert_eq!(job(CHOICES[5]).asp.filter.schedule, linear);
-    let bounded = job("max_delta = 2.5\n[job.tables.w]\nmax_delta = \"off\"\n[job.tables.v]").max_delta;
-    assert_eq!(["u", "v", "w"].map(|table| bounded.of(table)), [Some(2.5), Some(2.5), None]);
+    let bounded = "max_delta = 2.5\n[job.tables.w]\nmax_delta = \"off\"\n[job.tables.v]\n\
+                   [job.tables.x]\nmax_delta = \"1000 times the usual\"";
+    let bounded = job(bounded).max_delta;
+    let (fixed, times) = (Some(DeltaBound::Magnitude(2.5)), Some(DeltaBound::TimesTheUsual(1000.0)));
+    assert_eq!(["u", "v", "w", "x"].map(|table| bounded.of(table)), [fixed, fixed, None, times]);
     let hashed = |text: &str| job(&format!("{}\n{text}", CHOICES[7])).data.declared.hashed;
     let ids = HashedIds { users: 1000, items: 100, mean: 3.0, range: (1.0, 5.0) };
     assert_eq!(hashed(""), Some(ids.clone()));

@@ -130,7 +130,14 @@ fn one_wrong_value_gives_one_problem() {
             in_job("asp.threshold = nan"),
             "x.toml:9: job.asp.threshold: found NaN; allowed: a number such as 0.01 or a percentage such as \"1 %\", at least 0",
         ),
-        (in_job("max_delta = 0"), "x.toml:9: job.max_delta: found 0; allowed: a number above 0, or \"off\""),
+        (
+            in_job("max_delta = 0"),
+            "x.toml:9: job.max_delta: found 0; allowed: a number above 0, or a multiple of at least 10 such as \"1000 times the usual\", or \"off\"",
+        ),
+        (
+            in_job("tables.w.max_delta = \"5 times the usual\""),
+            "x.toml:9: job.tables.w.max_delta: found \"5 times the usual\"; allowed: a number above 0, or a multiple of at least 10 such as \"1000 times the usual\", or \"off\"",
+        ),
         (
             in_job("asp.tables.w.treshold = 1"),
             "x.toml:9: job.asp.tables.w.treshold: unknown key; did you mean `threshold`?",
