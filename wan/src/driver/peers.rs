@@ -273,6 +273,7 @@ impl Peers {
         let running =
             link.run(&self.endpoint, self.shapes.clone(), self.events.clone(), &self.tally, on_taken);
         let error = running.await;
+        debug!(peer = region, server, %address, ?error, "the connection in QUIC's words");
         error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
         match error {
             LinkError::Left => info!(peer = region, server, %address, "the peer has left"),

@@ -4,6 +4,7 @@ use datacenter::identity::{Cause, Party};
 use datacenter::refusals::Refused;
 use quinn::TransportErrorCode;
 use thiserror::Error;
+use tracing::debug;
 
 use crate::driver::address::Address;
 use crate::driver::frames::FrameError;
@@ -106,9 +107,11 @@ impl ConnectError {
         }
     }
 
-    /// The same, as who refused whom where that is why the connection was lost.
+    /// The same, as who refused whom where that is why the connection was lost. What QUIC says of it is lost with that, and
+    /// not shown to operators: the debug log has it.
     pub(super) fn explained(self, endpoint: &Endpoint) -> Self {
         let Some(lost) = self.lost() else { return self };
+        debug!(?lost, "the connection in QUIC's words");
         if let Some((cause, reason)) = close_code::refusal(lost) {
             return Self::ByPeer { cause, reason };
         }
