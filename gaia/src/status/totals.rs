@@ -58,7 +58,7 @@ impl Totals {
             let mut over_links = 0;
             for link in &server.links {
                 let there = (link.datacenter.clone(), link.server);
-                over_links += link.sent_bytes;
+                over_links = sum([over_links, link.sent_bytes]);
                 let towards = self.links.entry((here.clone(), there.clone())).or_default();
                 raise(&mut towards.sent_bytes, link.sent_bytes);
                 raise(&mut towards.naive_bytes, link.naive_bytes);
@@ -78,23 +78,23 @@ impl Totals {
     pub fn sent_bytes(&self, region: &str) -> u64 {
         let beside = self.of_region(region).map(|own| own.beside_bytes);
         let over_links = self.links_of(region).map(|link| link.sent_bytes.max(link.arrived_bytes));
-        beside.chain(over_links).sum()
+        sum(beside.chain(over_links))
     }
 
     /// What they have received, as far as they have told that.
     pub fn received_bytes(&self, region: &str) -> u64 {
-        self.of_region(region).map(|own| own.received_bytes).sum()
+        sum(self.of_region(region).map(|own| own.received_bytes))
     }
 
     /// What shipping every update would have sent instead, as far as they have told that.
     pub fn naive_bytes(&self, region: &str) -> u64 {
-        self.links_of(region).map(|link| link.naive_bytes).sum()
+        sum(self.links_of(region).map(|link| link.naive_bytes))
     }
 
     /// What they say themselves that they have sent: what is to be compared with [`naive_bytes`](Self::naive_bytes), of which
     /// the others know nothing either.
     pub fn told_sent_bytes(&self, region: &str) -> u64 {
-        self.of_region(region).map(|own| own.sent_bytes).sum()
+        sum(self.of_region(region).map(|own| own.sent_bytes))
     }
 
     fn of_region(&self, region: &str) -> impl Iterator<Item = &Own> {
@@ -110,6 +110,11 @@ fn raise(known: &mut u64, told: u64) {
     *known = told.max(*known);
 }
 
+/// The sum of what processes have told, each of which may tell what it likes.
+pub(super) fn sum(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -119,7 +124,7 @@ mod tests {
 
     const REGIONS: [&str; 3] = ["virginia", "ireland", "singapore"];
 
-    fn sum(totals: &Totals) -> u64 {
+    fn sum_of(totals: &Totals) -> u64 {
         REGIONS.iter().map(|region| totals.sent_bytes(region)).sum()
     }
 
@@ -180,6 +185,28 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn whatever_processes_tell_has_a_sum() {
+        let link = |datacenter: &str| LinkStatus {
+            datacenter: datacenter.to_owned(),
+            sent_bytes: u64::MAX,
+            received_bytes: u64::MAX,
+            naive_bytes: u64::MAX,
+            ..LinkStatus::default()
+        };
+        let server = ServerStatus {
+            links: vec![link("ireland"), link("singapore")],
+            wan_sent_bytes: u64::MAX,
+            wan_received_bytes: u64::MAX,
+            ..ServerStatus::default()
+        };
+        let servers = vec![server.clone(), ServerStatus { index: 1, ..server }];
+        let totals =
+            Totals::of([&Status { datacenter: "virginia".to_owned(), servers, ..Status::default() }]);
+        let all = [Totals::sent_bytes, Totals::received_bytes, Totals::naive_bytes, Totals::told_sent_bytes];
+        assert_eq!(all.map(|of| of(&totals, "virginia")), [u64::MAX; 4]);
+    }
+
     proptest! {
         /// Whatever dies and comes back from whatever it has kept, who watches never sees a sum fall. Who asks once sees no
         /// less than what arrived at those who live.
@@ -204,10 +231,10 @@ mod tests {
                 }
                 let statuses = world.statuses();
                 statuses.iter().for_each(|status| watched.add(status));
-                let now = sum(&watched);
+                let now = sum_of(&watched);
                 prop_assert!(now >= before, "{before} before, {now} now, after {act:?}");
                 before = now;
-                let once = sum(&Totals::of(&statuses));
+                let once = sum_of(&Totals::of(&statuses));
                 let arrived = (0..3).filter(|at| !world.is_dead[*at]).map(|at| world.arrived[at].iter().sum::<u64>());
                 prop_assert!(once <= now && once >= arrived.sum::<u64>());
             }
@@ -224,12 +251,12 @@ mod tests {
                     world.arrived[to][from] += bytes;
                 }
             }
-            let before = sum(&Totals::of(&world.statuses()));
+            let before = sum_of(&Totals::of(&world.statuses()));
             world.kept[victim] = (world.sent[victim], world.arrived[victim], world.beside[victim]);
             world.is_dead[victim] = true;
-            prop_assert_eq!(sum(&Totals::of(&world.statuses())), before);
+            prop_assert_eq!(sum_of(&Totals::of(&world.statuses())), before);
             world.restart(victim);
-            prop_assert_eq!(sum(&Totals::of(&world.statuses())), before);
+            prop_assert_eq!(sum_of(&Totals::of(&world.statuses())), before);
         }
     }
 }

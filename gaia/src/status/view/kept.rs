@@ -6,6 +6,7 @@ use super::paint::{Ink, Item, item};
 use super::region::Region;
 use crate::report::human::{bytes, seconds};
 use crate::status::CheckpointStatus;
+use crate::status::totals::sum;
 
 /// "clock 110   3.70 s ago   41.6 kB   2 failed: no space left on device"; nothing where no checkpoints are made.
 ///
@@ -21,7 +22,7 @@ pub(super) fn kept(region: &Region<'_>) -> Vec<Item> {
     match kept.iter().map(|kept| kept.clock).min().filter(|_| kept.len() == shards.len()) {
         Some(clock) => {
             let age = kept.iter().map(|kept| kept.age_seconds).fold(0.0, f64::max);
-            let size: u64 = kept.iter().map(|kept| kept.bytes).sum();
+            let size = sum(kept.iter().map(|kept| kept.bytes));
             items.push(vec![
                 (Ink::Normal, format!("clock {clock}")),
                 (Ink::Label, format!("   {} ago   {}", seconds(age), bytes(size as f64))),
@@ -29,7 +30,7 @@ pub(super) fn kept(region: &Region<'_>) -> Vec<Item> {
         }
         None => items.push(item(Ink::Label, "nothing yet")),
     }
-    let failures: u64 = shards.iter().map(|shard| shard.failures).sum();
+    let failures = sum(shards.iter().map(|shard| shard.failures));
     let problem = shards.iter().find_map(|shard| shard.problem.as_ref());
     match problem {
         Some(problem) => items.push(item(Ink::Bad, format!("{failures} failed: {problem}"))),

@@ -13,7 +13,7 @@ use super::region::{Held, Region, regions};
 use super::{History, Moment};
 use crate::report::human::{bytes, figure, percent, seconds, times, with_causes};
 use crate::status::fetch::Fetched;
-use crate::status::totals::Totals;
+use crate::status::totals::{Totals, sum};
 use crate::status::{Absence, Phase, Status};
 
 /// From this width on, a region's links stand beside what else is known of it.
@@ -95,7 +95,7 @@ impl Writer<'_> {
         let up = if is_up { "up" } else { "ran" };
         let right = Line::from(palette.span(Ink::Label, format!("{up} {}", whole_seconds(uptime))));
         let mut lines = justified(left, right, self.width);
-        let sum = |of: fn(&Totals, &str) -> u64| regions.iter().map(|r| of(&now.totals, r.name)).sum::<u64>();
+        let sum = |of: fn(&Totals, &str) -> u64| sum(regions.iter().map(|r| of(&now.totals, r.name)));
         let (sent, naive) = (sum(Totals::sent_bytes), sum(Totals::naive_bytes));
         if sent > 0 {
             let mut wan =
