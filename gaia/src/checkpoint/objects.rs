@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 use object_store::{Error, ObjectStore, ObjectStoreExt};
 use url::Url;
 
@@ -140,8 +140,28 @@ impl fmt::Debug for Objects {
     }
 }
 
-/// The path of `name`, whose words have slashes between.
+/// The path of `name`, whose words have slashes between. A word is as the store has it: one with `%` or `[`, which the store's
+/// client would write otherwise, may be listed, and then has to be found. What cannot stand in a path, such as `..`, is written so
+/// that it can.
 fn below(prefix: &Path, name: &str) -> Path {
     let words = name.split('/').filter(|word| !word.is_empty());
-    words.fold(prefix.clone(), |path, word| path.join(word))
+    let part = |word| PathPart::parse(word).unwrap_or_else(|_| PathPart::from(word));
+    words.fold(prefix.clone(), |path, word| path.join(part(word)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_listed_is_found() {
+        for (name, expected) in [
+            ("digits/virginia/x", "runs/digits/virginia/x"),
+            ("a%20b/[1]~", "runs/a%20b/[1]~"),
+            ("a//b/", "runs/a/b"),
+            ("../x", "runs/%2E%2E/x"),
+        ] {
+            assert_eq!(below(&Path::from("runs"), name).as_ref(), expected);
+        }
+    }
 }
