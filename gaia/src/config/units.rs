@@ -37,9 +37,12 @@ pub fn duration(text: &str) -> Option<Duration> {
 ///
 /// What is allowed, and what a number alone may have been meant to be.
 pub fn days(text: &str) -> Result<Duration, String> {
-    duration(text).ok_or_else(|| match text.trim().parse::<u32>() {
-        Ok(number) => format!("allowed: {DAYS}; did you mean \"{number} days\"?"),
-        Err(_) => format!("allowed: {DAYS}"),
+    duration(text).ok_or_else(|| {
+        let meant = text.trim().parse::<u32>().map(|number| format!("{number} days"));
+        match meant.ok().filter(|meant| duration(meant).is_some()) {
+            Some(meant) => format!("allowed: {DAYS}; did you mean \"{meant}\"?"),
+            None => format!("allowed: {DAYS}"),
+        }
     })
 }
 
@@ -144,7 +147,8 @@ mod tests {
         assert_eq!(days("30d"), Ok(Duration::from_secs(30 * 86_400)));
         assert_eq!(days("2 weeks"), Ok(Duration::from_secs(14 * 86_400)));
         assert_eq!(days("30").expect_err("no unit"), format!("allowed: {DAYS}; did you mean \"30 days\"?"));
-        for text in ["soon", "-3", ""] {
+        // Longer than any setting may be.
+        for text in ["soon", "-3", "", "80320"] {
             assert_eq!(days(text).expect_err("no duration"), format!("allowed: {DAYS}"));
         }
     }
