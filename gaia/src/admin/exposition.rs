@@ -7,6 +7,7 @@
 //! held, computed and waited seconds are not. `prometheus-client` has such counters, but writes OpenMetrics, which
 //! `promtool check metrics` does not read.
 
+use datacenter::printable;
 use prometheus::{CounterVec, Encoder, GaugeVec, Opts, Registry, TextEncoder};
 
 use super::metrics::{Kind, METRICS, Metric};
@@ -40,22 +41,24 @@ fn register(
     status: &Status,
     samples: &[Sample],
 ) -> Result<(), prometheus::Error> {
+    let shown = |text: &String| printable::line(text).into_owned();
     let options = Opts::new(metric.name, metric.help)
-        .const_label("datacenter", &status.datacenter)
-        .const_label("role", &status.role);
+        .const_label("datacenter", shown(&status.datacenter))
+        .const_label("role", shown(&status.role));
+    let labels = |sample: &Sample| sample.labels.iter().map(shown).collect::<Vec<_>>();
     match metric.kind {
         Kind::Counter => {
             let family = CounterVec::new(options, metric.labels)?;
             for sample in samples {
                 // Were it negative or not a number, the counter would be broken for good.
-                family.get_metric_with_label_values(&sample.labels)?.inc_by(sample.value.max(0.0));
+                family.get_metric_with_label_values(&labels(sample))?.inc_by(sample.value.max(0.0));
             }
             registry.register(Box::new(family))
         }
         Kind::Gauge => {
             let family = GaugeVec::new(options, metric.labels)?;
             for sample in samples {
-                family.get_metric_with_label_values(&sample.labels)?.set(sample.value);
+                family.get_metric_with_label_values(&labels(sample))?.set(sample.value);
             }
             registry.register(Box::new(family))
         }

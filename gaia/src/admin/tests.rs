@@ -3,6 +3,7 @@ use std::fs;
 use std::path::Path;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::*;
 use crate::status::fetch::{FetchError, Target, fetch};
@@ -411,4 +412,13 @@ fn urls_are_read_and_written() {
         let error = read(text).expect_err("no URL").to_string();
         assert!(error.ends_with("write http://HOST:PORT"), "{error}");
     }
+}
+
+#[test]
+fn labels_move_no_cursor() {
+    let mut status = made_up::whole_region();
+    status.servers[0].links[0].datacenter = "x\n\u{1b}[2J\u{202e}y".to_owned();
+    let text = metrics_text(&status).expect("all labels are allowed");
+    assert!(text.contains("peer=\"x\\\\n\\\\u{1b}[2J\\\\u{202e}y\""), "{text}");
+    assert!(!text.contains(|character| character != '\n' && printable::is_hidden(character)), "{text}");
 }
