@@ -114,6 +114,7 @@ macro_rules! smoke {
 }
 
 smoke!(
+    admin_requests,
     certificates,
     checkpoints,
     config_files,
@@ -122,8 +123,11 @@ smoke!(
     filters,
     lan_frames,
     mirrors,
+    object_names,
     payloads,
     shards,
+    status_answers,
+    units,
     wan_frames
 );
 

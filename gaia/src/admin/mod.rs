@@ -42,7 +42,8 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -69,6 +70,12 @@ struct Limits {
     head: Duration,
     connection: Duration,
     status: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { head: HEAD_LIMIT, connection: CONNECTION_LIMIT, status: STATUS_LIMIT }
+    }
 }
 
 /// How long to wait when the system has no connection to give, as when files have run out.
@@ -104,8 +111,7 @@ where
 
 /// Answers on `listener` until it is dropped, and all its connections with it. Never returns.
 pub async fn serve(listener: TcpListener, source: Arc<dyn StatusSource>) {
-    let limits = Limits { head: HEAD_LIMIT, connection: CONNECTION_LIMIT, status: STATUS_LIMIT };
-    serve_within(limits, listener, source).await;
+    serve_within(Limits::default(), listener, source).await;
 }
 
 async fn serve_within(limits: Limits, listener: TcpListener, source: Arc<dyn StatusSource>) {
@@ -136,11 +142,25 @@ async fn serve_within(limits: Limits, listener: TcpListener, source: Arc<dyn Sta
     }
 }
 
+/// Serves one connection, be it a socket or not: what [`serve`] does with each.
+pub async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    source: Arc<dyn StatusSource>,
+) {
+    let limits = Limits::default();
+    answer(stream, routes(Asked { source, limit: limits.status }), limits, Arc::default()).await;
+}
+
 /// Serves one connection.
 ///
 /// By hyper itself, as `axum::serve` knows no limits. One request for each connection makes them simple: a limit on
 /// the connection's life is one on everything, be it that heads come byte by byte or that answers are not read.
-async fn answer(stream: TcpStream, routes: Router, limits: Limits, has_asked: Arc<AtomicBool>) {
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    routes: Router,
+    limits: Limits,
+    has_asked: Arc<AtomicBool>,
+) {
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |request| {
         has_asked.store(true, Ordering::Relaxed);

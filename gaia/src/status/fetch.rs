@@ -165,7 +165,11 @@ async fn ask(url: &Url) -> Result<Status, FetchError> {
 }
 
 /// What a process answers, with its texts as they may be shown: whatever listens there has written them.
-fn read(body: &[u8]) -> Result<Status, FetchError> {
+///
+/// # Errors
+///
+/// If it is no status.
+pub fn read(body: &[u8]) -> Result<Status, FetchError> {
     let mut answer: Value = serde_json::from_slice(body).map_err(FetchError::Json)?;
     make_printable(&mut answer);
     serde_json::from_value(answer).map_err(FetchError::Json)

@@ -5,13 +5,15 @@
 //!
 //! - decoders: whatever the bytes are, they are refused or understood; what is understood is written anew and understood
 //!   as the same; and what it takes in memory is bounded by the bytes and by the shapes that both sides know;
-//! - files that operators write: likewise, with a file of its own for each part of the input;
+//! - what operators and strangers write: files, quantities, names in a store, requests and answers over HTTP; likewise, with a
+//!   file of its own for each part of the input;
 //! - state machines: the bytes are a list of operations, run on the real thing and on a model that is too simple to be
 //!   wrong.
 //!
 //! A new target is a function here, a line in [`TARGETS`], and an entry in `tests/fuzz/Cargo.toml` with its three lines of
 //! program. `docs/TESTING.md` tells how to run it.
 
+mod admin_requests;
 mod certificates;
 mod checkpoints;
 mod config_files;
@@ -21,16 +23,20 @@ mod files;
 mod filters;
 mod lan_frames;
 mod mirrors;
+mod object_names;
 mod operations;
 mod payloads;
 mod seeds;
 mod shards;
+mod status_answers;
+mod units;
 mod wan_frames;
 
 use std::fmt::Debug;
 
 use bytes::Bytes;
 
+pub use self::admin_requests::admin_requests;
 pub use self::certificates::certificates;
 pub use self::checkpoints::checkpoints;
 pub use self::config_files::config_files;
@@ -39,9 +45,12 @@ pub use self::data_files::data_files;
 pub use self::filters::filters;
 pub use self::lan_frames::lan_frames;
 pub use self::mirrors::mirrors;
+pub use self::object_names::object_names;
 pub use self::payloads::payloads;
 pub use self::seeds::seeds;
 pub use self::shards::shards;
+pub use self::status_answers::status_answers;
+pub use self::units::units;
 pub use self::wan_frames::wan_frames;
 
 /// A fuzz target.
@@ -57,6 +66,7 @@ pub struct Target {
 
 /// All targets, by name.
 pub const TARGETS: &[Target] = &[
+    Target { name: "admin_requests", run: admin_requests, mutations: 200 },
     Target { name: "certificates", run: certificates, mutations: 500 },
     Target { name: "checkpoints", run: checkpoints, mutations: 1000 },
     Target { name: "config_files", run: config_files, mutations: 200 },
@@ -65,8 +75,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "filters", run: filters, mutations: 100 },
     Target { name: "lan_frames", run: lan_frames, mutations: 5000 },
     Target { name: "mirrors", run: mirrors, mutations: 200 },
+    Target { name: "object_names", run: object_names, mutations: 50 },
     Target { name: "payloads", run: payloads, mutations: 5000 },
     Target { name: "shards", run: shards, mutations: 1000 },
+    Target { name: "status_answers", run: status_answers, mutations: 500 },
+    Target { name: "units", run: units, mutations: 5000 },
     Target { name: "wan_frames", run: wan_frames, mutations: 5000 },
 ];
 

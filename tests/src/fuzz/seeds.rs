@@ -24,6 +24,10 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         ("config_files", config_files()),
         ("certificates", certificates()),
         ("checkpoints", super::checkpoints::seeds()),
+        ("admin_requests", super::admin_requests::seeds()),
+        ("object_names", super::object_names::seeds()),
+        ("status_answers", super::status_answers::seeds()),
+        ("units", super::units::seeds()),
     ];
     let machines = ["control_copies", "filters", "mirrors", "shards"].map(|target| (target, random()));
     let numbered = |(target, entries): (&'static str, Vec<Vec<u8>>)| {
