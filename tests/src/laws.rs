@@ -19,12 +19,16 @@ struct Awaited {
 /// One receiver's knowledge of one sender, for one shard.
 #[derive(Clone, Debug, Default)]
 pub struct Witness {
+    /// The latest stream of which something was delivered: numbers count anew in each.
+    stream: u32,
     /// Announced rows: `(table, slot)`.
     announced: BTreeMap<(u16, u32), Awaited>,
-    /// The rows of each update that is known, whether it has come or not.
-    rows: BTreeMap<u64, BTreeSet<(u16, u32)>>,
+    /// The rows of each update that is known, by stream and number, whether it has come or not.
+    rows: BTreeMap<(u32, u64), BTreeSet<(u16, u32)>>,
     /// Delivered numbers.
     delivered: BTreeSet<u64>,
+    /// The sender's clock as far as its data had been delivered in streams before.
+    arrived_before: Clock,
     /// The sum of what came for the first element of the first table, each update once.
     counted: f32,
     progress: Vec<Progress>,
@@ -37,13 +41,13 @@ impl Witness {
             let width = shapes[delta.table.index()].width;
             delta.indexes.iter().map(move |index| (delta.table.0, index / width))
         });
-        self.rows.entry(update.seq).or_insert_with(|| rows.collect());
+        self.rows.entry((update.stream, update.seq)).or_insert_with(|| rows.collect());
     }
 
     /// An update was delivered, for the first time or again.
     pub fn see_update(&mut self, update: &Update, shapes: &[ShardTable]) {
         self.see_sent(update, shapes);
-        if self.delivered.insert(update.seq) {
+        if self.is_current(update.stream) && self.delivered.insert(update.seq) {
             let first = update.deltas.iter().filter(|d| d.table.0 == 0 && d.indexes.first() == Some(&0));
             self.counted += first.map(|d| d.values[0]).sum::<f32>();
         }
@@ -51,6 +55,9 @@ impl Witness {
 
     /// A control message was delivered at `now`.
     pub fn see_control(&mut self, control: &ShardControl, now: Duration) {
+        if !self.is_current(control.stream) {
+            return;
+        }
         for barrier in &control.barriers {
             for slot in &barrier.slots {
                 let row = (barrier.table.0, *slot);
@@ -63,10 +70,22 @@ impl Witness {
         self.progress.extend(control.progress);
     }
 
+    /// Whether something of `stream` counts. Where it is a new one, nothing of those before does.
+    fn is_current(&mut self, stream: u32) -> bool {
+        if stream > self.stream {
+            self.arrived_before = self.arrived_clock();
+            self.stream = stream;
+            self.announced.clear();
+            self.delivered.clear();
+            self.progress.clear();
+        }
+        stream == self.stream
+    }
+
     /// Whether the first update from `from_seq` on that has `row` was delivered. An update of which nothing is known may
     /// have it.
     fn has_come(&self, row: (u16, u32), from_seq: u64) -> bool {
-        let has_row = |seq| self.rows.get(&seq).map(|rows| rows.contains(&row));
+        let has_row = |seq| self.rows.get(&(self.stream, seq)).map(|rows| rows.contains(&row));
         let first = (from_seq..).find(|seq| has_row(*seq) != Some(false)).expect("some number is unknown");
         self.delivered.contains(&first)
     }
@@ -75,7 +94,7 @@ impl Witness {
     pub fn arrived_clock(&self) -> Clock {
         let through = (1..).take_while(|seq| self.delivered.contains(seq)).last().unwrap_or(0);
         let whole = self.progress.iter().filter(|p| p.covered_seq <= through);
-        whole.map(|p| p.covered).max().unwrap_or_default()
+        whole.map(|p| p.covered).max().unwrap_or_default().max(self.arrived_before)
     }
 
     /// The sender's clock by what has been delivered, whatever it claims: where everything is shipped and each of its
