@@ -243,7 +243,7 @@ pub(super) fn column() -> Kind<Column> {
 pub(super) fn labels() -> Kind<Names> {
     let label = Kind::new(format!("a whole number, or a text of at most {MAX_NAME_BYTES} bytes"), |raw| {
         let number = raw.whole().and_then(|number| i64::try_from(number).ok()).map(Name::Number);
-        number.or_else(|| Name::read(raw.text()?.trim()).ok())
+        number.or_else(|| Name::read_label(raw.text()?.trim()).ok())
     });
     let condition = format!("; 2 to {MAX_CLASSES}, each once");
     let is_sound = |labels: &Vec<Name>| {

@@ -161,7 +161,7 @@ impl<'a, R: BufRead> Records<'a, R> {
         }
         let text = &record[self.label];
         let wrong = |why| CsvError::Label { line, column: self.label + 1, found: excerpt(text), why };
-        let is_text = file.labels.push(text).map_err(wrong)?;
+        let is_text = file.labels.push_label(text).map_err(wrong)?;
         let (first_line, first, first_is_text) =
             self.first.get_or_insert_with(|| (line, excerpt(text), is_text));
         if is_text != *first_is_text {

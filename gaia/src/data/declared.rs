@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::DataError;
 use super::classification::{Keep, MAX_CLASSES, MAX_FEATURES};
 use super::load::{Known, Loaded, Reading, load_ratings};
-use super::names::{Name, Names, Vocabulary};
+use super::names::{Name, Names, NotAName, Vocabulary};
 use super::source::Source;
 use crate::job::{DataFile, DataSettings, Declared};
 
@@ -103,7 +103,8 @@ fn both(some: &Names, more: &Names) -> Names {
 
 /// Refuses what could not be the names of a model.
 fn check(vocabulary: &Vocabulary) -> Result<(), String> {
-    let lists: [(&str, &Names); 2] = match vocabulary {
+    type Read = fn(&str) -> Result<Name, NotAName>;
+    let (lists, read): ([(&str, &Names); 2], Read) = match vocabulary {
         Vocabulary::Classes { labels, features, .. } => {
             if labels.len() > MAX_CLASSES || !(1..=MAX_FEATURES).contains(features) {
                 let found = labels.len();
@@ -111,9 +112,9 @@ fn check(vocabulary: &Vocabulary) -> Result<(), String> {
                     "{found} labels and {features} features, at most {MAX_CLASSES} and 1 to {MAX_FEATURES} are allowed"
                 ));
             }
-            [("labels", labels), ("labels", labels)]
+            ([("labels", labels), ("labels", labels)], Name::read_label)
         }
-        Vocabulary::Ratings { users, items, .. } => [("users", users), ("items", items)],
+        Vocabulary::Ratings { users, items, .. } => ([("users", users), ("items", items)], Name::read),
         Vocabulary::Hashed(_) => return Err("ids that are hashed have no names".to_owned()),
     };
     for (what, names) in lists {
@@ -122,10 +123,11 @@ fn check(vocabulary: &Vocabulary) -> Result<(), String> {
         }
         let written = |name: &&Name| match name {
             Name::Number(_) => false,
-            Name::Text(text) => Name::read(text).ok().as_ref() != Some(*name),
+            Name::Text(text) => read(text).ok().as_ref() != Some(*name),
         };
         if let Some(name) = names.all().iter().find(written) {
-            let message = "data never has it: numbers stand without quotes, and a text has 1 to 256 bytes";
+            let message = "data never has it: numbers stand without quotes, and a text has 1 to 256 bytes and no control \
+                           characters";
             return Err(format!("`{name}` is among the {what}, and {message}"));
         }
     }

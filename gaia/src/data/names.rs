@@ -23,8 +23,11 @@ pub const MAX_NAME_BYTES: usize = 256;
 /// The most that a vocabulary may take in the metadata of a file.
 const MOST_METADATA_BYTES: usize = 24 << 20;
 
-/// The name of a class, a user or an item, as files have it: a whole number however it is written (`7`, `7.0`, `+7`), or
-/// else a text.
+/// The name of a class, a user or an item, as files have it: a whole number or else a text.
+///
+/// Names of users and items identify: `0012` and `12` are two, and only a number as a table of numbers has it (`12`, `-3`,
+/// `12.0`) is one. Labels of classes are small numbers that tools write in their own ways, LIBSVM `+1` and NumPy
+/// `1.000000000000000000e+00`, and here a number is the same class however it is written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Name {
@@ -46,6 +49,9 @@ pub enum NotAName {
     /// Prose.
     #[error("a text of more than {MAX_NAME_BYTES} bytes")]
     Long,
+    /// A line break or another control character: a quote that was never meant as one, or no text at all.
+    #[error("a text with control characters")]
+    Control,
 }
 
 /// A field as a name, not yet copied.
@@ -54,8 +60,21 @@ enum Parsed<'a> {
     Text(&'a str),
 }
 
-fn parse(text: &str) -> Result<Parsed<'_>, NotAName> {
-    if let Some(number) = whole_number(text) {
+/// Which texts are numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// Those that are written as numbers alone are.
+    Id,
+    /// All that have the value of a whole number.
+    Label,
+}
+
+fn parse(text: &str, rule: Rule) -> Result<Parsed<'_>, NotAName> {
+    let number = match rule {
+        Rule::Id => canonical_number(text),
+        Rule::Label => whole_number(text),
+    };
+    if let Some(number) = number {
         return Ok(Parsed::Number(number));
     }
     match text.parse::<f64>() {
@@ -63,8 +82,19 @@ fn parse(text: &str) -> Result<Parsed<'_>, NotAName> {
         // Words that happen to be read as numbers, such as `nan`, and digits beyond 64 bits are names like others.
         Ok(number) if number.is_finite() && number.fract() != 0.0 => Err(NotAName::Fraction),
         _ if text.len() > MAX_NAME_BYTES => Err(NotAName::Long),
+        _ if text.contains(char::is_control) => Err(NotAName::Control),
         _ => Ok(Parsed::Text(text)),
     }
+}
+
+/// `0`, or digits that do not begin with zero, after a minus sign or none; behind them perhaps `.0`, as tools write that keep
+/// ids as floats.
+fn canonical_number(text: &str) -> Option<i64> {
+    let whole = text.strip_suffix(".0").unwrap_or(text);
+    let digits = whole.strip_prefix('-').unwrap_or(whole);
+    let is_canonical = whole == "0" || digits.starts_with(|first| matches!(first, '1'..='9'));
+    // Whatever else is no digit fails to parse.
+    whole.parse().ok().filter(|_| is_canonical)
 }
 
 /// An integer, or a decimal number without a fraction (`3.0`, `1e0`), as numeric tools write them.
@@ -77,16 +107,31 @@ pub(crate) fn whole_number(text: &str) -> Option<i64> {
 }
 
 impl Name {
-    /// Reads a field.
+    /// Reads a field of users or items.
     ///
     /// # Errors
     ///
     /// If it is no name, and why.
     pub fn read(text: &str) -> Result<Self, NotAName> {
-        Ok(match parse(text)? {
+        parse(text, Rule::Id).map(Self::from)
+    }
+
+    /// Reads a field of classes.
+    ///
+    /// # Errors
+    ///
+    /// If it is no name, and why.
+    pub fn read_label(text: &str) -> Result<Self, NotAName> {
+        parse(text, Rule::Label).map(Self::from)
+    }
+}
+
+impl From<Parsed<'_>> for Name {
+    fn from(parsed: Parsed<'_>) -> Self {
+        match parsed {
             Parsed::Number(number) => Self::Number(number),
             Parsed::Text(text) => Self::Text(text.into()),
-        })
+        }
     }
 }
 
@@ -232,17 +277,30 @@ pub(crate) struct NameColumn {
 }
 
 impl NameColumn {
-    /// Appends a field; yields whether it is a text, and not a number.
+    /// Appends a user or an item.
     ///
     /// # Errors
     ///
     /// If it is no name, and why.
-    pub(crate) fn push(&mut self, text: &str) -> Result<bool, NotAName> {
-        match parse(text)? {
-            Parsed::Number(number) => {
-                self.push_number(number);
-                Ok(false)
-            }
+    pub(crate) fn push(&mut self, text: &str) -> Result<(), NotAName> {
+        self.push_parsed(&parse(text, Rule::Id)?);
+        Ok(())
+    }
+
+    /// Appends a class; yields whether it is a text, and not a number.
+    ///
+    /// # Errors
+    ///
+    /// If it is no name, and why.
+    pub(crate) fn push_label(&mut self, text: &str) -> Result<bool, NotAName> {
+        let label = parse(text, Rule::Label)?;
+        self.push_parsed(&label);
+        Ok(matches!(label, Parsed::Text(_)))
+    }
+
+    fn push_parsed(&mut self, name: &Parsed<'_>) {
+        match *name {
+            Parsed::Number(number) => self.push_number(number),
             Parsed::Text(text) => {
                 let next = (self.numbers.len() + self.texts.len()) as u32;
                 let code = match self.texts.get(text) {
@@ -250,7 +308,6 @@ impl NameColumn {
                     None => *self.texts.entry(text.into()).or_insert(next),
                 };
                 self.codes.push(code);
-                Ok(true)
             }
         }
     }
@@ -479,17 +536,48 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_are_the_same_name_however_written() {
-        let table = [("7", 7), ("+1", 1), ("-1", -1), ("3.0", 3), ("1e1", 10), ("12.0", 12)];
+    fn labels_are_the_same_number_however_written() {
+        let table = [("7", 7), ("+1", 1), ("-1", -1), ("3.0", 3), ("1e1", 10), ("007", 7)];
         for (text, number) in table {
+            assert_eq!(Name::read_label(text), Ok(Name::Number(number)), "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_that_are_different_texts_are_different_names() {
+        let numbers = [
+            ("0", 0),
+            ("7", 7),
+            ("-1", -1),
+            ("12.0", 12),
+            ("-30.0", -30),
+            ("9007199254740993.0", 9_007_199_254_740_993),
+        ];
+        for (text, number) in numbers {
             assert_eq!(Name::read(text), Ok(Name::Number(number)), "{text}");
         }
-        for text in ["cat", "nan", "inf", "1e300", "99999999999999999999", "A 1"] {
+        for text in ["+7", "007", "0012", "0000013714", "1e3", "1.00", "-0", "-0.0", "00", ".0", "-", "1_0"] {
             assert_eq!(Name::read(text), Ok(Name::Text(text.into())), "{text}");
         }
-        assert_eq!(Name::read(""), Err(NotAName::Empty));
-        assert_eq!(Name::read("1.5"), Err(NotAName::Fraction));
-        assert_eq!(Name::read(&"x".repeat(257)), Err(NotAName::Long));
+        let mut column = NameColumn::default();
+        ["0012", "12", "1e3", "1000", "12.0"].into_iter().for_each(|text| column.push(text).expect("a name"));
+        let shown: Vec<_> = column.names().map(|name| name.to_string()).collect();
+        assert_eq!(shown, ["12", "1000", "0012", "1e3"]);
+    }
+
+    #[test]
+    fn both_kinds_of_name_have_the_same_texts() {
+        for read in [Name::read, Name::read_label] {
+            for text in ["cat", "nan", "inf", "1e300", "99999999999999999999", "A 1"] {
+                assert_eq!(read(text), Ok(Name::Text(text.into())), "{text}");
+            }
+            assert_eq!(read(""), Err(NotAName::Empty));
+            assert_eq!(read("1.5"), Err(NotAName::Fraction));
+            assert_eq!(read(&"x".repeat(257)), Err(NotAName::Long));
+            for text in ["a\nb", "a\u{1b}[2J", "a\tb"] {
+                assert_eq!(read(text), Err(NotAName::Control), "{text:?}");
+            }
+        }
     }
 
     #[test]
@@ -501,7 +589,7 @@ mod tests {
         assert_eq!(names.place(&Name::Number(3)), None);
         let mut column = NameColumn::default();
         for (text, is_text) in [("b", true), ("2.0", false), ("zz", true), ("b", true), ("10", false)] {
-            assert_eq!(column.push(text), Ok(is_text));
+            assert_eq!(column.push_label(text), Ok(is_text));
         }
         assert_eq!(column.places(&names), [Some(3), Some(0), None, Some(3), Some(1)]);
         assert_eq!(column.name(2), Some(Name::Text("zz".into())));
@@ -513,7 +601,7 @@ mod tests {
             (&["-1", "1"], "-1, 1"),
             (&["0", "1", "2", "3", "4"], "0 to 4"),
             (&["0", "1", "2", "3", "9"], "5 numbers from 0 to 9"),
-            (&["a\u{1b}[2J", "b"], "a\\u{1b}[2J, b"),
+            (&["0012", "12"], "12, 0012"),
             (&["a", "b", "c", "d", "e", "f"], "a, b, c, d and 2 more"),
         ];
         for (texts, summary) in table {
