@@ -247,7 +247,7 @@ fn hashed(s: &Section<'_>) -> Option<Option<HashedIds>> {
 }
 
 /// The keys that some format of data has, and not all have.
-const DATA_KEYS: [&str; 23] = [
+const DATA_KEYS: [&str; 24] = [
     "train",
     "test",
     "train_images",
@@ -257,6 +257,7 @@ const DATA_KEYS: [&str; 23] = [
     "features",
     "delimiter",
     "header",
+    "quotes",
     "label",
     "labels",
     "names",
@@ -285,7 +286,8 @@ fn layout(s: &Section<'_>) -> Layout {
     ];
     let delimiter = s.or("delimiter", None, choice(DELIMITERS));
     let header = s.or("header", None, flag().map(Some).or_word("auto", None));
-    Layout { delimiter, header }
+    let quotes = s.or("quotes", None, flag().map(Some).or_word("auto", None));
+    Layout { delimiter, header, quotes }
 }
 
 fn idx(s: &Section<'_>) -> Option<DataSource> {

@@ -254,11 +254,12 @@ impl<R: BufRead> Records<R> {
     fn open(input: R, layout: Layout, columns: &RatingColumns) -> Result<Self, MovieLensError> {
         let said = [&columns.user, &columns.item, &columns.rating];
         let named = said.into_iter().any(|column| matches!(column, Some(Column::Named(_))));
-        let table = Table::open(input, layout, named)?;
+        let mut table = Table::open(input, layout, named)?;
         if table.columns() == 0 {
             return Err(MovieLensError::Empty);
         }
         let places = places(&table, columns)?;
+        table.uses(&places);
         Ok(Self { table, places, raw: RawRatings::default() })
     }
 
@@ -511,7 +512,7 @@ mod tests {
         assert_eq!(rows(&raw), [("9".to_owned(), "7".to_owned(), 3.0)]);
         let number = |number| Some(Column::Number(number));
         let columns = RatingColumns { user: number(5), item: number(1), rating: number(3) };
-        let layout = Layout { delimiter: Some(Delimiter::Comma), header: Some(false) };
+        let layout = Layout { delimiter: Some(Delimiter::Comma), header: Some(false), quotes: None };
         let raw = super::read("7,x,3,y,9\n".as_bytes(), layout, &columns).expect("it is sound");
         assert_eq!(rows(&raw), [("9".to_owned(), "7".to_owned(), 3.0)]);
         let columns = RatingColumns { user: number(1), item: number(1), rating: number(3) };

@@ -3,10 +3,14 @@
 //! The delimiter and whether there is a header are found in the first line that is no comment, unless the settings say them.
 //! Fields may stand in quotes, lines that begin with `#` are comments, and blank lines mean nothing. The `csv` crate takes
 //! lines apart; what is here bounds what a line may cost and finds the dialect.
+//!
+//! Between quotes a field goes on over the ends of lines, as prose may. A quote that was not meant as one does the same, and
+//! whole rows are gone inside of a field: so no field that is used has a line break, and none that looks as if it had
+//! swallowed a row, unless the settings say that quotes are what they seem.
 
 use std::io::{self, BufRead, Cursor, Read};
 
-use ::csv::{ErrorKind, Reader, ReaderBuilder, StringRecord, Trim};
+use ::csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 
 use super::lines::{LineError, Lines, MAX_LINE_BYTES, excerpt};
 use crate::job::{Column, Delimiter, Layout};
@@ -31,6 +35,19 @@ pub enum TableError {
         delimiter: Delimiter,
         /// How many there should be, in words.
         allowed: String,
+    },
+    /// A quoted field that goes on over the end of a line.
+    #[error(
+        "line {line}, column {column}: a quote begins a field that goes on in the next line, and may hide rows; job.data.quotes = false \
+         takes quotes as any other character{otherwise}"
+    )]
+    LineBreak {
+        /// Where the record begins; counted from one.
+        line: u64,
+        /// Counted from one.
+        column: usize,
+        /// What else can be done.
+        otherwise: &'static str,
     },
     /// A column that the settings name, and the file has not.
     #[error("line {line}: there is no column {wanted}; {allowed}")]
@@ -57,6 +74,12 @@ pub(super) struct Table<R> {
     /// The first record, which was read to see whether it is a header, until it is asked for.
     first: Option<u64>,
     record: StringRecord,
+    /// Whether the last field of `record` began with a quote, and went on to the end of the file.
+    is_open: bool,
+    /// Whether quotes are trusted, also where it looks as if one had been left open.
+    trusts_quotes: bool,
+    /// The columns that somebody looks at; none where all are.
+    used: Option<Vec<usize>>,
 }
 
 /// The line that names the columns.
@@ -79,7 +102,8 @@ impl<R: BufRead> Table<R> {
             }
         };
         let (line, mut text) = start.unwrap_or((1, String::new()));
-        let delimiter = layout.delimiter.unwrap_or_else(|| recognised(&text));
+        let has_quotes = layout.quotes != Some(false);
+        let delimiter = layout.delimiter.unwrap_or_else(|| recognised(&text, has_quotes));
         text.push('\n');
         let input = Cursor::new(text.into_bytes()).chain(lines.into_inner());
         let reader = ReaderBuilder::new()
@@ -87,21 +111,41 @@ impl<R: BufRead> Table<R> {
             // Lengths are compared here, with a message that has the same form as the others.
             .flexible(true)
             .delimiter(byte(delimiter))
+            .quoting(has_quotes)
             .comment(Some(COMMENT as u8))
-            .trim(Trim::All)
             .buffer_capacity(1 << 16)
-            .from_reader(Bounded { input, used: 0, last: b'\n' });
-        let (skipped, record) = (line - 1, StringRecord::new());
-        let mut table = Self { reader, delimiter, skipped, header: None, columns: 0, first: None, record };
+            .from_reader(Bounded { input, used: 0, last: b'\n', is_over: false });
+        let mut table = Self {
+            reader,
+            delimiter,
+            skipped: line - 1,
+            header: None,
+            columns: 0,
+            first: None,
+            record: StringRecord::new(),
+            is_open: false,
+            trusts_quotes: layout.quotes == Some(true),
+            used: None,
+        };
         let Some(line) = table.read()? else { return Ok(table) };
         table.columns = table.record.len();
         table.first = Some(line);
+        if table.columns == 1 {
+            // The delimiter was looked for outside of quotes.
+            table.without_line_breaks(line)?;
+        }
         if layout.header.unwrap_or_else(|| named || has_no_number(&table.record)) {
+            table.without_line_breaks(line)?;
             let names = table.record.iter().map(str::to_owned).collect();
             table.header = Some(Header { line, names });
             table.first = None;
         }
         Ok(table)
+    }
+
+    /// Says which columns somebody looks at: prose in others may go on over several lines.
+    pub(super) fn uses(&mut self, places: &[usize]) {
+        self.used = Some(places.to_vec());
     }
 
     pub(super) fn header(&self) -> Option<&Header> {
@@ -129,6 +173,7 @@ impl<R: BufRead> Table<R> {
             None => self.read()?,
         };
         let Some(line) = line else { return Ok(None) };
+        self.without_line_breaks(line)?;
         if self.record.len() != self.columns {
             let allowed = match &self.header {
                 Some(header) => format!("{} as in the header in line {}", self.columns, header.line),
@@ -137,6 +182,37 @@ impl<R: BufRead> Table<R> {
             return Err(self.wrong_columns(line, self.record.len(), allowed));
         }
         Ok(Some((line, &self.record)))
+    }
+
+    /// Refuses the record that begins in `line` if a field of it is used and goes on over the end of a line, or if one looks as
+    /// if it had swallowed a row.
+    fn without_line_breaks(&self, line: u64) -> Result<(), TableError> {
+        let is_whole = self.record.len() == self.columns && self.columns > 1;
+        for (place, field) in self.record.iter().enumerate().filter(|(_, field)| field.contains('\n')) {
+            let is_used = self.used.as_ref().is_none_or(|used| used.contains(&place));
+            let otherwise = match (is_used || !is_whole, self.trusts_quotes) {
+                (true, _) => "",
+                (false, false) if self.has_row(place, field) => ", and true takes them for what they are",
+                (false, _) => continue,
+            };
+            return Err(TableError::LineBreak { line, column: place + 1, otherwise });
+        }
+        match self.is_open {
+            true => Err(TableError::LineBreak { line, column: self.record.len(), otherwise: "" }),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a line inside of `field`, which is at `place`, has as many columns as a row.
+    fn has_row(&self, place: usize, field: &str) -> bool {
+        let count = |text: &str| match self.delimiter {
+            Delimiter::Blanks => text.split_whitespace().count(),
+            Delimiter::DoubleColon => text.split("::").count(),
+            delimiter => text.split(char::from(byte(delimiter))).count(),
+        };
+        // The first line of the field ends that of the record.
+        let columns = |(at, text)| count(text) + if at == 0 { place } else { 0 };
+        field.lines().enumerate().map(columns).any(|columns| columns == self.columns)
     }
 
     pub(super) fn wrong_columns(&self, line: u64, found: usize, allowed: String) -> TableError {
@@ -180,6 +256,12 @@ impl<R: BufRead> Table<R> {
             if !next.map_err(|error| self.why(line, error))? {
                 return Ok(None);
             }
+            // All lines end, the last one too: a record that goes on to the end of the file has a quote that was left open.
+            self.is_open = self.reader.get_ref().is_over;
+            // Before blanks around fields are taken away, and line breaks among them.
+            let breaks = self.record.as_slice().bytes().filter(|byte| *byte == b'\n').count() as u64;
+            let line = (line + u64::from(self.is_open)).saturating_sub(breaks);
+            self.record.trim();
             self.compact(line)?;
             if self.record.len() > MAX_COLUMNS {
                 let allowed = format!("at most {MAX_COLUMNS} are allowed");
@@ -234,10 +316,12 @@ fn byte(delimiter: Delimiter) -> u8 {
     }
 }
 
-/// The delimiter of a file that begins with `line`: the first of them that is in it, outside of quotes. Those that hardly
-/// occur inside of fields come first; a comma comes after a semicolon, beside which it is in numbers.
-fn recognised(line: &str) -> Delimiter {
-    let bare: String = line.split('"').step_by(2).collect();
+/// The delimiter of a file that begins with `line`: the first of them that is in it, outside of quotes if it `has_quotes`. Those
+/// that hardly occur inside of fields come first; a comma comes after a semicolon, beside which it is in numbers.
+fn recognised(line: &str, has_quotes: bool) -> Delimiter {
+    // Quotes in pairs alone are quotes.
+    let is_quoted = has_quotes && line.matches('"').count() % 2 == 0;
+    let bare = if is_quoted { line.split('"').step_by(2).collect() } else { line.to_owned() };
     let kinds = [
         ("::", Delimiter::DoubleColon),
         ("\t", Delimiter::Tab),
@@ -268,6 +352,8 @@ struct Bounded<R> {
     input: R,
     used: u64,
     last: u8,
+    /// Whether the reader has been told that there is no more.
+    is_over: bool,
 }
 
 impl<R: Read> Read for Bounded<R> {
@@ -286,7 +372,10 @@ impl<R: Read> Read for Bounded<R> {
                         *byte = b'\n';
                         Ok(1)
                     }
-                    None => Ok(0),
+                    None => {
+                        self.is_over = true;
+                        Ok(0)
+                    }
                 };
             }
             let kept = without_returns(&mut out[..count]);
@@ -389,6 +478,61 @@ mod tests {
         let wide = format!("{}1\n", "1,".repeat(MAX_COLUMNS));
         let message = records(&wide, Layout::default()).expect_err("it is too wide");
         assert_eq!(message, "line 1: 1048577 columns between `,`, at most 1048576 are allowed");
+    }
+
+    #[test]
+    fn no_row_is_hidden_by_a_quote() {
+        let hidden = "a quote begins a field that goes on in the next line, and may hide rows; job.data.quotes = false takes \
+                      quotes as any other character";
+        let table = [
+            ("\"a\t1\t5\nb\t2\t4\nc\"\t3\t3\n", "line 1, column 1"),
+            ("x\t1\t5\n\"a\t1\t5\nb\t2\t4\nc\"\t3\t3\n", "line 2, column 1"),
+            ("x,y\n# why\n\n1,\"2\n3,4\n", "line 4, column 2"),
+            ("x,y\n1,2\n3,\"4\n\n5,6\",\n", "line 3, column 2"),
+            ("\"x,y\n1,2\n", "line 1, column 1"),
+            ("x,\"y\nz\"\n1,2\n", "line 1, column 2"),
+        ];
+        for (text, place) in table {
+            for quotes in [None, Some(true)] {
+                let layout = Layout { quotes, ..Layout::default() };
+                assert_eq!(records(text, layout).expect_err(text), format!("{place}: {hidden}"), "{text}");
+            }
+        }
+        let layout = Layout { quotes: Some(false), ..Layout::default() };
+        let rows = records(table[0].0, layout).expect("quotes mean nothing");
+        assert_eq!(rows, [["\"a", "1", "5"], ["b", "2", "4"], ["c\"", "3", "3"]]);
+    }
+
+    #[test]
+    fn prose_that_is_not_used_may_have_lines() {
+        let read = |text: &str, quotes| {
+            let layout = Layout { quotes, ..Layout::default() };
+            let mut table = Table::open(text.as_bytes(), layout, false).map_err(|error| error.to_string())?;
+            table.uses(&[0, 1]);
+            let mut lines = Vec::new();
+            while let Some((line, _)) = table.next_record().map_err(|error| error.to_string())? {
+                lines.push(line);
+            }
+            Ok::<_, String>(lines)
+        };
+        let prose = "user,item,why\n1,2,\"well,\nnot bad\n\"\n3,4,short\n";
+        assert_eq!(read(prose, None), Ok(vec![2, 5]));
+        // The last field of the first row holds the second row.
+        let hides = "user,item,why\n1,2,\"well\n3,4,short\n5,6,\"\n";
+        let message = read(hides, None).expect_err("it may hide a row");
+        assert!(
+            message.starts_with("line 2, column 3: a quote begins") && message.ends_with("what they are"),
+            "{message}"
+        );
+        assert_eq!(read(hides, Some(true)), Ok(vec![2]));
+        assert_eq!(read(hides, Some(false)), Ok(vec![2, 3, 4]));
+        let open = "user,item,why\n1,2,\"well\n3,4,short\n5,6,short\n";
+        for quotes in [None, Some(true)] {
+            let message = read(open, quotes).expect_err("a quote is left open");
+            assert!(message.starts_with("line 2, column 3: a quote begins"), "{message}");
+            assert!(read("user,item,why\n1,2,\"well", quotes).is_err());
+            assert_eq!(read("user,item,why\n1,2,\"well\"", quotes), Ok(vec![2]));
+        }
     }
 
     #[test]

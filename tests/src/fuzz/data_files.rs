@@ -15,7 +15,7 @@ const NAMES: [&str; 4] = ["train", "test", "train-labels", "test-labels"];
 /// Data sets with more features are not read in slices, which count how often each occurs.
 const FEW_FEATURES: u32 = 1 << 12;
 
-/// The dialect that the choice of a format leaves open: its sixfold, from a byte.
+/// The dialect that the choice of a format leaves open, from a byte.
 fn layout(choice: u8) -> Layout {
     let delimiters = [
         None,
@@ -28,6 +28,7 @@ fn layout(choice: u8) -> Layout {
     Layout {
         delimiter: delimiters[usize::from(choice) % delimiters.len()],
         header: [None, Some(false), Some(true)][usize::from(choice) % 3],
+        quotes: [None, Some(false), Some(true)][usize::from(choice / 18) % 3],
     }
 }
 

@@ -44,7 +44,7 @@ fn every_choice_can_be_made() {
     assert!(matches!(job(CHOICES[1]).data.source, DataSource::Libsvm { features: Some(3), .. }));
     assert!(matches!(job(CHOICES[2]).data.source, DataSource::MovieLens { test: None, .. }));
     let DataSource::MovieLens { layout, columns, .. } = job(CHOICES[2]).data.source else { panic!() };
-    assert_eq!(layout, Layout { delimiter: Some(Delimiter::Tab), header: None });
+    assert_eq!(layout, Layout { delimiter: Some(Delimiter::Tab), header: None, quotes: None });
     assert_eq!((columns.user, columns.item), (Some(Column::Number(2)), Some(Column::Named("what".into()))));
     let csv = |text: &str| {
         let text = SMALLEST.replace("format = \"csv\"", &format!("format = \"csv\"\n{text}"));

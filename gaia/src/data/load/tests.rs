@@ -252,7 +252,8 @@ proptest::proptest! {
             _ = idx::read_images(bytes, Keep::All);
             _ = idx::read_labels(bytes);
             _ = libsvm::read(bytes, None, Keep::All);
-            let layout = Layout { delimiter: None, header: [None, Some(true), Some(false)][cut % 3] };
+            let [header, quotes] = [cut, cut / 3].map(|choice| [None, Some(true), Some(false)][choice % 3]);
+            let layout = Layout { delimiter: None, header, quotes };
             let form = Form { layout, label: &Column::Number(1 + cut as u32 % 3), features: Features::Measured };
             _ = csv::read(bytes, form, Keep::All);
             _ = movielens::read(bytes, layout, &RatingColumns::default());
