@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use datacenter::TableSpec;
+use datacenter::{TableSpec, printable};
 use wan::driver::address::Address;
 use wan::driver::job_settings::JobSettings;
 
@@ -195,7 +195,9 @@ impl Region {
         let tables =
             tables.iter().map(|t| (format!("table {}", t.name), format!("{} x {}", t.rows, t.width)));
         let names = vocabulary.into_iter().flat_map(|vocabulary| self.names_by_key(vocabulary));
-        by_key(&self.job).into_iter().chain(rest).chain(members).chain(tables).chain(names).collect()
+        let features = vocabulary.into_iter().flat_map(features_by_key);
+        let all = by_key(&self.job).into_iter().chain(rest).chain(members).chain(tables).chain(names);
+        all.chain(features).collect()
     }
 
     /// What the rows and columns of the model stand for, by the keys that declare it.
@@ -220,4 +222,21 @@ impl Region {
         let digest = ring::digest::digest(&ring::digest::SHA256, &agreed);
         digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
+}
+
+/// What each feature is called, so that regions can say which is the first that differs; of many the first, since a frame of
+/// settings has room for so many bytes alone. That others differ shows in the digest of all.
+fn features_by_key(vocabulary: &Vocabulary) -> impl Iterator<Item = (String, String)> {
+    const MOST_BYTES: usize = 24 << 10;
+    let mut left = MOST_BYTES;
+    let names = vocabulary.feature_names().unwrap_or_default().iter().enumerate();
+    // Keys in the order of their texts.
+    let lines = names
+        .map(|(at, name)| (format!("job.data.features ({:04})", at + 1), printable::line(name).into_owned()));
+    lines.take_while(move |(key, name)| {
+        let bytes = key.len() + name.len() + " = \n".len();
+        let has_room = bytes <= left;
+        left = left.saturating_sub(bytes);
+        has_room
+    })
 }

@@ -108,6 +108,8 @@ pub struct Classification {
     pub features: u32,
     /// The label of each class as the files have it; at least two, unless they were given.
     pub labels: Names,
+    /// What the features are called, in order, where that is known.
+    pub feature_names: Option<Vec<String>>,
     /// How features were standardised, if they were.
     pub scaling: Option<Scaling>,
     /// What is left of the training data, where only a part of it was kept.
@@ -120,6 +122,7 @@ impl Classification {
         Vocabulary::Classes {
             labels: self.labels.clone(),
             features: self.features,
+            feature_names: self.feature_names.clone(),
             scaling: self.scaling.clone(),
         }
     }
@@ -168,7 +171,7 @@ pub(crate) struct Labelled {
     pub(crate) occurrences: Vec<u32>,
     /// How features are to be standardised, where that was found out.
     pub(crate) scaling: Option<Scaling>,
-    /// The names of features, where the file has a header.
+    /// The names of features in the order in which rows have them, where the file has a header.
     pub(crate) header: Option<Vec<String>>,
 }
 

@@ -1,11 +1,15 @@
 //! CSV of examples, one a line: numbers, and a class label in one of the columns.
+//!
+//! A feature is a row of the model. Which column it stands in is told by the header, where the file has one and the names of
+//! the model's features are known; else by the order of columns.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::io::BufRead;
 
 use super::classification::{Keep, Labelled};
 use super::lines::{FINITE, excerpt, parse_finite};
 use super::names::{NotAName, Scaling};
-use super::table::{MAX_COLUMNS, Table, TableError, quoted};
+use super::table::{Header, MAX_COLUMNS, Table, TableError, quoted};
 use crate::job::{Column, Layout};
 
 /// Why a file is not usable CSV.
@@ -43,6 +47,28 @@ pub enum CsvError {
         /// Where it is.
         first_line: u64,
     },
+    /// A feature of the model that has no column.
+    #[error("line {line}: no column of the feature `{wanted}` in the header {found}")]
+    Missing {
+        /// Counted from one.
+        line: u64,
+        /// The first of those that have none.
+        wanted: String,
+        /// The header.
+        found: String,
+    },
+    /// A column that is no feature of the model.
+    #[error("line {line}, column {column}: `{found}` is none of the features that are known: {known}")]
+    Unknown {
+        /// Counted from one.
+        line: u64,
+        /// Counted from one.
+        column: usize,
+        /// What the header calls it.
+        found: String,
+        /// The features.
+        known: String,
+    },
     /// Any other column.
     #[error("line {line}, column {column}: `{found}`, {FINITE}")]
     Value {
@@ -61,6 +87,8 @@ pub(crate) struct Form<'a> {
     pub(crate) layout: Layout,
     pub(crate) label: &'a Column,
     pub(crate) features: Features<'a>,
+    /// What the model calls its features, in order.
+    pub(crate) names: Option<&'a [String]>,
 }
 
 /// What becomes of features.
@@ -121,6 +149,8 @@ struct Records<'a, R> {
     form: Form<'a>,
     /// The place of the label.
     label: usize,
+    /// The place of each feature.
+    places: Vec<usize>,
     /// The features of the record that was read last, and its label.
     entries: Vec<(u32, f32)>,
     found: String,
@@ -137,21 +167,25 @@ impl<'a, R: BufRead> Records<'a, R> {
             return Err(table.wrong_columns(table.first_line(), 1, allowed).into());
         }
         let label = if table.columns() == 0 { 0 } else { table.place(form.label)? };
-        Ok(Self { table, form, label, entries: Vec::new(), found: String::new(), first: None })
+        let places = match table.header().zip(form.names) {
+            Some((header, names)) => places_by_name(header, label, names)?,
+            None => (0..table.columns()).filter(|place| *place != label).collect(),
+        };
+        Ok(Self { table, form, label, places, entries: Vec::new(), found: String::new(), first: None })
     }
 
     /// What the header calls the features.
     fn feature_names(&self) -> Option<Vec<String>> {
-        let names = self.table.header()?.names.iter().enumerate();
-        Some(names.filter(|(place, _)| *place != self.label).map(|(_, name)| name.clone()).collect())
+        let names = &self.table.header()?.names;
+        Some(self.places.iter().map(|place| names[*place].clone()).collect())
     }
 
     /// Reads a record; its label goes to those of `file` as well.
     fn next_example(&mut self, file: &mut Labelled) -> Result<Option<u64>, CsvError> {
         let Some((line, record)) = self.table.next_record()? else { return Ok(None) };
         self.entries.clear();
-        for (place, text) in record.iter().enumerate().filter(|(place, _)| *place != self.label) {
-            let feature = self.entries.len();
+        for (feature, &place) in self.places.iter().enumerate() {
+            let text = &record[place];
             let value = value(text, self.form.features, feature).ok_or_else(|| CsvError::Value {
                 line,
                 column: place + 1,
@@ -171,6 +205,35 @@ impl<'a, R: BufRead> Records<'a, R> {
         self.found.clear();
         self.found.push_str(text);
         Ok(Some(line))
+    }
+}
+
+/// The columns of the features that are called `names`. Of several features that are called the same, each has a column in
+/// the order of both.
+fn places_by_name(header: &Header, label: usize, names: &[String]) -> Result<Vec<usize>, CsvError> {
+    let Header { line, names: found } = header;
+    let line = *line;
+    let mut by_name: BTreeMap<&str, VecDeque<usize>> = BTreeMap::new();
+    for (place, name) in found.iter().enumerate().filter(|(place, _)| *place != label) {
+        by_name.entry(name).or_default().push_back(place);
+    }
+    let mut places = Vec::with_capacity(names.len());
+    for name in names {
+        let place = by_name.get_mut(name.as_str()).and_then(VecDeque::pop_front);
+        places.push(place.ok_or_else(|| CsvError::Missing {
+            line,
+            wanted: excerpt(name),
+            found: quoted(found.iter().map(String::as_str)),
+        })?);
+    }
+    match by_name.into_values().flatten().min() {
+        Some(place) => Err(CsvError::Unknown {
+            line,
+            column: place + 1,
+            found: excerpt(&found[place]),
+            known: quoted(names.iter().map(String::as_str)),
+        }),
+        None => Ok(places),
     }
 }
 
@@ -227,7 +290,7 @@ mod tests {
     use super::*;
 
     fn form(features: Features<'_>) -> Form<'_> {
-        Form { layout: Layout::default(), label: &Column::Last, features }
+        Form { layout: Layout::default(), label: &Column::Last, features, names: None }
     }
 
     fn labels(file: &Labelled) -> Vec<String> {
@@ -261,6 +324,37 @@ mod tests {
         assert_eq!((labels(&file), file.rows.row(1).values), (vec!["x".into(), "y".into()], &[3.0, 4.0][..]));
         let names: Names = file.labels.names().collect();
         assert_eq!(names.all(), [Name::Text("x".into()), Name::Text("y".into())]);
+    }
+
+    #[test]
+    fn columns_are_found_by_the_names_of_the_features() {
+        let names = ["height", "weight", "x", "x"].map(str::to_owned);
+        let form =
+            Form { names: Some(&names), label: &Column::Named("class".into()), ..form(Features::Times(1.0)) };
+        let same =
+            ["height,weight,x,x,class\n1,2,3,4,0\n", "x,weight,class,height,x\n3,2,0,1,4\n", "1,2,3,4,0\n"];
+        for text in same {
+            let form = if text.starts_with('1') { Form { label: &Column::Last, ..form } } else { form };
+            let file = read(text.as_bytes(), form, Keep::All).expect(text);
+            assert_eq!(
+                (file.rows.row(0).values, labels(&file)),
+                (&[1.0, 2.0, 3.0, 4.0][..], vec!["0".into()])
+            );
+            assert_eq!(file.header.is_none_or(|header| header == names), true, "{text}");
+        }
+        let table = [
+            (
+                "height,x,class,x\n1,2,0,3\n",
+                "line 1: no column of the feature `weight` in the header `height`, `x`, `class`, `x`",
+            ),
+            (
+                "# a\nheight,age,weight,x,x,class\n1,2,3,4,5,0\n",
+                "line 2, column 2: `age` is none of the features that are known: `height`, `weight`, `x`, `x`",
+            ),
+        ];
+        for (text, message) in table {
+            assert_eq!(read(text.as_bytes(), form, Keep::All).expect_err(text).to_string(), message);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DataError;
 use super::classification::{Keep, MAX_CLASSES, MAX_FEATURES};
+use super::lines::excerpt;
 use super::load::{Known, Loaded, Reading, load_ratings};
 use super::names::{Name, Names, NotAName, Vocabulary};
 use super::source::Source;
@@ -74,12 +75,18 @@ impl NamesFile {
         let (here, there) = (self.examples as f64, other.examples as f64);
         let vocabulary = match (self.vocabulary, other.vocabulary) {
             (
-                Vocabulary::Classes { labels, features, .. },
-                Vocabulary::Classes { labels: more, features: theirs, .. },
+                Vocabulary::Classes { labels, features, feature_names, .. },
+                Vocabulary::Classes {
+                    labels: more,
+                    features: their_features,
+                    feature_names: their_names,
+                    ..
+                },
             ) => Vocabulary::Classes {
                 labels: both(&labels, &more),
                 // LIBSVM files show the largest index that occurs in them, and no more.
-                features: features.max(theirs),
+                features: features.max(their_features),
+                feature_names: one_order((feature_names, features), (their_names, their_features))?,
                 scaling: None,
             },
             (
@@ -95,6 +102,27 @@ impl NamesFile {
         };
         Ok(Self { vocabulary, examples: self.examples.saturating_add(other.examples) })
     }
+}
+
+/// The names of the features of both, each with how many it has: in the order of the first that has names, since columns are
+/// found by name wherever there is a header.
+fn one_order(
+    (ours, our_count): (Option<Vec<String>>, u32),
+    (theirs, their_count): (Option<Vec<String>>, u32),
+) -> Result<Option<Vec<String>>, String> {
+    let is_named = ours.is_some() || theirs.is_some();
+    if is_named && our_count != their_count {
+        return Err(format!("it has {their_count} features, those before have {our_count}"));
+    }
+    let (Some(ours), Some(theirs)) = (&ours, &theirs) else { return Ok(ours.or(theirs)) };
+    let [mut sorted, mut their_sorted] = [ours.clone(), theirs.clone()];
+    sorted.sort_unstable();
+    their_sorted.sort_unstable();
+    if let Some((_, other)) = sorted.iter().zip(&their_sorted).find(|(name, other)| name != other) {
+        let name = if ours.contains(other) { "another feature too often" } else { &excerpt(other) };
+        return Err(format!("it has the feature `{name}`, those before have not"));
+    }
+    Ok(Some(ours.clone()))
 }
 
 fn both(some: &Names, more: &Names) -> Names {
@@ -173,13 +201,15 @@ pub fn find(data: &DataSettings) -> Result<NamesFile, DataError> {
         let vocabulary = ratings.vocabulary.ok_or(DataError::Files { found: 0, expected })?;
         return Ok(NamesFile { vocabulary: (*vocabulary).clone(), examples });
     }
-    let reading = Reading::new(&data, None)?;
-    let (train, test) = (reading.training(Keep::Those(&[]))?, reading.test()?);
+    let reading = Reading::new(&data, None, None)?;
+    let train = reading.training(Keep::Those(&[]))?;
+    let test = reading.test(&train)?;
     let examples = train.examples.labels.len() as u64;
     let loaded: Vec<Loaded> = [Some(train), test].into_iter().flatten().collect();
     let labels = loaded.iter().flat_map(|loaded| loaded.examples.labels.names()).collect();
     let features = loaded.iter().map(|loaded| loaded.examples.features).max().unwrap_or(0);
-    let vocabulary = Vocabulary::Classes { labels, features, scaling: None };
+    let feature_names = loaded[0].examples.header.clone();
+    let vocabulary = Vocabulary::Classes { labels, features, feature_names, scaling: None };
     check(&vocabulary).map_err(|what| DataError::Names { file: loaded[0].features_file.clone(), what })?;
     Ok(NamesFile { vocabulary, examples: examples.max(1) })
 }

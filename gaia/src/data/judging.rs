@@ -20,7 +20,7 @@ pub(crate) fn classification_to_judge(
     settings: &DataSettings,
     files: &[DataFile],
 ) -> Result<Classification, DataError> {
-    let Vocabulary::Classes { labels, features, scaling } = vocabulary else {
+    let Vocabulary::Classes { labels, features, feature_names, scaling } = vocabulary else {
         return Err(DataError::OtherNames { known: "users and items", found: "classes" });
     };
     let loaded = match (&settings.source, files) {
@@ -33,7 +33,8 @@ pub(crate) fn classification_to_judge(
             Loaded::read(file.clone(), |source| libsvm::read(source, Some(*features), Keep::All))?
         }
         (DataSource::Csv { scale, .. }, [file]) => {
-            let form = csv_form(&settings.source, features_of(*scale, scaling.as_ref()));
+            let features = features_of(*scale, scaling.as_ref());
+            let form = csv_form(&settings.source, features, feature_names.as_deref());
             Loaded::read(file.clone(), |source| csv::read(source, form, Keep::All))?
         }
         (DataSource::Libsvm { .. } | DataSource::Csv { .. }, _) => {
@@ -56,6 +57,7 @@ pub(crate) fn classification_to_judge(
         test: Some(loaded.classify(labels)?),
         features: *features,
         labels: labels.clone(),
+        feature_names: feature_names.clone(),
         scaling: scaling.clone(),
         slice: None,
     })

@@ -7,7 +7,6 @@ use super::classification::{
     ClassesError, Classification, Examples, Keep, Labelled, Slice, classes_of, classify,
 };
 use super::csv::{Features, Form};
-use super::lines::excerpt;
 use super::names::{Names, Scaling, Vocabulary};
 use super::source::Source;
 use super::{CsvError, IdxError, LibsvmError, MovieLensError, Ratings};
@@ -48,20 +47,6 @@ pub enum DataError {
         found: u64,
         /// How many the model has.
         allowed: u64,
-    },
-    /// Features that have other names, or stand in another order.
-    #[error(
-        "{file} has the feature `{found}` where {other} has `{allowed}`; both have the same features in the same order"
-    )]
-    Header {
-        /// The file.
-        file: DataFile,
-        /// The first that differs.
-        found: String,
-        /// The file that it should agree with.
-        other: DataFile,
-        /// What it is there.
-        allowed: String,
     },
     /// A file that was read twice.
     #[error("{file} was changed while it was read")]
@@ -167,7 +152,7 @@ pub type Known<'a> = Option<&'a Vocabulary>;
 /// instead.
 pub fn load_classification(data: &DataSettings, known: Known<'_>) -> Result<Classification, DataError> {
     let declared = declared::read(data, known)?;
-    let reading = Reading::new(data, known.or(declared.as_ref()))?;
+    let reading = Reading::new(data, known, declared.as_ref())?;
     let train = reading.training(Keep::All)?;
     reading.classification(train)
 }
@@ -186,7 +171,7 @@ pub fn load_classification_slice(
     choose: impl FnOnce(&[u32]) -> Vec<u32>,
 ) -> Result<Classification, DataError> {
     let declared = declared::read(data, known)?;
-    let reading = Reading::new(data, known.or(declared.as_ref()))?;
+    let reading = Reading::new(data, known, declared.as_ref())?;
     let whole = reading.training(Keep::Those(&[]))?;
     let labels = reading.labels(&whole)?;
     let (names, occurrences) = (whole.examples.labels.clone(), whole.examples.occurrences.clone());
@@ -208,17 +193,33 @@ pub(super) struct Reading<'a> {
     data: &'a DataSettings,
     labels: Option<&'a Names>,
     features: Option<u32>,
+    feature_names: Option<&'a [String]>,
+    /// Whether a model is there already, whose features are what they are.
+    is_trained: bool,
     scaling: Option<Scaling>,
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(data: &'a DataSettings, known: Known<'a>) -> Result<Self, DataError> {
+    /// By what is `known` of a model, or else by what is `declared`.
+    pub(super) fn new(
+        data: &'a DataSettings,
+        known: Known<'a>,
+        declared: Known<'a>,
+    ) -> Result<Self, DataError> {
         let labels = data.declared.labels.as_ref();
-        let mut reading = Self { data, labels, features: None, scaling: None };
-        match known {
-            Some(Vocabulary::Classes { labels, features, scaling }) => {
+        let mut reading = Self {
+            data,
+            labels,
+            features: None,
+            feature_names: None,
+            is_trained: known.is_some(),
+            scaling: None,
+        };
+        match known.or(declared) {
+            Some(Vocabulary::Classes { labels, features, feature_names, scaling }) => {
                 reading.labels = Some(labels);
                 reading.features = Some(*features);
+                reading.feature_names = feature_names.as_deref();
                 reading.scaling.clone_from(scaling);
             }
             Some(Vocabulary::Ratings { .. } | Vocabulary::Hashed(_)) => {
@@ -230,7 +231,7 @@ impl<'a> Reading<'a> {
             && reading.scaling.is_none()
         {
             let file = data.root.file(train);
-            let form = csv_form(&data.source, Features::Measured);
+            let form = csv_form(&data.source, Features::Measured, reading.feature_names);
             let measured = read_file(&file, |source| csv::read(source, form, Keep::Those(&[])))?;
             reading.scaling = measured.scaling;
         }
@@ -239,11 +240,16 @@ impl<'a> Reading<'a> {
 
     /// Reads the training examples.
     pub(super) fn training(&self, keep: Keep<'_>) -> Result<Loaded, DataError> {
-        self.examples(&self.data.source, keep)
+        self.examples(&self.data.source, self.feature_names, keep)
     }
 
-    /// Reads the training examples of `source`.
-    fn examples(&self, source: &DataSource, keep: Keep<'_>) -> Result<Loaded, DataError> {
+    /// Reads the training examples of `source`, whose features are called `names`.
+    fn examples(
+        &self,
+        source: &DataSource,
+        names: Option<&[String]>,
+        keep: Keep<'_>,
+    ) -> Result<Loaded, DataError> {
         let at = |path: &PathBuf| self.data.root.file(path);
         match source {
             DataSource::Idx { train: [images, labels], .. } => idx_pair(at(images), at(labels), keep),
@@ -252,7 +258,7 @@ impl<'a> Reading<'a> {
                 Loaded::read(at(train), |source| libsvm::read(source, features, keep))
             }
             DataSource::Csv { train, scale, .. } => {
-                let form = csv_form(source, features_of(*scale, self.scaling.as_ref()));
+                let form = csv_form(source, features_of(*scale, self.scaling.as_ref()), names);
                 Loaded::read(at(train), |source| csv::read(source, form, keep))
             }
             DataSource::Own => Err(DataError::Own),
@@ -264,8 +270,9 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Reads the test examples, where there are any, as training examples of another file.
-    pub(super) fn test(&self) -> Result<Option<Loaded>, DataError> {
+    /// Reads the test examples, where there are any, as training examples of another file: by the names of the features in
+    /// `train`, whatever their order there.
+    pub(super) fn test(&self, train: &Loaded) -> Result<Option<Loaded>, DataError> {
         let mut source = self.data.source.clone();
         let is_there = match &mut source {
             DataSource::Idx { train, test } => test.take().map(|test| *train = test),
@@ -274,7 +281,8 @@ impl<'a> Reading<'a> {
             }
             DataSource::Own | DataSource::MovieLens { .. } | DataSource::Planted { .. } => None,
         };
-        is_there.map(|()| self.examples(&source, Keep::All)).transpose()
+        let names = self.feature_names.or(train.examples.header.as_deref());
+        is_there.map(|()| self.examples(&source, names, Keep::All)).transpose()
     }
 
     fn labels(&self, train: &Loaded) -> Result<Names, DataError> {
@@ -285,14 +293,16 @@ impl<'a> Reading<'a> {
     }
 
     /// Maps labels to classes, and puts the test examples beside the training examples.
-    fn classification(self, train: Loaded) -> Result<Classification, DataError> {
+    fn classification(self, mut train: Loaded) -> Result<Classification, DataError> {
         let labels = self.labels(&train)?;
         let mut features = train.examples.features;
         if let Some(known) = self.features.filter(|known| *known != features) {
             let found = u64::from(features);
             return Err(DataError::Features { file: train.features_file, found, allowed: u64::from(known) });
         }
-        let test = self.test()?;
+        let test = self.test(&train)?;
+        let named = self.feature_names.map(<[String]>::to_vec);
+        let feature_names = named.or(train.examples.header.take().filter(|_| !self.is_trained));
         if let Some(test) = &test {
             let found = test.examples.features;
             if has_same_features(&self.data.source) && found != features && !test.examples.labels.is_empty() {
@@ -305,35 +315,23 @@ impl<'a> Reading<'a> {
                 });
             }
             features = features.max(found);
-            same_header(&train, test)?;
         }
         let test = test.map(|test| test.classify(&labels)).transpose()?;
         let train = train.classify(&labels)?;
-        Ok(Classification { train, test, features, labels, scaling: self.scaling, slice: None })
+        let scaling = self.scaling;
+        Ok(Classification { train, test, features, labels, feature_names, scaling, slice: None })
     }
-}
-
-/// Checks that features have the same names, where both files have a header.
-fn same_header(train: &Loaded, test: &Loaded) -> Result<(), DataError> {
-    let headers = train.examples.header.iter().flatten().zip(test.examples.header.iter().flatten());
-    for (allowed, found) in headers {
-        if allowed != found {
-            return Err(DataError::Header {
-                file: test.features_file.clone(),
-                found: excerpt(found),
-                other: train.features_file.clone(),
-                allowed: excerpt(allowed),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// How `source`, which is CSV, is read.
-pub(super) fn csv_form<'a>(source: &'a DataSource, features: Features<'a>) -> Form<'a> {
+pub(super) fn csv_form<'a>(
+    source: &'a DataSource,
+    features: Features<'a>,
+    names: Option<&'a [String]>,
+) -> Form<'a> {
     match source {
-        DataSource::Csv { layout, label, .. } => Form { layout: *layout, label, features },
-        _ => Form { layout: Layout::default(), label: &Column::Last, features },
+        DataSource::Csv { layout, label, .. } => Form { layout: *layout, label, features, names },
+        _ => Form { layout: Layout::default(), label: &Column::Last, features, names },
     }
 }
 

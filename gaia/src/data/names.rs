@@ -241,6 +241,36 @@ impl Names {
     }
 }
 
+/// Names of features in their order, in a few words: what tells two lists apart is in them.
+fn identified_in_order(names: &[String]) -> String {
+    const SHORT: usize = 36;
+    let all = |names: &[String]| names.iter().map(|name| excerpt(name)).collect::<Vec<_>>().join(", ");
+    let shown = all(&names[..names.len().min(SHOWN)]);
+    if names.len() <= SHOWN && shown.len() <= SHORT {
+        return format!("({shown})");
+    }
+    let json = serde_json::to_vec(names).expect("names are plain data");
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("([{}] {shown}{more})", beginning(&json))
+}
+
+/// The first feature that has another name there than here, in words.
+pub(super) fn differing_feature(here: Option<&[String]>, there: Option<&[String]>) -> Option<String> {
+    match (here, there) {
+        (None, None) => None,
+        (Some(_), None) => Some("its features have no names, ours have".to_owned()),
+        (None, Some(_)) => Some("its features have names, ours have none".to_owned()),
+        (Some(here), Some(there)) => {
+            let at = here.iter().zip(there).position(|(ours, theirs)| ours != theirs)?;
+            let (ours, theirs) = (excerpt(&here[at]), excerpt(&there[at]));
+            Some(format!("its feature {} is `{theirs}`, ours `{ours}`", at + 1))
+        }
+    }
+}
+
 /// The beginning of the SHA-256 of `bytes`, for people.
 fn beginning(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
@@ -374,6 +404,9 @@ pub enum Vocabulary {
         labels: Names,
         /// How many features an example has.
         features: u32,
+        /// What they are called, in order, where the training file has a header; as many as there are features.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        feature_names: Option<Vec<String>>,
         /// How features are standardised, if they are.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         scaling: Option<Scaling>,
@@ -403,8 +436,12 @@ impl Vocabulary {
     /// What it says, in a few words for each part: what tells two vocabularies apart is in them.
     pub fn summary(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Classes { labels, features, scaling } => {
-                let mut all = vec![("labels", labels.identified()), ("features", features.to_string())];
+            Self::Classes { labels, features, feature_names, scaling } => {
+                let features = match feature_names {
+                    Some(names) => format!("{features} {}", identified_in_order(names)),
+                    None => features.to_string(),
+                };
+                let mut all = vec![("labels", labels.identified()), ("features", features)];
                 all.extend(scaling.as_ref().map(|scaling| {
                     ("standardisation", beginning(&serde_json::to_vec(scaling).expect("it is plain data")))
                 }));
@@ -422,6 +459,14 @@ impl Vocabulary {
                 ("mean of ratings", mean.to_string()),
                 ("range of ratings", format!("{low} to {high}")),
             ],
+        }
+    }
+
+    /// What the features are called, in order.
+    pub fn feature_names(&self) -> Option<&[String]> {
+        match self {
+            Self::Classes { feature_names, .. } => feature_names.as_deref(),
+            Self::Ratings { .. } => None,
         }
     }
 
@@ -443,6 +488,11 @@ impl Vocabulary {
     pub fn from_json(text: &str) -> Result<Self, String> {
         let read: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         match &read {
+            Self::Classes { features, feature_names: Some(names), .. }
+                if names.len() != *features as usize =>
+            {
+                return Err(format!("it has {} names of {features} features", names.len()));
+            }
             Self::Classes { features, scaling: Some(scaling), .. } => {
                 let lengths = [scaling.means.len(), scaling.deviations.len()];
                 let is_sound = scaling.means.iter().all(|mean| mean.is_finite())
@@ -477,13 +527,19 @@ impl Vocabulary {
         };
         match (self, other) {
             (
-                Self::Classes { labels, features, scaling },
-                Self::Classes { labels: labels_there, features: features_there, scaling: scaling_there },
+                Self::Classes { labels, features, feature_names, scaling },
+                Self::Classes {
+                    labels: labels_there,
+                    features: features_there,
+                    feature_names: feature_names_there,
+                    scaling: scaling_there,
+                },
             ) => names("labels", labels, labels_there)
                 .or_else(|| {
                     (features != features_there)
                         .then(|| format!("it has {features_there} features, we have {features}"))
                 })
+                .or_else(|| differing_feature(feature_names.as_deref(), feature_names_there.as_deref()))
                 .or_else(|| {
                     (scaling != scaling_there)
                         .then(|| "its features are standardised by other figures than ours".to_owned())
@@ -532,7 +588,7 @@ mod tests {
     }
 
     fn classes(labels: &[&str]) -> Vocabulary {
-        Vocabulary::Classes { labels: names(labels), features: 2, scaling: None }
+        Vocabulary::Classes { labels: names(labels), features: 2, feature_names: None, scaling: None }
     }
 
     #[test]
@@ -620,7 +676,10 @@ mod tests {
             mean: 3.3,
             range: (1.0, 5.0),
         };
-        for vocabulary in [Vocabulary::Classes { labels, features: 2, scaling: Some(scaling) }, ratings] {
+        let feature_names = Some(vec!["height".to_owned(), "weight".to_owned()]);
+        for vocabulary in
+            [Vocabulary::Classes { labels, features: 2, feature_names, scaling: Some(scaling) }, ratings]
+        {
             let read = Vocabulary::from_json(&vocabulary.to_json()).expect("it was written so");
             assert_eq!((read.digest(), &read), (vocabulary.digest(), &vocabulary));
         }
@@ -631,6 +690,7 @@ mod tests {
             r#"{"kind":"classes","labels":[1,1],"features":2}"#,
             r#"{"kind":"classes","labels":[1],"features":2,"scaling":{"means":[1],"deviations":[1]}}"#,
             r#"{"kind":"classes","labels":[1],"features":1,"scaling":{"means":[1],"deviations":[0]}}"#,
+            r#"{"kind":"classes","labels":[1],"features":1,"feature_names":["a","b"]}"#,
             r#"{"kind":"ratings","users":[1],"items":[1],"mean":3,"range":[5,1]}"#,
             "{}",
         ] {
@@ -648,5 +708,27 @@ mod tests {
         let [one, other] = [["0", "1", "2", "3", "9"], ["0", "1", "2", "4", "9"]].map(|all| classes(&all));
         let expected = "its labels and ours are not the same 5 numbers from 0 to 9";
         assert_eq!(one.difference(&other).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn the_order_of_features_is_part_of_what_a_model_is() {
+        let named = |all: &[&str]| Vocabulary::Classes {
+            labels: names(&["0", "1"]),
+            features: all.len() as u32,
+            feature_names: Some(all.iter().map(|name| (*name).to_owned()).collect()),
+            scaling: None,
+        };
+        let (ours, theirs) = (named(&["height", "weight"]), named(&["weight", "height"]));
+        assert_ne!(ours.digest(), theirs.digest());
+        assert_ne!(ours.summary(), theirs.summary());
+        assert_eq!(ours.difference(&theirs).as_deref(), Some("its feature 1 is `weight`, ours `height`"));
+        assert_eq!(ours.difference(&ours.clone()), None);
+        let bare = classes(&["0", "1"]);
+        assert_eq!(ours.difference(&bare).as_deref(), Some("its features have no names, ours have"));
+        assert_eq!(ours.summary()[1].1, "2 (height, weight)");
+        let long: Vec<String> = (0..90).map(|n| format!("feature-{n}")).collect();
+        let swapped: Vec<String> = long.iter().rev().cloned().collect();
+        let [long, swapped] = [&long, &swapped].map(|all| identified_in_order(all));
+        assert!(long.len() < 80 && long.ends_with(" and 86 more)") && long[..12] != swapped[..12], "{long}");
     }
 }

@@ -16,7 +16,7 @@ const ROWS: usize = 3;
 pub fn preview(data: &DataSettings) -> Result<Vec<String>, DataError> {
     match &data.source {
         source @ DataSource::Csv { train, .. } => {
-            let form = csv_form(source, Features::Times(1.0));
+            let form = csv_form(source, Features::Times(1.0), None);
             read_file(&data.root.file(train), |source| csv::preview(source, form, ROWS))
         }
         DataSource::Libsvm { train, features, .. } => {

@@ -96,6 +96,7 @@ fn examples() -> Classification {
         test: None,
         features: 7,
         labels: (0..5).map(Name::Number).collect(),
+        feature_names: None,
         scaling: None,
         slice: None,
     }

@@ -306,6 +306,7 @@ fn what_regions_must_agree_on_is_in_the_digest() {
     let names = |labels: [i64; 2]| crate::data::Vocabulary::Classes {
         labels: labels.map(crate::data::Name::Number).into_iter().collect(),
         features: 3,
+        feature_names: None,
         scaling: None,
     };
     let region = load_files(REGION, JOB, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
@@ -315,6 +316,18 @@ fn what_regions_must_agree_on_is_in_the_digest() {
     let settings = |names| region.job_settings(&[], Some(names));
     let differences = settings(&ours).differences("here", &settings(&theirs), "there");
     assert_eq!(differences.as_deref(), Some("job.data.labels is 5, 6 in there, 0, 1 in here"));
+    let ordered = |names: [&str; 2]| crate::data::Vocabulary::Classes {
+        labels: [0, 1].map(crate::data::Name::Number).into_iter().collect(),
+        features: 2,
+        feature_names: Some(names.map(str::to_owned).into()),
+        scaling: None,
+    };
+    let [ours, theirs] = [ordered(["height", "weight"]), ordered(["weight", "height"])];
+    assert_ne!(region.digest(&[], Some(&ours)), region.digest(&[], Some(&theirs)));
+    let settings = |names| region.job_settings(&[], Some(names));
+    let differences = settings(&ours).differences("here", &settings(&theirs), "there").expect("they differ");
+    let first = "job.data.features (0001) is weight in there, height in here";
+    assert!(differences.contains(first), "{differences}");
     for (from, to) in [
         ("seed = 7", "seed = 8"),
         ("strategy = \"ssp\"", "strategy = \"asp\""),

@@ -72,7 +72,12 @@ fn the_names_of_all_regions_make_one_model_of_ratings() {
         assert!(message(&error, &folder).contains("rating 2: user 77 is none of the 5 known"), "{error:?}");
     }
     let classes = NamesFile {
-        vocabulary: Vocabulary::Classes { labels: labels(0..2), features: 1, scaling: None },
+        vocabulary: Vocabulary::Classes {
+            labels: labels(0..2),
+            features: 1,
+            feature_names: None,
+            scaling: None,
+        },
         examples: 1,
     };
     assert_eq!(here.merge(classes), Err("it has classes, we have ratings".to_owned()));
@@ -181,4 +186,34 @@ fn ratings_beyond_what_is_said_are_refused() {
     let (folder, data) = hashed("1,100,2\n2,101,5.5\n", 10, 10);
     let error = load_ratings(&data, None, 1).expect_err("5.5 is beyond 5");
     assert_eq!(message(&error, &folder), "cannot use train: rating 2 is 5.5; job.data.range allows 1 to 5");
+}
+
+#[test]
+fn the_features_of_all_regions_have_one_order() {
+    let parts = ["height,weight,class\n1,2,0\n", "weight,height,class\n2,1,1\n", "1,2,1\n"]
+        .map(|text| data(text, DataSource::csv("train", None)));
+    let found = parts.each_ref().map(|(_, data)| find(data).expect("a single label will do"));
+    assert_ne!(found[0].vocabulary, found[1].vocabulary);
+    let [here, there, bare] = found;
+    let merged =
+        here.clone().merge(there).expect("both have the same features").merge(bare).expect("it has as many");
+    assert_eq!(merged.vocabulary.feature_names(), Some(&["height".to_owned(), "weight".to_owned()][..]));
+    for (folder, data) in parts {
+        let file = folder.path().join("names.json");
+        fs::write(&file, merged.to_json()).expect("a file");
+        let declared = DataSettings { declared: Declared { labels: None, file: Some(file) }, ..data };
+        let read = load_classification(&declared, None).expect("its names are declared");
+        assert_eq!(
+            (read.vocabulary(), read.train.rows.row(0).values),
+            (merged.vocabulary.clone(), &[1.0, 2.0][..])
+        );
+    }
+    for (text, message) in [
+        ("height,age,class\n1,2,0\n", "it has the feature `age`, those before have not"),
+        ("height,class\n1,0\n", "it has 1 features, those before have 2"),
+    ] {
+        let (_folder, other) = data(text, DataSource::csv("train", None));
+        let other = find(&other).expect("it is sound");
+        assert_eq!(here.clone().merge(other), Err(message.to_owned()));
+    }
 }

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fs;
 
 use super::*;
-use crate::job::{DataRoot, RatingColumns};
+use crate::data::classification_to_judge;
+use crate::job::{DataRoot, Declared, RatingColumns};
 
 /// Names and contents.
 type Files<'a> = &'a [(&'a str, &'a [u8])];
@@ -95,11 +96,16 @@ fn a_csv_test_file_has_the_training_files_features() {
     let source = DataSource::csv("a", Some("b"));
     let found = classes(&[("a", b"1,2,0\n1,3,1\n"), ("b", b"1,0\n")], source);
     assert_eq!(found.unwrap_err(), "b has 1 features, a has 2");
-    // Columns in another order are other features.
-    let files: Files<'_> = &[("a", b"x,y,class\n1,2,0\n1,3,1\n"), ("b", b"y,x,class\n1,2,0\n")];
+    // Columns in another order are found by their names.
+    let train: &[u8] = b"x,y,class\n1,2,0\n1,3,1\n";
+    let files: Files<'_> = &[("a", train), ("b", b"y,x,class\n7,1,0\n")];
+    let found = classes(files, DataSource::csv("a", Some("b"))).expect("it has all features");
+    assert_eq!(found.test.expect("there is one").rows.row(0).values, [1.0, 7.0]);
+    assert_eq!(found.feature_names, Some(vec!["x".to_owned(), "y".to_owned()]));
+    let files: Files<'_> = &[("a", train), ("b", b"y,z,class\n7,1,0\n")];
     let found = classes(files, DataSource::csv("a", Some("b")));
-    let same = "both have the same features in the same order";
-    assert_eq!(found.unwrap_err(), format!("b has the feature `y` where a has `x`; {same}"));
+    let missing = "line 1: no column of the feature `x` in the header `y`, `z`, `class`";
+    assert_eq!(found.unwrap_err(), format!("cannot use b: {missing}"));
 }
 
 #[test]
@@ -151,6 +157,7 @@ fn data_is_read_by_the_names_that_are_known() {
     let known = Vocabulary::Classes {
         labels: [0, 1, 2, 3].map(crate::data::Name::Number).into_iter().collect(),
         features: 7,
+        feature_names: None,
         scaling: None,
     };
     let train = |text: &str| {
@@ -171,6 +178,35 @@ fn data_is_read_by_the_names_that_are_known() {
     let (_folder, data) = settings(&[("train", b"1,2,3\n")], DataSource::ratings("train", None));
     let error = load_ratings(&data, Some(&known), 1).expect_err("it has no classes").to_string();
     assert_eq!(error, "the names that are known are those of classes, and the data has ratings");
+}
+
+#[test]
+fn other_data_is_mapped_by_the_names_of_the_models_features() {
+    let (_folder, data) =
+        settings(&[("train", b"height,weight,class\n1,2,0\n3,4,1\n")], DataSource::csv("train", None));
+    let known = load_classification(&data, None).expect("it is sound").vocabulary();
+    let judged = |text: &str| {
+        let (_folder, other) = settings(&[("other", text.as_bytes())], DataSource::csv("other", None));
+        let files = [other.root.file("other".as_ref())];
+        let found =
+            classification_to_judge(&known, &other, &files).map_err(|error| chain(&error, &other.root))?;
+        let trained =
+            load_classification(&other, Some(&known)).map_err(|error| chain(&error, &other.root))?;
+        assert_eq!((found.vocabulary(), trained.vocabulary()), (known.clone(), known.clone()));
+        let test = found.test.expect("it is there to be judged");
+        assert_eq!(test.rows, trained.train.rows, "regions read their own data alike");
+        Ok::<_, String>(test.rows.row(0).values.to_vec())
+    };
+    assert_eq!(judged("weight,height,class\n5,6,0\n"), Ok(vec![6.0, 5.0]));
+    assert_eq!(judged("6,5,0\n"), Ok(vec![6.0, 5.0]), "without a header the order tells");
+    let missing =
+        "cannot use other: line 1: no column of the feature `height` in the header `weight`, `class`";
+    assert_eq!(judged("weight,class\n5,0\n").unwrap_err(), missing);
+    // Names that somebody declared without those of features leave them to the file.
+    let declared =
+        Declared { labels: Some([0, 1].map(crate::data::Name::Number).into_iter().collect()), file: None };
+    let data = DataSettings { declared, ..data };
+    assert_eq!(load_classification(&data, None).expect("it is sound").vocabulary(), known);
 }
 
 #[test]
@@ -254,7 +290,8 @@ proptest::proptest! {
             _ = libsvm::read(bytes, None, Keep::All);
             let [header, quotes] = [cut, cut / 3].map(|choice| [None, Some(true), Some(false)][choice % 3]);
             let layout = Layout { delimiter: None, header, quotes };
-            let form = Form { layout, label: &Column::Number(1 + cut as u32 % 3), features: Features::Measured };
+            let label = Column::Number(1 + cut as u32 % 3);
+            let form = Form { layout, label: &label, features: Features::Measured, names: None };
             _ = csv::read(bytes, form, Keep::All);
             _ = movielens::read(bytes, layout, &RatingColumns::default());
         }
