@@ -141,32 +141,8 @@ impl Order {
     /// Has each of those that answered do it.
     async fn tell(&self, asked: Vec<Reached>) -> Result<(), CommandError> {
         let confirmed = join_all(asked.into_iter().map(|asked| async { asked?.0.confirm().await })).await;
-        let (mut told, mut untold) = (String::new(), Vec::new());
-        for (index, confirmed) in confirmed.into_iter().enumerate() {
-            let server = self.server(index);
-            let _ = match confirmed {
-                Ok(Answer::Done { before: false }) => writeln!(told, "{server}: told"),
-                Ok(Answer::Done { before: true }) => writeln!(told, "{server}: knew it"),
-                Ok(Answer::Problem(problem)) => {
-                    untold.push(joined((server, problem)));
-                    Ok(())
-                }
-                Err(error) => {
-                    untold.push(joined((server, with_causes(&error))));
-                    Ok(())
-                }
-            };
-        }
-        match self.is_own() {
-            true => told.push_str("its processes end when the other regions have all that it has\n"),
-            false => {
-                let leaving = &self.leaving;
-                _ = writeln!(
-                    told,
-                    "{leaving} has left for good: the other regions hear of it from these servers"
-                );
-            }
-        }
+        let confirmed = confirmed.into_iter().enumerate().map(|(index, answer)| (self.server(index), answer));
+        let (told, untold) = outcome(&self.leaving, self.is_own(), confirmed);
         Destination::Stdout.write(&told).map_err(CommandError::Output)?;
         if untold.is_empty() {
             return Ok(());
@@ -213,6 +189,33 @@ impl Order {
     }
 }
 
+/// What has been done by these servers, each with what it answered, and who has not done it and why.
+fn outcome(
+    leaving: &str,
+    is_own: bool,
+    confirmed: impl Iterator<Item = (String, Result<Answer, LanError>)>,
+) -> (String, Vec<String>) {
+    let (mut told, mut untold) = (String::new(), Vec::new());
+    for (server, answer) in confirmed {
+        match answer {
+            Ok(Answer::Done { before: false }) => told += &format!("{server}: told\n"),
+            Ok(Answer::Done { before: true }) => told += &format!("{server}: knew it\n"),
+            Ok(Answer::Problem(problem)) => untold.push(joined((server, problem))),
+            Err(error) => untold.push(joined((server, with_causes(&error)))),
+        }
+    }
+    match is_own {
+        // Nothing has happened, as far as anybody knows.
+        _ if told.is_empty() => {}
+        true => told += "its processes end when the other regions have all that it has\n",
+        false => {
+            told +=
+                &format!("{leaving} has left for good: the other regions hear of it from these servers\n");
+        }
+    }
+    (told, untold)
+}
+
 /// Why a server that answers will not do it.
 fn objection(asked: &Reached) -> Option<String> {
     match asked {
@@ -254,6 +257,26 @@ mod tests {
         let refused = consent(&[], false).unwrap_err();
         assert!(refused.to_string().contains("--yes") && refused.code() == 2, "{refused}");
         assert!(arguments(&["--dry-run", "--yes"]).is_err());
+    }
+
+    #[test]
+    fn nobody_is_said_to_have_left_whom_no_server_let_go() {
+        let lost = || Err(LanError::from(io::Error::from(io::ErrorKind::ConnectionReset)));
+        let problem = || Ok(Answer::Problem("the job has ended".to_owned()));
+        let outcome = |is_own, answers: Vec<Result<Answer, LanError>>| {
+            let servers = ["server 0".to_owned(), "server 1".to_owned()];
+            outcome("oslo", is_own, servers.into_iter().zip(answers))
+        };
+        for is_own in [false, true] {
+            let (told, untold) = outcome(is_own, vec![lost(), problem()]);
+            assert_eq!((told.as_str(), untold.len()), ("", 2), "{untold:?}");
+            assert_eq!(untold[1], "server 1: the job has ended");
+            let (told, untold) = outcome(is_own, vec![Ok(Answer::Done { before: false }), lost()]);
+            assert!(told.starts_with("server 0: told\n") && told.lines().count() == 2, "{told}");
+            assert!(untold.len() == 1 && untold[0].starts_with("server 1: "), "{untold:?}");
+        }
+        let (told, untold) = outcome(false, vec![lost(), Ok(Answer::Done { before: true })]);
+        assert!(told.contains("server 1: knew it\noslo has left for good") && untold.len() == 1, "{told}");
     }
 
     #[test]
