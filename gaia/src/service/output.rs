@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use datacenter::Clock;
 use safetensors::tensor::{Dtype, TensorView};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use super::ServiceError;
 use super::setup::Setup;
@@ -29,7 +29,8 @@ pub(crate) fn prepare(directory: &Path) -> Result<(), ServiceError> {
         .map_err(|source| ServiceError::OutputDirectory { path: directory.display().to_string(), source })
 }
 
-/// Files of a directory that appear together, once all of them are on disk, or not at all.
+/// Files of a directory that appear together, once all of them are on disk, or not at all: where one cannot, all that have its
+/// name or that of another are what they were before.
 pub(super) struct Staged {
     directory: PathBuf,
     files: Vec<(NamedTempFile, PathBuf)>,
@@ -85,20 +86,91 @@ impl Staged {
     }
 
     fn rename_all(self) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
-        let mut paths = Vec::new();
-        for (beside, path) in self.files {
-            if let Err(error) = beside.persist(&path) {
-                // A part of a model is worse than none: somebody may take it for all.
-                paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
-                return Err((path, error.error));
+        let Self { directory, files } = self;
+        let mut published = Published::default();
+        for (beside, path) in files {
+            if let Err(error) = published.put(&directory, beside, path.clone()) {
+                return Err((path, published.take_back(error)));
             }
-            paths.push(path);
         }
         // The names, too, should outlive a crash of the machine.
-        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| (self.directory, error))?;
-        Ok(paths)
+        let synced = File::open(&directory).and_then(|directory| directory.sync_all());
+        let paths: Vec<_> = published.0.into_iter().map(|(path, _)| path).collect();
+        match synced {
+            Ok(()) => Ok(paths),
+            Err(source) => {
+                let what = format!(
+                    "all {} files of the model are there, but may be lost if the machine goes down now: {source}",
+                    paths.len()
+                );
+                Err((directory, io::Error::new(source.kind(), what)))
+            }
+        }
     }
+}
+
+/// Files that are where they belong, with those that were there before; those go with this value.
+#[derive(Default)]
+struct Published(Vec<(PathBuf, Option<TempPath>)>);
+
+impl Published {
+    /// Puts a file to `path`, and what was there aside.
+    fn put(&mut self, directory: &Path, beside: NamedTempFile, path: PathBuf) -> io::Result<()> {
+        let former = match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(_) => Some(aside(directory, &path)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        match beside.persist(&path) {
+            Ok(_) => {
+                self.0.push((path, former));
+                Ok(())
+            }
+            Err(failed) => match former.map(|former| former.persist(&path)) {
+                Some(Err(lost)) => Err(kept(failed.error, &path, lost)),
+                Some(Ok(())) | None => Err(failed.error),
+            },
+        }
+    }
+
+    /// Brings back what was there: a part of a model is worse than none, as somebody may take it for all. Yields `error` with
+    /// whatever else goes wrong.
+    fn take_back(self, error: io::Error) -> io::Error {
+        self.0.into_iter().rev().fold(error, |error, (path, former)| match former {
+            Some(former) => match former.persist(&path) {
+                Ok(()) => error,
+                Err(lost) => kept(error, &path, lost),
+            },
+            None => match std::fs::remove_file(&path) {
+                Ok(()) => error,
+                Err(source) => {
+                    let what = format!("{error}; and {} cannot be taken away: {source}", path.display());
+                    io::Error::new(error.kind(), what)
+                }
+            },
+        })
+    }
+}
+
+/// Gives the file at `path` another name beside it, under which it is found until it is known to be needed no more.
+fn aside(directory: &Path, path: &Path) -> io::Result<TempPath> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let prefix = format!(".gaia-{name}-");
+    // With a second name there is a file at `path` at all times; not all file systems have that.
+    let move_to = |place: &Path| match std::fs::hard_link(path, place) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => std::fs::rename(path, place),
+        linked => linked,
+    };
+    Ok(tempfile::Builder::new().prefix(&prefix).make_in(directory, move_to)?.into_temp_path())
+}
+
+/// `error`, and that the former file of `path` is not there again, but still has the name under which it was put aside.
+fn kept(error: io::Error, path: &Path, lost: tempfile::PathPersistError) -> io::Error {
+    let (source, aside) = (lost.error, lost.path);
+    let place = aside.keep().map_or_else(|_| "nowhere".to_owned(), |place| place.display().to_string());
+    let what = format!("{error}; and the former {} is {place} now: {source}", path.display());
+    io::Error::new(error.kind(), what)
 }
 
 fn not_written(path: &Path, source: io::Error) -> ServiceError {
@@ -131,11 +203,17 @@ fn serialize(
         ("regions", serde_json::to_string(&participation.by_region()).expect("plain data")),
     ]);
     // Once for a model is enough.
-    if let Some(vocabulary) = setup.vocabulary().filter(|_| shard == 0) {
+    if let Some(vocabulary) = vocabulary_beside(shard, || setup.vocabulary()) {
         metadata.insert("vocabulary", vocabulary);
     }
     let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     safetensors::serialize(views, Some(metadata)).map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// The vocabulary that goes beside `shard`. It is as long as all names together, and a warning where that is too long: whoever does
+/// not need it does not have it made.
+fn vocabulary_beside(shard: u16, make: impl FnOnce() -> Option<String>) -> Option<String> {
+    (shard == 0).then(make).flatten()
 }
 
 #[cfg(test)]
@@ -153,6 +231,45 @@ mod tests {
             staged.add(&format!("shard-{shard}"), &[shard; 10]).unwrap();
         }
         staged
+    }
+
+    #[test]
+    fn what_was_there_stays_where_the_new_files_cannot_be() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path();
+        let former = |shard: u8| directory.join(format!("shard-{shard}"));
+        for shard in [0, 1, 3] {
+            std::fs::write(former(shard), [100 + shard]).unwrap();
+        }
+        std::fs::create_dir_all(former(2).join("taken")).unwrap();
+        let (path, _) = staged(directory).rename_all().unwrap_err();
+        assert_eq!(path, former(2));
+        for shard in [0, 1, 3] {
+            assert_eq!(
+                std::fs::read(former(shard)).unwrap(),
+                [100 + shard],
+                "shard {shard} of the former model"
+            );
+        }
+        assert_eq!(names(directory).len(), 4, "nothing else is left: {:?}", names(directory));
+
+        std::fs::remove_dir_all(former(2)).unwrap();
+        assert_eq!(staged(directory).publish().unwrap().len(), 4);
+        assert_eq!(names(directory).len(), 4, "the former model has gone: {:?}", names(directory));
+        assert_eq!(std::fs::read(former(0)).unwrap(), [0; 10]);
+    }
+
+    #[test]
+    fn names_are_written_out_once_for_a_model() {
+        let mut made = 0;
+        for shard in 0..4 {
+            let beside = vocabulary_beside(shard, || {
+                made += 1;
+                Some("names".to_owned())
+            });
+            assert_eq!(beside.is_some(), shard == 0);
+        }
+        assert_eq!(made, 1);
     }
 
     #[test]
