@@ -213,5 +213,6 @@ fn of_run(comparison: &Comparison, run: &Run) -> [String; 13] {
 }
 
 fn number(number: Option<f64>) -> String {
-    number.filter(|number| number.is_finite()).map(|number| number.to_string()).unwrap_or_default()
+    // What is added makes 0 of -0, as which no tool reads it.
+    number.filter(|number| number.is_finite()).map(|number| (number + 0.0).to_string()).unwrap_or_default()
 }

@@ -41,5 +41,6 @@ fn saving(comparison: &Comparison, run: &Run) -> Option<f64> {
 
 /// Seconds that a worker's reads were held, for whatever reason.
 fn held(run: &Run) -> f64 {
-    run.holds.values().sum()
+    // From zero: the sum of nothing would be -0.
+    run.holds.values().fold(0.0, |sum, seconds| sum + seconds)
 }

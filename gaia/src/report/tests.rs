@@ -446,3 +446,14 @@ fn holds_too_short_to_matter_are_left_out() {
     assert!(!shown(&comparison, 160).contains("90.0"), "{}", shown(&comparison, 160));
     assert_eq!(shown(&comparison, 160).matches("stale").count(), 1);
 }
+
+#[test]
+fn who_was_never_held_was_held_for_zero_seconds() {
+    let mut comparison = good();
+    comparison.runs[0].holds.clear();
+    let text = csv(&comparison);
+    let mut records = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let header = records.next().expect("there is a header");
+    let at = header.iter().position(|name| *name == "run_held_seconds").expect("it is a column");
+    assert_eq!(records.next().expect("there is a run")[at], "0");
+}
