@@ -12,6 +12,7 @@
 
 mod learner;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datacenter::{TableId, TableSpec};
@@ -174,17 +175,43 @@ impl Application for Softmax {
     }
 
     fn remarks(&self) -> Vec<String> {
-        const MANY: usize = 50;
         let labels = self.data.labels.all();
+        let classes = &self.data.train.classes;
         match (labels.first(), labels.last()) {
-            (Some(Name::Number(first)), Some(Name::Number(last))) if labels.len() >= MANY => vec![format!(
-                "the labels are {} different numbers from {first} to {last}, and each is a class of its own, no nearer to \
-                 the next than to any other; for a quantity, such as a year or a price, this is not the model",
-                labels.len()
-            )],
+            (Some(Name::Number(first)), Some(Name::Number(last)))
+                if is_quantity((*first, *last), labels.len(), classes) =>
+            {
+                vec![format!(
+                    "the labels are {} different numbers from {first} to {last}, and each is a class of its own, no \
+                     nearer to the next than to any other; for a quantity, such as a year or a price, this is not the model",
+                    labels.len()
+                )]
+            }
             _ => Vec::new(),
         }
     }
+}
+
+/// Whether labels look like measurements, and not like names of classes: of so many different numbers from the first to the
+/// last, which examples have these.
+///
+/// Two things tell. A class has examples to learn it from, and a quantity has nearly as many values as it was measured times.
+/// And whoever numbers classes counts them, from 0 or 1, while years, prices and counts of people lie far from zero or far
+/// apart.
+fn is_quantity((first, last): (i64, i64), labels: usize, examples: &[u32]) -> bool {
+    /// So few numbers may always be classes: ten digits, or the parties of a parliament.
+    const FEW: usize = 15;
+    /// So many are no numbering that somebody thought of, where they lie wide.
+    const MANY: usize = 50;
+    /// A class with fewer examples is hardly learnt.
+    const EXAMPLES_OF_A_CLASS: usize = 4;
+    /// Codes leave gaps, but do not use one number in so many.
+    const WIDE: u64 = 10;
+    // Labels may be declared of which this region has few.
+    let found = examples.iter().collect::<BTreeSet<_>>().len();
+    let is_rare = found >= FEW && examples.len() < found * EXAMPLES_OF_A_CLASS;
+    let is_wide = first.unsigned_abs() > labels as u64 || last.abs_diff(first) > labels as u64 * WIDE;
+    is_rare || (labels >= MANY && is_wide)
 }
 
 fn evaluation(objective: f64, correct: usize, judged: usize) -> Evaluation {
@@ -222,5 +249,39 @@ mod tests {
         let log_sum = softmax(&mut logits);
         assert_eq!(logits, [0.5, 0.5, 0.0]);
         assert!((log_sum - 1000.0 - std::f64::consts::LN_2).abs() < 1e-6);
+    }
+
+    #[test]
+    fn quantities_are_told_from_classes() {
+        // First and last label, how many there are, and examples.
+        let quantities = [
+            (1966, 2010, 45, 60, "years among few examples"),
+            (1922, 2011, 89, 500_000, "years among many"),
+            (100, 4_999, 90, 10_000, "prices"),
+            (-40, 45, 60, 120, "degrees"),
+            (0, 19, 20, 30, "one example of most"),
+        ];
+        let classes = [
+            (0, 99, 100, 10_000, "a hundred classes"),
+            (1, 100, 100, 10_000, "counted from one"),
+            (0, 9, 10, 20, "digits of a small file"),
+            (-1, 1, 2, 3, "signs"),
+            (0, 999, 1000, 50_000, "a thousand classes"),
+            (1, 80, 60, 6_000, "classes with gaps"),
+            (101, 126, 26, 2_600, "a few codes"),
+        ];
+        let is_quantity = |(first, last, labels, examples, _): (i64, i64, u32, u32, &str)| {
+            let examples: Vec<u32> = (0..examples).map(|example| example % labels).collect();
+            super::is_quantity((first, last), labels as usize, &examples)
+        };
+        for shape in quantities {
+            assert!(is_quantity(shape), "{}", shape.4);
+        }
+        for shape in classes {
+            assert!(!is_quantity(shape), "{}", shape.4);
+        }
+        // Of many declared classes a region may have one.
+        assert!(!super::is_quantity((0, 999), 1000, &[7; 20]));
+        assert!(!super::is_quantity((0, 999), 1000, &[]), "nothing to train on");
     }
 }
