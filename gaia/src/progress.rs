@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::outcome::Run;
-use crate::report::human::{bytes, figure, rate, seconds};
+use crate::report::human::{bytes, counted, figure, rate, seconds};
 use crate::simulation::{Observer, Progress};
 use crate::strategy::Strategy;
 
@@ -162,7 +162,7 @@ impl<W: Write + Send> Observer for Lines<W> {
         };
         lock(&self.runs).insert(strategy.name(), run);
         let names = if regions.len() > 1 { regions.join(", ") } else { "one datacenter".to_owned() };
-        self.line(&format!("{strategy}: {clocks} clocks in {names}"));
+        self.line(&format!("{strategy}: {} in {names}", counted(clocks, "clock")));
     }
 
     fn clock(&self, strategy: Strategy, progress: &Progress) {
@@ -214,9 +214,9 @@ fn message(objective: Option<f64>, progress: &Progress) -> String {
 /// "asp: 200 clocks in 1 min 48 s, objective 0.1525, WAN 1.92 MB".
 fn finished(run: &Run) -> String {
     format!(
-        "{}: {} clocks in {}, objective {}, WAN {}",
+        "{}: {} in {}, objective {}, WAN {}",
         run.strategy,
-        run.clocks,
+        counted(run.clocks, "clock"),
         seconds(run.seconds),
         figure(run.objective),
         bytes(run.wan_bytes as f64)

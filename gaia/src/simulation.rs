@@ -231,11 +231,11 @@ pub fn check(simulation: &Simulation) -> Result<Found, SimulationError> {
     let parts = application.partition(simulation.worker_count() as usize);
     let sizes: Vec<usize> = parts.iter().map(Vec::len).collect();
     let summary = format!(
-        "{} training examples, {} to {} for each of {} workers; model of {elements} values: {}",
-        sizes.iter().sum::<usize>(),
+        "{}, {} to {} for each of {}; model of {elements} values: {}",
+        human::counted(sizes.iter().sum::<usize>(), "training example"),
         sizes.iter().min().unwrap_or(&0),
         sizes.iter().max().unwrap_or(&0),
-        parts.len(),
+        human::counted(parts.len(), "worker"),
         shapes.join(", "),
     );
     let remarks = application.remarks().into_iter().chain(idle_workers(&sizes)).collect();

@@ -19,7 +19,7 @@ use crate::job::{DataScope, Job};
 use crate::preflight::{self, Finding, Lookout};
 use crate::region::Region;
 use crate::report::Destination;
-use crate::report::human::bit_rate;
+use crate::report::human::{bit_rate, counted};
 use crate::scenario::Simulation;
 use crate::service::Part;
 use crate::simulation::check_fit;
@@ -153,8 +153,10 @@ fn check_simulation(simulation: &Simulation, file: &Path, engine: &dyn Engine) -
 fn check_job(file: &config::JobFile, path: &Path) -> Vec<Finding> {
     let members: Vec<_> = file.members.iter().map(|m| format!("{} {}", m.workers, m.name)).collect();
     let who = if members.is_empty() { String::new() } else { format!("; workers: {}", members.join(", ")) };
-    let mut findings =
-        vec![Finding::ok("settings", format!("{}: {} clocks{who}", file.job.name, file.job.clocks))];
+    let mut findings = vec![Finding::ok(
+        "settings",
+        format!("{}: {}{who}", file.job.name, counted(file.job.clocks, "clock")),
+    )];
     let missing = missing(&file.job, path);
     if missing.is_empty() {
         match model(file) {
@@ -205,11 +207,11 @@ fn message(problem: &config::Problem, file: &Path) -> String {
 fn settings(simulation: &Simulation) -> String {
     let strategies: Vec<_> = simulation.strategies.iter().map(|strategy| strategy.name()).collect();
     format!(
-        "{} with {} workers in {}; {} clocks; {}",
+        "{} with {} in {}; {}; {}",
         simulation.job.name,
-        simulation.worker_count(),
+        counted(simulation.worker_count(), "worker"),
         simulation.regions.iter().map(|region| region.name.as_str()).collect::<Vec<_>>().join(", "),
-        simulation.job.clocks,
+        counted(simulation.job.clocks, "clock"),
         strategies.join(", ")
     )
 }

@@ -15,6 +15,7 @@ use rand_distr::{Distribution, Gamma};
 
 use super::draw::{Purpose, stream};
 use crate::job::Partition;
+use crate::report::human::counted;
 
 /// What the skewed kinds go by; both have one entry for each example.
 #[derive(Clone, Copy, Debug)]
@@ -52,19 +53,22 @@ pub fn partition(kind: Partition, attributes: Attributes<'_>, parts: usize, seed
 pub(crate) fn idle_workers(sizes: &[usize]) -> Option<String> {
     let count = |size| sizes.iter().filter(|found| **found == size).count();
     let have = |count: usize| if count == 1 { "has" } else { "have" };
-    let parts: Vec<_> = [(count(0), "no example"), (count(1), "a single example")]
+    let (none, single) = (count(0), count(1));
+    let parts: Vec<_> = [(none, "no example"), (single, "a single example")]
         .into_iter()
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{count} {} {what}", have(count)))
         .collect();
-    (!parts.is_empty()).then(|| {
-        format!(
-            "of {} workers {}: they train next to nothing, and are waited for all the same; fewer workers, or another \
-             job.partition, would do",
-            sizes.len(),
-            parts.join(" and ")
-        )
-    })
+    let they = match none + single {
+        0 => return None,
+        1 => "it trains next to nothing, and is",
+        _ => "they train next to nothing, and are",
+    };
+    Some(format!(
+        "of {} {}: {they} waited for all the same; fewer workers, or another job.partition, would do",
+        counted(sizes.len(), "worker"),
+        parts.join(" and ")
+    ))
 }
 
 fn shuffled(count: usize, random: &mut impl Rng) -> Vec<u32> {
@@ -232,6 +236,14 @@ mod tests {
             remark.starts_with("of 4 workers 2 have no example and 1 has a single example: "),
             "{remark}"
         );
+        let remark = idle_workers(&[1, 5]).expect("there is one");
+        assert!(
+            remark
+                .starts_with("of 2 workers 1 has a single example: it trains next to nothing, and is waited"),
+            "{remark}"
+        );
+        let remark = idle_workers(&[0]).expect("there is one");
+        assert!(remark.starts_with("of 1 worker 1 has no example: it trains"), "{remark}");
     }
 
     #[test]

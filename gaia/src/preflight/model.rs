@@ -10,7 +10,7 @@ use super::Finding;
 use crate::application::Work;
 use crate::data::partition::idle_workers;
 use crate::job::ApplicationSettings;
-use crate::report::human::bytes;
+use crate::report::human::{bytes, counted};
 use crate::service::{Part, Setup, short};
 
 /// Looks at the model; `sizes` are those of the parts of our workers.
@@ -43,9 +43,9 @@ fn data(setup: &Setup, sizes: &[usize]) -> String {
     let shapes: Vec<_> = setup.specs.iter().map(|t| format!("{} {} x {}", t.name, t.rows, t.width)).collect();
     let elements: u64 = setup.specs.iter().map(|t| u64::from(t.rows) * u64::from(t.width)).sum();
     format!(
-        "{} training examples here, {each} for each of {} workers; model of {elements} values: {}",
-        sizes.iter().sum::<usize>(),
-        sizes.len(),
+        "{} here, {each} for each of {}; model of {elements} values: {}",
+        counted(sizes.iter().sum::<usize>(), "training example"),
+        counted(sizes.len(), "worker"),
         shapes.join(", ")
     )
 }

@@ -52,6 +52,13 @@ pub fn seconds(seconds: f64) -> String {
     format!("{} h {} min", minutes / 60, minutes % 60)
 }
 
+/// A number of things: "1 worker", "2 workers".
+pub fn counted(count: impl TryInto<u64>, thing: &str) -> String {
+    // More than fit are many.
+    let count = count.try_into().unwrap_or(u64::MAX);
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 /// How many times: "22.1x", "1.05x", "531x".
 pub fn times(ratio: f64) -> String {
     if ratio.is_finite() { format!("{}x", three_digits(ratio)) } else { "-".to_owned() }

@@ -24,6 +24,7 @@ use crate::data::partition::{Attributes, partition};
 use crate::data::ratings::{RatingList, Ratings};
 use crate::data::{Names, Purpose, Vocabulary, gaussian, stream};
 use crate::job::{FactorisationSettings, Partition};
+use crate::report::human::counted;
 
 const USERS: TableId = TableId(0);
 const ITEMS: TableId = TableId(1);
@@ -171,13 +172,16 @@ impl Application for Factorisation {
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks: Vec<_> = self.data.shared_rows.iter().flatten().map(ToString::to_string).collect();
-        let count = self.data.repeated;
-        if count > 0 {
-            remarks.push(format!(
-                "{count} ratings are left out, since the same user rates the same item again further down in the file: the last \
-                 rating counts"
-            ));
-        }
+        let are = match self.data.repeated {
+            0 => return remarks,
+            1 => "is",
+            _ => "are",
+        };
+        remarks.push(format!(
+            "{} {are} left out, since the same user rates the same item again further down in the file: the last rating \
+             counts",
+            counted(self.data.repeated, "rating")
+        ));
         remarks
     }
 }
