@@ -301,8 +301,13 @@ fn check_job(simulation: &Simulation, application: &dyn Application) -> Result<(
     let is_mirrored = simulation.strategy.mirrors() || simulation.strategies.iter().any(|s| s.mirrors());
     let mirrors = if is_mirrored { regions.saturating_sub(1) as u64 } else { 0 };
     let of_region = Replica::most_bytes(&whole, mirrors);
-    let bytes =
-        of_worker.saturating_mul(u64::from(workers)).saturating_add(of_region.saturating_mul(regions as u64));
+    // Under every strategy models wait to be scored until all regions are as far.
+    let scored = u64::from(simulation.job.clocks / simulation.job.evaluate_every) + 1;
+    let waiting = recorder::most_bytes(elements, regions as u64, scored);
+    let bytes = of_worker
+        .saturating_mul(u64::from(workers))
+        .saturating_add(of_region.saturating_mul(regions as u64))
+        .saturating_add(waiting);
     if bytes > MOST_BYTES {
         return Err(Unfit::Memory { workers, regions, elements, bytes });
     }

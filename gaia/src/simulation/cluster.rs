@@ -13,7 +13,7 @@ use wan::seed;
 use wan::transport::Authority;
 
 use super::accounting::{Totals, inspect};
-use super::recorder::{Layout, Recorder, Sample, SampleEvent, Scorer, point};
+use super::recorder::{Layout, Recorder, Sample, SampleEvent, ScoredClocks, Scorer, point};
 use super::site::Running;
 use super::topology::{Site, Topology};
 use super::vigil::Vigil;
@@ -60,6 +60,7 @@ pub(super) struct Cluster<'a> {
     /// The examples of each worker, over all sites.
     pub(super) parts: Vec<Vec<u32>>,
     pub(super) vigil: Vigil,
+    pub(super) scored: ScoredClocks,
     /// The model at the start, by shard and table.
     pub(super) initial: Vec<ShardValues>,
 }
@@ -78,6 +79,7 @@ impl<'a> Cluster<'a> {
         let elements = specs.iter().map(|spec| u64::from(spec.rows) * u64::from(spec.width)).sum();
         Self {
             vigil: Vigil::new(simulation, elements),
+            scored: ScoredClocks::new(simulation.job.evaluate_every, simulation.job.clocks),
             initial: initial_values(application, &specs, placement),
             topology: Topology::new(simulation, strategy),
             shapes: Arc::new(shapes.collect()),
@@ -115,6 +117,7 @@ impl<'a> Cluster<'a> {
             models: self.topology.models,
             servers: self.topology.hosts().count(),
             initial: self.topology.mirrored.then_some(&*self.initial),
+            scored: self.scored.clone(),
         });
         let recording = self.record(&mut recorder, &scorer, &mut sampled, &sites);
         let training = async {
@@ -171,6 +174,7 @@ impl<'a> Cluster<'a> {
         let mut clocks: Vec<_> = sites.iter().map(|site| vec![0; site.servers.len()]).collect();
         // By model, those that its region has not told of yet.
         let mut scores: Vec<Option<f64>> = vec![None; self.topology.models];
+        let mut is_thinned = false;
         while let Some(event) = sampled.recv().await {
             let sample = match event {
                 SampleEvent::Completed(sample) => sample,
@@ -185,6 +189,14 @@ impl<'a> Cluster<'a> {
             let complete = parts.and_then(|parts| recorder.complete(clock, parts, model, scorer));
             if let Some(complete) = complete {
                 scores = complete.iter().map(|score| Some(score.objective)).collect();
+            }
+            if recorder.thin_out().is_some() && !is_thinned {
+                is_thinned = true;
+                self.observer.remark(&format!(
+                    "{}: at clock {} of the first a region is so far behind that too many models wait to be scored; only \
+                     every other one is from there on, or fewer, and the last one",
+                    self.strategy, clock.0
+                ));
             }
             // A region has completed a clock once all its servers have.
             clocks[site][server] = clock.0;

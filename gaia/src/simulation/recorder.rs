@@ -22,6 +22,8 @@
 //! much of the others' a copy has depends on how far regions may run apart.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use datacenter::{Clock, Elements, Placement, TableId, TableSpec};
@@ -65,6 +67,54 @@ fn values(replica: &Replica) -> ShardValues {
 
 fn tables(replica: &Replica) -> impl Iterator<Item = TableId> {
     (0..replica.shard().table_count()).map(|table| TableId(table as u16))
+}
+
+/// The most models that wait for regions which have not completed their clock, and the most that these take.
+const MOST_CUTS: usize = 1024;
+const MOST_CUT_BYTES: u64 = 1 << 30;
+
+/// What models that wait to be scored take at most, where one has so many `elements` and regions have so many `copies`.
+pub(super) fn most_bytes(elements: u64, copies: u64, clocks: u64) -> u64 {
+    // The values, and an index and a value of what each region holds back.
+    let of_cut = elements.saturating_mul(copies).saturating_mul(4 + 8);
+    let all = of_cut.saturating_mul(clocks.min(MOST_CUTS as u64));
+    // However large one is, it is there, and the next one that crosses the bound.
+    all.min(MOST_CUT_BYTES.saturating_add(of_cut.saturating_mul(2)))
+}
+
+/// Which clocks are scored: every so many, and the last one, at which a target that is reached is reached in training. Where a
+/// region is far behind the others, fewer: every second of these, every fourth, and so on. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct ScoredClocks {
+    every: u32,
+    end: u32,
+    stride: Arc<AtomicU32>,
+}
+
+impl ScoredClocks {
+    pub(super) fn new(every: u32, end: u32) -> Self {
+        Self { every, end, stride: Arc::new(AtomicU32::new(1)) }
+    }
+
+    /// Whether one of the clocks after `last` up to `clock` is to be scored, of which `clock` is the one that was seen.
+    fn is_due(&self, last: u32, clock: u32) -> bool {
+        (clock / self.every > last / self.every || clock == self.end) && self.has(clock)
+    }
+
+    /// Whether `clock`, which was due, still is.
+    fn has(&self, clock: u32) -> bool {
+        clock == self.end || (clock / self.every).is_multiple_of(self.stride.load(Ordering::Relaxed))
+    }
+
+    /// Scores half as many from now on; none where only the last is left.
+    fn thin_out(&self) -> Option<u32> {
+        let stride = self.stride.load(Ordering::Relaxed);
+        if stride > self.end / self.every {
+            return None;
+        }
+        self.stride.store(stride * 2, Ordering::Relaxed);
+        Some(stride * 2)
+    }
 }
 
 /// What a datacenter's shard has to do with the model as of a clock.
@@ -113,9 +163,7 @@ pub(super) struct Sampler {
     pub(super) site: usize,
     pub(super) server: usize,
     pub(super) is_mirrored: bool,
-    pub(super) every: u32,
-    /// The last clock, which is scored in any case: a target that is reached there is reached in training.
-    pub(super) end: u32,
+    pub(super) scored: ScoredClocks,
     pub(super) last: u32,
     /// Clocks to be scored of which not everything has arrived from the others.
     pub(super) incomplete: VecDeque<Clock>,
@@ -125,7 +173,7 @@ pub(super) struct Sampler {
 
 impl Observer for Sampler {
     fn clock(&mut self, node: &Node, clock: Clock, now: Instant) {
-        let is_due = clock.0 / self.every > self.last / self.every || clock.0 == self.end;
+        let is_due = self.scored.is_due(self.last, clock.0);
         self.last = clock.0;
         let part = |replica| Part::of(replica, self.is_mirrored);
         let parts = is_due.then(|| node.replicas().iter().map(part).collect());
@@ -171,16 +219,19 @@ pub(super) struct Layout<'a> {
     pub(super) servers: usize,
     /// The initial values, by shard, where datacenters mirror each other's shards and parts are what is added to them.
     pub(super) initial: Option<&'a [ShardValues]>,
+    /// Which clocks are scored.
+    pub(super) scored: ScoredClocks,
 }
 
 /// Joins samples into models, and scores of models into points.
 ///
 /// Memory: for each clock that some regions have completed and others have not, one model, and what each region holds
-/// back.
+/// back. Where a region is so far behind that these would be too many, every other of them is given up.
 pub(super) struct Recorder<'a> {
     layout: Layout<'a>,
     cuts: BTreeMap<u32, Cut>,
     points: Vec<Point>,
+    most_cut_bytes: u64,
 }
 
 /// The models as of a clock.
@@ -195,6 +246,8 @@ struct Cut {
     to_arrive: usize,
     /// By model, once all have completed the clock.
     scores: Vec<Evaluation>,
+    /// What `values` and `held_back` take.
+    bytes: u64,
 }
 
 impl Cut {
@@ -203,8 +256,10 @@ impl Cut {
             Some(initial) => vec![initial.iter().cloned().enumerate().collect()],
             None => vec![BTreeMap::new(); layout.models],
         };
+        let bytes = values.iter().flat_map(BTreeMap::values).map(bytes_of).sum();
         Self {
             values,
+            bytes,
             held_back: vec![Vec::new(); layout.models],
             to_complete: layout.servers,
             to_arrive: layout.servers,
@@ -217,9 +272,14 @@ impl Cut {
         let common = self.values.len() - 1;
         let place = &mut self.values[model.min(common)];
         match place.get_mut(&shard) {
-            None => _ = place.insert(shard, values),
+            None => {
+                self.bytes += bytes_of(&values);
+                _ = place.insert(shard, values);
+            }
             Some(sums) => sums.iter_mut().zip(&values).for_each(|(sums, values)| add(sums, values)),
         }
+        let held_bytes = |elements: &Elements| 8 * elements.indexes.len() as u64;
+        self.bytes += held_back.iter().map(held_bytes).sum::<u64>();
         self.held_back[model].extend(held_back.into_iter().map(|elements| (shard, elements)));
     }
 
@@ -246,13 +306,17 @@ impl Cut {
     }
 }
 
+fn bytes_of(values: &ShardValues) -> u64 {
+    values.iter().map(|table| 4 * table.len() as u64).sum()
+}
+
 fn add(sums: &mut [f32], values: &[f32]) {
     sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
 }
 
 impl<'a> Recorder<'a> {
     pub(super) fn new(layout: Layout<'a>) -> Self {
-        Self { layout, cuts: BTreeMap::new(), points: Vec::new() }
+        Self { layout, cuts: BTreeMap::new(), points: Vec::new(), most_cut_bytes: MOST_CUT_BYTES }
     }
 
     /// A server has completed `clock`, with these parts of `model`. Yields all models' scores if it was the last one.
@@ -263,6 +327,9 @@ impl<'a> Recorder<'a> {
         model: usize,
         scorer: &Scorer<'_>,
     ) -> Option<&[Evaluation]> {
+        if !self.layout.scored.has(clock.0) {
+            return None;
+        }
         let cut = self.cuts.entry(clock.0).or_insert_with(|| Cut::new(&self.layout));
         parts.into_iter().for_each(|part| cut.add(part, model));
         cut.to_complete -= 1;
@@ -271,8 +338,30 @@ impl<'a> Recorder<'a> {
         }
         cut.scores = cut.score(scorer);
         // Only when the last part has arrived everywhere is not known yet.
-        (cut.values, cut.held_back) = (Vec::new(), Vec::new());
+        (cut.values, cut.held_back, cut.bytes) = (Vec::new(), Vec::new(), 0);
         Some(&cut.scores)
+    }
+
+    /// Gives up every other of the clocks that wait for regions to complete them, if they are too many; yields of how many clocks
+    /// that are to be scored one is from now on, if that has changed.
+    pub(super) fn thin_out(&mut self) -> Option<u32> {
+        let mut stride = None;
+        while self.is_crowded()
+            && let Some(thinner) = self.layout.scored.thin_out()
+        {
+            stride = Some(thinner);
+            let scored = &self.layout.scored;
+            // Those that all have completed only wait for the time at which all have them.
+            self.cuts.retain(|clock, cut| cut.to_complete == 0 || scored.has(*clock));
+        }
+        stride
+    }
+
+    fn is_crowded(&self) -> bool {
+        let open = self.cuts.values().filter(|cut| cut.to_complete > 0);
+        let (count, bytes) = open.fold((0, 0), |(count, bytes), cut| (count + 1, bytes + cut.bytes));
+        // One alone is not too many.
+        count > MOST_CUTS || (count > 1 && bytes > self.most_cut_bytes)
     }
 
     /// Another server has everything as of `clock`. Adds a point if it was the last one.
@@ -306,4 +395,65 @@ pub(super) fn point(at: Duration, clock: u32, scores: &[Evaluation], wan_bytes: 
 /// The larger, where a NaN is larger than everything.
 fn worse(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOCKS: u32 = 40_000;
+
+    /// Region 0 of two runs ahead of region 1 for as long as it likes; yields the recorder, the clocks at which it thinned out,
+    /// and how many models waited at most.
+    fn lagging(most_cut_bytes: u64) -> (Recorder<'static>, Vec<u32>, usize) {
+        let initial: &'static [ShardValues] = Vec::leak(vec![vec![vec![0.0; 256]]]);
+        let scored = ScoredClocks::new(1, CLOCKS);
+        let layout = Layout { models: 2, servers: 2, initial: Some(initial), scored: scored.clone() };
+        let mut recorder = Recorder { most_cut_bytes, ..Recorder::new(layout) };
+        let (mut strides, mut most) = (Vec::new(), 0);
+        for clock in 1..=CLOCKS {
+            if !scored.is_due(clock - 1, clock) {
+                continue;
+            }
+            let cut = recorder.cuts.entry(clock).or_insert_with(|| Cut::new(&recorder.layout));
+            cut.add(Part { shard: 0, values: vec![vec![1.0; 256]], held_back: Vec::new() }, 0);
+            cut.to_complete -= 1;
+            strides.extend(recorder.thin_out());
+            most = most.max(recorder.cuts.len());
+        }
+        (recorder, strides, most)
+    }
+
+    #[test]
+    fn models_that_wait_for_a_region_are_bounded() {
+        let (recorder, strides, most) = lagging(MOST_CUT_BYTES);
+        assert_eq!((strides.as_slice(), most), (&[2, 4, 8, 16, 32, 64][..], MOST_CUTS));
+        let kept: Vec<u32> = recorder.cuts.keys().copied().collect();
+        assert!(kept.iter().all(|clock| clock.is_multiple_of(64) || *clock == CLOCKS), "{kept:?}");
+        assert_eq!(kept.last(), Some(&CLOCKS), "the last one is scored in any case");
+        // A kilobyte each.
+        let (recorder, _, most) = lagging(100 << 10);
+        assert_eq!(most, 100);
+        assert!(recorder.cuts.values().map(|cut| cut.bytes).sum::<u64>() <= 100 << 10);
+        // Not even two fit: it goes on, with the last alone.
+        let (recorder, _, most) = lagging(1);
+        assert_eq!((most, recorder.cuts.keys().copied().collect::<Vec<_>>()), (1, vec![CLOCKS]));
+    }
+
+    #[test]
+    fn what_is_given_up_does_not_come_back() {
+        let (mut recorder, _, _) = lagging(100 << 10);
+        let open = recorder.cuts.len();
+        let given_up = (1..CLOCKS).find(|clock| !recorder.layout.scored.has(*clock)).expect("most are");
+        recorder.arrive(Clock(given_up), Duration::ZERO, 0);
+        assert_eq!((recorder.cuts.len(), recorder.points.len()), (open, 0));
+    }
+
+    #[test]
+    fn what_models_take_that_wait_is_foreseen() {
+        assert_eq!(most_bytes(1000, 3, 10), 10 * 3 * 12_000);
+        assert_eq!(most_bytes(1000, 3, 1_000_000), 1024 * 3 * 12_000);
+        assert_eq!(most_bytes(1 << 30, 3, 1_000_000), MOST_CUT_BYTES + (2 * 3 * 12 << 30));
+        assert_eq!(most_bytes(u64::MAX, 3, 9), u64::MAX);
+    }
 }
