@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
+use datacenter::printable;
+
 /// The longest line, in bytes: 16 MiB, far above any sane example and far below a machine's memory, also where a loader makes
 /// ten times as much of it.
 pub(crate) const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -82,16 +84,11 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// `text` as it may stand in a message: its first 40 characters, those that control terminals escaped.
+/// `text` as it may stand in a message: its first 40 characters, those escaped that are not seen.
 pub(crate) fn excerpt(text: &str) -> String {
     const SHOWN: usize = 40;
-    let mut shown = String::new();
-    for character in text.chars().take(SHOWN) {
-        match character.is_control() {
-            true => shown.extend(character.escape_default()),
-            false => shown.push(character),
-        }
-    }
+    let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(end, _)| end);
+    let mut shown = printable::line(&text[..end]).into_owned();
     if text.chars().nth(SHOWN).is_some() {
         shown.push_str("...");
     }
@@ -132,6 +129,7 @@ mod tests {
     fn excerpts_are_short_and_safe() {
         assert_eq!(excerpt("short"), "short");
         assert_eq!(excerpt("\u{1b}[2J\n"), "\\u{1b}[2J\\n");
+        assert_eq!(excerpt("1\u{202e}2\u{200b}"), "1\\u{202e}2\\u{200b}");
         assert_eq!(excerpt(&"é".repeat(100)), format!("{}...", "é".repeat(40)));
     }
 }

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use datacenter::DatacenterId;
 use datacenter::refusals::Refusals;
+use datacenter::{DatacenterId, printable};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -175,9 +175,7 @@ impl Board {
         let known = notes.refusals.get(&datacenter).filter(|known| now < known.last + HOPELESS);
         let first = known.map_or(now, |known| known.first);
         // Some of it are a peer's words.
-        let why =
-            why.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] });
-        let why = why.collect();
+        let why = printable::line_of(why);
         notes.refusals.insert(datacenter, LastingRefusal { first, last: now, why });
     }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use bytes::Bytes;
+use datacenter::printable;
 
 /// A frame of settings has at most so many bytes; a longer one is cut at the end of a line.
 pub const MAX_JOB_SETTINGS_BYTES: usize = 64 * 1024;
@@ -34,7 +35,7 @@ impl JobSettings {
     pub fn encode(&self) -> Bytes {
         let mut text = String::new();
         for (key, value) in &self.0 {
-            let line = format!("{} = {}\n", one_line(key), one_line(value));
+            let line = format!("{} = {}\n", printable::line(key), printable::line(value));
             if text.len() + line.len() > MAX_JOB_SETTINGS_BYTES {
                 break;
             }
@@ -76,14 +77,11 @@ impl JobSettings {
     }
 }
 
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
-}
-
 /// Somebody else's words, as they may stand in a log.
 fn shown(text: &str) -> String {
-    let mut shown: String = text.escape_debug().take(MOST_SHOWN).collect();
-    if text.escape_debug().nth(MOST_SHOWN).is_some() {
+    let text = printable::line(text);
+    let mut shown: String = text.chars().take(MOST_SHOWN).collect();
+    if text.chars().nth(MOST_SHOWN).is_some() {
         shown += "...";
     }
     shown
@@ -119,7 +117,14 @@ mod tests {
             .differences("rome", &JobSettings::decode(hostile.as_bytes()), "oslo")
             .expect("all of it differs");
         assert!(said.len() < 1000 && said.ends_with("; and 6 more"), "{said}");
-        assert!(!said.contains(|c: char| c.is_control()), "{said}");
+        assert!(!said.contains(printable::is_hidden), "{said}");
+        let turned = "job.name = safe\u{202e}gpj.exe\u{200b}\n";
+        let said =
+            ours.differences("rome", &JobSettings::decode(turned.as_bytes()), "oslo").expect("it differs");
+        assert!(said.contains("safe\\u{202e}gpj.exe\\u{200b} in oslo"), "{said}");
+        // Nor do our own data's words begin a line of the frame.
+        let forged = settings(&[("job.name", "digits\njob.clocks = 9\u{2028}")]).encode();
+        assert_eq!(JobSettings::decode(&forged).0.len(), 1);
         // Not even text.
         assert_eq!(ours.differences("rome", &JobSettings::decode(&[0xff; 100]), "oslo"), None);
         let long: JobSettings = (0..10_000).map(|n| (format!("{n:05}"), "x".repeat(50))).collect();
