@@ -1,7 +1,8 @@
-//! How many lines of a log strangers may cause.
+//! How many lines of a log others may cause: strangers, and those who are tried again and again.
 //!
 //! Kind: time-passed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -52,9 +53,61 @@ impl Throttle {
     }
 }
 
+/// So many things are told apart; who they are about may be chosen by others.
+const MOST_REPEATED: usize = 256;
+
+/// What is said again and again: of each thing, which has a key, one line, and one a minute with a count of the others.
+#[derive(Debug)]
+pub struct Repeats<K>(BTreeMap<K, Throttle>);
+
+impl<K> Default for Repeats<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Clone> Repeats<K> {
+    /// If `key` may be said: how often it was not since the last time. Else it is counted.
+    pub fn pass(&mut self, key: &K, now: Instant) -> Option<u64> {
+        if !self.0.contains_key(key) && self.0.len() >= MOST_REPEATED {
+            let oldest = self.0.iter().min_by_key(|(_, throttle)| throttle.at).map(|(key, _)| key.clone());
+            oldest.and_then(|oldest| self.0.remove(&oldest));
+        }
+        self.0.entry(key.clone()).or_insert_with(|| Throttle::rare(now)).pass(now)
+    }
+
+    /// What is over, and will be news when it comes again.
+    pub fn forget(&mut self, is_over: impl Fn(&K) -> bool) {
+        self.0.retain(|key, _| !is_over(key));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_thing_is_said_once_a_minute_by_itself() {
+        let start = Instant::now();
+        let mut repeats = Repeats::default();
+        let seconds = |n| start + Duration::from_secs(n);
+        let said: Vec<_> = (0..=60).filter_map(|n| repeats.pass(&"oslo", seconds(n))).collect();
+        assert_eq!(said, [0, 59]);
+        assert_eq!((repeats.pass(&"rome", seconds(60)), repeats.pass(&"rome", seconds(61))), (Some(0), None));
+        repeats.forget(|key| *key == "rome");
+        assert_eq!((repeats.pass(&"rome", seconds(62)), repeats.pass(&"oslo", seconds(62))), (Some(0), None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_of_others_take_no_memory() {
+        let start = Instant::now();
+        let mut repeats = Repeats::default();
+        for key in 0..10_000u64 {
+            assert_eq!(repeats.pass(&key, start + Duration::from_millis(key)), Some(0));
+        }
+        assert_eq!(repeats.0.len(), MOST_REPEATED);
+        assert_eq!(repeats.pass(&9_999, start + Duration::from_secs(10)), None, "the newest are kept");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_summed_up_and_a_pause_forgives() {

@@ -401,6 +401,69 @@ async fn a_sibling_of_a_server_that_may_be_dead_is_asked_whether_it_is_there() {
     }
 }
 
+/// What is logged at WARN.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Notes what this thread logs, until the guard is dropped.
+    fn warnings() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).lines().map(str::to_owned).collect()
+    }
+}
+
+/// They dial each other on two connections each, again and again.
+#[tokio::test]
+async fn two_that_refuse_each_other_say_so_once() {
+    let (log, _guard) = Log::warnings();
+    let authority = Authority::new(1);
+    let start = |region: u16| {
+        let endpoint = endpoint(&authority, region.into());
+        let (events, queue) = event_queue();
+        tokio::spawn(Node::Takes.run(queue));
+        let of = Terms { job_digest: vec![region as u8; 32], ..terms(region, 0) };
+        let shapes = Shapes::new(Vec::new());
+        let peers = Peers::new(endpoint.clone(), of, shapes, events, Tally::default(), Board::default());
+        tokio::spawn(peers.clone().accept(Paths::default()));
+        (endpoint, peers)
+    };
+    let all = [start(0), start(1)];
+    for region in 0..2usize {
+        let other = 1 - region;
+        let id = ServerId { datacenter: DatacenterId(other as u16), index: 0 };
+        let addresses = vec![Address::Socket(all[other].0.local_address().unwrap())];
+        let peer = Peer { id, name: name(other as u32), addresses, path: Path::default() };
+        let turn = [Turn::First, Turn::Second][region];
+        tokio::spawn(all[region].1.clone().dial(peer, turn, ChaCha8Rng::seed_from_u64(1)));
+    }
+    sleep(Duration::from_secs(6)).await;
+    let lines = log.lines();
+    assert_eq!(lines.len(), 2, "one on each side: {lines:#?}");
+    assert!(lines.iter().all(|line| line.contains("job digest")), "{lines:#?}");
+}
+
 #[tokio::test]
 async fn two_that_run_different_jobs_both_hear_which_settings_differ() {
     let authority = Authority::new(1);

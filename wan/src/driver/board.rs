@@ -165,6 +165,11 @@ impl Board {
         self.0.changed.send_modify(|times| *times += 1);
     }
 
+    /// Whether there is a link to `peer`, and it is another one than `session`.
+    pub(super) fn has_other(&self, peer: ServerId, session: u64) -> bool {
+        self.notes().links.get(&peer).and_then(|note| note.session).is_some_and(|known| known != session)
+    }
+
     /// A configured peer and we have refused each other, for a reason that trying again does not change.
     pub(super) fn refused(&self, datacenter: DatacenterId, why: String) {
         let mut notes = self.notes();

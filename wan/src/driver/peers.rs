@@ -13,12 +13,13 @@ mod search;
 mod siblings;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use datacenter::DatacenterId;
 use datacenter::causes::with_causes;
-use datacenter::throttle::Throttle;
+use datacenter::refusals::Refused;
+use datacenter::throttle::{Repeats, Throttle};
 use quinn::{Connection, RecvStream, SendStream};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -115,11 +116,27 @@ pub struct Peers {
     known: Known,
 }
 
-/// How much is logged of those who are not let in: of strangers, and of those who have proven a certificate.
+/// What has been logged lately of those to whom there is no link.
 struct Said {
+    /// Of strangers,
     strangers: Mutex<Throttle>,
+    /// and of those who have proven a certificate, and are none of ours.
     known: Mutex<Throttle>,
+    /// Of peers, why there is no link. Both sides dial, on two connections each: what a region and we refuse each other for is
+    /// one thing, whoever is the first to say it. Whatever else goes wrong is one for each server.
+    peers: Mutex<Repeats<Topic>>,
 }
+
+/// Of which region or which server of it, and what.
+type Topic = (DatacenterId, Option<u16>, String);
+
+/// Refusals that both sides know of, each in its own words.
+const MUTUAL: [&str; 2] = ["job", "version"];
+
+/// What the log calls it that a peer cannot be reached; the causes of refusals are named by metrics.
+const UNREACHABLE: &str = "unreachable";
+/// The same of a link that was up.
+const BROKEN: &str = "broken";
 
 /// What whoever dialled wants.
 enum Greeted {
@@ -144,7 +161,7 @@ impl Peers {
     ) -> Self {
         let answers = Answers::new(endpoint.clone(), terms.clone(), board.clone());
         let throttle = || Mutex::new(Throttle::new(Instant::now()));
-        let said = Arc::new(Said { strangers: throttle(), known: throttle() });
+        let said = Arc::new(Said { strangers: throttle(), known: throttle(), peers: Mutex::default() });
         Self {
             endpoint,
             terms: Arc::new(terms),
@@ -214,7 +231,8 @@ impl Peers {
                     let is_silent = matches!(error.lost(), Some(quinn::ConnectionError::TimedOut));
                     search.tried(is_silent, Instant::now().into_std());
                     let error = error.explained(&self.endpoint);
-                    error.refused().into_iter().for_each(|r| self.board.refusals().count(r));
+                    let refused = error.refused();
+                    refused.into_iter().for_each(|r| self.board.refusals().count(r));
                     self.heed(&error).await;
                     let is_lasting = error.is_lasting();
                     let (region, server, error) = (self.region(peer.id), peer.id.index, with_causes(&error));
@@ -224,9 +242,16 @@ impl Peers {
                             format!("{region} server {server} at {address}: {error}"),
                         );
                     }
-                    match self.board.has_left(peer.id) {
-                        true => debug!(peer = region, server, %address, error, "not back yet"),
-                        false => warn!(peer = region, server, %address, error, "no link, will try again"),
+                    let unsaid = match self.board.has_left(peer.id) {
+                        true => None,
+                        false => self.unsaid(peer.id, refused, &error, UNREACHABLE),
+                    };
+                    match unsaid {
+                        None => debug!(peer = region, server, %address, error, "still no link"),
+                        Some(unsaid) => {
+                            let times = again(unsaid);
+                            warn!(peer = region, server, %address, times, error, "no link, will try again");
+                        }
                     }
                     self.board.failed(peer.id, error);
                 }
@@ -269,19 +294,37 @@ impl Peers {
             info!(peer = region, server, %address, ?rtt, "link up");
             self.known.link(peer, address);
             self.board.up(peer, session, address);
+            // What ends links that were up may end this one as well.
+            self.peers_said().forget(|(datacenter, index, what)| {
+                *datacenter == peer.datacenter
+                    && index.is_none_or(|index| index == peer.index)
+                    && (what == UNREACHABLE || MUTUAL.contains(&what.as_str()))
+            });
         };
         let running =
             link.run(&self.endpoint, self.shapes.clone(), self.events.clone(), &self.tally, on_taken);
         let error = running.await;
         debug!(peer = region, server, %address, ?error, "the connection in QUIC's words");
-        error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
+        let refused = error.refused();
+        refused.into_iter().for_each(|refused| self.board.refusals().count(refused));
         match error {
             LinkError::Left => info!(peer = region, server, %address, "the peer has left"),
             LinkError::Departed | LinkError::Refused(PeerError::Departed(_)) => {
                 info!(peer = region, server, %address, "the peer has left for good");
             }
             LinkError::Stopping => debug!(peer = region, server, %address, "link closed"),
-            _ => warn!(peer = region, server, %address, error = with_causes(&error), "link ended"),
+            // Who wants it no longer has said why, if there is anything to say.
+            LinkError::Unwanted => debug!(peer = region, server, %address, "the link is no longer wanted"),
+            _ if self.board.has_other(peer, session) => {
+                debug!(peer = region, server, %address, error = with_causes(&error), "another link has replaced this one");
+            }
+            _ => match self.unsaid(peer, refused, &with_causes(&error), BROKEN) {
+                None => debug!(peer = region, server, %address, error = with_causes(&error), "link ended"),
+                Some(unsaid) => {
+                    let times = again(unsaid);
+                    warn!(peer = region, server, %address, times, error = with_causes(&error), "link ended");
+                }
+            },
         }
         self.board.gone(peer, session, &error);
         if let LinkError::ByPeer { cause, reason } = error {
@@ -289,6 +332,20 @@ impl Peers {
         }
         let mut ends = connections.iter().filter_map(Connection::close_reason);
         ends.any(|end| matches!(end, quinn::ConnectionError::TimedOut))
+    }
+
+    /// If it may be logged that there is no link to `peer`, which `refused` us or was refused with this `error`, or for what is
+    /// the case `otherwise`: how often it was not said since the last time.
+    fn unsaid(&self, peer: ServerId, refused: Option<Refused>, error: &str, otherwise: &str) -> Option<u64> {
+        let key = match refused {
+            Some(refused) => (peer.datacenter, None, topic(refused, error)),
+            None => (peer.datacenter, Some(peer.index), otherwise.to_owned()),
+        };
+        self.peers_said().pass(&key, Instant::now())
+    }
+
+    fn peers_said(&self) -> MutexGuard<'_, Repeats<Topic>> {
+        self.said.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a peer says that we have left for good, this process is told.
@@ -318,7 +375,7 @@ impl Peers {
                 let connection = match this.endpoint.admit(incoming, &settings).await {
                     Ok(connection) => connection,
                     Err(error) => {
-                        this.not_let_in(error.into(), address, None);
+                        this.not_let_in(error.into(), address, None, None);
                         return ticket.fail(settings.idle_timeout).await;
                     }
                 };
@@ -339,8 +396,10 @@ impl Peers {
                                 let why = format!("{name} at {address}: {}", with_causes(&error));
                                 this.board.refused(datacenter, why);
                             }
+                            let certificate = peer_certificate(&connection);
+                            return this.not_let_in(error, address, certificate, Some(datacenter));
                         }
-                        this.not_let_in(error, address, peer_certificate(&connection));
+                        this.not_let_in(error, address, peer_certificate(&connection), None);
                     }
                 }
             };
@@ -355,13 +414,30 @@ impl Peers {
         Some((name.datacenter().to_owned(), datacenter))
     }
 
-    /// Notes that who came from `address` was refused, or broke off.
-    fn not_let_in(&self, error: ConnectError, address: SocketAddr, certificate: Option<CertificateDer<'_>>) {
+    /// Notes that who came from `address`, a server of the region `peer` if that is one of ours, was refused or broke off.
+    fn not_let_in(
+        &self,
+        error: ConnectError,
+        address: SocketAddr,
+        certificate: Option<CertificateDer<'_>>,
+        peer: Option<DatacenterId>,
+    ) {
         let error = error.explained(&self.endpoint);
-        error.refused().into_iter().for_each(|refused| self.board.refusals().count(refused));
+        let refused = error.refused();
+        refused.into_iter().for_each(|refused| self.board.refusals().count(refused));
         if error.is_withdrawn() {
             debug!(%address, error = with_causes(&error), "a peer wants no connection after all");
             return;
+        }
+        let problem = with_causes(&error);
+        let mut times = None;
+        if let Some(peer) = peer {
+            let what = refused.map_or_else(|| UNREACHABLE.to_owned(), |refused| topic(refused, &problem));
+            let Some(unsaid) = self.peers_said().pass(&(peer, None, what), Instant::now()) else {
+                debug!(%address, error = problem, "a peer was not let in");
+                return;
+            };
+            times = again(unsaid);
         }
         // Strangers cannot silence what is said of those who have a certificate.
         let throttle = if certificate.is_some() { &self.said.known } else { &self.said.strangers };
@@ -372,9 +448,10 @@ impl Peers {
         if unsaid > 0 {
             warn!(unsaid, "others were not let in either");
         }
-        let problem = with_causes(&error);
         match certificate.and_then(|certificate| Certificate::read(&certificate).ok()) {
-            Some(certificate) => warn!(%address, %certificate, error = %problem, "a peer was not let in"),
+            Some(certificate) => {
+                warn!(%address, %certificate, times, error = %problem, "a peer was not let in")
+            }
             // Where the certificate is the reason, the error names it.
             None => warn!(%address, error = %problem, "a peer was not let in"),
         }
@@ -587,6 +664,17 @@ impl Peers {
     async fn has_departed(&self, datacenter: DatacenterId) -> bool {
         matches!(self.greeting(datacenter).await, Err(ConnectError::Refused(Refusal::Left { .. })))
     }
+}
+
+/// What a refusal is about, as far as it is one thing. What others say of us may be in other words each time.
+fn topic(refused: Refused, error: &str) -> String {
+    let is_named = !refused.by_us || MUTUAL.contains(&refused.cause);
+    if is_named { refused.cause.to_owned() } else { error.to_owned() }
+}
+
+/// How often something has happened since it was last said, this time included; nothing where that is once.
+fn again(unsaid: u64) -> Option<u64> {
+    (unsaid > 0).then_some(unsaid + 1)
 }
 
 /// Checks that the peer's certificate is that of the server that it says it is. One without an index is for any.
