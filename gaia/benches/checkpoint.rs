@@ -37,6 +37,7 @@ fn state() -> ReplicaState {
         covered: 100,
         heard_clock: Clock(100),
         included_clock: Clock(100),
+        left_out: 0,
         tables: vec![ReleasedTable { sums: values.clone(), stamps: (0..ROWS).collect() }],
     };
     let indexes: Vec<u32> = (0..count).step_by(10).collect();
@@ -44,6 +45,7 @@ fn state() -> ReplicaState {
     ReplicaState {
         shard: ShardId(0),
         clock: Clock(100),
+        left_out: 0,
         workers: vec![Clock(100); 4],
         remainders: vec![remainder],
         origins: (0..3).map(origin).collect(),

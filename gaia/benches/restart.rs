@@ -89,6 +89,7 @@ fn state(shard: ShardId, shapes: &[ShardTable]) -> ReplicaState {
         covered: CLOCK,
         heard_clock: Clock(CLOCK),
         included_clock: Clock(CLOCK),
+        left_out: 0,
         tables: shapes.iter().map(table).collect(),
         has_departed: false,
     };
@@ -96,6 +97,7 @@ fn state(shard: ShardId, shapes: &[ShardTable]) -> ReplicaState {
     ReplicaState {
         shard,
         clock: Clock(CLOCK),
+        left_out: 0,
         workers: vec![Clock(CLOCK); 3],
         values: shapes.iter().map(thrice).collect(),
         remainders: Vec::new(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use common::{assert_equal, ended, finished, logs, outputs, plan, statuses, until};
+use common::{assert_equal, assert_truthful, ended, finished, logs, outputs, plan, statuses, until};
 use datacenter::identity::{Date, Dates, PeerName, Role};
 use datacenter::lan::operator::ask;
 use gaia::certificates::{Directory, ProcessName, TlsFiles, Validity};
@@ -98,8 +98,8 @@ async fn conclude(mut rehearsal: Rehearsal, directory: &Path) {
     finished(&mut rehearsal).await;
     for process in &mut rehearsal.processes {
         process.stop();
-        let (code, who) = (ended(process).await, format!("{} of {}", process.part.role(), process.region));
-        assert_eq!(code, Some(0), "{who}");
+        let code = ended(process).await;
+        assert_truthful(process, code);
     }
     let outputs = outputs(directory);
     assert_eq!(outputs.len(), 4, "every shard is written");

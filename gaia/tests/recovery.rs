@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{
-    assert_equal, assert_near, ended, finished, furthest, logs, outputs, plan, simulated, statuses, until,
+    assert_equal, assert_near, assert_truthful, ended, finished, furthest, left_out, logs, outputs, parts,
+    plan, simulated, statuses, until, whole_regions,
 };
 use gaia::rehearsal::{Plan, Process, Rehearsal};
 use gaia::service::Part;
@@ -245,8 +246,10 @@ async fn rehearse_under(grace: [(&str, &str); 3], clocks: u32, late: &[&'static 
         process.stop();
         let (code, who) = (ended(process).await, format!("{} of {}", process.part.role(), process.region));
         // What a region that has not come back would have done is missing, and that is said.
-        let expected = if is_lacking && matches!(process.part, Part::Server(_)) { Some(3) } else { Some(0) };
-        assert_eq!(code, expected, "{who}");
+        match is_lacking && matches!(process.part, Part::Server(_)) {
+            true => assert_eq!(code, Some(3), "{who}"),
+            false => assert_truthful(process, code),
+        }
     }
     let outputs = outputs(directory.path());
     assert_eq!(outputs.len(), 4, "every shard is written");
@@ -288,6 +291,42 @@ async fn a_server_is_away_for_long_and_nobody_waits_for_its_sibling() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_dies_and_returns() {
     rehearse(&[Kill("singapore", None), Until(50), Start("singapore", None)]).await;
+}
+
+/// Its clock ends where that of the others does, and that is not all that there is to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_that_a_region_was_away_for_are_missing_and_everybody_says_so() {
+    let _turn = TURNS.acquire().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan_in(directory.path(), 100, [GRACE[0], GRACE[1], ("grace.datacenter", "2 s")]);
+    let mut rehearsal = whole_regions(&plan);
+    rehearsal.processes.iter_mut().for_each(|process| process.start_again(&plan).unwrap());
+    let mut told = Told::default();
+    act(&mut rehearsal, &mut told, &plan, Until(15)).await;
+    act(&mut rehearsal, &mut told, &plan, Kill("singapore", None)).await;
+    act(&mut rehearsal, &mut told, &plan, Until(40)).await;
+    act(&mut rehearsal, &mut told, &plan, Start("singapore", None)).await;
+    let fetched = finished(&mut rehearsal).await;
+    let counts: Vec<_> = statuses(&fetched)
+        .flat_map(|status| &status.regions)
+        .filter(|part| part.datacenter == "singapore")
+        .map(|part| (part.clock, part.left_out))
+        .collect();
+    let count = counts[0].1;
+    assert!((10..60).contains(&count), "{count}");
+    assert_eq!(counts, [(100, count); 3], "all say the same");
+    for process in &mut rehearsal.processes {
+        process.stop();
+        assert_eq!(ended(process).await, Some(3), "{}", process.region);
+        let text = std::fs::read_to_string(&process.log).unwrap();
+        let said = format!("singapore (clock 100 of 100, {count} of them left out)");
+        assert!(text.contains(&said) && !text.contains("arrived everywhere"), "{text}");
+    }
+    let all = REGIONS.map(|region| (region.to_owned(), 100));
+    assert!(parts(directory.path()).values().all(|parts| *parts == all.clone().into()));
+    let written = left_out(directory.path());
+    assert_eq!(written.len(), 12);
+    assert!(written.values().all(|left_out| *left_out == [("singapore".to_owned(), count)].into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

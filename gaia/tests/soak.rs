@@ -16,7 +16,8 @@ use std::panic::catch_unwind;
 use std::time::Duration;
 
 use common::{
-    CLOCK, ONE_AT_A_TIME, ROUNDING, assert_near, assert_within, logs, outputs, plan, simulated, statuses,
+    CLOCK, ONE_AT_A_TIME, ROUNDING, assert_near, assert_within, is_truthful, logs, outputs, plan, simulated,
+    statuses,
 };
 use gaia::rehearsal::{Plan, Rehearsal};
 use gaia::service::Part;
@@ -400,7 +401,7 @@ impl Soak {
             let process = &mut self.rehearsal.processes[at];
             process.stop();
             let code = common::ended(process).await;
-            if code != Some(0) {
+            if !is_truthful(process, code) {
                 self.fail(&format!("{} had finished, and ended with {code:?}", self.name(at)));
             }
         }

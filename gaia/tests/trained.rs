@@ -82,6 +82,7 @@ fn keep(directory: &Path, clock: u32) {
         let state = ReplicaState {
             shard: ShardId(shard as u16),
             clock: Clock(clock),
+            left_out: 0,
             workers: vec![Clock(clock); 2],
             values: vec![rows.flatten().copied().collect()],
             remainders: vec![],

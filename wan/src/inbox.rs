@@ -49,6 +49,8 @@ pub struct Inbox {
     awaited: AwaitedRows,
     /// The clock that the mirror says it completed.
     reported: Clock,
+    /// How many of its clocks it says were left out.
+    reported_left_out: u32,
     /// Covered clocks whose last data has not arrived.
     reports: VecDeque<Report>,
     /// The clock that the mirror completed and all of whose data has arrived.
@@ -249,6 +251,7 @@ impl Inbox {
             shapes: shapes.to_vec(),
             awaited: AwaitedRows::new(shapes),
             reported: Clock(0),
+            reported_left_out: 0,
             reports: VecDeque::new(),
             arrived: Clock(0),
             arrived_count: 0,
@@ -276,6 +279,7 @@ impl Inbox {
         let former = std::mem::replace(self, new);
         (self.reported, self.arrived) = (former.reported, former.arrived);
         self.arrived_count = former.arrived_count;
+        self.reported_left_out = former.reported_left_out;
         former.early.into_values().collect()
     }
 
@@ -308,6 +312,11 @@ impl Inbox {
     /// The clock that the mirror says it has completed; its data may still be on the way.
     pub fn reported_clock(&self) -> Clock {
         self.reported
+    }
+
+    /// How many of its clocks the mirror says its workers have left out.
+    pub fn reported_left_out(&self) -> u32 {
+        self.reported_left_out
     }
 
     /// The mirror's clock as far as its data has arrived: what the mirror clock goes by.
@@ -401,8 +410,9 @@ impl Inbox {
     ///
     /// If it contradicts itself.
     pub fn handle_progress(&mut self, progress: Progress) -> Result<(), PeerError> {
-        let Progress { clock, covered, covered_seq, covered_count, pauses, last_seq, .. } = progress;
-        check_counts([clock.0, covered_count])?;
+        let Progress { clock, covered, covered_seq, covered_count, pauses, last_seq, left_out, .. } =
+            progress;
+        check_counts([clock.0, covered_count, left_out])?;
         if covered > clock {
             return Err(PeerError::CoversTheFuture { clock, covered });
         }
@@ -415,6 +425,7 @@ impl Inbox {
             self.last_seq = self.last_seq.max(last_seq);
         }
         self.reported = self.reported.max(clock);
+        self.reported_left_out = self.reported_left_out.max(left_out);
         let last = self.reports.back().map_or((self.arrived, self.arrived_count), |r| (r.clock, r.count));
         if covered > Clock(0) {
             self.first_covered.get_or_insert(covered_seq);

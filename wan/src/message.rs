@@ -135,6 +135,8 @@ pub struct Progress {
     pub last_seq: Option<u64>,
     /// The sender does not wait for the receiver, which has yet to catch up.
     pub went_on: bool,
+    /// How many of the clocks up to `clock` the sender's workers have left out.
+    pub left_out: u32,
 }
 
 impl Progress {
@@ -193,6 +195,8 @@ pub struct Resume {
     pub clock: Clock,
     /// The receiver's clock, as far as the sender has heard of it.
     pub heard_clock: Clock,
+    /// How many clocks the receiver's workers have left out, as far as the sender has heard of it.
+    pub heard_left_out: u32,
     /// The sender has not waited for the receiver meanwhile.
     pub went_on: bool,
     /// The sender has itself all that its datacenter has released, and so can give others values.

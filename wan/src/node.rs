@@ -78,8 +78,6 @@ pub struct Node {
     start: StartPolicy,
     /// Since when the job has begun, as far as is known here.
     begun_at: Option<Instant>,
-    /// The clock that was complete when nobody was left to train the rest.
-    deserted_from: Option<Clock>,
     /// Somebody has left for good since that was asked for.
     has_departures: bool,
 }
@@ -145,7 +143,6 @@ impl Node {
             is_superseded: false,
             start: StartPolicy::default(),
             begun_at: None,
-            deserted_from: None,
         }
     }
 

@@ -17,6 +17,7 @@ mod catching_up;
 mod departure;
 mod greeting;
 mod keeping;
+mod left_out;
 mod mirror;
 mod preview;
 mod recovery;
@@ -30,6 +31,7 @@ use datacenter::shard::{RequestError, Shard};
 use datacenter::sums::{MAX_SUM, Reach};
 use datacenter::{Clock, DatacenterId, Elements, TableId, WorkerId};
 
+use self::left_out::LeftOut;
 use self::mirror::{Mirror, MirrorGate};
 use self::preview::Preview;
 use self::recovery::Former;
@@ -71,6 +73,7 @@ pub struct Replica {
     former: Option<Former>,
     /// Whether a worker has flushed anything to it.
     has_flushed: bool,
+    left_out: LeftOut,
     /// Reads wait until what others have is here.
     is_fetching: bool,
     /// Which mirror is asked for it, one that there has been a link with, and what it has given.
@@ -111,6 +114,7 @@ impl Replica {
             has_first_values: true,
             former: None,
             has_flushed: false,
+            left_out: LeftOut::default(),
             is_fetching: false,
             donor: None,
             preview: None,
@@ -150,6 +154,7 @@ impl Replica {
         let Some(most) = self.shard.check_flush(&flush)? else { return Ok(None) };
         self.check_flushed_sums(&flush, most)?;
         self.reach.extend(most);
+        self.left_out.train(flush.clock, self.shard.clock());
         let moved = self.shard.add_flush(&mut flush, most);
         self.has_flushed = true;
         if !self.mirrors.is_empty() {
@@ -205,6 +210,11 @@ impl Replica {
             && (self.mirrors.is_empty() || self.filter.is_empty())
             && self.mirrors.iter().all(is_done)
             && self.has_asked_for_the_gone()
+    }
+
+    /// How many of the clocks up to the shard's nobody has trained: it took them for complete as others went on.
+    pub fn left_out(&self) -> u32 {
+        self.left_out.at(self.shard.clock())
     }
 
     /// Where nobody trains, takes `clock` for complete. Yields the shard's clock if it moved.
@@ -444,7 +454,7 @@ impl Replica {
             // A process that has begun from a checkpoint has workers only later, and ships by then what was held back.
             progress.last_seq = None;
         }
-        Progress { went_on: self.is_excused(peer), ..progress }
+        Progress { went_on: self.is_excused(peer), left_out: self.left_out(), ..progress }
     }
 
     /// Payload bytes applied from a mirror that it has not been told of.

@@ -17,6 +17,8 @@ pub struct ReplicaState {
     pub shard: ShardId,
     /// Its clock.
     pub clock: Clock,
+    /// How many of the clocks up to that one nobody has trained.
+    pub left_out: u32,
     /// By worker: the clock of the last flush that is in `values`.
     pub workers: Vec<Clock>,
     /// By table, `[slots * width]`: with everything that has come.
@@ -49,6 +51,8 @@ pub struct OriginState {
     pub heard_clock: Clock,
     /// Its clock up to which all its updates are in the values; of this datacenter itself zero.
     pub included_clock: Clock,
+    /// How many of the clocks up to `heard_clock` its workers have left out, as it has said; of this datacenter itself zero.
+    pub left_out: u32,
     /// By table.
     pub tables: Vec<ReleasedTable>,
     /// Whether it has left the job for good.

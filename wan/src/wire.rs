@@ -220,6 +220,7 @@ pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
                 pauses: p.pauses,
                 last_seq: p.last_seq,
                 went_on: p.went_on,
+                left_out: p.left_out,
                 covered_count_ahead: i64::from(p.covered_count) - i64::from(p.covered.0),
             }),
             barriers: Vec::new(),
@@ -294,6 +295,7 @@ fn decode_shard_control(
             pauses: p.pauses,
             last_seq: p.last_seq,
             went_on: p.went_on,
+            left_out: p.left_out,
         })
     });
     let barriers = control.barriers.iter().map(|b| {
@@ -364,6 +366,7 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
         lost_after: r.lost_after,
         clock: r.clock.0,
         heard_clock: r.heard_clock.0,
+        heard_left_out: r.heard_left_out,
         went_on: r.went_on,
         is_whole: r.is_whole,
         stream: r.stream,
@@ -422,6 +425,7 @@ pub fn decode_hello(frame: Bytes) -> Result<Hello, WireError> {
             lost_after: r.lost_after,
             clock: Clock(r.clock),
             heard_clock: Clock(r.heard_clock),
+            heard_left_out: r.heard_left_out,
             went_on: r.went_on,
             is_whole: r.is_whole,
             stream: r.stream,

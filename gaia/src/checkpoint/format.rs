@@ -86,6 +86,9 @@ struct Origin {
     /// The clock up to which all its updates are in the values.
     #[serde(default, skip_serializing_if = "is_zero")]
     included: u32,
+    /// How many of the clocks up to `heard` it has said to have left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    left_out: u32,
     /// Whether it has left the job for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     left: bool,
@@ -148,8 +151,10 @@ pub fn encode(subject: &Subject, state: &ReplicaState, counts: &Counts, written_
 /// and the metadata, as text or JSON: `checkpoint`, the version of the format; `job`, `digest`, `region`, `shard`,
 /// `shards`; `clock`; `tables`, their names in the job's order; `workers`, by worker the clock of its last flush in the
 /// values; `origins`, of each region whose releases are there its `life`, how many releases are `covered`, which clock it was
-/// `heard` to have completed, up to which clock all its updates are `included`, and whether it has `left` the job for good; `counts`, what its server has counted of what costs
-/// money, which files of earlier versions lack; `written_at`; and `sha256`, over everything. In
+/// `heard` to have completed, up to which clock all its updates are `included`, how many clocks it has
+/// `left_out`, and whether it has `left` the job for good; `counts`, what its server has counted of what costs
+/// money, which files of earlier versions lack; `left_out`, how many of the clocks up to `clock` the region itself has left
+/// out, if it has; `written_at`; and `sha256`, over everything. In
 /// shard 0 there may be `vocabulary` too: what rows and columns stand for, for whoever uses the model.
 ///
 /// # Errors
@@ -210,6 +215,10 @@ fn read_state(
     names: &mut BTreeSet<String>,
 ) -> Result<ReplicaState, DecodeError> {
     let clock = content.json("clock", "a whole number, at least 0", |_| true)?;
+    let left_out = match content.text("left_out") {
+        Ok(_) => content.json("left_out", "a whole number, at least 0", |_| true)?,
+        Err(_) => 0,
+    };
     let count = subject.workers as usize;
     let allowed = format!("an array of {count} clocks");
     let workers: Vec<u32> = content.json("workers", &allowed, |workers: &Vec<_>| workers.len() == count)?;
@@ -254,12 +263,13 @@ fn read_state(
             covered: origin.covered,
             heard_clock: Clock(origin.heard),
             included_clock: Clock(origin.included),
+            left_out: origin.left_out,
             tables: released,
             has_departed: origin.left,
         });
     }
     let workers = workers.into_iter().map(Clock).collect();
-    Ok(ReplicaState { shard, clock: Clock(clock), workers, values, remainders, origins })
+    Ok(ReplicaState { shard, clock: Clock(clock), left_out, workers, values, remainders, origins })
 }
 
 fn read_remainder(
@@ -297,6 +307,7 @@ fn texts(
         covered: origin.covered,
         heard: origin.heard_clock.0,
         included: origin.included_clock.0,
+        left_out: origin.left_out,
         left: origin.has_departed,
     });
     let workers: Vec<_> = state.workers.iter().map(|clock| clock.0).collect();
@@ -316,6 +327,9 @@ fn texts(
         ("written_at", humantime::format_rfc3339_seconds(written_at).to_string()),
         ("sha256", String::from_utf8_lossy(&BLANK).into_owned()),
     ]);
+    if state.left_out > 0 {
+        texts.insert("left_out", state.left_out.to_string());
+    }
     // Once for a model is enough.
     if let Some(vocabulary) = subject.vocabulary.as_ref().filter(|_| state.shard == ShardId(0)) {
         texts.insert("vocabulary", vocabulary.clone());

@@ -49,11 +49,13 @@ pub(super) fn state(shard: u16, clock: u32) -> ReplicaState {
         covered,
         heard_clock: Clock(if datacenter == 0 { 0 } else { covered }),
         included_clock: Clock(if datacenter == 0 { 0 } else { covered - 1 }),
+        left_out: if datacenter == 0 { 0 } else { 1 },
         tables: released(covered),
     };
     ReplicaState {
         shard: ShardId(shard),
         clock: Clock(clock),
+        left_out: clock % 5,
         workers: vec![Clock(clock), Clock(clock + 1)],
         values: shapes
             .iter()
@@ -139,6 +141,9 @@ fn what_is_written_is_read() {
     }
     let mut left = state(0, 3);
     left.origins[1].has_departed = true;
+    (left.left_out, left.origins[1].left_out) = (0, 0);
+    let text = |file: &[u8]| String::from_utf8_lossy(file).into_owned();
+    assert!(!text(&encoded(&left)).contains("left_out"), "there is nothing to say");
     assert_eq!(decoded(&encoded(&left)).expect("what was written").state, left);
     let alone = ReplicaState { remainders: vec![], origins: vec![], ..state(0, 3) };
     assert_eq!(decoded(&encoded(&alone)).expect("what was written").state, alone);
@@ -194,7 +199,7 @@ fn other_tools_can_open_it() {
         &digest,
         "job: digits",
         "origins: [{\"datacenter\":\"virginia\",\"life\":18446744073709551615,\"covered\":120},\
-         {\"datacenter\":\"sao-paulo\",\"life\":7,\"covered\":3,\"heard\":3,\"included\":2}]",
+         {\"datacenter\":\"sao-paulo\",\"life\":7,\"covered\":3,\"heard\":3,\"included\":2,\"left_out\":1}]",
         "region: virginia",
         "shard: 0",
         "shards: 3",

@@ -202,6 +202,10 @@ fn serialize(
         ("clock", clock.0.to_string()),
         ("regions", serde_json::to_string(&participation.by_region()).expect("plain data")),
     ]);
+    let left_out = participation.left_out();
+    if !left_out.is_empty() {
+        metadata.insert("left_out", serde_json::to_string(&left_out).expect("plain data"));
+    }
     // Once for a model is enough.
     if let Some(vocabulary) = vocabulary_beside(shard, || setup.vocabulary()) {
         metadata.insert("vocabulary", vocabulary);

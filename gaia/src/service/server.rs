@@ -448,8 +448,9 @@ fn participation(setup: &Setup, node: &Node) -> Participation {
     let parts: Vec<_> = node.parts().collect();
     let of = |at: usize, name: &str| {
         let part = parts.iter().find(|part| part.datacenter.index() == at);
-        let (clock, left) = part.map_or((node.own_part(), false), |part| (part.clock, part.has_departed));
-        RegionPart { datacenter: name.to_owned(), clock: clock.0, left }
+        let (clock, left_out) = part.map_or_else(|| node.own_part(), |part| (part.clock, part.left_out));
+        let left = part.is_some_and(|part| part.has_departed);
+        RegionPart { datacenter: name.to_owned(), clock: clock.0, left_out, left }
     };
     let members = setup.region.members.iter().enumerate();
     // Of a strategy that does not mirror, a model is that of its region alone.

@@ -65,6 +65,8 @@ pub(super) struct Head {
     pub(super) clock: u32,
     /// By region, the clock up to which all its updates are there; empty where the file does not say.
     pub(super) regions: BTreeMap<String, u32>,
+    /// By region, how many of these clocks it has left out, where it has.
+    pub(super) left_out: BTreeMap<String, u32>,
     /// What rows and columns stand for, as it was written; none in most shards.
     pub(super) vocabulary: Option<String>,
 }
@@ -173,6 +175,7 @@ fn head(place: &Place, entry: Entry, texts: &BTreeMap<String, String>) -> Option
         shard,
         clock: texts.get("clock")?.parse().ok()?,
         regions: regions(texts),
+        left_out: left_out(texts),
         vocabulary: texts.get("vocabulary").cloned(),
     })
 }
@@ -196,4 +199,31 @@ fn regions(texts: &BTreeMap<String, String>) -> BTreeMap<String, u32> {
         regions.insert(region.clone(), clock);
     }
     regions
+}
+
+/// Which regions have left out clocks, and how many: a result says it by region, a checkpoint of itself and of each origin.
+fn left_out(texts: &BTreeMap<String, String>) -> BTreeMap<String, u32> {
+    #[derive(Deserialize)]
+    struct Origin {
+        datacenter: String,
+        #[serde(default)]
+        heard: u32,
+        #[serde(default)]
+        included: u32,
+        #[serde(default)]
+        left_out: u32,
+    }
+    let own = texts.get("left_out");
+    if let Some(by_region) = own.and_then(|text| serde_json::from_str(text).ok()) {
+        return by_region;
+    }
+    let origins = texts.get("origins").and_then(|origins| serde_json::from_str::<Vec<Origin>>(origins).ok());
+    let others = origins.into_iter().flatten().map(|origin| {
+        // It was said of the clock that was heard; those whose updates are not included may be the ones.
+        let beyond = origin.heard.saturating_sub(origin.included);
+        (origin.datacenter, origin.left_out.saturating_sub(beyond))
+    });
+    let own = own.and_then(|text| text.parse().ok()).zip(texts.get("region"));
+    let own = own.map(|(left_out, region)| (region.clone(), left_out));
+    others.chain(own).filter(|(_, left_out)| *left_out > 0).collect()
 }

@@ -40,6 +40,8 @@ pub struct Trained {
     pub clock: u32,
     /// By region, the clock up to which all its updates are in it; empty where the files do not say.
     pub regions: BTreeMap<String, u32>,
+    /// By region, how many of these clocks it has left out, where it has.
+    pub left_out: BTreeMap<String, u32>,
     /// What its rows and columns stand for, where the files say so.
     pub vocabulary: Option<Vocabulary>,
     /// The tables: in the job's order if the files say so, else by name.

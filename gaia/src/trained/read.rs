@@ -153,6 +153,7 @@ fn assemble(candidate: &Candidate, notes: &mut Vec<String>) -> Result<Trained, S
         region: first.region.clone(),
         clock: candidate.clock,
         regions: regions(&candidate.heads),
+        left_out: left_out(&candidate.heads),
         vocabulary: None,
         tables: Vec::new(),
     };
@@ -195,6 +196,16 @@ fn regions(heads: &[Head]) -> BTreeMap<String, u32> {
     for head in heads {
         all.retain(|region, _| head.regions.contains_key(region));
         all.iter_mut().for_each(|(region, clock)| *clock = head.regions[region].min(*clock));
+    }
+    all
+}
+
+/// By region that has left out clocks, how many any shard has of it.
+fn left_out(heads: &[Head]) -> BTreeMap<String, u32> {
+    let mut all = BTreeMap::new();
+    for (region, left_out) in heads.iter().flat_map(|head| &head.left_out) {
+        let most: &mut u32 = all.entry(region.clone()).or_default();
+        *most = (*most).max(*left_out);
     }
     all
 }

@@ -46,6 +46,7 @@ fn whole(clock: u32) -> Trained {
         region: "virginia".to_owned(),
         clock,
         regions: BTreeMap::from([("virginia".to_owned(), clock), ("ireland".to_owned(), clock - 1)]),
+        left_out: BTreeMap::from([("virginia".to_owned(), 2)]),
         vocabulary: Some(vocabulary()),
         tables: tables.collect(),
     }
@@ -87,6 +88,7 @@ fn keep(directory: &Path, region: &str, at: u16, clock: u32) {
     let state = ReplicaState {
         shard: ShardId(at),
         clock: Clock(clock),
+        left_out: u32::from(at),
         workers: vec![Clock(clock)],
         values: shard(at, clock),
         remainders: vec![],
@@ -96,6 +98,7 @@ fn keep(directory: &Path, region: &str, at: u16, clock: u32) {
             covered: 0,
             heard_clock: Clock(clock),
             included_clock: Clock(clock - 1),
+            left_out: 0,
             tables: released(at),
             has_departed: false,
         }],
@@ -118,6 +121,7 @@ fn leave(directory: &Path, at: u16, clock: u32) {
         ("shard", at.to_string()),
         ("shards", SHARDS.to_string()),
         ("clock", clock.to_string()),
+        ("left_out", r#"{"virginia":2}"#.to_owned()),
         ("regions", format!("{{\"virginia\":{clock},\"ireland\":{}}}", clock - 1)),
     ];
     let texts = texts.into_iter().chain(vocabulary).map(|(key, text)| (key.to_owned(), text)).collect();

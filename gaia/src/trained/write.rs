@@ -149,8 +149,11 @@ fn safetensors(model: &Trained, tables: &[&Table]) -> Vec<u8> {
         ("tables", serde_json::to_string(&names).expect("names are text")),
     ];
     let regions = (!model.regions.is_empty()).then_some(("regions", regions));
+    let left_out = serde_json::to_string(&model.left_out).expect("names are text");
+    let left_out = (!model.left_out.is_empty()).then_some(("left_out", left_out));
     let vocabulary = model.vocabulary.as_ref().and_then(Vocabulary::to_metadata);
-    let texts = texts.into_iter().chain(regions).chain(vocabulary.map(|text| ("vocabulary", text)));
+    let texts =
+        texts.into_iter().chain(regions).chain(left_out).chain(vocabulary.map(|text| ("vocabulary", text)));
     let texts = texts.map(|(key, text)| (key.to_owned(), text)).collect();
     let tensors = tables
         .iter()

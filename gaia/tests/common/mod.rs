@@ -66,13 +66,22 @@ pub fn whole_regions(plan: &Plan) -> Rehearsal {
 
 /// By region, the clock up to which it took part, as the metadata of each written shard says.
 pub fn parts(directory: &Path) -> BTreeMap<String, BTreeMap<String, u32>> {
+    by_region(directory, "regions")
+}
+
+/// By region, how many of these clocks it has left out, where it has.
+pub fn left_out(directory: &Path) -> BTreeMap<String, BTreeMap<String, u32>> {
+    by_region(directory, "left_out")
+}
+
+fn by_region(directory: &Path, key: &str) -> BTreeMap<String, BTreeMap<String, u32>> {
     let mut parts = BTreeMap::new();
     for entry in std::fs::read_dir(directory.join("out")).unwrap() {
         let path = entry.unwrap().path();
         let bytes = std::fs::read(&path).unwrap();
         let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
-        let regions = header["__metadata__"]["regions"].as_str().unwrap();
+        let regions = header["__metadata__"][key].as_str().unwrap_or("{}");
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         parts.insert(name, serde_json::from_str(regions).unwrap());
     }
@@ -117,6 +126,22 @@ pub async fn ended(process: &mut Process) -> Option<i32> {
         assert!(started.elapsed() < LIMIT, "{} of {} does not end", process.part.role(), process.region);
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Whether a process of a job in which regions were away has ended as it should: with code 0, or with 3 if it says that some of them
+/// have left out clocks.
+pub fn is_truthful(process: &Process, code: Option<i32>) -> bool {
+    let log = std::fs::read_to_string(&process.log).unwrap_or_default();
+    let last = log.lines().rfind(|line| line.starts_with("error: ")).unwrap_or_default();
+    let is_said = last.contains("the job has ended without all updates of ") && last.contains(" left out)");
+    code == Some(0) || code == Some(3) && is_said
+}
+
+/// Fails where it has not.
+pub fn assert_truthful(process: &Process, code: Option<i32>) {
+    let log = std::fs::read_to_string(&process.log).unwrap_or_default();
+    let who = format!("{} of {}", process.part.role(), process.region);
+    assert!(is_truthful(process, code), "{who}: {code:?}\n{log}");
 }
 
 /// By shard: the tables that each region has written, as the bytes of their safetensors file behind its header.

@@ -67,6 +67,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         covered,
         heard_clock: Clock(covered),
         included_clock: Clock(covered),
+        left_out: covered / 2,
         tables: shapes
             .iter()
             .map(|shape| ReleasedTable {
@@ -78,6 +79,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let state = |clock| ReplicaState {
         shard: SHARD,
         clock: Clock(clock),
+        left_out: clock / 3,
         workers: vec![Clock(clock); 2],
         values: shapes.iter().map(|shape| numbers(shape.elements())).collect(),
         remainders: vec![Elements { table: TableId(0), indexes: vec![0, 5], values: vec![0.5, -1.0] }],

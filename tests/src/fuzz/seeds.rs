@@ -148,6 +148,7 @@ fn wan_frames() -> Vec<Vec<u8>> {
         pauses: 3,
         last_seq: Some(201),
         went_on: true,
+        left_out: covered / 2,
     };
     let barrier = |table, slots| Barrier { table: TableId(table), slots, from_seq: 41 };
     let of = |shard| ShardControl { shard: ShardId(shard), ..ShardControl::default() };

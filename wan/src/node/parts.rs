@@ -14,6 +14,8 @@ pub struct Part {
     pub datacenter: DatacenterId,
     /// All its updates up to this clock of its own are in the values.
     pub clock: Clock,
+    /// How many of these its workers have left out: it went on where the others were.
+    pub left_out: u32,
     /// Whether it has left the job for good.
     pub has_departed: bool,
 }
@@ -24,17 +26,22 @@ impl Node {
         (0..self.datacenters.len()).map(|mirror| Part {
             datacenter: self.datacenters[mirror].id,
             clock: self.least(|replica| replica.included_clock(mirror)),
+            left_out: self.most(|replica| replica.included_left_out(mirror)),
             has_departed: self.has_departed(mirror),
         })
     }
 
-    /// The clock up to which this datacenter itself has trained: not those that it has taken for complete at the end since
-    /// nobody was left to train them.
-    pub fn own_part(&self) -> Clock {
-        self.deserted_from.unwrap_or_else(|| self.least(|replica| replica.shard().clock()))
+    /// The clock that all shards of this datacenter itself have completed, and how many of the clocks up to it a shard has left
+    /// out at most: each worker has one clock on all of them, so the others leave these out as well.
+    pub fn own_part(&self) -> (Clock, u32) {
+        (self.least(|replica| replica.shard().clock()), self.most(Replica::left_out))
     }
 
     fn least(&self, of: impl Fn(&Replica) -> Clock) -> Clock {
         self.replicas.iter().map(of).min().unwrap_or_default()
+    }
+
+    fn most(&self, of: impl Fn(&Replica) -> u32) -> u32 {
+        self.replicas.iter().map(of).max().unwrap_or_default()
     }
 }

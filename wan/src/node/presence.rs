@@ -245,14 +245,12 @@ impl Node {
         if !self.watch.is_deserted(now) {
             return;
         }
-        let before = self.own_part();
         for at in 0..self.replicas.len() {
             self.replicas.change(at, Replica::settle);
             let end = self.end.filter(|end| self.replicas[at].latest_clock() >= *end);
             if let Some(end) = end.filter(|end| self.replicas[at].shard().clock() < *end) {
                 let moved = self.replicas.change(at, |replica| replica.follow(end));
                 self.complete(at, moved, now);
-                self.deserted_from = Some(before);
             }
         }
     }

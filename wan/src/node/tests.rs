@@ -1094,6 +1094,115 @@ fn the_part_of_a_datacenter_stays_with_what_is_here() {
     assert_eq!(parts(&node), [(5, false), (0, true)]);
 }
 
+/// Node after it was told by its peer, at 141, that it had got to 64 itself and had left out 2 clocks.
+fn back_from_a_checkpoint_of_60(now: Instant) -> Node {
+    let mut state = node(Lead::Limit(2), None).replicas()[0].state(DatacenterId(0));
+    (state.clock, state.workers) = (Clock(60), vec![Clock(60)]);
+    let replica = replica(Lead::Limit(2)).restored(state, DatacenterId(0)).unwrap();
+    let mut node = node_of(replica);
+    let resume = Resume {
+        shard: SHARD,
+        clock: Clock(141),
+        heard_clock: Clock(64),
+        heard_left_out: 2,
+        went_on: true,
+        ..Resume::default()
+    };
+    node.handle_up(0, &Greeting { life: 1, resumes: vec![resume], ..Greeting::default() }, now).unwrap();
+    node
+}
+
+fn node_of(replica: Replica) -> Node {
+    let policy = policy(Lead::Limit(2), None);
+    let peer =
+        PeerConfig { id: PEER, rate_bytes_per_sec: None, window_bytes: None, transfer_bytes_per_sec: None };
+    let second = Duration::from_secs(1);
+    let grace = Grace { workers: 9 * second, server: second, datacenter: second };
+    let mut node = Node::new(vec![replica], &[peer], &policy).ending_at(Clock(250)).giving_up(grace);
+    node.peer(ServerId::first(PEER)).unwrap();
+    node
+}
+
+#[test]
+fn clocks_that_were_jumped_over_count_as_left_out_for_ever_and_everywhere() {
+    let now = start();
+    let mut node = back_from_a_checkpoint_of_60(now);
+    // Those up to 64 were trained by the process before, but for two.
+    assert_eq!(node.own_part(), (Clock(141), 79));
+    assert_eq!(node.join(WorkerId(0), Clock(141), now), [(SHARD, Clock(141))]);
+    for clock in 142..=250 {
+        node.handle_request(SHARD, flush(clock, 1), now).unwrap();
+    }
+    assert_eq!(node.own_part(), (Clock(250), 79), "what it trains is not left out");
+    while node.poll_update(0, now).is_some() {}
+    let said = node.poll_control(0, now);
+    let progress = said[0].progress.expect("it says how far it is");
+    assert_eq!((progress.clock, progress.left_out), (Clock(250), 79));
+    // A process that begins from here knows it, and so does one at the other end.
+    let state = node.replicas()[0].state(DatacenterId(0));
+    let restored = replica(Lead::Limit(2)).restored(state, DatacenterId(0)).unwrap();
+    assert_eq!(restored.left_out(), 79);
+    let mut other = node_of(replica(Lead::Limit(2)));
+    other.handle_up(0, &nothing_applied(), now).unwrap();
+    let progress = Progress { covered: Clock(250), covered_count: 250, covered_seq: 0, ..progress };
+    let control =
+        |progress| ShardControl { shard: SHARD, progress: Some(progress), ..ShardControl::default() };
+    other.handle_control(0, &[control(progress)], now).unwrap();
+    let parts = |node: &Node| node.parts().map(|part| (part.clock.0, part.left_out)).collect::<Vec<_>>();
+    assert_eq!(parts(&other), [(250, 79)]);
+    let state = other.replicas()[0].state(DatacenterId(0));
+    let other = node_of(replica(Lead::Limit(2)).restored(state, DatacenterId(0)).unwrap());
+    assert_eq!(parts(&other), [(250, 79)]);
+    assert_eq!(other.replicas()[0].resume(0).heard_left_out, 79, "and tells the peer's next process");
+}
+
+#[test]
+fn of_clocks_that_have_yet_to_arrive_it_is_open_whether_they_were_left_out() {
+    let now = start();
+    let mut node = node_of(replica(Lead::Limit(2)));
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    // It was at 64 and went on at 141: what has arrived of it is from before.
+    let progress = |clock, covered| Progress {
+        clock: Clock(clock),
+        covered: Clock(covered),
+        covered_count: covered,
+        left_out: 77,
+        ..Progress::default()
+    };
+    for (clock, covered, left_out) in [(141, 64, 0), (141, 141, 77), (150, 145, 72), (150, 150, 77)] {
+        let progress = Some(progress(clock, covered));
+        let control = ShardControl { shard: SHARD, progress, ..ShardControl::default() };
+        node.handle_control(0, &[control], now).unwrap();
+        let part = node.parts().next().unwrap();
+        assert_eq!((part.clock.0, part.left_out), (covered, left_out), "at {clock}");
+    }
+}
+
+#[test]
+fn a_datacenter_without_workers_that_takes_the_end_of_the_others_for_its_own_has_left_out_the_rest() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    let mut node = node_of(replica(Lead::Limit(2)));
+    node.judge(start);
+    node.handle_up(0, &nothing_applied(), start).unwrap();
+    node.judge(start);
+    assert_eq!(node.join(WorkerId(0), Clock(0), start), [(SHARD, Clock(0))]);
+    for clock in 1..=3 {
+        node.handle_request(SHARD, flush(clock, 1), start).unwrap();
+    }
+    node.handle_request(SHARD, Request::Leave(WorkerId(0)), start).unwrap();
+    while node.poll_update(0, start).is_some() {}
+    let progress = covers(0, 250, 250);
+    node.handle_control(0, &[progress], start).unwrap();
+    node.judge(start + 10 * second);
+    assert_eq!(node.own_part(), (Clock(250), 247));
+    // Its checkpoint has it, and its peer hears it.
+    let state = node.replicas()[0].state(DatacenterId(0));
+    assert_eq!((state.clock, state.left_out), (Clock(250), 247));
+    let said = node.poll_control(0, start + 10 * second);
+    let progress = said.iter().find_map(|control| control.progress).expect("it says how far it is");
+    assert_eq!((progress.clock, progress.left_out), (Clock(250), 247));
+}
+
 #[test]
 fn a_queue_on_the_path_makes_neither_lead_nor_window_larger() {
     let (start, second) = (start(), Duration::from_secs(1));

@@ -35,6 +35,13 @@ impl Replica {
         self.mirrors[peer].included_clock()
     }
 
+    /// How many of the clocks up to [that](Self::included_clock) a mirror has left out, at least. It says it of the clock that it
+    /// has completed: of those whose updates have yet to come it may be all.
+    pub fn included_left_out(&self, peer: usize) -> u32 {
+        let mirror = &self.mirrors[peer];
+        mirror.heard_left_out().saturating_sub(mirror.heard_clock().lead_over(mirror.included_clock()))
+    }
+
     /// What this side has, for the hello to a mirror. To ask for it changes nothing: most hellos lead to no link.
     pub fn resume(&self, peer: usize) -> Resume {
         let (mirror, (_, ledger)) = (&self.mirrors[peer], &self.ledgers.mirrors[peer]);
@@ -47,6 +54,7 @@ impl Replica {
             lost_after,
             clock: self.shard.clock(),
             heard_clock: mirror.heard_clock(),
+            heard_left_out: mirror.heard_left_out(),
             went_on: mirror.is_gone || mirror.is_excused(),
             is_whole: self.is_whole(),
             ..mirror.inbox.resume()
@@ -69,6 +77,7 @@ impl Replica {
             return Err(PeerError::FormerLife);
         }
         check_counts([resume.newest, resume.covered, resume.clock.0, resume.heard_clock.0])?;
+        check_counts([resume.heard_left_out])?;
         let mirror = &mut self.mirrors[peer];
         let continues = resume.life == self.life
             && mirror.numbered_for == life
@@ -167,6 +176,7 @@ impl Replica {
         if !self.mirrors[peer].has_returned && !self.has_flushed {
             // Workers say again what was not confirmed to them. What is in the mirror's clock was taken all the same.
             self.shard.presume_flushed(resume.heard_clock);
+            self.left_out.presume(resume.heard_left_out, resume.heard_clock);
         }
         let mirror = &self.mirrors[peer];
         let comes_back = self.former.is_some() && mirror.clock_at_hello.is_none();

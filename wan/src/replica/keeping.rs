@@ -7,6 +7,7 @@ use datacenter::{Clock, DatacenterId, Elements, NonFinite, TableId, WorkerId};
 use thiserror::Error;
 
 use super::Replica;
+use super::left_out::LeftOut;
 use super::recovery::Former;
 use crate::inbox::{MAX_COUNT, MAX_LIFE};
 use crate::ledger::Ledger;
@@ -54,7 +55,7 @@ impl Replica {
         if self.shard.non_finite() == NonFinite::Refuse && !is_finite(&state) {
             return misfit("it has values that are NaN, infinite or too large");
         }
-        if state.clock.0 > MAX_COUNT {
+        if state.clock.0 > MAX_COUNT || state.left_out > MAX_COUNT {
             return misfit("its clock is larger than any");
         }
         let (mut covered, mut written_by, mut departed) = (0, 0, Vec::new());
@@ -67,10 +68,8 @@ impl Replica {
             ledger.life = origin.life;
             (0..shapes.len())
                 .for_each(|table| self.reach.extend(largest(ledger.sums(TableId(table as u16)))));
-            if [ledger.newest(), origin.covered, origin.heard_clock.0, origin.included_clock.0]
-                .iter()
-                .any(|count| *count > MAX_COUNT)
-            {
+            let clocks = [origin.heard_clock.0, origin.included_clock.0, origin.left_out];
+            if [ledger.newest(), origin.covered].iter().chain(&clocks).any(|count| *count > MAX_COUNT) {
                 return misfit("it speaks of more clocks or releases than there can be");
             }
             if origin.life > MAX_LIFE {
@@ -80,6 +79,7 @@ impl Replica {
                 Some(place) => {
                     self.mirrors[place].inbox.set_arrived(Clock(0), origin.covered);
                     self.mirrors[place].heard_clock = origin.heard_clock;
+                    self.mirrors[place].heard_left_out = origin.left_out;
                     self.mirrors[place].included_before = origin.included_clock;
                     self.ledgers.mirrors[place].1 = ledger;
                 }
@@ -103,6 +103,8 @@ impl Replica {
         for (table, values) in (0..).map(TableId).zip(state.values) {
             self.shard.overwrite(table, values);
         }
+        let flushed = state.workers.iter().max().copied().unwrap_or_default();
+        self.left_out = LeftOut::restored(state.left_out, state.clock.max(flushed));
         self.shard = self.shard.restored(state.clock, &state.workers);
         self.begin_again();
         departed.into_iter().for_each(|place| self.depart(place));
@@ -128,6 +130,7 @@ impl Replica {
             covered: self.former.as_ref().map_or(self.count, |former| former.after),
             heard_clock: Clock(0),
             included_clock: Clock(0),
+            left_out: 0,
             tables: self.ledgers.own.to_state(),
             has_departed: false,
         };
@@ -138,6 +141,7 @@ impl Replica {
                 covered: mirror.inbox.arrived_count(),
                 heard_clock: mirror.heard_clock(),
                 included_clock: mirror.included_clock(),
+                left_out: mirror.heard_left_out(),
                 tables: ledger.to_state(),
                 has_departed: mirror.has_departed,
             });
@@ -148,6 +152,7 @@ impl Replica {
         ReplicaState {
             shard: self.shard.id(),
             clock: self.shard.clock(),
+            left_out: self.left_out(),
             workers: workers.filter_map(|worker| self.shard.flushed(worker)).collect(),
             values,
             remainders: if self.mirrors.is_empty() { Vec::new() } else { self.filter.remainders() },

@@ -29,6 +29,8 @@ pub(super) struct Mirror {
     pub(super) numbered_for: u64,
     /// The clock that it had told the processes before ours, as far as a checkpoint says.
     pub(super) heard_clock: Clock,
+    /// The same of how many of its clocks were left out.
+    pub(super) heard_left_out: u32,
     /// Its clock as far as its data had arrived in former streams, and for the processes before ours.
     pub(super) included_before: Clock,
     /// Its clock when the link came up last; none before the first time.
@@ -91,6 +93,7 @@ impl Mirror {
             life: 0,
             numbered_for: 0,
             heard_clock: Clock(0),
+            heard_left_out: 0,
             included_before: Clock(0),
             clock_at_hello: None,
             was_whole: false,
@@ -113,6 +116,11 @@ impl Mirror {
     /// The clock that it is known to have completed, whichever process of ours has heard it.
     pub(super) fn heard_clock(&self) -> Clock {
         self.heard_clock.max(self.inbox.reported_clock())
+    }
+
+    /// How many of the clocks that it is known to have completed it has left out, whichever process of ours has heard it.
+    pub(super) fn heard_left_out(&self) -> u32 {
+        self.heard_left_out.max(self.inbox.reported_left_out())
     }
 
     /// Its clock up to which all its updates are in the values.

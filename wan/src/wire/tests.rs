@@ -39,6 +39,7 @@ fn messages_survive_the_wire() {
             pauses: 3,
             last_seq: Some(41),
             went_on: true,
+            left_out: 2,
         }),
         barriers: vec![Barrier { table: TableId(1), slots: vec![0, 2], from_seq: 41 }],
         applied: Some(12),
@@ -68,6 +69,7 @@ fn messages_survive_the_wire() {
         lost_after: Some(0),
         clock: Clock(6),
         heard_clock: Clock(4),
+        heard_left_out: 3,
         went_on: true,
         is_whole: true,
         stream: 3,
@@ -207,6 +209,7 @@ fn what_very_many_shards_say_still_fits_the_control_channel() {
         pauses: u32::MAX,
         last_seq: Some(u64::MAX),
         went_on: true,
+        left_out: u32::MAX,
     };
     let slots = (0..40).collect();
     let barrier = Barrier { table: TableId(0), slots, from_seq: u64::MAX };

@@ -11,6 +11,7 @@ use super::links::links;
 use super::paint::{Ink, Item, Palette, beside, flow, item, justified, labelled};
 use super::region::{Held, Region, regions};
 use super::{History, Moment};
+use crate::participation::RegionPart;
 use crate::report::human::{bytes, figure, percent, seconds, times, with_causes};
 use crate::status::fetch::Fetched;
 use crate::status::totals::{Totals, sum};
@@ -62,10 +63,18 @@ pub fn page(history: &History, width: u16, palette: Palette) -> Page {
 /// Which regions took part in the model of one that has finished, and to which clock.
 fn parts(region: &Region<'_>) -> Vec<Item> {
     let clocks = region.job_clocks().unwrap_or_default();
-    let part = |(name, (clock, left)): (&str, (u32, bool))| match (clock < clocks, left) {
-        (_, true) => item(Ink::Label, format!("{name} to {clock}, left for good")),
-        (true, false) => item(Ink::Bad, format!("{name} only to {clock}")),
-        (false, false) => item(Ink::Normal, format!("{name} to {clock}")),
+    let part = |(name, part): (&str, RegionPart)| {
+        let RegionPart { clock, left_out, left, .. } = part;
+        let without = match left_out {
+            0 => String::new(),
+            left_out => format!(" without {left_out}"),
+        };
+        match (clock < clocks, left) {
+            (_, true) => item(Ink::Label, format!("{name} to {clock}{without}, left for good")),
+            (true, false) => item(Ink::Bad, format!("{name} only to {clock}{without}")),
+            (false, false) if left_out > 0 => item(Ink::Bad, format!("{name} to {clock}{without}")),
+            (false, false) => item(Ink::Normal, format!("{name} to {clock}")),
+        }
     };
     region.parts().into_iter().map(part).collect()
 }

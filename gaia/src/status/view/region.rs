@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Moment;
+use crate::participation::RegionPart;
 use crate::status::fetch::Fetched;
 use crate::status::{
     LinkStatus, MirrorPresence, MissingWorker, Phase, ScoreStatus, ServerStatus, ShardStatus, Status,
@@ -117,14 +118,14 @@ impl<'a> Region<'a> {
             .or_else(|| span(&mut self.workers().map(|worker| worker.clock)))
     }
 
-    /// Of a region whose servers have finished: by region, up to which clock it took part, and whether it has left for good.
-    pub(super) fn parts(&self) -> BTreeMap<&'a str, (u32, bool)> {
-        let mut parts: BTreeMap<&str, (u32, bool)> = BTreeMap::new();
+    /// Of a region whose servers have finished: by region, its part in the model, as all of its servers have it.
+    pub(super) fn parts(&self) -> BTreeMap<&'a str, RegionPart> {
+        let mut parts: BTreeMap<&str, RegionPart> = BTreeMap::new();
         for part in
             self.known().filter(|status| status.phase == Phase::Finished).flat_map(|status| &status.regions)
         {
-            let known = parts.entry(&part.datacenter).or_insert((part.clock, part.left));
-            *known = (known.0.min(part.clock), known.1 && part.left);
+            let known = parts.entry(&part.datacenter).or_insert_with(|| part.clone());
+            *known = known.clone().and(part);
         }
         parts
     }
