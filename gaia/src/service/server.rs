@@ -116,7 +116,13 @@ impl Observer for Watch {
     fn given_up(&mut self, datacenter: DatacenterId, shards: &[ShardId], at_start: bool) {
         let (peer, grace) = (self.setup.name(datacenter), self.setup.region.grace);
         let shards = shards.iter().map(|shard| shard.0).collect::<Vec<_>>();
+        let is_in_part = shards.len() < self.setup.shards_of(self.counting.index).count();
         match at_start {
+            true if is_in_part => warn!(
+                peer, ?shards, waited = ?grace.start,
+                "servers of a region have not come: starting without it on the shards that they host; if they do not come later, the \
+                 result lacks what it does there"
+            ),
             true => warn!(
                 peer, ?shards, waited = ?grace.start,
                 "a region has not come: starting without it; if it does not come later, the result lacks it"

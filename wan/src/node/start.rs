@@ -15,7 +15,7 @@ use super::Node;
 pub struct StartPolicy {
     /// After so long it begins without those that have not come; none for never.
     pub wait: Option<Duration>,
-    /// Provided that so many datacenters are there, itself among them.
+    /// Provided that so many datacenters are there, itself among them, if only with some of their servers.
     pub min_datacenters: usize,
 }
 
@@ -43,8 +43,7 @@ impl Node {
         if self.begun_at.is_some() {
             return;
         }
-        let have_met =
-            || (0..self.datacenters.len()).all(|mirror| self.is_here(mirror) || self.is_gone(mirror));
+        let have_met = || (0..self.datacenters.len()).all(|mirror| self.has_met(mirror));
         let has_clocks = self.replicas.iter().any(|replica| replica.knows_of_clocks());
         if has_clocks || (self.replicas.iter().all(|replica| replica.is_ready()) && have_met()) {
             self.begun_at = Some(now);
@@ -56,20 +55,18 @@ impl Node {
     /// When the job begins here without those that have not come, if it does.
     pub(super) fn starts_without_at(&self) -> Option<Instant> {
         let until = self.watch.since? + self.start.wait?;
-        let here = (0..self.datacenters.len()).filter(|mirror| self.is_here(*mirror)).count();
+        let is_here = |mirror: &usize| (0..self.replicas.len()).any(|at| self.is_linked(at, *mirror));
+        let here = (0..self.datacenters.len()).filter(is_here).count();
         (here + 1 >= self.start.min_datacenters).then_some(until)
     }
 
-    /// Whether there is a link for each shard of another datacenter.
-    fn is_here(&self, mirror: usize) -> bool {
-        (0..self.replicas.len()).all(|at| self.is_linked(at, mirror))
+    /// Whether nothing of another datacenter is waited for: each shard has a link with it, or is begun with without it. Of several
+    /// servers of it some may have come, and others not.
+    fn has_met(&self, mirror: usize) -> bool {
+        (0..self.replicas.len()).all(|at| self.is_linked(at, mirror) || self.replicas[at].is_gone(mirror))
     }
 
     pub(super) fn is_linked(&self, at: usize, mirror: usize) -> bool {
         self.peers.iter().any(|peer| peer.is_up && peer.mirror == mirror && peer.shards.contains(&at))
-    }
-
-    fn is_gone(&self, mirror: usize) -> bool {
-        self.replicas.iter().all(|replica| replica.is_gone(mirror))
     }
 }

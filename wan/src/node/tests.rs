@@ -1054,6 +1054,25 @@ fn at_the_start_those_who_have_not_come_are_left_out_as_the_operator_says() {
 }
 
 #[test]
+fn at_the_start_servers_that_have_not_come_are_left_out_where_others_of_their_datacenter_have() {
+    let (start, second) = (start(), Duration::from_secs(1));
+    for min_datacenters in [1, 2, 3] {
+        let grace = Grace { workers: 60 * second, server: 60 * second, datacenter: 60 * second };
+        let mut node = mesh(2, &SERVERS, &policy(Lead::Limit(2), None), |replica| replica)
+            .giving_up(grace)
+            .starting(StartPolicy { wait: Some(3 * second), min_datacenters });
+        assert!(node.judge(start).is_empty());
+        node.handle_up(0, &hosts(1, &[0]), start).unwrap();
+        assert!(node.judge(start + 2 * second).is_empty() && !node.is_ready());
+        let given_up = node.judge(start + 3 * second);
+        let missing = GivenUp { datacenter: PEER, shard: ShardId(1), at_start: true };
+        let expected = if min_datacenters < 3 { vec![missing] } else { Vec::new() };
+        assert_eq!(given_up, expected, "{min_datacenters}");
+        assert_eq!((node.has_begun(), node.is_ready()), (min_datacenters < 3, min_datacenters < 3));
+    }
+}
+
+#[test]
 fn whoever_hears_that_others_have_begun_waits_no_longer_than_grace() {
     let (start, second) = (start(), Duration::from_secs(1));
     let mut node = of_three(StartPolicy::default());
