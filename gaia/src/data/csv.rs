@@ -340,7 +340,7 @@ mod tests {
                 (file.rows.row(0).values, labels(&file)),
                 (&[1.0, 2.0, 3.0, 4.0][..], vec!["0".into()])
             );
-            assert_eq!(file.header.is_none_or(|header| header == names), true, "{text}");
+            assert!(file.header.is_none_or(|header| header == names), "{text}");
         }
         let table = [
             (

@@ -466,7 +466,7 @@ impl Vocabulary {
     pub fn feature_names(&self) -> Option<&[String]> {
         match self {
             Self::Classes { feature_names, .. } => feature_names.as_deref(),
-            Self::Ratings { .. } => None,
+            Self::Ratings { .. } | Self::Hashed(_) => None,
         }
     }
 

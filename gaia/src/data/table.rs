@@ -320,7 +320,7 @@ fn byte(delimiter: Delimiter) -> u8 {
 /// that hardly occur inside of fields come first; a comma comes after a semicolon, beside which it is in numbers.
 fn recognised(line: &str, has_quotes: bool) -> Delimiter {
     // Quotes in pairs alone are quotes.
-    let is_quoted = has_quotes && line.matches('"').count() % 2 == 0;
+    let is_quoted = has_quotes && line.matches('"').count().is_multiple_of(2);
     let bare = if is_quoted { line.split('"').step_by(2).collect() } else { line.to_owned() };
     let kinds = [
         ("::", Delimiter::DoubleColon),

@@ -453,7 +453,7 @@ mod tests {
     fn what_models_take_that_wait_is_foreseen() {
         assert_eq!(most_bytes(1000, 3, 10), 10 * 3 * 12_000);
         assert_eq!(most_bytes(1000, 3, 1_000_000), 1024 * 3 * 12_000);
-        assert_eq!(most_bytes(1 << 30, 3, 1_000_000), MOST_CUT_BYTES + (2 * 3 * 12 << 30));
+        assert_eq!(most_bytes(1 << 30, 3, 1_000_000), MOST_CUT_BYTES + 2 * 3 * (12 << 30));
         assert_eq!(most_bytes(u64::MAX, 3, 9), u64::MAX);
     }
 }

@@ -201,7 +201,8 @@ fn the_features_of_all_regions_have_one_order() {
     for (folder, data) in parts {
         let file = folder.path().join("names.json");
         fs::write(&file, merged.to_json()).expect("a file");
-        let declared = DataSettings { declared: Declared { labels: None, file: Some(file) }, ..data };
+        let declared =
+            DataSettings { declared: Declared { file: Some(file), ..Declared::default() }, ..data };
         let read = load_classification(&declared, None).expect("its names are declared");
         assert_eq!(
             (read.vocabulary(), read.train.rows.row(0).values),

@@ -203,8 +203,10 @@ fn other_data_is_mapped_by_the_names_of_the_models_features() {
         "cannot use other: line 1: no column of the feature `height` in the header `weight`, `class`";
     assert_eq!(judged("weight,class\n5,0\n").unwrap_err(), missing);
     // Names that somebody declared without those of features leave them to the file.
-    let declared =
-        Declared { labels: Some([0, 1].map(crate::data::Name::Number).into_iter().collect()), file: None };
+    let declared = Declared {
+        labels: Some([0, 1].map(crate::data::Name::Number).into_iter().collect()),
+        ..Declared::default()
+    };
     let data = DataSettings { declared, ..data };
     assert_eq!(load_classification(&data, None).expect("it is sound").vocabulary(), known);
 }
