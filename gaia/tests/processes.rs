@@ -271,6 +271,26 @@ async fn a_region_that_is_alone_waits_for_the_others_and_says_so() {
     );
 }
 
+/// There is no clock that a worker could end, and nobody to hand anything over to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_waits_for_the_others_is_stopped_at_once() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(directory.path(), &[]);
+    let mut rehearsal = whole_regions(&plan);
+    rehearsal.processes[0].start_again(&plan).unwrap();
+    wait_for(&rehearsal, 0, |status| status.phase == Phase::Waiting && !status.waiting_for.is_empty()).await;
+    let asked = tokio::time::Instant::now();
+    let process = &mut rehearsal.processes[0];
+    process.stop();
+    let (code, took) = (ended(process).await, asked.elapsed());
+    let text = std::fs::read_to_string(&process.log).unwrap();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(took < Duration::from_secs(3), "{took:?}: {text}");
+    assert!(text.contains("the job has not begun: nothing was trained"), "{text}");
+    assert!(!text.contains("error: ") && !text.contains("WARN"), "{text}");
+}
+
 /// Where the operator has said how many suffice, the result says who is not in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_that_lacks_a_region_is_not_told_as_one_that_has_it() {

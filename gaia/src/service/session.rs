@@ -41,6 +41,18 @@ pub(super) enum Route {
     Lan(Vec<Plan>),
 }
 
+impl Route {
+    /// Tells servers of this process that a worker which has not joined them will not.
+    pub(super) async fn leave(&self, setup: &Setup, worker: WorkerId) {
+        let Self::Here(counters) = self else { return };
+        for shard in (0..setup.region.job.shards).map(ShardId) {
+            let counter = &counters[usize::from(setup.host(shard))];
+            // One that is gone does not wait for it.
+            let _ = counter.requests.send((shard, Request::Leave(worker))).await;
+        }
+    }
+}
+
 /// A worker's links to all its servers.
 pub(super) struct Links {
     worker: WorkerId,

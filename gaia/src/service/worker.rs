@@ -165,7 +165,16 @@ impl Worker<'_> {
         loop {
             let held_back = if may_be_told { LeftOver::new() } else { std::mem::take(&mut left_over) };
             let is_owing = !left_over.is_empty();
-            let (links, mut session) = self.open(std::mem::take(&mut left_over)).await;
+            let opened = tokio::select! {
+                biased;
+                opened = self.open(std::mem::take(&mut left_over)) => Some(opened),
+                () = asked(self.stop.clone()) => None,
+            };
+            let Some((links, mut session)) = opened else {
+                // Servers of this process answer when they may be joined: before that nothing was said that they could lack.
+                self.route.leave(self.setup, WorkerId(self.index)).await;
+                return Ok(Ended::default());
+            };
             let tell = |mut waiting: Vec<String>| {
                 waiting.extend(forgotten.clone());
                 self.notes.lock().waiting = waiting;

@@ -23,6 +23,9 @@ const SHIPPING: f64 = 0.25;
 /// How often something that has no signal of its own is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// For how long others may take to confirm that they have heard goodbye.
+const FAREWELL: Duration = Duration::from_secs(3);
+
 /// For how long workers may take to hear that there is nobody to train with.
 const LAST_NOTICE: Duration = Duration::from_secs(5);
 
@@ -39,7 +42,10 @@ impl Server {
             let departs = *self.departing.borrow();
             self.notice.send_replace(if departs { Notice::Departing } else { Notice::Leaving });
         }
-        info!(server = self.index, "draining: waiting for workers to end their clocks");
+        match self.look(Node::has_begun).await {
+            Some(false) => info!(server = self.index, "the job has not begun: nothing was trained"),
+            _ => info!(server = self.index, "draining: waiting for workers to end their clocks"),
+        }
         let mut unfinished = BTreeSet::new();
         while self.look(Node::is_idle).await == Some(false) {
             let is_late = started.elapsed() > within.mul_f64(1.0 - SHIPPING);
@@ -67,9 +73,11 @@ impl Server {
         Err(ServiceError::Undelivered(format!("server {}: {}", self.index, what.join(", "))))
     }
 
-    /// Takes out workers that are gone, and where it is late all the others too; yields these.
+    /// Takes out workers that are gone, and where it is late all the others too; yields these. As long as none may join there is
+    /// no clock that one could end.
     async fn take_out_workers(&self, is_late: bool) -> BTreeSet<WorkerId> {
         let mut unfinished = BTreeSet::new();
+        let may_train = self.look(Node::is_ready).await.unwrap_or_default();
         let live = self.look(|node| {
             let live = |replica: &Replica| {
                 let id = replica.shard().id();
@@ -78,13 +86,15 @@ impl Server {
             node.replicas().iter().flat_map(live).collect::<Vec<_>>()
         });
         for (shard, worker) in live.await.unwrap_or_default() {
-            if self.is_connected(worker) {
+            if may_train && self.is_connected(worker) {
                 if !is_late {
                     continue;
                 }
                 unfinished.insert(worker);
             }
-            warn!(shard = shard.0, worker = worker.0, "draining without a worker that has not left");
+            if may_train {
+                warn!(shard = shard.0, worker = worker.0, "draining without a worker that has not left");
+            }
             let _ = self.requests.send((shard, Request::Leave(worker))).await;
         }
         unfinished
@@ -184,7 +194,10 @@ impl Server {
     pub(in crate::service) async fn leave(&self) {
         let goodbye = *self.goodbye.lock().unwrap_or_else(PoisonError::into_inner);
         self.endpoint.close(goodbye.farewell());
-        let _ = timeout(Duration::from_secs(3), self.endpoint.quinn().wait_idle()).await;
+        // Connections that never came about have nobody who could hear it.
+        let is_linked = self.board.links().into_iter().any(|(_, note)| note.session.is_some());
+        let within = if is_linked { FAREWELL } else { LOOK };
+        let _ = timeout(within, self.endpoint.quinn().wait_idle()).await;
         // The last words cost too.
         let (counting, now) = (self.counting.clone(), Instant::now().into_std());
         if let Some(counts) = self.look(move |node| counting.so_far(node, now)).await {
