@@ -106,7 +106,7 @@ pub struct Standing {
 }
 
 /// What a server tells all its workers of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Notice {
     /// It is there.
     #[default]
@@ -114,7 +114,10 @@ pub enum Notice {
     /// It is about to stop: a worker ends its clock, and leaves.
     Leaving,
     /// Nobody trains any more, anywhere, and everything has arrived: what is read now is the result.
-    Settled,
+    Settled {
+        /// What the result lacks, in words, if it is not all that the job was to be.
+        lacks: Option<String>,
+    },
     /// The datacenter leaves the job for good: a worker ends its clock, leaves, and ends.
     Departing,
     /// The datacenter has left the job for good, as others say: there is nobody to train with.

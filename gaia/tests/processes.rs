@@ -85,9 +85,12 @@ async fn stop_one(region: &str, part: Part) {
             continue;
         }
         let (code, who) = (ended(process).await, format!("{} of {}", process.part.role(), process.region));
-        // What the region of a server that does not come back would have done is missing in its shards.
-        let lacks =
-            matches!((part, process.part), (Part::Server(gone), Part::Server(index)) if gone == index);
+        // What the region of a server that does not come back would have done is missing in its shards, as workers hear as well.
+        let lacks = match (part, process.part) {
+            (Part::Server(gone), Part::Server(index)) => gone == index,
+            (Part::Server(_), Part::Worker(_)) => true,
+            _ => false,
+        };
         let is_left_alone = waits(process);
         match (lacks || is_left_alone, process.part) {
             (true, _) => assert_eq!(code, Some(3), "{who}:\n{}", logs(&rehearsal)),

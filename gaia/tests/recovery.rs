@@ -246,7 +246,7 @@ async fn rehearse_under(grace: [(&str, &str); 3], clocks: u32, late: &[&'static 
         process.stop();
         let (code, who) = (ended(process).await, format!("{} of {}", process.part.role(), process.region));
         // What a region that has not come back would have done is missing, and that is said.
-        match is_lacking && matches!(process.part, Part::Server(_)) {
+        match is_lacking {
             true => assert_eq!(code, Some(3), "{who}"),
             false => assert_truthful(process, code),
         }

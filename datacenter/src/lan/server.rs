@@ -387,7 +387,7 @@ impl Door {
             let message = tokio::select! {
                 reply = answers.recv() => ToWorker::Reply(reply.ok_or(LanError::Replaced)?),
                 Some(message) = queue.recv() => message,
-                Ok(()) = notice.changed() => match *notice.borrow_and_update() {
+                Ok(()) = notice.changed() => match notice.borrow_and_update().clone() {
                     Notice::Serving => continue,
                     told => ToWorker::Notice(told),
                 },

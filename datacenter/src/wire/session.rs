@@ -235,7 +235,7 @@ impl ToWorker {
             Self::Notice(notice) => Kind::Notice(match notice {
                 Notice::Serving => proto::Notice::Unspecified.into(),
                 Notice::Leaving => proto::Notice::Leaving.into(),
-                Notice::Settled => proto::Notice::Settled.into(),
+                Notice::Settled { .. } => proto::Notice::Settled.into(),
                 Notice::Departing => proto::Notice::Departing.into(),
                 Notice::Expelled => proto::Notice::Expelled.into(),
             }),
@@ -244,7 +244,11 @@ impl ToWorker {
                 Kind::Answer(proto::Answer { problem: problem.clone(), is_known: *is_known })
             }
         };
-        proto::ToWorker { kind: Some(kind) }.encode_to_vec().into()
+        let lacks = match self {
+            Self::Notice(Notice::Settled { lacks }) => lacks.clone().unwrap_or_default(),
+            _ => String::new(),
+        };
+        proto::ToWorker { kind: Some(kind), lacks }.encode_to_vec().into()
     }
 
     /// From bytes.
@@ -275,7 +279,9 @@ impl ToWorker {
             Kind::Notice(notice) => Self::Notice(match proto::Notice::try_from(notice) {
                 Ok(proto::Notice::Unspecified) => Notice::Serving,
                 Ok(proto::Notice::Leaving) => Notice::Leaving,
-                Ok(proto::Notice::Settled) => Notice::Settled,
+                Ok(proto::Notice::Settled) => {
+                    Notice::Settled { lacks: Some(line_of(message.lacks)).filter(|lacks| !lacks.is_empty()) }
+                }
                 Ok(proto::Notice::Departing) => Notice::Departing,
                 Ok(proto::Notice::Expelled) => Notice::Expelled,
                 Err(_) => return Err(invalid("notice")),
@@ -394,6 +400,8 @@ mod tests {
             (ToWorker::Joined(vec![(ShardId(0), Clock(3))]), "1a060a0410031803"),
             (ToWorker::Accepted(ShardId(1), Clock(3)), "2a0408011003"),
             (ToWorker::Notice(Notice::Leaving), "3001"),
+            (ToWorker::Notice(Notice::Settled { lacks: None }), "3002"),
+            (ToWorker::Notice(Notice::Settled { lacks: Some("oslo".into()) }), "30024a046f736c6f"),
             (ToWorker::Notice(Notice::Expelled), "3004"),
             (ToWorker::Alive, "3a00"),
             (ToWorker::Answer { problem: "no".into(), is_known: true }, "42060a026e6f1001"),

@@ -37,7 +37,6 @@ use crate::data::DataError;
 use crate::job::TargetSettings;
 use crate::logs;
 use crate::outcome::{Comparison, Run, Target};
-use crate::participation::Participation;
 use crate::progress;
 use crate::rehearsal::RehearsalError;
 use crate::report::human::with_causes;
@@ -115,8 +114,8 @@ enum CommandError {
     #[error(transparent)]
     Service(#[from] ServiceError),
     /// A job that has ended, with a result that is not what its file says.
-    #[error("the job has ended without all updates of {}: {_0}", _0.lacks())]
-    Lacking(Participation),
+    #[error("the job has ended without all updates of {_0}")]
+    Lacking(String),
     /// Processes of a demo that could not be started.
     #[error(transparent)]
     Rehearsal(#[from] RehearsalError),

@@ -63,16 +63,13 @@ fn start(region: Region, part: Part) -> Result<(), CommandError> {
     // The process ends in a moment, and whatever still runs ends with it: threads of workers that wait for a timer would panic
     // in a runtime that is shut down.
     std::mem::forget(runtime);
-    let Outcome::Finished { score, participation } = outcome? else { return Ok(()) };
+    let Outcome::Finished { score, lacks } = outcome? else { return Ok(()) };
     if let Some(score) = score {
         let (clock, objective, metric, value) = (score.clock, score.objective, score.metric, score.value);
         // Nobody may be reading, and the job is done all the same.
         let _ = writeln!(io::stdout(), "clock {clock}: objective {objective:.6}, {metric} {value:.4}");
     }
-    match participation.filter(|participation| participation.lacking().next().is_some()) {
-        None => Ok(()),
-        Some(participation) => Err(CommandError::Lacking(participation)),
-    }
+    lacks.map_or(Ok(()), |lacks| Err(CommandError::Lacking(lacks)))
 }
 
 /// Which of the `count` processes of `role` this is: as somebody said, or as the host is called.

@@ -53,8 +53,8 @@ pub enum Outcome {
     Finished {
         /// The score of the region's copy, where this process has made it.
         score: Option<ScoreStatus>,
-        /// Which regions took part, where this process has servers.
-        participation: Option<Participation>,
+        /// What the result lacks, in words, if it is not all that the job's file says.
+        lacks: Option<String>,
     },
     /// It was asked to stop, and has handed over what it had.
     Stopped,
@@ -200,8 +200,13 @@ async fn conclude(
         info!("answering until this process is stopped");
         asked(stop).await;
     }
+    let lacks = match &participation {
+        Some(participation) => participation.lacking().next().map(|_| participation.lacks()),
+        // They have it from their servers.
+        None => workers.iter().find_map(|worker| worker.lacks.clone()),
+    };
     let score = workers.into_iter().find_map(|worker| worker.score);
-    Ok(Outcome::Finished { score, participation })
+    Ok(Outcome::Finished { score, lacks })
 }
 
 /// Returns once the process is asked to stop.
@@ -252,15 +257,14 @@ async fn serve_to_end(
         settled = settled => {
             let participation = settled.into_iter().reduce(|all, one| Some(all?.and(&one?))).flatten();
             let participation = participation.ok_or(ServiceError::Died)?;
-            match participation.lacking().next() {
+            let lacks = participation.lacking().next().map(|_| participation.lacks());
+            match &lacks {
                 None => info!(regions = %participation, "the job is done: everything has arrived everywhere"),
-                Some(_) => warn!(
-                    regions = %participation,
-                    "the job has ended without all updates of {}",
-                    participation.lacks()
-                ),
+                Some(lacks) => {
+                    warn!(regions = %participation, "the job has ended without all updates of {lacks}");
+                }
             }
-            servers.iter().for_each(Server::tell_settled);
+            servers.iter().for_each(|server| server.tell_settled(lacks.as_deref()));
             if part != Part::Region {
                 let last_reads = join_all(servers.iter().map(Server::no_worker_connected));
                 // Those wait for the other servers of the region too, which may yet have somebody to give up.

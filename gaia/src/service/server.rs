@@ -384,9 +384,9 @@ impl Server {
         Counter { requests: self.requests.clone(), calls: self.calls.clone(), notice }
     }
 
-    /// Tells workers that the job is done everywhere.
-    pub(super) fn tell_settled(&self) {
-        self.notice.send_replace(Notice::Settled);
+    /// Tells workers that the job is done everywhere, and what its result lacks, if anything.
+    pub(super) fn tell_settled(&self, lacks: Option<&str>) {
+        self.notice.send_replace(Notice::Settled { lacks: lacks.map(str::to_owned) });
     }
 
     /// Whether a worker can be heard of: one of this process always can.

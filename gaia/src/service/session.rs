@@ -76,7 +76,7 @@ enum End {
 }
 
 /// What a worker has heard last of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Heard {
     Notice(Notice),
     /// It is not there.
@@ -85,6 +85,12 @@ enum Heard {
     Lost,
     /// It has refused what the session said.
     Refused,
+}
+
+impl Heard {
+    fn is_settled(&self) -> bool {
+        matches!(self, Self::Notice(Notice::Settled { .. }))
+    }
 }
 
 /// How servers are, taken together.
@@ -112,14 +118,14 @@ impl Together {
     /// Of servers each of which was looked at once: what one says may change between two looks.
     fn of(heard: impl Iterator<Item = Heard>) -> Self {
         let heard: Vec<Heard> = heard.collect();
-        let any = |wanted| heard.contains(&wanted);
+        let any = |wanted: Heard| heard.contains(&wanted);
         match () {
             () if any(Heard::Refused) => Self::Refused,
             () if any(Heard::Notice(Notice::Expelled)) => Self::Expelled,
             () if any(Heard::Notice(Notice::Departing)) => Self::Departing,
             () if any(Heard::Lost) => Self::Lost,
             () if any(Heard::Notice(Notice::Leaving)) => Self::Leaving,
-            () if heard.iter().all(|heard| *heard == Heard::Notice(Notice::Settled)) => Self::Settled,
+            () if heard.iter().all(Heard::is_settled) => Self::Settled,
             () => Self::Serving,
         }
     }
@@ -234,6 +240,18 @@ impl Links {
     /// How the servers are.
     pub(super) fn together(&self) -> Together {
         Together::of(self.ends.iter().map(End::heard))
+    }
+
+    /// What the result of a job that is done lacks, as the servers say it, each of its own shards; none if it lacks nothing.
+    pub(super) fn lacks(&self) -> Option<String> {
+        let said = self.ends.iter().filter_map(|end| match end.heard() {
+            Heard::Notice(Notice::Settled { lacks }) => lacks,
+            Heard::Notice(_) | Heard::Nothing | Heard::Lost | Heard::Refused => None,
+        });
+        let mut said: Vec<String> = said.collect();
+        said.sort();
+        said.dedup();
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     /// Why a server has ended the session, if one has.
@@ -360,9 +378,9 @@ impl End {
     fn heard(&self) -> Heard {
         match self {
             Self::Here(_, _, refusal) if refusal.reason().is_some() => Heard::Refused,
-            Self::Here(counter, ..) => Heard::Notice(*counter.notice.borrow()),
+            Self::Here(counter, ..) => Heard::Notice(counter.notice.borrow().clone()),
             Self::Lan(handle) => match &*handle.state.borrow() {
-                State::Connected { notice, .. } => Heard::Notice(*notice),
+                State::Connected { notice, .. } => Heard::Notice(notice.clone()),
                 State::Departed(_) => Heard::Notice(Notice::Expelled),
                 State::Waiting(_) => Heard::Nothing,
                 State::Refused(_) => Heard::Refused,
@@ -441,16 +459,20 @@ mod tests {
 
     #[test]
     fn servers_taken_together_are_what_the_worst_of_them_is() {
-        let of = |heard: &[Heard]| Together::of(heard.iter().copied());
-        let (settled, leaving) = (Heard::Notice(Notice::Settled), Heard::Notice(Notice::Leaving));
-        let serving = Heard::Notice(Notice::Serving);
-        assert_eq!(of(&[settled, settled]), Together::Settled);
-        assert_eq!(of(&[settled, serving]), Together::Serving);
-        assert_eq!(of(&[settled, Heard::Nothing]), Together::Serving);
-        assert_eq!(of(&[settled, leaving]), Together::Leaving);
-        assert_eq!(of(&[Heard::Lost, leaving]), Together::Lost);
-        assert_eq!(of(&[Heard::Lost, Heard::Notice(Notice::Departing)]), Together::Departing);
-        assert_eq!(of(&[Heard::Notice(Notice::Expelled), Heard::Lost]), Together::Expelled);
+        let of = |heard: &[&Heard]| Together::of(heard.iter().copied().cloned());
+        let [serving, leaving, departing, expelled] =
+            [Notice::Serving, Notice::Leaving, Notice::Departing, Notice::Expelled].map(Heard::Notice);
+        let settled =
+            |lacks: Option<&str>| Heard::Notice(Notice::Settled { lacks: lacks.map(str::to_owned) });
+        let (all, without) = (settled(None), settled(Some("oslo (clock 7 of 9)")));
+        assert_eq!(of(&[&all, &all]), Together::Settled);
+        assert_eq!(of(&[&all, &without]), Together::Settled);
+        assert_eq!(of(&[&all, &serving]), Together::Serving);
+        assert_eq!(of(&[&all, &Heard::Nothing]), Together::Serving);
+        assert_eq!(of(&[&all, &leaving]), Together::Leaving);
+        assert_eq!(of(&[&Heard::Lost, &leaving]), Together::Lost);
+        assert_eq!(of(&[&Heard::Lost, &departing]), Together::Departing);
+        assert_eq!(of(&[&expelled, &Heard::Lost]), Together::Expelled);
     }
 
     fn links(lines: JoinSet<Ended>) -> Links {

@@ -94,6 +94,8 @@ pub(super) struct Ended {
     pub(super) is_finished: bool,
     /// The score of the region's copy at the end.
     pub(super) score: Option<ScoreStatus>,
+    /// What the result lacks, as the servers have said.
+    pub(super) lacks: Option<String>,
 }
 
 /// Starts worker `index` of the region in a thread of its own. It stops early, in order, when `stop` turns true.
@@ -409,12 +411,10 @@ impl Worker<'_> {
         Ok(Stopped::Done)
     }
 
-    /// Waits until the job is done everywhere, and scores what came of it. None if a server starts anew before that.
+    /// Waits until the job is done everywhere, and hears what its result lacks; scores it, where this worker does so. None if a
+    /// server starts anew before that.
     async fn result(&mut self, session: &mut Session, links: &Links) -> Result<Option<Ended>, ServiceError> {
-        let mut ended = Ended { is_finished: true, score: None };
-        if self.evaluator.is_none() {
-            return Ok(Some(ended));
-        }
+        let mut ended = Ended { is_finished: true, ..Ended::default() };
         self.notes.lock().waiting = vec!["the last updates of other regions".into()];
         let together = tokio::select! {
             together = links.until(Together::Settled) => together,
@@ -431,6 +431,10 @@ impl Worker<'_> {
             | Together::Refused => {
                 return Ok(Some(ended));
             }
+        }
+        ended.lacks = links.lacks();
+        if self.evaluator.is_none() {
+            return Ok(Some(ended));
         }
         let mut rows = RowSet::new(self.setup.specs.len());
         insert_all(self.setup, &mut rows);
