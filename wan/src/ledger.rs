@@ -6,12 +6,17 @@
 //! update, so rows are whole, and of two replicas' rows the one with the larger stamp has everything that the other has. Merging
 //! is to take that one: it can be done again and in any order, whoever had the row from whom.
 //!
+//! Deltas that are small against what a datacenter has released of an element in sum must count there as they do in the
+//! values, which may be small: so sums are rounded as values are, by a sequence. It goes by the count of releases, which is the
+//! same wherever an update is added.
+//!
 //! Memory: as much as the values, and four bytes a row, for each datacenter; touched pages only.
 //!
 //! Kind: time-free.
 
 use std::collections::BTreeSet;
 
+use datacenter::sums::Rounding;
 use datacenter::{DatacenterId, Elements, ShardTable, TableId};
 
 use crate::message::Origin;
@@ -91,6 +96,7 @@ impl Ledger {
     /// whole from somebody who had them earlier.
     pub fn add(&mut self, deltas: &Elements, count: u32) -> Elements {
         self.newest = self.newest.max(count);
+        let rounding = Rounding::of(u64::from(count));
         let table = &mut self.tables[deltas.table.index()];
         let width = table.width as u32;
         let mut known = Elements::new(deltas.table);
@@ -104,7 +110,10 @@ impl Ledger {
                 *stamp = count.max(*stamp);
             }
             match is_known {
-                false => table.sums[index as usize] += delta,
+                false => {
+                    let sum = &mut table.sums[index as usize];
+                    *sum = rounding.add(*sum, delta, index);
+                }
                 true => known.push(index, delta),
             }
         }
@@ -131,9 +140,11 @@ impl Ledger {
 
     /// Adds to single elements of a row, whatever its stamp, and sets that.
     pub fn correct(&mut self, deltas: &Elements, stamp: u32) {
+        let rounding = Rounding::of(u64::from(stamp));
         let table = &mut self.tables[deltas.table.index()];
         for (&index, &delta) in deltas.indexes.iter().zip(&deltas.values) {
-            table.sums[index as usize] += delta;
+            let sum = &mut table.sums[index as usize];
+            *sum = rounding.add(*sum, delta, index);
             table.stamps[index as usize / table.width] = stamp;
         }
         self.newest = self.newest.max(stamp);
@@ -239,5 +250,14 @@ mod tests {
         assert_eq!(known, deltas(&[(2, 5.0)]));
         assert!(ledger.add(&deltas(&[(2, 2.0)]), 4).is_empty());
         assert_eq!(ledger.sums(TABLE)[..4], [1.0, 0.0, 7.0, 0.0]);
+    }
+
+    #[test]
+    fn small_deltas_add_up_beside_large_ones() {
+        let mut ledger = ledger();
+        ledger.add(&deltas(&[(2, 8.0)]), 1);
+        (2..=100_001).for_each(|count| _ = ledger.add(&deltas(&[(2, 2.5e-8)]), count));
+        let (sum, step) = (ledger.sums(TABLE)[2], 8f32.next_up() - 8.0);
+        assert!((sum - 8.0025).abs() < 8.0 * step, "{sum}");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use datacenter::sums::Rounding;
 use datacenter::{Elements, ShardTable, TableId};
 
 use super::WAITING_ELEMENT_BYTES;
@@ -22,6 +23,8 @@ pub(super) struct Waiting {
     announced_to: u64,
     /// How many elements have a sum other than zero.
     pub(super) elements: u64,
+    /// How often something was added, by which sums are rounded.
+    additions: u64,
 }
 
 /// Rows are kept in a slab, so that memory follows what waits and not the table.
@@ -58,7 +61,14 @@ impl Waiting {
             slab: Vec::new(),
             free: Vec::new(),
         });
-        Self { tables: tables.collect(), queue: VecDeque::new(), head: 0, announced_to: 0, elements: 0 }
+        Self {
+            tables: tables.collect(),
+            queue: VecDeque::new(),
+            head: 0,
+            announced_to: 0,
+            elements: 0,
+            additions: 0,
+        }
     }
 
     /// The shapes of its tables.
@@ -72,6 +82,8 @@ impl Waiting {
     }
 
     pub(super) fn add(&mut self, delta: &Elements) {
+        self.additions += 1;
+        let rounding = Rounding::of(self.additions);
         let table = &mut self.tables[delta.table.index()];
         let width = table.width as u32;
         let (mut row_start, mut row_end, mut place) = (0, 0, 0);
@@ -87,7 +99,7 @@ impl Waiting {
             }
             let sum = &mut table.slab[place * table.width + (index - row_start) as usize];
             let was_waiting = *sum != 0.0;
-            *sum += value;
+            *sum = rounding.add(*sum, value, index);
             self.elements += u64::from(*sum != 0.0);
             self.elements -= u64::from(was_waiting);
         }
