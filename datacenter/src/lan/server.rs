@@ -73,7 +73,8 @@ pub struct Door {
 impl Door {
     /// Lets workers in that come to `listener`, for ever.
     pub async fn serve(self, listener: TcpListener) {
-        let half_open = HalfOpen::default();
+        // Whoever could foresee who is drawn would gain nothing: it is a stranger's place as often as before.
+        let half_open = HalfOpen::new(self.incarnation);
         let throttle = Arc::new(Mutex::new(Throttle::new(Instant::now())));
         let mut failures = Throttle::rare(Instant::now());
         loop {
