@@ -378,8 +378,8 @@ pub struct Layout {
     pub delimiter: Option<Delimiter>,
     /// Whether the first line is a header.
     pub header: Option<bool>,
-    /// Whether fields may stand in double quotes. Where it is not said they may, and a quote that seems to have been left open
-    /// is refused.
+    /// Whether fields may stand in double quotes. Where it is not said they may, and a quote that seems to have been left
+    /// open is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quotes: Option<bool>,
 }

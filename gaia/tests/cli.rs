@@ -265,7 +265,7 @@ fn a_model_that_fits_no_machine_is_refused_before_it_is_made() {
     let message = unwrapped(&output.stdout);
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("regions[].workers: 130 workers in 2 regions, each with a copy"), "{message}");
-    assert!(message.contains("would take about 984 GB; allowed: at most 64.0 GB"), "{message}");
+    assert!(message.contains("would take about 1.02 TB; allowed: at most 64.0 GB"), "{message}");
 }
 
 #[test]

@@ -7,10 +7,10 @@
 //! in which as many others come as there are places. One whose certificate is good is safe from others.
 //!
 //! Within half a second, which a handshake on a LAN ends in, the oldest is no better choice than any other: where all are
-//! younger, one is drawn. To hang up on whoever comes would be to have a worker wait for the luck to come just when a place is
-//! free, and to have the first to go would be to give every handshake the same time, however few are that quick: of those who are
-//! drawn, the quick ones end soon and the slow ones sometimes. At 4,000 strangers a second from a worker's own address, of 128
-//! places one is taken 31 times a second, and a handshake of 20 ms ends in more than half of all tries.
+//! younger, one is drawn. To hang up on whoever comes would be to have a worker wait for the luck to come just when a place
+//! is free, and to have the first to go would be to give every handshake the same time, however few are that quick: of
+//! those who are drawn, the quick ones end soon and the slow ones sometimes. At 4,000 strangers a second from a worker's
+//! own address, of 128 places one is taken 31 times a second, and a handshake of 20 ms ends in more than half of all tries.
 //!
 //! Kind: time-passed.
 
@@ -217,8 +217,8 @@ mod tests {
         assert_eq!(half_open.len(), 0, "nothing is kept of who has gone");
     }
 
-    /// The strangers and the worker are behind one address. Each stranger says something at once and never ends its handshake; the
-    /// worker's takes 20 ms, and when it is hung up on it dials again a tenth of a second later.
+    /// The strangers and the worker are behind one address. Each stranger says something at once and never ends its
+    /// handshake; the worker's takes 20 ms, and when it is hung up on it dials again a tenth of a second later.
     #[test]
     fn a_worker_comes_in_beside_thousands_of_strangers_a_second_from_its_own_address() {
         const RATE: u32 = 4_000;

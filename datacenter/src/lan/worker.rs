@@ -30,6 +30,7 @@ use crate::causes::with_causes;
 use crate::identity::{PeerName, Role, handshake};
 use crate::message::{Notice, Read, ReadReply, Request, Standing};
 use crate::refusals::Refusals;
+use crate::throttle::Repeats;
 use crate::wire::{Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
 use crate::{Clock, ShardId, WorkerId};
 
@@ -165,6 +166,7 @@ impl Line {
     /// until the session is dropped. Yields what is not confirmed then, for the next line to [carry](Self::carrying).
     pub async fn run(mut self) -> Carried {
         let mut pause = BACKOFF[0];
+        let mut said = Repeats::default();
         loop {
             let dialled = Instant::now();
             let connected = timeout(HANDSHAKE, self.connect()).await.map_err(|_| LanError::Silent).flatten();
@@ -182,6 +184,7 @@ impl Line {
                     let talked = self.talk(frames, welcome).await;
                     if since.elapsed() >= STABLE {
                         pause = BACKOFF[0];
+                        said.forget(|_| true);
                     }
                     match talked {
                         Ok(()) => return Carried::new(),
@@ -200,7 +203,15 @@ impl Line {
             error.refused().into_iter().for_each(|refused| self.plan.refusals.count(refused));
             let problem = with_causes(&error);
             debug!(?error, "the connection in the system's words");
-            warn!(line = ?self.plan, error = %problem, "no connection, will try again");
+            // A server that is away or refuses us says the same at every try.
+            let cause = error.refused().map_or_else(|| problem.clone(), |refused| refused.cause.to_owned());
+            match said.pass(&cause, Instant::now()) {
+                None => debug!(line = ?self.plan, error = %problem, "still no connection"),
+                Some(unsaid) => {
+                    let times = (unsaid > 0).then_some(unsaid + 1);
+                    warn!(line = ?self.plan, times, error = %problem, "no connection, will try again");
+                }
+            }
             if let LanError::Refused { cause: SENSELESS, reason, .. } = &error {
                 // To say it again would be to be refused again.
                 self.state.send_replace(State::Refused(reason.clone()));

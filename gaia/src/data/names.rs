@@ -87,8 +87,8 @@ fn parse(text: &str, rule: Rule) -> Result<Parsed<'_>, NotAName> {
     }
 }
 
-/// `0`, or digits that do not begin with zero, after a minus sign or none; behind them perhaps `.0`, as tools write that keep
-/// ids as floats.
+/// `0`, or digits that do not begin with zero, after a minus sign or none; behind them perhaps `.0`, as tools write that
+/// keep ids as floats.
 fn canonical_number(text: &str) -> Option<i64> {
     let whole = text.strip_suffix(".0").unwrap_or(text);
     let digits = whole.strip_prefix('-').unwrap_or(whole);

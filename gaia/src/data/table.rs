@@ -38,8 +38,8 @@ pub enum TableError {
     },
     /// A quoted field that goes on over the end of a line.
     #[error(
-        "line {line}, column {column}: a quote begins a field that goes on in the next line, and may hide rows; job.data.quotes = false \
-         takes quotes as any other character{otherwise}"
+        "line {line}, column {column}: a quote begins a field that goes on in the next line, and may hide rows; \
+         job.data.quotes = false takes quotes as any other character{otherwise}"
     )]
     LineBreak {
         /// Where the record begins; counted from one.
@@ -184,8 +184,8 @@ impl<R: BufRead> Table<R> {
         Ok(Some((line, &self.record)))
     }
 
-    /// Refuses the record that begins in `line` if a field of it is used and goes on over the end of a line, or if one looks as
-    /// if it had swallowed a row.
+    /// Refuses the record that begins in `line` if a field of it is used and goes on over the end of a line, or if one
+    /// looks as if it had swallowed a row.
     fn without_line_breaks(&self, line: u64) -> Result<(), TableError> {
         let is_whole = self.record.len() == self.columns && self.columns > 1;
         for (place, field) in self.record.iter().enumerate().filter(|(_, field)| field.contains('\n')) {
@@ -316,8 +316,8 @@ fn byte(delimiter: Delimiter) -> u8 {
     }
 }
 
-/// The delimiter of a file that begins with `line`: the first of them that is in it, outside of quotes if it `has_quotes`. Those
-/// that hardly occur inside of fields come first; a comma comes after a semicolon, beside which it is in numbers.
+/// The delimiter of a file that begins with `line`: the first of them that is in it, outside of quotes if it `has_quotes`.
+/// Those that hardly occur inside of fields come first; a comma comes after a semicolon, beside which it is in numbers.
 fn recognised(line: &str, has_quotes: bool) -> Delimiter {
     // Quotes in pairs alone are quotes.
     let is_quoted = has_quotes && line.matches('"').count().is_multiple_of(2);
@@ -482,8 +482,8 @@ mod tests {
 
     #[test]
     fn no_row_is_hidden_by_a_quote() {
-        let hidden = "a quote begins a field that goes on in the next line, and may hide rows; job.data.quotes = false takes \
-                      quotes as any other character";
+        let hidden = "a quote begins a field that goes on in the next line, and may hide rows; job.data.quotes = false \
+                      takes quotes as any other character";
         let table = [
             ("\"a\t1\t5\nb\t2\t4\nc\"\t3\t3\n", "line 1, column 1"),
             ("x\t1\t5\n\"a\t1\t5\nb\t2\t4\nc\"\t3\t3\n", "line 2, column 1"),

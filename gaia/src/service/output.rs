@@ -29,8 +29,8 @@ pub(crate) fn prepare(directory: &Path) -> Result<(), ServiceError> {
         .map_err(|source| ServiceError::OutputDirectory { path: directory.display().to_string(), source })
 }
 
-/// Files of a directory that appear together, once all of them are on disk, or not at all: where one cannot, all that have its
-/// name or that of another are what they were before.
+/// Files of a directory that appear together, once all of them are on disk, or not at all: where one cannot, all that have
+/// its name or that of another are what they were before.
 pub(super) struct Staged {
     directory: PathBuf,
     files: Vec<(NamedTempFile, PathBuf)>,
@@ -134,8 +134,8 @@ impl Published {
         }
     }
 
-    /// Brings back what was there: a part of a model is worse than none, as somebody may take it for all. Yields `error` with
-    /// whatever else goes wrong.
+    /// Brings back what was there: a part of a model is worse than none, as somebody may take it for all. Yields `error`
+    /// with whatever else goes wrong.
     fn take_back(self, error: io::Error) -> io::Error {
         self.0.into_iter().rev().fold(error, |error, (path, former)| match former {
             Some(former) => match former.persist(&path) {
@@ -214,8 +214,8 @@ fn serialize(
     safetensors::serialize(views, Some(metadata)).map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// The vocabulary that goes beside `shard`. It is as long as all names together, and a warning where that is too long: whoever does
-/// not need it does not have it made.
+/// The vocabulary that goes beside `shard`. It is as long as all names together, and a warning where that is too long:
+/// whoever does not need it does not have it made.
 fn vocabulary_beside(shard: u16, make: impl FnOnce() -> Option<String>) -> Option<String> {
     (shard == 0).then(make).flatten()
 }

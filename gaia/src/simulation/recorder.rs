@@ -75,15 +75,15 @@ const MOST_CUT_BYTES: u64 = 1 << 30;
 
 /// What models that wait to be scored take at most, where one has so many `elements` and regions have so many `copies`.
 pub(super) fn most_bytes(elements: u64, copies: u64, clocks: u64) -> u64 {
-    // The values, and an index and a value of what each region holds back.
-    let of_cut = elements.saturating_mul(copies).saturating_mul(4 + 8);
+    // The values, and an index and a value of each that a region holds back.
+    let of_cut = elements.saturating_mul(4u64.saturating_add(copies.saturating_mul(8)));
     let all = of_cut.saturating_mul(clocks.min(MOST_CUTS as u64));
     // However large one is, it is there, and the next one that crosses the bound.
     all.min(MOST_CUT_BYTES.saturating_add(of_cut.saturating_mul(2)))
 }
 
-/// Which clocks are scored: every so many, and the last one, at which a target that is reached is reached in training. Where a
-/// region is far behind the others, fewer: every second of these, every fourth, and so on. Clones are the same.
+/// Which clocks are scored: every so many, and the last one, at which a target that is reached is reached in training.
+/// Where a region is far behind the others, fewer: every second of these, every fourth, and so on. Clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct ScoredClocks {
     every: u32,
@@ -342,8 +342,8 @@ impl<'a> Recorder<'a> {
         Some(&cut.scores)
     }
 
-    /// Gives up every other of the clocks that wait for regions to complete them, if they are too many; yields of how many clocks
-    /// that are to be scored one is from now on, if that has changed.
+    /// Gives up every other of the clocks that wait for regions to complete them, if they are too many; yields of how many
+    /// clocks that are to be scored one is from now on, if that has changed.
     pub(super) fn thin_out(&mut self) -> Option<u32> {
         let mut stride = None;
         while self.is_crowded()
@@ -403,8 +403,8 @@ mod tests {
 
     const CLOCKS: u32 = 40_000;
 
-    /// Region 0 of two runs ahead of region 1 for as long as it likes; yields the recorder, the clocks at which it thinned out,
-    /// and how many models waited at most.
+    /// Region 0 of two runs ahead of region 1 for as long as it likes; yields the recorder, the clocks at which it thinned
+    /// out, and how many models waited at most.
     fn lagging(most_cut_bytes: u64) -> (Recorder<'static>, Vec<u32>, usize) {
         let initial: &'static [ShardValues] = Vec::leak(vec![vec![vec![0.0; 256]]]);
         let scored = ScoredClocks::new(1, CLOCKS);
@@ -451,9 +451,9 @@ mod tests {
 
     #[test]
     fn what_models_take_that_wait_is_foreseen() {
-        assert_eq!(most_bytes(1000, 3, 10), 10 * 3 * 12_000);
-        assert_eq!(most_bytes(1000, 3, 1_000_000), 1024 * 3 * 12_000);
-        assert_eq!(most_bytes(1 << 30, 3, 1_000_000), MOST_CUT_BYTES + 2 * 3 * (12 << 30));
+        assert_eq!(most_bytes(1000, 3, 10), 10 * 28_000);
+        assert_eq!(most_bytes(1000, 3, 1_000_000), 1024 * 28_000);
+        assert_eq!(most_bytes(1 << 30, 3, 1_000_000), MOST_CUT_BYTES + 2 * 28 * (1 << 30));
         assert_eq!(most_bytes(u64::MAX, 3, 9), u64::MAX);
     }
 }

@@ -122,8 +122,8 @@ struct Said {
     strangers: Mutex<Throttle>,
     /// and of those who have proven a certificate, and are none of ours.
     known: Mutex<Throttle>,
-    /// Of peers, why there is no link. Both sides dial, on two connections each: what a region and we refuse each other for is
-    /// one thing, whoever is the first to say it. Whatever else goes wrong is one for each server.
+    /// Of peers, why there is no link. Both sides dial, on two connections each: what a region and we refuse each other for
+    /// is one thing, whoever is the first to say it. Whatever else goes wrong is one for each server.
     peers: Mutex<Repeats<Topic>>,
 }
 
@@ -133,10 +133,9 @@ type Topic = (DatacenterId, Option<u16>, String);
 /// Refusals that both sides know of, each in its own words.
 const MUTUAL: [&str; 2] = ["job", "version"];
 
-/// What the log calls it that a peer cannot be reached; the causes of refusals are named by metrics.
-const UNREACHABLE: &str = "unreachable";
-/// The same of a link that was up.
-const BROKEN: &str = "broken";
+/// What begins what there is to be said of a link that was up, and broke for whatever reason but a refusal: the next one
+/// that comes up does not make it news.
+const BROKEN: &str = "broken:";
 
 /// What whoever dialled wants.
 enum Greeted {
@@ -244,7 +243,7 @@ impl Peers {
                     }
                     let unsaid = match self.board.has_left(peer.id) {
                         true => None,
-                        false => self.unsaid(peer.id, refused, &error, UNREACHABLE),
+                        false => self.unsaid(peer.id, refused, &error, &error),
                     };
                     match unsaid {
                         None => debug!(peer = region, server, %address, error, "still no link"),
@@ -297,8 +296,10 @@ impl Peers {
             // What ends links that were up may end this one as well.
             self.peers_said().forget(|(datacenter, index, what)| {
                 *datacenter == peer.datacenter
-                    && index.is_none_or(|index| index == peer.index)
-                    && (what == UNREACHABLE || MUTUAL.contains(&what.as_str()))
+                    && match index {
+                        Some(index) => *index == peer.index && !what.starts_with(BROKEN),
+                        None => MUTUAL.contains(&what.as_str()),
+                    }
             });
         };
         let running =
@@ -318,13 +319,16 @@ impl Peers {
             _ if self.board.has_other(peer, session) => {
                 debug!(peer = region, server, %address, error = with_causes(&error), "another link has replaced this one");
             }
-            _ => match self.unsaid(peer, refused, &with_causes(&error), BROKEN) {
-                None => debug!(peer = region, server, %address, error = with_causes(&error), "link ended"),
-                Some(unsaid) => {
-                    let times = again(unsaid);
-                    warn!(peer = region, server, %address, times, error = with_causes(&error), "link ended");
+            _ => {
+                let error = with_causes(&error);
+                match self.unsaid(peer, refused, &error, &format!("{BROKEN} {error}")) {
+                    None => debug!(peer = region, server, %address, error, "link ended"),
+                    Some(unsaid) => {
+                        let times = again(unsaid);
+                        warn!(peer = region, server, %address, times, error, "link ended");
+                    }
                 }
-            },
+            }
         }
         self.board.gone(peer, session, &error);
         if let LinkError::ByPeer { cause, reason } = error {
@@ -334,8 +338,8 @@ impl Peers {
         ends.any(|end| matches!(end, quinn::ConnectionError::TimedOut))
     }
 
-    /// If it may be logged that there is no link to `peer`, which `refused` us or was refused with this `error`, or for what is
-    /// the case `otherwise`: how often it was not said since the last time.
+    /// If it may be logged that there is no link to `peer`, which `refused` us or was refused with this `error`, or for
+    /// what is the case `otherwise`: how often it was not said since the last time.
     fn unsaid(&self, peer: ServerId, refused: Option<Refused>, error: &str, otherwise: &str) -> Option<u64> {
         let key = match refused {
             Some(refused) => (peer.datacenter, None, topic(refused, error)),
@@ -432,7 +436,7 @@ impl Peers {
         let problem = with_causes(&error);
         let mut times = None;
         if let Some(peer) = peer {
-            let what = refused.map_or_else(|| UNREACHABLE.to_owned(), |refused| topic(refused, &problem));
+            let what = refused.map_or_else(|| problem.clone(), |refused| topic(refused, &problem));
             let Some(unsaid) = self.peers_said().pass(&(peer, None, what), Instant::now()) else {
                 debug!(%address, error = problem, "a peer was not let in");
                 return;

@@ -195,9 +195,9 @@ impl Application for Softmax {
 /// Whether labels look like measurements, and not like names of classes: of so many different numbers from the first to the
 /// last, which examples have these.
 ///
-/// Two things tell. A class has examples to learn it from, and a quantity has nearly as many values as it was measured times.
-/// And whoever numbers classes counts them, from 0 or 1, while years, prices and counts of people lie far from zero or far
-/// apart.
+/// Two things tell. A class has examples to learn it from, and a quantity has nearly as many values as it was measured
+/// times. And whoever numbers classes counts them, from 0 or 1, while years, prices and counts of people lie far from zero
+/// or far apart.
 fn is_quantity((first, last): (i64, i64), labels: usize, examples: &[u32]) -> bool {
     /// So few numbers may always be classes: ten digits, or the parties of a parliament.
     const FEW: usize = 15;
