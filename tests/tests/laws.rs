@@ -103,18 +103,28 @@ mod small_updates {
     /// How many steps of an f32 a value may be off after any number of updates.
     const TOLERANCE: f64 = 40.0;
 
-    /// Initial values, and what the first and the second datacenter add at each clock: less than half a step of an f32 there,
-    /// about one, and more.
-    const CASES: [(f32, f32, f32); 8] = [
-        (1.0, 2.5e-8, 0.0),
-        (-1.0, 2.5e-8, -1e-8),
-        (1.0, -2.9e-8, 2.9e-8),
-        (0.999, 5e-8, 1e-9),
-        (100.0, 3e-6, 1e-6),
-        (0.0, 1e-7, 1e-7),
-        (1.0, 3e-7, 2.5e-8),
-        (3.0, 1.2e-7, -1.1e-7),
+    /// Initial values, what the first datacenter adds in its first clock, and what it and the second add at each other: less
+    /// than half a step of an f32 there, about one, and more. Where the first clock undoes what was there, the value is small and what
+    /// the datacenter has contributed in sum is not.
+    const CASES: [(f32, f32, f32, f32); 10] = [
+        (1.0, 0.0, 2.5e-8, 0.0),
+        (-1.0, 0.0, 2.5e-8, -1e-8),
+        (1.0, 0.0, -2.9e-8, 2.9e-8),
+        (0.999, 0.0, 5e-8, 1e-9),
+        (100.0, 0.0, 3e-6, 1e-6),
+        (0.0, 0.0, 1e-7, 1e-7),
+        (1.0, 0.0, 3e-7, 2.5e-8),
+        (3.0, 0.0, 1.2e-7, -1.1e-7),
+        (-8.0, 8.0, 2.5e-8, 0.0),
+        (-8.0, 8.0, 2.5e-8, -1e-8),
     ];
+
+    /// What the datacenters add to a case in all clocks.
+    fn added(case: usize) -> f64 {
+        let (_, at_first, first, second) = CASES[case];
+        let [at_first, first, second] = [at_first, first, second].map(f64::from);
+        at_first + f64::from(CLOCKS - 1) * first + f64::from(CLOCKS) * second
+    }
 
     fn selections() -> [Selection; 3] {
         let significant = |function, threshold| {
@@ -149,6 +159,14 @@ mod small_updates {
         std::time::Instant::now()
     }
 
+    /// Their link comes up, between these processes of them.
+    fn greet(replicas: &mut [Replica; 2], lives: [u64; 2]) {
+        let resumes = [0, 1].map(|at| replicas[at].resume(0));
+        for at in [0, 1] {
+            replicas[at].handle_resume(0, lives[1 - at], &resumes[1 - at]).expect("it makes sense");
+        }
+    }
+
     /// Delivers all that waits, both ways.
     fn exchange(replicas: &mut [Replica; 2]) {
         for from in [0, 1] {
@@ -168,7 +186,12 @@ mod small_updates {
     /// By how many steps of an f32 `value` is off.
     fn off(value: f32, expected: f64) -> f64 {
         // Of the larger of the two, which may have crossed a power of two.
-        let magnitude = value.abs().max(expected.abs() as f32).max(1e-3);
+        off_beside(value.abs().max(expected.abs() as f32), value, expected)
+    }
+
+    /// The same in steps at `magnitude`.
+    fn off_beside(magnitude: f32, value: f32, expected: f64) -> f64 {
+        let magnitude = magnitude.max(1e-3);
         (f64::from(value) - expected).abs() / f64::from(magnitude.next_up() - magnitude)
     }
 
@@ -178,7 +201,10 @@ mod small_updates {
         for (i, (initial, ..)) in CASES.iter().enumerate() {
             let of = |sums: &[f32]| f64::from(sums[i]);
             let parts = of(ledgers.own.sums(TABLE)) + of(ledgers.mirrors[0].1.sums(TABLE)) + of(held);
-            let off = off(replica.shard().values(TABLE)[i], f64::from(*initial) + parts);
+            // Its parts may be larger than it is.
+            let value = replica.shard().values(TABLE)[i];
+            let magnitude = value.abs().max(initial.abs());
+            let off = off_beside(magnitude, value, f64::from(*initial) + parts);
             assert!(off <= TOLERANCE, "case {i} at clock {at}: the value is {off} steps from its parts");
         }
     }
@@ -187,9 +213,11 @@ mod small_updates {
     fn count_in_every_datacenter_and_never_drift() {
         for selection in selections() {
             let mut replicas = [replica(0, selection.clone()), replica(1, selection.clone())];
+            greet(&mut replicas, [1, 1]);
             for at in 1..=CLOCKS {
-                clock(&mut replicas[0], at, CASES.iter().map(|(_, first, _)| *first));
-                clock(&mut replicas[1], at, CASES.iter().map(|(_, _, second)| *second));
+                let first = |case: &(f32, f32, f32, f32)| if at == 1 { case.1 } else { case.2 };
+                clock(&mut replicas[0], at, CASES.iter().map(first));
+                clock(&mut replicas[1], at, CASES.iter().map(|(.., second)| *second));
                 exchange(&mut replicas);
                 if at % 1000 == 0 {
                     replicas.iter().for_each(|replica| check_parts(replica, at));
@@ -200,14 +228,29 @@ mod small_updates {
                 replica.settle();
             }
             exchange(&mut replicas);
-            for (i, (initial, first, second)) in CASES.iter().enumerate() {
+            for (i, (initial, ..)) in CASES.iter().enumerate() {
                 let [here, there] = [0, 1].map(|at| replicas[at].shard().values(TABLE)[i]);
-                let sum = f64::from(*initial) + f64::from(CLOCKS) * (f64::from(*first) + f64::from(*second));
+                let sum = f64::from(*initial) + added(i);
                 let (apart, lost) = (off(here, f64::from(there)), off(here, sum).max(off(there, sum)));
                 let what = format!("case {i} under {selection:?}: {here} and {there} of {sum}");
                 assert!(apart <= TOLERANCE, "{what}: {apart} steps apart");
                 assert!(lost <= TOLERANCE, "{what}: {lost} steps from the sum");
             }
+            recover(&mut replicas, &selection);
+        }
+    }
+
+    /// The first datacenter loses everything, and has all of it again from the second.
+    fn recover(replicas: &mut [Replica; 2], selection: &Selection) {
+        replicas[0] = replica(0, selection.clone()).in_life(2).without_state();
+        greet(replicas, [2, 1]);
+        (0..4).for_each(|_| exchange(replicas));
+        assert!(!replicas[0].is_fetching() && !replicas[0].is_recovering(), "it has everything");
+        for (i, (initial, ..)) in CASES.iter().enumerate() {
+            let value = replicas[0].shard().values(TABLE)[i];
+            let sum = f64::from(*initial) + added(i);
+            let lost = off_beside(value.abs().max(initial.abs()), value, sum);
+            assert!(lost <= 2.0 * TOLERANCE, "case {i} under {selection:?}: {value} of {sum}: {lost} steps");
         }
     }
 }
