@@ -26,6 +26,12 @@ pub trait ReadGate {
 
     /// Why one of these rows may not be read now; `slots` ascend.
     fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait>;
+
+    /// Makes of a row's values what a worker is to read; by default they are that. Whoever answers otherwise
+    /// [tells the shard](Shard::touch) when the answer changes.
+    fn adjust(&self, table: TableId, slot: u32, row: &mut [f32]) {
+        let _ = (table, slot, row);
+    }
 }
 
 /// A gate that never holds: a datacenter alone.
@@ -493,6 +499,18 @@ impl Shard {
         state.changed.fill(self.version);
     }
 
+    /// What workers read of these rows has changed, though their values have not.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such table or row.
+    pub fn touch(&mut self, table: TableId, slots: impl IntoIterator<Item = u32>) {
+        self.version += 1;
+        let version = self.version;
+        let changed = &mut self.tables[table.index()].changed;
+        slots.into_iter().for_each(|slot| changed[slot as usize] = version);
+    }
+
     /// Adds deltas, wherever they come from.
     ///
     /// # Panics
@@ -554,7 +572,7 @@ impl Shard {
         // A worker has one read at a time: it asks again when its connection broke.
         self.parked.retain(|p| p.read.worker != read.worker);
         Ok(match self.why_held(&read, gate) {
-            None => Some(self.reply(&read, Vec::new())),
+            None => Some(self.reply(&read, Vec::new(), gate)),
             Some(why) => {
                 self.parked.push(Parked { read, why, since: now, held: Vec::new() });
                 None
@@ -576,7 +594,7 @@ impl Shard {
                 Some(why) => parked.why = why,
                 None => {
                     let parked = self.parked.remove(i);
-                    return Some(self.reply(&parked.read, parked.held));
+                    return Some(self.reply(&parked.read, parked.held, gate));
                 }
             }
         }
@@ -595,26 +613,27 @@ impl Shard {
         gate.why_all_held(read.clock).or_else(by_row)
     }
 
-    fn reply(&self, read: &Read, held: Vec<(Wait, Duration)>) -> ReadReply {
+    fn reply(&self, read: &Read, held: Vec<(Wait, Duration)>, gate: &impl ReadGate) -> ReadReply {
         ReadReply {
             shard: self.id,
             worker: read.worker,
             clock: self.clock(),
             version: self.version,
-            blocks: read.groups.iter().map(|g| self.block(g)).collect(),
+            blocks: read.groups.iter().map(|g| self.block(g, gate)).collect(),
             held,
         }
     }
 
-    fn block(&self, group: &RowGroup) -> RowBlock {
+    fn block(&self, group: &RowGroup, gate: &impl ReadGate) -> RowBlock {
         let table = &self.tables[group.table.index()];
         let width = table.shape.width as usize;
         let news = group.slots.iter().filter(|&&s| table.changed[s as usize] > group.since);
         let slots: Vec<u32> = news.copied().collect();
         let mut values = Vec::with_capacity(slots.len() * width);
         for &slot in &slots {
-            let start = slot as usize * width;
+            let (start, first) = (slot as usize * width, values.len());
             values.extend_from_slice(&table.values[start..start + width]);
+            gate.adjust(group.table, slot, &mut values[first..]);
         }
         RowBlock { table: group.table, slots, values }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use datacenter::NonFinite;
 use serde::{Deserialize, Serialize};
-use wan::policy::{Goal, Lead, Schedule, Significance};
+use wan::policy::{Goal, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use crate::data::Names;
 
@@ -503,6 +503,11 @@ pub struct AspSettings {
     /// `mirror_clock.lead`: `DS`. Default derived.
     #[serde(with = "digest::LeadText")]
     pub lead: Lead,
+    /// Whether reads anticipate what others will have done. Default false.
+    pub anticipation: bool,
+    /// At which clocks is released. Default each.
+    #[serde(with = "digest::ReleaseEveryText")]
+    pub release_every: ReleaseEvery,
 }
 
 impl Default for AspSettings {
@@ -512,6 +517,7 @@ impl Default for AspSettings {
             function: Significance::Relative,
             threshold: 0.01,
             schedule: FilterSchedule::Plain(Schedule::InverseSqrt),
+            values: ValueFormat::F32,
         };
         Self {
             filter,
@@ -519,6 +525,8 @@ impl Default for AspSettings {
             goal: Goal::Cheapest,
             barrier_max_delay: Some(Duration::from_millis(200)),
             lead: Lead::Derived,
+            anticipation: false,
+            release_every: ReleaseEvery::Clocks(1),
         }
     }
 }
@@ -533,6 +541,9 @@ pub struct Filter {
     pub threshold: f64,
     /// How the hard threshold moves.
     pub schedule: FilterSchedule,
+    /// How precisely values are shipped.
+    #[serde(with = "digest::ValueFormatText")]
+    pub values: ValueFormat,
 }
 
 /// How a job states a threshold's schedule.
@@ -572,11 +583,15 @@ pub(crate) mod tests {
                     function: Significance::Relative,
                     threshold: 0.01,
                     schedule: FilterSchedule::Plain(Schedule::InverseSqrt),
+                    values: ValueFormat::F32,
                 },
                 tables: Vec::new(),
                 goal: Goal::Cheapest,
                 barrier_max_delay: Some(Duration::from_millis(200)),
                 lead: Lead::Derived,
+                anticipation: false,
+                release_every: ReleaseEvery::Clocks(1),
+            release_every: ReleaseEvery::Clocks(1),
             },
             ssp_lead: 3,
             non_finite: NonFinite::default(),

@@ -31,6 +31,8 @@ pub enum Strategy {
     Stretched,
     /// `asp` without selective barriers.
     AspNoBarrier,
+    /// `asp` whose reads return what the tables hold.
+    AspNoAnticipation,
     /// `asp` without the mirror clock.
     AspNoMirrorClock,
     /// `asp` with neither: the filter alone.
@@ -39,7 +41,7 @@ pub enum Strategy {
 
 impl Strategy {
     /// All of them, in the order in which people read them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Lan,
         Self::Asp,
         Self::Bsp,
@@ -48,17 +50,19 @@ impl Strategy {
         Self::Isolated,
         Self::Stretched,
         Self::AspNoBarrier,
+        Self::AspNoAnticipation,
         Self::AspNoMirrorClock,
         Self::AspUnguarded,
     ];
 
     /// Those by which regions mirror the model, and which real regions can run.
-    pub const MIRRORING: [Self; 7] = [
+    pub const MIRRORING: [Self; 8] = [
         Self::Asp,
         Self::Bsp,
         Self::Ssp,
         Self::Async,
         Self::AspNoBarrier,
+        Self::AspNoAnticipation,
         Self::AspNoMirrorClock,
         Self::AspUnguarded,
     ];
@@ -78,6 +82,7 @@ impl Strategy {
             Self::Isolated => "isolated",
             Self::Stretched => "stretched",
             Self::AspNoBarrier => "asp-no-barrier",
+            Self::AspNoAnticipation => "asp-no-anticipation",
             Self::AspNoMirrorClock => "asp-no-mirror-clock",
             Self::AspUnguarded => "asp-unguarded",
         }
@@ -94,6 +99,7 @@ impl Strategy {
             Self::Isolated => "each region alone: nothing crosses the WAN",
             Self::Stretched => "one server over all regions: the paper's Baseline",
             Self::AspNoBarrier => "asp without selective barriers",
+            Self::AspNoAnticipation => "asp whose reads do not anticipate",
             Self::AspNoMirrorClock => "asp without the mirror clock",
             Self::AspUnguarded => "asp with neither: the filter alone",
         }
@@ -108,19 +114,21 @@ impl Strategy {
     ///
     /// `tables` are those of the job's application, in order. See [`check_tables`] for names that match none.
     pub fn policy(self, job: &Job, tables: &[TableSpec]) -> Option<Policy> {
-        let naive = |lead| Policy { selection: Selection::Everything, barrier_max_delay: None, lead };
         let asp = || Policy {
             selection: Selection::Significant { filters: filters(job, tables), goal: job.asp.goal },
             barrier_max_delay: job.asp.barrier_max_delay,
             lead: job.asp.lead,
+            anticipates: job.asp.anticipation,
+            release_every: job.asp.release_every,
         };
         match self {
             Self::Lan | Self::Isolated | Self::Stretched => None,
-            Self::Bsp => Some(naive(Lead::Limit(0))),
-            Self::Ssp => Some(naive(Lead::Limit(job.ssp_lead))),
-            Self::Async => Some(naive(Lead::Unlimited)),
+            Self::Bsp => Some(Policy::naive(Lead::Limit(0))),
+            Self::Ssp => Some(Policy::naive(Lead::Limit(job.ssp_lead))),
+            Self::Async => Some(Policy::naive(Lead::Unlimited)),
             Self::Asp => Some(asp()),
             Self::AspNoBarrier => Some(Policy { barrier_max_delay: None, ..asp() }),
+            Self::AspNoAnticipation => Some(Policy { anticipates: false, ..asp() }),
             Self::AspNoMirrorClock => Some(Policy { lead: Lead::Unlimited, ..asp() }),
             Self::AspUnguarded => Some(Policy { barrier_max_delay: None, lead: Lead::Unlimited, ..asp() }),
         }
@@ -199,7 +207,7 @@ fn resolve(filter: &Filter, job: &Job) -> FilterConfig {
             Schedule::Custom(CustomSchedule::new(job.application.learning_rate().clone()))
         }
     };
-    FilterConfig { function: filter.function.clone(), threshold: filter.threshold, schedule }
+    FilterConfig { function: filter.function.clone(), threshold: filter.threshold, schedule, values: filter.values }
 }
 
 #[cfg(test)]
@@ -207,7 +215,7 @@ mod tests {
     use std::time::Duration;
 
     use datacenter::Clock;
-    use wan::policy::{Goal, Significance};
+    use wan::policy::{Goal, Significance, ValueFormat};
 
     use super::*;
     use crate::job::tests::job;
@@ -233,7 +241,7 @@ mod tests {
             (Strategy::Ssp, Lead::Limit(job.ssp_lead)),
             (Strategy::Async, Lead::Unlimited),
         ] {
-            let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead };
+            let policy = Policy::naive(lead);
             assert_eq!(strategy.policy(&job, &[table("w")]), Some(policy));
         }
         for strategy in Strategy::ALL {
@@ -250,6 +258,7 @@ mod tests {
             function: Significance::Absolute,
             threshold: 0.5,
             schedule: FilterSchedule::LearningRate,
+            values: ValueFormat::F32,
         };
         job.asp.tables = vec![("items".to_owned(), tied)];
         let policy = Strategy::Asp.policy(&job, &[table("users"), table("items")]).expect("asp mirrors");

@@ -20,7 +20,9 @@ use rand_chacha::ChaCha8Rng;
 use wan::message::{ServerId, ShardControl, Update};
 use wan::node::{Greeting, Node, PeerConfig};
 use wan::outbox::Outgoing;
-use wan::policy::{FilterConfig, Goal, Lead, Policy, Schedule, Selection, Significance};
+use wan::policy::{
+    FilterConfig, Goal, Lead, Policy, ReleaseEvery, Schedule, Selection, Significance, ValueFormat,
+};
 use wan::replica::Replica;
 
 use crate::laws::Witness;
@@ -95,10 +97,15 @@ impl MeshConfig {
 pub fn random_policy(rng: &mut impl RngExt, tables: usize) -> Policy {
     let function =
         [Significance::Absolute, Significance::Relative, Significance::RowRms, Significance::TableRms];
+    let function = match rng.random_bool(0.3) {
+        true => Significance::UsualUpdate,
+        false => function[rng.random_range(0..4)].clone(),
+    };
     let filter = FilterConfig {
-        function: function[rng.random_range(0..4)].clone(),
+        function,
         threshold: [0.0, 0.5, 3.0][rng.random_range(0..3)],
         schedule: [Schedule::Constant, Schedule::InverseSqrt][rng.random_range(0..2)].clone(),
+        values: [ValueFormat::F32, ValueFormat::Auto][rng.random_range(0..2)],
     };
     let filters = vec![filter; tables];
     let selection = match rng.random_range(0..3) {
@@ -111,6 +118,9 @@ pub fn random_policy(rng: &mut impl RngExt, tables: usize) -> Policy {
         selection,
         barrier_max_delay: rng.random_bool(0.7).then(|| Duration::from_millis(rng.random_range(0..50))),
         lead: [Lead::Limit(0), Lead::Limit(2), Lead::Unlimited, Lead::Derived][rng.random_range(0..4)],
+        anticipates: rng.random_bool(0.5),
+        release_every: [ReleaseEvery::Clocks(1), ReleaseEvery::Clocks(3), ReleaseEvery::Derived]
+            [rng.random_range(0..3)],
     }
 }
 

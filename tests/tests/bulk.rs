@@ -74,7 +74,7 @@ async fn send(clock: VirtualClock, seed: u64, loss: f64, queue_bdp: f64, element
     let model =
         Model::new(vec![TableSpec { name: "weights".into(), rows: elements / WIDTH, width: WIDTH }], 1);
     let barrier_max_delay = Some(Duration::from_millis(200));
-    let policy = Policy { selection: Selection::Everything, barrier_max_delay, lead: Lead::Unlimited };
+    let policy = Policy { barrier_max_delay, ..Policy::naive(Lead::Unlimited) };
     let mut sites = Vec::new();
     let (told, mut tap) = event_queue();
     for at in 0..2 {
@@ -241,8 +241,7 @@ async fn set_up(clock: VirtualClock) -> u64 {
     let ip = |at: u16| host_address(at.into()).ip();
     let mut sites = Vec::new();
     for at in 0..2 {
-        let policy =
-            Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+        let policy = Policy::naive(Lead::Unlimited);
         let plan = SitePlan {
             at,
             workers: 1,

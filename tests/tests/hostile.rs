@@ -51,8 +51,7 @@ impl Scene {
             world.network.set_link(ip(1), ip(other), link.clone());
         }
         let site = |at| {
-            let policy =
-                Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+            let policy = Policy::naive(Lead::Unlimited);
             let plan = SitePlan {
                 at,
                 workers: 1,

@@ -8,7 +8,7 @@ use datacenter::{Clock, DatacenterId, Elements, ShardId, ShardTable, TableId, Wo
 use gaia_tests::mesh::{Mesh, MeshConfig, Sabotage};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use wan::policy::{FilterConfig, Goal, Lead, Policy, Schedule, Selection, Significance};
+use wan::policy::{FilterConfig, Goal, Lead, Policy, Schedule, Selection, Significance, ValueFormat};
 use wan::replica::Replica;
 
 const SEEDS: u64 = 3000;
@@ -45,7 +45,7 @@ fn strained(sabotage: Option<Sabotage>) -> MeshConfig {
         workers: 2,
         shards: 2,
         clocks: 12,
-        policy: Policy { selection, barrier_max_delay, lead },
+        policy: Policy { selection, barrier_max_delay, ..Policy::naive(lead) },
         staleness: Some(0),
         max_delay: Duration::from_millis(200),
         rate_bytes_per_sec: 100,
@@ -128,7 +128,8 @@ mod small_updates {
 
     fn selections() -> [Selection; 3] {
         let significant = |function, threshold| {
-            let config = FilterConfig { function, threshold, schedule: Schedule::Constant };
+            let config =
+                FilterConfig { function, threshold, schedule: Schedule::Constant, values: ValueFormat::F32 };
             Selection::Significant { filters: vec![config], goal: Goal::Cheapest }
         };
         [
@@ -142,7 +143,7 @@ mod small_updates {
         let shape = ShardTable { slots: 2, width: CASES.len() as u32 / 2 };
         let initial = CASES.iter().map(|(initial, ..)| *initial).collect();
         let shard = Shard::new(ShardId(0), &[shape], vec![initial], 1, Some(0));
-        let policy = Policy { selection, barrier_max_delay: None, lead: Lead::Unlimited };
+        let policy = Policy { selection, ..Policy::naive(Lead::Unlimited) };
         Replica::new(shard, &policy, [DatacenterId(1 - at)])
     }
 

@@ -11,6 +11,9 @@
 //! sig(a, x) > v_t * f        v_t: the hard threshold, by its schedule;  f <= 1: the soft factor of the peers that count
 //! ```
 //!
+//! Where one bound serves a whole table and [`ValueFormat::Auto`](crate::policy::ValueFormat) is asked for, what is shipped of an
+//! element is a multiple of a step, a power of two just below the bound: such values take a bit or two. The rest stays in `a`.
+//!
 //! Two laws hold at all times, and are tested as properties: what was shipped and `a` add up to what was offered; and
 //! after each release nothing that stays behind is significant. Remote updates are never offered here.
 //!
@@ -34,12 +37,13 @@ mod measure;
 mod soft;
 mod table;
 mod threshold;
+mod usual;
 
 use std::time::Duration;
 
 use datacenter::{Clock, Elements, ShardTable, TableId};
 
-use crate::policy::{FilterConfig, Goal, Selection};
+use crate::policy::{FilterConfig, Goal, Selection, Significance};
 
 pub use measure::{CustomSignificance, SignificanceFunction};
 pub use soft::{Reachability, SoftThreshold, SoftThresholds};
@@ -86,7 +90,11 @@ impl Filter {
                 (Some(filters.clone()), soft)
             }
         };
-        let tables = (0..).zip(shapes).map(|(id, shape)| TableFilter::new(TableId(id), shape));
+        let tables = (0..).zip(shapes).map(|(id, shape)| {
+            let config = configs.as_ref().map(|configs: &Vec<FilterConfig>| &configs[usize::from(id)]);
+            let follows_updates = config.is_some_and(|config| config.function == Significance::UsualUpdate);
+            TableFilter::new(TableId(id), shape, follows_updates)
+        });
         Self { tables: tables.collect(), configs, soft, counters: FilterCounters::default() }
     }
 
@@ -98,6 +106,14 @@ impl Filter {
     /// If the table or an index does not exist. Decoding checks them, so that is our own bug.
     pub fn offer(&mut self, deltas: &Elements) {
         self.tables[deltas.table.index()].offer(deltas);
+    }
+
+    /// Ends a clock at which nothing is released.
+    pub fn hold(&mut self) {
+        for table in self.tables.iter_mut().filter(|table| !table.is_idle()) {
+            table.end_clock();
+            table.hold(&mut self.counters);
+        }
     }
 
     /// Ends clock `t` (counted from one): appends what is significant to `out`, at most one entry for each table.
@@ -115,11 +131,12 @@ impl Filter {
             if table.is_idle() {
                 continue;
             }
+            table.end_clock();
             let measure = match &self.configs {
                 None => Measure::Everything,
                 Some(configs) => {
                     let threshold = configs[i].threshold_at(t) * factor;
-                    Measure::new(&configs[i].function, threshold, values, table.shape().width)
+                    Measure::new(&configs[i], threshold, table.usual_update(), values, table.shape().width)
                 }
             };
             table.release(measure, &mut self.counters, out);
@@ -129,6 +146,11 @@ impl Filter {
     /// What has accumulated in a table, `[slots * width]`.
     pub fn accumulated(&self, table: TableId) -> &[f32] {
         self.tables[table.index()].accumulated()
+    }
+
+    /// By how much a clock usually updates an element of a table, where that is measured and there has been one.
+    pub fn usual_update(&self, table: TableId) -> Option<f64> {
+        self.tables[table.index()].usual_update()
     }
 
     /// Whether nothing has accumulated.

@@ -12,7 +12,9 @@
 //! What is deliberately not here: models, data and configuration files, which are the `gaia` crate's.
 
 pub mod allowance;
+pub mod anticipation;
 pub mod bandwidth;
+pub mod cadence;
 #[cfg(feature = "net")]
 pub mod driver;
 #[cfg(feature = "net")]
@@ -30,6 +32,7 @@ pub mod policy;
 pub mod relay;
 pub mod replica;
 pub mod round_trip;
+mod sample;
 pub mod seed;
 pub mod state;
 #[cfg(feature = "net")]

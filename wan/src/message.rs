@@ -137,6 +137,8 @@ pub struct Progress {
     pub went_on: bool,
     /// How many of the clocks up to `clock` the sender's workers have left out.
     pub left_out: u32,
+    /// By how many clocks the sender may be ahead of `clock` before it says so.
+    pub unstated: u32,
 }
 
 impl Progress {

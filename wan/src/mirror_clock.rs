@@ -9,6 +9,8 @@
 //! each peer by its own round-trip time; a healthy link never blocks, and a link that cannot carry the traffic blocks
 //! once data is late by more than about one round trip.
 //!
+//! A mirror that states its clock more rarely than it completes clocks says by how many it may be ahead, which is added.
+//!
 //! Kind: time-free.
 
 use std::time::Duration;
@@ -37,19 +39,20 @@ pub fn derived_lead(rtt: Option<Duration>, clock_length: Option<Duration>) -> Op
     )
 }
 
-/// By how many clocks a shard may lead a mirror; `None` where that is not bounded.
-pub fn lead_limit(lead: Lead, derived: Option<u32>) -> Option<u32> {
+/// By how many clocks a shard may lead a mirror, which may be ahead of what it states by `unstated`; `None` where that is not
+/// bounded.
+pub fn lead_limit(lead: Lead, derived: Option<u32>, unstated: u32) -> Option<u32> {
     match lead {
         Lead::Limit(limit) => Some(limit),
         // A mirror that has not been heard of yet is waited for like one that is next door.
-        Lead::Derived => Some(derived.unwrap_or(UNHEARD_LEAD)),
+        Lead::Derived => Some(derived.unwrap_or(UNHEARD_LEAD).saturating_add(unstated)),
         Lead::Unlimited => None,
     }
 }
 
-/// Whether a shard at `own` leads a mirror whose data has arrived up to `mirror` by more than it may.
-pub fn leads_too_far(own: Clock, mirror: Clock, lead: Lead, derived: Option<u32>) -> bool {
-    lead_limit(lead, derived).is_some_and(|limit| own.lead_over(mirror) > limit)
+/// Whether a shard at `own` leads a mirror whose data has arrived up to `mirror` by more than `limit`.
+pub fn leads_too_far(own: Clock, mirror: Clock, limit: Option<u32>) -> bool {
+    limit.is_some_and(|limit| own.lead_over(mirror) > limit)
 }
 
 #[cfg(test)]
@@ -70,6 +73,11 @@ mod tests {
 
     #[test]
     fn a_lead_up_to_the_limit_is_allowed() {
+        assert_eq!(lead_limit(Lead::Derived, Some(3), 7), Some(10));
+        assert_eq!(
+            (lead_limit(Lead::Limit(1), None, 7), lead_limit(Lead::Unlimited, None, 7)),
+            (Some(1), None)
+        );
         for (own, mirror, lead, derived, held) in [
             (5, 5, Lead::Limit(0), None, false),
             (6, 5, Lead::Limit(0), None, true),
@@ -81,7 +89,8 @@ mod tests {
             (900, 5, Lead::Unlimited, Some(3), false),
             (1, 5, Lead::Limit(0), None, false),
         ] {
-            assert_eq!(leads_too_far(Clock(own), Clock(mirror), lead, derived), held, "{own} over {mirror}");
+            let limit = lead_limit(lead, derived, 0);
+            assert_eq!(leads_too_far(Clock(own), Clock(mirror), limit), held, "{own} over {mirror}");
         }
     }
 }

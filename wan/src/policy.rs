@@ -18,6 +18,9 @@ pub enum Significance {
     Relative,
     /// `|a|`.
     Absolute,
+    /// `|a|` over the usual update: the root mean square of what one clock of this datacenter updates, as an average over
+    /// clocks. A threshold in it depends neither on the model nor on how it is trained.
+    UsualUpdate,
     /// `|a|` over the root mean square of the row's values; where that is zero the update is significant.
     RowRms,
     /// `|a|` over the root mean square of the values of this shard's part of the table.
@@ -89,6 +92,16 @@ impl fmt::Debug for CustomSchedule {
     }
 }
 
+/// How precisely values cross the WAN. What is left over stays with the sender, and is shipped later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ValueFormat {
+    /// As multiples of a power of two just below the threshold, where one threshold serves the whole table: a bit or two each.
+    Auto,
+    /// As they are.
+    #[default]
+    F32,
+}
+
 /// The filter of one table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FilterConfig {
@@ -98,6 +111,8 @@ pub struct FilterConfig {
     pub threshold: f64,
     /// How the threshold moves.
     pub schedule: Schedule,
+    /// How precisely values are shipped.
+    pub values: ValueFormat,
 }
 
 /// What idle bandwidth is used for.
@@ -119,6 +134,15 @@ pub enum Lead {
     Derived,
     /// Any number: no mirror clock.
     Unlimited,
+}
+
+/// At which clocks a shard releases ([`cadence`](crate::cadence)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseEvery {
+    /// Each so-many-th.
+    Clocks(u32),
+    /// Rarely where updates are alike.
+    Derived,
 }
 
 /// Which updates are shipped at a clock.
@@ -145,4 +169,21 @@ pub struct Policy {
     pub barrier_max_delay: Option<Duration>,
     /// How far a shard may lead.
     pub lead: Lead,
+    /// Whether reads anticipate what the others will have done ([`anticipation`](crate::anticipation)).
+    pub anticipates: bool,
+    /// How often a shard releases.
+    pub release_every: ReleaseEvery,
+}
+
+impl Policy {
+    /// Ships every update, announces and anticipates nothing: the naive mirrors.
+    pub fn naive(lead: Lead) -> Self {
+        Self {
+            selection: Selection::Everything,
+            barrier_max_delay: None,
+            lead,
+            anticipates: false,
+            release_every: ReleaseEvery::Clocks(1),
+        }
+    }
 }

@@ -13,6 +13,7 @@
 //! Kind: time-passed.
 
 mod absence;
+mod anticipating;
 mod catching_up;
 mod departure;
 mod greeting;
@@ -35,11 +36,13 @@ use self::left_out::LeftOut;
 use self::mirror::{Mirror, MirrorGate};
 use self::preview::Preview;
 use self::recovery::Former;
+use crate::anticipation::Anticipation;
+use crate::cadence::{Cadence, MOST_CLOCKS};
 use crate::filter::{Filter, Reachability};
 use crate::inbox::{Arrival, Inbox, PeerError, check_counts};
 use crate::ledger::{Ledger, Ledgers};
 use crate::message::{Progress, ShardControl, Update};
-use crate::mirror_clock::{derived_lead, lead_limit};
+use crate::mirror_clock::derived_lead;
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::{Lead, Policy};
 
@@ -83,6 +86,8 @@ pub struct Replica {
     last_clock_at: Option<Instant>,
     clock_length: Option<Duration>,
     released: Vec<Elements>,
+    anticipation: Option<Anticipation>,
+    cadence: Cadence,
     /// What of the filter's count of the naive baseline has been shared out to mirrors.
     naive_shared_bytes: u64,
 }
@@ -101,6 +106,8 @@ impl Replica {
             |peer| Mirror::new(peer, Outbox::new(shard.id(), &shapes), Inbox::new(shard.id(), &shapes));
         let mirrors: Vec<_> = peers.into_iter().map(mirror).collect();
         let filter = Filter::new(&policy.selection, shapes.clone(), mirrors.len());
+        let anticipates = policy.anticipates && !mirrors.is_empty();
+        let anticipation = anticipates.then(|| Anticipation::new(&shapes, mirrors.len()));
         let ledgers = mirrors.iter().map(|mirror| (mirror.peer, Ledger::new(&shapes))).collect();
         Self {
             mirrors,
@@ -124,6 +131,8 @@ impl Replica {
             last_clock_at: None,
             clock_length: None,
             released: Vec::new(),
+            anticipation,
+            cadence: Cadence::new(policy.release_every, policy.lead),
             naive_shared_bytes: 0,
         }
     }
@@ -195,6 +204,7 @@ impl Replica {
     pub fn settle(&mut self) {
         if self.shard.is_idle() {
             self.flush_filter();
+            self.state_what_is_unstated();
             self.mirrors.iter_mut().for_each(|m| m.outbox.set_paused(true));
         }
     }
@@ -248,10 +258,10 @@ impl Replica {
 
     /// By how much the shard may lead a mirror, where that is bounded and known.
     pub fn lead_limit(&self, peer: usize) -> Option<u32> {
-        lead_limit(self.lead, self.mirrors[peer].derived_lead)
+        self.mirrors[peer].lead_limit(self.lead)
     }
 
-    /// The shard has completed `clock`: ships what is significant. `reached` tells of each mirror how it is reached, by which
+    /// The shard has completed `clock`: ships what is significant, if it is [time to](crate::cadence). `reached` tells of each mirror how it is reached, by which
     /// the filter's soft threshold moves.
     pub fn complete(&mut self, clock: Clock, reached: impl IntoIterator<Item = Reachability>, now: Instant) {
         if self.mirrors.is_empty() {
@@ -261,14 +271,36 @@ impl Replica {
         if let Some(length) = self.clock_length {
             self.filter.observe(reached, length);
         }
+        if !self.cadence.is_due(clock) {
+            self.filter.hold();
+            self.share_naive();
+            self.anticipate_clock();
+            return;
+        }
         let shard = &self.shard;
         let values: Vec<&[f32]> = (0..shard.table_count()).map(|t| shard.values(TableId(t as u16))).collect();
         self.filter.release(clock, &values, &mut self.released);
+        self.anticipate_released(clock);
         // Whoever counts from a checkpoint on may be ahead of its clock.
         self.count = clock.0.max(self.count + 1);
         self.ship();
-        let count = self.count;
+        self.anticipate_clock();
+        self.cadence.state(clock, self.likeness());
+        self.state_clock();
+    }
+
+    /// Tells mirrors that this shard's clock is complete.
+    fn state_clock(&mut self) {
+        let (clock, count) = (self.shard.clock(), self.count);
         self.mirrors.iter_mut().for_each(|m| m.outbox.complete(clock, count));
+    }
+
+    /// Says at once what would be said with the next release.
+    pub(super) fn state_what_is_unstated(&mut self) {
+        if !self.mirrors.is_empty() && self.cadence.is_behind(self.shard.clock()) {
+            self.cadence.state(self.shard.clock(), None);
+            self.state_clock();
+        }
     }
 
     /// A worker's read. Yields the answer if it may be given now.
@@ -277,13 +309,25 @@ impl Replica {
     ///
     /// If the read makes no sense.
     pub fn handle_read(&mut self, read: Read, now: Instant) -> Result<Option<ReadReply>, RequestError> {
-        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching);
+        let gate = MirrorGate {
+            mirrors: &self.mirrors,
+            own: self.shard.clock(),
+            lead: self.lead,
+            is_fetching: self.is_fetching,
+            anticipation: self.anticipation.as_ref().map(|anticipation| (anticipation, &self.filter)),
+        };
         self.shard.handle_read(read, now, &gate)
     }
 
     /// The next waiting read that may be answered.
     pub fn poll_reply(&mut self, now: Instant) -> Option<ReadReply> {
-        let gate = gate(&self.mirrors, self.shard.clock(), self.lead, self.is_fetching);
+        let gate = MirrorGate {
+            mirrors: &self.mirrors,
+            own: self.shard.clock(),
+            lead: self.lead,
+            is_fetching: self.is_fetching,
+            anticipation: self.anticipation.as_ref().map(|anticipation| (anticipation, &self.filter)),
+        };
         self.shard.poll_reply(now, &gate)
     }
 
@@ -291,6 +335,7 @@ impl Replica {
     fn flush_filter(&mut self) {
         if !self.mirrors.is_empty() && !self.filter.is_empty() {
             self.filter.flush_all(&mut self.released);
+            self.anticipate_released(self.shard.clock());
             self.count += 1;
             self.ship();
         }
@@ -309,6 +354,9 @@ impl Replica {
         let arrival = mirror.inbox.handle_update(update)?;
         mirror.to_say.unconfirmed_bytes += bytes.max(1);
         self.reach.extend(most);
+        if arrival != Arrival::Again && update.rows.is_none() {
+            self.anticipate_arrived(peer, &update.deltas);
+        }
         match arrival {
             Arrival::Again => return Ok(false),
             // Deltas may be added at any time; whole rows have their turn.
@@ -362,6 +410,8 @@ impl Replica {
         }
         if let Some(progress) = control.progress {
             mirror.inbox.handle_progress(progress)?;
+            // No shard is further behind what it does, whatever it says.
+            mirror.unstated = progress.unstated.min(MOST_CLOCKS - 1);
             self.follow_if_excused(peer, progress);
         }
         let mirror = &mut self.mirrors[peer];
@@ -385,6 +435,16 @@ impl Replica {
         mirror.rtt = Some(rtt);
         let before = std::mem::replace(&mut mirror.derived_lead, derived_lead(Some(rtt), clock_length));
         mirror.derived_lead != before
+    }
+
+    /// By how many clocks a mirror may be ahead of what it has stated.
+    pub fn unstated_by(&self, peer: usize) -> u32 {
+        self.mirrors[peer].unstated
+    }
+
+    /// How many clocks there are from one release to the next.
+    pub fn release_every(&self) -> u32 {
+        self.cadence.every()
     }
 
     /// When the shard completed its last clock, if it has since this process started.
@@ -454,7 +514,8 @@ impl Replica {
             // A process that has begun from a checkpoint has workers only later, and ships by then what was held back.
             progress.last_seq = None;
         }
-        Progress { went_on: self.is_excused(peer), left_out: self.left_out(), ..progress }
+        let (left_out, unstated) = (self.left_out(), self.cadence.unstated());
+        Progress { went_on: self.is_excused(peer), left_out, unstated, ..progress }
     }
 
     /// Payload bytes applied from a mirror that it has not been told of.
@@ -528,10 +589,6 @@ impl Replica {
             mirror.derived_lead = derived_lead(mirror.rtt, self.clock_length);
         }
     }
-}
-
-fn gate(mirrors: &[Mirror], own: Clock, lead: Lead, is_fetching: bool) -> MirrorGate<'_> {
-    MirrorGate { mirrors, own, lead, is_fetching }
 }
 
 fn negated(deltas: &Elements) -> Elements {

@@ -221,6 +221,7 @@ pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
                 last_seq: p.last_seq,
                 went_on: p.went_on,
                 left_out: p.left_out,
+                unstated: p.unstated,
                 covered_count_ahead: i64::from(p.covered_count) - i64::from(p.covered.0),
             }),
             barriers: Vec::new(),
@@ -296,6 +297,7 @@ fn decode_shard_control(
             last_seq: p.last_seq,
             went_on: p.went_on,
             left_out: p.left_out,
+            unstated: p.unstated,
         })
     });
     let barriers = control.barriers.iter().map(|b| {

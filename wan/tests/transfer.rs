@@ -7,7 +7,7 @@ use datacenter::shard::Shard;
 use datacenter::{Clock, DatacenterId, Elements, ShardId, ShardTable, TableId, WorkerId};
 use wan::message::{Origin, ServerId};
 use wan::node::{Grace, Node, PeerConfig};
-use wan::policy::{Lead, Policy, Selection};
+use wan::policy::{Lead, Policy};
 use wan::replica::Replica;
 
 const SHARD: ShardId = ShardId(0);
@@ -27,7 +27,7 @@ struct Sites {
 }
 
 fn node(at: usize, count: usize, lead: Lead, is_new: bool, transfer_bytes_per_sec: Option<u64>) -> Node {
-    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead };
+    let policy = Policy::naive(lead);
     let shard = Shard::new(SHARD, &[SHAPE], vec![vec![1.0; SHAPE.elements()]], 1, Some(0));
     let others: Vec<_> = (0..count).filter(|other| *other != at).map(|id| DatacenterId(id as u16)).collect();
     let replica = Replica::new(shard, &policy, others.iter().copied());
@@ -221,7 +221,7 @@ fn the_models_first_values_may_come_last() {
     for lead in [Lead::Unlimited, Lead::Limit(2)] {
         let mut sites = lost(3, lead, None);
         let expected = sites.values(1).to_vec();
-        let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead };
+        let policy = Policy::naive(lead);
         let shard = Shard::new(SHARD, &[SHAPE], vec![vec![0.0; SHAPE.elements()]], 1, Some(0));
         let others = [1, 2].map(DatacenterId);
         let replica = Replica::new(shard, &policy, others).without_state().without_first_values();

@@ -3,6 +3,7 @@
 //! Their arithmetic gives the same bits on every machine: sums run in a stated order (see `lanes`), `exp` and `ln`
 //! come from the `libm` crate, and every random choice has a seed.
 
+mod classes;
 mod epochs;
 mod factorisation;
 mod lanes;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use datacenter::NonFinite;
-use wan::policy::{Goal, Lead, Schedule, Significance};
+use wan::policy::{Goal, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::kind::{
     self, choice, column, data_root, delta_bound, duration, file, flag, labels, list, name, path, positive,
@@ -431,6 +431,10 @@ fn asp(s: &Section<'_>) -> Option<AspSettings> {
     let inherited = base.clone().unwrap_or(default.filter);
     let tables = s.entries("tables", "<table>", |table, s| Some((table.to_owned(), filter(s, &inherited)?)));
     let goal = s.or("goal", default.goal, choice(GOALS));
+    let anticipation = s.or("anticipation", default.anticipation, flag());
+    let clocks = whole(1..=wan::cadence::MOST_CLOCKS).map(ReleaseEvery::Clocks);
+    let release_every =
+        s.or("release_every", default.release_every, clocks.or_word("derived", ReleaseEvery::Derived));
     let barrier_max_delay = s.section("barrier", |s| {
         Some(s.or("max_delay", default.barrier_max_delay, duration().map(Some).or_word("off", None)))
     });
@@ -448,6 +452,8 @@ fn asp(s: &Section<'_>) -> Option<AspSettings> {
         goal,
         barrier_max_delay: barrier_max_delay?,
         lead: lead?,
+        anticipation,
+        release_every,
     })
 }
 
@@ -458,7 +464,9 @@ fn filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
         ("absolute", Significance::Absolute),
         ("row-rms", Significance::RowRms),
         ("table-rms", Significance::TableRms),
+        ("usual-update", Significance::UsualUpdate),
     ];
+    const VALUES: &[(&str, ValueFormat)] = &[("auto", ValueFormat::Auto), ("f32", ValueFormat::F32)];
     #[derive(Clone, Copy)]
     enum Kind {
         InverseSqrt,
@@ -476,6 +484,7 @@ fn filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
     ];
     let function = s.or("function", inherited.function.clone(), choice(FUNCTIONS));
     let threshold = s.or("threshold", inherited.threshold, share());
+    let values = s.or("values", inherited.values, choice(VALUES));
     let Some(kind) = s.chosen("schedule", None, choice(SCHEDULES).map(Some)) else {
         s.undecided(&["factors", "to", "over"]);
         return None;
@@ -504,5 +513,5 @@ fn filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
             to.zip(clocks).map(|(to, clocks)| FilterSchedule::Plain(Schedule::Linear { to, clocks }))
         }
     };
-    Some(Filter { function, threshold, schedule: schedule? })
+    Some(Filter { function, threshold, schedule: schedule?, values })
 }

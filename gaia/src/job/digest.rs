@@ -9,7 +9,7 @@ use std::sync::Arc;
 use datacenter::NonFinite;
 use serde::{Serialize, Serializer};
 use wan::filter::CustomSignificance;
-use wan::policy::{CustomSchedule, Goal, Lead, Schedule, Significance};
+use wan::policy::{CustomSchedule, Goal, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::Job;
 
@@ -64,12 +64,27 @@ pub(super) enum ScheduleText {
 }
 
 #[derive(Serialize)]
+#[serde(remote = "ReleaseEvery")]
+pub(super) enum ReleaseEveryText {
+    Clocks(u32),
+    Derived,
+}
+
+#[derive(Serialize)]
+#[serde(remote = "ValueFormat")]
+pub(super) enum ValueFormatText {
+    Auto,
+    F32,
+}
+
+#[derive(Serialize)]
 #[serde(remote = "Significance")]
 pub(super) enum SignificanceText {
     Relative,
     Absolute,
     RowRms,
     TableRms,
+    UsualUpdate,
     #[serde(serialize_with = "name")]
     Custom(CustomSignificance),
 }
@@ -130,6 +145,9 @@ mod tests {
         differs(&|job: &mut Job| job.asp.goal = Goal::Fastest);
         differs(&|job: &mut Job| job.asp.lead = Lead::Limit(3));
         differs(&|job: &mut Job| job.asp.filter.function = Significance::Absolute);
+        differs(&|job: &mut Job| job.asp.filter.values = ValueFormat::Auto);
+        differs(&|job: &mut Job| job.asp.anticipation = true);
+        differs(&|job: &mut Job| job.asp.release_every = ReleaseEvery::Derived);
         differs(&|job: &mut Job| job.asp.filter.threshold = 0.010_000_000_000_000_002);
         differs(&|job: &mut Job| job.asp.barrier_max_delay = Some(Duration::from_nanos(200_000_001)));
     }

@@ -11,7 +11,7 @@ use datacenter::{DatacenterId, Placement, ShardId, TableSpec, shard_tables};
 use tracing::warn;
 use wan::driver::job_settings::JobSettings;
 use wan::node::Grace;
-use wan::policy::{Lead, Policy, Selection};
+use wan::policy::{Lead, Policy};
 
 use super::ServiceError;
 use super::part::Part;
@@ -88,11 +88,7 @@ impl Setup {
 
     /// What crosses the WAN.
     pub(super) fn policy(&self) -> Policy {
-        self.region.strategy.policy(&self.region.job, &self.specs).unwrap_or(Policy {
-            selection: Selection::Everything,
-            barrier_max_delay: None,
-            lead: Lead::Unlimited,
-        })
+        self.region.strategy.policy(&self.region.job, &self.specs).unwrap_or(Policy::naive(Lead::Unlimited))
     }
 
     /// How long others are waited for.

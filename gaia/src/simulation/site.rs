@@ -25,7 +25,7 @@ use wan::driver::server::Server;
 use wan::emulation::host_address;
 use wan::message::ServerId;
 use wan::node::{Node, PeerConfig};
-use wan::policy::{Lead, Policy, Selection};
+use wan::policy::{Lead, Policy};
 use wan::replica::Replica;
 use wan::transport::{Authority, Carries, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
 use wan::wire::Shapes;
@@ -111,11 +111,7 @@ impl Cluster<'_> {
     ) -> RunningServer {
         let site = &self.topology.sites[at];
         let job = &self.simulation.job;
-        let policy = self.strategy.policy(job, &self.specs).unwrap_or(Policy {
-            selection: Selection::Everything,
-            barrier_max_delay: None,
-            lead: Lead::Unlimited,
-        });
+        let policy = self.strategy.policy(job, &self.specs).unwrap_or(Policy::naive(Lead::Unlimited));
         let mirrors = self.others(at).filter(|_| self.topology.mirrored);
         let peer_configs: Vec<PeerConfig> = mirrors
             .map(|other| PeerConfig {

@@ -47,7 +47,7 @@ fn read(file: &[u8]) {
     let shapes = subject.shapes(SHARD);
     let zeros = shapes.iter().map(|shape| vec![0.0; shape.elements()]).collect();
     let shard = Shard::new(SHARD, &shapes, zeros, subject.workers as usize, Some(0));
-    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+    let policy = Policy::naive(Lead::Unlimited);
     let replica = Replica::new(shard, &policy, [DatacenterId(1)]);
     if let Ok(replica) = replica.restored(checkpoint.state, HERE) {
         let values = replica.state(HERE).values;

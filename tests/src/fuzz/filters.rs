@@ -5,7 +5,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use datacenter::{Clock, Elements, ShardTable, TableId};
 use wan::filter::{Filter, Reachability};
-use wan::policy::{FilterConfig, Goal, Schedule, Selection, Significance};
+use wan::policy::{FilterConfig, Goal, Schedule, Selection, Significance, ValueFormat};
 
 use super::operations::operations;
 
@@ -56,7 +56,7 @@ enum Operation {
 
 impl Choice {
     fn config(&self) -> FilterConfig {
-        use Significance::{Absolute, Relative, RowRms, TableRms};
+        use Significance::{Absolute, Relative, RowRms, TableRms, UsualUpdate};
         let schedule = match self.schedule % 4 {
             0 => Schedule::InverseSqrt,
             1 => Schedule::Constant,
@@ -64,9 +64,11 @@ impl Choice {
             _ => Schedule::Linear { to: 0.0, clocks: 5 },
         };
         FilterConfig {
-            function: [Relative, Absolute, RowRms, TableRms][usize::from(self.function % 4)].clone(),
+            function: [Relative, Absolute, RowRms, TableRms, UsualUpdate][usize::from(self.function % 5)]
+                .clone(),
             threshold: f64::from(self.sixteenths) / 16.0,
             schedule,
+            values: [ValueFormat::F32, ValueFormat::Auto][usize::from(self.schedule / 4 % 2)],
         }
     }
 }
@@ -179,15 +181,18 @@ impl Model {
         }
     }
 
-    /// What was shipped is all that was waiting of the element.
+    /// What was shipped is all that was waiting of the element, but for less than half of it where values are rounded.
     fn ship(&mut self, out: &[Elements]) {
         assert!(out.is_sorted_by(|a, b| a.table < b.table), "at most one entry for each table");
         for delta in out {
             assert!(!delta.is_empty() && delta.indexes.is_sorted_by(|a, b| a < b));
             for (index, value) in delta.indexes.iter().zip(&delta.values) {
                 let waiting = &mut self.waiting[delta.table.index()][*index as usize];
-                assert_eq!((*value, *value != 0.0), (*waiting, true));
-                *waiting = 0.0;
+                let rest = *waiting - *value;
+                assert!(
+                    *value != 0.0 && (rest == 0.0 || 2.0 * rest.abs() < waiting.abs() && rest * *value > 0.0)
+                );
+                *waiting = rest;
             }
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use datacenter::Elements;
 
 use super::bits::positions;
-use crate::policy::Significance;
+use crate::policy::{FilterConfig, Significance, ValueFormat};
 
 /// A significance function of one's own.
 ///
@@ -67,8 +67,8 @@ pub(super) struct Kept {
 pub(super) enum Measure<'a> {
     /// Nothing.
     Everything,
-    /// What is at most `threshold * scale`.
-    Uniform { threshold: f64, scale: f64 },
+    /// What is at most `threshold * scale`; of the rest, what is no multiple of `step`, if there is one.
+    Uniform { threshold: f64, scale: f64, step: Option<f32> },
     /// What is at most `threshold * |x|`.
     Relative { threshold: f64, values: &'a [f32] },
     /// What is at most `threshold` times the root mean square of its row.
@@ -86,11 +86,23 @@ pub(super) enum Measure<'a> {
 }
 
 impl<'a> Measure<'a> {
-    /// The measure by `function` for a table whose values are `values`, `[slots * width]`.
-    pub(super) fn new(function: &'a Significance, threshold: f64, values: &'a [f32], width: u32) -> Self {
-        match function {
-            Significance::Absolute => Self::Uniform { threshold, scale: 1.0 },
-            Significance::TableRms => Self::Uniform { threshold, scale: root_mean_square(values) },
+    /// The measure by `config` at `threshold` for a table whose values are `values`, `[slots * width]`, and of which a clock
+    /// usually updates elements by `usual`.
+    pub(super) fn new(
+        config: &'a FilterConfig,
+        threshold: f64,
+        usual: Option<f64>,
+        values: &'a [f32],
+        width: u32,
+    ) -> Self {
+        let uniform = |scale: f64| {
+            let step = step_of(threshold * scale).filter(|_| config.values == ValueFormat::Auto);
+            Self::Uniform { threshold, scale, step }
+        };
+        match &config.function {
+            Significance::Absolute => uniform(1.0),
+            Significance::UsualUpdate => uniform(usual.unwrap_or(0.0)),
+            Significance::TableRms => uniform(root_mean_square(values)),
             Significance::Relative => Self::Relative { threshold, values },
             Significance::RowRms => {
                 let width = width as usize;
@@ -103,7 +115,7 @@ impl<'a> Measure<'a> {
     /// Whether every `|a| <= largest` is held back, wherever it is.
     pub(super) fn holds_up_to(&self, largest: f32) -> bool {
         match self {
-            Self::Uniform { threshold, scale } => is_held(largest, *threshold, *scale),
+            Self::Uniform { threshold, scale, .. } => is_held(largest, *threshold, *scale),
             Self::Everything | Self::Relative { .. } | Self::RowRms { .. } | Self::Custom { .. } => false,
         }
     }
@@ -118,15 +130,17 @@ impl<'a> Measure<'a> {
         out: &mut Elements,
     ) -> Kept {
         match self {
-            Self::Everything => release_block(waiting, base, accumulated, out, |_, _| false),
-            Self::Uniform { threshold, scale } => {
-                release_block(waiting, base, accumulated, out, |_, a| is_held(a, *threshold, *scale))
+            Self::Everything => release_block(waiting, base, accumulated, out, None, |_, _| false),
+            Self::Uniform { threshold, scale, step } => {
+                release_block(waiting, base, accumulated, out, *step, |_, a| is_held(a, *threshold, *scale))
             }
-            Self::Relative { threshold, values } => release_block(waiting, base, accumulated, out, |i, a| {
-                is_held(a, *threshold, f64::from(values[i]).abs())
-            }),
+            Self::Relative { threshold, values } => {
+                release_block(waiting, base, accumulated, out, None, |i, a| {
+                    is_held(a, *threshold, f64::from(values[i]).abs())
+                })
+            }
             Self::RowRms { threshold, values, width, row_end, scale } => {
-                release_block(waiting, base, accumulated, out, |i, a| {
+                release_block(waiting, base, accumulated, out, None, |i, a| {
                     if i >= *row_end {
                         let row = i / *width;
                         *row_end = (row + 1) * *width;
@@ -136,7 +150,7 @@ impl<'a> Measure<'a> {
                 })
             }
             Self::Custom { threshold, values, function } => {
-                release_block(waiting, base, accumulated, out, |i, a| {
+                release_block(waiting, base, accumulated, out, None, |i, a| {
                     a.is_finite()
                         && values[i].is_finite()
                         && function.significance(a, values[i], i as u32) <= *threshold
@@ -159,6 +173,7 @@ fn release_block(
     base: usize,
     accumulated: &mut [f32],
     out: &mut Elements,
+    step: Option<f32>,
     mut is_held: impl FnMut(usize, f32) -> bool,
 ) -> Kept {
     let mut kept = Kept::default();
@@ -173,11 +188,30 @@ fn release_block(
             kept.bits |= 1 << position;
             kept.largest = kept.largest.max(a.abs());
         } else {
-            out.push(index as u32, a);
+            let shipped = step.map_or(a, |step| whole_steps(a, step));
+            out.push(index as u32, shipped);
             accumulated[index] = 0.0;
+            if shipped != a && a.is_finite() {
+                accumulated[index] = a - shipped;
+                kept.bits |= 1 << position;
+                kept.largest = kept.largest.max(accumulated[index].abs());
+            }
         }
     }
     kept
+}
+
+/// The step in which values are shipped that pass a threshold of `limit`: the largest power of two that is no larger. None
+/// where that is too small, or too large, for sums of steps to be exact.
+fn step_of(limit: f64) -> Option<f32> {
+    let exponent = limit.is_normal().then(|| ((limit.to_bits() >> 52) as i32 & 0x7ff) - 1023)?;
+    (-100..=60).contains(&exponent).then(|| f32::from_bits(((exponent + 127) as u32) << 23))
+}
+
+/// As many steps of `a` as are whole: rounded towards zero, so that no more is ever shipped than was made, and a process that dies
+/// with what is left over has lost that much and no more.
+fn whole_steps(a: f32, step: f32) -> f32 {
+    (a / step).trunc() * step
 }
 
 /// `sqrt(mean of x^2)`; zero for no values. The order of summation is fixed: eight interleaved sums, in f64.

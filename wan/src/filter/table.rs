@@ -6,6 +6,7 @@ use datacenter::{Elements, ShardTable, TableId};
 use super::FilterCounters;
 use super::bits::{SparseBits, positions};
 use super::measure::Measure;
+use super::usual::UsualUpdate;
 
 /// The accumulators of one table, 4.3 bytes an element.
 #[derive(Debug)]
@@ -18,13 +19,15 @@ pub(super) struct TableFilter {
     touched: SparseBits,
     /// Elements that the last release held back: all others that were not touched since have `a == 0`.
     held: SparseBits,
-    /// By block of 64 elements: the largest `|a|` that the last release held back there.
+    /// By block of 64 elements: the largest `|a|` that the last release held back there; infinite where it is not known.
     largest: Vec<f32>,
+    /// Where the threshold follows it.
+    usual: Option<UsualUpdate>,
 }
 
 impl TableFilter {
-    /// A filter in which nothing has accumulated.
-    pub(super) fn new(id: TableId, shape: ShardTable) -> Self {
+    /// A filter in which nothing has accumulated, and which measures the usual update if it `follows_updates`.
+    pub(super) fn new(id: TableId, shape: ShardTable, follows_updates: bool) -> Self {
         let elements = shape.elements();
         Self {
             id,
@@ -33,6 +36,7 @@ impl TableFilter {
             touched: SparseBits::new(elements),
             held: SparseBits::new(elements),
             largest: vec![0.0; elements.div_ceil(64)],
+            usual: follows_updates.then(|| UsualUpdate::new(elements)),
         }
     }
 
@@ -57,6 +61,13 @@ impl TableFilter {
     /// Adds deltas to the accumulators as if they had been held back by the last release.
     pub(super) fn restore(&mut self, remainder: &Elements) {
         add(&mut self.accumulated, &mut self.held, &remainder.indexes, &remainder.values);
+        if let Some(usual) = &mut self.usual {
+            remainder
+                .indexes
+                .iter()
+                .zip(&remainder.values)
+                .for_each(|(index, value)| usual.shift(*index, *value));
+        }
         for &index in &remainder.indexes {
             let largest = &mut self.largest[index as usize / 64];
             // Not a number would be passed over by `max`, and with it the whole block.
@@ -65,6 +76,36 @@ impl TableFilter {
                 a => largest.max(a),
             };
         }
+    }
+
+    /// Ends a clock: what it has updated counts in the [usual update](UsualUpdate).
+    pub(super) fn end_clock(&mut self) {
+        let Some(usual) = &mut self.usual else { return };
+        for i in 0..self.touched.summary_count() {
+            for block in positions(self.touched.summary(i)).map(|p| i * 64 + p) {
+                usual.observe(block, self.touched.word(block), &self.accumulated);
+            }
+        }
+        usual.end_clock();
+    }
+
+    /// The usual update, where it is measured and there has been one.
+    pub(super) fn usual_update(&self) -> Option<f64> {
+        self.usual.as_ref().and_then(UsualUpdate::average)
+    }
+
+    /// Holds back all that was updated, and counts what the baseline would send.
+    pub(super) fn hold(&mut self, counters: &mut FilterCounters) {
+        let mut naive = IndexSizer::new();
+        for i in 0..self.touched.summary_count() {
+            for block in positions(self.touched.summary(i)).map(|p| i * 64 + p) {
+                let touched = self.touched.replace(block, 0);
+                count_bits(touched, block, &mut naive);
+                self.held.add(block, touched);
+                self.largest[block] = f32::INFINITY;
+            }
+        }
+        count_naive(&naive, counters);
     }
 
     /// Appends what `measure` does not hold back to `out`, and counts it and what the baseline would send.
@@ -87,13 +128,13 @@ impl TableFilter {
                 let kept = measure.release_block(waiting, block * 64, &mut self.accumulated, &mut shipped);
                 self.largest[block] = kept.largest;
                 self.held.replace(block, kept.bits);
+                if let Some(usual) = &mut self.usual {
+                    usual.reset(block, &self.accumulated);
+                }
             }
         }
-        counters.elements_updated += naive.count() as u64;
+        count_naive(&naive, counters);
         counters.elements_shipped += shipped.len() as u64;
-        if naive.count() > 0 {
-            counters.naive_payload_bytes += naive.elements_len() as u64;
-        }
         if !shipped.is_empty() {
             out.push(shipped);
         }
@@ -134,6 +175,14 @@ fn add(accumulated: &mut [f32], set: &mut SparseBits, indexes: &[u32], deltas: &
         bits |= u64::from(delta != 0.0) << (index % 64);
     }
     set.add(block, bits);
+}
+
+/// Counts what the baseline would send in a clock.
+fn count_naive(naive: &IndexSizer, counters: &mut FilterCounters) {
+    counters.elements_updated += naive.count() as u64;
+    if naive.count() > 0 {
+        counters.naive_payload_bytes += naive.elements_len() as u64;
+    }
 }
 
 /// Adds the elements of a word of `touched` to the size of what the baseline would send.

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Schedule, Significance};
+use crate::policy::{Schedule, Significance, ValueFormat};
 
 fn shape(slots: u32, width: u32) -> ShardTable {
     ShardTable { slots, width }
@@ -17,7 +17,7 @@ fn elements(pairs: impl IntoIterator<Item = (u32, f32)>) -> Elements {
 }
 
 fn constant(function: Significance, threshold: f64) -> FilterConfig {
-    FilterConfig { function, threshold, schedule: Schedule::Constant }
+    FilterConfig { function, threshold, schedule: Schedule::Constant, values: ValueFormat::F32 }
 }
 
 fn filter_of(config: FilterConfig, goal: Goal, shape: ShardTable) -> Filter {
@@ -93,8 +93,12 @@ fn schedules_move_the_threshold() {
         (&Schedule::Factors([].into()), 3, 0.5),
     ];
     for (schedule, t, expected) in cases {
-        let config =
-            FilterConfig { function: Significance::Absolute, threshold: 0.5, schedule: (*schedule).clone() };
+        let config = FilterConfig {
+            function: Significance::Absolute,
+            threshold: 0.5,
+            schedule: (*schedule).clone(),
+            values: ValueFormat::F32,
+        };
         let found = config.threshold_at(Clock(*t));
         assert!((found - expected).abs() < 1e-12, "{schedule:?} at {t}: {found}, not {expected}");
     }
@@ -102,8 +106,12 @@ fn schedules_move_the_threshold() {
 
 #[test]
 fn what_is_held_back_ships_when_it_has_grown_or_the_threshold_has_fallen() {
-    let config =
-        FilterConfig { function: Significance::Absolute, threshold: 1.0, schedule: Schedule::InverseSqrt };
+    let config = FilterConfig {
+        function: Significance::Absolute,
+        threshold: 1.0,
+        schedule: Schedule::InverseSqrt,
+        values: ValueFormat::F32,
+    };
     let mut filter = filter_of(config, Goal::Cheapest, shape(2, 2));
     let values = [0.0; 4];
     let release = |filter: &mut Filter, t| {
@@ -193,6 +201,59 @@ fn the_soft_threshold_only_adds() {
     assert_eq!(run(Goal::Fastest), [1, 5, 6]);
 }
 
+/// A filter of a table of so many elements whose threshold is so many usual updates.
+fn of_usual_updates(elements: u32, threshold: f64, values: ValueFormat) -> Filter {
+    let config = FilterConfig { values, ..constant(Significance::UsualUpdate, threshold) };
+    filter_of(config, Goal::Cheapest, shape(1, elements))
+}
+
+#[test]
+fn the_usual_update_is_what_a_clock_does_to_what_it_touches() {
+    let mut filter = of_usual_updates(200, 1.0, ValueFormat::F32);
+    let (mut out, values) = (Vec::new(), [0.0; 200]);
+    assert_eq!(filter.usual_update(TableId(0)), None);
+    // The root mean square of 3 and 4, in two parts; those that were not touched, or by nothing, do not count.
+    filter.offer(&elements([(3, 1.0), (150, 4.0), (7, 0.0)]));
+    filter.offer(&elements([(3, 2.0)]));
+    filter.release(Clock(1), &[&values], &mut out);
+    assert_eq!(filter.usual_update(TableId(0)), Some(12.5f64.sqrt()));
+    assert_eq!(out.pop().unwrap().indexes, [150]);
+    // What is held back from before is no update, nor what a state brings back, nor what was shipped.
+    filter.restore(&elements([(9, 5.0)]));
+    filter.offer(&elements([(3, -0.5), (150, 0.5), (9, 0.5)]));
+    filter.hold();
+    let expected = 0.9 * 12.5f64.sqrt() + 0.1 * 0.5;
+    assert!((filter.usual_update(TableId(0)).unwrap() - expected).abs() < 1e-12);
+    // A clock that updates nothing changes nothing.
+    filter.hold();
+    assert!((filter.usual_update(TableId(0)).unwrap() - expected).abs() < 1e-12);
+    let naive = |e: &[u32]| codec::encoded_len(&elements(e.iter().map(|i| (*i, 1.0)))) as u64;
+    assert_eq!(filter.counters().naive_payload_bytes, naive(&[3, 150]) + naive(&[3, 9, 150]));
+    filter.release(Clock(4), &[&values], &mut out);
+    assert_eq!(out, [elements([(9, 5.5)])]);
+    assert_eq!(filter.remainders(), [elements([(3, 2.5), (150, 0.5)])]);
+}
+
+#[test]
+fn what_ships_is_a_multiple_of_a_power_of_two_and_the_rest_stays() {
+    let config = FilterConfig { values: ValueFormat::Auto, ..constant(Significance::Absolute, 3.0) };
+    let mut filter = filter_of(config, Goal::Cheapest, shape(1, 8));
+    let mut out = Vec::new();
+    // The step is two.
+    let updates = [3.0, 3.5, -3.999, 7.25, -8.0, f32::INFINITY, 2.0e9, 0.0];
+    filter.offer(&elements((0..).zip(updates)));
+    filter.release(Clock(1), &[&[0.0; 8]], &mut out);
+    let shipped = [(1, 2.0), (2, -2.0), (3, 6.0), (4, -8.0), (5, f32::INFINITY), (6, 2.0e9)];
+    assert_eq!(out, [elements(shipped)]);
+    assert_eq!(filter.remainders(), [elements([(0, 3.0), (1, 1.5), (2, -1.999), (3, 1.25)])]);
+    // It is released when it has grown again, or at the end.
+    filter.offer(&elements([(1, 2.0)]));
+    out.clear();
+    filter.release(Clock(2), &[&[0.0; 8]], &mut out);
+    filter.flush_all(&mut out);
+    assert_eq!(out, [elements([(1, 2.0)]), elements([(0, 3.0), (1, 1.5), (2, -1.999), (3, 1.25)])]);
+}
+
 #[test]
 fn everything_costs_what_the_baseline_costs_unless_updates_cancel() {
     let mut filter = Filter::new(&Selection::Everything, vec![shape(4, 100)], 1);
@@ -236,7 +297,7 @@ fn is_significant(
         Significance::Absolute => 1.0,
         Significance::RowRms => rms(&values[index / width * width..][..width]),
         Significance::TableRms => rms(values),
-        Significance::Custom(_) => unreachable!("not in this test"),
+        Significance::UsualUpdate | Significance::Custom(_) => unreachable!("not in this test"),
     };
     scale == 0.0 || a / scale > v
 }
@@ -286,9 +347,11 @@ proptest! {
         v0 in prop_oneof![Just(0.0), Just(0.25), Just(1.5), Just(4.0)],
         fastest: bool,
         decreasing: bool,
+        rounds: bool,
     ) {
         let schedule = if decreasing { Schedule::Factors([1.0, 0.5, 0.25].into()) } else { Schedule::Constant };
-        let config = FilterConfig { function: function.clone(), threshold: v0, schedule };
+        let values = if rounds { ValueFormat::Auto } else { ValueFormat::F32 };
+        let config = FilterConfig { function: function.clone(), threshold: v0, schedule, values };
         let goal = if fastest { Goal::Fastest } else { Goal::Cheapest };
         let mut filter = filter_of(config.clone(), goal, shape);
         let n = shape.elements();

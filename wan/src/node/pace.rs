@@ -98,8 +98,12 @@ impl Node {
 
     /// How long a peer that is there, and not held up, may be silent: it confirms what it gets, and tells of each clock.
     pub(super) fn longest_silence(&self, peer: usize) -> Duration {
-        let clock = self.shared(peer).next().and_then(|replica| replica.clock_length());
-        2 * (CONFIRM_DELAY.max(clock.unwrap_or_default()) + self.peers[peer].rtt)
+        let mirror = self.peers[peer].mirror;
+        let statement = self
+            .shared(peer)
+            .next()
+            .and_then(|replica| Some(replica.clock_length()? * (1 + replica.unstated_by(mirror))));
+        2 * (CONFIRM_DELAY.max(statement.unwrap_or_default()) + self.peers[peer].rtt)
     }
 
     pub(super) fn outboxes(&self, peer: usize) -> impl Iterator<Item = &Outbox> {

@@ -12,7 +12,7 @@ const TABLE: TableId = TableId(0);
 const PEER: DatacenterId = DatacenterId(1);
 
 fn policy(lead: Lead, barrier_max_delay: Option<Duration>) -> Policy {
-    Policy { selection: Selection::Everything, barrier_max_delay, lead }
+    Policy { barrier_max_delay, ..Policy::naive(lead) }
 }
 
 /// A replica with one worker and one mirror, which ships everything.
@@ -353,7 +353,7 @@ fn nobody_is_beyond_the_end_of_the_job() {
 
 #[test]
 fn a_hello_names_the_shards_that_are_shared() {
-    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+    let policy = Policy::naive(Lead::Unlimited);
     let shape = ShardTable { slots: 2, width: 1 };
     let replica = |id| {
         let shard = Shard::new(ShardId(id), &[shape], vec![vec![0.0; 2]], 1, Some(0));
@@ -946,9 +946,10 @@ fn factors(clocks: u32, is_reached: impl Fn(u32) -> bool) -> Vec<f64> {
         function: crate::policy::Significance::Absolute,
         threshold: 0.5,
         schedule: crate::policy::Schedule::Constant,
+        values: crate::policy::ValueFormat::F32,
     };
     let selection = Selection::Significant { filters: vec![filter], goal: crate::policy::Goal::Fastest };
-    let policy = Policy { selection, barrier_max_delay: None, lead: Lead::Unlimited };
+    let policy = Policy { selection, ..Policy::naive(Lead::Unlimited) };
     let mut node = mesh(1, &OTHERS, &policy, |replica| replica);
     let (start, clock_length) = (start(), Duration::from_millis(400));
     (0..2).for_each(|peer| node.handle_up(peer, &nothing_applied(), start).unwrap());
@@ -984,7 +985,7 @@ fn a_region_that_is_cut_off_takes_nothing_from_the_links_of_the_others() {
 
 /// Two others are configured; `min` of all suffice after `wait`.
 fn of_three(start: StartPolicy) -> Node {
-    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Limit(2) };
+    let policy = Policy::naive(Lead::Limit(2));
     let shard = Shard::new(SHARD, &[ShardTable { slots: 4, width: 1 }], vec![vec![0.0; 4]], 1, Some(0));
     let others = [PEER, DatacenterId(2)];
     let peers = others.map(|id| PeerConfig {
@@ -1104,7 +1105,7 @@ fn the_part_of_a_datacenter_stays_with_what_is_here() {
     assert_eq!(parts(&node), [(5, false), (0, false)]);
     // A process that begins with what this one has knows it too.
     let state = node.replicas()[0].state(DatacenterId(0));
-    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Limit(2) };
+    let policy = Policy::naive(Lead::Limit(2));
     let shard = Shard::new(SHARD, &[ShardTable { slots: 4, width: 1 }], vec![vec![0.0; 4]], 1, Some(0));
     let replica = Replica::new(shard, &policy, [PEER, DatacenterId(2)]);
     let restored = replica.restored(state, DatacenterId(0)).unwrap();

@@ -13,7 +13,7 @@ use datacenter::Clock;
 use super::Replica;
 use super::mirror::Mirror;
 use crate::message::Progress;
-use crate::mirror_clock::{UNHEARD_LEAD, lead_limit};
+use crate::mirror_clock::UNHEARD_LEAD;
 use crate::policy::Lead;
 
 /// What a mirror has yet to say before it is waited for again.
@@ -93,6 +93,6 @@ impl Replica {
 
     /// By how much one of the two may lead the other without being far ahead.
     pub(super) fn slack(&self, mirror: &Mirror) -> u32 {
-        lead_limit(self.lead, mirror.derived_lead).unwrap_or(0).max(UNHEARD_LEAD)
+        mirror.lead_limit(self.lead).unwrap_or(0).max(UNHEARD_LEAD)
     }
 }

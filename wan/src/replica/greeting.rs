@@ -78,6 +78,8 @@ impl Replica {
         }
         check_counts([resume.newest, resume.covered, resume.clock.0, resume.heard_clock.0])?;
         check_counts([resume.heard_left_out])?;
+        // Its process waits for what this hello says of our clock.
+        self.state_what_is_unstated();
         let mirror = &mut self.mirrors[peer];
         let continues = resume.life == self.life
             && mirror.numbered_for == life

@@ -8,9 +8,11 @@ use datacenter::shard::ReadGate;
 use datacenter::{Clock, DatacenterId, TableId};
 
 use super::catching_up::Backlog;
+use crate::anticipation::Anticipation;
+use crate::filter::Filter;
 use crate::inbox::Inbox;
 use crate::message::{Barrier, Holdings, Progress};
-use crate::mirror_clock::leads_too_far;
+use crate::mirror_clock::{lead_limit, leads_too_far};
 use crate::outbox::Outbox;
 use crate::policy::Lead;
 
@@ -22,6 +24,8 @@ pub(super) struct Mirror {
     pub(super) inbox: Inbox,
     pub(super) rtt: Option<Duration>,
     pub(super) derived_lead: Option<u32>,
+    /// By how many clocks it may be ahead of what it states.
+    pub(super) unstated: u32,
     pub(super) to_say: ToSay,
     /// Its process, when it was heard of last; zero for none.
     pub(super) life: u64,
@@ -89,6 +93,7 @@ impl Mirror {
             inbox,
             rtt: None,
             derived_lead: None,
+            unstated: 0,
             to_say: ToSay::default(),
             life: 0,
             numbered_for: 0,
@@ -128,6 +133,11 @@ impl Mirror {
         self.included_before.max(self.inbox.arrived_clock())
     }
 
+    /// By how many clocks a shard may lead it; none where that is not bounded.
+    pub(super) fn lead_limit(&self, lead: Lead) -> Option<u32> {
+        lead_limit(lead, self.derived_lead, self.unstated)
+    }
+
     /// Whether nobody waits for it.
     pub(super) fn is_away(&self) -> bool {
         self.has_left || self.is_gone
@@ -149,6 +159,8 @@ pub(super) struct MirrorGate<'a> {
     pub(super) own: Clock,
     pub(super) lead: Lead,
     pub(super) is_fetching: bool,
+    /// What reads anticipate, and by what the filter holds back.
+    pub(super) anticipation: Option<(&'a Anticipation, &'a Filter)>,
 }
 
 impl ReadGate for MirrorGate<'_> {
@@ -160,7 +172,7 @@ impl ReadGate for MirrorGate<'_> {
         // have jumped to different clocks would each wait for what the worker has yet to flush to the others.
         let own = self.own.min(reader);
         let ahead = |m: &&Mirror| {
-            let is_over = leads_too_far(own, m.inbox.arrived_clock(), self.lead, m.derived_lead);
+            let is_over = leads_too_far(own, m.inbox.arrived_clock(), m.lead_limit(self.lead));
             is_over && m.is_waited_for() && !m.inbox.is_settled()
         };
         // The slowest mirror is the reason; of equally slow ones the first.
@@ -171,5 +183,11 @@ impl ReadGate for MirrorGate<'_> {
     fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait> {
         let holds = |m: &&Mirror| m.is_waited_for() && m.inbox.holds_any(table, slots);
         self.mirrors.iter().find(holds).map(|m| Wait::Barrier(m.peer))
+    }
+
+    fn adjust(&self, table: TableId, slot: u32, row: &mut [f32]) {
+        if let Some((anticipation, filter)) = self.anticipation {
+            anticipation.adjust(table, slot, filter.accumulated(table), row);
+        }
     }
 }

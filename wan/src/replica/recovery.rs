@@ -239,6 +239,7 @@ impl Replica {
         self.open_outboxes();
         self.judge_catching_up(peer);
         self.end_fetching();
+        self.anticipate_answers();
         if self.former.is_some() && self.mirrors.iter().all(|mirror| mirror.has_returned) {
             self.former = None;
         }

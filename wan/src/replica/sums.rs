@@ -152,7 +152,7 @@ mod tests {
     /// A replica of one worker that keeps to the rules and one that does not, with a mirror of each kind.
     fn replica() -> Replica {
         let selection = Selection::Everything;
-        let policy = Policy { selection, barrier_max_delay: None, lead: Lead::Unlimited };
+        let policy = Policy { selection, ..Policy::naive(Lead::Unlimited) };
         let shard = Shard::new(ShardId(0), &[SHAPE], vec![vec![1.0; 4]], 2, None);
         Replica::new(shard, &policy, [1, 2].map(DatacenterId))
     }

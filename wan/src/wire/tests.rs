@@ -40,6 +40,7 @@ fn messages_survive_the_wire() {
             last_seq: Some(41),
             went_on: true,
             left_out: 2,
+            unstated: 15,
         }),
         barriers: vec![Barrier { table: TableId(1), slots: vec![0, 2], from_seq: 41 }],
         applied: Some(12),
@@ -210,6 +211,7 @@ fn what_very_many_shards_say_still_fits_the_control_channel() {
         last_seq: Some(u64::MAX),
         went_on: true,
         left_out: u32::MAX,
+        unstated: u32::MAX,
     };
     let slots = (0..40).collect();
     let barrier = Barrier { table: TableId(0), slots, from_seq: u64::MAX };

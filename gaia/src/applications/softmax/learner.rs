@@ -1,7 +1,8 @@
 //! One worker's mini-batch SGD on a private copy of the weights.
 
-use super::{Softmax, WEIGHTS, softmax};
+use super::{Softmax, WEIGHTS};
 use crate::application::{Learner, RowAccess, RowSet, Work};
+use crate::applications::classes::softmax;
 use crate::applications::epochs::Epochs;
 use crate::applications::lanes::{add_outer, axpy, padded, sparse_product};
 use crate::applications::local_rows::LocalRows;

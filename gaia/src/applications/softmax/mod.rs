@@ -18,10 +18,11 @@ use std::sync::Arc;
 use datacenter::{TableId, TableSpec};
 
 use self::learner::SoftmaxLearner;
+use super::classes::{self, Score};
 use super::lanes::{padded, sparse_product};
-use crate::application::{Application, Evaluation, Judgement, Learner, Metric, Model};
+use crate::application::{Application, Evaluation, Judgement, Learner, Model};
 use crate::data::partition::{Attributes, partition};
-use crate::data::{Classification, Examples, Name, Names, Slice, SparseRow, Vocabulary};
+use crate::data::{Classification, Examples, Names, SparseRow, Vocabulary};
 use crate::job::{Partition, SoftmaxSettings};
 
 const WEIGHTS: TableId = TableId(0);
@@ -59,23 +60,15 @@ impl Softmax {
         weights
     }
 
-    /// The summed negative log-likelihood, and how many examples are classified correctly.
-    fn score(
-        &self,
-        weights: &[f32],
-        examples: &Examples,
-        indexes: impl Iterator<Item = usize>,
-    ) -> (f64, usize) {
+    /// Scores the examples with these indexes.
+    fn score(&self, weights: &[f32], examples: &Examples, indexes: &mut dyn Iterator<Item = usize>) -> Score {
         let mut logits = vec![0.0; padded(self.classes())];
-        let (mut loss, mut correct) = (0.0, 0);
+        let mut score = Score::default();
         for index in indexes {
-            let class = examples.classes[index];
             let logits = self.logits(weights, examples.rows.row(index), &mut logits);
-            correct += usize::from(largest(logits) == class as usize);
-            let logit = f64::from(logits[class as usize]);
-            loss += softmax(logits) - logit;
+            classes::add_score(examples.classes[index], logits, &mut score);
         }
-        (loss, correct)
+        score
     }
 
     /// `x W + b` of one example; `out` has shape `[stride]`, the result `[classes]`.
@@ -113,41 +106,25 @@ impl Application for Softmax {
     ///
     /// If an example's features were not kept.
     fn learner(&self, examples: Vec<u32>, share: f64, seed: u64) -> Box<dyn Learner + '_> {
-        if let Some(slice) = &self.data.slice {
-            let is_kept = |example| slice.kept.binary_search(example).is_ok();
-            assert!(examples.iter().all(is_kept), "a worker trains on its own slice");
-        }
+        classes::assert_kept(&self.data, &examples);
         Box::new(SoftmaxLearner::new(self, examples, share, seed))
     }
 
     /// Of the training data, what was kept is scored.
     fn evaluate(&self, model: &dyn Model) -> Evaluation {
         let weights = self.gathered(model);
-        let examples = &self.data.train;
-        let ((loss, correct), train) = match &self.data.slice {
-            None => (self.score(&weights, examples, 0..examples.len()), examples.len()),
-            Some(Slice { kept, .. }) => {
-                (self.score(&weights, examples, kept.iter().map(|&index| index as usize)), kept.len())
-            }
-        };
-        let (correct, judged) = match &self.data.test {
-            Some(test) => (self.score(&weights, test, 0..test.len()).1, test.len()),
-            None => (correct, train),
-        };
-        evaluation(loss / train as f64 + self.penalty(&weights), correct, judged)
+        let penalty = self.penalty(&weights);
+        classes::evaluate(&self.data, penalty, |examples, indexes| self.score(&weights, examples, indexes))
     }
 
     fn judge(&self, model: &dyn Model) -> Option<Judgement> {
-        let test = self.data.test.as_ref()?;
         let weights = self.gathered(model);
-        let (loss, correct) = self.score(&weights, test, 0..test.len());
-        let objective = loss / test.len() as f64 + self.penalty(&weights);
-        Some(Judgement { evaluation: evaluation(objective, correct, test.len()), examples: test.len() })
+        let penalty = self.penalty(&weights);
+        classes::judge(&self.data, penalty, |examples, indexes| self.score(&weights, examples, indexes))
     }
 
     fn predicted(&self) -> Vec<String> {
-        let probabilities = self.data.labels.all().iter().map(|label| format!("p({label})"));
-        ["label", "predicted"].map(str::to_owned).into_iter().chain(probabilities).collect()
+        classes::predicted(&self.data.labels)
     }
 
     fn predicted_names(&self, column: usize) -> Option<&Names> {
@@ -162,10 +139,7 @@ impl Application for Softmax {
         let mut figures = Vec::with_capacity(2 + self.classes());
         for (index, class) in examples.classes.iter().enumerate() {
             let logits = self.logits(&weights, examples.rows.row(index), &mut logits);
-            figures.clear();
-            figures.extend([f64::from(*class), largest(logits) as f64]);
-            softmax(logits);
-            figures.extend(logits.iter().map(|&probability| f64::from(probability)));
+            classes::figures(*class, logits, &mut figures);
             each(&figures);
         }
     }
@@ -175,6 +149,7 @@ impl Application for Softmax {
     }
 
     fn remarks(&self) -> Vec<String> {
+<<<<<<< HEAD
         let labels = self.data.labels.all();
         let classes = &self.data.train.classes;
         match (labels.first(), labels.last()) {
@@ -283,5 +258,8 @@ mod tests {
         // Of many declared classes a region may have one.
         assert!(!super::is_quantity((0, 999), 1000, &[7; 20]));
         assert!(!super::is_quantity((0, 999), 1000, &[]), "nothing to train on");
+=======
+        classes::remarks(&self.data.labels, &self.data.train.classes)
+>>>>>>> a4e255f (Keep apart what all models of classes share: another one is to have the same scores, predictions and remarks as softmax)
     }
 }

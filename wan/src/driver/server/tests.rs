@@ -6,7 +6,7 @@ use super::*;
 use crate::driver::queue::{EventSender, event_queue};
 use crate::message::{Progress, Resume};
 use crate::node::PeerConfig;
-use crate::policy::{Lead, Policy, Selection};
+use crate::policy::{Lead, Policy};
 use crate::replica::Replica;
 
 const SHARD: ShardId = ShardId(0);
@@ -60,7 +60,7 @@ impl Desk {
 }
 
 fn open() -> Desk {
-    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+    let policy = Policy::naive(Lead::Unlimited);
     let shape = ShardTable { slots: 1, width: 1 };
     let shard = Shard::new(SHARD, &[shape], vec![vec![0.0]], WORKERS, Some(0));
     let node = Node::new(vec![Replica::new(shard, &policy, [])], &[], &policy);
@@ -107,7 +107,7 @@ impl Observer for Ends {
 
 #[tokio::test]
 async fn a_job_that_is_done_stays_done_when_a_worker_joins() {
-    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+    let policy = Policy::naive(Lead::Unlimited);
     let shard = Shard::new(SHARD, &[ShardTable { slots: 1, width: 1 }], vec![vec![0.0]], WORKERS, Some(0));
     let node = Node::new(vec![Replica::new(shard, &policy, [])], &[], &policy).ending_at(Clock(1));
     let ((requests, queue), (events, event_queue)) = (mpsc::channel(8), event_queue());
@@ -135,7 +135,7 @@ async fn a_job_that_is_done_stays_done_when_a_worker_joins() {
 /// A server with one peer, which ships everything, and a link to it.
 async fn linked() -> (EventSender, LinkHandleEnds) {
     let peer = DatacenterId(1);
-    let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+    let policy = Policy::naive(Lead::Unlimited);
     let shape = ShardTable { slots: 1, width: 1 };
     let shard = Shard::new(SHARD, &[shape], vec![vec![0.0]], WORKERS, Some(0));
     let config =

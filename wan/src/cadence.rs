@@ -1,0 +1,132 @@
+//! How often a shard releases: messages may be rarer than clocks (time-free).
+//!
+//! The problem: a message for each clock and peer costs what its headers cost, however little it says, and once values take
+//! a bit or two that is most of what crosses the WAN. Where reads [anticipate](crate::anticipation) what the others will say there is
+//! no hurry to say it: more signal and less noise is in what accumulates for several clocks, and the estimate that reads go by
+//! becomes steadier. Where the others' updates undo our own, every clock without their answer costs.
+//!
+//! So a shard releases, and states its clock, at every `r`-th clock. `r` is a power of two, by default one that follows how alike
+//! updates are: with `l` the estimate of the gain for each peer, of the least alike table, `r` doubles where `l` is clearly positive, halves
+//! where it is nearly nothing, and is one where it is negative. Peers are told by how many clocks a statement may be behind, and
+//! allow for it in the lead that they derive. Where nobody trains, or a link has come up, everything is stated at once.
+
+use datacenter::Clock;
+
+use crate::policy::{Lead, ReleaseEvery};
+
+/// The most clocks between two releases where that is derived.
+pub const MOST_CLOCKS: u32 = 16;
+
+/// A likeness from which `r` doubles, and one below which it halves.
+const ALIKE: f64 = 0.2;
+const HARDLY_ALIKE: f64 = 0.1;
+
+/// When a shard releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cadence {
+    every: u32,
+    /// How far `every` may grow, where it is derived.
+    most: Option<u32>,
+    /// The last clock that was completed, and the last at which something was released.
+    completed: Clock,
+    stated: Clock,
+}
+
+impl Cadence {
+    /// As a policy says, which has its lead too: of a bounded one at most half is given away.
+    pub fn new(release_every: ReleaseEvery, lead: Lead) -> Self {
+        let most = match lead {
+            Lead::Limit(limit) => (limit / 2).max(1),
+            Lead::Derived | Lead::Unlimited => u32::MAX,
+        };
+        let (every, most) = match release_every {
+            ReleaseEvery::Clocks(clocks) => (clocks.clamp(1, most), None),
+            ReleaseEvery::Derived => (1, Some(most.min(MOST_CLOCKS))),
+        };
+        Self { every, most, completed: Clock(0), stated: Clock(0) }
+    }
+
+    /// How many clocks there are from one release to the next.
+    pub fn every(&self) -> u32 {
+        self.every
+    }
+
+    /// By how many clocks what is stated may be behind.
+    pub fn unstated(&self) -> u32 {
+        self.every - 1
+    }
+
+    /// Whether what is stated is behind `clock`.
+    pub fn is_behind(&self, clock: Clock) -> bool {
+        self.stated < clock
+    }
+
+    /// `clock` is complete: whether it is time to release. It always is where clocks were left out.
+    pub fn is_due(&mut self, clock: Clock) -> bool {
+        let before = std::mem::replace(&mut self.completed, clock);
+        clock.lead_over(before) > 1 || clock.0 / self.every > self.stated.0 / self.every
+    }
+
+    /// Everything up to `clock` is released and stated. `likeness` is what the least alike table has, if that is known.
+    pub fn state(&mut self, clock: Clock, likeness: Option<f64>) {
+        self.stated = clock;
+        if let Some((likeness, most)) = likeness.zip(self.most) {
+            self.every = match likeness {
+                l if l < 0.0 => 1,
+                l if l < HARDLY_ALIKE => (self.every / 2).max(1),
+                l if l >= ALIKE && 2 * self.every <= most => 2 * self.every,
+                _ => self.every,
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clocks at which a cadence releases, of so many, where updates are as alike as `likeness` says at each.
+    fn releases(mut cadence: Cadence, clocks: u32, likeness: impl Fn(u32) -> Option<f64>) -> Vec<u32> {
+        let mut due = Vec::new();
+        for clock in 1..=clocks {
+            if cadence.is_due(Clock(clock)) {
+                cadence.state(Clock(clock), likeness(clock));
+                due.push(clock);
+            }
+        }
+        due
+    }
+
+    #[test]
+    fn releases_become_rarer_where_updates_are_alike_and_frequent_where_they_are_not() {
+        let derived = Cadence::new(ReleaseEvery::Derived, Lead::Derived);
+        assert_eq!(releases(derived, 60, |_| Some(0.9)), [1, 2, 4, 8, 16, 32, 48]);
+        assert_eq!(releases(derived, 5, |_| None), [1, 2, 3, 4, 5]);
+        assert_eq!(releases(derived, 8, |_| Some(0.15)), [1, 2, 3, 4, 5, 6, 7, 8]);
+        let turns = |clock| Some(if clock < 16 { 0.5 } else { -0.1 });
+        assert_eq!(releases(derived, 20, turns), [1, 2, 4, 8, 16, 17, 18, 19, 20]);
+        let fades = |clock| Some(if clock < 16 { 0.5 } else { 0.05 });
+        assert_eq!(releases(derived, 31, fades), [1, 2, 4, 8, 16, 24, 28, 30, 31]);
+    }
+
+    #[test]
+    fn a_bounded_lead_bounds_it() {
+        let every = |release, lead| Cadence::new(release, lead).every();
+        assert_eq!(every(ReleaseEvery::Clocks(8), Lead::Derived), 8);
+        assert_eq!(every(ReleaseEvery::Clocks(8), Lead::Limit(0)), 1);
+        assert_eq!(every(ReleaseEvery::Clocks(8), Lead::Limit(5)), 2);
+        assert_eq!(every(ReleaseEvery::Clocks(0), Lead::Unlimited), 1);
+        let bounded = Cadence::new(ReleaseEvery::Derived, Lead::Limit(4));
+        assert_eq!(releases(bounded, 8, |_| Some(1.0)), [1, 2, 4, 6, 8]);
+    }
+
+    #[test]
+    fn clocks_that_are_left_out_are_stated_at_once() {
+        let mut cadence = Cadence::new(ReleaseEvery::Clocks(8), Lead::Derived);
+        let due: Vec<bool> = [1, 2, 5, 6, 8, 9].map(|clock| cadence.is_due(Clock(clock))).into();
+        assert_eq!(due, [false, false, true, false, true, true]);
+        cadence.state(Clock(9), Some(1.0));
+        assert_eq!((cadence.every(), cadence.unstated()), (8, 7));
+        assert!(cadence.is_behind(Clock(10)) && !cadence.is_behind(Clock(9)));
+    }
+}

@@ -1,0 +1,61 @@
+//! What a replica tells its [anticipation](crate::anticipation), and how it tells the shard that rows read differently.
+//!
+//! Kind: time-free.
+
+use datacenter::{Clock, Elements, TableId};
+
+use super::Replica;
+
+impl Replica {
+    /// `g` of each table, and what it is estimated to be, where reads anticipate.
+    pub fn anticipation(&self) -> Option<&crate::anticipation::Anticipation> {
+        self.anticipation.as_ref()
+    }
+
+    /// `self.released` was released at the end of `clock`.
+    pub(super) fn anticipate_released(&mut self, clock: Clock) {
+        self.anticipate_answers();
+        let Some(anticipation) = &mut self.anticipation else { return };
+        let shard = &mut self.shard;
+        anticipation.release(clock, &self.released, &mut |table, slot| shard.touch(table, [slot]));
+    }
+
+    /// How alike the least alike table is: what is expected of each peer for what one has done oneself. None where that is not known.
+    pub(super) fn likeness(&self) -> Option<f64> {
+        let anticipation = self.anticipation.as_ref()?;
+        let tables = (0..self.shard.table_count()).map(|table| TableId(table as u16));
+        let least = tables.filter_map(|table| anticipation.estimate(table)).reduce(f64::min)?;
+        let peers = self.mirrors.iter().filter(|mirror| mirror.is_waited_for()).count();
+        (peers > 0).then(|| least / peers as f64)
+    }
+
+    /// A clock has ended.
+    pub(super) fn anticipate_clock(&mut self) {
+        let Some(anticipation) = &mut self.anticipation else { return };
+        let shard = &mut self.shard;
+        let moved: Vec<_> = anticipation.end_clock().collect();
+        for table in moved {
+            let slots = shard.shape(table).map_or(0, |shape| shape.slots);
+            let accumulated = self.filter.accumulated(table);
+            let is_other = |slot: &u32| anticipation.has_unanswered(table, *slot, accumulated);
+            shard.touch(table, (0..slots).filter(is_other));
+        }
+    }
+
+    /// These deltas of a mirror are new.
+    pub(super) fn anticipate_arrived(&mut self, peer: usize, deltas: &[Elements]) {
+        if let Some(anticipation) = &mut self.anticipation {
+            deltas.iter().for_each(|delta| anticipation.arrive(peer, delta));
+        }
+    }
+
+    /// Mirrors may have come further, or be waited for or not.
+    pub(super) fn anticipate_answers(&mut self) {
+        let Some(anticipation) = &mut self.anticipation else { return };
+        let shard = &mut self.shard;
+        for (peer, mirror) in self.mirrors.iter().enumerate() {
+            let clock = mirror.is_waited_for().then(|| mirror.inbox.arrived_clock());
+            anticipation.answer(peer, clock, &mut |table, slot| shard.touch(table, [slot]));
+        }
+    }
+}
