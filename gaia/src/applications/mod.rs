@@ -1,13 +1,15 @@
 //! The built-in applications: [`Softmax`] regression and matrix [`Factorisation`].
 //!
-//! Their arithmetic gives the same bits on every machine: sums run in a stated order (see `lanes`), `exp` and `ln`
-//! come from the `libm` crate, and every random choice has a seed.
+//! Their arithmetic gives the same bits on every machine: sums run in a stated order (see `lanes` and `products`),
+//! `exp` and `ln` come from the `libm` crate, and every random choice has a seed.
 
 mod classes;
 mod epochs;
 mod factorisation;
 mod lanes;
 mod local_rows;
+#[expect(dead_code, reason = "the perceptron is to come")]
+mod products;
 mod softmax;
 #[cfg(test)]
 mod tests;
