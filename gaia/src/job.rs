@@ -117,6 +117,9 @@ pub enum ApplicationSettings {
     Own(LearningRate),
     /// Multinomial logistic regression.
     Softmax(SoftmaxSettings),
+    /// A multi-layer perceptron.
+    #[serde(rename = "Mlp")]
+    Perceptron(PerceptronSettings),
     /// Matrix factorisation by stochastic gradient descent.
     Factorisation(FactorisationSettings),
 }
@@ -127,6 +130,7 @@ impl ApplicationSettings {
         match self {
             Self::Own(learning_rate) => learning_rate,
             Self::Softmax(settings) => &settings.learning_rate,
+            Self::Perceptron(settings) => &settings.learning_rate,
             Self::Factorisation(settings) => &settings.learning_rate,
         }
     }
@@ -148,6 +152,24 @@ pub struct SoftmaxSettings {
     pub learning_rate: LearningRate,
     /// Adapt the step size of each weight by AdaGrad; the accumulators stay with the worker.
     pub adagrad: bool,
+}
+
+/// A multi-layer perceptron: layers of ReLU, and `mean NLL + (l2 / 2) sum |W|^2` with the biases not penalised.
+///
+/// Each worker takes `batches` steps of SGD a clock on its own data; its delta is multiplied by its share of the
+/// examples, so that a clock moves the model by the mean of what the workers would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PerceptronSettings {
+    /// The widths of the hidden layers, from the input on; at least one layer, of at least one unit each.
+    pub hidden: Vec<u32>,
+    /// L2 penalty.
+    pub l2: f64,
+    /// Examples in a mini-batch of one worker; at least one. A worker that has fewer takes all of them.
+    pub batch: u32,
+    /// Mini-batches of one worker in a clock; at least one.
+    pub batches: u32,
+    /// The step size.
+    pub learning_rate: LearningRate,
 }
 
 /// Matrix factorisation: squared error of `mean + b_u + b_i + p_u . q_i`, with L2.

@@ -1,4 +1,4 @@
-//! The built-in applications: [`Softmax`] regression and matrix [`Factorisation`].
+//! The built-in applications: [`Softmax`] regression, a multi-layer [`Perceptron`] and matrix [`Factorisation`].
 //!
 //! Their arithmetic gives the same bits on every machine: sums run in a stated order (see `lanes` and `products`),
 //! `exp` and `ln` come from the `libm` crate, and every random choice has a seed.
@@ -8,13 +8,14 @@ mod epochs;
 mod factorisation;
 mod lanes;
 mod local_rows;
-#[expect(dead_code, reason = "the perceptron is to come")]
+mod perceptron;
 mod products;
 mod softmax;
 #[cfg(test)]
 mod tests;
 
 pub use self::factorisation::Factorisation;
+pub use self::perceptron::Perceptron;
 pub use self::softmax::Softmax;
 
 use crate::application::Application;
@@ -128,6 +129,10 @@ fn build_with(
             let data = classification(&job.data)?;
             check_size(u64::from(data.features) + 1, data.labels.len() as u64)?;
             Ok(Box::new(Softmax::new(settings.clone(), data, job.partition, seed)))
+        }
+        ApplicationSettings::Perceptron(settings) => {
+            let data = classification(&job.data)?;
+            Ok(Box::new(Perceptron::new(settings.clone(), data, job.partition, seed)?))
         }
         ApplicationSettings::Factorisation(settings) => {
             let data = ratings(&job.data)?;

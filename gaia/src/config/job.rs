@@ -6,14 +6,14 @@ use datacenter::NonFinite;
 use wan::policy::{Goal, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::kind::{
-    self, choice, column, data_root, delta_bound, duration, file, flag, labels, list, name, path, positive,
+    self, Kind, choice, column, data_root, delta_bound, duration, file, flag, labels, list, name, path, positive,
     real, share, whole, word,
 };
 use super::reader::Section;
 use crate::job::{
     ApplicationSettings, AspSettings, Column, DataScope, DataSettings, DataSource, Decay, Declared,
     Delimiter, FactorisationSettings, Filter, FilterSchedule, HashedIds, Job, Layout, LearningRate, MaxDelta,
-    Partition, RatingColumns, Scale, SoftmaxSettings, TargetSettings,
+    Partition, PerceptronSettings, RatingColumns, Scale, SoftmaxSettings, TargetSettings,
 };
 
 /// The key under which a job stands in a file, as a table or as the path of a file of its own.
@@ -32,6 +32,9 @@ const MOST_BATCH: u32 = 10_000_000;
 const MOST_DRAWN: u64 = 1_000_000;
 /// The longest factor vector.
 const MOST_RANK: u32 = 10_000;
+/// Units of a hidden layer, and hidden layers: what is wider or deeper than this is trained otherwise.
+const MOST_UNITS: u32 = 65_536;
+const MOST_HIDDEN: usize = 64;
 
 /// Reads the table of a job; `called` is its name where it gives none.
 pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
@@ -308,12 +311,14 @@ fn model(s: &Section<'_>) -> Option<ApplicationSettings> {
     #[derive(Clone, Copy)]
     enum Model {
         Softmax,
+        Perceptron,
         Factorisation,
     }
-    const MODELS: &[(&str, Model)] = &[("softmax", Model::Softmax), ("factorisation", Model::Factorisation)];
+    const MODELS: &[(&str, Model)] =
+        &[("softmax", Model::Softmax), ("mlp", Model::Perceptron), ("factorisation", Model::Factorisation)];
     let kind = s.required("kind", choice(MODELS));
     let l2 = s.or("l2", 0.0, real(0.0..=f64::INFINITY));
-    let adagrad = s.or("adagrad", false, flag());
+    let adagrad = |s: &Section<'_>| s.or("adagrad", false, flag());
     let learning_rate = s.section("learning_rate", learning_rate);
     let Some(kind) = kind else {
         s.undecided(&MODEL_KEYS);
@@ -321,22 +326,22 @@ fn model(s: &Section<'_>) -> Option<ApplicationSettings> {
     };
     match kind {
         Model::Softmax => {
-            let batch = s.required("batch", whole(1..=MOST_BATCH));
-            let batches = s.or("batches", 1, whole(1..=u32::MAX));
-            let drawn = u64::from(batch?) * u64::from(batches);
-            if batches > 1 && drawn > MOST_DRAWN {
-                let message = format!(
-                    "found {batches}, which makes {drawn} examples a clock; allowed: 1, or batch * batches at most {MOST_DRAWN}"
-                );
-                s.problem("batches", message);
-                return None;
-            }
-            Some(ApplicationSettings::Softmax(SoftmaxSettings {
+            let (batches, adagrad) = (batches(s), adagrad(s));
+            let (batch, batches) = batches?;
+            let learning_rate = learning_rate?;
+            Some(ApplicationSettings::Softmax(SoftmaxSettings { l2, batch, batches, learning_rate, adagrad }))
+        }
+        Model::Perceptron => {
+            s.only_with("kind = \"softmax\" or \"factorisation\"", &["adagrad"]);
+            let (batches, hidden) = (batches(s), s.required("hidden", hidden()));
+            let (batch, batches) = batches?;
+            let (hidden, learning_rate) = (hidden?, learning_rate?);
+            Some(ApplicationSettings::Perceptron(PerceptronSettings {
+                hidden,
                 l2,
-                batch: batch?,
+                batch,
                 batches,
-                learning_rate: learning_rate?,
-                adagrad,
+                learning_rate,
             }))
         }
         Model::Factorisation => {
@@ -344,6 +349,7 @@ fn model(s: &Section<'_>) -> Option<ApplicationSettings> {
             let biases = s.or("biases", true, flag());
             let bias_l2 = s.or("bias_l2", l2, real(0.0..=f64::INFINITY));
             let clocks_per_epoch = s.required("clocks_per_epoch", whole(1..=u32::MAX));
+            let adagrad = adagrad(s);
             let initial_deviation = s.or("initial_deviation", 0.1, real(0.0..=f64::INFINITY));
             Some(ApplicationSettings::Factorisation(FactorisationSettings {
                 rank: rank?,
@@ -359,9 +365,39 @@ fn model(s: &Section<'_>) -> Option<ApplicationSettings> {
     }
 }
 
+/// Examples of a mini-batch, and mini-batches of a clock.
+fn batches(s: &Section<'_>) -> Option<(u32, u32)> {
+    let batch = s.required("batch", whole(1..=MOST_BATCH));
+    let batches = s.or("batches", 1, whole(1..=u32::MAX));
+    let drawn = u64::from(batch?) * u64::from(batches);
+    if batches > 1 && drawn > MOST_DRAWN {
+        let message = format!(
+            "found {batches}, which makes {drawn} examples a clock; allowed: 1, or batch * batches at most {MOST_DRAWN}"
+        );
+        s.problem("batches", message);
+        return None;
+    }
+    Some((batch?, batches))
+}
+
+/// The widths of hidden layers.
+fn hidden() -> Kind<Vec<u32>> {
+    let condition = format!("; 1 to {MOST_HIDDEN} layers");
+    list(whole(1..=MOST_UNITS)).only(&condition, |layers| (1..=MOST_HIDDEN).contains(&layers.len()))
+}
+
 /// The keys that some model has, and not all have.
-const MODEL_KEYS: [&str; 7] =
-    ["batch", "batches", "rank", "biases", "bias_l2", "clocks_per_epoch", "initial_deviation"];
+const MODEL_KEYS: [&str; 9] = [
+    "adagrad",
+    "batch",
+    "batches",
+    "hidden",
+    "rank",
+    "biases",
+    "bias_l2",
+    "clocks_per_epoch",
+    "initial_deviation",
+];
 
 fn learning_rate(s: &Section<'_>) -> Option<LearningRate> {
     #[derive(Clone, Copy)]

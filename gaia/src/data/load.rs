@@ -263,7 +263,7 @@ impl<'a> Reading<'a> {
             }
             DataSource::Own => Err(DataError::Own),
             DataSource::MovieLens { .. } | DataSource::Planted { .. } => Err(DataError::Kind {
-                application: "softmax regression",
+                application: "this kind of model",
                 needs: "classes",
                 source_kind: "ratings",
             }),

@@ -98,7 +98,9 @@ mod tests {
                 ApplicationSettings::Softmax(softmax) => {
                     softmax.learning_rate.decay = super::super::Decay::Constant
                 }
-                ApplicationSettings::Own(_) | ApplicationSettings::Factorisation(_) => {}
+                ApplicationSettings::Own(_)
+                | ApplicationSettings::Perceptron(_)
+                | ApplicationSettings::Factorisation(_) => {}
             },
         ];
         for change in changes {

@@ -9,7 +9,7 @@ use wan::replica::Replica;
 use super::Finding;
 use crate::application::Work;
 use crate::data::partition::idle_workers;
-use crate::job::ApplicationSettings;
+use crate::job::{ApplicationSettings, PerceptronSettings, SoftmaxSettings};
 use crate::report::human::{bytes, counted};
 use crate::service::{Part, Setup, short};
 
@@ -29,8 +29,9 @@ pub(super) fn clock_length(setup: &Setup, sizes: &[usize]) -> Option<Duration> {
     let most = sizes.iter().max().map(|most| *most as u64)?;
     let examples = match &setup.region.job.application {
         ApplicationSettings::Own(_) => return None,
-        ApplicationSettings::Softmax(softmax) => {
-            u64::from(softmax.batch).min(most) * u64::from(softmax.batches)
+        ApplicationSettings::Softmax(SoftmaxSettings { batch, batches, .. })
+        | ApplicationSettings::Perceptron(PerceptronSettings { batch, batches, .. }) => {
+            u64::from(*batch).min(most) * u64::from(*batches)
         }
         ApplicationSettings::Factorisation(factors) => most.div_ceil(u64::from(factors.clocks_per_epoch)),
     };

@@ -50,6 +50,15 @@ fn jobs_become_applications() {
     assert!((evaluation.objective - libm::log(10.0)).abs() < 1e-6);
     assert_eq!(evaluation.metric.value, 143.0 / 1437.0);
 
+    let hidden = vec![16];
+    let learning_rate = LearningRate { initial: 0.1, decay: Decay::Constant };
+    let settings = PerceptronSettings { hidden, l2: 0.0, batch: 10, batches: 1, learning_rate };
+    let digits = DataSource::scaled_csv("digits-train.csv.gz", None, 0.0625);
+    let application = build(&job(ApplicationSettings::Perceptron(settings), digits), 1).unwrap();
+    let shapes: Vec<_> = application.tables().into_iter().map(|t| (t.name, t.rows, t.width)).collect();
+    assert_eq!(shapes[2], ("layers.1.weight".to_owned(), 10, 16));
+    assert!(application.vocabulary().is_some());
+
     let application = build(&job(factorisation(3), planted(20, 2)), 1).unwrap();
     let shapes: Vec<_> = application.tables().into_iter().map(|t| (t.name, t.rows, t.width)).collect();
     assert_eq!(shapes, [("users".to_owned(), 20, 4), ("items".to_owned(), 10, 4)]);
@@ -58,7 +67,7 @@ fn jobs_become_applications() {
 #[test]
 fn jobs_that_cannot_be_are_refused() {
     let table = [
-        (job(softmax(), planted(20, 2)), "softmax regression trains on classes, not on ratings"),
+        (job(softmax(), planted(20, 2)), "this kind of model trains on classes, not on ratings"),
         (
             job(factorisation(u32::MAX), planted(20, 2)),
             "the model would have 20 rows of 4294967296 elements, at most 1073741824 elements are allowed",

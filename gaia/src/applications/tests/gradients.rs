@@ -9,7 +9,7 @@ use crate::data::{Classification, Examples, Name, Purpose, SparseRows, gaussian,
 
 /// A small model held row by row.
 #[derive(Clone)]
-struct Rows(Vec<Vec<Vec<f32>>>);
+pub(super) struct Rows(pub(super) Vec<Vec<Vec<f32>>>);
 
 impl Rows {
     fn random(application: &dyn Application, deviation: f64) -> Self {
@@ -84,7 +84,7 @@ fn constant(initial: f64) -> LearningRate {
 }
 
 /// Five classes of seven sparse features; the last feature never occurs.
-fn examples() -> Classification {
+pub(super) fn examples() -> Classification {
     let mut train = Examples { rows: SparseRows::default(), classes: Vec::new() };
     for example in 0..40u32 {
         let feature = |f: u32| (f, ((example * 7 + f * 3) % 11) as f32 / 5.0 - 1.0);

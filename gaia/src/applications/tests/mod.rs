@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Factorisation, Softmax};
+use super::{Factorisation, Perceptron, Softmax};
 use crate::application::{Application, Evaluation};
 use crate::data::{load_classification, load_ratings};
 use crate::job::{
-    DataSettings, DataSource, Decay, FactorisationSettings, LearningRate, Partition, SoftmaxSettings,
+    DataSettings, DataSource, Decay, FactorisationSettings, LearningRate, Partition, PerceptronSettings,
+    SoftmaxSettings,
 };
 use crate::sequential::Sequential;
 
 mod build;
 mod factorisation;
 mod gradients;
+mod perceptron;
 mod predictions;
 mod softmax;
 

@@ -27,7 +27,32 @@ fn one_wrong_value_gives_one_problem() {
     let with = |line: &str| format!("{line}\n{SMALLEST}");
     let in_job = |line: &str| SMALLEST.replace("clocks = 3", &format!("clocks = 3\n{line}"));
     let in_data = |line: &str| SMALLEST.replace("format = \"csv\"", line);
+    let perceptron = |line: &str| SMALLEST.replace("kind = \"softmax\"", &format!("kind = \"mlp\"\n{line}"));
     for (text, expected) in [
+        (
+            perceptron(""),
+            "job.model.hidden: missing; allowed: an array; each entry: a whole number from 1 to 65536; 1 to 64 layers",
+        ),
+        (
+            perceptron("hidden = []"),
+            "job.model.hidden: found []; allowed: an array; each entry: a whole number from 1 to 65536; 1 to 64 layers",
+        ),
+        (
+            perceptron("hidden = [32, 0]"),
+            "job.model.hidden: found [32, 0]; allowed: an array; each entry: a whole number from 1 to 65536; 1 to 64 layers",
+        ),
+        (
+            perceptron("hidden = [32]\nadagrad = true"),
+            "job.model.adagrad: is used with kind = \"softmax\" or \"factorisation\" only",
+        ),
+        (
+            perceptron("hidden = [32]\nbatches = 300_000"),
+            "job.model.batches: found 300000, which makes 1200000 examples a clock; allowed: 1, or batch * batches at most 1000000",
+        ),
+        (
+            SMALLEST.replace("\"softmax\"", "\"mpl\""),
+            "job.model.kind: found \"mpl\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\"; did you mean \"mlp\"?",
+        ),
         (
             SMALLEST.replace("[[regions]]\nname = \"here\"", ""),
             "regions: missing; allowed: at least one [[regions]] table",
@@ -205,7 +230,7 @@ fn one_wrong_value_gives_one_problem() {
         // What a choice decides on is not blamed when the choice is wrong.
         (
             SMALLEST.replace("\"softmax\"", "\"logistic\""),
-            "job.model.kind: found \"logistic\"; allowed: one of \"softmax\", \"factorisation\"",
+            "job.model.kind: found \"logistic\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\"",
         ),
         (
             in_job("partition = \"dirichle\"\ndirichlet_alpha = 1"),

@@ -112,7 +112,7 @@ fn a_csv_test_file_has_the_training_files_features() {
 fn data_of_the_wrong_kind_is_refused() {
     let source = DataSource::ratings("r", None);
     let found = classes(&[], source).unwrap_err();
-    assert_eq!(found, "softmax regression trains on classes, not on ratings");
+    assert_eq!(found, "this kind of model trains on classes, not on ratings");
     let (_folder, data) = settings(&[], libsvm());
     let found = load_ratings(&data, None, 1).unwrap_err().to_string();
     assert_eq!(found, "factorisation trains on ratings, not on classes");
