@@ -1,0 +1,223 @@
+//! Values that are small multiples of a power of two, coded to their entropy (time-free).
+//!
+//! What passes a significance filter lies just above its threshold. Rounded to multiples of a step, which costs nothing
+//! as the rest stays behind, most of it is plus or minus one step: a bit and a half of information where an f32 takes
+//! 32. Sums of multiples are multiples, so what was added up while it waited is coded as well.
+//!
+//! The encoder is told of no step. It looks for the largest power of two that divides all values, and where the
+//! multiples are small it writes that step once and then a sign and a magnitude for each value, range-coded.
+//!
+//! ```text
+//! values     = step stream [padding]
+//! step       = varint: zigzag(exponent + 16) * 2 + (1 where a value is zero)
+//! stream     = for each value its magnitude (less one, where none is zero), then its sign unless it is zero
+//! padding    = zeros, until there is a byte for each 16 values
+//! ```
+//!
+//! Without the padding a payload of a few bytes could stand for a whole table of equal values, and a reader would have
+//! to set memory aside for it. Signs that are even alone fill twice as much.
+
+use prost::encoding::encode_varint;
+
+use super::CodecError;
+use super::arithmetic::{Decoder, Encoder, NumberModel, Probability};
+use super::indexes::Reader;
+
+/// The largest multiple. Beyond it f32s are hardly longer, and below 2^24 every multiple is exact.
+pub(super) const MAX_MAGNITUDE: u32 = 1 << 20;
+/// How many values a byte of the stream may hold.
+const MAX_VALUES_PER_BYTE: u32 = 16;
+/// The exponent of the smallest positive f32, 2^-149.
+const MIN_EXPONENT: i32 = -149;
+/// The exponent of the largest power of two that is an f32.
+const MAX_EXPONENT: i32 = 127;
+/// The exponent that is written as zero: usual steps, 2^-48 to 2^15, then take one byte.
+const USUAL_EXPONENT: i32 = -16;
+
+/// Values as multiples of a common step.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Grid {
+    step: Step,
+    /// Each at most [`MAX_MAGNITUDE`] in size.
+    multiples: Vec<i32>,
+}
+
+impl Grid {
+    /// The values on the coarsest grid that has them all; `None` where multiples would be too large, a zero has a
+    /// sign, or something is no number. Then only f32s give back the same bits.
+    pub(super) fn of(values: &[f32]) -> Option<Self> {
+        let step = Step::of(values)?;
+        let [first, second] = powers(-step.exponent);
+        let multiples = values.iter().map(|value| to_integer(value * first * second)).collect();
+        Some(Self { step, multiples })
+    }
+
+    /// Appends the values.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        self.step.write(out);
+        let start = out.len();
+        let mut encoder = Encoder::new(out);
+        let mut model = Model::new(self.step);
+        for &multiple in &self.multiples {
+            model.put(&mut encoder, multiple);
+        }
+        encoder.finish();
+        let padded_len = min_stream_len(self.multiples.len() as u32);
+        if out.len() - start < padded_len {
+            out.resize(start + padded_len, 0);
+        }
+    }
+}
+
+/// Reads `count` values, which are the rest of the payload.
+pub(super) fn read(reader: &mut Reader<'_>, count: u32) -> Result<Vec<f32>, CodecError> {
+    let step = Step::read(reader)?;
+    let padded_len = min_stream_len(count);
+    let bytes = reader.take(reader.remaining())?;
+    if bytes.len() < padded_len {
+        return Err(CodecError::Truncated { count: count.into() });
+    }
+    let mut decoder = Decoder::new(bytes);
+    let mut model = Model::new(step);
+    let [first, second] = powers(step.exponent);
+    let mut values = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let value = model.take(&mut decoder)? as f32 * first * second;
+        if !value.is_finite() {
+            return Err(CodecError::Step { exponent: step.exponent.into() });
+        }
+        values.push(value);
+    }
+    decoder.finish(padded_len, count)?;
+    Ok(values)
+}
+
+/// The least length of the stream of `count` values.
+pub(super) fn min_stream_len(count: u32) -> usize {
+    count.div_ceil(MAX_VALUES_PER_BYTE) as usize
+}
+
+/// What values are multiples of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    /// The step is two to this power.
+    exponent: i32,
+    /// Whether a value is zero. Seldom, and magnitudes less one are smaller.
+    has_zero: bool,
+}
+
+impl Step {
+    /// The largest step of `values` whose multiples they are, where these are small enough.
+    fn of(values: &[f32]) -> Option<Self> {
+        let (mut exponent, mut largest, mut has_zero, mut has_negative_zero) = (i32::MAX, 0, false, false);
+        // Without an early exit, and all in integers of 32 bits, so that it vectorises.
+        for value in values {
+            let bits = value.to_bits();
+            let size = bits & 0x7fff_ffff;
+            has_zero |= size == 0;
+            has_negative_zero |= bits == 0x8000_0000;
+            largest = largest.max(size as i32);
+            exponent = exponent.min(trailing_exponent(size));
+        }
+        if has_negative_zero || exponent == i32::MAX {
+            return None;
+        }
+        // Infinity and NaN have larger bits than every number; a power of two has only its exponent.
+        let limit = exponent + MAX_MAGNITUDE.ilog2() as i32;
+        let largest = f32::from_bits(largest as u32);
+        let is_small = largest.is_finite()
+            && (limit > MAX_EXPONENT || f64::from(largest) <= f64::from_bits(((1023 + limit) as u64) << 52));
+        is_small.then_some(Self { exponent, has_zero })
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        let exponent = self.exponent - USUAL_EXPONENT;
+        let zigzag = (exponent << 1 ^ exponent >> 31) as u64;
+        encode_varint(zigzag << 1 | u64::from(self.has_zero), out);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let step = reader.varint()?;
+        let zigzag = step >> 1;
+        let exponent = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+        let exponent = exponent + i64::from(USUAL_EXPONENT);
+        if !(i64::from(MIN_EXPONENT)..=i64::from(MAX_EXPONENT)).contains(&exponent) {
+            return Err(CodecError::Step { exponent });
+        }
+        Ok(Self { exponent: exponent as i32, has_zero: step & 1 == 1 })
+    }
+}
+
+/// What the signs and magnitudes were so far.
+struct Model {
+    /// The least magnitude that is coded: it is subtracted.
+    least: u32,
+    magnitudes: NumberModel,
+    /// Whether a value is negative, by whether the one before it was.
+    signs: [Probability; 2],
+    was_negative: bool,
+}
+
+impl Model {
+    fn new(step: Step) -> Self {
+        Self {
+            least: u32::from(!step.has_zero),
+            magnitudes: NumberModel::new(),
+            signs: [Probability::EVEN; 2],
+            was_negative: false,
+        }
+    }
+
+    fn put(&mut self, encoder: &mut Encoder<'_>, multiple: i32) {
+        self.magnitudes.put(encoder, multiple.unsigned_abs() - self.least);
+        if multiple != 0 {
+            let is_negative = multiple < 0;
+            encoder.put(&mut self.signs[usize::from(self.was_negative)], is_negative);
+            self.was_negative = is_negative;
+        }
+    }
+
+    fn take(&mut self, decoder: &mut Decoder<'_>) -> Result<i32, CodecError> {
+        let magnitude = u64::from(self.magnitudes.take(decoder)) + u64::from(self.least);
+        if magnitude > MAX_MAGNITUDE.into() {
+            return Err(CodecError::Magnitude { magnitude });
+        }
+        let magnitude = magnitude as i32;
+        if magnitude == 0 {
+            return Ok(0);
+        }
+        self.was_negative = decoder.take(&mut self.signs[usize::from(self.was_negative)]);
+        Ok(if self.was_negative { -magnitude } else { magnitude })
+    }
+}
+
+/// The exponent of the largest power of two that divides the f32 with these bits, whose sign is cleared.
+fn trailing_exponent(bits: u32) -> i32 {
+    let biased = (bits >> 23) as i32;
+    let is_normal = i32::from(biased > 0);
+    let mantissa = (bits & 0x007f_ffff) as i32 | is_normal << 23;
+    // The exponent of the lowest bit as a float is its position, without an instruction that counts zeros.
+    let lowest = (mantissa & -mantissa) as f32;
+    let position = (lowest.to_bits() >> 23) as i32 - 127;
+    if bits == 0 { i32::MAX } else { position + biased - is_normal + MIN_EXPONENT }
+}
+
+/// Two powers of two whose product is two to the power of `exponent`, which alone may be no f32.
+///
+/// Multiplied by the first the multiples of a grid are ordinary floats, so that both products are exact.
+fn powers(exponent: i32) -> [f32; 2] {
+    let half = exponent / 2;
+    [half, exponent - half].map(|exponent| f32::from_bits(((127 + exponent) as u32) << 23))
+}
+
+/// The integer that `value` is, at most [`MAX_MAGNITUDE`] in size.
+///
+/// Next to 1.5 * 2^23 floats are integers, and their low bits count; a cast would check for what cannot be, and does
+/// not vectorise.
+fn to_integer(value: f32) -> i32 {
+    const NEAR: f32 = 12_582_912.0;
+    (value + NEAR).to_bits() as i32 - NEAR.to_bits() as i32
+}
+
+#[cfg(test)]
+mod tests;
