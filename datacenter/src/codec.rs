@@ -23,6 +23,7 @@
 //! What arrives is not trusted: every size is checked before memory is set aside for it, so a payload of `n` bytes
 //! costs at most `n / 4` elements where it has values, and at most what the caller has room for where it has none.
 
+mod ans;
 mod arithmetic;
 mod grid;
 mod indexes;
@@ -36,7 +37,6 @@ use crate::{Elements, TableId};
 pub use indexes::IndexEncoding;
 pub use size::IndexSizer;
 
-use grid::Grid;
 use indexes::Reader;
 
 /// How values are written; the high four bits of the header.
@@ -54,6 +54,8 @@ pub enum ValueEncoding {
     Int8 = 4,
     /// Multiples of a power of two, to their entropy; only between datacenters.
     Grid = 5,
+    /// The same by tables of frequencies, for many values.
+    GridTables = 6,
 }
 
 impl ValueEncoding {
@@ -65,6 +67,7 @@ impl ValueEncoding {
             3 => Self::F16,
             4 => Self::Int8,
             5 => Self::Grid,
+            6 => Self::GridTables,
             _ => return None,
         })
     }
@@ -108,6 +111,9 @@ pub enum CodecError {
         /// The power of two that the step is.
         exponent: i64,
     },
+    /// The frequencies of a table do not add up.
+    #[error("payload has a table of frequencies that do not add up")]
+    Frequencies,
     /// A multiple of the step is too large.
     #[error("payload has a value of {magnitude} steps")]
     Magnitude {
@@ -179,9 +185,16 @@ pub fn encode_compact(elements: &Elements, out: &mut Vec<u8>) {
     assert_eq!(indexes.len(), values.len(), "elements have one value for each index");
     let start = out.len();
     let sizer = IndexSizer::of(indexes);
-    if let Some(grid) = Grid::of(values) {
+    if let Some(step) = grid::Step::of(values) {
+        if values.len() >= grid::TABLES_FROM {
+            indexes::write(sizer.encoding(), ValueEncoding::GridTables, indexes, out);
+            if grid::write_by_tables(step, values, out) {
+                return;
+            }
+            out.truncate(start);
+        }
         indexes::write(sizer.encoding(), ValueEncoding::Grid, indexes, out);
-        grid.write(out);
+        grid::write(step, values, out);
         if out.len() - start <= sizer.elements_len() {
             return;
         }
@@ -212,7 +225,7 @@ pub fn decode(bytes: &[u8], table: TableId, capacity: u32) -> Result<Elements, C
     let count = header.count;
     let values_len = match header.values {
         ValueEncoding::F32 => count as usize * size_of::<f32>(),
-        ValueEncoding::Grid => grid::min_stream_len(count),
+        ValueEncoding::Grid | ValueEncoding::GridTables => grid::min_stream_len(count),
         found => return Err(CodecError::Values { found, expected: ValueEncoding::F32 }),
     };
     if reader.remaining() < values_len {
@@ -221,6 +234,7 @@ pub fn decode(bytes: &[u8], table: TableId, capacity: u32) -> Result<Elements, C
     let indexes = indexes::read(header.indexes, count, capacity, &mut reader)?;
     let values = match header.values {
         ValueEncoding::Grid if count > 0 => grid::read(&mut reader, count)?,
+        ValueEncoding::GridTables if count > 0 => grid::read_by_tables(&mut reader, count)?,
         _ => read_f32(reader.take(count as usize * size_of::<f32>())?),
     };
     reader.finish()?;

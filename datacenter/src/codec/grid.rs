@@ -20,6 +20,7 @@
 use prost::encoding::encode_varint;
 
 use super::CodecError;
+use super::ans::{self, Frequencies};
 use super::arithmetic::{Decoder, Encoder, NumberModel, Probability};
 use super::indexes::Reader;
 
@@ -27,6 +28,12 @@ use super::indexes::Reader;
 pub(super) const MAX_MAGNITUDE: u32 = 1 << 20;
 /// How many values a byte of the stream may hold.
 const MAX_VALUES_PER_BYTE: u32 = 16;
+/// From how many values on tables are used: there they add less than two percent.
+pub(super) const TABLES_FROM: usize = 1 << 14;
+/// How many values share a table: few enough to stay in the nearest cache.
+const BLOCK: usize = 1 << 15;
+/// The symbol of what is too large to have its own.
+const ESCAPE: u32 = 255;
 /// The exponent of the smallest positive f32, 2^-149.
 const MIN_EXPONENT: i32 = -149;
 /// The exponent of the largest power of two that is an f32.
@@ -34,39 +41,101 @@ const MAX_EXPONENT: i32 = 127;
 /// The exponent that is written as zero: usual steps, 2^-48 to 2^15, then take one byte.
 const USUAL_EXPONENT: i32 = -16;
 
-/// Values as multiples of a common step.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Grid {
-    step: Step,
-    /// Each at most [`MAX_MAGNITUDE`] in size.
-    multiples: Vec<i32>,
+/// Appends `values`, which are multiples of `step`.
+pub(super) fn write(step: Step, values: &[f32], out: &mut Vec<u8>) {
+    step.write(out);
+    let start = out.len();
+    let mut encoder = Encoder::new(out);
+    let mut model = Model::new(step);
+    for multiple in step.multiples(values) {
+        model.put(&mut encoder, multiple);
+    }
+    encoder.finish();
+    let padded_len = min_stream_len(values.len() as u32);
+    if out.len() - start < padded_len {
+        out.resize(start + padded_len, 0);
+    }
 }
 
-impl Grid {
-    /// The values on the coarsest grid that has them all; `None` where multiples would be too large, a zero has a
-    /// sign, or something is no number. Then only f32s give back the same bits.
-    pub(super) fn of(values: &[f32]) -> Option<Self> {
-        let step = Step::of(values)?;
-        let [first, second] = powers(-step.exponent);
-        let multiples = values.iter().map(|value| to_integer(value * first * second)).collect();
-        Some(Self { step, multiples })
-    }
-
-    /// Appends the values.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        self.step.write(out);
-        let start = out.len();
-        let mut encoder = Encoder::new(out);
-        let mut model = Model::new(self.step);
-        for &multiple in &self.multiples {
-            model.put(&mut encoder, multiple);
+/// Appends `values`, which are multiples of `step`, by tables: sooner than [`write`], and about as short where there
+/// are [`TABLES_FROM`] or more. Whether that was possible: where it is not, `out` is as before.
+pub(super) fn write_by_tables(step: Step, values: &[f32], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    step.write(out);
+    let stream_start = out.len();
+    let (mut symbols, mut escaped, mut stream, mut words) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for block in values.chunks(BLOCK) {
+        symbols.clear();
+        symbols.extend(step.multiples(block).map(|multiple| zigzag(multiple).min(ESCAPE) as u8));
+        let frequencies = Frequencies::of(&symbols);
+        stream.clear();
+        let mut encoder = Encoder::new(&mut stream);
+        frequencies.write(&mut encoder);
+        if frequencies.has(ESCAPE as u8) {
+            escaped.clear();
+            escaped.extend(step.multiples(block).map(zigzag).filter(|number| *number >= ESCAPE));
+            let mut model = NumberModel::new();
+            escaped.iter().for_each(|number| model.put(&mut encoder, *number - ESCAPE));
         }
         encoder.finish();
-        let padded_len = min_stream_len(self.multiples.len() as u32);
-        if out.len() - start < padded_len {
-            out.resize(start + padded_len, 0);
-        }
+        encode_varint(stream.len() as u64, out);
+        out.extend_from_slice(&stream);
+        stream.clear();
+        ans::write(&symbols, &frequencies, &mut words, &mut stream);
+        encode_varint(stream.len() as u64, out);
+        out.extend_from_slice(&stream);
     }
+    let is_long = out.len() - stream_start >= min_stream_len(values.len() as u32);
+    if !is_long {
+        out.truncate(start);
+    }
+    is_long
+}
+
+/// Reads `count` values that were written by tables, and are the rest of the payload.
+pub(super) fn read_by_tables(reader: &mut Reader<'_>, count: u32) -> Result<Vec<f32>, CodecError> {
+    let step = Step::read(reader)?;
+    if reader.remaining() < min_stream_len(count) {
+        return Err(CodecError::Truncated { count: count.into() });
+    }
+    let [first, second] = powers(step.exponent);
+    let mut values = Vec::with_capacity(count as usize);
+    let mut symbols = vec![0; BLOCK.min(count as usize)];
+    let mut left = count as usize;
+    while left > 0 {
+        let symbols = &mut symbols[..left.min(BLOCK)];
+        left -= symbols.len();
+        let mut decoder = Decoder::new(take_part(reader)?);
+        let frequencies = Frequencies::read(&mut decoder)?;
+        ans::read(take_part(reader)?, &frequencies, symbols)?;
+        let begin = values.len();
+        values.extend(symbols.iter().map(|symbol| unzigzag((*symbol).into()) as f32 * first * second));
+        if frequencies.has(ESCAPE as u8) {
+            let mut model = NumberModel::new();
+            let escapes =
+                symbols.iter().zip(&mut values[begin..]).filter(|(symbol, _)| u32::from(**symbol) == ESCAPE);
+            for (_, value) in escapes {
+                let number = u64::from(model.take(&mut decoder)) + u64::from(ESCAPE);
+                let magnitude = number.div_ceil(2);
+                if magnitude > MAX_MAGNITUDE.into() {
+                    return Err(CodecError::Magnitude { magnitude });
+                }
+                *value = unzigzag(number as u32) as f32 * first * second;
+            }
+        }
+        decoder.finish(0, count)?;
+    }
+    if values.iter().all(|value| value.is_finite()) {
+        Ok(values)
+    } else {
+        Err(CodecError::Step { exponent: step.exponent.into() })
+    }
+}
+
+/// Takes a length and as many bytes.
+fn take_part<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], CodecError> {
+    let len = reader.varint()?;
+    reader.take(usize::try_from(len).unwrap_or(usize::MAX))
 }
 
 /// Reads `count` values, which are the rest of the payload.
@@ -99,7 +168,7 @@ pub(super) fn min_stream_len(count: u32) -> usize {
 
 /// What values are multiples of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Step {
+pub(super) struct Step {
     /// The step is two to this power.
     exponent: i32,
     /// Whether a value is zero. Seldom, and magnitudes less one are smaller.
@@ -107,8 +176,9 @@ struct Step {
 }
 
 impl Step {
-    /// The largest step of `values` whose multiples they are, where these are small enough.
-    fn of(values: &[f32]) -> Option<Self> {
+    /// The largest power of two whose multiples `values` are; `None` where multiples would be too large, a zero has a
+    /// sign, or something is no number. Then only f32s give back the same bits.
+    pub(super) fn of(values: &[f32]) -> Option<Self> {
         let (mut exponent, mut largest, mut has_zero, mut has_negative_zero) = (i32::MAX, 0, false, false);
         // Without an early exit, and all in integers of 32 bits, so that it vectorises.
         for value in values {
@@ -130,10 +200,15 @@ impl Step {
         is_small.then_some(Self { exponent, has_zero })
     }
 
+    /// How many steps each value is.
+    fn multiples(self, values: &[f32]) -> impl Iterator<Item = i32> {
+        let [first, second] = powers(-self.exponent);
+        values.iter().map(move |value| to_integer(value * first * second))
+    }
+
     fn write(self, out: &mut Vec<u8>) {
         let exponent = self.exponent - USUAL_EXPONENT;
-        let zigzag = (exponent << 1 ^ exponent >> 31) as u64;
-        encode_varint(zigzag << 1 | u64::from(self.has_zero), out);
+        encode_varint(u64::from(zigzag(exponent)) << 1 | u64::from(self.has_zero), out);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -189,6 +264,15 @@ impl Model {
         self.was_negative = decoder.take(&mut self.signs[usize::from(self.was_negative)]);
         Ok(if self.was_negative { -magnitude } else { magnitude })
     }
+}
+
+/// Small numbers for those near zero: 0, -1, 1, -2, 2.
+fn zigzag(number: i32) -> u32 {
+    (number << 1 ^ number >> 31) as u32
+}
+
+fn unzigzag(number: u32) -> i32 {
+    (number >> 1) as i32 ^ -((number & 1) as i32)
 }
 
 /// The exponent of the largest power of two that divides the f32 with these bits, whose sign is cleared.

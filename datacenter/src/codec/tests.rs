@@ -82,7 +82,7 @@ fn what_is_wrong_is_named() {
         ("", Truncated { count: 0 }),
         ("00", Varint),
         ("05 01 00", UnknownIndexEncoding(5)),
-        ("60 01 00", UnknownValueEncoding(6)),
+        ("70 01 00", UnknownValueEncoding(7)),
         ("20 01 00", Values { found: ValueEncoding::Bf16, expected: ValueEncoding::Absent }),
         ("10 01 00 00 00", Values { found: ValueEncoding::F32, expected: ValueEncoding::Absent }),
         // More elements than the table has, up to what 64 bits can claim.

@@ -6,6 +6,7 @@ use crate::codec::{self, CodecError, ValueEncoding};
 use crate::{Elements, TableId};
 
 const TABLE: TableId = TableId(3);
+const TABLES: u8 = ValueEncoding::GridTables as u8;
 
 /// A small generator: payloads must be the same in every run.
 struct Lcg(u64);
@@ -176,6 +177,60 @@ fn equal_values_take_a_byte_for_sixteen() {
     assert_eq!(codec::decode(&stained, TABLE, 16_000), Err(CodecError::Padding));
 }
 
+/// Like [`grids_are_pinned`]; so many bytes are pinned by their sum.
+#[test]
+fn tables_are_pinned() {
+    let payload = encoded(&elements(scaled(&geometric(9, TABLES_FROM, 0.7), -9)));
+    let sum = payload.iter().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+    assert_eq!((encoding_of(&payload), payload.len(), sum), (TABLES, 4637, 3_193_389_373));
+}
+
+#[test]
+fn many_values_come_back() {
+    for count in [TABLES_FROM, BLOCK, BLOCK + 1, 2 * BLOCK + 5] {
+        assert_eq!(round_trip(scaled(&geometric(2, count, 0.6), MIN_EXPONENT)), TABLES);
+    }
+    // Magnitudes with symbols of their own, and without.
+    let mut random = Lcg(3);
+    for largest in [2, 127, 128, 300, MAX_MAGNITUDE] {
+        let multiples =
+            (0..40_000).map(|_| (random.uniform() * f64::from(largest)) as i32 * random.multiple(1.0));
+        assert_eq!(round_trip(scaled(&multiples.collect::<Vec<_>>(), 3)), TABLES, "{largest}");
+    }
+    let mut outliers = geometric(4, 40_000, 0.9);
+    outliers[7] = MAX_MAGNITUDE as i32;
+    outliers[39_999] = -130;
+    assert_eq!(round_trip(scaled(&outliers, -30)), TABLES);
+    // A block with one symbol, among others; alone it is shorter without tables.
+    let one = [vec![1; BLOCK], geometric(5, 40_000, 0.5)].concat();
+    assert_eq!(round_trip(scaled(&one, 0)), TABLES);
+    assert_eq!(round_trip(vec![1.0; 40_000]), ValueEncoding::Grid as u8);
+    let rare = (0..40_000).map(|i| if i % 20_000 == 7 { -1.0 } else { 1.0 }).collect();
+    assert_eq!(round_trip(rare), ValueEncoding::Grid as u8);
+}
+
+#[test]
+fn damaged_tables_are_refused() {
+    let update = elements(scaled(&geometric(5, TABLES_FROM, 0.6), -20));
+    let payload = encoded(&update);
+    let count = TABLES_FROM as u32;
+    // The states return to where they began only by the words that were written.
+    for at in (0..40).chain((40..payload.len()).step_by(97)) {
+        assert!(codec::decode(&payload[..at], TABLE, count).is_err(), "{at} bytes are left");
+        for bit in 0..8 {
+            let mut damaged = payload.clone();
+            damaged[at] ^= 1 << bit;
+            if let Ok(read) = codec::decode(&damaged, TABLE, count) {
+                assert!(read.len() <= TABLES_FROM && read.values.iter().all(|value| value.is_finite()));
+                assert!(at < 40, "byte {at} tells of nothing");
+            }
+        }
+    }
+    let mut long = payload.clone();
+    long.push(0);
+    assert_eq!(codec::decode(&long, TABLE, count), Err(CodecError::Trailing { bytes: 1 }));
+}
+
 #[test]
 fn what_is_wrong_is_named() {
     let decode = |bytes: &[u8]| codec::decode(bytes, TABLE, 100).unwrap_err();
@@ -245,18 +300,19 @@ proptest! {
     #[test]
     fn the_step_is_the_largest(multiples in vec(-1000i32..1000, 1..20), exponent in MIN_EXPONENT..=100) {
         prop_assume!(multiples.iter().any(|multiple| *multiple != 0));
-        let grid = Grid::of(&scaled(&multiples, exponent)).unwrap();
+        let values = scaled(&multiples, exponent);
+        let step = Step::of(&values).unwrap();
         let common = multiples.iter().fold(0, |all, multiple| all | multiple).trailing_zeros();
-        prop_assert_eq!(grid.step.exponent, exponent + common as i32);
+        prop_assert_eq!(step.exponent, exponent + common as i32);
         let divided: Vec<i32> = multiples.iter().map(|multiple| multiple >> common).collect();
-        prop_assert_eq!(grid.multiples, divided);
+        prop_assert_eq!(step.multiples(&values).collect::<Vec<_>>(), divided);
     }
 
     #[test]
-    fn arbitrary_streams_never_panic(bytes in vec(any::<u8>(), 0..200), index_encoding in 0u8..5, capacity: u32) {
+    fn arbitrary_streams_never_panic(bytes in vec(any::<u8>(), 0..200), index_encoding in 0u8..5, tables: bool, capacity: u32) {
         let mut bytes = bytes;
         if let Some(first) = bytes.first_mut() {
-            *first = index_encoding | 0x50;
+            *first = index_encoding | if tables { 0x60 } else { 0x50 };
         }
         if let Ok(read) = codec::decode(&bytes, TABLE, capacity) {
             prop_assert!(read.values.iter().all(|value| value.is_finite()));
