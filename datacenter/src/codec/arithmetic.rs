@@ -15,6 +15,8 @@ use super::CodecError;
 const PROBABILITY_BITS: u32 = 12;
 /// The range is at least this between decisions, so that a byte of it can leave.
 const MIN_RANGE: u32 = 1 << 24;
+/// How many bits that are as likely as not are coded at once: with eight the range keeps 16 bits.
+const MAX_BITS_AT_ONCE: u32 = 8;
 /// How many bytes a decoder is ahead of the encoder's last whole byte.
 const LOOKAHEAD_BYTES: usize = 4;
 /// How many bytes end a stream at most: a range of 2^24 holds a multiple of 2^16.
@@ -82,12 +84,12 @@ impl<'a> Encoder<'a> {
     }
 
     /// Appends the low `count` bits of `value`, highest first, each at the cost of a bit.
-    pub(super) fn put_bits(&mut self, value: u32, count: u32) {
-        for position in (0..count).rev() {
-            self.range >>= 1;
-            if value >> position & 1 == 1 {
-                self.low += u64::from(self.range);
-            }
+    pub(super) fn put_bits(&mut self, value: u32, mut count: u32) {
+        while count > 0 {
+            let taken = count.min(MAX_BITS_AT_ONCE);
+            count -= taken;
+            self.range >>= taken;
+            self.low += u64::from(value >> count & ((1 << taken) - 1)) * u64::from(self.range);
             self.normalize();
         }
     }
@@ -177,15 +179,16 @@ impl<'a> Decoder<'a> {
     }
 
     /// Takes a number of `count` bits.
-    pub(super) fn take_bits(&mut self, count: u32) -> u32 {
+    pub(super) fn take_bits(&mut self, mut count: u32) -> u32 {
         let mut value = 0;
-        for _ in 0..count {
-            self.range >>= 1;
-            let bit = self.offset >= self.range;
-            if bit {
-                self.offset -= self.range;
-            }
-            value = value << 1 | u32::from(bit);
+        while count > 0 {
+            let taken = count.min(MAX_BITS_AT_ONCE);
+            count -= taken;
+            self.range >>= taken;
+            // Only damage gives more: an encoder leaves out what the shift has rounded away.
+            let bits = (self.offset / self.range).min((1 << taken) - 1);
+            self.offset -= bits * self.range;
+            value = value << taken | bits;
             self.normalize();
         }
         value

@@ -29,7 +29,7 @@ pub(super) const MAX_MAGNITUDE: u32 = 1 << 20;
 /// How many values a byte of the stream may hold.
 const MAX_VALUES_PER_BYTE: u32 = 16;
 /// From how many values on tables are used: there they add less than two percent.
-pub(super) const TABLES_FROM: usize = 1 << 14;
+const TABLES_FROM: usize = 1 << 14;
 /// How many values share a table: few enough to stay in the nearest cache.
 const BLOCK: usize = 1 << 15;
 /// The symbol of what is too large to have its own.
@@ -41,8 +41,8 @@ const MAX_EXPONENT: i32 = 127;
 /// The exponent that is written as zero: usual steps, 2^-48 to 2^15, then take one byte.
 const USUAL_EXPONENT: i32 = -16;
 
-/// Appends `values`, which are multiples of `step`.
-pub(super) fn write(step: Step, values: &[f32], out: &mut Vec<u8>) {
+/// Appends `values`, which are multiples of `step`. It is always possible.
+pub(super) fn write(step: Step, values: &[f32], out: &mut Vec<u8>) -> bool {
     step.write(out);
     let start = out.len();
     let mut encoder = Encoder::new(out);
@@ -55,12 +55,15 @@ pub(super) fn write(step: Step, values: &[f32], out: &mut Vec<u8>) {
     if out.len() - start < padded_len {
         out.resize(start + padded_len, 0);
     }
+    true
 }
 
 /// Appends `values`, which are multiples of `step`, by tables: sooner than [`write`], and about as short where there
-/// are [`TABLES_FROM`] or more. Whether that was possible: where it is not, `out` is as before.
+/// are many. Whether it is worth it: few values, or so alike that they would take too few bytes, are left to [`write`].
 pub(super) fn write_by_tables(step: Step, values: &[f32], out: &mut Vec<u8>) -> bool {
-    let start = out.len();
+    if values.len() < TABLES_FROM {
+        return false;
+    }
     step.write(out);
     let stream_start = out.len();
     let (mut symbols, mut escaped, mut stream, mut words) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -85,11 +88,7 @@ pub(super) fn write_by_tables(step: Step, values: &[f32], out: &mut Vec<u8>) -> 
         encode_varint(stream.len() as u64, out);
         out.extend_from_slice(&stream);
     }
-    let is_long = out.len() - stream_start >= min_stream_len(values.len() as u32);
-    if !is_long {
-        out.truncate(start);
-    }
-    is_long
+    out.len() - stream_start >= min_stream_len(values.len() as u32)
 }
 
 /// Reads `count` values that were written by tables, and are the rest of the payload.

@@ -3,7 +3,7 @@
 use prost::encoding::{decode_varint, encode_varint};
 
 use super::size::{BLOCK, write_gaps};
-use super::{CodecError, ValueEncoding, rice};
+use super::{CodecError, ValueEncoding, rice, rows};
 
 /// How the indexes after the first are written; the low four bits of the header.
 ///
@@ -21,29 +21,45 @@ pub enum IndexEncoding {
     Delta = 3,
     /// The same numbers as Golomb-Rice codes, with a parameter for each block of 128.
     Rice = 4,
+    /// Gaps between rows, and the columns within them, range-coded; only between datacenters.
+    Rows = 5,
 }
 
 impl IndexEncoding {
     /// All encodings, in their order.
-    pub const ALL: [Self; 5] = [Self::Dense, Self::Runs, Self::Bitmap, Self::Delta, Self::Rice];
+    pub const ALL: [Self; 6] = [Self::Dense, Self::Runs, Self::Bitmap, Self::Delta, Self::Rice, Self::Rows];
 
     pub(super) fn from_bits(bits: u8) -> Option<Self> {
         Self::ALL.get(usize::from(bits)).copied()
     }
 }
 
-/// Appends everything but the values.
-pub(super) fn write(encoding: IndexEncoding, values: ValueEncoding, indexes: &[u32], out: &mut Vec<u8>) {
+/// Appends what stands before the body.
+pub(super) fn write_head(encoding: IndexEncoding, values: ValueEncoding, indexes: &[u32], out: &mut Vec<u8>) {
     out.push(encoding as u8 | (values as u8) << 4);
     encode_varint(indexes.len() as u64, out);
-    let Some(&first) = indexes.first() else { return };
-    encode_varint(first.into(), out);
+    if let Some(&first) = indexes.first() {
+        encode_varint(first.into(), out);
+    }
+}
+
+/// Appends everything but the values.
+pub(super) fn write(encoding: IndexEncoding, values: ValueEncoding, indexes: &[u32], out: &mut Vec<u8>) {
+    write_head(encoding, values, indexes, out);
+    if !indexes.is_empty() {
+        write_body(encoding, indexes, out);
+    }
+}
+
+/// Appends the indexes after the first one, which there is.
+pub(super) fn write_body(encoding: IndexEncoding, indexes: &[u32], out: &mut Vec<u8>) {
     match encoding {
         IndexEncoding::Dense => {}
         IndexEncoding::Runs => write_runs(indexes, out),
         IndexEncoding::Bitmap => write_bitmap(indexes, out),
         IndexEncoding::Delta => write_delta(indexes, out),
         IndexEncoding::Rice => rice::write(indexes, out),
+        IndexEncoding::Rows => rows::write(indexes, 1, out),
     }
 }
 
@@ -64,7 +80,7 @@ pub(super) fn read(
     }
     let bytes_at_least = match encoding {
         IndexEncoding::Dense => 0,
-        IndexEncoding::Runs => 1,
+        IndexEncoding::Runs | IndexEncoding::Rows => 1,
         IndexEncoding::Bitmap | IndexEncoding::Rice => (count as usize - 1).div_ceil(8),
         IndexEncoding::Delta => count as usize - 1,
     };
@@ -83,24 +99,25 @@ pub(super) fn read(
             let taken = rice::read(reader.bytes, set.first, count - 1, capacity, &mut indexes)?;
             reader.take(taken)?;
         }
+        IndexEncoding::Rows => rows::read(set, reader, &mut indexes)?,
     }
     Ok(indexes)
 }
 
 /// A set whose body is still to be read.
 #[derive(Clone, Copy)]
-struct Unread {
+pub(super) struct Unread {
     /// The first index, below `capacity`.
-    first: u32,
+    pub(super) first: u32,
     /// How many indexes, at least one.
-    count: u32,
+    pub(super) count: u32,
     /// What all indexes must stay below.
-    capacity: u32,
+    pub(super) capacity: u32,
 }
 
 impl Unread {
     /// `index` where it is below the capacity.
-    fn check(&self, index: u64) -> Result<u32, CodecError> {
+    pub(super) fn check(&self, index: u64) -> Result<u32, CodecError> {
         if index < self.capacity.into() {
             Ok(index as u32)
         } else {

@@ -1,4 +1,4 @@
-//! The size of an index set in every encoding, without encoding it (time-free).
+//! The size of an index set in every encoding that can be counted, without encoding it (time-free).
 //!
 //! Indexes are looked at as gaps (how many are left out between neighbours), in blocks of [`BLOCK`], which is also the
 //! block of the Rice encoding. A block without gaps, the common one in dense data, costs a comparison.
@@ -128,7 +128,7 @@ impl IndexSizer {
         self.count
     }
 
-    /// The smallest encoding; of equals, the one that is faster to read.
+    /// The smallest encoding of those that can be counted; of equals, the one that is faster to read.
     pub fn encoding(&self) -> IndexEncoding {
         self.smallest().0
     }
@@ -144,7 +144,7 @@ impl IndexSizer {
         self.indexes_len() + self.count * size_of::<f32>()
     }
 
-    /// The length in bytes of the body in `encoding`; `None` where it cannot express the set.
+    /// The length in bytes of the body in `encoding`; `None` where it cannot express the set, or is not counted.
     pub(super) fn body_len(&self, encoding: IndexEncoding) -> Option<usize> {
         let mut closed;
         let sizer = if self.pending == 0 {
@@ -161,6 +161,8 @@ impl IndexSizer {
             IndexEncoding::Bitmap => Some(span.div_ceil(8)),
             IndexEncoding::Delta => Some(sizer.delta_bytes),
             IndexEncoding::Rice => Some(sizer.rice_bits.div_ceil(8) as usize),
+            // It adapts, so its size is known only when it is written.
+            IndexEncoding::Rows => None,
         }
     }
 

@@ -81,7 +81,7 @@ fn what_is_wrong_is_named() {
     let cases: &[(&str, CodecError)] = &[
         ("", Truncated { count: 0 }),
         ("00", Varint),
-        ("05 01 00", UnknownIndexEncoding(5)),
+        ("06 01 00", UnknownIndexEncoding(6)),
         ("70 01 00", UnknownValueEncoding(7)),
         ("20 01 00", Values { found: ValueEncoding::Bf16, expected: ValueEncoding::Absent }),
         ("10 01 00 00 00", Values { found: ValueEncoding::F32, expected: ValueEncoding::Absent }),
@@ -224,7 +224,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(mut bytes in vec(any::<u8>(), 0..300), header in 0u8..5, capacity: u32) {
+    fn arbitrary_bytes_never_panic(mut bytes in vec(any::<u8>(), 0..300), header in 0u8..6, capacity: u32) {
         let _ = decode_indexes(&bytes, capacity.min(1 << 16), 1 << 16);
         if let Some(first) = bytes.first_mut() {
             *first = header | 0x10;
