@@ -1,7 +1,7 @@
 //! Index sets and elements, in every encoding.
 
 use datacenter::TableId;
-use datacenter::codec::{self, CodecError, IndexEncoding, IndexSizer};
+use datacenter::codec::{self, CodecError, IndexEncoding, IndexSizer, ValueEncoding};
 
 /// How many elements the table has, by the first byte.
 const CAPACITIES: [u32; 6] = [0, 1, 100, 5000, 1 << 20, u32::MAX];
@@ -24,15 +24,22 @@ pub fn payloads(data: &[u8]) {
 fn elements(payload: &[u8], capacity: u32) {
     let Ok(first) = codec::decode(payload, TableId(3), capacity) else { return };
     assert_eq!(first.indexes.len(), first.values.len());
-    assert!(first.len() <= payload.len() / 4, "values take four bytes each");
+    assert!(first.len() <= payload.len() * 16, "a byte holds sixteen values at most");
     check_indexes(&first.indexes, capacity);
-    let mut written = Vec::new();
-    codec::encode(&first, &mut written);
-    assert_eq!(written.len(), codec::encoded_len(&first));
-    check_size(&written, payload);
-    let second = codec::decode(&written, TableId(3), capacity).expect("we read what we write");
-    assert_eq!((second.table, &second.indexes), (first.table, &first.indexes));
-    assert!(second.values.iter().zip(&first.values).all(|(a, b)| a.to_bits() == b.to_bits()));
+    let (mut plain, mut compact) = (Vec::new(), Vec::new());
+    codec::encode(&first, &mut plain);
+    assert_eq!(plain.len(), codec::encoded_len(&first));
+    if payload[0] >> 4 == ValueEncoding::F32 as u8 {
+        assert!(first.len() <= payload.len() / 4, "f32s take four bytes each");
+        check_size(&plain, payload);
+    }
+    codec::encode_compact(&first, 1, &mut compact);
+    assert!(compact.len() <= plain.len(), "{} bytes, and {} without compression", compact.len(), plain.len());
+    for written in [plain, compact] {
+        let second = codec::decode(&written, TableId(3), capacity).expect("we read what we write");
+        assert_eq!((second.table, &second.indexes), (first.table, &first.indexes));
+        assert!(second.values.iter().zip(&first.values).all(|(a, b)| a.to_bits() == b.to_bits()));
+    }
 }
 
 fn index_set(payload: &[u8], indexes: &[u32], capacity: u32) {
@@ -49,9 +56,12 @@ fn index_set(payload: &[u8], indexes: &[u32], capacity: u32) {
     }
 }
 
-/// Ours is the smallest encoding, but that the parameter of a Rice block may be another's better guess.
+/// Ours is the smallest encoding, but that the parameter of a Rice block may be another's better guess, and that rows are
+/// written only where they are asked for.
 fn check_size(written: &[u8], payload: &[u8]) {
-    assert!(written.len() <= payload.len() || payload[0] & 0x0f == IndexEncoding::Rice as u8);
+    let encoding = payload[0] & 0x0f;
+    let may_be_smaller = [IndexEncoding::Rice, IndexEncoding::Rows].iter().any(|e| *e as u8 == encoding);
+    assert!(written.len() <= payload.len() || may_be_smaller);
 }
 
 fn check_indexes(indexes: &[u32], capacity: u32) {

@@ -229,10 +229,13 @@ fn payloads() -> Vec<Vec<u8>> {
         scattered(0.4, 300),
     ];
     let written = |indexes: Vec<u32>| {
-        let (mut set, mut payload) = (vec![3], vec![3]);
+        let (mut set, mut payload, mut compact) = (vec![3], vec![3], vec![3]);
         codec::encode_indexes(&indexes, &mut set);
-        codec::encode(&elements(0, indexes), &mut payload);
-        [set, payload]
+        let mut elements = elements(0, indexes);
+        codec::encode(&elements, &mut payload);
+        elements.values.iter_mut().enumerate().for_each(|(i, value)| *value = [0.5, -0.5, 1.0][i % 3]);
+        codec::encode_compact(&elements, 8, &mut compact);
+        [set, payload, compact]
     };
     sets.into_iter().flat_map(written).collect()
 }
