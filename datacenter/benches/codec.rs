@@ -66,9 +66,48 @@ fn payloads(c: &mut Criterion) {
     group.finish();
 }
 
+/// What passes a filter: one step or a few, as coded between datacenters.
+fn compact(c: &mut Criterion) {
+    let mut group = c.benchmark_group("compact");
+    for count in [100, 10_000, 65_536, 1_000_000] {
+        let mut kinds = kinds();
+        kinds[0] = ("dense", (0..count).collect());
+        // Only the dense set has sizes; the others are measured once.
+        kinds.truncate(if count == 1_000_000 { 6 } else { 1 });
+        for (name, indexes) in kinds {
+            let mut random = Lcg(9);
+            let mut multiple = || {
+                let magnitude = 1 + (0..20).take_while(|_| random.below(10) >= 7).count();
+                if random.below(2) == 0 { magnitude as f32 } else { -(magnitude as f32) }
+            };
+            let values = indexes.iter().map(|_| 0.25 * multiple()).collect();
+            let elements = Elements { table: TableId(0), indexes, values };
+            let name = format!("{name}, {} values", elements.len());
+            let mut out = Vec::new();
+            codec::encode_compact(&elements, 33, &mut out);
+            println!(
+                "{name}: {:.2} bits a value and its index",
+                out.len() as f64 * 8.0 / elements.len() as f64
+            );
+            group.throughput(Throughput::Elements(elements.len() as u64));
+            group.bench_with_input(BenchmarkId::new("decode", &name), &out, |b, bytes| {
+                b.iter(|| codec::decode(black_box(bytes), TableId(0), 1_000_000).expect("own payload"));
+            });
+            let mut out = Vec::with_capacity(out.len());
+            group.bench_with_input(BenchmarkId::new("encode", &name), &elements, |b, elements| {
+                b.iter(|| {
+                    out.clear();
+                    codec::encode_compact(black_box(elements), 33, &mut out);
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).measurement_time(std::time::Duration::from_secs(1));
-    targets = payloads
+    targets = payloads, compact
 }
 criterion_main!(benches);
