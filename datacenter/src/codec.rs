@@ -6,7 +6,8 @@
 //!
 //! The idea: the index set and the values are two columns. The index set has six encodings, good for different
 //! densities ([`IndexEncoding`]); the sizes of five are computed together in one pass, without encoding, and the
-//! smallest is written. The sizes are exact, so a baseline that is never sent can still be counted byte by byte ([`IndexSizer`]).
+//! smallest is written. The sizes are exact, so a baseline that is never sent can still be counted byte by byte
+//! ([`IndexSizer`]).
 //!
 //! Inside a datacenter that is all: [`encode`] is as fast as memory. Between datacenters bytes are dear, and
 //! [`encode_compact`] also codes indexes and values to their entropy.

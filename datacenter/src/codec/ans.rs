@@ -1,6 +1,6 @@
 //! Bytes coded by a table of their frequencies: asymmetric numeral systems (time-free).
 //!
-//! The adaptive range coder takes ten to sixty nanoseconds a value, as each decision waits for the one before. In a
+//! The adaptive range coder takes ten to twenty nanoseconds a value, as each decision waits for the one before. In a
 //! payload of many values a table of frequencies costs little, and with it a symbol is one multiplication (rANS: Duda,
 //! arXiv:1311.2540; the division by a frequency as a multiplication is Giesen's). Symbols take turns on four states,
 //! which do not wait for each other.
@@ -99,7 +99,7 @@ fn count(symbols: &[u8]) -> [u32; 256] {
 
 /// How to append one symbol: `x / f * 4096 + x % f + start` without a division.
 #[derive(Clone, Copy, Default)]
-struct Step {
+struct SymbolCode {
     /// From here on a state has no room.
     limit: u32,
     reciprocal: u32,
@@ -109,7 +109,7 @@ struct Step {
     complement: u32,
 }
 
-impl Step {
+impl SymbolCode {
     /// Exact for all states, as they are below 2^31.
     fn new(start: u32, frequency: u32) -> Self {
         let limit = frequency << (31 - SCALE_BITS);
@@ -127,24 +127,25 @@ impl Step {
 /// Appends `symbols`, which have these frequencies. `words` is working memory.
 pub(super) fn write(symbols: &[u8], frequencies: &Frequencies, words: &mut Vec<u16>, out: &mut Vec<u8>) {
     let mut start = 0;
-    let steps = frequencies.0.map(|frequency| {
-        let step = if frequency > 0 { Step::new(start, frequency.into()) } else { Step::default() };
+    let codes = frequencies.0.map(|frequency| {
+        let code =
+            if frequency > 0 { SymbolCode::new(start, frequency.into()) } else { SymbolCode::default() };
         start += u32::from(frequency);
-        step
+        code
     });
     // A symbol takes at most one word, and they are written from the end.
     words.resize(symbols.len() + 1, 0);
     let mut free = words.len();
     let mut states = [MIN_STATE; STATES];
     let mut put = |state: &mut u32, symbol: u8| {
-        let step = steps[usize::from(symbol)];
+        let code = codes[usize::from(symbol)];
         // Without a branch, which would be predicted badly: the word is written, and kept or not.
-        let is_full = *state >= step.limit;
+        let is_full = *state >= code.limit;
         words[free - 1] = *state as u16;
         free -= usize::from(is_full);
         let x = *state >> (u32::from(is_full) * 16);
-        let quotient = ((u64::from(x) * u64::from(step.reciprocal)) >> 32) as u32 >> step.shift;
-        *state = x + step.bias + quotient * step.complement;
+        let quotient = ((u64::from(x) * u64::from(code.reciprocal)) >> 32) as u32 >> code.shift;
+        *state = x + code.bias + quotient * code.complement;
     };
     let (fours, rest) = symbols.as_chunks::<STATES>();
     for (state, symbol) in states.iter_mut().zip(rest).rev() {

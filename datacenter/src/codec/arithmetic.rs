@@ -51,7 +51,7 @@ impl Probability {
         if decision {
             self.of_false -= self.of_false >> rate;
         } else {
-            self.of_false += ((1 << 16) - u32::from(self.of_false) >> rate) as u16;
+            self.of_false += (((1 << 16) - u32::from(self.of_false)) >> rate) as u16;
         }
     }
 }

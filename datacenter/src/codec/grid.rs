@@ -14,6 +14,14 @@
 //! padding    = zeros, until there is a byte for each 16 values
 //! ```
 //!
+//! That is for fewer than 16384 values. More are coded in blocks by tables of their frequencies, several times sooner: first
+//! the table and what it has no symbols for, range-coded, then the symbols.
+//!
+//! ```text
+//! values     = step block...
+//! block      = varint(length of table) table varint(length of symbols) symbols
+//! ```
+//!
 //! Without the padding a payload of a few bytes could stand for a whole table of equal values, and a reader would have
 //! to set memory aside for it. Signs that are even alone fill twice as much.
 

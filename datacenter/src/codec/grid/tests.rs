@@ -310,8 +310,12 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_streams_never_panic(bytes in vec(any::<u8>(), 0..200), index_encoding in 0u8..6, tables: bool, capacity: u32) {
-        let mut bytes = bytes;
+    fn arbitrary_streams_never_panic(
+        mut bytes in vec(any::<u8>(), 0..200),
+        index_encoding in 0u8..6,
+        tables: bool,
+        capacity: u32,
+    ) {
         if let Some(first) = bytes.first_mut() {
             *first = index_encoding | if tables { 0x60 } else { 0x50 };
         }
