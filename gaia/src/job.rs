@@ -613,7 +613,6 @@ pub(crate) mod tests {
                 lead: Lead::Derived,
                 anticipation: false,
                 release_every: ReleaseEvery::Clocks(1),
-            release_every: ReleaseEvery::Clocks(1),
             },
             ssp_lead: 3,
             non_finite: NonFinite::default(),

@@ -207,7 +207,12 @@ fn resolve(filter: &Filter, job: &Job) -> FilterConfig {
             Schedule::Custom(CustomSchedule::new(job.application.learning_rate().clone()))
         }
     };
-    FilterConfig { function: filter.function.clone(), threshold: filter.threshold, schedule, values: filter.values }
+    FilterConfig {
+        function: filter.function.clone(),
+        threshold: filter.threshold,
+        schedule,
+        values: filter.values,
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use wan::driver::server::{Event, Unobserved};
 use wan::emulation::{VirtualClock, host_address};
 use wan::link::LinkConfig;
 use wan::node::Node;
-use wan::policy::{Lead, Policy, Selection};
+use wan::policy::{Lead, Policy};
 use wan::transport::Path;
 
 const RATE: u64 = 12_500_000;

@@ -15,7 +15,7 @@ use wan::driver::server::{Event, Unobserved};
 use wan::emulation::{VirtualClock, host_address};
 use wan::link::LinkConfig;
 use wan::message::{Origin, Resume, Update, WholeRows};
-use wan::policy::{Lead, Policy, Selection};
+use wan::policy::{Lead, Policy};
 use wan::transport::{Authority, Endpoint, Path, PeerName, Role};
 use wan::wire::{self, Channel, Hello, VERSION};
 

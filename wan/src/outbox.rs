@@ -22,6 +22,7 @@ mod waiting;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datacenter::codec;
 use datacenter::{Clock, Elements, ShardId, ShardTable, TableId};
 
@@ -81,6 +82,7 @@ enum Returned {
 #[derive(Debug)]
 struct InFlight {
     update: Arc<Update>,
+    payloads: Arc<[Bytes]>,
     bytes: u64,
     /// The rows in it that were announced, ascending.
     announced: Vec<(TableId, u32)>,
@@ -93,6 +95,8 @@ struct InFlight {
 pub struct Outgoing {
     /// The update.
     pub update: Arc<Update>,
+    /// The elements of each entry of it, as they cross the WAN.
+    pub payloads: Arc<[Bytes]>,
     /// The size of its payload.
     pub bytes: u64,
     /// Whether it was sent before, on a former connection.
@@ -267,6 +271,7 @@ impl Outbox {
             if !repeat.applied {
                 return Some(Outgoing {
                     update: repeat.update.clone(),
+                    payloads: repeat.payloads.clone(),
                     bytes: repeat.bytes,
                     is_repeat: true,
                 });
@@ -303,7 +308,8 @@ impl Outbox {
         };
         self.rows_were_last = rows.is_some();
         let stamps: u64 = rows.iter().flat_map(|rows| &rows.stamps).flatten().map(|s| varint_len(*s)).sum();
-        let bytes = deltas.iter().map(|d| codec::encoded_len(d) as u64).sum::<u64>() + stamps;
+        let payloads: Arc<[Bytes]> = deltas.iter().map(|delta| self.payload(delta)).collect();
+        let bytes = payloads.iter().map(|payload| payload.len() as u64).sum::<u64>() + stamps;
         let update = Arc::new(Update {
             shard: self.shard,
             stream: self.stream,
@@ -314,12 +320,24 @@ impl Outbox {
             rows,
         });
         self.next_seq += 1;
-        self.in_flight.push_back(InFlight { update: update.clone(), bytes, announced, applied: false });
+        self.in_flight.push_back(InFlight {
+            update: update.clone(),
+            payloads: payloads.clone(),
+            bytes,
+            announced,
+            applied: false,
+        });
         self.in_flight_bytes += bytes;
         self.sent += 1;
         self.advance_coverage();
         self.advance_returned();
-        Some(Outgoing { update, bytes, is_repeat: false })
+        Some(Outgoing { update, payloads, bytes, is_repeat: false })
+    }
+
+    fn payload(&self, delta: &Elements) -> Bytes {
+        let mut payload = Vec::new();
+        codec::encode_compact(delta, self.widths[delta.table.index()], &mut payload);
+        payload.into()
     }
 
     fn add_row(&mut self, row: (Origin, TableId, u32)) {

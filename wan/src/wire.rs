@@ -15,7 +15,7 @@ use datacenter::{Clock, DatacenterId, ShardId, ShardTable, TableId};
 use prost::{Message, encoding};
 
 use crate::message::{Barrier, Holdings, Origin, Progress, Resume, ShardControl, Update, WholeRows};
-use crate::outbox::UPDATE_TARGET_BYTES;
+use crate::outbox::{Outgoing, UPDATE_TARGET_BYTES};
 
 pub use probe::{
     CallBack, ProbeAnswer, ProbeReport, ProbeRequest, decode_probe_answer, decode_probe_report,
@@ -28,7 +28,7 @@ mod proto {
 }
 
 /// The version of the protocol between datacenters; the hello refuses any other.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The longest hello.
 pub const MAX_HELLO_BYTES: usize = 4 * 1024 * 1024;
@@ -122,15 +122,29 @@ impl Shapes {
     }
 }
 
-/// Encodes an update.
+/// Encodes an update that an outbox has written the payloads of.
+pub fn encode_outgoing(outgoing: &Outgoing) -> Bytes {
+    encode_with(&outgoing.update, |entry| outgoing.payloads[entry].clone())
+}
+
+/// Encodes an update of tables whose widths are not known.
 pub fn encode_update(update: &Update) -> Bytes {
+    encode_with(update, |entry| {
+        let mut payload = Vec::new();
+        codec::encode_compact(&update.deltas[entry], 1, &mut payload);
+        payload.into()
+    })
+}
+
+/// Encodes an update with `payload(i)` for the elements of its entry `i`.
+fn encode_with(update: &Update, payload: impl Fn(usize) -> Bytes) -> Bytes {
     let stamps = |entry: usize| {
         update.rows.as_ref().and_then(|rows| rows.stamps.get(entry)).cloned().unwrap_or_default()
     };
-    let deltas = update.deltas.iter().enumerate().map(|(entry, delta)| {
-        let mut elements = Vec::with_capacity(codec::encoded_len(delta));
-        codec::encode(delta, &mut elements);
-        proto::Block { table: delta.table.0.into(), elements: elements.into(), stamps: stamps(entry) }
+    let deltas = update.deltas.iter().enumerate().map(|(entry, delta)| proto::Block {
+        table: delta.table.0.into(),
+        elements: payload(entry),
+        stamps: stamps(entry),
     });
     let rows_of = update.rows.as_ref().map(|rows| match rows.origin {
         Origin::All => proto::update::RowsOf::All(proto::All {}),

@@ -6,8 +6,8 @@ use datacenter::NonFinite;
 use wan::policy::{Goal, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::kind::{
-    self, Kind, choice, column, data_root, delta_bound, duration, file, flag, labels, list, name, path, positive,
-    real, share, whole, word,
+    self, Kind, choice, column, data_root, delta_bound, duration, file, flag, labels, list, name, path,
+    positive, real, share, whole, word,
 };
 use super::reader::Section;
 use crate::job::{

@@ -128,7 +128,7 @@ fn wan_frames() -> Vec<Vec<u8>> {
         outbox.push(&elements(0, indexes));
         outbox.push(&elements(1, [1]));
         let outgoing = outbox.poll_update(7, &ledgers, 0, true).expect("something waits");
-        frames.push(wire::encode_update(&outgoing.update));
+        frames.push(wire::encode_outgoing(&outgoing));
     }
     let origins = [Origin::Receiver, Origin::Other(DatacenterId(2)), Origin::Sender, Origin::All];
     let rows = origins.map(|origin| Update {
@@ -150,6 +150,7 @@ fn wan_frames() -> Vec<Vec<u8>> {
         last_seq: Some(201),
         went_on: true,
         left_out: covered / 2,
+        unstated: 7,
     };
     let barrier = |table, slots| Barrier { table: TableId(table), slots, from_seq: 41 };
     let of = |shard| ShardControl { shard: ShardId(shard), ..ShardControl::default() };

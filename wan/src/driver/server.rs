@@ -496,7 +496,7 @@ impl<O: Observer> Server<O> {
         let Some(link) = &mut self.links[at] else { return };
         while let Some(outgoing) = self.node.poll_update(at, now) {
             // A send fails only when the link is ending; then the hello of the next one sorts it out.
-            let frame = wire::encode_update(&outgoing.update);
+            let frame = wire::encode_outgoing(&outgoing);
             let _ = link.handle.updates.send(UpdateFrame { frame, payload_bytes: outgoing.bytes });
         }
         // While the link is busy, what is to be said stays in the node, where newer statements replace older ones.

@@ -31,7 +31,7 @@ fn what_waits_is_summed_and_goes_once() {
     let mut outbox = outbox();
     outbox.push(&delta(0, &[(2, 1.0), (9, 4.0)]));
     outbox.push(&delta(0, &[(2, 2.0), (3, 5.0)]));
-    let Outgoing { update, bytes, is_repeat } = poll(&mut outbox).expect("something waits");
+    let Outgoing { update, bytes, is_repeat, .. } = poll(&mut outbox).expect("something waits");
     assert!(!is_repeat);
     assert_eq!((update.seq, update.deltas.as_slice()), (1, &[delta(0, &[(2, 3.0), (3, 5.0), (9, 4.0)])][..]));
     assert_eq!(poll(&mut outbox), None);

@@ -280,8 +280,7 @@ mod tests {
 
     #[test]
     fn a_mirror_is_refused_for_more_than_many_times_what_is_usual_here() {
-        let policy =
-            Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+        let policy = Policy::naive(Lead::Unlimited);
         let shard = Shard::new(ShardId(0), &[SHAPE], vec![vec![0.0; 4]], 2, None)
             .with_max_times_usual(vec![Some(10.0)]);
         let replica = Replica::new(shard, &policy, [1, 2].map(DatacenterId));
@@ -314,7 +313,7 @@ mod tests {
         /// and then says all at once: a bound of a thousand times never trips.
         #[test]
         fn a_usual_run_is_never_refused(seed in proptest::num::u64::ANY, cut in 1..400u32) {
-            let policy = Policy { selection: Selection::Everything, barrier_max_delay: None, lead: Lead::Unlimited };
+            let policy = Policy::naive(Lead::Unlimited);
             let shard = Shard::new(ShardId(0), &[SHAPE], vec![vec![0.0; 4]], 2, None)
                 .with_max_times_usual(vec![Some(1000.0)]);
             let clocks = 400;

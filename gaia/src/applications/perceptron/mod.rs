@@ -186,6 +186,6 @@ impl Application for Perceptron {
     }
 
     fn remarks(&self) -> Vec<String> {
-        classes::remarks(&self.data.labels)
+        classes::remarks(&self.data.labels, &self.data.train.classes)
     }
 }

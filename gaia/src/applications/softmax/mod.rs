@@ -12,7 +12,6 @@
 
 mod learner;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datacenter::{TableId, TableSpec};
