@@ -175,7 +175,7 @@ fn whatever_a_status_says_can_be_scraped() {
     status.servers.extend(status.servers.clone());
     let families = parse(&metrics_text(&status).expect("text"));
     assert_eq!(
-        value(&families, "gaia_uptime_seconds", &[("datacenter", &status.datacenter)]),
+        value(&families, "gaia_uptime_seconds", &[("datacenter", &printable::line(&status.datacenter))]),
         Some(status.uptime_seconds)
     );
     let worker = |index| value(&families, "gaia_worker_compute_seconds_total", &[("worker", index)]);

@@ -427,7 +427,7 @@ fn one_wrong_value_of_a_region_gives_one_problem() {
         (
             "\"ssp\"",
             "\"stretched\"",
-            "jobs/j.toml:6: job.strategy: found \"stretched\"; allowed: one of \"asp\", \"bsp\", \"ssp\", \"async\", \"asp-no-barrier\", \"asp-no-mirror-clock\", \"asp-unguarded\"",
+            "jobs/j.toml:6: job.strategy: found \"stretched\"; allowed: one of \"asp\", \"bsp\", \"ssp\", \"async\", \"asp-no-barrier\", \"asp-no-anticipation\", \"asp-no-mirror-clock\", \"asp-unguarded\"",
         ),
         (
             "\"own\"",

@@ -132,7 +132,7 @@ fn one_wrong_value_gives_one_problem() {
         ),
         (
             with("strategies = [\"asp\", \"bps\"]"),
-            "x.toml:1: strategies: found [\"asp\", \"bps\"]; allowed: an array; each entry: one of \"lan\", \"asp\", \"bsp\", \"ssp\", \"async\", \"isolated\", \"stretched\", \"asp-no-barrier\", \"asp-no-mirror-clock\", \"asp-unguarded\"; at least one; did you mean \"bsp\"?",
+            "x.toml:1: strategies: found [\"asp\", \"bps\"]; allowed: an array; each entry: one of \"lan\", \"asp\", \"bsp\", \"ssp\", \"async\", \"isolated\", \"stretched\", \"asp-no-barrier\", \"asp-no-anticipation\", \"asp-no-mirror-clock\", \"asp-unguarded\"; at least one; did you mean \"bsp\"?",
         ),
         (
             with("strategies = [\"asp\", \"asp\"]"),
