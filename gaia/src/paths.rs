@@ -16,6 +16,8 @@ pub(crate) fn tidy(path: &Path) -> PathBuf {
                 // A directory that is not there leads nowhere either way.
                 if is_plain && !tidy.is_symlink() {
                     tidy.pop();
+                } else if tidy.has_root() && tidy.parent().is_none() {
+                    // Nothing is above the root.
                 } else {
                     tidy.push("..");
                 }
@@ -37,6 +39,7 @@ mod tests {
             ("./regions/./../../data//", "../data"),
             ("../../a", "../../a"),
             ("/a/b/../../c", "/c"),
+            ("/../../a", "/a"),
             ("a/..", "."),
             (".", "."),
         ] {

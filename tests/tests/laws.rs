@@ -184,13 +184,7 @@ mod small_updates {
         }
     }
 
-    /// By how many steps of an f32 `value` is off.
-    fn off(value: f32, expected: f64) -> f64 {
-        // Of the larger of the two, which may have crossed a power of two.
-        off_beside(value.abs().max(expected.abs() as f32), value, expected)
-    }
-
-    /// The same in steps at `magnitude`.
+    /// By how many steps of an f32 at `magnitude` a value is off.
     fn off_beside(magnitude: f32, value: f32, expected: f64) -> f64 {
         let magnitude = magnitude.max(1e-3);
         (f64::from(value) - expected).abs() / f64::from(magnitude.next_up() - magnitude)
@@ -232,6 +226,9 @@ mod small_updates {
             for (i, (initial, ..)) in CASES.iter().enumerate() {
                 let [here, there] = [0, 1].map(|at| replicas[at].shard().values(TABLE)[i]);
                 let sum = f64::from(*initial) + added(i);
+                // A step is one of what was there, where that was undone in the first clock: what else was added in it counts so much.
+                let magnitude = here.abs().max(there.abs()).max(initial.abs());
+                let off = |value, expected| off_beside(magnitude, value, expected);
                 let (apart, lost) = (off(here, f64::from(there)), off(here, sum).max(off(there, sum)));
                 let what = format!("case {i} under {selection:?}: {here} and {there} of {sum}");
                 assert!(apart <= TOLERANCE, "{what}: {apart} steps apart");

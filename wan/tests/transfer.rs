@@ -126,9 +126,14 @@ impl Sites {
 
     /// A worker adds `value` to each element from `first` on, every `step`-th.
     fn train(&mut self, at: usize, first: u32, step: usize, value: f32) {
+        let indexes = (first..SHAPE.elements() as u32).step_by(step);
+        self.train_on(at, indexes.map(|index| (index, value)));
+    }
+
+    /// A worker adds to each of these elements.
+    fn train_on(&mut self, at: usize, deltas: impl Iterator<Item = (u32, f32)>) {
         self.clocks[at] += 1;
-        let indexes: Vec<u32> = (first..SHAPE.elements() as u32).step_by(step).collect();
-        let values = vec![value; indexes.len()];
+        let (indexes, values) = deltas.unzip();
         let deltas = vec![Elements { table: TABLE, indexes, values }];
         let flush = Flush { worker: WorkerId(0), clock: Clock(self.clocks[at]), deltas };
         self.nodes[at].handle_request(SHARD, Request::Flush(flush), self.now).expect("it makes sense");
@@ -163,7 +168,11 @@ fn lost(count: usize, lead: Lead, transfer: Option<u64>) -> Sites {
     let mut sites = Sites::new(count, lead, transfer);
     for round in 0..3 {
         for at in 0..count {
-            sites.train(at, 0, 1, (1 + at + round) as f32);
+            let value = (1 + at + round) as f32;
+            // Exact in sums, and in no fewer bits than an f32 has.
+            let bits =
+                |index: u32| if round == 0 { (index.wrapping_mul(0x9e37_79b9) >> 11) as f32 } else { 0.0 };
+            sites.train_on(at, (0..SHAPE.elements() as u32).map(|index| (index, value + bits(index))));
         }
         sites.settle();
     }

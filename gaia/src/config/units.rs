@@ -23,12 +23,15 @@ const MOST_BYTES: f64 = 1e18;
 
 /// Parses a duration.
 pub fn duration(text: &str) -> Option<Duration> {
-    // humantime 2.4 overflows on a sum such as "18446744073709551615s 1000ms"; nobody means numbers that long.
-    const LONGEST_NUMBER: usize = 15;
-    if text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > LONGEST_NUMBER) {
+    // humantime 2.4 overflows on a sum such as "18446744073709551615s 1000ms"; nobody means numbers that long, nor so many.
+    const LONGEST_NUMBER: usize = 10;
+    const LONGEST_TEXT: usize = 64;
+    let text = text.trim();
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    if text.len() > LONGEST_TEXT || numbers.any(|digits| digits.len() > LONGEST_NUMBER) {
         return None;
     }
-    humantime::parse_duration(text.trim()).ok().filter(|duration| *duration <= LONGEST)
+    humantime::parse_duration(text).ok().filter(|duration| *duration <= LONGEST)
 }
 
 /// Parses a duration that is a matter of days, as how long certificates live, for the command line.

@@ -17,7 +17,7 @@ use datacenter::{DatacenterId, Placement, ShardId, ShardTable, shard_tables};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wan::node::Grace;
-use wan::policy::Policy;
+use wan::policy::{Policy, Selection, ValueFormat};
 use wan::state::ReplicaState;
 
 use self::links::{Frame, Link};
@@ -28,6 +28,14 @@ use super::random;
 use super::scenario::{Fault, SLOW, Scenario, When};
 use crate::mesh::{random_policy, table_specs};
 use crate::queue::Queue;
+
+/// The same policy, shipping values as they are.
+fn unrounded(mut policy: Policy) -> Policy {
+    if let Selection::Significant { filters, .. } = &mut policy.selection {
+        filters.iter_mut().for_each(|filter| filter.values = ValueFormat::F32);
+    }
+    policy
+}
 
 /// A mechanism to take out on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +102,8 @@ impl Plan {
             story: scenario.story.to_vec(),
             bystanders: scenario.bystanders.to_vec(),
             clocks: rng.random_range(60..200),
-            policy: random_policy(rng, table_specs().len()),
+            // What rounding leaves over may be lost with a server that is killed.
+            policy: unrounded(random_policy(rng, table_specs().len())),
             staleness: [Some(0), Some(0), Some(2)][rng.random_range(0..3)],
             max_delay: Duration::from_millis(rng.random_range(2..40)),
             max_step: Duration::from_millis(rng.random_range(10..60)),

@@ -24,7 +24,12 @@ pub fn admin_requests(data: &[u8]) {
     check(&whole);
     if *piece > 0 {
         let split = answer(request, usize::from(*piece));
-        assert_eq!(without_date(&split), without_date(&whole), "however it is cut, it is one request");
+        // What is no request is refused, or hung up on: hyper decides by what it has seen of it.
+        let is_wrong = |answer: &[u8]| answer.is_empty() || answer.starts_with(b"HTTP/1.1 400 ");
+        assert!(
+            is_wrong(&split) && is_wrong(&whole) || without_date(&split) == without_date(&whole),
+            "however it is cut, it is one request"
+        );
     }
 }
 

@@ -37,7 +37,9 @@ fn node(lead: Lead, barrier_max_delay: Option<Duration>) -> Node {
 
 fn flush(clock: u32, elements: u32) -> Request {
     let indexes: Vec<u32> = (0..elements).collect();
-    let values = vec![1.0; indexes.len()];
+    // Round values would be sent in a bit or two each.
+    let value = |index: &u32| 1.0 + (index.wrapping_mul(0x9e37_79b9) >> 9) as f32 / 8_388_608.0;
+    let values = indexes.iter().map(value).collect();
     let deltas = vec![Elements { table: TABLE, indexes, values }];
     Request::Flush(Flush { worker: WorkerId(0), clock: Clock(clock), deltas })
 }

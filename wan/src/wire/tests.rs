@@ -27,7 +27,7 @@ fn update() -> Update {
 fn messages_survive_the_wire() {
     let (decoded, bytes) = decode_update(encode_update(&update()), &shapes()).unwrap();
     assert_eq!(decoded, update());
-    assert_eq!(bytes, codec::encoded_len(&update().deltas[0]) as u64);
+    assert_eq!(bytes, codec::compact_len(&update().deltas[0], 1) as u64);
 
     let control = ShardControl {
         shard: ShardId(1),
