@@ -314,7 +314,7 @@ fn documents_show_what_commands_print() {
             commands.push(block.command);
         }
     }
-    let first = "gaia compare configs/simulations/three-regions.toml";
+    let first = "gaia compare configs/simulations/digits-mlp.toml";
     assert!(
         commands.iter().any(|command| command == first),
         "the README shows what its first command prints"
