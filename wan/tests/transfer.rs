@@ -220,8 +220,8 @@ fn it_serves_when_one_model_has_come() {
         sites.settle();
         assert!(sites.nodes[0].replicas()[0].is_whole());
         assert!(sites.is_equal_everywhere(), "{lead:?}");
-        let total = expected.iter().sum::<f32>() + 2.0 * 5_000.0 + 4.0 * 16_000.0;
-        assert_eq!(sites.values(0).iter().sum::<f32>(), total);
+        let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
+        assert_eq!(sum(sites.values(0)), sum(&expected) + 2.0 * 5_000.0 + 4.0 * 16_000.0);
     }
 }
 

@@ -27,7 +27,9 @@ pub fn duration(text: &str) -> Option<Duration> {
     const LONGEST_NUMBER: usize = 10;
     const LONGEST_TEXT: usize = 64;
     let text = text.trim();
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    // To it, numbers may have spaces.
+    let dense: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let mut numbers = dense.split(|c: char| !c.is_ascii_digit());
     if text.len() > LONGEST_TEXT || numbers.any(|digits| digits.len() > LONGEST_NUMBER) {
         return None;
     }
