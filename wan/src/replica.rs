@@ -309,18 +309,18 @@ impl Replica {
     ///
     /// If the read makes no sense.
     pub fn handle_read(&mut self, read: Read, now: Instant) -> Result<Option<ReadReply>, RequestError> {
-        let gate = MirrorGate {
-            mirrors: &self.mirrors,
-            own: self.shard.clock(),
-            lead: self.lead,
-            is_fetching: self.is_fetching,
-            anticipation: self.anticipation.as_ref().map(|anticipation| (anticipation, &self.filter)),
-        };
-        self.shard.handle_read(read, now, &gate)
+        let (shard, gate) = self.gated();
+        shard.handle_read(read, now, &gate)
     }
 
     /// The next waiting read that may be answered.
     pub fn poll_reply(&mut self, now: Instant) -> Option<ReadReply> {
+        let (shard, gate) = self.gated();
+        shard.poll_reply(now, &gate)
+    }
+
+    /// The shard, and what its reads have to pass.
+    fn gated(&mut self) -> (&mut Shard, MirrorGate<'_>) {
         let gate = MirrorGate {
             mirrors: &self.mirrors,
             own: self.shard.clock(),
@@ -328,7 +328,7 @@ impl Replica {
             is_fetching: self.is_fetching,
             anticipation: self.anticipation.as_ref().map(|anticipation| (anticipation, &self.filter)),
         };
-        self.shard.poll_reply(now, &gate)
+        (&mut self.shard, gate)
     }
 
     /// Releases everything that the filter still holds back.
