@@ -12,7 +12,6 @@ pub mod address;
 pub mod board;
 mod entrance;
 pub mod frames;
-mod halves;
 pub mod hello;
 pub mod job_settings;
 pub mod link;

@@ -28,7 +28,7 @@ mod proto {
 }
 
 /// The version of the protocol between datacenters; the hello refuses any other.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The longest hello.
 pub const MAX_HELLO_BYTES: usize = 4 * 1024 * 1024;
@@ -62,9 +62,9 @@ const ENVELOPE_BYTES: usize = 64;
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
-    /// Clocks, barriers and confirmations.
+    /// Clocks, barriers and confirmations, and updates of a few packets.
     Control,
-    /// Updates.
+    /// Bulk.
     Data,
     /// No link: a look at the path.
     Probe,
@@ -213,6 +213,20 @@ fn datacenter_id(id: u32) -> Result<DatacenterId, WireError> {
     u16::try_from(id).map(DatacenterId).map_err(|_| WireError::Invalid { field: "datacenter" })
 }
 
+/// A control message.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Control {
+    /// What the sender says of shards.
+    pub shards: Vec<ShardControl>,
+    /// Whether it asks the dialer to open the data connection.
+    pub wants_data: bool,
+}
+
+/// Encodes a control message that asks for the data connection.
+pub fn encode_wants_data() -> Bytes {
+    proto::Control { shards: Vec::new(), wants_data: true }.encode_to_vec().into()
+}
+
 /// Encodes control messages: one frame, or several where barriers name very many rows.
 pub fn encode_control(controls: &[ShardControl]) -> Vec<Bytes> {
     let mut frames = Vec::new();
@@ -279,14 +293,15 @@ fn encode_barrier(barrier: &Barrier, slots: &[u32]) -> proto::Barrier {
 ///
 /// # Errors
 ///
-/// If it is not what [`encode_control`] makes for such shards.
-pub fn decode_control(frame: Bytes, shapes: &Shapes) -> Result<Vec<ShardControl>, WireError> {
+/// If it is not what [`encode_control`] or [`encode_wants_data`] makes for such shards.
+pub fn decode_control(frame: Bytes, shapes: &Shapes) -> Result<Control, WireError> {
     let control = proto::Control::decode(frame)?;
     let mut room = MAX_FRAME_SLOTS;
     if control.shards.windows(2).any(|pair| pair[0].shard >= pair[1].shard) {
         return Err(WireError::Invalid { field: "shards" });
     }
-    control.shards.into_iter().map(|c| decode_shard_control(c, shapes, &mut room)).collect()
+    let shards = control.shards.into_iter().map(|c| decode_shard_control(c, shapes, &mut room));
+    Ok(Control { shards: shards.collect::<Result<_, _>>()?, wants_data: control.wants_data })
 }
 
 /// `room` is how many rows the frame may still name.

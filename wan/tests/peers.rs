@@ -18,7 +18,7 @@ use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::job_settings::JobSettings;
-use wan::driver::link::{Goodbye, Link, LinkError, Tally, close_code};
+use wan::driver::link::{DataConnection, Goodbye, Link, LinkError, Tally, close_code};
 use wan::driver::names::Names;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
@@ -277,7 +277,16 @@ async fn both_connections_of_a_link_end_with_the_same_goodbye() {
         };
         let ((control, control_there), (data, data_there)) = (connect(&leaving).await, connect(&other).await);
         let peer = ServerId { datacenter: DatacenterId(0), index: 0 };
-        let link = Link { peer, control, data, bulk_streams: 1, greeting: Greeting::default(), session: 1 };
+        let link = Link {
+            peer,
+            control,
+            data: DataConnection::open(data),
+            open_data: None,
+            bulk_streams: 1,
+            small_bytes: 1000,
+            greeting: Greeting::default(),
+            session: 1,
+        };
         let (events, queue) = event_queue();
         tokio::spawn(Node::Takes.run(queue));
         let (shapes, tally) = (Shapes::new(Vec::new()).into(), Tally::default());

@@ -40,7 +40,7 @@ struct Limits {
 const OF_ALL: Limits = Limits { in_progress: 256, remains: 1024, unproven: 64 };
 /// Of those that come from one prefix.
 const OF_PREFIX: Limits = Limits { in_progress: 64, remains: 256, unproven: 32 };
-/// Of those that come from where a peer is known to be: it opens two connections at a time, and tries again as these fail.
+/// Of those that come from where a peer is known to be: it may open two connections at a time, and tries again as these fail.
 const OF_PEER: Limits = Limits { in_progress: 16, remains: 64, unproven: 8 };
 
 /// Lets dialers in, one by one.

@@ -1,11 +1,14 @@
-//! An established link: two connections to one peer, and the tasks that serve them.
+//! An established link: one connection to a peer or two, and the tasks that serve them.
 //!
-//! Control frames go over the control connection. Updates go over several unidirectional streams of the data
-//! connection: whichever stream is free takes the next, so that a lost packet delays only its own stream. The link
-//! ends when either connection does, or when the peer breaks the protocol; then both connections are closed.
+//! Control frames go over the control connection, and so do updates of a few packets, each in the packet of the statement that
+//! comes with it. Bulk goes over several unidirectional streams of the [data connection](DataConnection): whichever stream is
+//! free takes the next, so that a lost packet delays only its own stream. The link ends when either connection does, or
+//! when the peer breaks the protocol; then both connections are closed.
 //!
 //! Kind: driver.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,14 +16,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use datacenter::identity::Certificate;
 use datacenter::refusals::Refused;
-use quinn::{Connection, VarInt};
+use quinn::{Connection, SendStream, VarInt};
 use thiserror::Error;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::{LEFT, Refusal};
+use crate::driver::peers::ConnectError;
 use crate::driver::queue::EventSender;
 use crate::driver::server::Event;
 use crate::inbox::PeerError;
@@ -33,8 +37,11 @@ use crate::transport::{
 };
 use crate::wire::{self, Shapes};
 
+mod data;
 mod tally;
 
+pub(super) use self::data::Awaited;
+pub use self::data::DataConnection;
 pub use self::tally::{Crossed, Tally};
 
 /// Control messages that may wait for the control connection; what does not fit stays in the node, where newer
@@ -92,21 +99,36 @@ pub mod close_code {
     }
 }
 
-/// Two connections whose hellos are done.
-#[derive(Debug)]
+/// Opens the data connection of a link.
+pub type OpenData = Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send>>;
+
+/// A link whose hellos are done.
 pub struct Link {
     /// The peer.
     pub peer: ServerId,
-    /// For control messages.
+    /// For control messages and small updates.
     pub control: Connection,
-    /// For updates.
-    pub data: Connection,
-    /// How many streams updates are striped over.
+    /// For bulk.
+    pub data: DataConnection,
+    /// How to open it, if that is for us to do.
+    pub open_data: Option<OpenData>,
+    /// How many streams bulk is striped over.
     pub bulk_streams: usize,
+    /// Updates that come together and are no larger than this go beside control.
+    pub small_bytes: usize,
     /// What the peer says of itself.
     pub greeting: Greeting,
     /// Tells this link from earlier ones to the same peer.
     pub session: u64,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("peer", &self.peer)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How the node's task sends over a link.
@@ -158,6 +180,9 @@ pub enum LinkError {
     /// A connection is gone.
     #[error("the connection ended: {}", lost(_0))]
     Connection(quinn::ConnectionError),
+    /// The data connection could not be opened.
+    #[error("no connection for bulk: {0}")]
+    Data(#[source] Box<ConnectError>),
     /// A stream broke or carried nonsense.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -230,6 +255,7 @@ impl LinkError {
             Self::ByPeer { cause, .. } => Some(Refused { cause, by_us: false }),
             Self::Refused(PeerError::Departed(_)) => Some(Refused { cause: LEFT, by_us: true }),
             Self::Revoked(_) => Some(Refused { cause: "revoked", by_us: true }),
+            Self::Data(error) => error.refused(),
             error => error.is_protocol().then_some(Refused { cause: "protocol", by_us: true }),
         }
     }
@@ -259,7 +285,12 @@ impl Link {
         tally: &Tally,
         on_taken: impl FnOnce(),
     ) -> LinkError {
-        let Self { peer, control, data, bulk_streams, greeting, session } = self;
+        let Self { peer, control, data, open_data, bulk_streams, small_bytes, greeting, session } = self;
+        // The first of its streams: by that the peer knows it.
+        let control_stream = match control.open_uni().await {
+            Ok(stream) => stream,
+            Err(lost) => return lost.into(),
+        };
         let (control_frames, control_queue) = mpsc::channel(CONTROL_QUEUE);
         let (updates, update_queue) = mpsc::unbounded_channel();
         let (refuse, refused) = oneshot::channel();
@@ -270,34 +301,41 @@ impl Link {
             return LinkError::Unwanted;
         }
 
-        let written = Arc::<AtomicU64>::default();
-        let (may_receive, is_expected) = oneshot::channel();
+        let [small, bulk] = [Arc::<AtomicU64>::default(), Arc::default()];
+        let (may_receive, is_expected) = watch::channel(false);
         let noting = async {
             if is_taken.await.is_ok() {
-                let _ = may_receive.send(());
-                tally.begin(peer, [(&control, Arc::default()), (&data, written.clone())]);
+                may_receive.send_replace(true);
+                tally.begin(peer, [(&control, small.clone())]);
                 on_taken();
+                tally.begin(peer, [(&data.there().await, bulk.clone())]);
             }
             std::future::pending::<LinkError>().await
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(async { Err(refused.await.map_or(LinkError::Unwanted, LinkError::Refused)) });
-        tasks.spawn(send_control(control.clone(), data.clone(), control_queue, peer, events.clone()));
-        let source = Source { peer, session, shapes, events: events.clone() };
+        let asks = open_data.is_none().then(|| data.clone());
+        let sender = ControlSender::new(control.clone(), control_stream, data.watch());
+        tasks.spawn(send_control(sender, asks, control_queue, peer, events.clone()));
+        let source = Source { peer, session, shapes, events: events.clone(), is_expected };
         tasks.spawn(receive_control(control.clone(), data.clone(), source.clone()));
-        let update_queue = Arc::new(Mutex::new(update_queue));
-        for _ in 0..bulk_streams {
-            tasks.spawn(send_updates(data.clone(), update_queue.clone(), written.clone()));
-        }
-        let receiving = receive_updates(data.clone(), source);
-        tasks.spawn(async {
-            // The node's task hears of updates by another way than of the link.
-            is_expected.await.map_err(|_| LinkError::Unwanted)?;
-            receiving.await
-        });
+        let (batches, bulk_queue) = mpsc::channel(1);
+        let lanes = Lanes { control: control.clone(), data: data.clone(), batches, small_bytes };
+        tasks.spawn(send_updates(lanes, update_queue, small.clone()));
+        let carrying =
+            Bulk { queue: Arc::new(Mutex::new(bulk_queue)), streams: bulk_streams, written: bulk.clone() };
+        tasks.spawn(carrying.run(data.clone(), open_data, source));
 
-        // One may have been renewed between the two.
-        let certificates: Vec<_> = [&control, &data].into_iter().filter_map(peer_certificate).collect();
+        // It may have been renewed between the two.
+        let revoked = async {
+            let of = |connection: &Connection| peer_certificate(connection).into_iter().collect::<Vec<_>>();
+            let (of_control, of_data) = (of(&control), async { of(&data.there().await) });
+            tokio::select! {
+                biased;
+                revoked = endpoint.identity().revoked(&of_control) => revoked,
+                revoked = async { endpoint.identity().revoked(&of_data.await).await } => revoked,
+            }
+        };
         let error = tokio::select! {
             biased;
             never = noting => never,
@@ -306,11 +344,12 @@ impl Link {
                 // The tasks end only with an error, and nobody else aborts them.
                 _ => LinkError::Unwanted,
             },
-            revoked = endpoint.identity().revoked(&certificates) => LinkError::Revoked(Box::new(revoked)),
+            revoked = revoked => LinkError::Revoked(Box::new(revoked)),
         };
+        let connections: Vec<_> = std::iter::once(control.clone()).chain(data.get()).collect();
         let is_cut_short = matches!(error, LinkError::Frame(FrameError::Truncated));
-        let by_peer = refusal([&control, &data], is_cut_short).await;
-        let goodbye = goodbye(&control).or_else(|| goodbye(&data));
+        let by_peer = refusal(&connections, is_cut_short).await;
+        let goodbye = connections.iter().find_map(goodbye);
         let is_closed = |connection: &Connection| {
             matches!(connection.close_reason(), Some(quinn::ConnectionError::LocallyClosed))
         };
@@ -318,7 +357,7 @@ impl Link {
             _ if goodbye == Some(Goodbye::Stopped) => LinkError::Left,
             _ if goodbye == Some(Goodbye::ForGood) => LinkError::Departed,
             Some((cause, reason)) => LinkError::ByPeer { cause, reason },
-            None if is_closed(&control) || is_closed(&data) => LinkError::Stopping,
+            None if connections.iter().any(is_closed) => LinkError::Stopping,
             None => error,
         };
         let (code, reason) = match (&error, peer_name(&control)) {
@@ -334,8 +373,7 @@ impl Link {
             _ => error.told(),
         };
         // Before the tasks end, and with them their streams, so that the peer hears the reason first.
-        close(&control, code, &reason);
-        close(&data, code, &reason);
+        connections.iter().for_each(|connection| close(connection, code, &reason));
         tasks.shutdown().await;
         let _ = events.send(Event::Down { peer, session, goodbye }).await;
         error
@@ -354,21 +392,15 @@ fn goodbye(connection: &Connection) -> Option<Goodbye> {
 /// connection ends its streams as well, and what arrives first is a matter of luck: so where a stream was cut short,
 /// this waits a little for more.
 pub(super) async fn refusal(
-    [one, other]: [&Connection; 2],
+    connections: &[Connection],
     is_cut_short: bool,
 ) -> Option<(&'static str, String)> {
     if is_cut_short {
-        let closed = async {
-            tokio::select! {
-                biased;
-                _ = one.closed() => {}
-                _ = other.closed() => {}
-            }
-        };
-        let _ = timeout(LAST_WORD, closed).await;
+        let mut closed: JoinSet<_> =
+            connections.iter().cloned().map(async |one| one.closed().await).collect();
+        let _ = timeout(LAST_WORD, closed.join_next()).await;
     }
-    let reasons = [one.close_reason(), other.close_reason()];
-    reasons.iter().flatten().find_map(close_code::refusal)
+    connections.iter().filter_map(Connection::close_reason).find_map(|lost| close_code::refusal(&lost))
 }
 
 /// Closes with a reason that fits into one packet.
@@ -377,23 +409,35 @@ pub fn close(connection: &Connection, code: VarInt, reason: &str) {
     connection.close(code, &reason.as_bytes()[..end]);
 }
 
+/// Sends what is queued, and asks for the connection that is wanted, where that is for the peer to open.
 async fn send_control(
-    connection: Connection,
-    data: Connection,
+    sender: ControlSender,
+    mut asks: Option<DataConnection>,
     mut queue: mpsc::Receiver<Bytes>,
     peer: ServerId,
     events: EventSender,
 ) -> Result<(), LinkError> {
-    let stream = connection.open_uni().await?;
-    let sender = ControlSender::new(connection, stream, Some(data));
-    while let Some(message) = queue.recv().await {
-        sender.send(message).await?;
+    loop {
+        let wanted = async {
+            match &asks {
+                Some(data) => data.wanted().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            message = queue.recv() => sender.send(message.ok_or(LinkError::Unwanted)?).await?,
+            () = wanted => {
+                asks = None;
+                sender.send(wire::encode_wants_data()).await?;
+                continue;
+            }
+        }
         if queue.is_empty() {
             // The node may have kept statements back while the queue was full.
             events.send(Event::Writable { peer }).await.map_err(|_| LinkError::Unwanted)?;
         }
     }
-    Err(LinkError::Unwanted)
 }
 
 /// Whether a connection has lost more than one packet in two thousand: below that a hole is rare enough not to matter.
@@ -409,61 +453,135 @@ struct Source {
     session: u64,
     shapes: Arc<Shapes>,
     events: EventSender,
+    /// Whether the node knows of the link: it hears of updates by another way.
+    is_expected: watch::Receiver<bool>,
 }
 
-async fn receive_control(connection: Connection, data: Connection, source: Source) -> Result<(), LinkError> {
-    let Source { peer, session, shapes, events } = source;
+async fn receive_control(
+    connection: Connection,
+    data: DataConnection,
+    source: Source,
+) -> Result<(), LinkError> {
     let stream = connection.accept_uni().await?;
     let mut receiver = ControlReceiver::new(connection.clone(), stream);
-    while let Some(message) = receiver.recv().await? {
-        let controls = wire::decode_control(message, &shapes)?;
-        let (rtt, is_lossy) = (connection.rtt(), is_lossy(&data));
-        let event = Event::Control { peer, session, controls, rtt, is_lossy };
-        events.send(event).await.map_err(|_| LinkError::Unwanted)?;
-    }
-    Err(FrameError::Truncated.into())
+    let updates = receive_updates(connection.clone(), source.clone());
+    let Source { peer, session, shapes, events, .. } = source;
+    let hearing = async {
+        while let Some(message) = receiver.recv().await? {
+            let control = wire::decode_control(message, &shapes)?;
+            if control.wants_data {
+                data.want();
+            }
+            let is_lossy = is_lossy(&data.get().unwrap_or_else(|| connection.clone()));
+            let event =
+                Event::Control { peer, session, controls: control.shards, rtt: connection.rtt(), is_lossy };
+            events.send(event).await.map_err(|_| LinkError::Unwanted)?;
+        }
+        Err::<(), LinkError>(FrameError::Truncated.into())
+    };
+    tokio::try_join!(hearing, updates).map(|_| ())
 }
 
+/// Where updates may go.
+struct Lanes {
+    control: Connection,
+    data: DataConnection,
+    batches: mpsc::Sender<Vec<UpdateFrame>>,
+    small_bytes: usize,
+}
+
+/// Sends updates as they come: a few packets beside control, more as bulk.
 async fn send_updates(
-    connection: Connection,
-    queue: Arc<Mutex<mpsc::UnboundedReceiver<UpdateFrame>>>,
+    lanes: Lanes,
+    mut queue: mpsc::UnboundedReceiver<UpdateFrame>,
     written: Arc<AtomicU64>,
 ) -> Result<(), LinkError> {
-    // The stream is opened with its first update: on a quiet link one stream carries everything.
     let mut stream = None;
     loop {
-        let mut batch = Vec::new();
+        let first = queue.recv().await.ok_or(LinkError::Unwanted)?;
+        let mut bytes = first.frame.len();
+        let mut batch = vec![first];
+        // Small updates of several shards share a packet.
+        while bytes < UPDATE_TARGET_BYTES
+            && let Ok(next) = queue.try_recv()
         {
-            let mut queue = queue.lock().await;
-            let first = queue.recv().await.ok_or(LinkError::Unwanted)?;
-            let mut bytes = first.frame.len();
-            batch.push(first);
-            // Small updates of several shards share a packet.
-            while bytes < UPDATE_TARGET_BYTES
-                && let Ok(next) = queue.try_recv()
-            {
-                bytes += next.frame.len();
-                batch.push(next);
-            }
+            bytes += next.frame.len();
+            batch.push(next);
         }
-        if stream.is_none() {
-            stream = Some(connection.open_uni().await?);
+        if bytes > lanes.small_bytes {
+            lanes.data.want();
+            lanes.batches.send(batch).await.map_err(|_| LinkError::Unwanted)?;
+            continue;
         }
-        if let Some(stream) = &mut stream {
-            written.fetch_add(batch.iter().map(|update| update.payload_bytes).sum(), Ordering::Relaxed);
-            frames::write(stream, batch.into_iter().map(|update| update.frame)).await?;
-        }
+        write_updates(&lanes.control, &mut stream, batch, &written).await?;
     }
 }
 
-async fn receive_updates(connection: Connection, source: Source) -> Result<(), LinkError> {
+/// What goes over the data connection: batches of updates, each over whichever stream is free.
+struct Bulk {
+    queue: Arc<Mutex<mpsc::Receiver<Vec<UpdateFrame>>>>,
+    streams: usize,
+    written: Arc<AtomicU64>,
+}
+
+impl Bulk {
+    /// Carries it, once it is there and its connection is. That is opened here if that is for us to do.
+    async fn run(
+        self,
+        data: DataConnection,
+        open: Option<OpenData>,
+        source: Source,
+    ) -> Result<(), LinkError> {
+        if let Some(open) = open {
+            data.wanted().await;
+            data.offer(open.await.map_err(|error| LinkError::Data(Box::new(error)))?);
+        }
+        let connection = data.there().await;
+        let mut tasks = JoinSet::new();
+        for _ in 0..self.streams {
+            tasks.spawn(send_bulk(connection.clone(), self.queue.clone(), self.written.clone()));
+        }
+        tasks.spawn(receive_updates(connection, source));
+        tasks.join_next().await.and_then(Result::ok).unwrap_or(Err(LinkError::Unwanted))
+    }
+}
+
+async fn send_bulk(
+    connection: Connection,
+    queue: Arc<Mutex<mpsc::Receiver<Vec<UpdateFrame>>>>,
+    written: Arc<AtomicU64>,
+) -> Result<(), LinkError> {
+    let mut stream = None;
+    loop {
+        let batch = queue.lock().await.recv().await.ok_or(LinkError::Unwanted)?;
+        write_updates(&connection, &mut stream, batch, &written).await?;
+    }
+}
+
+/// Writes updates to a stream, which is opened with the first: on a quiet link one stream carries everything.
+async fn write_updates(
+    connection: &Connection,
+    stream: &mut Option<SendStream>,
+    batch: Vec<UpdateFrame>,
+    written: &AtomicU64,
+) -> Result<(), LinkError> {
+    let stream = match stream {
+        Some(stream) => stream,
+        None => stream.insert(connection.open_uni().await?),
+    };
+    written.fetch_add(batch.iter().map(|update| update.payload_bytes).sum(), Ordering::Relaxed);
+    Ok(frames::write(stream, batch.into_iter().map(|update| update.frame)).await?)
+}
+
+async fn receive_updates(connection: Connection, mut source: Source) -> Result<(), LinkError> {
+    source.is_expected.wait_for(|is_expected| *is_expected).await.map_err(|_| LinkError::Unwanted)?;
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             stream = connection.accept_uni() => {
                 let mut stream = stream?;
-                let Source { peer, session, shapes, events } = source.clone();
+                let Source { peer, session, shapes, events, .. } = source.clone();
                 streams.spawn(async move {
                     let max_bytes = shapes.max_update_bytes();
                     while let Some(frame) = frames::read(&mut stream, max_bytes).await? {

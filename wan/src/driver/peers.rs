@@ -1,8 +1,8 @@
 //! Keeps one link to each peer, for as long as it is wanted.
 //!
 //! Who knows where a peer is may dial it; of two that know each other's address, one dials and the other one only where no
-//! link has come about, as only it may be able to. The dialer opens both connections at once and says hello on each;
-//! the accepting side joins them by their session. When a link breaks, the dialer tries again, waiting a little longer
+//! link has come about, as only it may be able to. The dialer opens the control connection, and the data connection once there
+//! is bulk; it says hello on each, and the accepting side joins them by their session. When a link breaks, the dialer tries again, waiting a little longer
 //! each time. A new link to a peer takes the place of an old one, whose end may not have shown yet.
 //!
 //! Kind: driver.
@@ -34,10 +34,9 @@ use crate::driver::address::Address;
 use crate::driver::board::Board;
 use crate::driver::entrance::{Entrance, Known, Ticket};
 use crate::driver::frames::{self, FrameError};
-use crate::driver::halves::{Half, Halves};
 use crate::driver::hello::{LEFT, Refusal, Terms};
 use crate::driver::job_settings::{JobSettings, MAX_JOB_SETTINGS_BYTES};
-use crate::driver::link::{self, Link, LinkError, Tally, close_code};
+use crate::driver::link::{self, Awaited, DataConnection, Link, LinkError, OpenData, Tally, close_code};
 use crate::driver::names::Names;
 use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
@@ -72,8 +71,8 @@ const OTHERS: Duration = Duration::from_secs(10);
 /// How long the answer to a knock may take, on a path of which nothing is known.
 const KNOCK: Duration = Duration::from_secs(1);
 
-/// What is taken for the round-trip time where nobody is expected to answer: of each connection one packet is sent at first, and
-/// after three times as long two more.
+/// What is taken for the round-trip time where nobody is expected to answer: one packet is sent at first, and after three times
+/// as long two more.
 const BLIND_ROUND_TRIP: Duration = Duration::from_secs(1);
 
 /// So many of these the answer may take.
@@ -122,8 +121,8 @@ struct Said {
     strangers: Mutex<Throttle>,
     /// and of those who have proven a certificate, and are none of ours.
     known: Mutex<Throttle>,
-    /// Of peers, why there is no link. Both sides dial, on two connections each: what a region and we refuse each other for
-    /// is one thing, whoever is the first to say it. Whatever else goes wrong is one for each server.
+    /// Of peers, why there is no link. Both sides dial: what a region and we refuse each other for is one thing, whoever is the
+    /// first to say it. Whatever else goes wrong is one for each server.
     peers: Mutex<Repeats<Topic>>,
 }
 
@@ -139,10 +138,10 @@ const BROKEN: &str = "broken:";
 
 /// What whoever dialled wants.
 enum Greeted {
-    /// A link, all of which is there.
+    /// A link.
     Link(Link),
-    /// A link, whose other half is on its way.
-    Half,
+    /// The data connection of one.
+    Data,
     /// A look at the path, which it has had.
     Probe,
 }
@@ -285,7 +284,7 @@ impl Peers {
 
     /// Runs a link to its end. Yields whether that was for silence.
     async fn keep(&self, link: Link) -> bool {
-        let connections = [link.control.clone(), link.data.clone()];
+        let (control, data) = (link.control.clone(), link.data.clone());
         let (peer, session, address) = (link.peer, link.session, link.control.remote_address());
         let (region, server) = (self.region(peer), peer.index);
         let rtt = link.control.rtt();
@@ -334,7 +333,7 @@ impl Peers {
         if let LinkError::ByPeer { cause, reason } = error {
             self.heed(&ConnectError::ByPeer { cause, reason }).await;
         }
-        let mut ends = connections.iter().filter_map(Connection::close_reason);
+        let mut ends = std::iter::once(control).chain(data.get()).filter_map(|one| one.close_reason());
         ends.any(|end| matches!(end, quinn::ConnectionError::TimedOut))
     }
 
@@ -369,11 +368,11 @@ impl Peers {
     /// Accepts links until the endpoint is closed, with settings for the `paths` by which they come.
     pub async fn accept(self, paths: Paths) {
         self.known.set(paths.addresses());
-        let (halves, paths) = (Arc::new(Halves::new(self.terms.shards)), Arc::new(paths));
+        let (awaited, paths) = (Arc::<Awaited>::default(), Arc::new(paths));
         let entrance = Entrance::new(self.endpoint.clone(), self.known.clone());
         while let Some((incoming, ticket)) = entrance.next().await {
             let address = incoming.remote_address();
-            let (this, halves, paths) = (self.clone(), halves.clone(), paths.clone());
+            let (this, awaited, paths) = (self.clone(), awaited.clone(), paths.clone());
             let serving = async move {
                 let settings = paths.accepted(address, carries(&incoming));
                 let connection = match this.endpoint.admit(incoming, &settings).await {
@@ -383,13 +382,9 @@ impl Peers {
                         return ticket.fail(settings.idle_timeout).await;
                     }
                 };
-                match this.greet(&connection, ticket, &halves, &paths).await {
+                match this.greet(&connection, ticket, &awaited, &paths).await {
                     Ok(Greeted::Link(link)) => _ = this.keep(link).await,
-                    Ok(Greeted::Probe) => {}
-                    Ok(Greeted::Half) => {
-                        sleep(settings.handshake_timeout).await;
-                        halves.give_up(&connection);
-                    }
+                    Ok(Greeted::Data | Greeted::Probe) => {}
                     Err(error) => {
                         let error = error.explained(&this.endpoint);
                         let (code, reason) = error.told();
@@ -480,7 +475,7 @@ impl Peers {
         let has_others = found.len() > 1 || peer.addresses.len() > 1;
         let path = peer.path;
         let mut patience = if has_others { OTHERS.max(path.handshake_timeout() / 2) } else { Duration::MAX };
-        let (mut control_settings, mut data_settings) = (path.control(), path.data());
+        let mut settings = path.control();
         match attempt {
             Attempt::Dial => {}
             Attempt::Knock => {
@@ -491,32 +486,23 @@ impl Peers {
             }
             Attempt::DialBlindly => {
                 let round_trip = BLIND_ROUND_TRIP.max(path.first_round_trip());
-                control_settings.initial_round_trip = round_trip;
-                data_settings.initial_round_trip = round_trip;
+                settings.initial_round_trip = round_trip;
                 patience = BLIND_ROUND_TRIPS * round_trip;
             }
         }
-        let dialled = timeout(patience, async {
-            tokio::try_join!(
-                self.endpoint.connect(address, &peer.name, &control_settings),
-                self.endpoint.connect(address, &peer.name, &data_settings),
-            )
-        });
+        let dialled = timeout(patience, self.endpoint.connect(address, &peer.name, &settings));
         let silent = || Err(DialError::Handshake(quinn::ConnectionError::TimedOut));
-        let (control, data) = tokio::select! {
+        let control = tokio::select! {
             biased;
             dialled = dialled => dialled.unwrap_or_else(|_| silent()),
             () = self.stands_elsewhere(to, address) => silent(),
         }?;
         let hellos = timeout(path.handshake_timeout(), async {
             let greeting = self.greeting(peer.id.datacenter).await?;
-            tokio::try_join!(
-                self.say_hello(&control, Channel::Control, session, greeting),
-                self.say_hello(&data, Channel::Data, session, Greeting::default()),
-            )
+            self.say_hello(&control, Channel::Control, session, greeting).await
         });
         let outcome = hellos.await.map_err(|_| ConnectError::Silent).flatten();
-        let theirs = outcome.and_then(|(theirs, _)| match theirs.server {
+        let theirs = outcome.and_then(|theirs| match theirs.server {
             found if found != peer.id.index => Err(ConnectError::Server { expected: peer.id.index, found }),
             _ => Ok(theirs),
         });
@@ -527,19 +513,35 @@ impl Peers {
                 let by_peer = match error {
                     // Both sides say the same.
                     ConnectError::Refused(Refusal::Job { differences: Some(_), .. }) => None,
-                    _ => link::refusal([&control, &data], is_cut_short).await,
+                    _ => link::refusal(std::slice::from_ref(&control), is_cut_short).await,
                 };
                 let error = by_peer.map_or(error, |(cause, reason)| ConnectError::ByPeer { cause, reason });
                 let (code, reason) = error.told();
-                for connection in [&control, &data] {
-                    link::close(connection, code, &reason);
-                }
+                link::close(&control, code, &reason);
                 return Err(error);
             }
         };
-        let bulk_streams = data_settings.bulk_streams;
-        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed };
-        Ok(Some(Link { peer: peer.id, control, data, bulk_streams, greeting, session }))
+        Ok(Some(Link {
+            peer: peer.id,
+            control,
+            data: DataConnection::default(),
+            open_data: Some(self.clone().open_data(peer.clone(), address, session)),
+            bulk_streams: path.data().bulk_streams,
+            small_bytes: path.small_bytes(),
+            greeting: Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed },
+            session,
+        }))
+    }
+
+    /// Opens the data connection of the link with this session.
+    fn open_data(self, peer: Peer, address: SocketAddr, session: u64) -> OpenData {
+        Box::pin(async move {
+            let connection = self.endpoint.connect(address, &peer.name, &peer.path.data()).await?;
+            let hello = self.say_hello(&connection, Channel::Data, session, Greeting::default());
+            let outcome = timeout(peer.path.handshake_timeout(), hello).await;
+            outcome.map_err(|_| ConnectError::Silent).flatten()?;
+            Ok(connection)
+        })
     }
 
     /// The dialer's half of the hello.
@@ -565,12 +567,12 @@ impl Peers {
         Ok(theirs)
     }
 
-    /// The accepting side's half; yields the link once both of its connections are there.
+    /// The accepting side's half.
     async fn greet(
         &self,
         connection: &Connection,
         ticket: Ticket,
-        halves: &Halves,
+        awaited: &Awaited,
         paths: &Paths,
     ) -> Result<Greeted, ConnectError> {
         let certified = peer_name(connection)?;
@@ -600,6 +602,12 @@ impl Peers {
             });
         }
         check_index(connection, theirs.server)?;
+        let peer = ServerId { datacenter, index: theirs.server };
+        // Before the dialer hears that it may open the data connection.
+        let data = match theirs.channel {
+            Channel::Control => Some(awaited.expect(peer, theirs.session)),
+            Channel::Data | Channel::Probe => None,
+        };
         let hello = timeout(path.handshake_timeout(), async {
             let ours = match theirs.channel {
                 Channel::Control => self.greeting(datacenter).await?,
@@ -612,20 +620,20 @@ impl Peers {
         .await
         .map_err(|_| ConnectError::Silent)
         .flatten()?;
-        let peer = ServerId { datacenter, index: theirs.server };
-        let greeting = Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed };
-        let half = Half { connection: connection.clone(), greeting };
-        let joined = halves.join(peer, hello.session, hello.channel, half);
-        Ok(joined.map_or(Greeted::Half, |(control, data)| {
-            Greeted::Link(Link {
+        match data {
+            Some(data) => Ok(Greeted::Link(Link {
                 peer,
-                control: control.connection,
-                data: data.connection,
+                control: connection.clone(),
+                data,
+                open_data: None,
                 bulk_streams: path.data().bulk_streams,
-                greeting: control.greeting,
+                small_bytes: path.small_bytes(),
+                greeting: Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed },
                 session: hello.session,
-            })
-        }))
+            })),
+            None if awaited.offer(peer, hello.session, connection.clone()) => Ok(Greeted::Data),
+            None => Err(ConnectError::NoLink),
+        }
     }
 
     /// The same, with what differs where that is the job: both sides tell their settings on the stream of their hellos.

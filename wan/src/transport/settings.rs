@@ -29,6 +29,9 @@ const UNKNOWN_INITIAL_WINDOW_BYTES: u64 = 32 * 1200;
 const MIN_INITIAL_WINDOW_BYTES: u64 = 14_720;
 /// Control is sparse: its first window need only hold a hello or a list of rows.
 const CONTROL_WINDOW_BYTES: u64 = 128 * 1024;
+/// The least and the most that may go beside control, and how much while the rate is not known.
+const SMALL_BYTES: (u64, u64) = (1000, 16 * 1024);
+const UNKNOWN_SMALL_BYTES: u64 = 4 * 1200;
 /// What is taken for the round-trip time while it is not known: that between two regions of a continent.
 const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(100);
 /// A link may turn out to be faster than stated.
@@ -248,6 +251,14 @@ impl Path {
             Duration::from_secs_f64(seconds)
         });
         self.round_trip.unwrap_or(UNKNOWN_ROUND_TRIP) + packets.unwrap_or_default()
+    }
+
+    /// Updates of how many bytes, that come together, may go beside control: what the path carries in a time that nobody minds to
+    /// wait, 16 kB at most and a packet at least.
+    pub fn small_bytes(&self) -> usize {
+        const WAIT: u64 = 5;
+        let carried = self.rate_bytes_per_sec.map_or(UNKNOWN_SMALL_BYTES, |rate| rate / 1000 * WAIT);
+        carried.clamp(SMALL_BYTES.0, SMALL_BYTES.1) as usize
     }
 
     /// How long a handshake may take, and then a hello.

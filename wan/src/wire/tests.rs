@@ -55,7 +55,7 @@ fn messages_survive_the_wire() {
     for said in [control.clone(), silent.clone()] {
         let frames = encode_control(std::slice::from_ref(&said));
         assert_eq!(frames.len(), 1);
-        assert_eq!(decode_control(frames[0].clone(), &shapes()).unwrap(), [said]);
+        assert_eq!(decode_control(frames[0].clone(), &shapes()).unwrap().shards, [said]);
     }
     let twice = encode_control(&[control, silent]).remove(0);
     assert!(decode_control(twice, &shapes()).is_err(), "a shard speaks once");
@@ -159,7 +159,7 @@ fn very_many_announced_rows_take_several_frames() {
     };
     let frames = encode_control(&[control]);
     assert!(frames.iter().all(|frame| frame.len() < 200_000));
-    let decoded: Vec<_> = frames.into_iter().flat_map(|f| decode_control(f, &wide).unwrap()).collect();
+    let decoded: Vec<_> = frames.into_iter().flat_map(|f| decode_control(f, &wide).unwrap().shards).collect();
     assert_eq!(decoded.iter().filter_map(|c| c.progress).collect::<Vec<_>>(), [progress]);
     let all = |wanted: &Barrier| wanted.slots.clone();
     let slots: Vec<u32> = decoded.iter().flat_map(|c| &c.barriers).flat_map(all).collect();
@@ -174,7 +174,7 @@ fn a_frame_that_names_rows_again_and_again_is_refused_before_it_takes_memory() {
     let (full, empty) = (encode_barrier(&barrier, &all), encode_barrier(&barrier, &[]));
     let frame = |barriers: Vec<proto::Barrier>| {
         let shard = proto::ShardControl { shard: 1, barriers, ..Default::default() };
-        Bytes::from(proto::Control { shards: vec![shard] }.encode_to_vec())
+        Bytes::from(proto::Control { shards: vec![shard], wants_data: false }.encode_to_vec())
     };
     assert!(decode_control(frame(vec![full.clone(), empty]), &huge).is_ok(), "as many as a frame may name");
     let bomb = frame(vec![full; 1000]);
@@ -233,7 +233,7 @@ fn what_very_many_shards_say_still_fits_the_control_channel() {
     let mut decoded = Vec::new();
     for frame in encode_control(&controls) {
         assert!(frame.len() <= crate::transport::MAX_CONTROL_BYTES, "{}", frame.len());
-        decoded.extend(decode_control(frame, &shapes).expect("each frame is valid"));
+        decoded.extend(decode_control(frame, &shapes).expect("each frame is valid").shards);
     }
     assert_eq!(decoded.iter().filter(|c| c.progress.is_some()).count(), controls.len());
     assert_eq!(decoded.iter().map(|c| c.barriers.len()).sum::<usize>(), controls.len());

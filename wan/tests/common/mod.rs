@@ -185,6 +185,7 @@ pub async fn control_delays(
     witness: Option<Connection>,
     count: u32,
 ) -> Vec<Duration> {
+    let witness = tokio::sync::watch::channel(witness).1;
     let sender = ControlSender::new(from.clone(), from.open_uni().await.unwrap(), witness);
     let (sending_clock, start) = (clock.clone(), clock.now());
     let interval = Duration::from_millis(100);

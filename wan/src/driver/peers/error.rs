@@ -63,6 +63,9 @@ pub enum ConnectError {
         /// Who answers.
         found: u16,
     },
+    /// A data connection of a link that is not there, or has one.
+    #[error("its connection for bulk belongs to no link")]
+    NoLink,
     /// The node's task is gone.
     #[error("this process is stopping")]
     Stopping,
@@ -120,7 +123,7 @@ impl ConnectError {
     }
 
     /// If this is a refusal, [explained](Self::explained): why, and by whom.
-    pub(super) fn refused(&self) -> Option<Refused> {
+    pub(in crate::driver) fn refused(&self) -> Option<Refused> {
         match self {
             Self::Refused(refusal) => Some(Refused { cause: refusal.cause(), by_us: true }),
             Self::ByPeer { cause, .. } => Some(Refused { cause, by_us: false }),
@@ -156,6 +159,7 @@ impl ConnectError {
             | Self::Hello(_)
             | Self::Silent
             | Self::Resolve { .. }
+            | Self::NoLink
             | Self::Stopping => false,
         }
     }

@@ -1,6 +1,6 @@
 //! How often a peer is looked for, and at what price.
 //!
-//! To dial is dear where nobody answers: both connections send their first packets again and again, 1228 bytes each, and a
+//! To dial is dear where nobody answers: a connection sends its first packets again and again, 1228 bytes each, and a
 //! link that is down for an hour would have cost megabytes. So who has not answered a handshake is *knocked* at, which costs
 //! 50 bytes, and dialled once it answers. Should something on the way let handshakes pass and no knocks, it is dialled now
 //! and then all the same, with few packets.

@@ -6,7 +6,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{Connection, SendStream, WriteError};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{ControlError, QUEUE_MESSAGES, check_size, encode};
 
@@ -29,16 +32,21 @@ pub struct ControlSender {
 impl ControlSender {
     /// A sender over `stream` and the datagrams of its `connection`.
     ///
-    /// `witness` is another connection on the same path, whose losses count too: bulk data meets a lossy path
-    /// long before sparse control does.
+    /// `witness` is another connection on the same path, once there is one, whose losses count too: bulk data meets a lossy
+    /// path long before sparse control does.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn new(connection: Connection, stream: SendStream, witness: Option<Connection>) -> Self {
+    pub fn new(
+        connection: Connection,
+        stream: SendStream,
+        witness: watch::Receiver<Option<Connection>>,
+    ) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE_MESSAGES);
         let task = SendTask {
-            witnesses: std::iter::once(connection.clone()).chain(witness).map(Witness::new).collect(),
+            witnesses: vec![Witness::new(connection.clone())],
+            witness,
             connection,
             stream,
             messages,
@@ -82,6 +90,8 @@ struct SendTask {
     /// In the order in which they are due.
     copies: VecDeque<(Instant, Bytes)>,
     witnesses: Vec<Witness>,
+    /// The second of them, once it is there.
+    witness: watch::Receiver<Option<Connection>>,
     loss: Loss,
 }
 
@@ -122,6 +132,11 @@ impl SendTask {
     }
 
     fn schedule_copies(&mut self, frames: &Bytes) {
+        if self.witnesses.len() == 1
+            && let Some(connection) = self.witness.borrow().clone()
+        {
+            self.witnesses.push(Witness::new(connection));
+        }
         let passed: u64 = self.witnesses.iter_mut().map(|witness| witness.report(&mut self.loss)).sum();
         let copies = self.loss.copies(passed >= BULK_PACKETS);
         if copies == 0 || frames.len() > MAX_COPY_BYTES {
