@@ -396,8 +396,10 @@ pub(super) async fn refusal(
     is_cut_short: bool,
 ) -> Option<(&'static str, String)> {
     if is_cut_short {
-        let mut closed: JoinSet<_> =
-            connections.iter().cloned().map(async |one| one.closed().await).collect();
+        let mut closed = JoinSet::new();
+        for connection in connections.iter().cloned() {
+            closed.spawn(async move { connection.closed().await });
+        }
         let _ = timeout(LAST_WORD, closed.join_next()).await;
     }
     connections.iter().filter_map(Connection::close_reason).find_map(|lost| close_code::refusal(&lost))
