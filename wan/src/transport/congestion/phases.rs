@@ -66,6 +66,8 @@ const DRAIN: Phase = Phase::Drain { cruise_rounds: CRUISE_ROUNDS, is_deep: false
 const SHORT_DRAIN: Phase = Phase::Drain { cruise_rounds: SHORT_CRUISE_ROUNDS, is_deep: false };
 /// Rounds without growth of the rate after which growth of the window ends.
 const FLAT_ROUNDS: u32 = 3;
+/// More than this share of a round is lost to an outage, after which the link is likely to be what it was.
+const OUTAGE_LOSS: f64 = 0.5;
 /// Rounds whose mean rate a probe is compared with.
 const BEFORE_ROUNDS: usize = 4;
 /// How long a base above the shortest one is put up with.
@@ -136,6 +138,17 @@ impl Steady {
 
     /// Decides what the next round does.
     pub(super) fn next_phase(&mut self, now: Instant, round: &Round, best_before: f64, is_overflow: bool) {
+        match self.phase {
+            Phase::Startup { .. } => {}
+            // quinn speaks of persistent congestion only where nothing at all was acknowledged in between.
+            _ if is_overflow && round.loss() > OUTAGE_LOSS => {
+                self.start_over(now);
+                // Should the link have become slow instead, this is its rate.
+                self.rates.keep_last(1);
+                return;
+            }
+            _ => {}
+        }
         match self.phase {
             Phase::Drain { cruise_rounds, is_deep } => {
                 self.enter(Phase::Measure { cruise_rounds, is_shortest: is_deep });
