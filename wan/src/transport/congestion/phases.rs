@@ -64,6 +64,11 @@ const SHORT_CRUISE_ROUNDS: u32 = 1;
 const DRAIN: Phase = Phase::Drain { cruise_rounds: CRUISE_ROUNDS, is_deep: false };
 /// What ends growth.
 const SHORT_DRAIN: Phase = Phase::Drain { cruise_rounds: SHORT_CRUISE_ROUNDS, is_deep: false };
+/// What a drain leaves of what the link holds. The rest is idle for a round trip in each cycle, so it is only as much as the rate
+/// and the base may be too large, which are the best and the mean of a few rounds.
+const DRAINED: f64 = 0.975;
+/// The same while the base is above the shortest one, which may be an old queue of our own.
+const DEEPLY_DRAINED: f64 = 0.95;
 /// Rounds without growth of the rate after which growth of the window ends.
 const FLAT_ROUNDS: u32 = 3;
 /// More than this share of a round is lost to an outage, after which the link is likely to be what it was.
@@ -246,14 +251,16 @@ impl Steady {
         }
     }
 
-    /// Takes back what made the queue, and a twentieth more, so that the base shows.
+    /// Takes back what made the queue, and a little more, so that the base shows.
     fn become_drain(&mut self, now: Instant, drain: Phase) {
         let so_far = self.round.rate_so_far(now, self.base() / 2).unwrap_or(0.0);
         let base = match drain {
             Phase::Drain { is_deep: true, .. } => self.base().min(self.shortest),
             _ => self.base(),
         };
-        let known = (so_far.max(self.rate()) * base.as_secs_f64() * 0.95) as u64;
+        let is_doubtful = self.base() > self.shortest.saturating_add(self.headroom());
+        let share = if is_doubtful { DEEPLY_DRAINED } else { DRAINED };
+        let known = (so_far.max(self.rate()) * base.as_secs_f64() * share) as u64;
         // The rates of the first rounds may be those of a handshake.
         let is_startup = matches!(self.phase, Phase::Startup { .. });
         self.set_window(if is_startup { known.max(self.window_bytes / 4) } else { known });
