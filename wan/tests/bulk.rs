@@ -10,7 +10,7 @@ use common::*;
 use wan::{
     emulation::VirtualClock,
     link::{LinkConfig, LinkCounters, Outage},
-    transport::Path,
+    transport::{Congestion, Path, Settings},
 };
 
 const MB: u64 = 1_000_000;
@@ -136,6 +136,58 @@ fn a_known_link_is_full_from_the_first_round_trip_on() {
                 let lost = counters.dropped_loss + counters.dropped_queue_full;
                 assert!(stats.path.lost_packets <= lost + 2, "{what}: {} of {lost}", stats.path.lost_packets);
             }
+        }
+    }
+}
+
+/// How a flow of ours and one of Cubic share a link for a minute, and two of Cubic for comparison: a measurement, printed. `first`
+/// has been alone for five seconds.
+#[test]
+#[ignore = "takes half a minute and asserts nothing: no aim is reached yet"]
+fn flows_of_two_kinds_share_a_link() {
+    use Congestion::{Cubic, Steady};
+    for queue_bdp in [0.1, 0.5, 1.0, 4.0] {
+        for [first, second] in [[Steady, Cubic], [Cubic, Steady], [Cubic, Cubic]] {
+            let clock = VirtualClock::new();
+            clock
+                .run(Duration::from_secs(120), async {
+                    let world = World::new(&clock, 1, 2, &long_link(queue_bdp, 0.0), long_path());
+                    let settings = [first, second].map(|congestion| {
+                        let data = Path { congestion, ..long_path() }.data();
+                        // Somebody else's Cubic knows nothing of the path.
+                        let is_ours = congestion == Steady;
+                        Settings {
+                            initial_window_bytes: if is_ours { data.initial_window_bytes } else { 14_720 },
+                            ..data
+                        }
+                    });
+                    let [one, other] = [
+                        world.connect_with(0, 1, &settings[0]).await,
+                        world.connect_with(0, 1, &settings[1]).await,
+                    ];
+                    let received: [Rc<Cell<u64>>; 2] = Default::default();
+                    let watched = async {
+                        clock.sleep(Duration::from_secs(5)).await;
+                        let before = received.each_ref().map(|bytes| bytes.get());
+                        clock.sleep(Duration::from_secs(60)).await;
+                        [0, 1].map(|flow| (received[flow].get() - before[flow]) as f64)
+                    };
+                    let [a, b] = tokio::select! {
+                        biased;
+                        bytes = watched => bytes,
+                        _ = transfer_watched(&clock, &one.0, &one.1, 4, 2000 * MB, &received[0]) => unreachable!(),
+                        _ = async {
+                            clock.sleep(Duration::from_secs(5)).await;
+                            transfer_watched(&clock, &other.0, &other.1, 4, 2000 * MB, &received[1]).await
+                        } => unreachable!(),
+                    };
+                    println!(
+                        "queue of {queue_bdp} BDP, {first:?} then {second:?}: the first has {:.1} % of {:.1} % of the link",
+                        100.0 * a / (a + b),
+                        100.0 * (a + b) / 60.0 / RATE_BYTES_PER_SEC as f64,
+                    );
+                })
+                .unwrap();
         }
     }
 }
