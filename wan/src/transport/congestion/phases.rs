@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Round, Steady};
+use super::{BURST, BURST_PACKETS, Round, Steady};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Phase {
@@ -64,8 +64,15 @@ const SHORT_CRUISE_ROUNDS: u32 = 1;
 const DRAIN: Phase = Phase::Drain { cruise_rounds: CRUISE_ROUNDS, is_deep: false };
 /// What ends growth.
 const SHORT_DRAIN: Phase = Phase::Drain { cruise_rounds: SHORT_CRUISE_ROUNDS, is_deep: false };
+/// What a drain leaves of what the link holds. The rest is idle for a round trip in each cycle, so it is only as much as the rate
+/// and the base may be too large, which are the best and the mean of a few rounds.
+const DRAINED: f64 = 0.975;
+/// The same while the base is above the shortest one, which may be an old queue of our own.
+const DEEPLY_DRAINED: f64 = 0.95;
 /// Rounds without growth of the rate after which growth of the window ends.
 const FLAT_ROUNDS: u32 = 3;
+/// More than this share of a round is lost to an outage, after which the link is likely to be what it was.
+const OUTAGE_LOSS: f64 = 0.5;
 /// Rounds whose mean rate a probe is compared with.
 const BEFORE_ROUNDS: usize = 4;
 /// How long a base above the shortest one is put up with.
@@ -88,12 +95,8 @@ impl Steady {
         match self.phase {
             Phase::Startup { .. } => {
                 let growth = if self.goal_bytes.is_some() { acked_bytes / 2 } else { acked_bytes };
-                self.set_window(self.window_bytes + growth);
-                let careful_from = self.careful_from();
-                if self.window_bytes >= careful_from {
-                    self.set_window(careful_from);
-                    self.become_climb();
-                }
+                let grown = (self.window_bytes + growth).min(self.careful_from());
+                self.set_window(self.window_bytes.max(grown));
             }
             Phase::Climb { step_bytes, .. } => {
                 // A window's worth is acknowledged in a round.
@@ -105,6 +108,34 @@ impl Steady {
             | Phase::Cruise { .. }
             | Phase::Probe { .. }
             | Phase::Yield => {}
+        }
+    }
+
+    /// Sends the goal in the first round, at the goal's rate.
+    ///
+    /// quinn paces a window at five fourths of what it would be a round trip, or where a timer's millisecond is coarse, at no
+    /// more than that. So between four fifths of the goal and all of it, the window is what sends at the goal's rate: the
+    /// larger whenever that has fallen behind. A first flight that is too slow would leave a gap in each round after it.
+    pub(super) fn pace_first_flight(&mut self, now: Instant, sent_bytes: u64) {
+        let careful_from = self.careful_from();
+        let (Phase::Startup { .. }, Some(goal_bytes)) = (self.phase, self.goal_bytes) else { return };
+        let Some(base) = self.round_trips.min().filter(|_| self.window_bytes >= careful_from) else { return };
+        let pace = base.mul_f64(sent_bytes as f64 / goal_bytes.max(1) as f64);
+        self.paced_until = self.paced_until.max(now - BURST) + pace;
+        let is_behind = self.paced_until < now + BURST;
+        let room_bytes = self.in_flight_bytes + 2 * BURST_PACKETS * self.mtu;
+        let least_bytes = if is_behind { goal_bytes } else { room_bytes.min(goal_bytes) };
+        self.set_window(least_bytes.max(careful_from));
+    }
+
+    /// Takes the goal for measured once half of it has come back, and nothing late: the rounds so far had gaps, and a window
+    /// that followed from their rate would keep them.
+    fn trust_goal(&mut self, round: &Round) {
+        if let Some(goal_bytes) = self.goal_bytes
+            && round.bytes() >= goal_bytes / 2
+        {
+            self.rates.push(goal_bytes as f64 / self.base().as_secs_f64());
+            self.become_climb();
         }
     }
 
@@ -137,6 +168,17 @@ impl Steady {
     /// Decides what the next round does.
     pub(super) fn next_phase(&mut self, now: Instant, round: &Round, best_before: f64, is_overflow: bool) {
         match self.phase {
+            Phase::Startup { .. } => {}
+            // quinn speaks of persistent congestion only where nothing at all was acknowledged in between.
+            _ if is_overflow && round.loss() > OUTAGE_LOSS => {
+                self.start_over(now);
+                // Should the link have become slow instead, this is its rate.
+                self.rates.keep_last(1);
+                return;
+            }
+            _ => {}
+        }
+        match self.phase {
             Phase::Drain { cruise_rounds, is_deep } => {
                 self.enter(Phase::Measure { cruise_rounds, is_shortest: is_deep });
             }
@@ -152,6 +194,7 @@ impl Steady {
             Phase::Startup { .. } | Phase::Climb { .. } if is_overflow => {
                 self.become_drain(now, SHORT_DRAIN);
             }
+            Phase::Startup { .. } if self.window_bytes >= self.careful_from() => self.trust_goal(round),
             Phase::Startup { flat_rounds } => {
                 let flat_rounds = if round.rate(now) >= 1.25 * best_before { 0 } else { flat_rounds + 1 };
                 self.phase = Phase::Startup { flat_rounds };
@@ -233,14 +276,16 @@ impl Steady {
         }
     }
 
-    /// Takes back what made the queue, and a twentieth more, so that the base shows.
+    /// Takes back what made the queue, and a little more, so that the base shows.
     fn become_drain(&mut self, now: Instant, drain: Phase) {
         let so_far = self.round.rate_so_far(now, self.base() / 2).unwrap_or(0.0);
         let base = match drain {
             Phase::Drain { is_deep: true, .. } => self.base().min(self.shortest),
             _ => self.base(),
         };
-        let known = (so_far.max(self.rate()) * base.as_secs_f64() * 0.95) as u64;
+        let is_doubtful = self.base() > self.shortest.saturating_add(self.headroom());
+        let share = if is_doubtful { DEEPLY_DRAINED } else { DRAINED };
+        let known = (so_far.max(self.rate()) * base.as_secs_f64() * share) as u64;
         // The rates of the first rounds may be those of a handshake.
         let is_startup = matches!(self.phase, Phase::Startup { .. });
         self.set_window(if is_startup { known.max(self.window_bytes / 4) } else { known });
