@@ -286,11 +286,6 @@ impl Link {
         on_taken: impl FnOnce(),
     ) -> LinkError {
         let Self { peer, control, data, open_data, bulk_streams, small_bytes, greeting, session } = self;
-        // The first of its streams: by that the peer knows it.
-        let control_stream = match control.open_uni().await {
-            Ok(stream) => stream,
-            Err(lost) => return lost.into(),
-        };
         let (control_frames, control_queue) = mpsc::channel(CONTROL_QUEUE);
         let (updates, update_queue) = mpsc::unbounded_channel();
         let (refuse, refused) = oneshot::channel();
@@ -315,13 +310,24 @@ impl Link {
         let mut tasks = JoinSet::new();
         tasks.spawn(async { Err(refused.await.map_or(LinkError::Unwanted, LinkError::Refused)) });
         let asks = open_data.is_none().then(|| data.clone());
-        let sender = ControlSender::new(control.clone(), control_stream, data.watch());
-        tasks.spawn(send_control(sender, asks, control_queue, peer, events.clone()));
+        let (is_open, after_control) = oneshot::channel();
+        let (connection, witness, writable) = (control.clone(), data.watch(), events.clone());
+        tasks.spawn(async move {
+            // The first of the connection's streams: by that the peer knows it.
+            let stream = connection.open_uni().await?;
+            let _ = is_open.send(());
+            let sender = ControlSender::new(connection, stream, witness);
+            send_control(sender, asks, control_queue, peer, writable).await
+        });
         let source = Source { peer, session, shapes, events: events.clone(), is_expected };
         tasks.spawn(receive_control(control.clone(), data.clone(), source.clone()));
         let (batches, bulk_queue) = mpsc::channel(1);
         let lanes = Lanes { control: control.clone(), data: data.clone(), batches, small_bytes };
-        tasks.spawn(send_updates(lanes, update_queue, small.clone()));
+        let written = small.clone();
+        tasks.spawn(async {
+            after_control.await.map_err(|_| LinkError::Unwanted)?;
+            send_updates(lanes, update_queue, written).await
+        });
         let carrying =
             Bulk { queue: Arc::new(Mutex::new(bulk_queue)), streams: bulk_streams, written: bulk.clone() };
         tasks.spawn(carrying.run(data.clone(), open_data, source));
@@ -397,7 +403,8 @@ pub(super) async fn refusal(
 ) -> Option<(&'static str, String)> {
     if is_cut_short {
         let mut closed = JoinSet::new();
-        for connection in connections.iter().cloned() {
+        for connection in connections {
+            let connection = connection.clone();
             closed.spawn(async move { connection.closed().await });
         }
         let _ = timeout(LAST_WORD, closed.join_next()).await;
