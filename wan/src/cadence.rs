@@ -6,19 +6,26 @@
 //! becomes steadier. Where the others' updates undo our own, every clock without their answer costs.
 //!
 //! So a shard releases, and states its clock, at every `r`-th clock. `r` is a power of two, by default one that follows how alike
-//! updates are: with `l` the estimate of the gain for each peer, of the least alike table, `r` doubles where `l` is clearly positive, halves
-//! where it is nearly nothing, and is one where it is negative. Peers are told by how many clocks a statement may be behind, and
+//! updates are: with `l` the estimate of the gain for each peer, of the least alike table, `r` doubles where `l` is clearly positive, falls to
+//! [`FEW_CLOCKS`] where it is nearly nothing, and to one where it is negative. Peers are told by how many clocks a statement may be behind, and
 //! allow for it in the lead that they derive. Where nobody trains, or a link has come up, everything is stated at once.
 
 use datacenter::Clock;
 
+use crate::anticipation::OPPOSED;
 use crate::policy::{Lead, ReleaseEvery};
 
-/// The most clocks between two releases where that is derived.
+/// The most clocks between two releases.
 pub const MOST_CLOCKS: u32 = 16;
 
-/// A likeness from which `r` doubles, and one below which it halves.
-const ALIKE: f64 = 0.2;
+/// The most where that is derived. What a region learns alone in longer times is less and less what all learn together.
+const MOST_DERIVED_CLOCKS: u32 = 8;
+
+/// How many are few enough where updates are hardly alike, as they are once training has come to rest.
+const FEW_CLOCKS: u32 = 4;
+
+/// A likeness from which `r` doubles, and one below which updates are hardly alike.
+const ALIKE: f64 = 0.4;
 const HARDLY_ALIKE: f64 = 0.1;
 
 /// When a shard releases.
@@ -41,7 +48,7 @@ impl Cadence {
         };
         let (every, most) = match release_every {
             ReleaseEvery::Clocks(clocks) => (clocks.clamp(1, most), None),
-            ReleaseEvery::Derived => (1, Some(most.min(MOST_CLOCKS))),
+            ReleaseEvery::Derived => (1, Some(most.min(MOST_DERIVED_CLOCKS))),
         };
         Self { every, most, completed: Clock(0), stated: Clock(0) }
     }
@@ -72,8 +79,8 @@ impl Cadence {
         self.stated = clock;
         if let Some((likeness, most)) = likeness.zip(self.most) {
             self.every = match likeness {
-                l if l < 0.0 => 1,
-                l if l < HARDLY_ALIKE => (self.every / 2).max(1),
+                l if l < OPPOSED => 1,
+                l if l < HARDLY_ALIKE && self.every > FEW_CLOCKS => self.every / 2,
                 l if l >= ALIKE && 2 * self.every <= most => 2 * self.every,
                 _ => self.every,
             };
@@ -100,13 +107,13 @@ mod tests {
     #[test]
     fn releases_become_rarer_where_updates_are_alike_and_frequent_where_they_are_not() {
         let derived = Cadence::new(ReleaseEvery::Derived, Lead::Derived);
-        assert_eq!(releases(derived, 60, |_| Some(0.9)), [1, 2, 4, 8, 16, 32, 48]);
+        assert_eq!(releases(derived, 40, |_| Some(0.9)), [1, 2, 4, 8, 16, 24, 32, 40]);
         assert_eq!(releases(derived, 5, |_| None), [1, 2, 3, 4, 5]);
-        assert_eq!(releases(derived, 8, |_| Some(0.15)), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(releases(derived, 8, |_| Some(0.3)), [1, 2, 3, 4, 5, 6, 7, 8]);
         let turns = |clock| Some(if clock < 16 { 0.5 } else { -0.1 });
         assert_eq!(releases(derived, 20, turns), [1, 2, 4, 8, 16, 17, 18, 19, 20]);
-        let fades = |clock| Some(if clock < 16 { 0.5 } else { 0.05 });
-        assert_eq!(releases(derived, 31, fades), [1, 2, 4, 8, 16, 24, 28, 30, 31]);
+        let fades = |clock| Some(if clock < 16 { 0.5 } else { -0.04 });
+        assert_eq!(releases(derived, 32, fades), [1, 2, 4, 8, 16, 20, 24, 28, 32]);
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct Filter {
     /// One for each table; `None` ships everything.
     configs: Option<Vec<FilterConfig>>,
     soft: Option<SoftThresholds>,
+    /// What thresholds that follow updates are multiplied by.
+    tightness: f64,
     counters: FilterCounters,
 }
 
@@ -95,7 +97,8 @@ impl Filter {
             let follows_updates = config.is_some_and(|config| config.function == Significance::UsualUpdate);
             TableFilter::new(TableId(id), shape, follows_updates)
         });
-        Self { tables: tables.collect(), configs, soft, counters: FilterCounters::default() }
+        let (tables, counters) = (tables.collect(), FilterCounters::default());
+        Self { tables, configs, soft, tightness: 1.0, counters }
     }
 
     /// Adds a worker's deltas to what has accumulated, each as what its value has changed by: where a value has coarse steps
@@ -135,7 +138,11 @@ impl Filter {
             let measure = match &self.configs {
                 None => Measure::Everything,
                 Some(configs) => {
-                    let threshold = configs[i].threshold_at(t) * factor;
+                    let tightness = match configs[i].function {
+                        Significance::UsualUpdate => self.tightness,
+                        _ => 1.0,
+                    };
+                    let threshold = configs[i].threshold_at(t) * factor * tightness;
                     Measure::new(&configs[i], threshold, table.usual_update(), values, table.shape().width)
                 }
             };
@@ -171,6 +178,11 @@ impl Filter {
         if let Some(soft) = &mut self.soft {
             soft.observe(reached, clock_length);
         }
+    }
+
+    /// From now on, thresholds that follow updates are multiplied by `tightness`.
+    pub fn tighten(&mut self, tightness: f64) {
+        self.tightness = tightness;
     }
 
     /// Whether what is released depends on how peers are reached.

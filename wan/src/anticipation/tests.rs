@@ -3,8 +3,12 @@ use super::*;
 const TABLE: TableId = TableId(0);
 
 fn elements(pairs: &[(u32, f32)]) -> Elements {
+    elements_of(TABLE, pairs)
+}
+
+fn elements_of(table: TableId, pairs: &[(u32, f32)]) -> Elements {
     let (indexes, values) = pairs.iter().copied().unzip();
-    Elements { table: TABLE, indexes, values }
+    Elements { table, indexes, values }
 }
 
 fn of(peers: usize) -> Anticipation {
@@ -114,9 +118,37 @@ fn the_gain_is_what_the_others_do_to_what_one_does_oneself() {
     assert!((gain_after(200, 1.0, 0.0) - 2.0).abs() < 1e-3);
     assert!((gain_after(400, 0.5, 1.0) - 1.0).abs() < 0.3);
     assert_eq!(gain_after(1000, 0.0, 0.1), 0.0);
-    assert!((gain_after(200, -0.1, 0.0) + 0.4).abs() < 1e-3);
+    // As where training has come to rest, and as where data are skewed.
+    assert_eq!(gain_after(200, -0.04, 0.0), 0.0);
+    assert_eq!(gain_after(200, -0.06, 0.0), -1.0);
     assert_eq!(gain_after(200, -0.6, 0.1), -1.0);
     assert_eq!(gain_after(200, 3.0, 0.0), 2.0);
     // Before it can be known, reads are as they are.
     assert_eq!(gain_after(3, 1.0, 0.0), 0.0);
+}
+
+/// A table whose updates oppose each other lets no other table run off: all are read as everybody has them, until none is opposed.
+#[test]
+fn one_opposed_table_is_enough_and_it_takes_more_to_end_that() {
+    let shapes = [ShardTable { slots: 2, width: 2 }; 2];
+    let mut anticipation = Anticipation::new(&shapes, 1);
+    let mut likeness_of = |likeness: [f32; 2], clocks: std::ops::RangeInclusive<u32>| {
+        for clock in clocks {
+            let own = [0, 1].map(|table| elements_of(TableId(table), &[(0, 1.0)]));
+            anticipation.release(Clock(clock), &own, &mut |_, _| {});
+            for (table, likeness) in (0..).zip(likeness) {
+                anticipation.arrive(0, &elements_of(TableId(table), &[(0, likeness)]));
+            }
+            anticipation.answer(0, Some(Clock(clock)), &mut |_, _| {});
+            anticipation.end_clock().for_each(drop);
+        }
+        ([0, 1].map(|table| anticipation.gain(TableId(table))), anticipation.is_opposed())
+    };
+    assert_eq!(likeness_of([1.0, 0.5], 1..=20), ([1.0, 0.5], false));
+    assert_eq!(likeness_of([1.0, -1.0], 21..=60), ([-1.0, -1.0], true));
+    // The memory of it fades.
+    let (gains, is_opposed) = likeness_of([1.0, 0.0], 61..=300);
+    assert_eq!((gains, is_opposed), ([-1.0, -1.0], true), "it is near zero, and below");
+    let (gains, is_opposed) = likeness_of([1.0, 0.5], 301..=400);
+    assert!(!is_opposed && gains.iter().all(|gain| *gain > 0.0), "{gains:?}");
 }

@@ -2,9 +2,13 @@
 //!
 //! Kind: time-free.
 
-use datacenter::{Clock, Elements, TableId};
+use datacenter::{Clock, Elements};
 
 use super::Replica;
+
+/// What thresholds that follow updates are multiplied by where the others' updates undo our own: reads see what everybody has
+/// then, and what is held back is progress that nobody sees.
+const TIGHT: f64 = 1.0 / 3.0;
 
 impl Replica {
     /// `g` of each table, and what it is estimated to be, where reads anticipate.
@@ -22,11 +26,7 @@ impl Replica {
 
     /// How alike the least alike table is: what is expected of each peer for what one has done oneself. None where that is not known.
     pub(super) fn likeness(&self) -> Option<f64> {
-        let anticipation = self.anticipation.as_ref()?;
-        let tables = (0..self.shard.table_count()).map(|table| TableId(table as u16));
-        let least = tables.filter_map(|table| anticipation.estimate(table)).reduce(f64::min)?;
-        let peers = self.mirrors.iter().filter(|mirror| mirror.is_waited_for()).count();
-        (peers > 0).then(|| least / peers as f64)
+        self.anticipation.as_ref()?.likeness()
     }
 
     /// A clock has ended.
@@ -34,6 +34,7 @@ impl Replica {
         let Some(anticipation) = &mut self.anticipation else { return };
         let shard = &mut self.shard;
         let moved: Vec<_> = anticipation.end_clock().collect();
+        self.filter.tighten(if anticipation.is_opposed() { TIGHT } else { 1.0 });
         for table in moved {
             let slots = shard.shape(table).map_or(0, |shape| shape.slots);
             let accumulated = self.filter.accumulated(table);
