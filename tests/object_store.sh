@@ -21,7 +21,7 @@ if [ ! -x "$moto/bin/moto_server" ]; then
 fi
 
 # Built first, so that the store does not wait for the compiler.
-cargo test --locked -p gaia --test object_store --no-run
+cargo test --locked --workspace --test object_store --no-run
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 "$moto/bin/moto_server" --host 127.0.0.1 --port "$port" >"$scratch/log" 2>&1 &
@@ -32,7 +32,7 @@ for _ in $(seq 100); do
     sleep 0.2
 done
 
-if ! GAIA_S3_ENDPOINT=http://127.0.0.1:$port cargo test --locked -p gaia --test object_store -- --nocapture; then
+if ! GAIA_S3_ENDPOINT=http://127.0.0.1:$port cargo test --locked --workspace --test object_store -- --nocapture; then
     cat "$scratch/log"
     exit 1
 fi
