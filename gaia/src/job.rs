@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use datacenter::NonFinite;
 use serde::{Deserialize, Serialize};
-use wan::policy::{Goal, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
+use wan::policy::{Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use crate::data::Names;
 
@@ -517,38 +517,62 @@ pub struct AspSettings {
     pub filter: Filter,
     /// Filters by table name.
     pub tables: Vec<(String, Filter)>,
-    /// What idle bandwidth is for. Default cheapest.
-    #[serde(with = "digest::GoalText")]
-    pub goal: Goal,
+    /// Whether idle bandwidth is spent on updates below the threshold (Gaia, section 3.4). Default false.
+    pub soft_threshold: bool,
     /// `barrier.max_delay`. Default 200 ms; `None` turns barriers off.
     pub barrier_max_delay: Option<Duration>,
     /// `mirror_clock.lead`: `DS`. Default derived.
     #[serde(with = "digest::LeadText")]
     pub lead: Lead,
-    /// Whether reads anticipate what others will have done. Default false.
+    /// Whether reads anticipate what others will have done. Default true.
     pub anticipation: bool,
-    /// At which clocks is released. Default each.
+    /// At which clocks is released. Default derived.
     #[serde(with = "digest::ReleaseEveryText")]
     pub release_every: ReleaseEvery,
 }
 
 impl Default for AspSettings {
-    /// The paper's filter (sections 3.2 and 3.4), and both guards.
+    /// Nothing that depends on the data.
     fn default() -> Self {
-        let filter = Filter {
-            function: Significance::Relative,
-            threshold: 0.01,
-            schedule: FilterSchedule::Plain(Schedule::InverseSqrt),
-            values: ValueFormat::F32,
-        };
         Self {
-            filter,
+            filter: Filter::default(),
             tables: Vec::new(),
-            goal: Goal::Cheapest,
+            soft_threshold: false,
             barrier_max_delay: Some(Duration::from_millis(200)),
             lead: Lead::Derived,
-            anticipation: false,
-            release_every: ReleaseEvery::Clocks(1),
+            anticipation: true,
+            release_every: ReleaseEvery::Derived,
+        }
+    }
+}
+
+impl AspSettings {
+    /// The paper's filter (Gaia, section 3.2), whose updates are shipped as they are and once they are significant.
+    pub fn paper() -> Self {
+        let (anticipation, release_every) = (false, ReleaseEvery::Clocks(1));
+        Self { filter: Filter::paper(), anticipation, release_every, ..Self::default() }
+    }
+}
+
+/// How much of the quality that shipping everything gets is given for bytes, as far as a threshold that follows updates decides it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AspGoal {
+    /// As little as can be.
+    Quality,
+    /// So little that a job reaches what it would on a LAN in about the same time.
+    #[default]
+    Balanced,
+    /// What several times fewer bytes take.
+    Cheapest,
+}
+
+impl AspGoal {
+    /// How many times the usual update is held back.
+    pub fn threshold(self) -> f64 {
+        match self {
+            Self::Quality => 2.0,
+            Self::Balanced => 4.0,
+            Self::Cheapest => 15.0,
         }
     }
 }
@@ -568,6 +592,37 @@ pub struct Filter {
     pub values: ValueFormat,
 }
 
+impl Default for Filter {
+    /// A threshold that follows updates.
+    fn default() -> Self {
+        Self {
+            function: Significance::UsualUpdate,
+            threshold: AspGoal::default().threshold(),
+            schedule: FilterSchedule::Plain(Schedule::Constant),
+            values: ValueFormat::Auto,
+        }
+    }
+}
+
+impl Filter {
+    /// The paper's (Gaia, section 3.2).
+    pub fn paper() -> Self {
+        Self {
+            function: Significance::Relative,
+            threshold: 0.01,
+            schedule: FilterSchedule::Plain(Schedule::InverseSqrt),
+            values: ValueFormat::F32,
+        }
+    }
+
+    /// What is not said beside this function: nothing that depends on the data where thresholds follow updates, else as in the
+    /// paper.
+    pub fn of(function: Significance) -> Self {
+        let rest = if function == Significance::UsualUpdate { Self::default() } else { Self::paper() };
+        Self { function, ..rest }
+    }
+}
+
 /// How a job states a threshold's schedule.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum FilterSchedule {
@@ -581,7 +636,7 @@ pub enum FilterSchedule {
 pub(crate) mod tests {
     use super::*;
 
-    /// A small job with the defaults of the documentation.
+    /// A small job with the defaults of the documentation, but for the paper's filter.
     pub(crate) fn job() -> Job {
         Job {
             name: "digits".to_owned(),
@@ -600,20 +655,7 @@ pub(crate) mod tests {
             data_scope: DataScope::Shared,
             partition: Partition::Random,
             target: TargetSettings::WithinLan(0.01),
-            asp: AspSettings {
-                filter: Filter {
-                    function: Significance::Relative,
-                    threshold: 0.01,
-                    schedule: FilterSchedule::Plain(Schedule::InverseSqrt),
-                    values: ValueFormat::F32,
-                },
-                tables: Vec::new(),
-                goal: Goal::Cheapest,
-                barrier_max_delay: Some(Duration::from_millis(200)),
-                lead: Lead::Derived,
-                anticipation: false,
-                release_every: ReleaseEvery::Clocks(1),
-            },
+            asp: AspSettings::paper(),
             ssp_lead: 3,
             non_finite: NonFinite::default(),
             max_delta: MaxDelta::default(),

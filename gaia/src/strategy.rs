@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use datacenter::TableSpec;
-use wan::policy::{CustomSchedule, FilterConfig, Lead, Policy, Schedule, ScheduleFunction, Selection};
+use wan::policy::{CustomSchedule, FilterConfig, Goal, Lead, Policy, Schedule, ScheduleFunction, Selection};
 
 use crate::job::{Filter, FilterSchedule, Job, LearningRate};
 use crate::suggest::{NotOneOf, nearest};
@@ -114,8 +114,9 @@ impl Strategy {
     ///
     /// `tables` are those of the job's application, in order. See [`check_tables`] for names that match none.
     pub fn policy(self, job: &Job, tables: &[TableSpec]) -> Option<Policy> {
+        let goal = if job.asp.soft_threshold { Goal::Fastest } else { Goal::Cheapest };
         let asp = || Policy {
-            selection: Selection::Significant { filters: filters(job, tables), goal: job.asp.goal },
+            selection: Selection::Significant { filters: filters(job, tables), goal },
             barrier_max_delay: job.asp.barrier_max_delay,
             lead: job.asp.lead,
             anticipates: job.asp.anticipation,
@@ -220,7 +221,7 @@ mod tests {
     use std::time::Duration;
 
     use datacenter::Clock;
-    use wan::policy::{Goal, Significance, ValueFormat};
+    use wan::policy::{Significance, ValueFormat};
 
     use super::*;
     use crate::job::tests::job;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use datacenter::NonFinite;
-use wan::policy::{Goal, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
+use wan::policy::{Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::kind::{
     self, Kind, choice, column, data_root, delta_bound, duration, file, flag, labels, list, name, path,
@@ -11,7 +11,7 @@ use super::kind::{
 };
 use super::reader::Section;
 use crate::job::{
-    ApplicationSettings, AspSettings, Column, DataScope, DataSettings, DataSource, Decay, Declared,
+    ApplicationSettings, AspGoal, AspSettings, Column, DataScope, DataSettings, DataSource, Decay, Declared,
     Delimiter, FactorisationSettings, Filter, FilterSchedule, HashedIds, Job, Layout, LearningRate, MaxDelta,
     Partition, PerceptronSettings, RatingColumns, Scale, SoftmaxSettings, TargetSettings,
 };
@@ -460,13 +460,25 @@ fn target(s: &Section<'_>) -> Option<TargetSettings> {
     }
 }
 
+const FUNCTIONS: &[(&str, Significance)] = &[
+    ("usual-update", Significance::UsualUpdate),
+    ("relative", Significance::Relative),
+    ("absolute", Significance::Absolute),
+    ("row-rms", Significance::RowRms),
+    ("table-rms", Significance::TableRms),
+];
+
 fn asp(s: &Section<'_>) -> Option<AspSettings> {
-    const GOALS: &[(&str, Goal)] = &[("cheapest", Goal::Cheapest), ("fastest", Goal::Fastest)];
-    let default = AspSettings::default();
-    let base = filter(s, &default.filter);
-    let inherited = base.clone().unwrap_or(default.filter);
-    let tables = s.entries("tables", "<table>", |table, s| Some((table.to_owned(), filter(s, &inherited)?)));
-    let goal = s.or("goal", default.goal, choice(GOALS));
+    const PRESETS: &[(&str, Significance)] =
+        &[("automatic", Significance::UsualUpdate), ("paper", Significance::Relative)];
+    let preset = s.or("preset", Significance::UsualUpdate, choice(PRESETS));
+    let base = base_filter(s, preset);
+    let follows_updates = base.as_ref().is_none_or(|base| base.function == Significance::UsualUpdate);
+    let default = if follows_updates { AspSettings::default() } else { AspSettings::paper() };
+    let inherited = base.clone().unwrap_or_default();
+    let tables =
+        s.entries("tables", "<table>", |table, s| Some((table.to_owned(), table_filter(s, &inherited)?)));
+    let soft_threshold = s.or("soft_threshold", default.soft_threshold, flag());
     let anticipation = s.or("anticipation", default.anticipation, flag());
     let clocks = whole(1..=wan::cadence::MOST_CLOCKS).map(ReleaseEvery::Clocks);
     let release_every =
@@ -485,7 +497,7 @@ fn asp(s: &Section<'_>) -> Option<AspSettings> {
     Some(AspSettings {
         filter: base?,
         tables: tables.into_iter().collect::<Option<_>>()?,
-        goal,
+        soft_threshold,
         barrier_max_delay: barrier_max_delay?,
         lead: lead?,
         anticipation,
@@ -493,15 +505,44 @@ fn asp(s: &Section<'_>) -> Option<AspSettings> {
     })
 }
 
-/// Reads a filter; what it leaves out is as in `inherited`.
-fn filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
-    const FUNCTIONS: &[(&str, Significance)] = &[
-        ("relative", Significance::Relative),
-        ("absolute", Significance::Absolute),
-        ("row-rms", Significance::RowRms),
-        ("table-rms", Significance::TableRms),
-        ("usual-update", Significance::UsualUpdate),
-    ];
+/// Reads the filter of tables that have none of their own.
+fn base_filter(s: &Section<'_>, preset: Significance) -> Option<Filter> {
+    const GOALS: &[(&str, AspGoal)] =
+        &[("quality", AspGoal::Quality), ("balanced", AspGoal::Balanced), ("cheapest", AspGoal::Cheapest)];
+    let Some(function) = s.chosen("function", preset, choice(FUNCTIONS)) else {
+        s.undecided(&["goal", "threshold", "values", "schedule", "factors", "to", "over"]);
+        return None;
+    };
+    let goal = s.or("goal", AspGoal::default(), choice(GOALS));
+    let mut rest = Filter::of(function);
+    match &rest.function {
+        Significance::UsualUpdate if !s.has("goal") || !s.has("threshold") => {
+            rest.threshold = goal.threshold()
+        }
+        Significance::UsualUpdate => {
+            s.problem("goal", "stands beside threshold; allowed: one or the other".to_owned());
+        }
+        _ => s.only_with("function = \"usual-update\"", &["goal"]),
+    }
+    filter(s, &rest)
+}
+
+/// Reads the filter of a table; what it leaves out is as in `inherited`, where that can be meant.
+fn table_filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
+    let Some(function) = s.chosen("function", inherited.function.clone(), choice(FUNCTIONS)) else {
+        s.undecided(&["threshold", "values", "schedule", "factors", "to", "over"]);
+        return None;
+    };
+    let follows_updates = |function: &Significance| *function == Significance::UsualUpdate;
+    let rest = match follows_updates(&function) == follows_updates(&inherited.function) {
+        true => Filter { function, ..inherited.clone() },
+        false => Filter::of(function),
+    };
+    filter(s, &rest)
+}
+
+/// Reads a filter of which the function is known; what it leaves out is as in `rest`.
+fn filter(s: &Section<'_>, rest: &Filter) -> Option<Filter> {
     const VALUES: &[(&str, ValueFormat)] = &[("auto", ValueFormat::Auto), ("f32", ValueFormat::F32)];
     #[derive(Clone, Copy)]
     enum Kind {
@@ -518,9 +559,8 @@ fn filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
         ("linear", Kind::Linear),
         ("learning-rate", Kind::LearningRate),
     ];
-    let function = s.or("function", inherited.function.clone(), choice(FUNCTIONS));
-    let threshold = s.or("threshold", inherited.threshold, share());
-    let values = s.or("values", inherited.values, choice(VALUES));
+    let threshold = s.or("threshold", rest.threshold, share());
+    let values = s.or("values", rest.values, choice(VALUES));
     let Some(kind) = s.chosen("schedule", None, choice(SCHEDULES).map(Some)) else {
         s.undecided(&["factors", "to", "over"]);
         return None;
@@ -533,7 +573,7 @@ fn filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
         Some(schedule)
     };
     let schedule = match kind {
-        None => plain(inherited.schedule.clone()),
+        None => plain(rest.schedule.clone()),
         Some(Kind::InverseSqrt) => plain(FilterSchedule::Plain(Schedule::InverseSqrt)),
         Some(Kind::Constant) => plain(FilterSchedule::Plain(Schedule::Constant)),
         Some(Kind::LearningRate) => plain(FilterSchedule::LearningRate),
@@ -549,5 +589,5 @@ fn filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
             to.zip(clocks).map(|(to, clocks)| FilterSchedule::Plain(Schedule::Linear { to, clocks }))
         }
     };
-    Some(Filter { function, threshold, schedule: schedule?, values })
+    Some(Filter { function: rest.function.clone(), threshold, schedule: schedule?, values })
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use datacenter::NonFinite;
 use serde::{Serialize, Serializer};
 use wan::filter::CustomSignificance;
-use wan::policy::{CustomSchedule, Goal, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
+use wan::policy::{CustomSchedule, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::Job;
 
@@ -25,13 +25,6 @@ impl Job {
 }
 
 // The protocol's own enums are not made to be written. These have the same variants, which the compiler checks.
-
-#[derive(Serialize)]
-#[serde(remote = "Goal")]
-pub(super) enum GoalText {
-    Fastest,
-    Cheapest,
-}
 
 #[derive(Serialize)]
 #[serde(remote = "Lead")]
@@ -142,7 +135,7 @@ mod tests {
             digest(&hashed)
         });
         assert_ne!(one, other);
-        differs(&|job: &mut Job| job.asp.goal = Goal::Fastest);
+        differs(&|job: &mut Job| job.asp.soft_threshold = true);
         differs(&|job: &mut Job| job.asp.lead = Lead::Limit(3));
         differs(&|job: &mut Job| job.asp.filter.function = Significance::Absolute);
         differs(&|job: &mut Job| job.asp.filter.values = ValueFormat::Auto);

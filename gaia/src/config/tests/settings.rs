@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use datacenter::NonFinite;
-use wan::policy::{Goal, Lead, Schedule, Significance};
+use wan::policy::{Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::*;
 use crate::job::{FilterSchedule, Partition, TargetSettings};
@@ -37,10 +37,12 @@ fn the_smallest_file_gets_the_documented_defaults() {
     assert_eq!(job.non_finite, NonFinite::Refuse);
     assert!(job.max_delta.is_any());
     assert_eq!(job.target, TargetSettings::WithinLan(0.01));
-    assert_eq!(job.asp.filter.function, Significance::Relative);
-    assert_eq!(job.asp.filter.threshold, 0.01);
-    assert_eq!(job.asp.filter.schedule, FilterSchedule::Plain(Schedule::InverseSqrt));
-    assert_eq!(job.asp.goal, Goal::Cheapest);
+    assert_eq!(job.asp.filter.function, Significance::UsualUpdate);
+    assert_eq!(job.asp.filter.threshold, 4.0);
+    assert_eq!(job.asp.filter.schedule, FilterSchedule::Plain(Schedule::Constant));
+    assert_eq!(job.asp.filter.values, ValueFormat::Auto);
+    assert_eq!((job.asp.anticipation, job.asp.release_every), (true, ReleaseEvery::Derived));
+    assert!(!job.asp.soft_threshold);
     assert_eq!(job.asp.barrier_max_delay, Some(Duration::from_millis(200)));
     assert_eq!(job.asp.lead, Lead::Derived);
 }
