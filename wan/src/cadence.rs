@@ -21,6 +21,16 @@ pub const MOST_CLOCKS: u32 = 16;
 const ALIKE: f64 = 0.2;
 const HARDLY_ALIKE: f64 = 0.1;
 
+/// What a likeness of updates comes to, in a word or two.
+pub fn in_words(likeness: f64) -> &'static str {
+    match likeness {
+        l if l < 0.0 => "opposed",
+        l if l < HARDLY_ALIKE => "hardly alike",
+        l if l < ALIKE => "somewhat alike",
+        _ => "alike",
+    }
+}
+
 /// When a shard releases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cadence {

@@ -20,13 +20,18 @@ impl Replica {
         anticipation.release(clock, &self.released, &mut |table, slot| shard.touch(table, [slot]));
     }
 
-    /// How alike the least alike table is: what is expected of each peer for what one has done oneself. None where that is not known.
-    pub(super) fn likeness(&self) -> Option<f64> {
-        let anticipation = self.anticipation.as_ref()?;
-        let tables = (0..self.shard.table_count()).map(|table| TableId(table as u16));
-        let least = tables.filter_map(|table| anticipation.estimate(table)).reduce(f64::min)?;
+    /// How alike updates of a table are: what is expected of each peer for what one has done oneself, near one where it does the
+    /// same, below zero where it undoes it. None where that is not known.
+    pub fn likeness(&self, table: TableId) -> Option<f64> {
+        let estimate = self.anticipation.as_ref()?.estimate(table)?;
         let peers = self.mirrors.iter().filter(|mirror| mirror.is_waited_for()).count();
-        (peers > 0).then(|| least / peers as f64)
+        (peers > 0).then(|| estimate / peers as f64)
+    }
+
+    /// That of the least alike table.
+    pub fn least_likeness(&self) -> Option<f64> {
+        let tables = (0..self.shard.table_count()).map(|table| TableId(table as u16));
+        tables.filter_map(|table| self.likeness(table)).reduce(f64::min)
     }
 
     /// A clock has ended.
