@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::status::filters::{FilterStatus, by_table};
 use crate::strategy::Strategy;
 
 /// The same job and seed under several strategies.
@@ -119,6 +120,40 @@ pub struct Run {
     pub clock_seconds: f64,
     /// Share of updated elements that the significance filter shipped; `null` where nothing was mirrored.
     pub filter_hit_rate: Option<f64>,
+    /// What the filter decided by, at every clock that is scored; not written where everything is shipped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filter: Vec<FilterPoint>,
+}
+
+/// What filters had come to when the last region had completed a clock.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FilterPoint {
+    /// The clock.
+    pub clock: u32,
+    /// How many clocks there were from one release to the next, as the mean over the shards of all regions.
+    pub release_every: f64,
+    /// The same of each table.
+    pub tables: Vec<TablePoint>,
+}
+
+/// What the filter of a table had come to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TablePoint {
+    /// Means over the shards of all regions, with elements in sum.
+    #[serde(flatten)]
+    pub filter: FilterStatus,
+    /// Which share of the updated elements had been shipped by then.
+    pub shipped_share: Option<f64>,
+}
+
+impl FilterPoint {
+    /// What `filters`, of all shards of all regions, come to, which release `every` so many clocks; none where there are none.
+    pub fn over(clock: u32, filters: &[FilterStatus], every: &[u32]) -> Option<Self> {
+        let tables = by_table(filters).into_iter();
+        let tables = tables.map(|filter| TablePoint { shipped_share: filter.shipped_share(), filter });
+        let release_every = every.iter().map(|every| f64::from(*every)).sum::<f64>() / every.len() as f64;
+        (!filters.is_empty()).then(|| Self { clock, release_every, tables: tables.collect() })
+    }
 }
 
 /// For how long the reads of a region's workers were held for one cause.

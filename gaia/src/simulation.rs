@@ -492,6 +492,7 @@ mod tests {
             curve: [(0, 0.9), (1, 0.5), (2, 0.3), (2, 0.1)].map(point).to_vec(),
             clock_seconds: 1.0,
             filter_hit_rate: None,
+            filter: Vec::new(),
         };
         for (metric, value, expected) in [
             ("objective", 0.9, Some((0.0, 0))),

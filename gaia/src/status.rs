@@ -6,6 +6,7 @@
 //! payload.
 
 pub mod fetch;
+pub mod filters;
 #[cfg(test)]
 pub(crate) mod made_up;
 pub mod totals;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::filters::FilterStatus;
 use crate::participation::RegionPart;
 
 /// One process: some of a region's servers and workers, often one of either.
@@ -184,6 +186,12 @@ pub struct ShardStatus {
     pub updated_elements: u64,
     /// Those of them that were significant, and shipped.
     pub shipped_elements: u64,
+    /// How many clocks there are from one release to the next; none where a process does not tell.
+    #[serde(default)]
+    pub release_every: Option<u32>,
+    /// What its tables are filtered by; empty where everything is shipped.
+    #[serde(default)]
+    pub filters: Vec<FilterStatus>,
     /// How its checkpoints are; none where none are made.
     #[serde(default)]
     pub checkpoint: Option<CheckpointStatus>,

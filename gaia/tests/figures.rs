@@ -50,6 +50,38 @@ fn the_last_clock_is_scored_before_and_after_the_final_exchange() {
 }
 
 #[test]
+fn what_the_filter_has_come_to_is_told_at_every_clock_that_is_scored() {
+    let simulation = main_job_with(&[
+        ("job.clocks", "30"),
+        ("job.asp.function", "usual-update"),
+        ("job.asp.threshold", "10"),
+        ("job.asp.schedule", "constant"),
+        ("job.asp.values", "auto"),
+        ("job.asp.anticipation", "true"),
+        ("job.asp.release_every", "derived"),
+    ]);
+    let run = simulation::simulate(&simulation, Asp, &Silent).expect("it runs");
+    let [_, training @ .., _] = run.curve.as_slice() else { unreachable!("it begins and ends") };
+    let scored: Vec<_> = training.iter().map(|point| point.clock).collect();
+    assert_eq!(run.filter.iter().map(|point| point.clock).collect::<Vec<_>>(), scored);
+    let last = run.filter.last().expect("it was scored");
+    assert!((1.0..=16.0).contains(&last.release_every), "{last:?}");
+    let [table] = last.tables.as_slice() else { unreachable!("softmax has one table") };
+    let filter = &table.filter;
+    assert_eq!((filter.table.as_str(), filter.function.as_str()), ("weights", "usual-update"));
+    assert_eq!(filter.significance_threshold, Some(10.0));
+    let (threshold, step) = filter.threshold.zip(filter.step).expect("something was released");
+    assert!(step <= threshold && threshold > 0.0, "{filter:?}");
+    assert!(
+        filter.usual_update.is_some() && filter.gain.is_some() && filter.likeness.is_some(),
+        "{filter:?}"
+    );
+    assert!(table.shipped_share.is_some_and(|share| share > 0.0 && share < 1.0), "{table:?}");
+    // What ships everything has no filter.
+    assert_eq!(self::run(Bsp).filter, []);
+}
+
+#[test]
 fn where_data_are_skewed_strategies_are_scored_by_comparable_models() {
     let mut simulation = main_job_with(&[
         ("job.clocks", "12"),

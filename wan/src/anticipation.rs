@@ -134,12 +134,16 @@ impl Anticipation {
         (table.releases >= MIN_RELEASES).then(|| table.estimate(&self.answered)).flatten()
     }
 
-    /// What is expected of each peer for what one has done oneself, of the table of which that is least. None before it counts.
-    pub fn likeness(&self) -> Option<f64> {
-        let estimates = self.tables.iter().filter(|table| table.releases >= MIN_RELEASES);
-        let least = estimates.filter_map(|table| table.estimate(&self.answered)).reduce(f64::min)?;
+    /// What is expected of each peer for what one has done oneself in a table; none before it counts.
+    pub fn likeness(&self, table: TableId) -> Option<f64> {
         let peers = self.answered.iter().flatten().count();
-        (peers > 0).then(|| least / peers as f64)
+        Some(self.estimate(table)? / peers as f64).filter(|_| peers > 0)
+    }
+
+    /// The same of the table of which that is least.
+    pub fn least_likeness(&self) -> Option<f64> {
+        let tables = (0..self.tables.len()).map(|table| TableId(table as u16));
+        tables.filter_map(|table| self.likeness(table)).reduce(f64::min)
     }
 
     /// Whether the others' updates undo our own: then readers see what everybody has.
@@ -207,7 +211,7 @@ impl Anticipation {
 
     /// A clock has ended: moves the gains to what is estimated. True for a table whose rows are read differently by it.
     pub fn end_clock(&mut self) -> impl Iterator<Item = TableId> {
-        self.is_opposed = match self.likeness() {
+        self.is_opposed = match self.least_likeness() {
             Some(likeness) if self.is_opposed => likeness < STILL_OPPOSED,
             Some(likeness) => likeness < OPPOSED,
             None => self.is_opposed,

@@ -28,6 +28,16 @@ const FEW_CLOCKS: u32 = 4;
 const ALIKE: f64 = 0.4;
 const HARDLY_ALIKE: f64 = 0.1;
 
+/// What a likeness of updates comes to, in a word or two.
+pub fn in_words(likeness: f64) -> &'static str {
+    match likeness {
+        l if l < OPPOSED => "opposed",
+        l if l < HARDLY_ALIKE => "hardly alike",
+        l if l < ALIKE => "somewhat alike",
+        _ => "alike",
+    }
+}
+
 /// When a shard releases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cadence {

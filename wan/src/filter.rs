@@ -39,6 +39,7 @@ mod table;
 mod threshold;
 mod usual;
 
+use std::iter::Sum;
 use std::time::Duration;
 
 use datacenter::{Clock, Elements, ShardTable, TableId};
@@ -62,6 +63,34 @@ pub struct FilterCounters {
     pub naive_payload_bytes: u64,
 }
 
+impl Sum for FilterCounters {
+    fn sum<I: Iterator<Item = Self>>(counters: I) -> Self {
+        counters.fold(Self::default(), |sum, one| Self {
+            elements_updated: sum.elements_updated + one.elements_updated,
+            elements_shipped: sum.elements_shipped + one.elements_shipped,
+            naive_payload_bytes: sum.naive_payload_bytes + one.naive_payload_bytes,
+        })
+    }
+}
+
+/// What a table is filtered by now, and what came of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TableFigures<'a> {
+    /// The settings that they follow from.
+    pub config: &'a FilterConfig,
+    /// What the significance of an element had to exceed at the last release that decided: the hard threshold times the soft
+    /// factor. None before the first.
+    pub significance_threshold: Option<f64>,
+    /// What `|a|` had to exceed then, where that is the same for the whole table (`absolute`, `table-rms`, `usual-update`).
+    pub threshold: Option<f64>,
+    /// Of what values were multiples then, where they were rounded.
+    pub step: Option<f32>,
+    /// By how much a clock usually updates an element, where that is measured and there has been one.
+    pub usual_update: Option<f64>,
+    /// Of this table.
+    pub counters: FilterCounters,
+}
+
 /// The filter of one shard: what has accumulated in each of its tables.
 #[derive(Debug)]
 pub struct Filter {
@@ -71,7 +100,6 @@ pub struct Filter {
     soft: Option<SoftThresholds>,
     /// What thresholds that follow updates are multiplied by.
     tightness: f64,
-    counters: FilterCounters,
 }
 
 impl Filter {
@@ -97,8 +125,7 @@ impl Filter {
             let follows_updates = config.is_some_and(|config| config.function == Significance::UsualUpdate);
             TableFilter::new(TableId(id), shape, follows_updates)
         });
-        let (tables, counters) = (tables.collect(), FilterCounters::default());
-        Self { tables, configs, soft, tightness: 1.0, counters }
+        Self { tables: tables.collect(), configs, soft, tightness: 1.0 }
     }
 
     /// Adds a worker's deltas to what has accumulated, each as what its value has changed by: where a value has coarse steps
@@ -115,7 +142,7 @@ impl Filter {
     pub fn hold(&mut self) {
         for table in self.tables.iter_mut().filter(|table| !table.is_idle()) {
             table.end_clock();
-            table.hold(&mut self.counters);
+            table.hold();
         }
     }
 
@@ -146,7 +173,7 @@ impl Filter {
                     Measure::new(&configs[i], threshold, table.usual_update(), values, table.shape().width)
                 }
             };
-            table.release(measure, &mut self.counters, out);
+            table.release(measure, out);
         }
     }
 
@@ -155,9 +182,10 @@ impl Filter {
         self.tables[table.index()].accumulated()
     }
 
-    /// By how much a clock usually updates an element of a table, where that is measured and there has been one.
-    pub fn usual_update(&self, table: TableId) -> Option<f64> {
-        self.tables[table.index()].usual_update()
+    /// What a table is filtered by now; none where everything is shipped.
+    pub fn figures(&self, table: TableId) -> Option<TableFigures<'_>> {
+        let config = self.configs.as_ref()?.get(table.index())?;
+        Some(self.tables[table.index()].figures(config))
     }
 
     /// Whether nothing has accumulated.
@@ -168,7 +196,7 @@ impl Filter {
     /// Appends all that has accumulated to `out`, significant or not: the last flush of a job.
     pub fn flush_all(&mut self, out: &mut Vec<Elements>) {
         for table in &mut self.tables {
-            table.release(Measure::Everything, &mut self.counters, out);
+            table.release(Measure::Everything, out);
         }
     }
 
@@ -195,9 +223,9 @@ impl Filter {
         self.soft.as_ref().map_or(1.0, SoftThresholds::factor)
     }
 
-    /// What the filter has seen and let pass.
+    /// What the filter has seen and let pass, of all tables.
     pub fn counters(&self) -> FilterCounters {
-        self.counters
+        self.tables.iter().map(TableFilter::counters).sum()
     }
 
     /// What has accumulated and not been released, for a checkpoint: at most one entry for each table.

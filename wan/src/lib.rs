@@ -15,6 +15,7 @@ pub mod allowance;
 pub mod anticipation;
 pub mod bandwidth;
 pub mod cadence;
+pub mod decisions;
 #[cfg(feature = "net")]
 pub mod driver;
 #[cfg(feature = "net")]

@@ -29,6 +29,20 @@ pub enum Significance {
     Custom(CustomSignificance),
 }
 
+impl Significance {
+    /// Its name, as settings and reports write it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Relative => "relative",
+            Self::Absolute => "absolute",
+            Self::UsualUpdate => "usual-update",
+            Self::RowRms => "row-rms",
+            Self::TableRms => "table-rms",
+            Self::Custom(custom) => custom.name(),
+        }
+    }
+}
+
 /// How the hard threshold moves with the shard's clock `t`, counted from one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Schedule {

@@ -285,7 +285,7 @@ impl Replica {
         self.count = clock.0.max(self.count + 1);
         self.ship();
         self.anticipate_clock();
-        self.cadence.state(clock, self.likeness());
+        self.cadence.state(clock, self.least_likeness());
         self.state_clock();
     }
 

@@ -6,12 +6,12 @@
 //! Names follow Prometheus: a prefix, base units last, `_total` for what only grows. Each series also carries
 //! `datacenter` and `role` of its process (`server-0`, `worker-2`, `region`).
 //!
-//! **Invariant:** the number of series is bounded by what is configured: shards, servers, workers, peers. No address,
+//! **Invariant:** the number of series is bounded by what is configured: shards, tables, servers, workers, peers. No address,
 //! problem or other text of a peer becomes a label; a reason or cause that is not known here is written `other`.
 
 use super::sources::{
-    Sample, build, certificates, checkpoints, holds, info, job, kept, link_figures, links, mirrors, missing,
-    phases, refusals, scores, servers, shards, single, workers,
+    Sample, build, certificates, checkpoints, filters, holds, info, job, kept, link_figures, links, mirrors,
+    missing, phases, refusals, scores, servers, shards, single, workers,
 };
 use crate::status::{MirrorPresence, Status};
 
@@ -77,6 +77,7 @@ impl Kind {
 }
 
 const SHARD: &[&str] = &["shard"];
+const TABLE: &[&str] = &["table"];
 const MIRROR: &[&str] = &["shard", "peer"];
 const HOLD: &[&str] = &["shard", "reason"];
 const SERVER: &[&str] = &["server"];
@@ -120,7 +121,7 @@ pub static METRICS: &[Metric] = &[
         Unit::None,
         SHARD,
         "Clocks that all workers of the region have completed",
-        |status| shards(status, |shard| shard.clock.into()),
+        |status| shards(status, |shard| Some(shard.clock.into())),
     ),
     gauge(
         "gaia_mirror_clock",
@@ -202,14 +203,63 @@ pub static METRICS: &[Metric] = &[
         Unit::None,
         SHARD,
         "Elements that local updates have touched, counted once a clock",
-        |status| shards(status, |shard| shard.updated_elements as f64),
+        |status| shards(status, |shard| Some(shard.updated_elements as f64)),
     ),
     counter(
         "gaia_shipped_elements_total",
         Unit::None,
         SHARD,
         "Updated elements that were significant, and shipped",
-        |status| shards(status, |shard| shard.shipped_elements as f64),
+        |status| shards(status, |shard| Some(shard.shipped_elements as f64)),
+    ),
+    gauge(
+        "gaia_release_every",
+        Unit::None,
+        SHARD,
+        "Clocks from one release of the shard to the next",
+        |status| shards(status, |shard| shard.release_every.map(f64::from)),
+    ),
+    gauge(
+        "gaia_filter_significance_threshold",
+        Unit::None,
+        TABLE,
+        "What the significance of an update has to exceed to be shipped, in units of its function",
+        |status| filters(status, |filter| filter.significance_threshold),
+    ),
+    gauge(
+        "gaia_filter_threshold",
+        Unit::None,
+        TABLE,
+        "The magnitude that an accumulated update has to exceed; absent where each element has its own",
+        |status| filters(status, |filter| filter.threshold),
+    ),
+    gauge(
+        "gaia_filter_usual_update",
+        Unit::None,
+        TABLE,
+        "By how much a clock usually updates an element; absent where that is not measured",
+        |status| filters(status, |filter| filter.usual_update),
+    ),
+    gauge(
+        "gaia_filter_step",
+        Unit::None,
+        TABLE,
+        "Of what shipped values are multiples; absent where they are not rounded",
+        |status| filters(status, |filter| filter.step),
+    ),
+    gauge(
+        "gaia_filter_gain",
+        Unit::None,
+        TABLE,
+        "How many times what is unanswered reads add; absent where they do not anticipate",
+        |status| filters(status, |filter| filter.gain),
+    ),
+    gauge(
+        "gaia_filter_likeness",
+        Unit::None,
+        TABLE,
+        "How alike the updates of each other region are: near 1 where it does the same, negative where it undoes it",
+        |status| filters(status, |filter| filter.likeness),
     ),
     gauge(
         "gaia_checkpoint_clock",

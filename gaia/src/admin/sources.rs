@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::status::filters::by_table;
 use crate::status::{
-    Absence, CheckpointStatus, HoldStatus, JobStatus, KeptStatus, LinkStatus, MirrorStatus, Phase,
-    ScoreStatus, ServerStatus, ShardStatus, Status, WorkerStatus,
+    Absence, CheckpointStatus, FilterStatus, HoldStatus, JobStatus, KeptStatus, LinkStatus, MirrorStatus,
+    Phase, ScoreStatus, ServerStatus, ShardStatus, Status, WorkerStatus,
 };
 
 /// One series' value now.
@@ -95,18 +96,21 @@ pub(super) fn missing(status: &Status) -> Vec<Sample> {
     status.servers.iter().flat_map(of_server).collect()
 }
 
-pub(super) fn shards(status: &Status, value: impl Fn(&ShardStatus) -> f64) -> Vec<Sample> {
+pub(super) fn shards(status: &Status, value: impl Fn(&ShardStatus) -> Option<f64>) -> Vec<Sample> {
     let shards = status.servers.iter().flat_map(|server| &server.shards);
-    shards.map(|shard| Sample::new([shard.shard.to_string()], value(shard))).collect()
+    shards.filter_map(|shard| Some(Sample::new([shard.shard.to_string()], value(shard)?))).collect()
+}
+
+/// By table, over all shards of the process: there may be many of both.
+pub(super) fn filters(status: &Status, value: impl Fn(&FilterStatus) -> Option<f64>) -> Vec<Sample> {
+    let shards = status.servers.iter().flat_map(|server| &server.shards);
+    let tables = by_table(shards.flat_map(|shard| &shard.filters));
+    tables.iter().filter_map(|filter| Some(Sample::new([filter.table.clone()], value(filter)?))).collect()
 }
 
 /// Of shards whose checkpoints are kept.
 pub(super) fn checkpoints(status: &Status, value: impl Fn(&CheckpointStatus) -> Option<f64>) -> Vec<Sample> {
-    let shards = status.servers.iter().flat_map(|server| &server.shards);
-    let sample = |shard: &ShardStatus| {
-        Some(Sample::new([shard.shard.to_string()], value(shard.checkpoint.as_ref()?)?))
-    };
-    shards.filter_map(sample).collect()
+    shards(status, |shard| value(shard.checkpoint.as_ref()?))
 }
 
 /// Of those of which there is one that is safely there.

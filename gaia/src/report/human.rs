@@ -93,6 +93,15 @@ pub fn figure(value: f64) -> String {
     }
 }
 
+/// A magnitude of which nobody needs more than two digits: "1.7", "0.0031", "12", "3.1e-7".
+pub fn magnitude(value: f64) -> String {
+    let short = format!("{value:.1e}");
+    match short.parse::<f64>() {
+        Ok(rounded) if rounded == 0.0 || (1e-5..1e6).contains(&rounded.abs()) => (rounded + 0.0).to_string(),
+        _ => short,
+    }
+}
+
 fn three_digits(value: f64) -> String {
     if value < 9.995 {
         format!("{value:.2}")
@@ -140,6 +149,20 @@ mod tests {
             [(0.0, "0 %"), (0.0421, "4.21 %"), (1.0, "100 %"), (0.99999, "99.9 %"), (0.000001, "1e-4 %")]
         {
             assert_eq!(percent(value), text);
+        }
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (1.0, "1"),
+            (-0.796, "-0.8"),
+            (1.749, "1.7"),
+            (0.003_14, "0.0031"),
+            (12.4, "12"),
+            (1234.0, "1200"),
+            (3.14e-7, "3.1e-7"),
+            (1e9, "1.0e9"),
+        ] {
+            assert_eq!(magnitude(value), text);
         }
         for (value, text) in
             [(0.15, "0.1500"), (0.0012, "1.200e-3"), (f64::NAN, "diverged"), (2.0e7, "2.000e7")]

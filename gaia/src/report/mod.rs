@@ -8,6 +8,7 @@ mod reading;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tuning;
 
 pub use files::{Destination, OutputError, csv, json};
 pub use reading::reading;

@@ -2,6 +2,7 @@
 
 use super::human::{bytes, figure, percent, seconds, times};
 use super::lost::lost;
+use super::tuning::tuning;
 use super::{FASTEST, NAIVE, missed, run_of, saving, time_ratio};
 use crate::job::TargetSettings;
 use crate::outcome::{Comparison, Run, Target};
@@ -23,6 +24,7 @@ pub fn reading(comparison: &Comparison, settings: &TargetSettings) -> Vec<String
         sentences.extend(fared(comparison, asp));
         sentences.extend(sooner(comparison, asp));
         sentences.extend(lost(comparison, asp, LIKE_LAN));
+        sentences.extend(tuning(asp).map(|tuning| format!("asp tuned itself: {tuning}.")));
     }
     sentences.extend(missed::others(comparison));
     sentences

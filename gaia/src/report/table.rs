@@ -7,6 +7,7 @@ use comfy_table::{
 
 use super::human::{bytes, figure, percent, seconds, times};
 use super::reading::{bound, reading, words};
+use super::tuning::tuning;
 use super::{FASTEST, NAIVE, held, run_of, saving, time_ratio};
 use crate::job::TargetSettings;
 use crate::outcome::{Comparison, Run, Target};
@@ -71,6 +72,9 @@ pub fn run(run: &Run, target: &TargetSettings, style: Style) -> String {
     }
     if let Some(share) = run.filter_hit_rate {
         row("updates shipped", percent(share));
+    }
+    if let Some(tuning) = tuning(run) {
+        row("tuned by itself", tuning);
     }
     row("reads held", holds(run));
     let mut blocks = vec![format!("{}\n\n{}", run.strategy, trimmed(&table))];

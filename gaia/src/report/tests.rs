@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::job::TargetSettings;
-use crate::outcome::{Change, Failure, LinkBytes, MetricValue, Point, RegionWait, Target, Trial};
+use crate::outcome::{
+    Change, Failure, FilterPoint, LinkBytes, MetricValue, Point, RegionWait, TablePoint, Target, Trial,
+};
+use crate::status::FilterStatus;
 
 /// A run with round figures: the objective, seconds and bytes to the target and in all, seconds of a clock.
 fn made_up(
@@ -39,12 +42,31 @@ fn made_up(
             .to_vec(),
         clock_seconds: clock,
         filter_hit_rate: None,
+        filter: Vec::new(),
     }
 }
 
 fn holds(mut run: Run, holds: &[(&str, f64)]) -> Run {
     run.holds = holds.iter().map(|(reason, seconds)| ((*reason).to_owned(), *seconds)).collect();
     run
+}
+
+/// A filter of one table that follows its updates, at a clock, with its threshold and gain and between releases.
+pub(crate) fn filter_point(clock: u32, threshold: f64, gain: f64, release_every: f64) -> FilterPoint {
+    let filter = FilterStatus {
+        table: "weights".to_owned(),
+        function: "usual-update".to_owned(),
+        significance_threshold: Some(10.0),
+        threshold: Some(threshold),
+        step: None,
+        usual_update: Some(threshold / 10.0),
+        gain: Some(gain),
+        likeness: (clock > 2).then_some(gain / 2.0),
+        updated_elements: 1000 * u64::from(clock),
+        shipped_elements: 42 * u64::from(clock),
+    };
+    let tables = vec![TablePoint { shipped_share: filter.shipped_share(), filter }];
+    FilterPoint { clock, release_every, tables }
 }
 
 /// A comparison as one would hope for.
@@ -54,6 +76,11 @@ pub(crate) fn good() -> Comparison {
         &[("stale", 1.25), ("barrier", 0.31), ("mirror_clock", 0.0)],
     );
     asp.filter_hit_rate = Some(0.0421);
+    asp.filter = vec![
+        filter_point(2, 0.031, 0.0, 1.0),
+        filter_point(10, 0.0042, 1.9, 16.0),
+        filter_point(200, 0.0007, 0.2, 4.0),
+    ];
     asp.links = vec![LinkBytes {
         from: "virginia".to_owned(),
         to: "ireland".to_owned(),
@@ -321,7 +348,10 @@ fn json_has_the_agreed_order_and_no_number_that_is_none() {
     // Every key in its place; one run with everything, and one with as little as there can be.
     let mut few = good();
     few.runs = vec![few.runs.swap_remove(1), few.runs.swap_remove(0)];
-    few.runs.iter_mut().for_each(|run| run.curve.truncate(1));
+    for run in &mut few.runs {
+        run.curve.truncate(1);
+        run.filter.truncate(1);
+    }
     few.failed = incomplete().failed;
     snapshot("comparison.json", &json(&few));
     assert_eq!(text, json(&good()), "the same result, the same bytes");

@@ -28,8 +28,8 @@ use crate::admin::StatusSource;
 use crate::participation::Participation;
 use crate::region::Region;
 use crate::status::{
-    Absence, CertificateStatus, HoldStatus, JobStatus, LinkStatus, MirrorPresence, MirrorStatus,
-    MissingWorker, Phase, ServerStatus, ShardStatus, Status, Straggler,
+    Absence, CertificateStatus, FilterStatus, HoldStatus, JobStatus, LinkStatus, MirrorPresence,
+    MirrorStatus, MissingWorker, Phase, ServerStatus, ShardStatus, Status, Straggler,
 };
 
 /// How often a process looks for whom it waits, to log it.
@@ -418,6 +418,8 @@ fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> S
         held_seconds: BTreeMap::new(),
         updated_elements: 0,
         shipped_elements: 0,
+        release_every: Some(replica.release_every()),
+        filters: FilterStatus::of(replica, &setup.specs),
         checkpoint: None,
     }
 }

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, info, info_span, warn};
+use wan::decisions::{Decisions, Standing};
 use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
@@ -93,12 +94,29 @@ struct Watch {
     here: DatacenterId,
     keeper: Option<(Arc<Keeper>, Schedule)>,
     counting: Counting,
+    /// By shard that it hosts.
+    decisions: Vec<Decisions>,
+}
+
+impl Watch {
+    /// Logs what the shards have decided otherwise than before.
+    fn tell_decisions(&mut self, node: &Node) {
+        self.decisions.resize_with(node.replicas().len(), Decisions::default);
+        for (replica, decisions) in node.replicas().iter().zip(&mut self.decisions) {
+            let shard = replica.shard().id().0;
+            for decision in decisions.news(Standing::of(replica)) {
+                let table = decision.table().map(|table| self.setup.specs[table.index()].name.as_str());
+                info!(shard, table, "{decision}");
+            }
+        }
+    }
 }
 
 impl Observer for Watch {
     fn clock(&mut self, node: &Node, clock: Clock, now: std::time::Instant) {
         debug!(clock = clock.0, "clock complete");
         self.clock.send_replace(clock);
+        self.tell_decisions(node);
         let Some((keeper, schedule)) = &mut self.keeper else { return };
         for replica in node.replicas().iter().filter(|replica| replica.may_be_kept()) {
             let shard = replica.shard();
@@ -205,6 +223,7 @@ impl Server {
             here,
             keeper: keeper.clone(),
             counting: counting.clone(),
+            decisions: Vec::new(),
         };
         let (task, _) = NodeTask::new(node, watch, request_queue, vec![None; workers], event_queue);
         let (to_node, of_server) = (events.clone(), setup.clone());

@@ -79,12 +79,7 @@ pub(super) type Inspected = (Vec<(usize, ShardValues)>, FilterCounters, Vec<(Ser
 /// The final state of a server's node.
 pub(super) async fn inspect(server: &RunningServer) -> Inspected {
     look(server, |node| {
-        let mut counters = FilterCounters::default();
-        for one in node.replicas().iter().map(|r| r.filter().counters()) {
-            counters.elements_updated += one.elements_updated;
-            counters.elements_shipped += one.elements_shipped;
-            counters.naive_payload_bytes += one.naive_payload_bytes;
-        }
+        let counters = node.replicas().iter().map(|replica| replica.filter().counters()).sum();
         let sent = node.peers().enumerate().map(|(at, id)| (id, node.sent(at))).collect();
         (copy_shards(node), counters, sent)
     })

@@ -157,9 +157,11 @@ impl<'a> Cluster<'a> {
             copies.into_iter().map(|c| scorer.score(&c.into_values().collect::<Vec<_>>())).collect();
         let total = sites.iter().map(Running::wan_bytes).sum();
         let mut curve = vec![point(Duration::ZERO, 0, &[first], 0)];
-        curve.extend(recorder.into_points());
+        let (points, filter) = recorder.finish();
+        curve.extend(points);
         curve.push(point(ended_at, self.simulation.job.clocks, &last, total));
-        Ok(self.outcome(curve, totals, &spent, trained_at, &last))
+        let run = self.outcome(curve, totals, &spent, trained_at, &last);
+        Ok(Run { filter, ..run })
     }
 
     /// Scores samples as they come, and tells the observer; never ends.
@@ -262,6 +264,7 @@ impl<'a> Cluster<'a> {
             clock_seconds: trained_at.as_secs_f64() / f64::from(clocks),
             filter_hit_rate: (self.topology.mirrored && totals.updated > 0)
                 .then(|| totals.shipped as f64 / totals.updated as f64),
+            filter: Vec::new(),
         }
     }
 

@@ -33,7 +33,8 @@ use wan::replica::Replica;
 
 use crate::application::{Application, Evaluation};
 use crate::model::{ShardValues, Snapshot};
-use crate::outcome::Point;
+use crate::outcome::{FilterPoint, Point};
+use crate::status::FilterStatus;
 
 /// Scores models.
 pub(super) struct Scorer<'a> {
@@ -124,18 +125,26 @@ pub(super) struct Part {
     values: ShardValues,
     /// What it has not released.
     held_back: Vec<Elements>,
+    /// What its filter has come to, and how often it releases.
+    filters: Vec<FilterStatus>,
+    release_every: u32,
 }
 
 impl Part {
-    fn of(replica: &Replica, is_mirrored: bool) -> Self {
-        let shard = replica.shard().id().index();
-        match is_mirrored {
-            false => Self { shard, values: values(replica), held_back: Vec::new() },
-            true => Self {
-                shard,
-                values: tables(replica).map(|table| replica.released(table).to_vec()).collect(),
-                held_back: replica.filter().remainders(),
-            },
+    fn of(replica: &Replica, is_mirrored: bool, specs: &[TableSpec]) -> Self {
+        let (values, held_back) = match is_mirrored {
+            false => (values(replica), Vec::new()),
+            true => (
+                tables(replica).map(|table| replica.released(table).to_vec()).collect(),
+                replica.filter().remainders(),
+            ),
+        };
+        Self {
+            shard: replica.shard().id().index(),
+            values,
+            held_back,
+            filters: FilterStatus::of(replica, specs),
+            release_every: replica.release_every(),
         }
     }
 }
@@ -163,6 +172,7 @@ pub(super) struct Sampler {
     pub(super) site: usize,
     pub(super) server: usize,
     pub(super) is_mirrored: bool,
+    pub(super) specs: Arc<[TableSpec]>,
     pub(super) scored: ScoredClocks,
     pub(super) last: u32,
     /// Clocks to be scored of which not everything has arrived from the others.
@@ -175,7 +185,7 @@ impl Observer for Sampler {
     fn clock(&mut self, node: &Node, clock: Clock, now: Instant) {
         let is_due = self.scored.is_due(self.last, clock.0);
         self.last = clock.0;
-        let part = |replica| Part::of(replica, self.is_mirrored);
+        let part = |replica| Part::of(replica, self.is_mirrored, &self.specs);
         let parts = is_due.then(|| node.replicas().iter().map(part).collect());
         if is_due {
             self.incomplete.push_back(clock);
@@ -231,6 +241,7 @@ pub(super) struct Recorder<'a> {
     layout: Layout<'a>,
     cuts: BTreeMap<u32, Cut>,
     points: Vec<Point>,
+    filter: Vec<FilterPoint>,
     most_cut_bytes: u64,
 }
 
@@ -240,6 +251,9 @@ struct Cut {
     values: Vec<BTreeMap<usize, ShardValues>>,
     /// By model and shard.
     held_back: Vec<Vec<(usize, Elements)>>,
+    /// Of all shards of all regions.
+    filters: Vec<FilterStatus>,
+    release_every: Vec<u32>,
     /// How many servers have not completed the clock.
     to_complete: usize,
     /// How many servers lack anything of others.
@@ -261,6 +275,8 @@ impl Cut {
             values,
             bytes,
             held_back: vec![Vec::new(); layout.models],
+            filters: Vec::new(),
+            release_every: Vec::new(),
             to_complete: layout.servers,
             to_arrive: layout.servers,
             scores: Vec::new(),
@@ -268,7 +284,9 @@ impl Cut {
     }
 
     fn add(&mut self, part: Part, model: usize) {
-        let Part { shard, values, held_back } = part;
+        let Part { shard, values, held_back, filters, release_every } = part;
+        self.filters.extend(filters);
+        self.release_every.push(release_every);
         let common = self.values.len() - 1;
         let place = &mut self.values[model.min(common)];
         match place.get_mut(&shard) {
@@ -316,7 +334,8 @@ fn add(sums: &mut [f32], values: &[f32]) {
 
 impl<'a> Recorder<'a> {
     pub(super) fn new(layout: Layout<'a>) -> Self {
-        Self { layout, cuts: BTreeMap::new(), points: Vec::new(), most_cut_bytes: MOST_CUT_BYTES }
+        let (cuts, most_cut_bytes) = (BTreeMap::new(), MOST_CUT_BYTES);
+        Self { layout, cuts, points: Vec::new(), filter: Vec::new(), most_cut_bytes }
     }
 
     /// A server has completed `clock`, with these parts of `model`. Yields all models' scores if it was the last one.
@@ -337,6 +356,8 @@ impl<'a> Recorder<'a> {
             return None;
         }
         cut.scores = cut.score(scorer);
+        let filters = std::mem::take(&mut cut.filters);
+        self.filter.extend(FilterPoint::over(clock.0, &filters, &cut.release_every));
         // Only when the last part has arrived everywhere is not known yet.
         (cut.values, cut.held_back, cut.bytes) = (Vec::new(), Vec::new(), 0);
         Some(&cut.scores)
@@ -374,9 +395,9 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// The points so far, in the order of time.
-    pub(super) fn into_points(self) -> Vec<Point> {
-        self.points
+    /// The points so far, in the order of time, and what filters had come to.
+    pub(super) fn finish(self) -> (Vec<Point>, Vec<FilterPoint>) {
+        (self.points, self.filter)
     }
 }
 
@@ -400,6 +421,8 @@ fn worse(a: f64, b: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::application::{Learner, Metric, Model};
+    use crate::outcome::TablePoint;
 
     const CLOCKS: u32 = 40_000;
 
@@ -416,12 +439,41 @@ mod tests {
                 continue;
             }
             let cut = recorder.cuts.entry(clock).or_insert_with(|| Cut::new(&recorder.layout));
-            cut.add(Part { shard: 0, values: vec![vec![1.0; 256]], held_back: Vec::new() }, 0);
+            cut.add(part(FilterStatus::default(), 1), 0);
             cut.to_complete -= 1;
             strides.extend(recorder.thin_out());
             most = most.max(recorder.cuts.len());
         }
         (recorder, strides, most)
+    }
+
+    /// A model of one value, that is never trained.
+    struct Nothing;
+
+    impl Application for Nothing {
+        fn tables(&self) -> Vec<TableSpec> {
+            vec![TableSpec { name: "weights".to_owned(), rows: 1, width: 1 }]
+        }
+
+        fn initialise(&self, _: TableId, _: u32, _: &mut [f32]) {}
+
+        fn partition(&self, parts: usize) -> Vec<Vec<u32>> {
+            vec![Vec::new(); parts]
+        }
+
+        fn learner(&self, _: Vec<u32>, _: f64, _: u64) -> Box<dyn Learner + '_> {
+            unreachable!("nobody trains")
+        }
+
+        fn evaluate(&self, _: &dyn Model) -> Evaluation {
+            let metric = Metric { name: "accuracy", value: 1.0, larger_is_better: true, best: None };
+            Evaluation { objective: 1.0, metric }
+        }
+    }
+
+    fn part(filter: FilterStatus, release_every: u32) -> Part {
+        let values = vec![vec![1.0; 256]];
+        Part { shard: 0, values, held_back: Vec::new(), filters: vec![filter], release_every }
     }
 
     #[test]
@@ -438,6 +490,34 @@ mod tests {
         // Not even two fit: it goes on, with the last alone.
         let (recorder, _, most) = lagging(1);
         assert_eq!((most, recorder.cuts.keys().copied().collect::<Vec<_>>()), (1, vec![CLOCKS]));
+    }
+
+    #[test]
+    fn what_filters_have_come_to_is_told_at_each_clock_that_is_scored() {
+        let layout = Layout { models: 2, servers: 2, initial: None, scored: ScoredClocks::new(1, CLOCKS) };
+        let application = Nothing;
+        let specs = application.tables();
+        let scorer = Scorer::new(&application, &specs, Placement::new(1));
+        let mut recorder = Recorder::new(layout);
+        let filter = |threshold, shipped_elements| FilterStatus {
+            table: "weights".to_owned(),
+            threshold: Some(threshold),
+            updated_elements: 50,
+            shipped_elements,
+            ..FilterStatus::default()
+        };
+        let one = |recorder: &mut Recorder<'_>, model, filter, every| {
+            recorder.complete(Clock(1), vec![part(filter, every)], model, &scorer);
+        };
+        one(&mut recorder, 0, filter(0.1, 1), 8);
+        assert!(recorder.filter.is_empty(), "not all have completed it");
+        one(&mut recorder, 1, filter(0.3, 3), 16);
+        let (_, found) = recorder.finish();
+        let tables = vec![TablePoint {
+            filter: FilterStatus { updated_elements: 100, ..filter(0.2, 4) },
+            shipped_share: Some(0.04),
+        }];
+        assert_eq!(found, [FilterPoint { clock: 1, release_every: 12.0, tables }]);
     }
 
     #[test]

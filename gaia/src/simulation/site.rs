@@ -139,6 +139,7 @@ impl Cluster<'_> {
             site: at,
             server: index,
             is_mirrored: self.topology.mirrored,
+            specs: self.specs.clone().into(),
             scored: self.scored.clone(),
             last: 0,
             incomplete: VecDeque::new(),

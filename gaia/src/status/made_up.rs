@@ -158,6 +158,8 @@ fn shard(region: usize, number: u16, clock: u32) -> ShardStatus {
         ]),
         updated_elements: 1960 * u64::from(own),
         shipped_elements: 84 * u64::from(own),
+        release_every: Some(if region == 2 { 4 << (number % 2) } else { 8 }),
+        filters: vec![filter(region, own)],
         checkpoint: Some(CheckpointStatus {
             kept: Some(KeptStatus {
                 clock: own / 10 * 10,
@@ -168,6 +170,24 @@ fn shard(region: usize, number: u16, clock: u32) -> ShardStatus {
             failures: u64::from(region == 2 && number == 1),
             problem: None,
         }),
+    }
+}
+
+/// The regions' updates are alike, but for those of singapore.
+fn filter(region: usize, clock: u32) -> FilterStatus {
+    let usual_update = 0.031 / f64::from(clock + 1);
+    let likeness = if region == 2 { -0.4 } else { 0.85 };
+    FilterStatus {
+        table: "weights".to_owned(),
+        function: "usual-update".to_owned(),
+        significance_threshold: Some(10.0),
+        threshold: Some(10.0 * usual_update),
+        step: Some(1.0 / 512.0),
+        usual_update: Some(usual_update),
+        gain: Some(2.0 * likeness),
+        likeness: Some(likeness),
+        updated_elements: 1960 * u64::from(clock),
+        shipped_elements: 84 * u64::from(clock),
     }
 }
 

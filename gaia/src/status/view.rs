@@ -4,6 +4,7 @@
 //! pure function of that and of the width. [`text`] prints it once; [`run`] keeps it on a terminal, until it is told to
 //! end.
 
+mod filters;
 mod kept;
 mod links;
 mod page;

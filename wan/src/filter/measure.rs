@@ -63,6 +63,14 @@ pub(super) struct Kept {
     pub(super) largest: f32,
 }
 
+/// By what a release decided: see [`TableFigures`](super::TableFigures).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Decided {
+    pub(super) significance_threshold: Option<f64>,
+    pub(super) threshold: Option<f64>,
+    pub(super) step: Option<f32>,
+}
+
 /// Decides what one release of one table holds back. Blocks must come in ascending order.
 pub(super) enum Measure<'a> {
     /// Nothing.
@@ -109,6 +117,20 @@ impl<'a> Measure<'a> {
                 Self::RowRms { threshold, values, width, row_end: 0, scale: 0.0 }
             }
             Significance::Custom(custom) => Self::Custom { threshold, values, function: &*custom.0 },
+        }
+    }
+
+    /// By what it decides; none where it holds nothing back.
+    pub(super) fn decided(&self) -> Option<Decided> {
+        let by = |threshold: &f64| Decided { significance_threshold: Some(*threshold), ..Decided::default() };
+        match self {
+            Self::Everything => None,
+            Self::Uniform { threshold, scale, step } => {
+                Some(Decided { threshold: Some(threshold * scale), step: *step, ..by(threshold) })
+            }
+            Self::Relative { threshold, .. }
+            | Self::RowRms { threshold, .. }
+            | Self::Custom { threshold, .. } => Some(by(threshold)),
         }
     }
 

@@ -3,10 +3,11 @@
 use datacenter::codec::IndexSizer;
 use datacenter::{Elements, ShardTable, TableId};
 
-use super::FilterCounters;
 use super::bits::{SparseBits, positions};
-use super::measure::Measure;
+use super::measure::{Decided, Measure};
 use super::usual::UsualUpdate;
+use super::{FilterCounters, TableFigures};
+use crate::policy::FilterConfig;
 
 /// The accumulators of one table, 4.3 bytes an element.
 #[derive(Debug)]
@@ -23,6 +24,9 @@ pub(super) struct TableFilter {
     largest: Vec<f32>,
     /// Where the threshold follows it.
     usual: Option<UsualUpdate>,
+    /// By what the last release decided that held anything back.
+    decided: Decided,
+    counters: FilterCounters,
 }
 
 impl TableFilter {
@@ -37,6 +41,8 @@ impl TableFilter {
             held: SparseBits::new(elements),
             largest: vec![0.0; elements.div_ceil(64)],
             usual: follows_updates.then(|| UsualUpdate::new(elements)),
+            decided: Decided::default(),
+            counters: FilterCounters::default(),
         }
     }
 
@@ -94,8 +100,18 @@ impl TableFilter {
         self.usual.as_ref().and_then(UsualUpdate::average)
     }
 
+    pub(super) fn counters(&self) -> FilterCounters {
+        self.counters
+    }
+
+    pub(super) fn figures<'a>(&self, config: &'a FilterConfig) -> TableFigures<'a> {
+        let Decided { significance_threshold, threshold, step } = self.decided;
+        let (usual_update, counters) = (self.usual_update(), self.counters);
+        TableFigures { config, significance_threshold, threshold, step, usual_update, counters }
+    }
+
     /// Holds back all that was updated, and counts what the baseline would send.
-    pub(super) fn hold(&mut self, counters: &mut FilterCounters) {
+    pub(super) fn hold(&mut self) {
         let mut naive = IndexSizer::new();
         for i in 0..self.touched.summary_count() {
             for block in positions(self.touched.summary(i)).map(|p| i * 64 + p) {
@@ -105,16 +121,12 @@ impl TableFilter {
                 self.largest[block] = f32::INFINITY;
             }
         }
-        count_naive(&naive, counters);
+        count_naive(&naive, &mut self.counters);
     }
 
     /// Appends what `measure` does not hold back to `out`, and counts it and what the baseline would send.
-    pub(super) fn release(
-        &mut self,
-        mut measure: Measure<'_>,
-        counters: &mut FilterCounters,
-        out: &mut Vec<Elements>,
-    ) {
+    pub(super) fn release(&mut self, mut measure: Measure<'_>, out: &mut Vec<Elements>) {
+        self.decided = measure.decided().unwrap_or(self.decided);
         let mut shipped = Elements::new(self.id);
         let mut naive = IndexSizer::new();
         for i in 0..self.touched.summary_count() {
@@ -133,8 +145,8 @@ impl TableFilter {
                 }
             }
         }
-        count_naive(&naive, counters);
-        counters.elements_shipped += shipped.len() as u64;
+        count_naive(&naive, &mut self.counters);
+        self.counters.elements_shipped += shipped.len() as u64;
         if !shipped.is_empty() {
             out.push(shipped);
         }

@@ -207,26 +207,56 @@ fn of_usual_updates(elements: u32, threshold: f64, values: ValueFormat) -> Filte
     filter_of(config, Goal::Cheapest, shape(1, elements))
 }
 
+fn usual_of(filter: &Filter) -> Option<f64> {
+    filter.figures(TableId(0)).expect("it filters").usual_update
+}
+
+#[test]
+fn a_filter_tells_by_what_it_has_decided() {
+    let figures = |filter: &Filter| {
+        let found = filter.figures(TableId(0)).expect("it filters");
+        (found.significance_threshold, found.threshold, found.step)
+    };
+    let mut filter = of_usual_updates(4, 2.0, ValueFormat::Auto);
+    assert_eq!(figures(&filter), (None, None, None));
+    let mut out = Vec::new();
+    filter.offer(&elements([(0, 3.0), (1, 3.0), (2, -3.0)]));
+    filter.release(Clock(1), &[&[0.0; 4]], &mut out);
+    // Twice the usual update of 3, and the power of two below that.
+    assert_eq!(figures(&filter), (Some(2.0), Some(6.0), Some(4.0)));
+    // What ships everything at the end decides nothing.
+    filter.flush_all(&mut out);
+    assert_eq!(figures(&filter), (Some(2.0), Some(6.0), Some(4.0)));
+    let counters = filter.figures(TableId(0)).expect("it filters").counters;
+    assert_eq!((counters.elements_updated, counters.elements_shipped), (3, 3));
+    // Where each element has a threshold of its own there is none for all.
+    let mut filter = filter_of(constant(Significance::Relative, 0.5), Goal::Cheapest, shape(1, 4));
+    filter.offer(&elements([(0, 3.0)]));
+    filter.release(Clock(1), &[&[1.0; 4]], &mut out);
+    assert_eq!(figures(&filter), (Some(0.5), None, None));
+    assert!(Filter::new(&Selection::Everything, vec![shape(1, 4)], 1).figures(TableId(0)).is_none());
+}
+
 #[test]
 fn the_usual_update_is_what_a_clock_does_to_what_it_touches() {
     let mut filter = of_usual_updates(200, 1.0, ValueFormat::F32);
     let (mut out, values) = (Vec::new(), [0.0; 200]);
-    assert_eq!(filter.usual_update(TableId(0)), None);
+    assert_eq!(usual_of(&filter), None);
     // The root mean square of 3 and 4, in two parts; those that were not touched, or by nothing, do not count.
     filter.offer(&elements([(3, 1.0), (150, 4.0), (7, 0.0)]));
     filter.offer(&elements([(3, 2.0)]));
     filter.release(Clock(1), &[&values], &mut out);
-    assert_eq!(filter.usual_update(TableId(0)), Some(12.5f64.sqrt()));
+    assert_eq!(usual_of(&filter), Some(12.5f64.sqrt()));
     assert_eq!(out.pop().unwrap().indexes, [150]);
     // What is held back from before is no update, nor what a state brings back, nor what was shipped.
     filter.restore(&elements([(9, 5.0)]));
     filter.offer(&elements([(3, -0.5), (150, 0.5), (9, 0.5)]));
     filter.hold();
     let expected = 0.9 * 12.5f64.sqrt() + 0.1 * 0.5;
-    assert!((filter.usual_update(TableId(0)).unwrap() - expected).abs() < 1e-12);
+    assert!((usual_of(&filter).unwrap() - expected).abs() < 1e-12);
     // A clock that updates nothing changes nothing.
     filter.hold();
-    assert!((filter.usual_update(TableId(0)).unwrap() - expected).abs() < 1e-12);
+    assert!((usual_of(&filter).unwrap() - expected).abs() < 1e-12);
     let naive = |e: &[u32]| codec::encoded_len(&elements(e.iter().map(|i| (*i, 1.0)))) as u64;
     assert_eq!(filter.counters().naive_payload_bytes, naive(&[3, 150]) + naive(&[3, 9, 150]));
     filter.release(Clock(4), &[&values], &mut out);

@@ -2,7 +2,7 @@
 //!
 //! Kind: time-free.
 
-use datacenter::{Clock, Elements};
+use datacenter::{Clock, Elements, TableId};
 
 use super::Replica;
 
@@ -24,9 +24,15 @@ impl Replica {
         anticipation.release(clock, &self.released, &mut |table, slot| shard.touch(table, [slot]));
     }
 
-    /// How alike the least alike table is: what is expected of each peer for what one has done oneself. None where that is not known.
-    pub(super) fn likeness(&self) -> Option<f64> {
-        self.anticipation.as_ref()?.likeness()
+    /// How alike updates of a table are: what is expected of each peer for what one has done oneself, near one where it does the
+    /// same, below zero where it undoes it. None where that is not known.
+    pub fn likeness(&self, table: TableId) -> Option<f64> {
+        self.anticipation.as_ref()?.likeness(table)
+    }
+
+    /// That of the least alike table.
+    pub fn least_likeness(&self) -> Option<f64> {
+        self.anticipation.as_ref()?.least_likeness()
     }
 
     /// A clock has ended.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use ratatui::text::{Line, Span};
 
+use super::filters::filters;
 use super::kept::kept;
 use super::links::links;
 use super::paint::{Ink, Item, Palette, beside, flow, item, justified, labelled};
@@ -188,6 +189,9 @@ impl Writer<'_> {
             add("waits", &[vec![(Ink::Slow, roles.join(", ")), (Ink::Normal, format!(" for {awaited}"))]]);
         }
         self.traffic(region, &mut add);
+        for (at, items) in filters(region).iter().enumerate() {
+            add(if at == 0 { "filter" } else { "" }, items);
+        }
         let kept = kept(region);
         if !kept.is_empty() {
             add("kept", &kept);

@@ -10,7 +10,9 @@ use ratatui::style::Color;
 use super::terminal::{left_behind, show};
 use super::*;
 use crate::status::fetch::{FetchError, Target};
-use crate::status::{Absence, HoldStatus, MirrorPresence, MissingWorker, Phase, Straggler, made_up};
+use crate::status::{
+    Absence, FilterStatus, HoldStatus, MirrorPresence, MissingWorker, Phase, Straggler, made_up,
+};
 
 /// Two moments, three seconds and nine clocks apart.
 fn live() -> History {
@@ -76,6 +78,65 @@ fn a_single_look_has_no_rates() {
     let text = text(&History::once(made_up::fetched(118)), 80);
     assert!(!text.contains("clocks/s") && !text.contains("sending"), "{text}");
     snapshot("once-80.txt", &text);
+}
+
+#[test]
+fn filters_are_told_by_their_functions_and_tables_by_their_names() {
+    let shown = |change: &dyn Fn(&mut FilterStatus), every: Option<u32>| {
+        let mut status = made_up::whole_region();
+        for shard in status.servers.iter_mut().flat_map(|server| &mut server.shards) {
+            shard.release_every = every;
+            shard.filters.iter_mut().for_each(change);
+        }
+        let mut fetched = gone(7500, None);
+        fetched.status = Ok(status);
+        let text = text(&History::once(vec![fetched]), 80);
+        let line = text.lines().find(|line| line.starts_with("  filter"));
+        line.map(str::to_owned)
+    };
+    let of = |function: &str, threshold: Option<f64>| {
+        let function = function.to_owned();
+        move |filter: &mut FilterStatus| {
+            (filter.function, filter.threshold) = (function.clone(), threshold);
+            (filter.significance_threshold, filter.gain) = (Some(0.01), None);
+        }
+    };
+    for (function, threshold, expected) in [
+        ("relative", None, "threshold 1 % of the value   4.29 % shipped"),
+        ("row-rms", None, "threshold 1 % of the row's rms   4.29 % shipped"),
+        ("absolute", Some(0.01), "threshold 0.01   4.29 % shipped"),
+        ("mine", None, "threshold 0.01 by mine   4.29 % shipped"),
+    ] {
+        let line = shown(&of(function, threshold), Some(1));
+        assert_eq!(line.as_deref(), Some(&*format!("  filter   {expected}")));
+    }
+    // Before anything was released, or from a process that does not tell.
+    assert_eq!(shown(&|filter| filter.significance_threshold = None, None), None);
+    // Of several tables those of which much is updated.
+    let mut status = made_up::whole_region();
+    let shard = &mut status.servers[0].shards[0];
+    let weights = shard.filters[0].clone();
+    let other = |table: &str, updated_elements| FilterStatus {
+        table: table.to_owned(),
+        updated_elements,
+        shipped_elements: updated_elements / 2,
+        gain: Some(-0.5),
+        likeness: Some(-0.25),
+        ..weights.clone()
+    };
+    shard.filters.extend([other("bias", 100), other("more", 1_000_000)]);
+    let mut fetched = gone(7500, None);
+    fetched.status = Ok(status);
+    let text = text(&History::once(vec![fetched]), 100);
+    assert!(
+        text.contains("  filter   weights 0.0025 (10x usual)   4.29 % shipped   gain 1.7 (alike)\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("           more 0.0025 (10x usual)   50 % shipped   gain -0.5 (opposed)   a release"),
+        "{text}"
+    );
+    assert!(!text.contains("bias"), "{text}");
 }
 
 #[test]
