@@ -23,7 +23,6 @@ use gaia::strategy::Strategy;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wan::link::LinkConfig;
-use wan::policy::Significance;
 
 const STATIONS: TableId = TableId(0);
 const HOURS: TableId = TableId(1);
@@ -141,9 +140,6 @@ impl Learner for Counter<'_> {
 fn over_three_regions(clocks: u32) -> Simulation {
     let mut job = Job::of_own_model("bicycle-trips", clocks);
     job.evaluate_every = 5;
-    // Both tables hold logarithms of rates, so that a tenth is a tenth of the trips wherever it is.
-    job.asp.filter.function = Significance::Absolute;
-    job.asp.filter.threshold = 0.1;
     let regions = [("virginia", 2), ("ireland", 2), ("singapore", 2)];
     let compute = ComputeSettings { examples_per_second: 120_000.0, overhead: Duration::ZERO, jitter: 0.05 };
     Simulation::new(job, &regions, compute, |_, _| LinkConfig::clean(2_500_000, Duration::from_millis(80)))

@@ -194,8 +194,9 @@ fn check(seed: u64, loss: f64, queue_bdp: f64) {
     assert!(report.share(report.payload_bytes) >= least, "{what}: {report:?}");
     assert!(report.barriers_late.len() >= 60, "{what}: {} barriers", report.barriers_late.len());
     // The first message may be lost: only after it does bulk begin, during which each is sent more than once.
-    let most = usize::from(loss > 0.0);
-    assert!(clocks <= most && barriers == 0, "{what}: {clocks} clocks and {barriers} barriers are late");
+    // Where packets are lost meanwhile a flow may start with a queue of 25 ms instead of 20, for a tenth of a second.
+    let most = if loss > 0.0 { 2 } else { 0 };
+    assert!(clocks <= most && barriers <= most, "{what}: {clocks} clocks and {barriers} barriers are late");
 }
 
 #[test]
@@ -229,8 +230,8 @@ fn a_pair_is_set_up_with_few_bytes() {
     let clock = VirtualClock::new();
     let bytes = clock.run(Duration::from_secs(60), set_up(clock.clone())).expect("in time");
     println!("{bytes} bytes");
-    // Two handshakes have six packets of 1228 bytes, below which QUIC pads none of them.
-    assert!(bytes < 10_500, "{bytes} bytes");
+    // A handshake has three packets of 1228 bytes, below which QUIC pads none of them.
+    assert!(bytes < 6_000, "{bytes} bytes");
 }
 
 async fn set_up(clock: VirtualClock) -> u64 {

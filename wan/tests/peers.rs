@@ -8,17 +8,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{World, long_link, long_path, name};
-use datacenter::DatacenterId;
+use datacenter::{DatacenterId, Elements, ShardId, ShardTable, TableId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval, sleep, timeout};
 use wan::driver::address::Address;
 use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::job_settings::JobSettings;
-use wan::driver::link::{DataConnection, Goodbye, Link, LinkError, Tally, close_code};
+use wan::driver::link::{
+    DataConnection, Goodbye, Link, LinkError, LinkHandle, Tally, UpdateFrame, close_code,
+};
 use wan::driver::names::Names;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
@@ -27,10 +29,10 @@ use wan::driver::server::Event;
 use wan::emulation::{VirtualClock, host_address};
 use wan::inbox::PeerError;
 use wan::link::LinkConfig;
-use wan::message::ServerId;
+use wan::message::{ServerId, Update};
 use wan::node::Greeting;
 use wan::transport::{Authority, Carries, DialError, Endpoint, EndpointConfig, Entropy, Path};
-use wan::wire::Shapes;
+use wan::wire::{self, Shapes};
 
 fn endpoint(authority: &Authority, region: u32) -> Endpoint {
     let config = EndpointConfig {
@@ -257,6 +259,92 @@ async fn nothing_is_noted_of_a_peer_before_the_node_has_taken_its_link() {
     assert!(told.contains("the peer refused us"), "{told}");
     assert!(host.board.links().is_empty(), "{:?}", host.board.links());
     assert_eq!(host.tally.wire_bytes(id(1)), (0, 0));
+}
+
+/// Of one shard with a table of 4096 elements.
+fn shapes() -> Shapes {
+    Shapes::new(vec![(ShardId(0), vec![ShardTable { slots: 4096, width: 1 }])])
+}
+
+/// An update of the first so many elements.
+fn update(seq: u64, elements: u32) -> UpdateFrame {
+    let mut delta = Elements::new(TableId(0));
+    // No two alike, so that they take what they say.
+    (0..elements).for_each(|index| delta.push(index, (index as f32 + 1.5).sqrt()));
+    let update = Update { shard: ShardId(0), seq, count: 1, deltas: vec![delta], ..Update::default() };
+    UpdateFrame { frame: wire::encode_update(&update), payload_bytes: 4 * u64::from(elements) }
+}
+
+/// A node that takes a link: how to send over it, once it is up, and the numbers of updates that come.
+fn node(mut events: EventReceiver) -> (oneshot::Receiver<LinkHandle>, mpsc::UnboundedReceiver<u64>) {
+    let (linked, link) = oneshot::channel();
+    let (arrived, updates) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut linked = Some(linked);
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Greet { answer, .. } => answer.send(Greeting::default()).unwrap(),
+                Event::Up { handle, taken, .. } => {
+                    taken.send(()).unwrap();
+                    linked.take().expect("one link comes up").send(handle).unwrap();
+                }
+                Event::Update { update, .. } => arrived.send(update.seq).unwrap(),
+                _ => {}
+            }
+        }
+    });
+    (link, updates)
+}
+
+/// A second connection costs two handshakes, so there is none until somebody has bulk: the dialer, or whoever was dialled.
+#[tokio::test]
+async fn a_link_is_one_connection_until_there_is_bulk() {
+    for bulk_of_dialer in [false, true] {
+        let authority = Authority::new(1);
+        let endpoints = [0, 1].map(|region| endpoint(&authority, region));
+        let tally = Tally::default();
+        let mut nodes = Vec::new();
+        for (region, endpoint) in (0..).zip(&endpoints) {
+            let (events, queue) = event_queue();
+            nodes.push(node(queue));
+            let tally = if region == 0 { tally.clone() } else { Tally::default() };
+            let (terms, board) = (terms(region, 0), Board::default());
+            let peers = Peers::new(endpoint.clone(), terms, shapes(), events, tally, board);
+            if region == 0 {
+                tokio::spawn(peers.accept(Paths::default()));
+            } else {
+                let id = ServerId { datacenter: DatacenterId(0), index: 0 };
+                let addresses = vec![Address::Socket(endpoints[0].local_address().unwrap())];
+                let path = Path { model_bytes: Some(4 * 4096), ..Path::default() };
+                let peer = Peer { id, name: name(0), addresses, path };
+                tokio::spawn(peers.dial(peer, Turn::First, ChaCha8Rng::seed_from_u64(1)));
+            }
+        }
+        let [(host, to_host), (dialer, to_dialer)] = nodes.try_into().ok().expect("there are two");
+        let links = [host.await.expect("it is up"), dialer.await.expect("it is up")];
+        let mut arrivals = [to_host, to_dialer];
+        let id = ServerId { datacenter: DatacenterId(1), index: 0 };
+        let crossed = || tally.wire_bytes(id).0 + tally.wire_bytes(id).1;
+
+        let mut sent = async |from: usize, seq, elements| {
+            links[from].updates.send(update(seq, elements)).expect("the link is up");
+            let arrived = timeout(Duration::from_secs(10), arrivals[1 - from].recv()).await;
+            assert_eq!(arrived.expect("it arrives"), Some(seq));
+        };
+        for from in [0, 1] {
+            sent(from, 1, 20).await;
+        }
+        let set_up = crossed();
+        assert!(set_up < 6000, "{set_up} bytes");
+        let from = usize::from(bulk_of_dialer);
+        sent(from, 2, 4000).await;
+        assert!(crossed() > set_up + 16_000 + 2400, "{} bytes, and {set_up} before", crossed());
+        // From then on there are both, each way.
+        sent(1 - from, 3, 4000).await;
+        let before = crossed();
+        sent(from, 4, 20).await;
+        assert!(crossed() < before + 2000, "{} bytes, and {before} before", crossed());
+    }
 }
 
 /// An endpoint closes one connection after the other, and a link closes one when it loses the other: here the endpoint never gets

@@ -2,7 +2,7 @@
 //!
 //! Who knows where a peer is may dial it; of two that know each other's address, one dials and the other one only where no
 //! link has come about, as only it may be able to. The dialer opens the control connection, and the data connection once there
-//! is bulk; it says hello on each, and the accepting side joins them by their session. When a link breaks, the dialer tries again, waiting a little longer
+//! is bulk, or at once where that is to be expected; it says hello on each, and the accepting side joins them by their session. When a link breaks, the dialer tries again, waiting a little longer
 //! each time. A new link to a peer takes the place of an old one, whose end may not have shown yet.
 //!
 //! Kind: driver.
@@ -521,10 +521,14 @@ impl Peers {
                 return Err(error);
             }
         };
+        let data = DataConnection::default();
+        if path.expects_bulk() {
+            data.want();
+        }
         Ok(Some(Link {
             peer: peer.id,
             control,
-            data: DataConnection::default(),
+            data,
             open_data: Some(self.clone().open_data(peer.clone(), address, session)),
             bulk_streams: path.data().bulk_streams,
             small_bytes: path.small_bytes(),
@@ -603,10 +607,11 @@ impl Peers {
         }
         check_index(connection, theirs.server)?;
         let peer = ServerId { datacenter, index: theirs.server };
-        // Before the dialer hears that it may open the data connection.
+        // Before the dialer hears that it may open the data connection, and that it may use it.
         let data = match theirs.channel {
             Channel::Control => Some(awaited.expect(peer, theirs.session)),
-            Channel::Data | Channel::Probe => None,
+            _ if awaited.offer(peer, theirs.session, connection.clone()) => None,
+            _ => return Err(ConnectError::NoLink),
         };
         let hello = timeout(path.handshake_timeout(), async {
             let ours = match theirs.channel {
@@ -620,20 +625,17 @@ impl Peers {
         .await
         .map_err(|_| ConnectError::Silent)
         .flatten()?;
-        match data {
-            Some(data) => Ok(Greeted::Link(Link {
-                peer,
-                control: connection.clone(),
-                data,
-                open_data: None,
-                bulk_streams: path.data().bulk_streams,
-                small_bytes: path.small_bytes(),
-                greeting: Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed },
-                session: hello.session,
-            })),
-            None if awaited.offer(peer, hello.session, connection.clone()) => Ok(Greeted::Data),
-            None => Err(ConnectError::NoLink),
-        }
+        let Some(data) = data else { return Ok(Greeted::Data) };
+        Ok(Greeted::Link(Link {
+            peer,
+            control: connection.clone(),
+            data,
+            open_data: None,
+            bulk_streams: path.data().bulk_streams,
+            small_bytes: path.small_bytes(),
+            greeting: Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed },
+            session: hello.session,
+        }))
     }
 
     /// The same, with what differs where that is the job: both sides tell their settings on the stream of their hellos.

@@ -29,6 +29,8 @@ const UNKNOWN_INITIAL_WINDOW_BYTES: u64 = 32 * 1200;
 const MIN_INITIAL_WINDOW_BYTES: u64 = 14_720;
 /// Control is sparse: its first window need only hold a hello or a list of rows.
 const CONTROL_WINDOW_BYTES: u64 = 128 * 1024;
+/// A model from which on bulk is expected.
+const BULK_MODEL_BYTES: u64 = 256 * 1024;
 /// The least and the most that may go beside control, and how much while the rate is not known.
 const SMALL_BYTES: (u64, u64) = (1000, 16 * 1024);
 const UNKNOWN_SMALL_BYTES: u64 = 4 * 1200;
@@ -263,6 +265,11 @@ impl Path {
         const WAIT: u64 = 5;
         let carried = self.rate_bytes_per_sec.map_or(UNKNOWN_SMALL_BYTES, |rate| rate / 1000 * WAIT);
         carried.clamp(SMALL_BYTES.0, SMALL_BYTES.1) as usize
+    }
+
+    /// Whether there will be bulk: a model of which a few updates take more than a second connection does, or nobody knows.
+    pub fn expects_bulk(&self) -> bool {
+        self.model_bytes.is_none_or(|bytes| bytes >= BULK_MODEL_BYTES)
     }
 
     /// How long a handshake may take, and then a hello.

@@ -2,7 +2,8 @@
 //!
 //! Once values take a bit or two, most of what a region has to say fits a few packets. That goes over the control connection,
 //! in the packet of the statement that comes with it, and a second connection would cost more than all of it. So there is
-//! none until either side has bulk: whoever dialled the link opens it then, and the other side asks for it.
+//! none until either side has bulk: whoever dialled the link opens it then, and the other side asks for it. With a model so large
+//! that there will be bulk it is opened at once.
 //!
 //! Kind: driver.
 
