@@ -13,8 +13,10 @@ use gaia_tests::stack::{Outcome, Stack};
 const SEEDS: u64 = 1000;
 
 /// Seeds that once showed a bug.
-const REGRESSIONS: &[(u64, &str)] =
-    &[(27, "virtual time stood still when a timer woke a task that had ended")];
+const REGRESSIONS: &[(u64, &str)] = &[
+    (27, "virtual time stood still when a timer woke a task that had ended"),
+    (629, "a data connection that was given up half made was taken for its process's goodbye"),
+];
 
 fn run(seed: u64) -> Outcome {
     match Stack::of_seed(seed).run(seed) {

@@ -55,8 +55,9 @@ pub mod close_code {
     use crate::driver::hello::LEFT;
     use crate::transport::said;
 
-    /// The sender is done or restarting.
-    pub const LEAVING: VarInt = VarInt::from_u32(0);
+    /// What quinn says for a connection of which the last handle is dropped: somebody has given it up half made. It means nothing for
+    /// a link.
+    pub const DROPPED: VarInt = VarInt::from_u32(0);
     /// The receiver's hello or certificate is not acceptable, for a reason that has no code of its own.
     pub const REFUSED: VarInt = VarInt::from_u32(1);
     /// The receiver broke the protocol.
@@ -64,6 +65,8 @@ pub mod close_code {
     /// The other connection of the link broke, or a newer link replaces it.
     pub const REPLACED: VarInt = VarInt::from_u32(3);
 
+    /// The sender is done or restarting, and has shipped all it had.
+    pub const LEAVING: VarInt = VarInt::from_u32(5);
     /// The sender's datacenter leaves the job for good, and has shipped all it had.
     pub const DEPARTED: VarInt = VarInt::from_u32(4);
 

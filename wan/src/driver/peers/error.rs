@@ -100,7 +100,7 @@ impl ConnectError {
     pub(super) fn is_withdrawn(&self) -> bool {
         match self.lost() {
             Some(quinn::ConnectionError::ApplicationClosed(close)) => {
-                [close_code::LEAVING, close_code::REPLACED].contains(&close.error_code)
+                [close_code::DROPPED, close_code::LEAVING, close_code::REPLACED].contains(&close.error_code)
             }
             // The same in a handshake, where QUIC does not pass on an application's code.
             Some(quinn::ConnectionError::ConnectionClosed(close)) => {
