@@ -320,7 +320,8 @@ async fn a_link_is_one_connection_until_there_is_bulk() {
                 tokio::spawn(peers.dial(peer, Turn::First, ChaCha8Rng::seed_from_u64(1)));
             }
         }
-        let [(host, to_host), (dialer, to_dialer)] = nodes.try_into().ok().expect("there are two");
+        let [(host, to_host), (dialer, to_dialer)] =
+            nodes.try_into().unwrap_or_else(|_| panic!("there are two"));
         let links = [host.await.expect("it is up"), dialer.await.expect("it is up")];
         let mut arrivals = [to_host, to_dialer];
         let id = ServerId { datacenter: DatacenterId(1), index: 0 };
