@@ -7,7 +7,7 @@
 //!
 //! So a shard releases, and states its clock, at every `r`-th clock. `r` is a power of two, by default one that follows how alike
 //! updates are: with `l` the estimate of the gain for each peer, of the least alike table, `r` doubles where `l` is clearly positive, falls to
-//! [`FEW_CLOCKS`] where it is nearly nothing, and to one where it is negative. Peers are told by how many clocks a statement may be behind, and
+//! four where it is nearly nothing, and to one where it is negative. Peers are told by how many clocks a statement may be behind, and
 //! allow for it in the lead that they derive. Where nobody trains, or a link has come up, everything is stated at once.
 
 use datacenter::Clock;
