@@ -472,6 +472,9 @@ fn asp(s: &Section<'_>) -> Option<AspSettings> {
     const PRESETS: &[(&str, Significance)] =
         &[("automatic", Significance::UsualUpdate), ("paper", Significance::Relative)];
     let preset = s.or("preset", Significance::UsualUpdate, choice(PRESETS));
+    if s.has("preset") && s.has("function") {
+        s.problem("preset", "stands beside function; allowed: one or the other".to_owned());
+    }
     let base = base_filter(s, preset);
     let follows_updates = base.as_ref().is_none_or(|base| base.function == Significance::UsualUpdate);
     let default = if follows_updates { AspSettings::default() } else { AspSettings::paper() };

@@ -20,7 +20,7 @@ use quinn::{Connection, SendStream, VarInt};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::driver::frames::{self, FrameError};
 use crate::driver::hello::{LEFT, Refusal};
@@ -328,8 +328,11 @@ impl Link {
         let lanes = Lanes { control: control.clone(), data: data.clone(), batches, small_bytes };
         let written = small.clone();
         tasks.spawn(async {
-            after_control.await.map_err(|_| LinkError::Unwanted)?;
-            send_updates(lanes, update_queue, written).await
+            match after_control.await {
+                Ok(()) => send_updates(lanes, update_queue, written).await,
+                // What went wrong is told by who was to open it.
+                Err(_) => std::future::pending().await,
+            }
         });
         let carrying =
             Bulk { queue: Arc::new(Mutex::new(bulk_queue)), streams: bulk_streams, written: bulk.clone() };
@@ -366,7 +369,7 @@ impl Link {
             _ if goodbye == Some(Goodbye::Stopped) => LinkError::Left,
             _ if goodbye == Some(Goodbye::ForGood) => LinkError::Departed,
             Some((cause, reason)) => LinkError::ByPeer { cause, reason },
-            None if connections.iter().any(is_closed) => LinkError::Stopping,
+            None if endpoint.farewell().is_some() && connections.iter().any(is_closed) => LinkError::Stopping,
             None => error,
         };
         let (code, reason) = match (&error, peer_name(&control)) {
@@ -548,7 +551,15 @@ impl Bulk {
             data.wanted().await;
             data.offer(open.await.map_err(|error| LinkError::Data(Box::new(error)))?);
         }
-        let connection = data.there().await;
+        let missed = async {
+            data.wanted().await;
+            sleep(DATA_TIMEOUT).await;
+        };
+        let connection = tokio::select! {
+            biased;
+            connection = data.there() => connection,
+            () = missed => return Err(LinkError::Data(Box::new(ConnectError::Silent))),
+        };
         let mut tasks = JoinSet::new();
         for _ in 0..self.streams {
             tasks.spawn(send_bulk(connection.clone(), self.queue.clone(), self.written.clone()));
@@ -579,7 +590,12 @@ async fn write_updates(
 ) -> Result<(), LinkError> {
     let stream = match stream {
         Some(stream) => stream,
-        None => stream.insert(connection.open_uni().await?),
+        None => {
+            let opened = stream.insert(connection.open_uni().await?);
+            // Behind control, where that shares the connection; it fails for a stream that has ended, as writing does.
+            let _ = opened.set_priority(-1);
+            opened
+        }
     };
     written.fetch_add(batch.iter().map(|update| update.payload_bytes).sum(), Ordering::Relaxed);
     Ok(frames::write(stream, batch.into_iter().map(|update| update.frame)).await?)
@@ -612,6 +628,9 @@ async fn receive_updates(connection: Connection, mut source: Source) -> Result<(
         }
     }
 }
+
+/// How long the data connection may take once it is wanted: longer than a handshake on any path that links work on.
+const DATA_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long a peer's reason may take to arrive after its stream has ended.
 const LAST_WORD: Duration = Duration::from_secs(1);

@@ -502,24 +502,9 @@ impl Peers {
             self.say_hello(&control, Channel::Control, session, greeting).await
         });
         let outcome = hellos.await.map_err(|_| ConnectError::Silent).flatten();
-        let theirs = outcome.and_then(|theirs| match theirs.server {
-            found if found != peer.id.index => Err(ConnectError::Server { expected: peer.id.index, found }),
-            _ => Ok(theirs),
-        });
-        let theirs = match theirs {
+        let theirs = match outcome.and_then(|theirs| expect(peer, theirs)) {
             Ok(theirs) => theirs,
-            Err(error) => {
-                let is_cut_short = matches!(error, ConnectError::Frame(FrameError::Truncated));
-                let by_peer = match error {
-                    // Both sides say the same.
-                    ConnectError::Refused(Refusal::Job { differences: Some(_), .. }) => None,
-                    _ => link::refusal(std::slice::from_ref(&control), is_cut_short).await,
-                };
-                let error = by_peer.map_or(error, |(cause, reason)| ConnectError::ByPeer { cause, reason });
-                let (code, reason) = error.told();
-                link::close(&control, code, &reason);
-                return Err(error);
-            }
+            Err(error) => return Err(self.refused(&control, error).await),
         };
         let data = DataConnection::default();
         if path.expects_bulk() {
@@ -537,14 +522,32 @@ impl Peers {
         }))
     }
 
+    /// Closes a connection that was dialled, and yields why: the peer's own words, where it has said any.
+    async fn refused(&self, connection: &Connection, error: ConnectError) -> ConnectError {
+        let is_cut_short = matches!(error, ConnectError::Frame(FrameError::Truncated));
+        let by_peer = match error {
+            // Both sides say the same.
+            ConnectError::Refused(Refusal::Job { differences: Some(_), .. }) => None,
+            _ => link::refusal(std::slice::from_ref(connection), is_cut_short).await,
+        };
+        let error = by_peer.map_or(error, |(cause, reason)| ConnectError::ByPeer { cause, reason });
+        let (code, reason) = error.told();
+        link::close(connection, code, &reason);
+        error
+    }
+
     /// Opens the data connection of the link with this session.
     fn open_data(self, peer: Peer, address: SocketAddr, session: u64) -> OpenData {
         Box::pin(async move {
-            let connection = self.endpoint.connect(address, &peer.name, &peer.path.data()).await?;
+            let dialled = self.endpoint.connect(address, &peer.name, &peer.path.data()).await;
+            let connection = dialled.map_err(|error| ConnectError::from(error).explained(&self.endpoint))?;
             let hello = self.say_hello(&connection, Channel::Data, session, Greeting::default());
             let outcome = timeout(peer.path.handshake_timeout(), hello).await;
-            outcome.map_err(|_| ConnectError::Silent).flatten()?;
-            Ok(connection)
+            match outcome.map_err(|_| ConnectError::Silent).flatten().and_then(|theirs| expect(&peer, theirs))
+            {
+                Ok(_) => Ok(connection),
+                Err(error) => Err(self.refused(&connection, error).await.explained(&self.endpoint)),
+            }
         })
     }
 
@@ -677,6 +680,14 @@ impl Peers {
 
     async fn has_departed(&self, datacenter: DatacenterId) -> bool {
         matches!(self.greeting(datacenter).await, Err(ConnectError::Refused(Refusal::Left { .. })))
+    }
+}
+
+/// Checks that the server that has answered is the one that is looked for.
+fn expect(peer: &Peer, theirs: Hello) -> Result<Hello, ConnectError> {
+    match theirs.server {
+        found if found != peer.id.index => Err(ConnectError::Server { expected: peer.id.index, found }),
+        _ => Ok(theirs),
     }
 }
 

@@ -4,7 +4,7 @@
 //! completed a clock or that rows are to be held, is what readers wait for: it never waits behind them. So there are two
 //! lanes, each with a bound of its own, and control is taken first.
 //!
-//! Between the lanes there is no order. None is needed: the two come over connections of their own, which have none either.
+//! Between the lanes there is no order. None is needed: they may come over connections of their own, which have none either.
 //! What has to come before all updates of a link, that it is up, is waited for by the link; what has to come after them,
 //! that it is down, by the node's task.
 //!

@@ -98,6 +98,10 @@ impl ConnectError {
     /// Whether the other side has given up the connection by itself, without a word against us: as of two that dial each
     /// other at the same time, the one does whose link would be the second.
     pub(super) fn is_withdrawn(&self) -> bool {
+        // Its link has ended meanwhile.
+        if let Self::NoLink = self {
+            return true;
+        }
         match self.lost() {
             Some(quinn::ConnectionError::ApplicationClosed(close)) => {
                 [close_code::DROPPED, close_code::LEAVING, close_code::REPLACED].contains(&close.error_code)
