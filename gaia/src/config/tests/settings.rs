@@ -6,7 +6,7 @@ use datacenter::NonFinite;
 use wan::policy::{Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::*;
-use crate::job::{FilterSchedule, Partition, TargetSettings};
+use crate::job::{AspSettings, Filter, FilterSchedule, Partition, TargetSettings};
 use crate::scenario::Congestion;
 use crate::strategy::Strategy;
 
@@ -45,4 +45,27 @@ fn the_smallest_file_gets_the_documented_defaults() {
     assert!(!job.asp.soft_threshold);
     assert_eq!(job.asp.barrier_max_delay, Some(Duration::from_millis(200)));
     assert_eq!(job.asp.lead, Lead::Derived);
+}
+
+/// Without a word thresholds follow updates; what one other word means for all the others.
+#[test]
+fn one_key_of_asp_decides_what_the_others_are_where_they_are_not_said() {
+    let asp = |keys: &str| {
+        let text = SMALLEST.replace("[job.data]", &format!("[job.asp]\n{keys}\n[job.data]"));
+        load(&text).unwrap_or_else(|error| panic!("{keys}: {error}")).job.asp
+    };
+    assert_eq!(asp(""), AspSettings::default());
+    for (goal, times) in [("quality", 2.0), ("balanced", 4.0), ("cheapest", 15.0)] {
+        let mut expected = AspSettings::default();
+        expected.filter.threshold = times;
+        assert_eq!(asp(&format!("goal = \"{goal}\"")), expected);
+    }
+    assert_eq!(asp("preset = \"paper\""), AspSettings::paper());
+    assert_eq!(asp("function = \"relative\""), AspSettings::paper());
+    let with_soft_threshold = AspSettings { soft_threshold: true, ..AspSettings::paper() };
+    assert_eq!(asp("preset = \"paper\"\nsoft_threshold = true"), with_soft_threshold);
+    // A table whose function is of the other kind takes nothing that would mean something else there.
+    let other = asp("[job.asp.tables.w]\nfunction = \"absolute\"");
+    let absolute = Filter { function: Significance::Absolute, ..Filter::paper() };
+    assert_eq!((other.filter, &other.tables[0].1), (Filter::default(), &absolute));
 }

@@ -167,6 +167,22 @@ fn one_wrong_value_gives_one_problem() {
             in_job("asp.tables.w.treshold = 1"),
             "x.toml:9: job.asp.tables.w.treshold: unknown key; did you mean `threshold`?",
         ),
+        (
+            in_job("asp.preset = \"paper\"\nasp.function = \"absolute\""),
+            "x.toml:9: job.asp.preset: stands beside function; allowed: one or the other",
+        ),
+        (
+            in_job("asp.goal = \"quality\"\nasp.threshold = 3"),
+            "x.toml:9: job.asp.goal: stands beside threshold; allowed: one or the other",
+        ),
+        (
+            in_job("asp.goal = \"fastest\""),
+            "x.toml:9: job.asp.goal: found \"fastest\"; allowed: one of \"quality\", \"balanced\", \"cheapest\"",
+        ),
+        (
+            in_job("asp.function = \"absolute\"\nasp.goal = \"cheapest\""),
+            "x.toml:10: job.asp.goal: is used with function = \"usual-update\" only",
+        ),
         (in_job("target.metric = \"objective\""), "x.toml:9: job.target.value: missing; allowed: a number"),
         (
             in_job("target = { within = 0.1, metric = \"objective\", value = 1 }"),
