@@ -11,6 +11,8 @@
 //! sig(a, x) > v_t * f        v_t: the hard threshold, by its schedule;  f <= 1: the soft factor of the peers that count
 //! ```
 //!
+//! and where the threshold follows updates, times the [tightness](Filter::tighten) that the replica asks for.
+//!
 //! Where one bound serves a whole table and [`ValueFormat::Auto`](crate::policy::ValueFormat) is asked for, what is shipped of an
 //! element is a multiple of a step, a power of two just below the bound: such values take a bit or two. The rest stays in `a`.
 //!
