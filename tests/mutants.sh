@@ -86,7 +86,7 @@ mutants=(
   'begin-alone|wan/src/node/start.rs|units|s/let until = self\.watch\.since\? \+ self\.start\.wait\?;/let until = self.watch.since?;/'
   'begin-without-a-link|wan/src/node/start.rs|units|s/peer\.is_up && peer\.mirror == mirror/peer.mirror == mirror/'
   'decide-the-end-again|wan/src/driver/server.rs|units|s/if !\*self\.settled\.borrow\(\) && self\.node\.is_settled\(\) \{/self.settled.send_replace(false); if self.node.is_settled() {/'
-  'forget-who-took-part|wan/src/replica/greeting.rs|units|s/mirror\.included_before = mirror\.included_clock\(\);//'
+  'forget-who-took-part|wan/src/inbox.rs|units|s/\(self\.reported, self\.arrived\) = \(former\.reported, former\.arrived\);//'
   'drop-what-rounding-leaves|wan/src/filter/measure.rs|units|s/accumulated\[index\] = a - shipped;/accumulated[index] = 0.0;/'
   'round-away-from-zero|wan/src/filter/measure.rs|units|s/\(a \/ step\)\.trunc\(\) \* step/(a \/ step).abs().ceil().copysign(a) * step/'
   'anticipate-what-has-come|wan/src/anticipation.rs|units|s/take_out\(&mut self\.tables, release, 1\.0, changed\);//'

@@ -1105,6 +1105,8 @@ fn the_part_of_a_datacenter_stays_with_what_is_here() {
     let again = Greeting { life: 2, resumes: vec![resume], ..Greeting::default() };
     node.handle_up(0, &again, start + second).unwrap();
     assert_eq!(parts(&node), [(5, false), (0, false)]);
+    node.handle_control(0, &[covers(0, 3, 3)], start + second).unwrap();
+    assert_eq!(parts(&node), [(5, false), (0, false)], "it has less than that when it begins");
     // A process that begins with what this one has knows it too.
     let state = node.replicas()[0].state(DatacenterId(0));
     let policy = Policy::naive(Lead::Limit(2));

@@ -278,6 +278,19 @@ mod tests {
         assert_eq!(replica.handle_update(HOSTILE, &update(2, 3, 10.0), 1), Ok(true));
     }
 
+    /// What others take back of it makes no room: the sums by which a replica recovers have nothing of theirs.
+    #[test]
+    fn a_worker_is_refused_for_more_than_its_datacenter_can_have_contributed() {
+        let mut replica = replica();
+        let most = 0.75 * MAX_SUM;
+        assert!(replica.handle_flush(flush(1, 1, 3, most)).is_ok());
+        assert_eq!(replica.handle_update(HONEST, &update(1, 3, -most), 1), Ok(true));
+        let refused = replica.handle_flush(flush(1, 2, 3, most)).unwrap_err();
+        assert!(matches!(refused, RequestError::SumTooLarge { .. }), "{refused}");
+        assert_eq!(replica.shard().values(TABLE), [1.0, 1.0, 1.0, 0.0]);
+        assert!(replica.handle_flush(flush(1, 2, 3, -most)).is_ok());
+    }
+
     #[test]
     fn a_mirror_is_refused_for_more_than_many_times_what_is_usual_here() {
         let policy = Policy::naive(Lead::Unlimited);
