@@ -93,7 +93,7 @@ mutants=(
   'anticipate-the-gone|wan/src/anticipation.rs|units|s/let through = clock\.unwrap_or\(Clock\(u32::MAX\)\);/let through = clock.unwrap_or(from);/'
   'oppose-alone|wan/src/anticipation.rs|units|s/let gain = match is_opposed \{/let gain = match is_opposed \&\& table.estimate(answered).is_some_and(|e| e < 0.0) {/'
   'speak-rarely-though-opposed|wan/src/cadence.rs|units|s/l if l < OPPOSED => 1,/l if l < OPPOSED => self.every,/'
-  'state-nothing-at-the-end|wan/src/replica.rs|laws|s/self\.state_what_is_unstated\(\);//'
+  'state-nothing-at-the-end|wan/src/replica.rs|units|s/self\.state_what_is_unstated\(\);//'
   'trust-gaps|wan/src/inbox.rs|units|s/self\.check_gap\("update", seq\)\?;//'
 
   # What has been counted, taken back.

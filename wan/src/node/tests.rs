@@ -5,7 +5,7 @@ use datacenter::{Elements, ShardTable, TableId, WorkerId};
 use super::*;
 use crate::inbox::MAX_LIFE;
 use crate::message::{Barrier, Origin, Progress, Resume, WholeRows};
-use crate::policy::{Lead, Selection};
+use crate::policy::{Lead, ReleaseEvery, Selection};
 
 const SHARD: ShardId = ShardId(0);
 const TABLE: TableId = TableId(0);
@@ -432,6 +432,25 @@ fn nobody_waits_for_a_mirror_without_workers() {
     assert!(node.is_settled());
     assert_eq!(node.join(WorkerId(0), Clock(0), now), [(SHARD, Clock(1))]);
     assert!(!node.is_settled());
+}
+
+#[test]
+fn where_nobody_trains_any_more_the_clocks_since_the_last_release_are_stated_at_once() {
+    let now = start();
+    let rarely = Policy { release_every: ReleaseEvery::Clocks(4), ..policy(Lead::Unlimited, None) };
+    let shape = ShardTable { slots: 4, width: 1 };
+    let shard = Shard::new(SHARD, &[shape], vec![vec![0.0; shape.elements()]], 1, None);
+    let mut node = node_of(Replica::new(shard, &rarely, [PEER]));
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    (1..=6).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), now).unwrap());
+    let stated = |node: &mut Node| {
+        while node.poll_update(0, now).is_some() {}
+        let said = node.poll_control(0, now);
+        said.first().and_then(|control| control.progress).map(|progress| progress.clock.0)
+    };
+    assert_eq!(stated(&mut node), Some(4), "at every fourth");
+    node.handle_request(SHARD, Request::Leave(WorkerId(0)), now).unwrap();
+    assert_eq!(stated(&mut node), Some(6));
 }
 
 #[test]
