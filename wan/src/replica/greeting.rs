@@ -144,6 +144,7 @@ impl Replica {
         mirror.handing_on.clear();
         // What was confirmed in the old numbers says nothing of the new.
         mirror.to_say.applied_told = 0;
+        mirror.included_before = mirror.included_clock();
         for early in mirror.inbox.restart(stream).iter().filter(|update| update.rows.is_none()) {
             early.deltas.iter().for_each(|delta| self.shard.apply(&negated(delta)));
         }

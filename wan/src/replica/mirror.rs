@@ -35,7 +35,7 @@ pub(super) struct Mirror {
     pub(super) heard_clock: Clock,
     /// The same of how many of its clocks were left out.
     pub(super) heard_left_out: u32,
-    /// Its clock as far as its data had arrived for the processes before ours.
+    /// Its clock as far as its data had arrived in former streams, and for the processes before ours.
     pub(super) included_before: Clock,
     /// Its clock when the link came up last; none before the first time.
     pub(super) clock_at_hello: Option<Clock>,
