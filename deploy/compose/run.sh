@@ -136,7 +136,7 @@ for _ in $(seq 240); do
     finished=0
     for region in "${regions[@]}"; do
         status "$region" >"$GAIA_RUN/status-$region.json" 2>/dev/null || true
-        finished=$((finished + $(grep -o '"phase": *"finished"' "$GAIA_RUN/status-$region.json" | wc -l)))
+        finished=$((finished + $( (grep -o '"phase": *"finished"' "$GAIA_RUN/status-$region.json" || true) | wc -l)))
     done
     if [ "$finished" = 15 ]; then break; fi
     for one in $(gaia_compose ps --quiet); do
