@@ -329,9 +329,14 @@ impl Inbox {
         self.first_covered.is_some_and(|seq| seq <= self.through)
     }
 
+    /// Whether the mirror has no workers, as far as it has said.
+    pub fn is_paused(&self) -> bool {
+        self.pauses % 2 == 1
+    }
+
     /// Whether the mirror has no workers, and all that it shipped has arrived: there is nothing to wait for.
     pub fn is_settled(&self) -> bool {
-        self.pauses % 2 == 1 && self.last_seq.is_some_and(|last| last <= self.through)
+        self.is_paused() && self.last_seq.is_some_and(|last| last <= self.through)
     }
 
     /// Takes note of an update.

@@ -44,6 +44,10 @@ const CONFIRM_BYTES: u64 = 32 * 1024;
 /// Less than that is confirmed along with the next message, or after this long.
 const CONFIRM_DELAY: Duration = Duration::from_secs(1);
 
+/// So little, to which a packet would add something, waits for the next statement of a clock, and at most for so long.
+const QUIET_BYTES: u64 = 2 * 1024;
+const LONGEST_CONFIRM_DELAY: Duration = Duration::from_secs(10);
+
 /// Servers of one datacenter: no more than there can be shards to share out among them.
 const MAX_SERVERS: usize = 1024;
 
@@ -336,8 +340,9 @@ impl Node {
         let mirror = self.peers[peer].mirror;
         self.change(at, now, |replica| replica.handle_update(mirror, update, bytes))?;
         self.heard(peer, now);
-        let delay = if self.is_idle() { Duration::ZERO } else { CONFIRM_DELAY };
-        self.peers[peer].confirm_at.get_or_insert(now + delay);
+        let due = now + self.confirm_delay(peer);
+        let link = &mut self.peers[peer];
+        link.confirm_at = Some(link.confirm_at.map_or(due, |at| at.min(due)));
         Ok(())
     }
 
@@ -366,6 +371,11 @@ impl Node {
             confirmed += self.change(at, now, |replica| replica.handle_control(mirror, control))?;
         }
         self.heard(peer, now);
+        if self.is_paused(peer) {
+            // It waits for nothing else, and may want to go.
+            let link = &mut self.peers[peer];
+            link.confirm_at = link.confirm_at.map(|at| at.min(now + CONFIRM_DELAY));
+        }
         if confirmed > 0 {
             let busy = self.pressing_bytes(peer) > 0;
             let link = &mut self.peers[peer];
@@ -423,7 +433,7 @@ impl Node {
             return Vec::new();
         }
         let link = &mut self.peers[peer];
-        (link.confirm_at, link.said_at) = (None, Some(now));
+        link.confirm_at = None;
         let say = |&at: &usize| self.replicas.poll(at, |replica| replica.poll_control(mirror));
         let mut controls: Vec<_> = link.shards.iter().filter_map(say).collect();
         if controls.is_empty() && is_silent {
@@ -435,6 +445,9 @@ impl Node {
                 applied_stream: replica.inbox(mirror).stream(),
                 ..ShardControl::default()
             }));
+        }
+        if !controls.is_empty() {
+            self.peers[peer].said_at = Some(now);
         }
         controls
     }

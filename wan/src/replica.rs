@@ -518,7 +518,7 @@ impl Replica {
         Progress { went_on: self.is_excused(peer), left_out, unstated, ..progress }
     }
 
-    /// Payload bytes applied from a mirror that it has not been told of.
+    /// Payload bytes that have come from a mirror since it was last told how far they are applied.
     pub fn unconfirmed_bytes(&self, peer: usize) -> u64 {
         self.mirrors[peer].to_say.unconfirmed_bytes
     }
@@ -546,7 +546,11 @@ impl Replica {
             wants_values,
         };
         say.is_asked_for_values |= wants_values;
-        (say.progress_told, say.applied_told, say.unconfirmed_bytes) = (progress, applied, 0);
+        if control.applied.is_some() {
+            // What has come early is confirmed when what is missing before it has come.
+            say.unconfirmed_bytes = 0;
+        }
+        (say.progress_told, say.applied_told) = (progress, applied);
         say.returned_told = returned;
         (!control.is_empty()).then_some(control)
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use datacenter::DatacenterId;
 
-use super::{CONFIRM_DELAY, Node, PeerLink};
+use super::{Node, PeerLink};
 use crate::inbox::{PeerError, check_lives};
 use crate::message::Resume;
 
@@ -63,9 +63,10 @@ impl Node {
             self.change(*at, now, |replica| replica.handle_resume(mirror, *life, resume))?;
         }
         self.replace_hosts(peer, shared.iter().map(|(at, _)| *at).collect());
+        let delay = self.confirm_delay(peer);
         let link = &mut self.peers[peer];
         (link.is_up, link.judge_backlog, link.next_shard) = (true, true, 0);
-        link.confirm_at = Some(now + CONFIRM_DELAY);
+        link.confirm_at = Some(now + delay);
         (link.heard_at, link.said_at, link.returned_at) = (Some(now), Some(now), Some(now));
         self.watch_mirror(mirror, now);
         self.tell_rtt(peer);

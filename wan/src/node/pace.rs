@@ -4,9 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{CONFIRM_DELAY, Node};
+use super::{CONFIRM_DELAY, LONGEST_CONFIRM_DELAY, Node, QUIET_BYTES};
 use crate::filter::Reachability;
 use crate::outbox::{Outbox, UPDATE_TARGET_BYTES};
+use crate::replica::Replica;
 
 /// The window where neither rate nor round-trip time is known, and the least one where the link carries so much in
 /// [`MIN_WINDOW`].
@@ -33,7 +34,8 @@ impl Node {
             let path = rate.unwrap_or(0.0) * link.rtt.as_secs_f64();
             let paths = if link.is_lossy { 4.0 } else { 1.5 };
             let least = rate.map_or(MIN_WINDOW_BYTES, |rate| (rate * MIN_WINDOW.as_secs_f64()) as u64);
-            let least = least.clamp(1, MIN_WINDOW_BYTES);
+            // More than what is left unconfirmed for longer.
+            let least = least.clamp(2 * QUIET_BYTES, MIN_WINDOW_BYTES);
             let updates = least.min(2 * UPDATE_TARGET_BYTES as u64);
             ((paths * path) as u64 + updates).clamp(least, MAX_WINDOW_BYTES)
         })
@@ -94,6 +96,30 @@ impl Node {
             before if link.returned_at >= before => Reachability::Returned { backlog },
             _ => Reachability::Heard { backlog },
         }
+    }
+
+    /// For how long what comes from a peer may stay unconfirmed: a second, or where that is little, until the next clock is stated.
+    pub(super) fn confirm_delay(&self, peer: usize) -> Duration {
+        if self.is_idle() {
+            return Duration::ZERO;
+        }
+        let mirror = self.peers[peer].mirror;
+        if self.is_paused(peer) {
+            return CONFIRM_DELAY;
+        }
+        if self.shared(peer).map(|replica| replica.unconfirmed_bytes(mirror)).sum::<u64>() > QUIET_BYTES {
+            return CONFIRM_DELAY;
+        }
+        // A clock may take longer than usual.
+        let statement = |replica: &Replica| Some(replica.clock_length()? * replica.release_every() * 5 / 4);
+        let statement = self.shared(peer).filter_map(statement).min();
+        statement.unwrap_or_default().clamp(CONFIRM_DELAY, LONGEST_CONFIRM_DELAY)
+    }
+
+    /// Whether nobody trains at a peer.
+    pub(super) fn is_paused(&self, peer: usize) -> bool {
+        let mirror = self.peers[peer].mirror;
+        self.shared(peer).all(|replica| replica.inbox(mirror).is_paused())
     }
 
     /// How long a peer that is there, and not held up, may be silent: it confirms what it gets, and tells of each clock.

@@ -437,11 +437,7 @@ fn nobody_waits_for_a_mirror_without_workers() {
 #[test]
 fn where_nobody_trains_any_more_the_clocks_since_the_last_release_are_stated_at_once() {
     let now = start();
-    let rarely = Policy { release_every: ReleaseEvery::Clocks(4), ..policy(Lead::Unlimited, None) };
-    let shape = ShardTable { slots: 4, width: 1 };
-    let shard = Shard::new(SHARD, &[shape], vec![vec![0.0; shape.elements()]], 1, None);
-    let mut node = node_of(Replica::new(shard, &rarely, [PEER]));
-    node.handle_up(0, &nothing_applied(), now).unwrap();
+    let mut node = node_that_speaks_rarely(now);
     (1..=6).for_each(|clock| _ = node.handle_request(SHARD, flush(clock, 1), now).unwrap());
     let stated = |node: &mut Node| {
         while node.poll_update(0, now).is_some() {}
@@ -451,6 +447,44 @@ fn where_nobody_trains_any_more_the_clocks_since_the_last_release_are_stated_at_
     assert_eq!(stated(&mut node), Some(4), "at every fourth");
     node.handle_request(SHARD, Request::Leave(WorkerId(0)), now).unwrap();
     assert_eq!(stated(&mut node), Some(6));
+}
+
+/// A node of one shard with one worker, which releases at every fourth clock.
+fn node_that_speaks_rarely(now: Instant) -> Node {
+    let rarely = Policy { release_every: ReleaseEvery::Clocks(4), ..policy(Lead::Unlimited, None) };
+    let shape = ShardTable { slots: 4, width: 1 };
+    let shard = Shard::new(SHARD, &[shape], vec![vec![0.0; shape.elements()]], 1, None);
+    let peer =
+        PeerConfig { id: PEER, rate_bytes_per_sec: None, window_bytes: None, transfer_bytes_per_sec: None };
+    let mut node = Node::new(vec![Replica::new(shard, &rarely, [PEER])], &[peer], &rarely);
+    node.peer(ServerId::first(PEER)).unwrap();
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    node
+}
+
+#[test]
+fn what_has_come_is_confirmed_with_the_next_statement_and_in_a_second_to_whoever_trains_no_more() {
+    let (now, second) = (start(), Duration::from_secs(1));
+    let mut node = node_that_speaks_rarely(now);
+    let train = |node: &mut Node, clock: u32| {
+        let at = now + clock * second;
+        node.handle_request(SHARD, flush(clock, 1), at).unwrap();
+        while node.poll_update(0, at).is_some() {}
+        node.poll_control(0, at).first().and_then(|control| control.applied)
+    };
+    let comes = |node: &mut Node, seq, at| {
+        node.handle_update(0, &Update { shard: SHARD, seq, ..Update::default() }, 1, at).unwrap();
+    };
+    (1..=4).for_each(|clock| _ = train(&mut node, clock));
+    comes(&mut node, 1, now + 5 * second);
+    assert_eq!([5, 6, 7, 8].map(|clock| train(&mut node, clock)), [None, None, None, Some(1)]);
+    comes(&mut node, 2, now + 9 * second);
+    let paused = Some(Progress { pauses: 1, ..Progress::default() });
+    let control = ShardControl { shard: SHARD, progress: paused, ..ShardControl::default() };
+    node.handle_control(0, &[control], now + 9 * second).unwrap();
+    assert_eq!(node.poll_control(0, now + 9 * second), []);
+    assert_eq!(node.poll_timeout(0), Some(now + 10 * second));
+    assert_eq!(node.poll_control(0, now + 10 * second)[0].applied, Some(2));
 }
 
 #[test]
