@@ -93,6 +93,10 @@ mutants=(
   'anticipate-the-gone|wan/src/anticipation.rs|units|s/let through = clock\.unwrap_or\(Clock\(u32::MAX\)\);/let through = clock.unwrap_or(from);/'
   'oppose-alone|wan/src/anticipation.rs|units|s/let gain = match is_opposed \{/let gain = match is_opposed \&\& table.estimate(answered).is_some_and(|e| e < 0.0) {/'
   'speak-rarely-though-opposed|wan/src/cadence.rs|units|s/l if l < OPPOSED => 1,/l if l < OPPOSED => self.every,/'
+  'speak-rarely-at-first|wan/src/cadence.rs|units|s/most\.min\(clock\.0 \/ PART\)/most/'
+  'let-nothing-pass-at-first|wan/src/filter.rs|units|s/\.min\(t\.0\.into\(\)\)//'
+  'confirm-in-packets-of-their-own|wan/src/node/pace.rs|units|s/\* replica\.release_every\(\) \* 5/* 0/'
+  'keep-who-wants-to-go-waiting|wan/src/node.rs|units|s/if self\.is_paused\(peer\) \{/if false {/'
   'state-nothing-at-the-end|wan/src/replica.rs|units|s/self\.state_what_is_unstated\(\);//'
   'trust-gaps|wan/src/inbox.rs|units|s/self\.check_gap\("update", seq\)\?;//'
 

@@ -134,6 +134,16 @@ impl ApplicationSettings {
             Self::Factorisation(settings) => &settings.learning_rate,
         }
     }
+
+    /// How many steps a worker takes in a clock, each from the gradient of a mini-batch; none where that is not known, or steps are as
+    /// many as examples.
+    pub fn steps_per_clock(&self) -> Option<u32> {
+        match self {
+            Self::Softmax(settings) => Some(settings.batches),
+            Self::Perceptron(settings) => Some(settings.batches),
+            Self::Factorisation(_) | Self::Own(_) => None,
+        }
+    }
 }
 
 /// Softmax regression: `mean NLL + (l2 / 2) |W|^2`, the intercept not penalised.
@@ -532,21 +542,26 @@ pub struct AspSettings {
 }
 
 impl Default for AspSettings {
-    /// Nothing that depends on the data.
+    /// What follows from nothing but the updates.
     fn default() -> Self {
+        Self::automatic(None)
+    }
+}
+
+impl AspSettings {
+    /// What depends on nothing but the updates, and on how many steps of training a clock is, as far as that is known.
+    pub fn automatic(steps_per_clock: Option<u32>) -> Self {
         Self {
-            filter: Filter::default(),
+            filter: Filter::automatic(AspGoal::default(), steps_per_clock),
             tables: Vec::new(),
             soft_threshold: false,
             barrier_max_delay: Some(Duration::from_millis(200)),
             lead: Lead::Derived,
             anticipation: true,
-            release_every: ReleaseEvery::Derived,
+            release_every: ReleaseEvery::derived(steps_per_clock),
         }
     }
-}
 
-impl AspSettings {
     /// The paper's filter (Gaia, section 3.2), whose updates are shipped as they are and once they are significant.
     pub fn paper() -> Self {
         let (anticipation, release_every) = (false, ReleaseEvery::Clocks(1));
@@ -567,13 +582,22 @@ pub enum AspGoal {
 }
 
 impl AspGoal {
-    /// How many times the usual update is held back.
-    pub fn threshold(self) -> f64 {
-        match self {
-            Self::Quality => 2.0,
-            Self::Balanced => 4.0,
-            Self::Cheapest => 15.0,
-        }
+    /// How many times the usual update of a clock is held back, where a clock is so many steps of training; where that is not
+    /// known, many.
+    ///
+    /// What is held back of updates disturbs the model as the noise of mini-batches does, so how much that may be follows the
+    /// update of one step: less than that of a clock by the square root of how many steps it is where all of it is noise, and by how
+    /// many where none is. The power between the two is found by trial, as the figures are. However many steps there are, a few updates
+    /// of a clock do no harm.
+    pub fn threshold(self, steps_per_clock: Option<u32>) -> f64 {
+        let (of_clocks, of_steps) = match self {
+            Self::Quality => (2.0, 15.0),
+            Self::Balanced => (4.0, 30.0),
+            Self::Cheapest => (15.0, 100.0),
+        };
+        steps_per_clock.map_or(of_clocks, |steps| {
+            f64::max(of_clocks, of_steps / libm::pow(f64::from(steps.max(1)), 0.75))
+        })
     }
 }
 
@@ -593,18 +617,22 @@ pub struct Filter {
 }
 
 impl Default for Filter {
-    /// A threshold that follows updates.
     fn default() -> Self {
-        Self {
-            function: Significance::UsualUpdate,
-            threshold: AspGoal::default().threshold(),
-            schedule: FilterSchedule::Plain(Schedule::Constant),
-            values: ValueFormat::Auto,
-        }
+        Self::automatic(AspGoal::default(), None)
     }
 }
 
 impl Filter {
+    /// A threshold that follows updates, where a clock is so many steps of training, as far as that is known.
+    pub fn automatic(goal: AspGoal, steps_per_clock: Option<u32>) -> Self {
+        Self {
+            function: Significance::UsualUpdate,
+            threshold: goal.threshold(steps_per_clock),
+            schedule: FilterSchedule::Plain(Schedule::Constant),
+            values: ValueFormat::Auto,
+        }
+    }
+
     /// The paper's (Gaia, section 3.2).
     pub fn paper() -> Self {
         Self {
@@ -617,8 +645,11 @@ impl Filter {
 
     /// What is not said beside this function: nothing that depends on the data where thresholds follow updates, else as in the
     /// paper.
-    pub fn of(function: Significance) -> Self {
-        let rest = if function == Significance::UsualUpdate { Self::default() } else { Self::paper() };
+    pub fn of(function: Significance, steps_per_clock: Option<u32>) -> Self {
+        let rest = match function {
+            Significance::UsualUpdate => Self::automatic(AspGoal::default(), steps_per_clock),
+            _ => Self::paper(),
+        };
         Self { function, ..rest }
     }
 }

@@ -119,7 +119,7 @@ pub fn random_policy(rng: &mut impl RngExt, tables: usize) -> Policy {
         barrier_max_delay: rng.random_bool(0.7).then(|| Duration::from_millis(rng.random_range(0..50))),
         lead: [Lead::Limit(0), Lead::Limit(2), Lead::Unlimited, Lead::Derived][rng.random_range(0..4)],
         anticipates: rng.random_bool(0.5),
-        release_every: [ReleaseEvery::Clocks(1), ReleaseEvery::Clocks(3), ReleaseEvery::Derived]
+        release_every: [ReleaseEvery::Clocks(1), ReleaseEvery::Clocks(3), ReleaseEvery::derived(Some(1))]
             [rng.random_range(0..3)],
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! So a shard releases, and states its clock, at every `r`-th clock. `r` is a power of two, by default one that follows how alike
 //! updates are: with `l` the estimate of the gain for each peer, of the least alike table, `r` doubles where `l` is clearly positive, falls to
-//! four where it is nearly nothing, and to one where it is negative. Peers are told by how many clocks a statement may be behind, and
+//! four where it is nearly nothing, and to one where it is negative. It is never more than an eighth of the clocks so far: training
+//! changes the faster the younger it is. Peers are told by how many clocks a statement may be behind, and
 //! allow for it in the lead that they derive. Where nobody trains, or a link has come up, everything is stated at once.
 
 use datacenter::Clock;
@@ -16,13 +17,13 @@ use crate::anticipation::OPPOSED;
 use crate::policy::{Lead, ReleaseEvery};
 
 /// The most clocks between two releases.
-pub const MOST_CLOCKS: u32 = 16;
-
-/// The most where that is derived. What a region learns alone in longer times is less and less what all learn together.
-const MOST_DERIVED_CLOCKS: u32 = 8;
+pub const MOST_CLOCKS: u32 = 32;
 
 /// How many are few enough where updates are hardly alike, as they are once training has come to rest.
 const FEW_CLOCKS: u32 = 4;
+
+/// Which part of the clocks so far may pass between two releases, where that is derived.
+const PART: u32 = 8;
 
 /// A likeness from which `r` doubles, and one below which updates are hardly alike.
 const ALIKE: f64 = 0.4;
@@ -58,7 +59,7 @@ impl Cadence {
         };
         let (every, most) = match release_every {
             ReleaseEvery::Clocks(clocks) => (clocks.clamp(1, most), None),
-            ReleaseEvery::Derived => (1, Some(most.min(MOST_DERIVED_CLOCKS))),
+            ReleaseEvery::Derived { most: derived } => (1, Some(most.min(derived))),
         };
         Self { every, most, completed: Clock(0), stated: Clock(0) }
     }
@@ -91,7 +92,7 @@ impl Cadence {
             self.every = match likeness {
                 l if l < OPPOSED => 1,
                 l if l < HARDLY_ALIKE && self.every > FEW_CLOCKS => self.every / 2,
-                l if l >= ALIKE && 2 * self.every <= most => 2 * self.every,
+                l if l >= ALIKE && 2 * self.every <= most.min(clock.0 / PART) => 2 * self.every,
                 _ => self.every,
             };
         }
@@ -101,6 +102,8 @@ impl Cadence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DERIVED: ReleaseEvery = ReleaseEvery::Derived { most: 8 };
 
     /// The clocks at which a cadence releases, of so many, where updates are as alike as `likeness` says at each.
     fn releases(mut cadence: Cadence, clocks: u32, likeness: impl Fn(u32) -> Option<f64>) -> Vec<u32> {
@@ -116,14 +119,30 @@ mod tests {
 
     #[test]
     fn releases_become_rarer_where_updates_are_alike_and_frequent_where_they_are_not() {
-        let derived = Cadence::new(ReleaseEvery::Derived, Lead::Derived);
-        assert_eq!(releases(derived, 40, |_| Some(0.9)), [1, 2, 4, 8, 16, 24, 32, 40]);
+        let derived = Cadence::new(DERIVED, Lead::Derived);
+        let alike = releases(derived, 96, |_| Some(0.9));
+        let expected: Vec<u32> = (1..16)
+            .chain((16..32).step_by(2))
+            .chain((32..64).step_by(4))
+            .chain((64..=96).step_by(8))
+            .collect();
+        assert_eq!(alike, expected);
         assert_eq!(releases(derived, 5, |_| None), [1, 2, 3, 4, 5]);
         assert_eq!(releases(derived, 8, |_| Some(0.3)), [1, 2, 3, 4, 5, 6, 7, 8]);
-        let turns = |clock| Some(if clock < 16 { 0.5 } else { -0.1 });
-        assert_eq!(releases(derived, 20, turns), [1, 2, 4, 8, 16, 17, 18, 19, 20]);
-        let fades = |clock| Some(if clock < 16 { 0.5 } else { -0.04 });
-        assert_eq!(releases(derived, 32, fades), [1, 2, 4, 8, 16, 20, 24, 28, 32]);
+        let turns = |clock| Some(if clock < 80 { 0.5 } else { -0.1 });
+        assert_eq!(releases(derived, 84, turns).split_off(31), [64, 72, 80, 81, 82, 83, 84]);
+        let fades = |clock| Some(if clock < 80 { 0.5 } else { -0.04 });
+        assert_eq!(releases(derived, 92, fades).split_off(31), [64, 72, 80, 84, 88, 92]);
+    }
+
+    #[test]
+    fn the_fewer_steps_a_clock_is_the_further_apart_releases_may_be() {
+        let most = |steps| match ReleaseEvery::derived(steps) {
+            ReleaseEvery::Derived { most } => most,
+            ReleaseEvery::Clocks(_) => 0,
+        };
+        assert_eq!([1, 2, 4, 50, u32::MAX].map(|steps| most(Some(steps))), [32, 16, 8, 8, 8]);
+        assert_eq!(most(None), 8);
     }
 
     #[test]
@@ -133,8 +152,11 @@ mod tests {
         assert_eq!(every(ReleaseEvery::Clocks(8), Lead::Limit(0)), 1);
         assert_eq!(every(ReleaseEvery::Clocks(8), Lead::Limit(5)), 2);
         assert_eq!(every(ReleaseEvery::Clocks(0), Lead::Unlimited), 1);
-        let bounded = Cadence::new(ReleaseEvery::Derived, Lead::Limit(4));
-        assert_eq!(releases(bounded, 8, |_| Some(1.0)), [1, 2, 4, 6, 8]);
+        let bounded = Cadence::new(DERIVED, Lead::Limit(4));
+        assert_eq!(
+            releases(bounded, 42, |_| Some(1.0)).split_off(15),
+            (16..=42).step_by(2).collect::<Vec<_>>()
+        );
     }
 
     #[test]

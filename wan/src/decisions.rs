@@ -3,15 +3,18 @@
 //! The problem: how rarely a shard releases, and what its reads expect of the other regions, follow from the updates, and
 //! whoever watches a job asks what they have come to, and why. Both are looked at in every clock, and a line for each look would tell
 //! nothing. So they are compared with what was told last, and a change is told once: how often is released, and gains whose sign
-//! has changed, no more often than every [`MOST_CLOCKS`] clocks.
+//! has changed, no more often than every 16 clocks.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use datacenter::{Clock, TableId};
 
-use crate::cadence::{MOST_CLOCKS, in_words};
+use crate::cadence::in_words;
 use crate::replica::Replica;
+
+/// How many clocks there are at least from one that tells of decisions to the next.
+const APART: u32 = 16;
 
 /// A decision that is another one than before, as a sentence with its reason.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,7 +78,7 @@ impl Decisions {
             self.told = Some(now);
             return Vec::new();
         };
-        if self.told_at.is_some_and(|at| now.clock.lead_over(at) < MOST_CLOCKS) {
+        if self.told_at.is_some_and(|at| now.clock.lead_over(at) < APART) {
             return Vec::new();
         }
         let decision = |what, likeness| Decision { what, clock: now.clock, likeness };

@@ -11,7 +11,8 @@
 //! sig(a, x) > v_t * f        v_t: the hard threshold, by its schedule;  f <= 1: the soft factor of the peers that count
 //! ```
 //!
-//! and where the threshold follows updates, times the [tightness](Filter::tighten) that the replica asks for.
+//! and where the threshold follows updates, times the [tightness](Filter::tighten) that the replica asks for, and at most `t`: in the
+//! first clocks updates all go one way, none would pass, and nobody would learn how alike they are.
 //!
 //! Where one bound serves a whole table and [`ValueFormat::Auto`](crate::policy::ValueFormat) is asked for, what is shipped of an
 //! element is a multiple of a step, a power of two just below the bound: such values take a bit or two. The rest stays in `a`.
@@ -167,11 +168,11 @@ impl Filter {
             let measure = match &self.configs {
                 None => Measure::Everything,
                 Some(configs) => {
-                    let tightness = match configs[i].function {
-                        Significance::UsualUpdate => self.tightness,
-                        _ => 1.0,
+                    let threshold = configs[i].threshold_at(t) * factor;
+                    let threshold = match configs[i].function {
+                        Significance::UsualUpdate => (threshold * self.tightness).min(t.0.into()),
+                        _ => threshold,
                     };
-                    let threshold = configs[i].threshold_at(t) * factor * tightness;
                     Measure::new(&configs[i], threshold, table.usual_update(), values, table.shape().width)
                 }
             };

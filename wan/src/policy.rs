@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cadence::MOST_CLOCKS;
 use crate::filter::CustomSignificance;
 
 /// How the significance of an accumulated update is measured, element by element (Gaia, NSDI 2017, section 3).
@@ -155,9 +156,24 @@ pub enum Lead {
 pub enum ReleaseEvery {
     /// Each so-many-th.
     Clocks(u32),
-    /// Rarely where updates are alike.
-    Derived,
+    /// Rarely where updates are alike, but at every so many at least.
+    Derived {
+        /// The most clocks between two releases.
+        most: u32,
+    },
 }
+
+impl ReleaseEvery {
+    /// [`Derived`](Self::Derived), where a clock is so many steps of training; where that is not known, many. What a region learns
+    /// alone is the less what all learn together the more steps it takes, and where a clock is a step or two, it is short.
+    pub fn derived(steps_per_clock: Option<u32>) -> Self {
+        let most = steps_per_clock.map_or(LEAST_DERIVED_CLOCKS, |steps| MOST_CLOCKS / steps.max(1));
+        Self::Derived { most: most.max(LEAST_DERIVED_CLOCKS) }
+    }
+}
+
+/// How far apart derived releases may be, however many steps a clock is.
+const LEAST_DERIVED_CLOCKS: u32 = 8;
 
 /// Which updates are shipped at a clock.
 #[derive(Clone, Debug, PartialEq)]

@@ -64,7 +64,8 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
     });
     let application = s.section("model", model);
     let target = s.section("target", target);
-    let asp = s.section("asp", asp);
+    let steps_per_clock = application.as_ref().and_then(ApplicationSettings::steps_per_clock);
+    let asp = s.section("asp", |s| asp(s, steps_per_clock));
     let (data, data_scope) = data?;
     if data.source.has_ratings() && partition == Some(Partition::LabelSkewed) {
         let message = "found \"label-skewed\" for ratings, which have no labels; allowed: \"by-key\", which keeps the ratings of \
@@ -468,24 +469,29 @@ const FUNCTIONS: &[(&str, Significance)] = &[
     ("table-rms", Significance::TableRms),
 ];
 
-fn asp(s: &Section<'_>) -> Option<AspSettings> {
+/// Reads how updates are held back, in a job of which a clock is so many steps of training, as far as that is known.
+fn asp(s: &Section<'_>, steps_per_clock: Option<u32>) -> Option<AspSettings> {
     const PRESETS: &[(&str, Significance)] =
         &[("automatic", Significance::UsualUpdate), ("paper", Significance::Relative)];
     let preset = s.or("preset", Significance::UsualUpdate, choice(PRESETS));
     if s.has("preset") && s.has("function") {
         s.problem("preset", "stands beside function; allowed: one or the other".to_owned());
     }
-    let base = base_filter(s, preset);
+    let base = base_filter(s, preset, steps_per_clock);
     let follows_updates = base.as_ref().is_none_or(|base| base.function == Significance::UsualUpdate);
-    let default = if follows_updates { AspSettings::default() } else { AspSettings::paper() };
+    let default = match follows_updates {
+        true => AspSettings::automatic(steps_per_clock),
+        false => AspSettings::paper(),
+    };
     let inherited = base.clone().unwrap_or_default();
-    let tables =
-        s.entries("tables", "<table>", |table, s| Some((table.to_owned(), table_filter(s, &inherited)?)));
+    let tables = s.entries("tables", "<table>", |table, s| {
+        Some((table.to_owned(), table_filter(s, &inherited, steps_per_clock)?))
+    });
     let soft_threshold = s.or("soft_threshold", default.soft_threshold, flag());
     let anticipation = s.or("anticipation", default.anticipation, flag());
     let clocks = whole(1..=wan::cadence::MOST_CLOCKS).map(ReleaseEvery::Clocks);
-    let release_every =
-        s.or("release_every", default.release_every, clocks.or_word("derived", ReleaseEvery::Derived));
+    let derived = ReleaseEvery::derived(steps_per_clock);
+    let release_every = s.or("release_every", default.release_every, clocks.or_word("derived", derived));
     let barrier_max_delay = s.section("barrier", |s| {
         Some(s.or("max_delay", default.barrier_max_delay, duration().map(Some).or_word("off", None)))
     });
@@ -509,7 +515,7 @@ fn asp(s: &Section<'_>) -> Option<AspSettings> {
 }
 
 /// Reads the filter of tables that have none of their own.
-fn base_filter(s: &Section<'_>, preset: Significance) -> Option<Filter> {
+fn base_filter(s: &Section<'_>, preset: Significance, steps_per_clock: Option<u32>) -> Option<Filter> {
     const GOALS: &[(&str, AspGoal)] =
         &[("quality", AspGoal::Quality), ("balanced", AspGoal::Balanced), ("cheapest", AspGoal::Cheapest)];
     let Some(function) = s.chosen("function", preset, choice(FUNCTIONS)) else {
@@ -517,10 +523,10 @@ fn base_filter(s: &Section<'_>, preset: Significance) -> Option<Filter> {
         return None;
     };
     let goal = s.or("goal", AspGoal::default(), choice(GOALS));
-    let mut rest = Filter::of(function);
+    let mut rest = Filter::of(function, steps_per_clock);
     match &rest.function {
         Significance::UsualUpdate if !s.has("goal") || !s.has("threshold") => {
-            rest.threshold = goal.threshold()
+            rest.threshold = goal.threshold(steps_per_clock);
         }
         Significance::UsualUpdate => {
             s.problem("goal", "stands beside threshold; allowed: one or the other".to_owned());
@@ -531,7 +537,7 @@ fn base_filter(s: &Section<'_>, preset: Significance) -> Option<Filter> {
 }
 
 /// Reads the filter of a table; what it leaves out is as in `inherited`, where that can be meant.
-fn table_filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
+fn table_filter(s: &Section<'_>, inherited: &Filter, steps_per_clock: Option<u32>) -> Option<Filter> {
     let Some(function) = s.chosen("function", inherited.function.clone(), choice(FUNCTIONS)) else {
         s.undecided(&["threshold", "values", "schedule", "factors", "to", "over"]);
         return None;
@@ -539,7 +545,7 @@ fn table_filter(s: &Section<'_>, inherited: &Filter) -> Option<Filter> {
     let follows_updates = |function: &Significance| *function == Significance::UsualUpdate;
     let rest = match follows_updates(&function) == follows_updates(&inherited.function) {
         true => Filter { function, ..inherited.clone() },
-        false => Filter::of(function),
+        false => Filter::of(function, steps_per_clock),
     };
     filter(s, &rest)
 }

@@ -60,7 +60,7 @@ pub(super) enum ScheduleText {
 #[serde(remote = "ReleaseEvery")]
 pub(super) enum ReleaseEveryText {
     Clocks(u32),
-    Derived,
+    Derived { most: u32 },
 }
 
 #[derive(Serialize)]
@@ -140,7 +140,7 @@ mod tests {
         differs(&|job: &mut Job| job.asp.filter.function = Significance::Absolute);
         differs(&|job: &mut Job| job.asp.filter.values = ValueFormat::Auto);
         differs(&|job: &mut Job| job.asp.anticipation = true);
-        differs(&|job: &mut Job| job.asp.release_every = ReleaseEvery::Derived);
+        differs(&|job: &mut Job| job.asp.release_every = ReleaseEvery::derived(None));
         differs(&|job: &mut Job| job.asp.filter.threshold = 0.010_000_000_000_000_002);
         differs(&|job: &mut Job| job.asp.barrier_max_delay = Some(Duration::from_nanos(200_000_001)));
     }

@@ -6,7 +6,7 @@ use datacenter::NonFinite;
 use wan::policy::{Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::*;
-use crate::job::{AspSettings, Filter, FilterSchedule, Partition, TargetSettings};
+use crate::job::{AspGoal, AspSettings, Filter, FilterSchedule, Partition, TargetSettings};
 use crate::scenario::Congestion;
 use crate::strategy::Strategy;
 
@@ -38,10 +38,10 @@ fn the_smallest_file_gets_the_documented_defaults() {
     assert!(job.max_delta.is_any());
     assert_eq!(job.target, TargetSettings::WithinLan(0.01));
     assert_eq!(job.asp.filter.function, Significance::UsualUpdate);
-    assert_eq!(job.asp.filter.threshold, 4.0);
+    assert_eq!(job.asp.filter.threshold, 30.0, "a clock is one step");
     assert_eq!(job.asp.filter.schedule, FilterSchedule::Plain(Schedule::Constant));
     assert_eq!(job.asp.filter.values, ValueFormat::Auto);
-    assert_eq!((job.asp.anticipation, job.asp.release_every), (true, ReleaseEvery::Derived));
+    assert_eq!((job.asp.anticipation, job.asp.release_every), (true, ReleaseEvery::Derived { most: 32 }));
     assert!(!job.asp.soft_threshold);
     assert_eq!(job.asp.barrier_max_delay, Some(Duration::from_millis(200)));
     assert_eq!(job.asp.lead, Lead::Derived);
@@ -54,9 +54,10 @@ fn one_key_of_asp_decides_what_the_others_are_where_they_are_not_said() {
         let text = SMALLEST.replace("[job.data]", &format!("[job.asp]\n{keys}\n[job.data]"));
         load(&text).unwrap_or_else(|error| panic!("{keys}: {error}")).job.asp
     };
-    assert_eq!(asp(""), AspSettings::default());
-    for (goal, times) in [("quality", 2.0), ("balanced", 4.0), ("cheapest", 15.0)] {
-        let mut expected = AspSettings::default();
+    let automatic = AspSettings::automatic(Some(1));
+    assert_eq!(asp(""), automatic);
+    for (goal, times) in [("quality", 15.0), ("balanced", 30.0), ("cheapest", 100.0)] {
+        let mut expected = automatic.clone();
         expected.filter.threshold = times;
         assert_eq!(asp(&format!("goal = \"{goal}\"")), expected);
     }
@@ -67,5 +68,15 @@ fn one_key_of_asp_decides_what_the_others_are_where_they_are_not_said() {
     // A table whose function is of the other kind takes nothing that would mean something else there.
     let other = asp("[job.asp.tables.w]\nfunction = \"absolute\"");
     let absolute = Filter { function: Significance::Absolute, ..Filter::paper() };
-    assert_eq!((other.filter, &other.tables[0].1), (Filter::default(), &absolute));
+    assert_eq!((other.filter, &other.tables[0].1), (automatic.filter, &absolute));
+}
+
+/// How much is held back follows the update of one step, and not only that of a clock.
+#[test]
+fn the_more_steps_a_clock_is_the_less_of_its_updates_is_held_back() {
+    let of = |goal: AspGoal| [Some(1), Some(16), Some(256), None].map(|steps| goal.threshold(steps));
+    assert_eq!(of(AspGoal::Quality), [15.0, 2.0, 2.0, 2.0]);
+    assert_eq!(of(AspGoal::Balanced), [30.0, 4.0, 4.0, 4.0]);
+    assert_eq!(of(AspGoal::Cheapest), [100.0, 15.0, 15.0, 15.0]);
+    assert_eq!(AspGoal::Balanced.threshold(Some(8)), 30.0 / libm::pow(8.0, 0.75));
 }
