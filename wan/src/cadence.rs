@@ -6,27 +6,27 @@
 //! becomes steadier. Where the others' updates undo our own, every clock without their answer costs.
 //!
 //! So a shard releases, and states its clock, at every `r`-th clock. `r` is a power of two, by default one that follows how alike
-//! updates are: with `l` the estimate of the gain for each peer, of the least alike table, `r` doubles where `l` is clearly positive, falls to
-//! four where it is nearly nothing, and to one where it is negative. It is never more than an eighth of the clocks so far: training
+//! updates are: with `l` the estimate of the gain for each peer, of the least alike table, `r` doubles as far as it may where `l` is
+//! clearly positive, falls to eight where it is nearly nothing, and to one where it is negative. It is never more than an eighth of the clocks so far: training
 //! changes the faster the younger it is. Peers are told by how many clocks a statement may be behind, and
 //! allow for it in the lead that they derive. Where nobody trains, or a link has come up, everything is stated at once.
 
 use datacenter::Clock;
 
-use crate::anticipation::OPPOSED;
+use crate::anticipation::{ALIKE, OPPOSED};
 use crate::policy::{Lead, ReleaseEvery};
 
 /// The most clocks between two releases.
 pub const MOST_CLOCKS: u32 = 32;
 
-/// How many are few enough where updates are hardly alike, as they are once training has come to rest.
-const FEW_CLOCKS: u32 = 4;
+/// The most where updates are hardly alike: as they are once training has come to rest, or where what is learned of one row
+/// says little of another.
+const FEW_CLOCKS: u32 = 8;
 
 /// Which part of the clocks so far may pass between two releases, where that is derived.
 const PART: u32 = 8;
 
-/// A likeness from which `r` doubles, and one below which updates are hardly alike.
-const ALIKE: f64 = 0.4;
+/// A likeness below which updates are hardly alike.
 const HARDLY_ALIKE: f64 = 0.1;
 
 /// What a likeness of updates comes to, in a word or two.
@@ -89,11 +89,18 @@ impl Cadence {
     pub fn state(&mut self, clock: Clock, likeness: Option<f64>) {
         self.stated = clock;
         if let Some((likeness, most)) = likeness.zip(self.most) {
-            self.every = match likeness {
+            let most = most.min(clock.0 / PART).max(1);
+            let aim = match likeness {
                 l if l < OPPOSED => 1,
-                l if l < HARDLY_ALIKE && self.every > FEW_CLOCKS => self.every / 2,
-                l if l >= ALIKE && 2 * self.every <= most.min(clock.0 / PART) => 2 * self.every,
-                _ => self.every,
+                l if l < HARDLY_ALIKE => most.min(FEW_CLOCKS),
+                l if l < ALIKE => most.min(FEW_CLOCKS.max(self.every)),
+                _ => most,
+            };
+            self.every = match self.every {
+                _ if aim == 1 => 1,
+                every if 2 * every <= aim => 2 * every,
+                every if every > aim => every / 2,
+                every => every,
             };
         }
     }
@@ -128,11 +135,13 @@ mod tests {
             .collect();
         assert_eq!(alike, expected);
         assert_eq!(releases(derived, 5, |_| None), [1, 2, 3, 4, 5]);
-        assert_eq!(releases(derived, 8, |_| Some(0.3)), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(releases(derived, 96, |_| Some(0.3)), alike, "as far as eight");
         let turns = |clock| Some(if clock < 80 { 0.5 } else { -0.1 });
         assert_eq!(releases(derived, 84, turns).split_off(31), [64, 72, 80, 81, 82, 83, 84]);
-        let fades = |clock| Some(if clock < 80 { 0.5 } else { -0.04 });
-        assert_eq!(releases(derived, 92, fades).split_off(31), [64, 72, 80, 84, 88, 92]);
+        let rarely = Cadence::new(ReleaseEvery::Derived { most: 32 }, Lead::Derived);
+        let fades = |clock| Some(if clock < 320 { 0.5 } else { -0.04 });
+        let found = releases(rarely, 400, fades);
+        assert_eq!(found[found.len() - 7..], [320, 336, 352, 360, 368, 376, 384, 392, 400][2..]);
     }
 
     #[test]

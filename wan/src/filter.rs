@@ -11,8 +11,7 @@
 //! sig(a, x) > v_t * f        v_t: the hard threshold, by its schedule;  f <= 1: the soft factor of the peers that count
 //! ```
 //!
-//! and where the threshold follows updates, times the [tightness](Filter::tighten) that the replica asks for, and at most `t`: in the
-//! first clocks updates all go one way, none would pass, and nobody would learn how alike they are.
+//! and where the threshold follows updates, as the [leeway](crate::leeway) bounds it, which begins with one usual update.
 //!
 //! Where one bound serves a whole table and [`ValueFormat::Auto`](crate::policy::ValueFormat) is asked for, what is shipped of an
 //! element is a multiple of a step, a power of two just below the bound: such values take a bit or two. The rest stays in `a`.
@@ -47,6 +46,7 @@ use std::time::Duration;
 
 use datacenter::{Clock, Elements, ShardTable, TableId};
 
+use crate::leeway::Leeway;
 use crate::policy::{FilterConfig, Goal, Selection, Significance};
 
 pub use measure::{CustomSignificance, SignificanceFunction};
@@ -101,8 +101,8 @@ pub struct Filter {
     /// One for each table; `None` ships everything.
     configs: Option<Vec<FilterConfig>>,
     soft: Option<SoftThresholds>,
-    /// What thresholds that follow updates are multiplied by.
-    tightness: f64,
+    /// What bounds thresholds that follow updates.
+    leeway: Leeway,
 }
 
 impl Filter {
@@ -128,7 +128,7 @@ impl Filter {
             let follows_updates = config.is_some_and(|config| config.function == Significance::UsualUpdate);
             TableFilter::new(TableId(id), shape, follows_updates)
         });
-        Self { tables: tables.collect(), configs, soft, tightness: 1.0 }
+        Self { tables: tables.collect(), configs, soft, leeway: Leeway::default() }
     }
 
     /// Adds a worker's deltas to what has accumulated, each as what its value has changed by: where a value has coarse steps
@@ -170,7 +170,7 @@ impl Filter {
                 Some(configs) => {
                     let threshold = configs[i].threshold_at(t) * factor;
                     let threshold = match configs[i].function {
-                        Significance::UsualUpdate => (threshold * self.tightness).min(t.0.into()),
+                        Significance::UsualUpdate => self.leeway.bound(threshold),
                         _ => threshold,
                     };
                     Measure::new(&configs[i], threshold, table.usual_update(), values, table.shape().width)
@@ -211,9 +211,9 @@ impl Filter {
         }
     }
 
-    /// From now on, thresholds that follow updates are multiplied by `tightness`.
-    pub fn tighten(&mut self, tightness: f64) {
-        self.tightness = tightness;
+    /// A clock has ended: thresholds that follow updates are bounded by [how alike](Leeway::end_clock) those are found.
+    pub fn give_leeway(&mut self, likeness: Option<f64>, opposed: bool) {
+        self.leeway.end_clock(likeness, opposed);
     }
 
     /// Whether what is released depends on how peers are reached.

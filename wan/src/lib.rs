@@ -23,6 +23,7 @@ pub mod emulation;
 pub mod filter;
 pub mod inbox;
 pub mod ledger;
+pub mod leeway;
 pub mod link;
 pub mod message;
 pub mod mirror_clock;

@@ -6,10 +6,6 @@ use datacenter::{Clock, Elements, TableId};
 
 use super::Replica;
 
-/// What thresholds that follow updates are multiplied by where the others' updates undo our own: reads see what everybody has
-/// then, and what is held back is progress that nobody sees.
-const TIGHT: f64 = 1.0 / 3.0;
-
 impl Replica {
     /// `g` of each table, and what it is estimated to be, where reads anticipate.
     pub fn anticipation(&self) -> Option<&crate::anticipation::Anticipation> {
@@ -37,10 +33,13 @@ impl Replica {
 
     /// A clock has ended.
     pub(super) fn anticipate_clock(&mut self) {
-        let Some(anticipation) = &mut self.anticipation else { return };
+        let Some(anticipation) = &mut self.anticipation else {
+            self.filter.give_leeway(None, false);
+            return;
+        };
         let shard = &mut self.shard;
         let moved: Vec<_> = anticipation.end_clock().collect();
-        self.filter.tighten(if anticipation.is_opposed() { TIGHT } else { 1.0 });
+        self.filter.give_leeway(anticipation.least_likeness(), anticipation.is_opposed());
         for table in moved {
             let slots = shard.shape(table).map_or(0, |shape| shape.slots);
             let accumulated = self.filter.accumulated(table);
