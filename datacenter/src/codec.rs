@@ -51,12 +51,8 @@ pub enum ValueEncoding {
     Absent = 0,
     /// Four bytes, little-endian.
     F32 = 1,
-    /// The upper half of an f32. Reserved.
+    /// The upper two bytes of an f32, little-endian, where the lower two are zero; only between datacenters.
     Bf16 = 2,
-    /// IEEE 754 half precision. Reserved.
-    F16 = 3,
-    /// One byte and shared scales. Reserved.
-    Int8 = 4,
     /// Multiples of a power of two, to their entropy; only between datacenters.
     Grid = 5,
     /// The same by tables of frequencies, for many values.
@@ -69,8 +65,6 @@ impl ValueEncoding {
             0 => Self::Absent,
             1 => Self::F32,
             2 => Self::Bf16,
-            3 => Self::F16,
-            4 => Self::Int8,
             5 => Self::Grid,
             6 => Self::GridTables,
             _ => return None,
@@ -201,6 +195,9 @@ pub fn encode_compact(elements: &Elements, width: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(&body);
     };
     let start = out.len();
+    let is_bf16 = !values.is_empty() && values.iter().all(|value| value.to_bits() & 0xffff == 0);
+    // A grid that takes as much as halves is as good.
+    let repaid_below = if is_bf16 { 2 * values.len() + 1 } else { 4 * values.len() };
     if let Some(step) = grid::Step::of(values) {
         for encoding in [ValueEncoding::GridTables, ValueEncoding::Grid] {
             write_indexes(encoding, out);
@@ -209,14 +206,19 @@ pub fn encode_compact(elements: &Elements, width: u32, out: &mut Vec<u8>) {
                 ValueEncoding::GridTables => grid::write_by_tables(step, values, out),
                 _ => grid::write(step, values, out),
             };
-            if is_written && out.len() - values_start < size_of_val(&values[..]) {
+            if is_written && out.len() - values_start < repaid_below {
                 return;
             }
             out.truncate(start);
         }
     }
-    write_indexes(ValueEncoding::F32, out);
-    write_f32(values, out);
+    if is_bf16 {
+        write_indexes(ValueEncoding::Bf16, out);
+        out.extend(values.iter().flat_map(|value| ((value.to_bits() >> 16) as u16).to_le_bytes()));
+    } else {
+        write_indexes(ValueEncoding::F32, out);
+        write_f32(values, out);
+    }
 }
 
 /// The length in bytes of what [`encode_compact`] appends, which has to be written to know.
@@ -265,8 +267,11 @@ pub fn decode(bytes: &[u8], table: TableId, capacity: u32) -> Result<Elements, C
     let count = header.count;
     let values_len = match header.values {
         ValueEncoding::F32 => count as usize * size_of::<f32>(),
+        ValueEncoding::Bf16 => count as usize * size_of::<u16>(),
         ValueEncoding::Grid | ValueEncoding::GridTables => grid::min_stream_len(count),
-        found => return Err(CodecError::Values { found, expected: ValueEncoding::F32 }),
+        found @ ValueEncoding::Absent => {
+            return Err(CodecError::Values { found, expected: ValueEncoding::F32 });
+        }
     };
     if reader.remaining() < values_len {
         return Err(CodecError::Truncated { count: count.into() });
@@ -275,6 +280,7 @@ pub fn decode(bytes: &[u8], table: TableId, capacity: u32) -> Result<Elements, C
     let values = match header.values {
         ValueEncoding::Grid if count > 0 => grid::read(&mut reader, count)?,
         ValueEncoding::GridTables if count > 0 => grid::read_by_tables(&mut reader, count)?,
+        ValueEncoding::Bf16 => read_bf16(reader.take(count as usize * size_of::<u16>())?),
         _ => read_f32(reader.take(count as usize * size_of::<f32>())?),
     };
     reader.finish()?;
@@ -355,6 +361,11 @@ fn write_f32(values: &[f32], out: &mut Vec<u8>) {
 
 fn read_f32(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+fn read_bf16(bytes: &[u8]) -> Vec<f32> {
+    let upper = bytes.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes));
+    upper.map(|upper| f32::from_bits(u32::from(upper) << 16)).collect()
 }
 
 #[cfg(test)]

@@ -105,7 +105,8 @@ pub fn random_policy(rng: &mut impl RngExt, tables: usize) -> Policy {
         function,
         threshold: [0.0, 0.5, 3.0][rng.random_range(0..3)],
         schedule: [Schedule::Constant, Schedule::InverseSqrt][rng.random_range(0..2)].clone(),
-        values: [ValueFormat::F32, ValueFormat::Auto][rng.random_range(0..2)],
+        values: [ValueFormat::F32, ValueFormat::Auto, ValueFormat::Int8, ValueFormat::Bf16]
+            [rng.random_range(0..4)],
     };
     let filters = vec![filter; tables];
     let selection = match rng.random_range(0..3) {

@@ -111,7 +111,12 @@ impl fmt::Debug for CustomSchedule {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ValueFormat {
     /// As multiples of a power of two just below the threshold, where one threshold serves the whole table: a bit or two each.
+    /// Elsewhere as they are.
     Auto,
+    /// The same with a sixteenth of that step: values of up to eight thresholds take up to a byte each.
+    Int8,
+    /// Rounded to the eight bits of significand of a bf16, towards zero: two bytes each.
+    Bf16,
     /// As they are.
     #[default]
     F32,

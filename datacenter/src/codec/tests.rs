@@ -74,6 +74,20 @@ fn every_bit_of_a_value_survives() {
 }
 
 #[test]
+fn values_with_only_upper_halves_take_two_bytes_each() {
+    // Too far apart for a common step.
+    let values = [1.0, -3.0e20, 7.0e-30, f32::INFINITY];
+    let elements = Elements { table: TABLE, indexes: vec![3, 4, 5, 6], values: values.to_vec() };
+    let halves: Vec<f32> = values.map(|value| f32::from_bits(value.to_bits() & 0xffff_0000)).to_vec();
+    let (mut whole, mut half) = (Vec::new(), Vec::new());
+    encode_compact(&elements, 1, &mut whole);
+    let elements = Elements { values: halves, ..elements };
+    encode_compact(&elements, 1, &mut half);
+    assert_eq!((half[0] >> 4, whole.len() - half.len()), (ValueEncoding::Bf16 as u8, 2 * values.len()));
+    assert_eq!(decode(&half, TABLE, 100), Ok(elements));
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     use CodecError::*;
     let unhex =
@@ -115,7 +129,9 @@ fn what_is_wrong_is_named() {
     let values: &[(&str, CodecError)] = &[
         ("10 02 00 00 00 80 3f", Truncated { count: 2 }),
         ("10 01 00 00 00 80 3f 00", Trailing { bytes: 1 }),
-        ("40 01 00 00", Values { found: ValueEncoding::Int8, expected: ValueEncoding::F32 }),
+        ("20 02 00 80 3f", Truncated { count: 2 }),
+        ("20 01 00 80 3f 00", Trailing { bytes: 1 }),
+        ("30 01 00 00", UnknownValueEncoding(3)),
         ("00 01 00", Values { found: ValueEncoding::Absent, expected: ValueEncoding::F32 }),
     ];
     for (bytes, error) in values {

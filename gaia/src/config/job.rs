@@ -552,7 +552,12 @@ fn table_filter(s: &Section<'_>, inherited: &Filter, steps_per_clock: Option<u32
 
 /// Reads a filter of which the function is known; what it leaves out is as in `rest`.
 fn filter(s: &Section<'_>, rest: &Filter) -> Option<Filter> {
-    const VALUES: &[(&str, ValueFormat)] = &[("auto", ValueFormat::Auto), ("f32", ValueFormat::F32)];
+    const VALUES: &[(&str, ValueFormat)] = &[
+        ("auto", ValueFormat::Auto),
+        ("int8", ValueFormat::Int8),
+        ("bf16", ValueFormat::Bf16),
+        ("f32", ValueFormat::F32),
+    ];
     #[derive(Clone, Copy)]
     enum Kind {
         InverseSqrt,

@@ -67,6 +67,8 @@ pub(super) enum ReleaseEveryText {
 #[serde(remote = "ValueFormat")]
 pub(super) enum ValueFormatText {
     Auto,
+    Int8,
+    Bf16,
     F32,
 }
 
@@ -139,6 +141,7 @@ mod tests {
         differs(&|job: &mut Job| job.asp.lead = Lead::Limit(3));
         differs(&|job: &mut Job| job.asp.filter.function = Significance::Absolute);
         differs(&|job: &mut Job| job.asp.filter.values = ValueFormat::Auto);
+        differs(&|job: &mut Job| job.asp.filter.values = ValueFormat::Bf16);
         differs(&|job: &mut Job| job.asp.anticipation = true);
         differs(&|job: &mut Job| job.asp.release_every = ReleaseEvery::derived(None));
         differs(&|job: &mut Job| job.asp.filter.threshold = 0.010_000_000_000_000_002);

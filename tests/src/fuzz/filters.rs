@@ -68,7 +68,8 @@ impl Choice {
                 .clone(),
             threshold: f64::from(self.sixteenths) / 16.0,
             schedule,
-            values: [ValueFormat::F32, ValueFormat::Auto][usize::from(self.schedule / 4 % 2)],
+            values: [ValueFormat::F32, ValueFormat::Auto, ValueFormat::Int8, ValueFormat::Bf16]
+                [usize::from(self.schedule / 4 % 4)],
         }
     }
 }

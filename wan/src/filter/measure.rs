@@ -71,14 +71,48 @@ pub(super) struct Decided {
     pub(super) step: Option<f32>,
 }
 
+/// How many steps of `values = "int8"` are one of `values = "auto"`.
+const INT8_STEPS: f32 = 16.0;
+
+/// What is shipped of an element: always towards zero, so that no more is ever shipped than was made, and a process that dies with
+/// what is left over has lost that much and no more.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Rounding {
+    /// All of it.
+    None,
+    /// As many steps as are whole.
+    Steps(f32),
+    /// What the upper two bytes hold.
+    Bf16,
+}
+
+impl Rounding {
+    fn round(self, a: f32) -> f32 {
+        match self {
+            Self::None => a,
+            Self::Steps(step) => (a / step).trunc() * step,
+            // What is too small for eight bits, or no number, would become another.
+            Self::Bf16 if a.is_normal() => f32::from_bits(a.to_bits() & 0xffff_0000),
+            Self::Bf16 => a,
+        }
+    }
+
+    fn step(self) -> Option<f32> {
+        match self {
+            Self::Steps(step) => Some(step),
+            Self::None | Self::Bf16 => None,
+        }
+    }
+}
+
 /// Decides what one release of one table holds back. Blocks must come in ascending order.
 pub(super) enum Measure<'a> {
     /// Nothing.
     Everything,
-    /// What is at most `threshold * scale`; of the rest, what is no multiple of `step`, if there is one.
-    Uniform { threshold: f64, scale: f64, step: Option<f32> },
+    /// What is at most `threshold * scale`; of the rest, what rounding leaves over.
+    Uniform { threshold: f64, scale: f64, rounding: Rounding },
     /// What is at most `threshold * |x|`.
-    Relative { threshold: f64, values: &'a [f32] },
+    Relative { threshold: f64, values: &'a [f32], rounding: Rounding },
     /// What is at most `threshold` times the root mean square of its row.
     RowRms {
         threshold: f64,
@@ -88,9 +122,10 @@ pub(super) enum Measure<'a> {
         row_end: usize,
         /// The root mean square of that row.
         scale: f64,
+        rounding: Rounding,
     },
     /// What a user's function puts at or below `threshold`.
-    Custom { threshold: f64, values: &'a [f32], function: &'a dyn SignificanceFunction },
+    Custom { threshold: f64, values: &'a [f32], function: &'a dyn SignificanceFunction, rounding: Rounding },
 }
 
 impl<'a> Measure<'a> {
@@ -104,19 +139,28 @@ impl<'a> Measure<'a> {
         width: u32,
     ) -> Self {
         let uniform = |scale: f64| {
-            let step = step_of(threshold * scale).filter(|_| config.values == ValueFormat::Auto);
-            Self::Uniform { threshold, scale, step }
+            let steps = |part: f32| step_of(threshold * scale).map(|step| Rounding::Steps(step / part));
+            let rounding = match config.values {
+                ValueFormat::Auto => steps(1.0).unwrap_or(Rounding::None),
+                ValueFormat::Int8 => steps(INT8_STEPS).unwrap_or(Rounding::None),
+                ValueFormat::Bf16 => Rounding::Bf16,
+                ValueFormat::F32 => Rounding::None,
+            };
+            Self::Uniform { threshold, scale, rounding }
         };
+        let rounding = if config.values == ValueFormat::Bf16 { Rounding::Bf16 } else { Rounding::None };
         match &config.function {
             Significance::Absolute => uniform(1.0),
             Significance::UsualUpdate => uniform(usual.unwrap_or(0.0)),
             Significance::TableRms => uniform(root_mean_square(values)),
-            Significance::Relative => Self::Relative { threshold, values },
+            Significance::Relative => Self::Relative { threshold, values, rounding },
             Significance::RowRms => {
                 let width = width as usize;
-                Self::RowRms { threshold, values, width, row_end: 0, scale: 0.0 }
+                Self::RowRms { threshold, values, width, row_end: 0, scale: 0.0, rounding }
             }
-            Significance::Custom(custom) => Self::Custom { threshold, values, function: &*custom.0 },
+            Significance::Custom(custom) => {
+                Self::Custom { threshold, values, function: &*custom.0, rounding }
+            }
         }
     }
 
@@ -125,8 +169,8 @@ impl<'a> Measure<'a> {
         let by = |threshold: &f64| Decided { significance_threshold: Some(*threshold), ..Decided::default() };
         match self {
             Self::Everything => None,
-            Self::Uniform { threshold, scale, step } => {
-                Some(Decided { threshold: Some(threshold * scale), step: *step, ..by(threshold) })
+            Self::Uniform { threshold, scale, rounding } => {
+                Some(Decided { threshold: Some(threshold * scale), step: rounding.step(), ..by(threshold) })
             }
             Self::Relative { threshold, .. }
             | Self::RowRms { threshold, .. }
@@ -152,17 +196,19 @@ impl<'a> Measure<'a> {
         out: &mut Elements,
     ) -> Kept {
         match self {
-            Self::Everything => release_block(waiting, base, accumulated, out, None, |_, _| false),
-            Self::Uniform { threshold, scale, step } => {
-                release_block(waiting, base, accumulated, out, *step, |_, a| is_held(a, *threshold, *scale))
+            Self::Everything => release_block(waiting, base, accumulated, out, Rounding::None, |_, _| false),
+            Self::Uniform { threshold, scale, rounding } => {
+                release_block(waiting, base, accumulated, out, *rounding, |_, a| {
+                    is_held(a, *threshold, *scale)
+                })
             }
-            Self::Relative { threshold, values } => {
-                release_block(waiting, base, accumulated, out, None, |i, a| {
+            Self::Relative { threshold, values, rounding } => {
+                release_block(waiting, base, accumulated, out, *rounding, |i, a| {
                     is_held(a, *threshold, f64::from(values[i]).abs())
                 })
             }
-            Self::RowRms { threshold, values, width, row_end, scale } => {
-                release_block(waiting, base, accumulated, out, None, |i, a| {
+            Self::RowRms { threshold, values, width, row_end, scale, rounding } => {
+                release_block(waiting, base, accumulated, out, *rounding, |i, a| {
                     if i >= *row_end {
                         let row = i / *width;
                         *row_end = (row + 1) * *width;
@@ -171,8 +217,8 @@ impl<'a> Measure<'a> {
                     is_held(a, *threshold, *scale)
                 })
             }
-            Self::Custom { threshold, values, function } => {
-                release_block(waiting, base, accumulated, out, None, |i, a| {
+            Self::Custom { threshold, values, function, rounding } => {
+                release_block(waiting, base, accumulated, out, *rounding, |i, a| {
                     a.is_finite()
                         && values[i].is_finite()
                         && function.significance(a, values[i], i as u32) <= *threshold
@@ -195,7 +241,7 @@ fn release_block(
     base: usize,
     accumulated: &mut [f32],
     out: &mut Elements,
-    step: Option<f32>,
+    rounding: Rounding,
     mut is_held: impl FnMut(usize, f32) -> bool,
 ) -> Kept {
     let mut kept = Kept::default();
@@ -210,7 +256,7 @@ fn release_block(
             kept.bits |= 1 << position;
             kept.largest = kept.largest.max(a.abs());
         } else {
-            let shipped = step.map_or(a, |step| whole_steps(a, step));
+            let shipped = rounding.round(a);
             out.push(index as u32, shipped);
             accumulated[index] = 0.0;
             if shipped != a && a.is_finite() {
@@ -228,12 +274,6 @@ fn release_block(
 fn step_of(limit: f64) -> Option<f32> {
     let exponent = limit.is_normal().then(|| ((limit.to_bits() >> 52) as i32 & 0x7ff) - 1023)?;
     (-100..=60).contains(&exponent).then(|| f32::from_bits(((exponent + 127) as u32) << 23))
-}
-
-/// As many steps of `a` as are whole: rounded towards zero, so that no more is ever shipped than was made, and a process that dies
-/// with what is left over has lost that much and no more.
-fn whole_steps(a: f32, step: f32) -> f32 {
-    (a / step).trunc() * step
 }
 
 /// `sqrt(mean of x^2)`; zero for no values. The order of summation is fixed: eight interleaved sums, in f64.

@@ -307,6 +307,38 @@ fn what_ships_is_a_multiple_of_a_power_of_two_and_the_rest_stays() {
 }
 
 #[test]
+fn finer_steps_and_halves_leave_less_over() {
+    let shipped = |values, function: Significance| {
+        let config = FilterConfig { values, ..constant(function, 3.0) };
+        let mut filter = filter_of(config, Goal::Cheapest, shape(1, 8));
+        let mut out = Vec::new();
+        filter.offer(&elements([(0, 3.0), (1, 3.7), (2, -1.0e9), (3, f32::NAN)]));
+        filter.release(Clock(1), &[&[1.0; 8]], &mut out);
+        let rest = filter.remainders().iter().flat_map(|rest| rest.values.clone()).sum::<f32>();
+        (out[0].values[..2].to_vec(), out[0].values[2].is_nan(), rest)
+    };
+    let table = [
+        (ValueFormat::Int8, Significance::Absolute, 3.625),
+        (ValueFormat::Bf16, Significance::Absolute, 3.6875),
+        (ValueFormat::Bf16, Significance::Relative, 3.6875),
+        (ValueFormat::Bf16, Significance::RowRms, 3.6875),
+        (ValueFormat::Int8, Significance::Relative, 3.7),
+        (ValueFormat::F32, Significance::Absolute, 3.7),
+    ];
+    for (values, function, expected) in table {
+        let (found, is_nan, _) = shipped(values, function.clone());
+        assert_eq!(found[0], expected, "{values:?} of {function:?}");
+        assert!(is_nan, "what is no number is shipped as it is");
+        let large = if values == ValueFormat::Bf16 { -998_244_352.0 } else { -1.0e9 };
+        assert_eq!(found[1], large, "{values:?} of {function:?}");
+    }
+    assert_eq!(
+        shipped(ValueFormat::Bf16, Significance::Absolute).2,
+        3.0 + (3.7 - 3.6875) - (1.0e9 - 998_244_352.0)
+    );
+}
+
+#[test]
 fn everything_costs_what_the_baseline_costs_unless_updates_cancel() {
     let mut filter = Filter::new(&Selection::Everything, vec![shape(4, 100)], 1);
     let mut out = Vec::new();
@@ -399,10 +431,11 @@ proptest! {
         v0 in prop_oneof![Just(0.0), Just(0.25), Just(1.5), Just(4.0)],
         fastest: bool,
         decreasing: bool,
-        rounds: bool,
+        values in prop_oneof![
+            Just(ValueFormat::F32), Just(ValueFormat::Auto), Just(ValueFormat::Int8), Just(ValueFormat::Bf16)
+        ],
     ) {
         let schedule = if decreasing { Schedule::Factors([1.0, 0.5, 0.25].into()) } else { Schedule::Constant };
-        let values = if rounds { ValueFormat::Auto } else { ValueFormat::F32 };
         let config = FilterConfig { function: function.clone(), threshold: v0, schedule, values };
         let goal = if fastest { Goal::Fastest } else { Goal::Cheapest };
         let mut filter = filter_of(config.clone(), goal, shape);
