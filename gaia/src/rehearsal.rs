@@ -35,6 +35,8 @@ const REGIONS: [(&str, &str); 3] = [
 ];
 /// The shipped job.
 pub const JOB: &str = include_str!("../../configs/jobs/digits.toml");
+/// The job of the same regions in which most is saved.
+pub const DEMO_JOB: &str = include_str!("../../configs/jobs/digits-mlp.toml");
 const DATA: [(&str, &[u8]); 2] = [
     ("digits-train.csv.gz", include_bytes!("../data/digits-train.csv.gz")),
     ("digits-test.csv.gz", include_bytes!("../data/digits-test.csv.gz")),
@@ -53,7 +55,7 @@ pub struct Plan {
     pub program: PathBuf,
     /// Where settings, certificates, data, logs and results go; must exist.
     pub directory: PathBuf,
-    /// The job's file: [`JOB`], or another of the same name and regions.
+    /// The job's file: [`JOB`], or another of the same regions.
     pub job: String,
     /// Servers of each region.
     pub servers: u16,

@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// An axis of the grid: KEY=A,B,C
     #[arg(long)]
     vary: Vec<String>,
+    /// Settings that make one row of each point, beside a row without them: NAME: KEY=VALUE; KEY=VALUE
+    #[arg(long)]
+    variant: Vec<String>,
     /// What holds for every point: KEY=VALUE
     #[arg(long)]
     set: Vec<String>,
@@ -80,9 +83,18 @@ pub(crate) fn table(arguments: &Arguments, layer: &Overrides) -> Result<String, 
         points.iter().flat_map(|point| values.split(',').map(move |value| with(point, value))).collect()
     });
 
+    let variants = arguments.variant.iter().map(|variant| named(variant)).collect::<Result<Vec<_>, _>>()?;
+    let plain = ("as it is".to_owned(), Point::new());
+    let variants: Vec<_> = std::iter::once(plain).chain(variants).collect();
+    let rows: Vec<(&Point, &str, Point)> = points
+        .iter()
+        .flat_map(|axes| variants.iter().map(move |(name, settings)| (axes, name, settings)))
+        .map(|(axes, name, settings)| (axes, &**name, axes.clone().into_iter().chain(settings.clone()).collect()))
+        .collect();
+
     // What must be run, each once.
     let mut tasks: Vec<Task> = Vec::new();
-    for point in &points {
+    for (_, _, point) in &rows {
         for strategy in [Strategy::Lan, Strategy::Bsp].iter().chain(&arguments.strategies) {
             let task = (point.clone(), *strategy);
             if !tasks.iter().any(|other| is_same(other, &task)) {
@@ -100,6 +112,8 @@ pub(crate) fn table(arguments: &Arguments, layer: &Overrides) -> Result<String, 
     })?;
 
     let keys = axes.iter().map(|(key, _)| key.rsplit('.').next().unwrap_or(key));
+    let has_variants = variants.len() > 1;
+    let keys = keys.chain(has_variants.then_some("variant"));
     let shown: Vec<usize> = arguments
         .columns
         .iter()
@@ -107,7 +121,7 @@ pub(crate) fn table(arguments: &Arguments, layer: &Overrides) -> Result<String, 
         .collect();
     let titles: Vec<&str> = keys.chain(shown.iter().map(|at| COLUMNS[*at].1)).collect();
     let mut text = format!("| {} |\n|{}\n", titles.join(" | "), "---|".repeat(titles.len()));
-    for point in &points {
+    for (at_axes, variant, point) in &rows {
         let of = |strategy: Strategy| {
             let at = tasks.iter().position(|task| is_same(task, &(point.clone(), strategy)));
             &results[at.expect("every row and its references are tasks")]
@@ -115,7 +129,8 @@ pub(crate) fn table(arguments: &Arguments, layer: &Overrides) -> Result<String, 
         let [(lan, target), (bsp, _)] = [of(Strategy::Lan), of(Strategy::Bsp)];
         let target = target_of(target, lan);
         for strategy in &arguments.strategies {
-            let settings = axes.iter().map(|(key, _)| point[key].clone());
+            let settings = axes.iter().map(|(key, _)| at_axes[key].clone());
+            let settings = settings.chain(has_variants.then(|| (*variant).to_owned()));
             let all = cells(&of(*strategy).0, lan, bsp, &target);
             let cells: Vec<_> = settings.chain(shown.iter().map(|at| all[*at].clone())).collect();
             text += &format!("| {} |\n", cells.join(" | "));
@@ -127,6 +142,13 @@ pub(crate) fn table(arguments: &Arguments, layer: &Overrides) -> Result<String, 
 fn key_and_value(text: &str) -> Result<(String, String), Failure> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("{text}: there is no `=`"))?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A variant's name and its settings.
+fn named(text: &str) -> Result<(String, Point), Failure> {
+    let (name, settings) = text.split_once(':').ok_or_else(|| format!("{text}: there is no `:`"))?;
+    let settings = settings.split(';').map(|setting| key_and_value(setting.trim()));
+    Ok((name.to_owned(), settings.collect::<Result<_, _>>()?))
 }
 
 /// Whether two runs have the same result: strategies without a filter do not depend on its settings.

@@ -10,6 +10,8 @@
 //! `--data-path DIR` is short for `--set job.data.path=DIR`. `--strategies asp,bsp` says what gets rows (default `asp`),
 //! `--columns objective,seconds` which columns there are (default all).
 //!
+//! `--variant "NAME: KEY=VALUE; KEY=VALUE"` makes a row of its own at every point of the grid: what one thing less costs.
+//!
 //! What a clock costs is swept as an axis too: with examples that cost nothing, only the overhead is left.
 //!
 //! ```text

@@ -13,7 +13,7 @@ use wan::relay::RelayCounters;
 
 use super::arguments::DemoArguments;
 use super::{CommandError, say};
-use crate::rehearsal::{JOB, Plan, Rehearsal, WORKERS, three_regions};
+use crate::rehearsal::{DEMO_JOB, Plan, Rehearsal, WORKERS, three_regions};
 use crate::report::human;
 use crate::status::fetch::{Fetched, TIME_LIMIT, fetch};
 use crate::status::totals::Totals;
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long processes may take to stop.
 const STOP: Duration = Duration::from_secs(30);
 
-/// What a clock costs unless something else is asked for: some 0.14 s, so that links of up to 220 ms matter, and 100 clocks
+/// What a clock costs unless something else is asked for: some 0.12 s, so that links of up to 220 ms matter, and 150 clocks
 /// are soon over.
 const COMPUTE: [(&str, &str); 2] = [("compute.examples_per_second", "6400"), ("compute.overhead", "100 ms")];
 
@@ -99,7 +99,7 @@ async fn play(
     set.extend(COMPUTE.map(|(key, value)| (key.to_owned(), value.to_owned())));
     set.extend(arguments.set.iter().cloned());
     let program = std::env::current_exe().map_err(CommandError::System)?;
-    let (job, links) = (JOB.to_owned(), three_regions());
+    let (job, links) = (DEMO_JOB.to_owned(), three_regions());
     let plan = Plan { program, directory, job, servers: 2, set, links, seed: 1, late: Vec::new() };
     say(&format!(
         "three regions, each with {} servers and {WORKERS} workers; settings and logs in {}",
