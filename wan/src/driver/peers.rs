@@ -224,6 +224,8 @@ impl Peers {
                     ConnectError::Stopping
                     | ConnectError::Dial(DialError::Connect(quinn::ConnectError::EndpointStopping)),
                 ) => return,
+                // We closed the connection that was to be.
+                Err(_) if self.endpoint.farewell().is_some() => return,
                 Err(error) => {
                     failures += 1;
                     let is_silent = matches!(error.lost(), Some(quinn::ConnectionError::TimedOut));
