@@ -5,15 +5,17 @@
 //! run off towards an optimum of its own, which a falling learning rate may never make good.
 //!
 //! So a replica begins by holding back one usual update, and is given more leeway with each clock: two fifths more where
-//! updates are found [alike](ALIKE), and a twenty-fifth where they are not, or nothing is known. Where they undo each other a third of what the
+//! updates are found to be somewhat alike, and a twenty-fifth where they are not, or nothing is known. Where they undo each other a third of what the
 //! goal says is held back at most: reads see what everybody has then, and what is held back is progress that nobody sees.
-
-use crate::anticipation::ALIKE;
 
 /// What is held back at first, in usual updates.
 const FIRST: f64 = 1.0;
 
-/// By what that grows in a clock where updates are alike, and elsewhere.
+/// A likeness from which on updates are alike enough for more: with so little held back much of what is released is noise, which
+/// no two regions share.
+const ALIKE_ENOUGH: f64 = 0.2;
+
+/// By what that grows in a clock where updates are alike enough, and elsewhere.
 const GROWTH: f64 = 1.4;
 const SLOW_GROWTH: f64 = 1.04;
 
@@ -40,7 +42,7 @@ impl Default for Leeway {
 impl Leeway {
     /// A clock has ended. `likeness` is that of the least alike table, if it is known; below zero, updates may be `opposed`.
     pub fn end_clock(&mut self, likeness: Option<f64>, opposed: bool) {
-        let is_alike = likeness.is_some_and(|likeness| likeness >= ALIKE);
+        let is_alike = likeness.is_some_and(|likeness| likeness >= ALIKE_ENOUGH);
         let growth = if is_alike && !opposed { GROWTH } else { SLOW_GROWTH };
         self.most = (self.most * growth).min(MOST);
         self.tightness = if opposed { TIGHT } else { 1.0 };
@@ -68,8 +70,8 @@ mod tests {
         assert_eq!(Leeway::default().bound(30.0), 1.0);
         assert_eq!(Leeway::default().bound(0.5), 0.5, "no more than is asked for");
         assert!((7.0..8.0).contains(&after(6, Some(0.9), false)), "{}", after(6, Some(0.9), false));
-        assert_eq!(after(11, Some(ALIKE), false), 30.0);
-        for unknown in [None, Some(0.39), Some(0.0), Some(f64::NAN)] {
+        assert_eq!(after(11, Some(ALIKE_ENOUGH), false), 30.0);
+        for unknown in [None, Some(0.19), Some(0.0), Some(f64::NAN)] {
             assert!((2.0..3.0).contains(&after(24, unknown, false)), "{unknown:?}");
             assert_eq!(after(100, unknown, false), 30.0, "{unknown:?}");
         }

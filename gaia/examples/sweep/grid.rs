@@ -89,7 +89,9 @@ pub(crate) fn table(arguments: &Arguments, layer: &Overrides) -> Result<String, 
     let rows: Vec<(&Point, &str, Point)> = points
         .iter()
         .flat_map(|axes| variants.iter().map(move |(name, settings)| (axes, name, settings)))
-        .map(|(axes, name, settings)| (axes, &**name, axes.clone().into_iter().chain(settings.clone()).collect()))
+        .map(|(axes, name, settings)| {
+            (axes, &**name, axes.clone().into_iter().chain(settings.clone()).collect())
+        })
         .collect();
 
     // What must be run, each once.
