@@ -54,6 +54,8 @@ pub struct MeshConfig {
     pub shards: u16,
     /// Clocks that every worker runs.
     pub clocks: u32,
+    /// Deltas are multiples of it: many bits of significand, or few.
+    pub scale: i16,
     /// What crosses the WAN.
     pub policy: Policy,
     /// `s` inside a datacenter.
@@ -80,7 +82,8 @@ impl MeshConfig {
             datacenters: rng.random_range(2..4),
             workers: rng.random_range(1..4),
             shards: rng.random_range(1..4),
-            clocks: rng.random_range(3..15),
+            clocks: if rng.random_bool(0.05) { rng.random_range(20..70) } else { rng.random_range(3..15) },
+            scale: [1, 1021][rng.random_range(0..2)],
             policy,
             staleness: [Some(0), Some(2), None][rng.random_range(0..3)],
             max_delay: Duration::from_millis(rng.random_range(1..400)),
@@ -103,7 +106,7 @@ pub fn random_policy(rng: &mut impl RngExt, tables: usize) -> Policy {
     };
     let filter = FilterConfig {
         function,
-        threshold: [0.0, 0.5, 3.0][rng.random_range(0..3)],
+        threshold: [0.0, 0.5, 3.0, 2000.0][rng.random_range(0..4)],
         schedule: [Schedule::Constant, Schedule::InverseSqrt][rng.random_range(0..2)].clone(),
         values: [ValueFormat::F32, ValueFormat::Auto, ValueFormat::Int8, ValueFormat::Bf16]
             [rng.random_range(0..4)],
@@ -534,9 +537,10 @@ impl Mesh {
                 // The first element counts flushes: by it the laws see how much of a clock has really come.
                 let counts = t == 0 && index == 0;
                 if self.rng.random_bool(density) || counts {
-                    let value = if counts { 1 } else { self.rng.random_range(-3i8..=4) };
-                    delta.push(index, f32::from(value));
-                    self.expected[shard][t][index as usize] += f32::from(value);
+                    let value = self.rng.random_range(-3i16..=4) * self.config.scale;
+                    let value = f32::from(if counts { 1 } else { value });
+                    delta.push(index, value);
+                    self.expected[shard][t][index as usize] += value;
                 }
             }
             deltas.push(delta);

@@ -174,7 +174,7 @@ fn who_is_not_meant_is_told_why() {
                 "version",
                 server_name(0),
                 Hello { version: 99, ..good.clone() },
-                "protocol version 99, we speak 4",
+                "protocol version 99, we speak 5",
             ),
         ] {
             let endpoint = scene.stranger(&name);

@@ -45,6 +45,7 @@ fn strained(sabotage: Option<Sabotage>) -> MeshConfig {
         workers: 2,
         shards: 2,
         clocks: 12,
+        scale: 1,
         policy: Policy { selection, barrier_max_delay, ..Policy::naive(lead) },
         staleness: Some(0),
         max_delay: Duration::from_millis(200),

@@ -59,6 +59,9 @@ const MIN_RELEASES: u32 = 4;
 /// read again.
 const MOVED: f32 = 0.05;
 
+/// After so many clocks in which nothing has come for a table that was compared, its likeness says nothing of others.
+const QUIET_CLOCKS: u32 = 300;
+
 /// What is anticipated of one shard.
 #[derive(Debug)]
 pub struct Anticipation {
@@ -89,6 +92,8 @@ struct Table {
     sample: Sample,
     likeness: Vec<Likeness>,
     releases: u32,
+    /// How many clocks ago something came that could be compared.
+    quiet_clocks: u32,
 }
 
 /// How a peer's updates of a table are to our own.
@@ -114,6 +119,7 @@ impl Anticipation {
                 likeness: (0..peers).map(|_| likeness()).collect(),
                 sample,
                 releases: 0,
+                quiet_clocks: 0,
             }
         });
         Self {
@@ -143,9 +149,10 @@ impl Anticipation {
         Some(self.estimate(table)? / peers as f64).filter(|_| peers > 0)
     }
 
-    /// The same of the table of which that is least.
+    /// The same of the table of which that is least, among those for which something comes.
     pub fn least_likeness(&self) -> Option<f64> {
-        let tables = (0..self.tables.len()).map(|table| TableId(table as u16));
+        let is_heard = |table: &TableId| self.tables[table.index()].quiet_clocks < QUIET_CLOCKS;
+        let tables = (0..self.tables.len()).map(|table| TableId(table as u16)).filter(is_heard);
         tables.filter_map(|table| self.likeness(table)).reduce(f64::min)
     }
 
@@ -186,6 +193,9 @@ impl Anticipation {
                 let own = f64::from(std::mem::take(&mut likeness.own[place]));
                 likeness.products += own * f64::from(value);
                 likeness.squares += own * own;
+                if own != 0.0 {
+                    table.quiet_clocks = 0;
+                }
             }
         }
     }
@@ -222,6 +232,7 @@ impl Anticipation {
         let (answered, is_opposed) = (&self.answered, self.is_opposed);
         let peers = answered.iter().flatten().count() as f64;
         let move_gain = |table: &mut Table| {
+            table.quiet_clocks = table.quiet_clocks.saturating_add(1);
             for likeness in &mut table.likeness {
                 likeness.products *= MEMORY;
                 likeness.squares *= MEMORY;

@@ -58,8 +58,8 @@ impl Cadence {
             Lead::Derived | Lead::Unlimited => u32::MAX,
         };
         let (every, most) = match release_every {
-            ReleaseEvery::Clocks(clocks) => (clocks.clamp(1, most), None),
-            ReleaseEvery::Derived { most: derived } => (1, Some(most.min(derived))),
+            ReleaseEvery::Clocks(clocks) => (clocks.clamp(1, most.min(MOST_CLOCKS)), None),
+            ReleaseEvery::Derived { most: derived } => (1, Some(most.min(derived).min(MOST_CLOCKS))),
         };
         Self { every, most, completed: Clock(0), stated: Clock(0) }
     }
@@ -161,6 +161,11 @@ mod tests {
         assert_eq!(every(ReleaseEvery::Clocks(8), Lead::Limit(0)), 1);
         assert_eq!(every(ReleaseEvery::Clocks(8), Lead::Limit(5)), 2);
         assert_eq!(every(ReleaseEvery::Clocks(0), Lead::Unlimited), 1);
+        assert_eq!(
+            every(ReleaseEvery::Clocks(64), Lead::Unlimited),
+            MOST_CLOCKS,
+            "as much as peers allow for"
+        );
         let bounded = Cadence::new(DERIVED, Lead::Limit(4));
         assert_eq!(
             releases(bounded, 42, |_| Some(1.0)).split_off(15),

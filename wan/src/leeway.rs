@@ -5,8 +5,12 @@
 //! run off towards an optimum of its own, which a falling learning rate may never make good.
 //!
 //! So a replica begins by holding back one usual update, and is given more leeway with each clock: two fifths more where
-//! updates are found to be somewhat alike, and a twenty-fifth where they are not, or nothing is known. Where they undo each other a third of what the
-//! goal says is held back at most: reads see what everybody has then, and what is held back is progress that nobody sees.
+//! updates are found to be somewhat alike, and a twenty-fifth where they are not, or nothing is known. Where they
+//! undo each other a third of what the goal says is held back at most: reads see what everybody has then, and what is held back is
+//! progress that nobody sees.
+//!
+//! A process that starts again from a checkpoint begins anew: it knows no likeness, and ships in its first clocks most of what the
+//! former one had held back.
 
 /// What is held back at first, in usual updates.
 const FIRST: f64 = 1.0;

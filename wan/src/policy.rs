@@ -115,7 +115,8 @@ pub enum ValueFormat {
     Auto,
     /// The same with a sixteenth of that step: values of up to eight thresholds take up to a byte each.
     Int8,
-    /// Rounded to the eight bits of significand of a bf16, towards zero: two bytes each.
+    /// Rounded to the eight bits of significand of a bf16, towards zero: two bytes each. As they are where what would be left over
+    /// is significant by itself, and where updates that wait have been added up, which are no bf16s any more.
     Bf16,
     /// As they are.
     #[default]

@@ -28,7 +28,7 @@ mod proto {
 }
 
 /// The version of the protocol between datacenters; the hello refuses any other.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The longest hello.
 pub const MAX_HELLO_BYTES: usize = 4 * 1024 * 1024;

@@ -575,6 +575,12 @@ fn filter(s: &Section<'_>, rest: &Filter) -> Option<Filter> {
     ];
     let threshold = s.or("threshold", rest.threshold, share());
     let values = s.or("values", rest.values, choice(VALUES));
+    let has_one_bound = !matches!(rest.function, Significance::Relative | Significance::RowRms);
+    if values == ValueFormat::Int8 && !has_one_bound {
+        let message = "found \"int8\" beside a function that bounds each element or row by itself; allowed there: \"auto\", \
+                       \"bf16\", \"f32\"";
+        s.problem("values", message.to_owned());
+    }
     let Some(kind) = s.chosen("schedule", None, choice(SCHEDULES).map(Some)) else {
         s.undecided(&["factors", "to", "over"]);
         return None;

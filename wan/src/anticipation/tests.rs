@@ -152,3 +152,28 @@ fn one_opposed_table_is_enough_and_it_takes_more_to_end_that() {
     let (gains, is_opposed) = likeness_of([1.0, 0.5], 301..=400);
     assert!(!is_opposed && gains.iter().all(|gain| *gain > 0.0), "{gains:?}");
 }
+
+/// What was learned of a table that is trained no more would else decide for all others for ever.
+#[test]
+fn a_table_of_which_nothing_comes_any_more_says_nothing_of_others() {
+    let shapes = [ShardTable { slots: 2, width: 2 }; 2];
+    let mut anticipation = Anticipation::new(&shapes, 1);
+    let mut train = |tables: &[(u16, f32)], clocks: std::ops::RangeInclusive<u32>| {
+        for clock in clocks {
+            let own: Vec<_> =
+                tables.iter().map(|(table, _)| elements_of(TableId(*table), &[(0, 1.0)])).collect();
+            anticipation.release(Clock(clock), &own, &mut |_, _| {});
+            for (table, likeness) in tables {
+                anticipation.arrive(0, &elements_of(TableId(*table), &[(0, *likeness)]));
+            }
+            anticipation.answer(0, Some(Clock(clock)), &mut |_, _| {});
+            anticipation.end_clock().for_each(drop);
+        }
+        let least = anticipation.least_likeness().expect("it is known");
+        (f64::round(least * 1e9) / 1e9, anticipation.is_opposed())
+    };
+    assert_eq!(train(&[(0, 0.75), (1, -0.5)], 1..=20), (-0.5, true));
+    assert_eq!(train(&[(0, 0.75)], 21..=20 + QUIET_CLOCKS - 2), (-0.5, true), "it may only rest");
+    assert_eq!(train(&[(0, 0.75)], 400..=410), (0.75, false));
+    assert_eq!(train(&[(0, 0.75), (1, -0.5)], 411..=411), (-0.5, true));
+}

@@ -305,7 +305,7 @@ mod tests {
         let server = Hello { server: 4, ..good.clone() };
         let said = Hello { datacenter: "tokyo".into(), ..good };
         for (hello, message) in [
-            (version, "it speaks protocol version 9, we speak 4"),
+            (version, "it speaks protocol version 9, we speak 5"),
             (job, "its job is another one: its digest is 0202020202020202, ours is 0101010101010101"),
             (server, "it says that it is server 4, and of the 4 shards of the job none can be there"),
             (said, "its hello says 'tokyo', its certificate 'ireland'"),

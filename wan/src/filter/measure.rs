@@ -256,7 +256,9 @@ fn release_block(
             kept.bits |= 1 << position;
             kept.largest = kept.largest.max(a.abs());
         } else {
-            let shipped = rounding.round(a);
+            // What rounding leaves over waits, and what waits is not significant.
+            let rounded = rounding.round(a);
+            let shipped = if rounded == a || is_held(index, a - rounded) { rounded } else { a };
             out.push(index as u32, shipped);
             accumulated[index] = 0.0;
             if shipped != a && a.is_finite() {

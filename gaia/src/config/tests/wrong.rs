@@ -176,6 +176,11 @@ fn one_wrong_value_gives_one_problem() {
             "x.toml:9: job.asp.goal: stands beside threshold; allowed: one or the other",
         ),
         (
+            in_job("asp.tables.w = { function = \"row-rms\", values = \"int8\" }"),
+            "x.toml:9: job.asp.tables.w.values: found \"int8\" beside a function that bounds each element or row by itself; \
+             allowed there: \"auto\", \"bf16\", \"f32\"",
+        ),
+        (
             in_job("asp.goal = \"fastest\""),
             "x.toml:9: job.asp.goal: found \"fastest\"; allowed: one of \"quality\", \"balanced\", \"cheapest\"",
         ),
