@@ -92,7 +92,7 @@ mutants=(
   'anticipate-what-has-come|wan/src/anticipation.rs|units|s/take_out\(&mut self\.tables, release, 1\.0, changed\);//'
   'anticipate-the-gone|wan/src/anticipation.rs|units|s/let through = clock\.unwrap_or\(Clock\(u32::MAX\)\);/let through = clock.unwrap_or(from);/'
   'oppose-alone|wan/src/anticipation.rs|units|s/let gain = match is_opposed \{/let gain = match is_opposed \&\& table.estimate(answered).is_some_and(|e| e < 0.0) {/'
-  'speak-rarely-though-opposed|wan/src/cadence.rs|units|s/l if l < OPPOSED => 1,/l if l < OPPOSED => self.every,/'
+  'speak-rarely-though-opposed|wan/src/cadence.rs|units|s/_ => 1,\n/_ => self.every,\n/'
   'speak-rarely-at-first|wan/src/cadence.rs|units|s/most\.min\(clock\.0 \/ PART\)/most/'
   'hold-back-much-at-first|wan/src/leeway.rs|units|s/\.min\(self\.most\)//'
   'hold-back-as-much-though-opposed|wan/src/leeway.rs|units|s/if opposed \{ TIGHT \}/if false { TIGHT }/'

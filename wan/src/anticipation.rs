@@ -49,9 +49,6 @@ const UNCLEAR: f64 = 0.05;
 pub(crate) const OPPOSED: f64 = -0.05;
 const STILL_OPPOSED: f64 = -0.02;
 
-/// A likeness from which what the others do is about what one does oneself.
-pub(crate) const ALIKE: f64 = 0.4;
-
 /// How many releases there must have been before the estimate counts.
 const MIN_RELEASES: u32 = 4;
 

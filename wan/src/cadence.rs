@@ -13,7 +13,7 @@
 
 use datacenter::Clock;
 
-use crate::anticipation::{ALIKE, OPPOSED};
+use crate::anticipation::OPPOSED;
 use crate::policy::{Lead, ReleaseEvery};
 
 /// The most clocks between two releases.
@@ -26,7 +26,8 @@ const FEW_CLOCKS: u32 = 4;
 /// Which part of the clocks so far may pass between two releases, where that is derived.
 const PART: u32 = 8;
 
-/// A likeness below which updates are hardly alike.
+/// A likeness from which updates are alike, and one below which they are hardly so.
+const ALIKE: f64 = 0.4;
 const HARDLY_ALIKE: f64 = 0.1;
 
 /// What a likeness of updates comes to, in a word or two.
@@ -91,10 +92,10 @@ impl Cadence {
         if let Some((likeness, most)) = likeness.zip(self.most) {
             let most = most.min(clock.0 / PART).max(1);
             let aim = match likeness {
-                l if l < OPPOSED => 1,
-                l if l < HARDLY_ALIKE => most.min(FEW_CLOCKS),
-                l if l < ALIKE => most.min(FEW_CLOCKS.max(self.every)),
-                _ => most,
+                l if l >= ALIKE => most,
+                l if l >= HARDLY_ALIKE => most.min(FEW_CLOCKS.max(self.every)),
+                l if l >= OPPOSED => most.min(FEW_CLOCKS),
+                _ => 1,
             };
             self.every = match self.every {
                 _ if aim == 1 => 1,
