@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use datacenter::NonFinite;
 use serde::{Deserialize, Serialize};
-use wan::policy::{Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
+use wan::policy::{Budget, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use crate::data::Names;
 
@@ -539,6 +539,9 @@ pub struct AspSettings {
     /// At which clocks is released. Default derived.
     #[serde(with = "digest::ReleaseEveryText")]
     pub release_every: ReleaseEvery,
+    /// What each region may send while it trains, all that crosses the wire. Default as much as the filter lets pass.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "digest::budget")]
+    pub budget: Option<Budget>,
 }
 
 impl Default for AspSettings {
@@ -559,6 +562,7 @@ impl AspSettings {
             lead: Lead::Derived,
             anticipation: true,
             release_every: ReleaseEvery::derived(steps_per_clock),
+            budget: None,
         }
     }
 

@@ -295,6 +295,10 @@ pub struct LinkStatus {
     pub round_trip_seconds: Option<f64>,
     /// What it has been seen to carry, or what the settings say, in bytes of payload a second.
     pub rate_bytes_per_sec: Option<f64>,
+    /// What the budget allowed to send in the last ten seconds, in bytes a second on the wire; none without a budget.
+    pub budget_bytes_per_sec: Option<f64>,
+    /// Which share of that was sent.
+    pub budget_used: Option<f64>,
     /// Payload that waits to be sent.
     pub backlog_bytes: u64,
     /// How long the link needs for that.

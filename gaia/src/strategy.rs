@@ -7,7 +7,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use datacenter::TableSpec;
-use wan::policy::{CustomSchedule, FilterConfig, Goal, Lead, Policy, Schedule, ScheduleFunction, Selection};
+use wan::policy::{
+    Budget, CustomSchedule, FilterConfig, Goal, Lead, Limit, Policy, Schedule, ScheduleFunction, Selection,
+};
 
 use crate::job::{Filter, FilterSchedule, Job, LearningRate};
 use crate::suggest::{NotOneOf, nearest};
@@ -121,6 +123,7 @@ impl Strategy {
             lead: job.asp.lead,
             anticipates: job.asp.anticipation,
             release_every: job.asp.release_every,
+            budget: job.asp.budget.map(|budget| of_a_shard(budget, job.shards)),
         };
         match self {
             Self::Lan | Self::Isolated | Self::Stretched => None,
@@ -191,6 +194,16 @@ impl ScheduleFunction for LearningRate {
     fn factor(&self, clock: u32) -> f64 {
         self.factor(clock)
     }
+}
+
+/// The part of a budget that each of so many shards has: they are about equally large.
+fn of_a_shard(budget: Budget, shards: u16) -> Budget {
+    let shards = f64::from(shards.max(1));
+    let limit = match budget.limit {
+        Limit::BytesPerSec(rate) => Limit::BytesPerSec(rate / shards),
+        Limit::BytesPerClock(bytes) => Limit::BytesPerClock(bytes / shards),
+    };
+    Budget { limit, ..budget }
 }
 
 fn filters(job: &Job, tables: &[TableSpec]) -> Vec<FilterConfig> {

@@ -1,13 +1,15 @@
 //! What a run counts, and what it does not.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use gaia::config::{Overrides, load_simulation};
 use gaia::outcome::{Change, RegionWait, Run};
 use gaia::progress::Silent;
 use gaia::scenario::{Links, Simulation};
-use gaia::simulation;
+use gaia::simulation::{self, Observer, Progress};
 use gaia::strategy::Strategy::{self, Asp, Bsp, Isolated, Lan, Stretched};
 use wan::link::{LinkConfig, Outage};
 use wan::policy::Lead;
@@ -47,6 +49,66 @@ fn the_last_clock_is_scored_before_and_after_the_final_exchange() {
     let [.., trained, end] = run.curve.as_slice() else { unreachable!("there are five") };
     assert!(trained.seconds < end.seconds && trained.wan_bytes < end.wan_bytes, "{trained:?} {end:?}");
     assert_eq!(run.objective, end.objective);
+}
+
+/// What each region has sent when it completed each clock.
+#[derive(Default)]
+struct Sent(Mutex<BTreeMap<usize, Vec<(f64, f64)>>>);
+
+impl Observer for Sent {
+    fn run_started(&self, _: Strategy, _: &[String], _: u32) {}
+
+    fn clock(&self, _: Strategy, progress: &Progress) {
+        let mut regions = self.0.lock().expect("nobody panics while it is held");
+        let sent = regions.entry(progress.region).or_default();
+        let (before, bytes) = sent.last().copied().unwrap_or_default();
+        sent.push((progress.seconds, bytes + progress.wan_bytes_per_sec * (progress.seconds - before)));
+    }
+
+    fn run_finished(&self, _: &Run) {}
+}
+
+#[test]
+fn a_budget_is_kept_over_any_ten_seconds_and_spent() {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/digits-mlp.toml"));
+    let clock_seconds = 0.42;
+    for (budget, of, bytes_per_sec) in [
+        ("16 kbit/s", "region", 2000.0),
+        ("1.5 kB/s", "link", 3000.0),
+        ("1 kB/clock", "region", 1000.0 / clock_seconds),
+        ("$10/day", "region", 10.0 / 86_400.0 / 5e-8),
+    ] {
+        let mut overrides = Overrides::from_variables(None).expect("nothing to refuse");
+        let mut settings = vec![("job.asp.budget", budget), ("job.asp.budget_of", of)];
+        if budget.starts_with('$') {
+            settings.push(("job.asp.egress_price", "$50/GB"));
+        }
+        settings.push(("job.evaluate_every", "150"));
+        settings.iter().for_each(|(key, value)| overrides.flag(key, key, value));
+        let simulation = load_simulation(path, &overrides).expect("the settings are good");
+        let sent = Sent::default();
+        let run = simulation::simulate(&simulation, Asp, &sent).expect("it runs");
+        let raised = run.filter.last().and_then(|point| point.tables[0].filter.raised);
+        assert!(raised.is_some_and(|raised| raised > 2.0), "{budget}: {raised:?}");
+        for (region, mut sent) in sent.0.into_inner().expect("nobody has panicked") {
+            // When the last clock ends, what the filter holds back is shipped.
+            sent.pop();
+            let used = |(from, before): (f64, f64), (to, after): (f64, f64)| {
+                (after - before) / (to - from) / bytes_per_sec
+            };
+            for (at, first) in sent.iter().enumerate() {
+                let Some(last) = sent[at..].iter().find(|(to, _)| to - first.0 >= 10.0) else { break };
+                let used = used(*first, *last);
+                assert!(
+                    used <= 1.05,
+                    "{budget}: region {region} has sent {used} of it from {first:?} to {last:?}"
+                );
+            }
+            let warm = sent.iter().find(|(at, _)| *at >= 30.0).zip(sent.last());
+            let used = warm.map(|(first, last)| used(*first, *last));
+            assert!(used.is_some_and(|used| used >= 0.85), "{budget}: region {region} uses {used:?}");
+        }
+    }
 }
 
 #[test]

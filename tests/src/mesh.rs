@@ -21,7 +21,8 @@ use wan::message::{ServerId, ShardControl, Update};
 use wan::node::{Greeting, Node, PeerConfig};
 use wan::outbox::Outgoing;
 use wan::policy::{
-    FilterConfig, Goal, Lead, Policy, ReleaseEvery, Schedule, Selection, Significance, ValueFormat,
+    Budget, BudgetScope, FilterConfig, Goal, Lead, Limit, Policy, ReleaseEvery, Schedule, Selection,
+    Significance, ValueFormat,
 };
 use wan::replica::Replica;
 
@@ -125,7 +126,17 @@ pub fn random_policy(rng: &mut impl RngExt, tables: usize) -> Policy {
         anticipates: rng.random_bool(0.5),
         release_every: [ReleaseEvery::Clocks(1), ReleaseEvery::Clocks(3), ReleaseEvery::derived(Some(1))]
             [rng.random_range(0..3)],
+        budget: rng.random_bool(0.4).then(|| random_budget(rng)),
     }
+}
+
+/// A random budget, from one that lets hardly anything pass to one that is in nobody's way. A rate is at least one by which what
+/// clocks wait for comes within the times that laws allow.
+fn random_budget(rng: &mut impl RngExt) -> Budget {
+    let (rate, of_clock) = (10f64.powi(rng.random_range(4..7)), 10f64.powi(rng.random_range(1..6)));
+    let limits = [Limit::BytesPerSec(rate), Limit::BytesPerClock(of_clock)];
+    let scopes = [BudgetScope::Link, BudgetScope::Region];
+    Budget { limit: limits[rng.random_range(0..2)], scope: scopes[rng.random_range(0..2)] }
 }
 
 /// The tables of every mesh.

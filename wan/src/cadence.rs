@@ -46,6 +46,8 @@ pub struct Cadence {
     every: u32,
     /// How far `every` may grow, where it is derived.
     most: Option<u32>,
+    /// How far a budget lets it grow.
+    bound: u32,
     /// The last clock that was completed, and the last at which something was released.
     completed: Clock,
     stated: Clock,
@@ -62,7 +64,7 @@ impl Cadence {
             ReleaseEvery::Clocks(clocks) => (clocks.clamp(1, most.min(MOST_CLOCKS)), None),
             ReleaseEvery::Derived { most: derived } => (1, Some(most.min(derived).min(MOST_CLOCKS))),
         };
-        Self { every, most, completed: Clock(0), stated: Clock(0) }
+        Self { every, most, bound: u32::MAX, completed: Clock(0), stated: Clock(0) }
     }
 
     /// How many clocks there are from one release to the next.
@@ -86,6 +88,11 @@ impl Cadence {
         clock.lead_over(before) > 1 || clock.0 / self.every > self.stated.0 / self.every
     }
 
+    /// No more than so many clocks may pass between releases, where that is derived, until something else is said.
+    pub fn bound(&mut self, most: Option<u32>) {
+        self.bound = most.unwrap_or(u32::MAX).max(1);
+    }
+
     /// Everything up to `clock` is released and stated. `likeness` is what the least alike table has, if that is known.
     pub fn state(&mut self, clock: Clock, likeness: Option<f64>) {
         self.stated = clock;
@@ -97,6 +104,7 @@ impl Cadence {
                 l if l >= OPPOSED => most.min(FEW_CLOCKS),
                 _ => 1,
             };
+            let aim = aim.min(self.bound);
             self.every = match self.every {
                 _ if aim == 1 => 1,
                 every if 2 * every <= aim => 2 * every,

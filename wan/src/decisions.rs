@@ -3,13 +3,14 @@
 //! The problem: how rarely a shard releases, and what its reads expect of the other regions, follow from the updates, and
 //! whoever watches a job asks what they have come to, and why. Both are looked at in every clock, and a line for each look would tell
 //! nothing. So they are compared with what was told last, and a change is told once: how often is released, and gains whose sign
-//! has changed, no more often than every 16 clocks.
+//! has changed, and whether a budget is in the way, no more often than every 16 clocks.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use datacenter::{Clock, TableId};
 
+use crate::budget::NOT_RAISED;
 use crate::cadence::in_words;
 use crate::replica::Replica;
 
@@ -34,6 +35,8 @@ pub enum What {
     ReleaseEvery(u32),
     /// Reads of a table add so many times what is unanswered.
     Gain(TableId, f32),
+    /// A budget raises thresholds so many times; not at all by one.
+    Raised(f64),
 }
 
 /// What a shard has come to at a clock.
@@ -42,6 +45,8 @@ pub struct Standing {
     clock: Clock,
     every: u32,
     least_likeness: Option<f64>,
+    /// By what a budget raises thresholds, where there is one.
+    raised: Option<f64>,
     /// By table, where reads anticipate.
     gains: Vec<(f32, Option<f64>)>,
 }
@@ -66,6 +71,7 @@ impl Standing {
             clock: replica.shard().clock(),
             every: replica.release_every(),
             least_likeness: replica.least_likeness(),
+            raised: replica.raised(),
             gains,
         }
     }
@@ -84,6 +90,11 @@ impl Decisions {
         let decision = |what, likeness| Decision { what, clock: now.clock, likeness };
         let release = decision(What::ReleaseEvery(now.every), now.least_likeness);
         let mut news = Vec::from_iter((now.every != told.every).then_some(release));
+        let is_raised = |standing: &Standing| standing.raised.is_some_and(|raised| raised > NOT_RAISED);
+        if is_raised(&now) != is_raised(told) {
+            let raised = now.raised.filter(|_| is_raised(&now)).unwrap_or(1.0);
+            news.push(Decision { what: What::Raised(raised), clock: now.clock, likeness: None });
+        }
         for (table, ((gain, likeness), (before, _))) in
             (0..).map(TableId).zip(now.gains.iter().zip(&told.gains))
         {
@@ -107,7 +118,7 @@ impl Decision {
     /// Of which table it is, if it is of one.
     pub fn table(&self) -> Option<TableId> {
         match self.what {
-            What::ReleaseEvery(_) => None,
+            What::ReleaseEvery(_) | What::Raised(_) => None,
             What::Gain(table, _) => Some(table),
         }
     }
@@ -123,6 +134,10 @@ impl fmt::Display for Decision {
                 write!(f, "reads leave out {:.2} of what is unanswered", -gain)?
             }
             What::Gain(..) => f.write_str("reads anticipate nothing")?,
+            What::Raised(raised) if raised > NOT_RAISED => {
+                write!(f, "the budget raises thresholds {raised:.2} times")?
+            }
+            What::Raised(_) => f.write_str("the budget is in nobody's way")?,
         }
         write!(f, " from {} on", self.clock)?;
         match self.likeness {
@@ -145,6 +160,7 @@ mod tests {
         let standing = |&(clock, every, gains): &At<'_>| Standing {
             clock: Clock(clock),
             every,
+            raised: None,
             least_likeness: gains.iter().map(|(_, likeness)| *likeness).reduce(f64::min),
             gains: gains.iter().map(|(gain, likeness)| (*gain, Some(*likeness))).collect(),
         };

@@ -35,6 +35,7 @@
 //! updates in its last bits, and need a hook on every write to the table.
 
 mod bits;
+mod census;
 mod measure;
 mod soft;
 mod table;
@@ -49,9 +50,11 @@ use datacenter::{Clock, Elements, ShardTable, TableId};
 use crate::leeway::Leeway;
 use crate::policy::{FilterConfig, Goal, Selection, Significance};
 
+pub use census::Fit;
 pub use measure::{CustomSignificance, SignificanceFunction};
 pub use soft::{Reachability, SoftThreshold, SoftThresholds};
 
+use census::{Census, Turns};
 use measure::Measure;
 use table::TableFilter;
 
@@ -157,26 +160,77 @@ impl Filter {
     ///
     /// If `values` do not fit the shapes of the tables.
     pub fn release(&mut self, t: Clock, values: &[&[f32]], out: &mut Vec<Elements>) {
+        self.end_clock(values);
+        self.release_raised(t, values, Fit::NONE, out);
+    }
+
+    /// The same where what is released is to take about `allowed` bytes of payload: thresholds are raised as far as it
+    /// takes, those of all tables alike. Costs a second look at what has accumulated.
+    ///
+    /// # Panics
+    ///
+    /// Likewise.
+    pub fn release_within(
+        &mut self,
+        allowed: f64,
+        t: Clock,
+        values: &[&[f32]],
+        out: &mut Vec<Elements>,
+    ) -> Fit {
+        self.end_clock(values);
+        let Some(configs) = &self.configs else {
+            self.release_raised(t, values, Fit::NONE, out);
+            return Fit::NONE;
+        };
+        let mut censuses = Vec::with_capacity(self.tables.len());
+        for ((table, config), values) in self.tables.iter().zip(configs).zip(values) {
+            let mut census = Census::new(table.shape().elements(), config.values);
+            let threshold = self.threshold(config, t);
+            table.count(
+                Measure::new(config, threshold, table.usual_update(), values, table.shape().width),
+                &mut census,
+            );
+            censuses.push(census);
+        }
+        let fit = census::fit(&censuses, allowed);
+        self.release_raised(t, values, fit, out);
+        fit
+    }
+
+    fn end_clock(&mut self, values: &[&[f32]]) {
         assert_eq!(values.len(), self.tables.len(), "values of each table");
-        let factor = self.soft_factor();
-        for (i, (table, values)) in self.tables.iter_mut().zip(values).enumerate() {
+        for (table, values) in self.tables.iter_mut().zip(values) {
             assert_eq!(values.len(), table.shape().elements(), "values fill the table");
+            if !table.is_idle() {
+                table.end_clock();
+            }
+        }
+    }
+
+    /// What the significance of an element has to exceed at clock `t`.
+    fn threshold(&self, config: &FilterConfig, t: Clock) -> f64 {
+        let threshold = config.threshold_at(t) * self.soft_factor();
+        match config.function {
+            Significance::UsualUpdate => self.leeway.bound(threshold),
+            _ => threshold,
+        }
+    }
+
+    fn release_raised(&mut self, t: Clock, values: &[&[f32]], fit: Fit, out: &mut Vec<Elements>) {
+        let thresholds = self.configs.iter().flatten().map(|config| self.threshold(config, t) * fit.raised);
+        let thresholds: Vec<f64> = thresholds.collect();
+        for (i, (table, values)) in self.tables.iter_mut().zip(values).enumerate() {
             if table.is_idle() {
                 continue;
             }
-            table.end_clock();
             let measure = match &self.configs {
                 None => Measure::Everything,
                 Some(configs) => {
-                    let threshold = configs[i].threshold_at(t) * factor;
-                    let threshold = match configs[i].function {
-                        Significance::UsualUpdate => self.leeway.bound(threshold),
-                        _ => threshold,
-                    };
-                    Measure::new(&configs[i], threshold, table.usual_update(), values, table.shape().width)
+                    let (usual, width) = (table.usual_update(), table.shape().width);
+                    Measure::new(&configs[i], thresholds[i], usual, values, width)
                 }
             };
-            table.release(measure, out);
+            table.release(measure, Turns::new(fit, t.0), out);
         }
     }
 
@@ -199,7 +253,7 @@ impl Filter {
     /// Appends all that has accumulated to `out`, significant or not: the last flush of a job.
     pub fn flush_all(&mut self, out: &mut Vec<Elements>) {
         for table in &mut self.tables {
-            table.release(Measure::Everything, out);
+            table.release(Measure::Everything, Turns::ALL, out);
         }
     }
 

@@ -14,6 +14,7 @@
 pub mod allowance;
 pub mod anticipation;
 pub mod bandwidth;
+pub mod budget;
 pub mod cadence;
 pub mod decisions;
 #[cfg(feature = "net")]

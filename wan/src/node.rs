@@ -23,6 +23,7 @@ use datacenter::{Clock, DatacenterId, ShardId};
 
 use crate::allowance::Allowance;
 use crate::bandwidth::DrainRate;
+use crate::budget::{Overhead, Spending};
 use crate::inbox::{PeerError, check_lives};
 use crate::message::{ServerId, ShardControl, Update};
 use crate::outbox::{Outbox, Outgoing};
@@ -102,6 +103,7 @@ struct PeerLink {
     window_bytes: Option<u64>,
     drain: DrainRate,
     transfer: Allowance,
+    overhead: Overhead,
     /// A clock has completed since the backlog was last judged.
     judge_backlog: bool,
     confirm_at: Option<Instant>,
@@ -190,6 +192,7 @@ impl Node {
                 window_bytes: config.window_bytes,
                 drain: DrainRate::new(config.rate_bytes_per_sec),
                 transfer: Allowance::new(config.transfer_bytes_per_sec),
+                overhead: Overhead::default(),
                 judge_backlog: false,
                 confirm_at: None,
                 heard_at: None,
@@ -314,6 +317,28 @@ impl Node {
         }
     }
 
+    /// Whether anything bounds what may be sent, so that [`handle_sent`](Self::handle_sent) should be told.
+    pub fn has_budget(&self) -> bool {
+        self.replicas.iter().any(|replica| replica.raised().is_some())
+    }
+
+    /// What the budgets of the shards that `peer` mirrors allowed for it of late, and what of that was spent; none without a
+    /// budget, or before ten seconds have passed.
+    pub fn spending(&self, peer: usize) -> Option<Spending> {
+        let mirror = self.peers[peer].mirror;
+        self.shared(peer).filter_map(|replica| replica.spending(mirror)).reduce(Spending::and)
+    }
+
+    /// So many bytes have ever been sent to `peer`, on the wire: what is more than was handed over is charged to the budgets of
+    /// the shards that it mirrors.
+    pub fn handle_sent(&mut self, peer: usize, wire_bytes: u64) {
+        let link = &mut self.peers[peer];
+        let share = link.overhead.observe(wire_bytes) as f64 / link.shards.len().max(1) as f64;
+        for &at in &link.shards {
+            self.replicas.poll(at, |replica| replica.charge(link.mirror, share));
+        }
+    }
+
     /// Whether the path to `peer` loses packets.
     pub fn handle_loss(&mut self, peer: usize, is_lossy: bool) {
         self.peers[peer].is_lossy = is_lossy;
@@ -377,7 +402,10 @@ impl Node {
             link.confirm_at = link.confirm_at.map(|at| at.min(now + CONFIRM_DELAY));
         }
         if confirmed > 0 {
-            let busy = self.pressing_bytes(peer) > 0;
+            // What waits for want of budget says nothing of the link.
+            let mirror = self.peers[peer].mirror;
+            let waits_for_budget = self.shared(peer).any(|replica| replica.is_held_back(mirror));
+            let busy = self.pressing_bytes(peer) > 0 && !waits_for_budget;
             let link = &mut self.peers[peer];
             link.drain.handle_confirmed(confirmed, busy, link.rtt, now);
         }
@@ -394,9 +422,13 @@ impl Node {
         let may_transfer = link.transfer.may_spend(now);
         let (count, first) = (link.shards.len(), link.next_shard);
         for turn in (first..count).chain(0..first) {
-            let poll = |replica: &mut Replica| replica.poll_update(link.mirror, may_number, may_transfer);
+            let poll = |replica: &mut Replica| {
+                let may_number = may_number && replica.may_spend(link.mirror, now);
+                replica.poll_update(link.mirror, may_number, may_transfer)
+            };
             if let Some(outgoing) = self.replicas.poll(link.shards[turn], poll) {
                 link.next_shard = (turn + 1) % count;
+                link.overhead.hand_over(outgoing.bytes);
                 if !outgoing.is_repeat {
                     link.sent.payload_bytes += outgoing.bytes;
                 }
@@ -467,7 +499,8 @@ impl Node {
     pub fn poll_timeout(&self, peer: usize) -> Option<Instant> {
         let link = &self.peers[peer];
         let transfer_at = link.transfer.next_at().filter(|_| self.outboxes(peer).any(Outbox::has_rows));
-        let awaited = [link.confirm_at, self.heartbeat_at(peer), transfer_at];
+        let budget_at = self.shared(peer).filter_map(|replica| replica.spends_again_at(link.mirror)).min();
+        let awaited = [link.confirm_at, self.heartbeat_at(peer), transfer_at, budget_at];
         awaited.into_iter().flatten().min().filter(|_| link.is_up)
     }
 

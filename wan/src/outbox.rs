@@ -240,6 +240,11 @@ impl Outbox {
         self.waiting.elements * WAITING_ELEMENT_BYTES
     }
 
+    /// How many elements wait as deltas.
+    pub fn waiting_elements(&self) -> u64 {
+        self.waiting.elements
+    }
+
     /// Whether rows wait that are to be sent whole.
     pub fn has_rows(&self) -> bool {
         !self.rows.is_empty()
@@ -281,8 +286,8 @@ impl Outbox {
     }
 
     /// The next update to send: first those to be repeated after a reconnect, then whole rows as `ledgers` have them, if
-    /// they `may_transfer`, and what waits. `count` is how many releases there have been; the peer is the mirror at place
-    /// `peer` of `ledgers`.
+    /// they `may_transfer`, and about `target_bytes` of what waits. `count` is how many releases there have been; the peer is
+    /// the mirror at place `peer` of `ledgers`.
     ///
     /// None while [`MAX_IN_FLIGHT`] updates are unconfirmed.
     pub fn poll_update(
@@ -291,6 +296,7 @@ impl Outbox {
         ledgers: &Ledgers,
         peer: usize,
         may_transfer: bool,
+        target_bytes: usize,
     ) -> Option<Outgoing> {
         if let Some(repeat) = self.poll_repeat() {
             return Some(repeat);
@@ -302,7 +308,7 @@ impl Outbox {
         let (deltas, announced, rows) = match taken {
             Some((deltas, rows)) => (deltas, Vec::new(), Some(rows)),
             None => {
-                let Taken { deltas, announced } = self.waiting.take(UPDATE_TARGET_BYTES)?;
+                let Taken { deltas, announced } = self.waiting.take(target_bytes)?;
                 (deltas, announced, None)
             }
         };
@@ -459,6 +465,11 @@ impl Outbox {
             self.progress.covered_count = count;
         }
     }
+}
+
+/// As how many bytes so many waiting elements count in the size of an update, and at least one row of one.
+pub(crate) fn waiting_bytes(elements: f64) -> usize {
+    (elements.max(1.0) as usize).saturating_mul(WAITING_ELEMENT_BYTES as usize)
 }
 
 /// How many bytes a number takes in an envelope.

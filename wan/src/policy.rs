@@ -181,6 +181,34 @@ impl ReleaseEvery {
 /// How far apart derived releases may be, however many steps a clock is.
 const LEAST_DERIVED_CLOCKS: u32 = 8;
 
+/// What a shard may send while it trains ([`budget`](crate::budget)): all that crosses the wire, headers included.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budget {
+    /// How much.
+    pub limit: Limit,
+    /// To whom.
+    pub scope: BudgetScope,
+}
+
+/// How much may be sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// So many bytes a second.
+    BytesPerSec(f64),
+    /// So many bytes in each clock.
+    BytesPerClock(f64),
+}
+
+/// To whom so much may be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BudgetScope {
+    /// To each other datacenter.
+    Link,
+    /// To all of them together.
+    #[default]
+    Region,
+}
+
 /// Which updates are shipped at a clock.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
@@ -209,6 +237,8 @@ pub struct Policy {
     pub anticipates: bool,
     /// How often a shard releases.
     pub release_every: ReleaseEvery,
+    /// What each shard may send; `None` for as much as its filter lets pass.
+    pub budget: Option<Budget>,
 }
 
 impl Policy {
@@ -220,6 +250,7 @@ impl Policy {
             lead,
             anticipates: false,
             release_every: ReleaseEvery::Clocks(1),
+            budget: None,
         }
     }
 }

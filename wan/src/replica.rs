@@ -23,6 +23,7 @@ mod mirror;
 mod preview;
 mod recovery;
 mod size;
+mod spending;
 mod sums;
 
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ use self::left_out::LeftOut;
 use self::mirror::{Mirror, MirrorGate};
 use self::preview::Preview;
 use self::recovery::Former;
+use self::spending::Spender;
 use crate::anticipation::Anticipation;
 use crate::cadence::{Cadence, MOST_CLOCKS};
 use crate::filter::{Filter, Reachability};
@@ -88,6 +90,7 @@ pub struct Replica {
     released: Vec<Elements>,
     anticipation: Option<Anticipation>,
     cadence: Cadence,
+    spender: Option<Spender>,
     /// What of the filter's count of the naive baseline has been shared out to mirrors.
     naive_shared_bytes: u64,
 }
@@ -106,6 +109,7 @@ impl Replica {
             |peer| Mirror::new(peer, Outbox::new(shard.id(), &shapes), Inbox::new(shard.id(), &shapes));
         let mirrors: Vec<_> = peers.into_iter().map(mirror).collect();
         let filter = Filter::new(&policy.selection, shapes.clone(), mirrors.len());
+        let spender = policy.budget.map(|budget| Spender::new(budget, mirrors.len()));
         let anticipates = policy.anticipates && !mirrors.is_empty();
         let anticipation = anticipates.then(|| Anticipation::new(&shapes, mirrors.len()));
         let ledgers = mirrors.iter().map(|mirror| (mirror.peer, Ledger::new(&shapes))).collect();
@@ -133,6 +137,7 @@ impl Replica {
             released: Vec::new(),
             anticipation,
             cadence: Cadence::new(policy.release_every, policy.lead),
+            spender,
             naive_shared_bytes: 0,
         }
     }
@@ -271,6 +276,7 @@ impl Replica {
         if let Some(length) = self.clock_length {
             self.filter.observe(reached, length);
         }
+        let allowed = self.allowed_bytes(now);
         if !self.cadence.is_due(clock) {
             self.filter.hold();
             self.share_naive();
@@ -279,7 +285,13 @@ impl Replica {
         }
         let shard = &self.shard;
         let values: Vec<&[f32]> = (0..shard.table_count()).map(|t| shard.values(TableId(t as u16))).collect();
-        self.filter.release(clock, &values, &mut self.released);
+        match allowed {
+            None => self.filter.release(clock, &values, &mut self.released),
+            Some(bytes) => {
+                let fit = self.filter.release_within(bytes, clock, &values, &mut self.released);
+                self.fitted(fit);
+            }
+        }
         self.anticipate_released(clock);
         // Whoever counts from a checkpoint on may be ahead of its clock.
         self.count = clock.0.max(self.count + 1);
@@ -469,11 +481,14 @@ impl Replica {
 
     /// The next update for a mirror: only repeats unless it `may_number` more, and no whole rows unless it `may_transfer`.
     pub fn poll_update(&mut self, peer: usize, may_number: bool, may_transfer: bool) -> Option<Outgoing> {
+        let target = self.update_target_bytes(peer);
         let outbox = &mut self.mirrors[peer].outbox;
-        match may_number {
+        let outgoing = match may_number {
             false => outbox.poll_repeat(),
-            true => outbox.poll_update(self.count, &self.ledgers, peer, may_transfer),
-        }
+            true => outbox.poll_update(self.count, &self.ledgers, peer, may_transfer, target),
+        }?;
+        self.charge_update(peer, &outgoing);
+        Some(outgoing)
     }
 
     /// The outbox to a mirror: its backlog and progress.
@@ -514,7 +529,7 @@ impl Replica {
             // A process that has begun from a checkpoint has workers only later, and ships by then what was held back.
             progress.last_seq = None;
         }
-        let (left_out, unstated) = (self.left_out(), self.cadence.unstated());
+        let (left_out, unstated) = (self.left_out(), self.cadence.unstated() + self.clocks_to_pay());
         Progress { went_on: self.is_excused(peer), left_out, unstated, ..progress }
     }
 

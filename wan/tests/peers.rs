@@ -276,7 +276,7 @@ fn update(seq: u64, elements: u32) -> UpdateFrame {
 }
 
 /// A node that takes a link: how to send over it, once it is up, and the numbers of updates that come.
-fn node(mut events: EventReceiver) -> (oneshot::Receiver<LinkHandle>, mpsc::UnboundedReceiver<u64>) {
+fn node(mut events: EventReceiver) -> (oneshot::Receiver<Box<LinkHandle>>, mpsc::UnboundedReceiver<u64>) {
     let (linked, link) = oneshot::channel();
     let (arrived, updates) = mpsc::unbounded_channel();
     tokio::spawn(async move {

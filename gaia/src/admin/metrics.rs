@@ -227,6 +227,13 @@ pub static METRICS: &[Metric] = &[
         |status| filters(status, |filter| filter.significance_threshold),
     ),
     gauge(
+        "gaia_filter_raised",
+        Unit::None,
+        TABLE,
+        "By what a budget has raised that, 1 where it is not in the way; absent without a budget",
+        |status| filters(status, |filter| filter.raised),
+    ),
+    gauge(
         "gaia_filter_threshold",
         Unit::None,
         TABLE,
@@ -346,6 +353,20 @@ pub static METRICS: &[Metric] = &[
         LINK,
         "Payload that the link has been seen to carry, or what the settings say",
         |status| links(status, |link| link.rate_bytes_per_sec),
+    ),
+    gauge(
+        "gaia_link_budget_bytes_per_second",
+        Unit::BytesPerSecond,
+        LINK,
+        "What the budget allowed to send in the last ten seconds, on the wire; absent without a budget",
+        |status| links(status, |link| link.budget_bytes_per_sec),
+    ),
+    gauge(
+        "gaia_link_budget_used",
+        Unit::None,
+        LINK,
+        "Which share of that was sent; absent without a budget",
+        |status| links(status, |link| link.budget_used),
     ),
     gauge("gaia_link_backlog_bytes", Unit::Bytes, LINK, "Payload that waits to be sent", |status| {
         link_figures(status, |link| link.backlog_bytes)

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use datacenter::NonFinite;
-use wan::policy::{Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
+use wan::policy::{Budget, BudgetScope, Lead, Limit, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::kind::{
     self, Kind, choice, column, data_root, delta_bound, duration, file, flag, labels, list, name, path,
     positive, real, share, whole, word,
 };
 use super::reader::Section;
+use super::units::{self, BudgetText};
 use crate::job::{
     ApplicationSettings, AspGoal, AspSettings, Column, DataScope, DataSettings, DataSource, Decay, Declared,
     Delimiter, FactorisationSettings, Filter, FilterSchedule, HashedIds, Job, Layout, LearningRate, MaxDelta,
@@ -492,6 +493,7 @@ fn asp(s: &Section<'_>, steps_per_clock: Option<u32>) -> Option<AspSettings> {
     let clocks = whole(1..=wan::cadence::MOST_CLOCKS).map(ReleaseEvery::Clocks);
     let derived = ReleaseEvery::derived(steps_per_clock);
     let release_every = s.or("release_every", default.release_every, clocks.or_word("derived", derived));
+    let budget = budget(s);
     let barrier_max_delay = s.section("barrier", |s| {
         Some(s.or("max_delay", default.barrier_max_delay, duration().map(Some).or_word("off", None)))
     });
@@ -511,7 +513,43 @@ fn asp(s: &Section<'_>, steps_per_clock: Option<u32>) -> Option<AspSettings> {
         lead: lead?,
         anticipation,
         release_every,
+        budget,
     })
+}
+
+/// Reads what regions may send.
+fn budget(s: &Section<'_>) -> Option<Budget> {
+    /// What is less would go into statements of clocks and acknowledgements.
+    const LEAST_BYTES: f64 = 1000.0;
+    const SCOPES: &[(&str, BudgetScope)] = &[("region", BudgetScope::Region), ("link", BudgetScope::Link)];
+    let stated = s.optional("budget", kind::budget());
+    let price = s.optional("egress_price", kind::price());
+    let scope = s.or("budget_of", BudgetScope::default(), choice(SCOPES));
+    if !s.has("budget") {
+        s.only_with("budget", &["egress_price", "budget_of"]);
+        return None;
+    }
+    let (limit, of) = match stated? {
+        BudgetText::Rate(rate) => (Limit::BytesPerSec(rate as f64), "budget"),
+        BudgetText::PerClock(bytes) => (Limit::BytesPerClock(bytes as f64), "budget"),
+        BudgetText::Dollars(per_sec) if s.has("egress_price") => {
+            (Limit::BytesPerSec(per_sec / price?), "egress_price")
+        }
+        BudgetText::Dollars(_) => {
+            let message = format!("missing beside a budget in dollars; allowed: {}", units::PRICE);
+            s.problem("egress_price", message);
+            return None;
+        }
+    };
+    let (Limit::BytesPerSec(bytes) | Limit::BytesPerClock(bytes)) = limit;
+    if bytes < LEAST_BYTES {
+        let per = if matches!(limit, Limit::BytesPerSec(_)) { "s" } else { "clock" };
+        let allowed = format!("found {bytes:.0} B/{per}; allowed: at least {LEAST_BYTES} B/{per}");
+        let message = if of == "budget" { allowed } else { format!("makes the budget too small: {allowed}") };
+        s.problem(of, message);
+        return None;
+    }
+    Some(Budget { limit, scope })
 }
 
 /// Reads the filter of tables that have none of their own.

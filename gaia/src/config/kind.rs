@@ -14,7 +14,7 @@ use config::{Value, ValueKind};
 pub(super) use addresses::{Processes, alternatives, host_and_port, listen_address, socket_address};
 
 use super::document::inline;
-use super::units;
+use super::units::{self, BudgetText};
 use crate::data::classification::MAX_CLASSES;
 use crate::data::names::MAX_NAME_BYTES;
 use crate::data::{Name, Names};
@@ -294,6 +294,16 @@ pub(super) fn rate() -> Kind<u64> {
     Kind::new(units::RATE, |raw| units::rate(raw.text()?))
         .with_unit(" Mbit/s")
         .only(", above 0 and at most 1 TB/s", |rate| (1..=MOST).contains(rate))
+}
+
+/// What a region may send in all.
+pub(super) fn budget() -> Kind<BudgetText> {
+    Kind::new(units::BUDGET, |raw| units::budget(raw.text()?)).with_unit(" Mbit/s")
+}
+
+/// What a byte costs, in dollars.
+pub(super) fn price() -> Kind<f64> {
+    Kind::new(units::PRICE, |raw| units::price(raw.text()?)).only(", above 0", |price| *price > 0.0)
 }
 
 /// How long a link's queue may grow.

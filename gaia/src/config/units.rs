@@ -16,6 +16,11 @@ pub const RATE: &str =
 /// What a size may look like.
 pub const SIZE: &str = "a size such as \"2.5 MB\" or \"64 KiB\" (B with k, M, G, T or Ki, Mi, Gi, Ti)";
 
+/// What a budget may look like.
+pub const BUDGET: &str = "a budget such as \"5 Mbit/s\", \"2 MB/clock\" or \"$40/day\"";
+/// What a price may look like.
+pub const PRICE: &str = "a price such as \"$0.09/GB\"";
+
 /// No setting is about longer times than this, and sums of a few of them stay far from overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// No setting is about more bytes (or bytes a second) than this: an exabyte.
@@ -61,6 +66,43 @@ pub fn rate(text: &str) -> Option<u64> {
         (unit.strip_suffix("B/s")?, 1.0)
     };
     whole_bytes(number * multiple(prefix)? * bytes)
+}
+
+/// How much may be sent, as it is stated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BudgetText {
+    /// Bytes a second.
+    Rate(u64),
+    /// Bytes in each clock.
+    PerClock(u64),
+    /// Dollars a second.
+    Dollars(f64),
+}
+
+/// Parses "5 Mbit/s", "2 MB/clock" or "$40/day".
+pub fn budget(text: &str) -> Option<BudgetText> {
+    const DAY: f64 = 86_400.0;
+    if let Some(dollars) = text.trim().strip_prefix('$') {
+        let (number, unit) = split(dollars)?;
+        let seconds = match unit.strip_prefix('/')?.trim_start() {
+            "h" | "hour" => DAY / 24.0,
+            "day" => DAY,
+            "month" => 30.0 * DAY,
+            _ => return None,
+        };
+        return Some(BudgetText::Dollars(number / seconds));
+    }
+    match text.trim().strip_suffix("/clock") {
+        Some(of_clock) => size(of_clock).map(BudgetText::PerClock),
+        None => rate(text).map(BudgetText::Rate),
+    }
+}
+
+/// Parses "$0.09/GB"; the result is in dollars a byte.
+pub fn price(text: &str) -> Option<f64> {
+    let (dollars, unit) = split(text.trim().strip_prefix('$')?)?;
+    let of = unit.strip_prefix('/')?.trim_start().strip_suffix('B')?;
+    Some(dollars / multiple(of)?)
 }
 
 /// Parses a size; the result is in bytes.
@@ -210,6 +252,30 @@ mod tests {
     }
 
     #[test]
+    fn budgets_and_prices() {
+        for (text, expected) in [
+            ("5 Mbit/s", Some(BudgetText::Rate(625_000))),
+            ("2 MB/clock", Some(BudgetText::PerClock(2_000_000))),
+            ("$40/day", Some(BudgetText::Dollars(40.0 / 86_400.0))),
+            (" $ 3.6 / h", Some(BudgetText::Dollars(0.001))),
+            ("$2592/month", Some(BudgetText::Dollars(0.001))),
+            ("$40", None),
+            ("40/day", None),
+            ("$-1/day", None),
+            ("$1/year", None),
+            ("2 MB", None),
+            ("2 Mbit/clock", None),
+        ] {
+            assert_eq!(budget(text), expected, "{text}");
+        }
+        assert_eq!(price("$0.09/GB"), Some(9e-11));
+        assert_eq!(price("$1/GiB"), Some(1.0 / f64::from(1u32 << 30)));
+        for text in ["0.09/GB", "$0.09", "$0.09/Gbit", "$x/GB"] {
+            assert_eq!(price(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn shares() {
         for (text, expected) in [
             ("0.1 %", Some(0.001)),
@@ -234,6 +300,8 @@ mod tests {
                 share(&text);
                 bandwidth_delay_products(&text);
                 times_the_usual(&text);
+                budget(&text);
+                price(&text);
             }
         }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use datacenter::NonFinite;
 use serde::{Serialize, Serializer};
 use wan::filter::CustomSignificance;
-use wan::policy::{CustomSchedule, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
+use wan::policy::{
+    Budget, BudgetScope, CustomSchedule, Lead, Limit, ReleaseEvery, Schedule, Significance, ValueFormat,
+};
 
 use super::Job;
 
@@ -61,6 +63,24 @@ pub(super) enum ScheduleText {
 pub(super) enum ReleaseEveryText {
     Clocks(u32),
     Derived { most: u32 },
+}
+
+#[derive(Serialize)]
+enum LimitText {
+    BytesPerSec(f64),
+    BytesPerClock(f64),
+}
+
+/// How much may be sent, and whether that is to each other region or to all.
+pub(super) fn budget<S: Serializer>(budget: &Option<Budget>, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = budget.map(|Budget { limit, scope }| {
+        let limit = match limit {
+            Limit::BytesPerSec(rate) => LimitText::BytesPerSec(rate),
+            Limit::BytesPerClock(bytes) => LimitText::BytesPerClock(bytes),
+        };
+        (limit, scope == BudgetScope::Link)
+    });
+    text.serialize(serializer)
 }
 
 #[derive(Serialize)]
@@ -143,6 +163,13 @@ mod tests {
         differs(&|job: &mut Job| job.asp.filter.values = ValueFormat::Auto);
         differs(&|job: &mut Job| job.asp.filter.values = ValueFormat::Bf16);
         differs(&|job: &mut Job| job.asp.anticipation = true);
+        for (limit, scope) in [
+            (Limit::BytesPerSec(1e6), BudgetScope::Region),
+            (Limit::BytesPerSec(1e6), BudgetScope::Link),
+            (Limit::BytesPerClock(1e6), BudgetScope::Region),
+        ] {
+            differs(&|job: &mut Job| job.asp.budget = Some(Budget { limit, scope }));
+        }
         differs(&|job: &mut Job| job.asp.release_every = ReleaseEvery::derived(None));
         differs(&|job: &mut Job| job.asp.filter.threshold = 0.010_000_000_000_000_002);
         differs(&|job: &mut Job| job.asp.barrier_max_delay = Some(Duration::from_nanos(200_000_001)));

@@ -59,6 +59,7 @@ pub(crate) fn filter_point(clock: u32, threshold: f64, gain: f64, release_every:
         significance_threshold: Some(10.0),
         threshold: Some(threshold),
         step: None,
+        raised: None,
         usual_update: Some(threshold / 10.0),
         gain: Some(gain),
         likeness: (clock > 2).then_some(gain / 2.0),

@@ -1,6 +1,8 @@
 //! What a strategy has set by itself in the course of a run.
 
-use super::human::magnitude;
+use wan::budget::NOT_RAISED;
+
+use super::human::{magnitude, times};
 use super::reading::listed;
 use crate::outcome::Run;
 use crate::status::FilterStatus;
@@ -21,6 +23,10 @@ pub(super) fn tuning(run: &Run) -> Option<String> {
         parts.extend(course("threshold", &of_largest(|filter| filter.threshold)));
     }
     parts.extend(course("gain", &of_largest(|filter| filter.gain)));
+    let raised = of_largest(|filter| filter.raised);
+    if let Some(most) = raised.iter().copied().reduce(f64::max).filter(|most| *most > NOT_RAISED) {
+        parts.push(format!("thresholds raised up to {} by the budget", times(most)));
+    }
     if last.len() > 1 && !parts.is_empty() {
         parts = vec![format!("{} (of {})", parts.join(", "), largest.table)];
     }

@@ -18,6 +18,8 @@ pub struct FilterStatus {
     pub function: String,
     /// What the significance of an element had to exceed at the last release, as the schedule and idle links have moved it.
     pub significance_threshold: Option<f64>,
+    /// By what a budget had raised that; none without a budget.
+    pub raised: Option<f64>,
     /// What its accumulated update had to exceed then, where that is the same for the whole table.
     pub threshold: Option<f64>,
     /// Of what shipped values were multiples then, where they were rounded.
@@ -43,6 +45,7 @@ impl FilterStatus {
                 table: spec.name.clone(),
                 function: figures.config.function.name().to_owned(),
                 significance_threshold: figures.significance_threshold,
+                raised: replica.raised(),
                 threshold: figures.threshold,
                 step: figures.step.map(f64::from),
                 usual_update: figures.usual_update,
@@ -84,6 +87,7 @@ fn of_all(shards: &[&FilterStatus]) -> FilterStatus {
         table: shards[0].table.clone(),
         function: shards[0].function.clone(),
         significance_threshold: mean(|filter| filter.significance_threshold),
+        raised: mean(|filter| filter.raised),
         threshold: mean(|filter| filter.threshold),
         step: known(|filter| filter.step).reduce(f64::max),
         usual_update: mean(|filter| filter.usual_update),

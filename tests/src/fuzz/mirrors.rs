@@ -10,7 +10,7 @@ use datacenter::{Clock, Elements, ShardId, ShardTable, TableId};
 use wan::inbox::{Arrival, Inbox};
 use wan::ledger::{Ledger, Ledgers};
 use wan::message::{Barrier, Progress, Update};
-use wan::outbox::Outbox;
+use wan::outbox::{Outbox, UPDATE_TARGET_BYTES};
 
 use super::operations::operations;
 
@@ -179,7 +179,9 @@ impl Link {
 
     fn send(&mut self) {
         let has_repeat = self.outbox.has_repeat();
-        let Some(outgoing) = self.outbox.poll_update(1, &self.ledgers, 0, true) else { return };
+        let Some(outgoing) = self.outbox.poll_update(1, &self.ledgers, 0, true, UPDATE_TARGET_BYTES) else {
+            return;
+        };
         assert_eq!(outgoing.is_repeat, has_repeat);
         let update = outgoing.update;
         let rows = update.deltas.iter().flat_map(|delta| {

@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wan::ledger::{Ledger, Ledgers};
 use wan::message::{Barrier, Holdings, Origin, Progress, Resume, ShardControl, Update, WholeRows};
-use wan::outbox::Outbox;
+use wan::outbox::{Outbox, UPDATE_TARGET_BYTES};
 use wan::wire::{self, CallBack, Channel, Hello, ProbeAnswer, ProbeReport, ProbeRequest};
 
 /// Entries of corpora: the target, a name, the bytes.
@@ -127,7 +127,8 @@ fn wan_frames() -> Vec<Vec<u8>> {
     for indexes in [vec![0, 1, 2, 399], (0..100).collect(), vec![7, 90, 300]] {
         outbox.push(&elements(0, indexes));
         outbox.push(&elements(1, [1]));
-        let outgoing = outbox.poll_update(7, &ledgers, 0, true).expect("something waits");
+        let outgoing =
+            outbox.poll_update(7, &ledgers, 0, true, UPDATE_TARGET_BYTES).expect("something waits");
         frames.push(wire::encode_outgoing(&outgoing));
     }
     let origins = [Origin::Receiver, Origin::Other(DatacenterId(2)), Origin::Sender, Origin::All];

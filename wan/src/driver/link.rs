@@ -145,6 +145,8 @@ pub struct LinkHandle {
     pub updates: mpsc::UnboundedSender<UpdateFrame>,
     /// Ends the link, and tells the peer what it did wrong. Dropping it ends the link as well.
     pub refuse: oneshot::Sender<PeerError>,
+    /// What has crossed the links of this process.
+    pub tally: Tally,
 }
 
 /// An update on its way to the link.
@@ -292,7 +294,8 @@ impl Link {
         let (control_frames, control_queue) = mpsc::channel(CONTROL_QUEUE);
         let (updates, update_queue) = mpsc::unbounded_channel();
         let (refuse, refused) = oneshot::channel();
-        let handle = LinkHandle { session, control: control_frames, updates, refuse };
+        let handle =
+            Box::new(LinkHandle { session, control: control_frames, updates, refuse, tally: tally.clone() });
         let (taken, is_taken) = oneshot::channel();
         let up = Event::Up { peer, handle, greeting, rtt: control.rtt(), taken };
         if events.send(up).await.is_err() {

@@ -44,7 +44,7 @@ pub enum Event {
         /// The peer.
         peer: ServerId,
         /// How to send over it.
-        handle: LinkHandle,
+        handle: Box<LinkHandle>,
         /// What the peer says of itself.
         greeting: Greeting,
         /// The path's round-trip time.
@@ -366,7 +366,7 @@ impl<O: Observer> Server<O> {
                 self.links.resize_with(self.node.peers().len(), || None);
                 self.node.handle_down(at);
                 self.node.handle_rtt(at, rtt, now());
-                self.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
+                self.links[at] = Some(ActiveLink { handle: *handle, frames: VecDeque::new() });
                 debug!(%peer, ?rtt, "link up");
                 let outcome = self.node.handle_up(at, &greeting, now());
                 if outcome.is_ok() {
@@ -494,6 +494,10 @@ impl<O: Observer> Server<O> {
 
     fn send_to_peer(&mut self, at: usize, now: Instant) {
         let Some(link) = &mut self.links[at] else { return };
+        let peer = self.node.peers().nth(at).filter(|_| self.node.has_budget());
+        if let Some(peer) = peer {
+            self.node.handle_sent(at, link.handle.tally.wire_bytes(peer).0);
+        }
         while let Some(outgoing) = self.node.poll_update(at, now) {
             // A send fails only when the link is ending; then the hello of the next one sorts it out.
             let frame = wire::encode_outgoing(&outgoing);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use datacenter::Elements;
 
 use super::bits::positions;
+use super::census::{Census, Turns};
 use crate::policy::{FilterConfig, Significance, ValueFormat};
 
 /// A significance function of one's own.
@@ -186,44 +187,103 @@ impl<'a> Measure<'a> {
         }
     }
 
+    /// Counts what is not held back, of the elements `base + p` for each bit `p` of `waiting`.
+    pub(super) fn count_block(
+        &mut self,
+        waiting: u64,
+        base: usize,
+        accumulated: &[f32],
+        census: &mut Census,
+    ) {
+        match self {
+            Self::Everything => {}
+            Self::Uniform { threshold, scale, .. } => {
+                count_block(waiting, base, accumulated, census, |_, a| times(a, *threshold, *scale));
+            }
+            Self::Relative { threshold, values, .. } => {
+                count_block(waiting, base, accumulated, census, |i, a| {
+                    times(a, *threshold, f64::from(values[i]).abs())
+                });
+            }
+            Self::RowRms { threshold, values, width, row_end, scale, .. } => {
+                count_block(waiting, base, accumulated, census, |i, a| {
+                    if i >= *row_end {
+                        (*scale, *row_end) = row_scale(values, *width, i);
+                    }
+                    times(a, *threshold, *scale)
+                });
+            }
+            Self::Custom { threshold, values, function, .. } => {
+                count_block(waiting, base, accumulated, census, |i, a| {
+                    match a.is_finite() && values[i].is_finite() {
+                        true => function.significance(a, values[i], i as u32) / *threshold,
+                        false => f64::INFINITY,
+                    }
+                });
+            }
+        }
+    }
+
     /// Moves what is not held back, of the elements `base + p` for each bit `p` of `waiting`, from `accumulated` to
-    /// `out`, and leaves zeros.
+    /// `out`, and leaves zeros. Of what is just above its threshold pass those whose turn it is.
     pub(super) fn release_block(
         &mut self,
         waiting: u64,
         base: usize,
         accumulated: &mut [f32],
         out: &mut Elements,
+        turns: &mut Turns,
     ) -> Kept {
+        let block = Block { waiting, base, turns };
         match self {
-            Self::Everything => release_block(waiting, base, accumulated, out, Rounding::None, |_, _| false),
+            Self::Everything => block.release(accumulated, out, Rounding::None, |_, _, _| false),
             Self::Uniform { threshold, scale, rounding } => {
-                release_block(waiting, base, accumulated, out, *rounding, |_, a| {
-                    is_held(a, *threshold, *scale)
+                block.release(accumulated, out, *rounding, |_, a, times| {
+                    is_held(a, *threshold * times, *scale)
                 })
             }
             Self::Relative { threshold, values, rounding } => {
-                release_block(waiting, base, accumulated, out, *rounding, |i, a| {
-                    is_held(a, *threshold, f64::from(values[i]).abs())
+                block.release(accumulated, out, *rounding, |i, a, times| {
+                    is_held(a, *threshold * times, f64::from(values[i]).abs())
                 })
             }
             Self::RowRms { threshold, values, width, row_end, scale, rounding } => {
-                release_block(waiting, base, accumulated, out, *rounding, |i, a| {
+                block.release(accumulated, out, *rounding, |i, a, times| {
                     if i >= *row_end {
-                        let row = i / *width;
-                        *row_end = (row + 1) * *width;
-                        *scale = root_mean_square(&values[row * *width..*row_end]);
+                        (*scale, *row_end) = row_scale(values, *width, i);
                     }
-                    is_held(a, *threshold, *scale)
+                    is_held(a, *threshold * times, *scale)
                 })
             }
             Self::Custom { threshold, values, function, rounding } => {
-                release_block(waiting, base, accumulated, out, *rounding, |i, a| {
+                block.release(accumulated, out, *rounding, |i, a, times| {
                     a.is_finite()
                         && values[i].is_finite()
-                        && function.significance(a, values[i], i as u32) <= *threshold
+                        && function.significance(a, values[i], i as u32) <= *threshold * times
                 })
             }
+        }
+    }
+}
+
+/// Counts what `times` puts above one: how many times its threshold an element is.
+fn count_block(
+    waiting: u64,
+    base: usize,
+    accumulated: &[f32],
+    census: &mut Census,
+    mut times: impl FnMut(usize, f32) -> f64,
+) {
+    for index in positions(waiting).map(|position| base + position) {
+        let a = accumulated[index];
+        if a == 0.0 {
+            continue;
+        }
+        let times = times(index, a);
+        // What is no number is not held.
+        let is_held = times <= 1.0;
+        if !is_held {
+            census.count(times);
         }
     }
 }
@@ -236,39 +296,62 @@ fn is_held(a: f32, threshold: f64, scale: f64) -> bool {
     magnitude <= threshold * scale && magnitude <= f64::MAX && scale <= f64::MAX
 }
 
-fn release_block(
+/// How many times `threshold * scale` the magnitude of `a` is.
+fn times(a: f32, threshold: f64, scale: f64) -> f64 {
+    f64::from(a).abs() / (threshold * scale)
+}
+
+/// The root mean square of the row that element `i` is in, and where that row ends.
+fn row_scale(values: &[f32], width: usize, i: usize) -> (f64, usize) {
+    let row = i / width;
+    let end = (row + 1) * width;
+    (root_mean_square(&values[row * width..end]), end)
+}
+
+/// The elements of a block of 64 that wait.
+struct Block<'a> {
     waiting: u64,
     base: usize,
-    accumulated: &mut [f32],
-    out: &mut Elements,
-    rounding: Rounding,
-    mut is_held: impl FnMut(usize, f32) -> bool,
-) -> Kept {
-    let mut kept = Kept::default();
-    for position in positions(waiting) {
-        let index = base + position;
-        let a = accumulated[index];
-        if a == 0.0 {
-            // Updates cancelled out.
-            continue;
-        }
-        if is_held(index, a) {
-            kept.bits |= 1 << position;
-            kept.largest = kept.largest.max(a.abs());
-        } else {
-            // What rounding leaves over waits, and what waits is not significant.
-            let rounded = rounding.round(a);
-            let shipped = if rounded == a || is_held(index, a - rounded) { rounded } else { a };
-            out.push(index as u32, shipped);
-            accumulated[index] = 0.0;
-            if shipped != a && a.is_finite() {
-                accumulated[index] = a - shipped;
+    turns: &'a mut Turns,
+}
+
+impl Block<'_> {
+    /// `is_held(index, a, times)` says whether `a` is at most so many times its threshold.
+    fn release(
+        self,
+        accumulated: &mut [f32],
+        out: &mut Elements,
+        rounding: Rounding,
+        mut is_held: impl FnMut(usize, f32, f64) -> bool,
+    ) -> Kept {
+        let Self { waiting, base, turns } = self;
+        let some_wait = turns.are_needed();
+        let mut kept = Kept::default();
+        for position in positions(waiting) {
+            let index = base + position;
+            let a = accumulated[index];
+            if a == 0.0 {
+                // Updates cancelled out.
+                continue;
+            }
+            if is_held(index, a, 1.0) || some_wait && is_held(index, a, turns.full) && !turns.next() {
                 kept.bits |= 1 << position;
-                kept.largest = kept.largest.max(accumulated[index].abs());
+                kept.largest = kept.largest.max(a.abs());
+            } else {
+                // What rounding leaves over waits, and what waits is not significant.
+                let rounded = rounding.round(a);
+                let shipped = if rounded == a || is_held(index, a - rounded, 1.0) { rounded } else { a };
+                out.push(index as u32, shipped);
+                accumulated[index] = 0.0;
+                if shipped != a && a.is_finite() {
+                    accumulated[index] = a - shipped;
+                    kept.bits |= 1 << position;
+                    kept.largest = kept.largest.max(accumulated[index].abs());
+                }
             }
         }
+        kept
     }
-    kept
 }
 
 /// The step in which values are shipped that pass a threshold of `limit`: the largest power of two that is no larger. None

@@ -4,6 +4,7 @@ use datacenter::codec::IndexSizer;
 use datacenter::{Elements, ShardTable, TableId};
 
 use super::bits::{SparseBits, positions};
+use super::census::{Census, Turns};
 use super::measure::{Decided, Measure};
 use super::usual::UsualUpdate;
 use super::{FilterCounters, TableFigures};
@@ -124,8 +125,8 @@ impl TableFilter {
         count_naive(&naive, &mut self.counters);
     }
 
-    /// Appends what `measure` does not hold back to `out`, and counts it and what the baseline would send.
-    pub(super) fn release(&mut self, mut measure: Measure<'_>, out: &mut Vec<Elements>) {
+    /// Appends what `measure` does not hold back and whose turn it is to `out`, and counts it and what the baseline would send.
+    pub(super) fn release(&mut self, mut measure: Measure<'_>, mut turns: Turns, out: &mut Vec<Elements>) {
         self.decided = measure.decided().unwrap_or(self.decided);
         let mut shipped = Elements::new(self.id);
         let mut naive = IndexSizer::new();
@@ -137,7 +138,13 @@ impl TableFilter {
                 }
                 count_bits(touched, block, &mut naive);
                 let waiting = touched | self.held.word(block);
-                let kept = measure.release_block(waiting, block * 64, &mut self.accumulated, &mut shipped);
+                let kept = measure.release_block(
+                    waiting,
+                    block * 64,
+                    &mut self.accumulated,
+                    &mut shipped,
+                    &mut turns,
+                );
                 self.largest[block] = kept.largest;
                 self.held.replace(block, kept.bits);
                 if let Some(usual) = &mut self.usual {
@@ -149,6 +156,19 @@ impl TableFilter {
         self.counters.elements_shipped += shipped.len() as u64;
         if !shipped.is_empty() {
             out.push(shipped);
+        }
+    }
+
+    /// Counts what `measure` would not hold back, by how many times its threshold it is.
+    pub(super) fn count(&self, mut measure: Measure<'_>, census: &mut Census) {
+        for i in 0..self.touched.summary_count() {
+            for block in positions(self.touched.summary(i) | self.held.summary(i)).map(|p| i * 64 + p) {
+                let touched = self.touched.word(block);
+                if touched != 0 || !measure.holds_up_to(self.largest[block]) {
+                    let waiting = touched | self.held.word(block);
+                    measure.count_block(waiting, block * 64, &self.accumulated, census);
+                }
+            }
         }
     }
 

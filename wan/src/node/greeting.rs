@@ -66,6 +66,7 @@ impl Node {
         let delay = self.confirm_delay(peer);
         let link = &mut self.peers[peer];
         (link.is_up, link.judge_backlog, link.next_shard) = (true, true, 0);
+        link.overhead.restart();
         link.confirm_at = Some(now + delay);
         (link.heard_at, link.said_at, link.returned_at) = (Some(now), Some(now), Some(now));
         self.watch_mirror(mirror, now);

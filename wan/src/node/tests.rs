@@ -5,7 +5,10 @@ use datacenter::{Elements, ShardTable, TableId, WorkerId};
 use super::*;
 use crate::inbox::MAX_LIFE;
 use crate::message::{Barrier, Origin, Progress, Resume, WholeRows};
-use crate::policy::{Lead, ReleaseEvery, Selection};
+use crate::policy::{
+    Budget, BudgetScope, FilterConfig, Goal, Lead, Limit, ReleaseEvery, Schedule, Selection, Significance,
+    ValueFormat,
+};
 
 const SHARD: ShardId = ShardId(0);
 const TABLE: TableId = TableId(0);
@@ -1335,4 +1338,77 @@ fn who_has_begun_with_something_held_back_has_more_to_say_until_that_is_shipped(
         assert_eq!(updates > 0, holds_back);
         assert!(progress.is_some_and(|progress| progress.last_seq.is_some()));
     }
+}
+
+/// A node of one shard with one worker and one peer, which may send so much.
+fn node_with_budget(limit: Limit, selection: Selection, now: Instant) -> Node {
+    let budget = Some(Budget { limit, scope: BudgetScope::Region });
+    let policy = Policy { budget, selection, ..policy(Lead::Unlimited, None) };
+    let shape = ShardTable { slots: 20_000, width: 1 };
+    let shard = Shard::new(SHARD, &[shape], vec![vec![0.0; shape.elements()]], 1, None);
+    let peer = PeerConfig {
+        id: PEER,
+        rate_bytes_per_sec: None,
+        window_bytes: Some(u64::MAX),
+        transfer_bytes_per_sec: None,
+    };
+    let mut node = Node::new(vec![Replica::new(shard, &policy, [PEER])], &[peer], &policy);
+    node.peer(ServerId::first(PEER)).unwrap();
+    node.handle_up(0, &nothing_applied(), now).unwrap();
+    node
+}
+
+#[test]
+fn updates_wait_for_a_budget_which_pays_for_all_that_crosses_and_not_once_nobody_trains() {
+    const RATE: f64 = 10_000.0;
+    let start = start();
+    let mut node = node_with_budget(Limit::BytesPerSec(RATE), Selection::Everything, start);
+    assert!(node.has_budget());
+    node.handle_sent(0, 3000);
+    node.handle_request(SHARD, flush(1, 20_000), start).unwrap();
+    let (mut wire, mut payload) = (3000, 0);
+    let mut at = start;
+    while at < start + Duration::from_secs(5) {
+        while let Some(outgoing) = node.poll_update(0, at) {
+            payload += outgoing.bytes;
+            // A quarter more for headers.
+            wire += outgoing.bytes * 5 / 4;
+        }
+        node.handle_sent(0, wire);
+        let next = node.poll_timeout(0).expect("updates wait");
+        at = next.max(at + Duration::from_millis(1));
+    }
+    assert!((0.95..1.05).contains(&(wire as f64 / 5.0 / RATE)), "{wire} on the wire");
+    assert!(payload < wire * 5 / 6 && node.waiting_bytes(0) > 0);
+    node.handle_request(SHARD, Request::Leave(WorkerId(0)), at).unwrap();
+    while let Some(outgoing) = node.poll_update(0, at) {
+        payload += outgoing.bytes;
+    }
+    assert_eq!(node.waiting_bytes(0), 0);
+    assert!(payload > 60_000, "{payload}");
+}
+
+#[test]
+fn releases_are_fitted_to_a_budget_as_sizes_before_have_shown() {
+    const OF_CLOCK: f64 = 2000.0;
+    let start = start();
+    let filter = FilterConfig {
+        function: Significance::Absolute,
+        threshold: 0.5,
+        schedule: Schedule::Constant,
+        values: ValueFormat::F32,
+    };
+    let selection = Selection::Significant { filters: vec![filter], goal: Goal::Cheapest };
+    let mut node = node_with_budget(Limit::BytesPerClock(OF_CLOCK), selection, start);
+    let mut sent = Vec::new();
+    for clock in 1..=40 {
+        let now = start + clock * Duration::from_millis(500);
+        node.handle_request(SHARD, flush(clock, 20_000), now).unwrap();
+        sent.push(std::iter::from_fn(|| node.poll_update(0, now)).map(|o| o.bytes).sum::<u64>());
+        assert_eq!(node.waiting_bytes(0), 0, "clocks may wait for what is released");
+    }
+    let replica = &node.replicas()[0];
+    assert!(replica.raised().is_some_and(|raised| raised > 1.0), "{:?}", replica.raised());
+    let late: u64 = sent[20..].iter().sum();
+    assert!((0.9..1.05).contains(&(late as f64 / 20.0 / OF_CLOCK)), "{sent:?}");
 }

@@ -14,7 +14,7 @@ fn ledgers() -> Ledgers {
 }
 
 fn poll(outbox: &mut Outbox) -> Option<Outgoing> {
-    outbox.poll_update(1, &ledgers(), 0, true)
+    outbox.poll_update(1, &ledgers(), 0, true, UPDATE_TARGET_BYTES)
 }
 
 fn delta(table: u16, elements: &[(u32, f32)]) -> Elements {

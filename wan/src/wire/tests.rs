@@ -192,7 +192,9 @@ fn the_largest_update_fits_its_frame() {
         let values = vec![1.0; indexes.len()];
         outbox.push(&Elements { table: TableId(0), indexes, values });
         let ledgers = Ledgers { own: Ledger::new(&[shape]), mirrors: Vec::new() };
-        while let Some(outgoing) = outbox.poll_update(1, &ledgers, 0, true) {
+        while let Some(outgoing) =
+            outbox.poll_update(1, &ledgers, 0, true, crate::outbox::UPDATE_TARGET_BYTES)
+        {
             let bytes = encode_outgoing(&outgoing).len();
             assert!(bytes <= shapes.max_update_bytes(), "{bytes} bytes of {slots} x {width}");
             outbox.handle_applied(outgoing.update.seq).expect("it was sent");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use datacenter::NonFinite;
-use wan::policy::{Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
+use wan::policy::{BudgetScope, Lead, Limit, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::*;
 use crate::job::{AspGoal, AspSettings, Filter, FilterSchedule, Partition, TargetSettings};
@@ -63,6 +63,23 @@ fn one_key_of_asp_decides_what_the_others_are_where_they_are_not_said() {
     }
     assert_eq!(asp("preset = \"paper\""), AspSettings::paper());
     assert_eq!(asp("function = \"relative\""), AspSettings::paper());
+    let budget = |text: &str| asp(text).budget;
+    let (region, link) = (BudgetScope::Region, BudgetScope::Link);
+    for (text, limit, scope) in [
+        ("budget = \"5 Mbit/s\"", Limit::BytesPerSec(625_000.0), region),
+        ("budget = \"2 MB/clock\"\nbudget_of = \"link\"", Limit::BytesPerClock(2e6), link),
+        ("budget = \"$43.2/day\"\negress_price = \"$0.05/GB\"", Limit::BytesPerSec(1e7), region),
+    ] {
+        let found = budget(text).expect("there is one");
+        assert_eq!(found.scope, scope, "{text}");
+        match (found.limit, limit) {
+            (Limit::BytesPerSec(found), Limit::BytesPerSec(meant))
+            | (Limit::BytesPerClock(found), Limit::BytesPerClock(meant)) => {
+                assert!((found - meant).abs() < 1e-6 * meant, "{text}: {found}");
+            }
+            _ => panic!("{text}: {found:?}"),
+        }
+    }
     let with_soft_threshold = AspSettings { soft_threshold: true, ..AspSettings::paper() };
     assert_eq!(asp("preset = \"paper\"\nsoft_threshold = true"), with_soft_threshold);
     // A table whose function is of the other kind takes nothing that would mean something else there.

@@ -27,8 +27,23 @@ fn one_wrong_value_gives_one_problem() {
     let with = |line: &str| format!("{line}\n{SMALLEST}");
     let in_job = |line: &str| SMALLEST.replace("clocks = 3", &format!("clocks = 3\n{line}"));
     let in_data = |line: &str| SMALLEST.replace("format = \"csv\"", line);
+    let in_asp = |line: &str| SMALLEST.replace("[job.data]", &format!("[job.asp]\n{line}\n[job.data]"));
     let perceptron = |line: &str| SMALLEST.replace("kind = \"softmax\"", &format!("kind = \"mlp\"\n{line}"));
     for (text, expected) in [
+        (
+            in_asp("budget = \"5 Mbit\""),
+            "job.asp.budget: found \"5 Mbit\"; allowed: a budget such as \"5 Mbit/s\", \"2 MB/clock\" or \"$40/day\"",
+        ),
+        (in_asp("budget = \"1 kbit/s\""), "job.asp.budget: found 125 B/s; allowed: at least 1000 B/s"),
+        (
+            in_asp("budget = \"$40/day\""),
+            "job.asp.egress_price: missing beside a budget in dollars; allowed: a price such as \"$0.09/GB\"",
+        ),
+        (
+            in_asp("budget = \"$0.1/month\"\negress_price = \"$0.09/GB\""),
+            "job.asp.egress_price: makes the budget too small: found 429 B/s; allowed: at least 1000 B/s",
+        ),
+        (in_asp("budget_of = \"link\""), "job.asp.budget_of: is used with budget only"),
         (
             perceptron(""),
             "job.model.hidden: missing; allowed: an array; each entry: a whole number from 1 to 65536; 1 to 64 layers",

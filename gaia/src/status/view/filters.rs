@@ -2,11 +2,12 @@
 //!
 //! Kind: time-free.
 
+use wan::budget::NOT_RAISED;
 use wan::cadence::in_words;
 
 use super::paint::{Ink, Item, item};
 use super::region::Region;
-use crate::report::human::{magnitude, percent};
+use crate::report::human::{magnitude, percent, times};
 use crate::status::filters::{FilterStatus, by_table};
 use crate::status::totals::sum;
 
@@ -24,6 +25,7 @@ pub(super) fn filters(region: &Region<'_>) -> Vec<Vec<Item>> {
         items.extend(
             filter.shipped_share().map(|share| item(Ink::Normal, format!("{} shipped", percent(share)))),
         );
+        items.extend(raised(filter));
         items.extend(filter.gain.map(|gain| {
             let words =
                 filter.likeness.map(|likeness| format!(" ({})", in_words(likeness))).unwrap_or_default();
@@ -51,6 +53,12 @@ fn threshold(filter: &FilterStatus, is_named: bool) -> Option<Item> {
     };
     let name = if is_named { &filter.table } else { "threshold" };
     Some(vec![(Ink::Normal, format!("{name} {figure}")), (Ink::Label, of)])
+}
+
+/// "raised 2.5x by the budget"; nothing where that is not in the way.
+fn raised(filter: &FilterStatus) -> Option<Item> {
+    let raised = filter.raised.filter(|raised| *raised > NOT_RAISED)?;
+    Some(vec![(Ink::Slow, format!("raised {}", times(raised))), (Ink::Label, " by the budget".to_owned())])
 }
 
 /// "a release every 4..8 clocks"; nothing where there is one at every clock.

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use super::History;
 use super::paint::{Ink, Palette, flow, item};
 use super::region::{Region, regions};
-use crate::report::human::{bit_rate, bytes, seconds, times};
+use crate::report::human::{bit_rate, bytes, percent, seconds, times};
 use crate::status::{LinkStatus, ServerStatus};
 
 /// Between columns.
@@ -31,7 +31,10 @@ struct Row<'a> {
     sending_bytes_per_sec: Option<f64>,
 }
 
-const COLUMNS: [Column; 11] = [
+/// Shown where there is a budget.
+const BUDGET: &str = "of budget";
+
+const COLUMNS: [Column; 12] = [
     Column {
         title: "round trip",
         width: 10,
@@ -45,6 +48,7 @@ const COLUMNS: [Column; 11] = [
         rank: 2,
         cell: |row| optional(row.sending_bytes_per_sec, bit_rate),
     },
+    Column { title: BUDGET, width: 9, rank: 1, cell: |row| optional(row.link.budget_used, percent) },
     Column { title: "backlog", width: 7, rank: 0, cell: |row| bytes(row.link.backlog_bytes as f64) },
     Column { title: "takes", width: 7, rank: 1, cell: |row| seconds(row.link.backlog_seconds) },
     Column { title: "in flight", width: 9, rank: 4, cell: |row| bytes(row.link.in_flight_bytes as f64) },
@@ -84,7 +88,8 @@ pub(super) fn links(
         return vec![];
     }
     let widest = rows.iter().map(|(name, ..)| Span::raw(name.as_str()).width()).max().unwrap_or(0);
-    let columns = columns(usize::from(width).saturating_sub(2 + widest), history.is_live());
+    let has_budget = rows.iter().any(|(_, _, link)| link.budget_used.is_some());
+    let columns = columns(usize::from(width).saturating_sub(2 + widest), history.is_live(), has_budget);
     let mut head = Line::from(palette.span(Ink::Label, format!("  {:<widest$}", "link")));
     for column in &columns {
         let text = format!("{}{:>width$}", " ".repeat(GAP), column.title, width = column.width);
@@ -134,9 +139,9 @@ fn down(link: &LinkStatus, name: String, is_over: bool, palette: Palette, width:
 }
 
 /// Those for which there is room, in their order.
-fn columns(room: usize, is_live: bool) -> Vec<Column> {
-    let mut columns: Vec<_> =
-        COLUMNS.into_iter().filter(|column| is_live || column.title != "sending").collect();
+fn columns(room: usize, is_live: bool, has_budget: bool) -> Vec<Column> {
+    let is_meant = |title: &str| (is_live || title != "sending") && (has_budget || title != BUDGET);
+    let mut columns: Vec<_> = COLUMNS.into_iter().filter(|column| is_meant(column.title)).collect();
     while columns.iter().map(|column| column.width + GAP).sum::<usize>() > room {
         let last = columns.iter().map(|column| column.rank).max();
         let Some(at) = columns.iter().position(|column| Some(column.rank) == last && column.rank > 0) else {
