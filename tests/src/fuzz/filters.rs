@@ -49,6 +49,10 @@ enum Operation {
         clock_millis: u16,
     },
     Release,
+    /// The same, fitted to so many bytes.
+    ReleaseWithin {
+        bytes: u16,
+    },
     FlushAll,
     /// What a checkpoint keeps goes into another filter.
     Restore,
@@ -135,7 +139,8 @@ impl Model {
                 self.filter.observe([reach], time(clock_millis));
                 assert!(self.filter.soft_factor() > 0.0 && self.filter.soft_factor() <= 1.0);
             }
-            Operation::Release => self.release(),
+            Operation::Release => self.release(None),
+            Operation::ReleaseWithin { bytes } => self.release(Some(f64::from(bytes) / 16.0)),
             Operation::FlushAll => {
                 let mut out = Vec::new();
                 self.filter.flush_all(&mut out);
@@ -162,12 +167,22 @@ impl Model {
         self.filter.offer(&delta);
     }
 
-    fn release(&mut self) {
+    fn release(&mut self, allowed: Option<f64>) {
         self.clock = self.clock.next();
         let factor = self.filter.soft_factor();
         let values: Vec<&[f32]> = self.values.iter().map(Vec::as_slice).collect();
         let (mut out, before) = (Vec::new(), self.filter.counters());
-        self.filter.release(self.clock, &values, &mut out);
+        let most = match allowed {
+            None => {
+                self.filter.release(self.clock, &values, &mut out);
+                1.0
+            }
+            Some(bytes) => {
+                let fit = self.filter.release_within(bytes, self.clock, &values, &mut out);
+                assert!(fit.raised >= 1.0 && fit.full >= 1.0 && (0.0..=1.0).contains(&fit.share), "{fit:?}");
+                fit.raised * fit.full
+            }
+        };
         let shipped: usize = out.iter().map(Elements::len).sum();
         assert_eq!(self.filter.counters().elements_shipped, before.elements_shipped + shipped as u64);
         self.ship(&out);
@@ -176,7 +191,7 @@ impl Model {
             Selection::Everything => assert!(self.waiting.iter().flatten().all(|a| *a == 0.0)),
             Selection::Significant { filters, .. } => {
                 for (table, config) in filters.iter().enumerate() {
-                    self.check_held(table, config, config.threshold_at(self.clock) * factor);
+                    self.check_held(table, config, config.threshold_at(self.clock) * factor * most);
                 }
             }
         }
