@@ -11,7 +11,7 @@
 //! sig(a, x) > v_t * f        v_t: the hard threshold, by its schedule;  f <= 1: the soft factor of the peers that count
 //! ```
 //!
-//! and where the threshold follows updates, as the [leeway](crate::leeway) bounds it, which begins with one usual update.
+//! and where the threshold follows updates, as the [leeway](crate::leeway) bounds it.
 //!
 //! Where one bound serves a whole table and [`ValueFormat::Auto`](crate::policy::ValueFormat) is asked for, what is shipped of an
 //! element is a multiple of a step, a power of two just below the bound: such values take a bit or two. The rest stays in `a`.
