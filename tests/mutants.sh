@@ -94,7 +94,7 @@ mutants=(
   'oppose-alone|wan/src/anticipation.rs|units|s/let gain = match is_opposed \{/let gain = match is_opposed \&\& table.estimate(answered).is_some_and(|e| e < 0.0) {/'
   'speak-rarely-though-opposed|wan/src/cadence.rs|units|s/_ => 1,\n/_ => self.every,\n/'
   'speak-rarely-at-first|wan/src/cadence.rs|units|s/most\.min\(clock\.0 \/ PART\)/most/'
-  'hold-back-much-at-first|wan/src/leeway.rs|units|s/\.min\(self\.growth \* first\)//'
+  'hold-back-much-at-first|wan/src/leeway.rs|units|s/\.min\(self\.most\)//'
   'hold-back-as-much-though-opposed|wan/src/leeway.rs|units|s/if opposed \{ TIGHT \}/if false { TIGHT }/'
   'charge-a-budget-with-payload-alone|wan/src/node.rs|units|s/replica\.charge\(link\.mirror, share\)/drop((replica, share))/'
   'release-beyond-a-budget|wan/src/filter.rs|units|s/self\.release_raised\(t, values, fit, out\)/self.release_raised(t, values, Fit::NONE, out)/'

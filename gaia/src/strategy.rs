@@ -7,11 +7,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use datacenter::TableSpec;
+use wan::leeway::Leeway;
 use wan::policy::{
     Budget, CustomSchedule, FilterConfig, Goal, Lead, Limit, Policy, Schedule, ScheduleFunction, Selection,
 };
 
-use crate::job::{Filter, FilterSchedule, Job, LearningRate};
+use crate::job::{AspGoal, Filter, FilterSchedule, Job, LearningRate};
 use crate::suggest::{NotOneOf, nearest};
 
 /// A strategy.
@@ -118,7 +119,7 @@ impl Strategy {
     pub fn policy(self, job: &Job, tables: &[TableSpec]) -> Option<Policy> {
         let goal = if job.asp.soft_threshold { Goal::Fastest } else { Goal::Cheapest };
         let asp = || Policy {
-            selection: Selection::Significant { filters: filters(job, tables), goal },
+            selection: Selection::Significant { filters: filters(job, tables), goal, leeway: leeway(job) },
             barrier_max_delay: job.asp.barrier_max_delay,
             lead: job.asp.lead,
             anticipates: job.asp.anticipation,
@@ -194,6 +195,12 @@ impl ScheduleFunction for LearningRate {
     fn factor(&self, clock: u32) -> f64 {
         self.factor(clock)
     }
+}
+
+/// What may be held back at first: a tenth of what is by default, whatever the goal, since nothing is known then that would
+/// make more of it safe.
+fn leeway(job: &Job) -> Leeway {
+    Leeway::beginning_with(AspGoal::Balanced.threshold(job.application.steps_per_clock()) / 10.0)
 }
 
 /// The part of a budget that each of so many shards has: they are about equally large.
@@ -281,7 +288,7 @@ mod tests {
         };
         job.asp.tables = vec![("items".to_owned(), tied)];
         let policy = Strategy::Asp.policy(&job, &[table("users"), table("items")]).expect("asp mirrors");
-        let Selection::Significant { filters, goal } = policy.selection else { panic!("asp filters") };
+        let Selection::Significant { filters, goal, .. } = policy.selection else { panic!("asp filters") };
         assert_eq!(goal, Goal::Cheapest);
         assert_eq!(filters[0].schedule, Schedule::InverseSqrt);
         let rate = job.application.learning_rate();

@@ -17,6 +17,7 @@ use datacenter::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use wan::leeway::Leeway;
 use wan::message::{ServerId, ShardControl, Update};
 use wan::node::{Greeting, Node, PeerConfig};
 use wan::outbox::Outgoing;
@@ -116,7 +117,8 @@ pub fn random_policy(rng: &mut impl RngExt, tables: usize) -> Policy {
     let selection = match rng.random_range(0..3) {
         0 => Selection::Everything,
         _ => {
-            Selection::Significant { filters, goal: [Goal::Cheapest, Goal::Fastest][rng.random_range(0..2)] }
+            let goal = [Goal::Cheapest, Goal::Fastest][rng.random_range(0..2)];
+            Selection::Significant { filters, goal, leeway: Leeway::default() }
         }
     };
     Policy {

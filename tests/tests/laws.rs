@@ -8,6 +8,7 @@ use datacenter::{Clock, DatacenterId, Elements, ShardId, ShardTable, TableId, Wo
 use gaia_tests::mesh::{Mesh, MeshConfig, Sabotage};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use wan::leeway::Leeway;
 use wan::policy::{FilterConfig, Goal, Lead, Policy, Schedule, Selection, Significance, ValueFormat};
 use wan::replica::Replica;
 
@@ -131,7 +132,7 @@ mod small_updates {
         let significant = |function, threshold| {
             let config =
                 FilterConfig { function, threshold, schedule: Schedule::Constant, values: ValueFormat::F32 };
-            Selection::Significant { filters: vec![config], goal: Goal::Cheapest }
+            Selection::Significant { filters: vec![config], goal: Goal::Cheapest, leeway: Leeway::default() }
         };
         [
             Selection::Everything,

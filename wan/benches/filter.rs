@@ -8,6 +8,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use datacenter::{Clock, Elements, ShardTable, TableId};
 use wan::filter::Filter;
+use wan::leeway::Leeway;
 use wan::policy::{FilterConfig, Goal, Schedule, Selection, Significance, ValueFormat};
 
 /// Each of `of` indexes with a probability of `1 / every`, the same in every run.
@@ -34,7 +35,7 @@ fn filter(selection: &Selection, shape: ShardTable) -> Filter {
 fn significant(function: Significance) -> Selection {
     let config =
         FilterConfig { function, threshold: 1.0, schedule: Schedule::Constant, values: ValueFormat::F32 };
-    Selection::Significant { filters: vec![config], goal: Goal::Cheapest }
+    Selection::Significant { filters: vec![config], goal: Goal::Cheapest, leeway: Leeway::default() }
 }
 
 fn clocks(c: &mut Criterion) {

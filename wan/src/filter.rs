@@ -115,15 +115,15 @@ impl Filter {
     ///
     /// If `selection` does not have one filter for each table: jobs are checked before they get here.
     pub fn new(selection: &Selection, shapes: Vec<ShardTable>, peers: usize) -> Self {
-        let (configs, soft) = match selection {
-            Selection::Everything => (None, None),
-            Selection::Significant { filters, goal } => {
+        let (configs, soft, leeway) = match selection {
+            Selection::Everything => (None, None, Leeway::default()),
+            Selection::Significant { filters, goal, leeway } => {
                 assert_eq!(filters.len(), shapes.len(), "one filter for each table");
                 let soft = match goal {
                     Goal::Fastest => Some(SoftThresholds::new(peers)),
                     Goal::Cheapest => None,
                 };
-                (Some(filters.clone()), soft)
+                (Some(filters.clone()), soft, *leeway)
             }
         };
         let tables = (0..).zip(shapes).map(|(id, shape)| {
@@ -131,7 +131,7 @@ impl Filter {
             let follows_updates = config.is_some_and(|config| config.function == Significance::UsualUpdate);
             TableFilter::new(TableId(id), shape, follows_updates)
         });
-        Self { tables: tables.collect(), configs, soft, leeway: Leeway::default() }
+        Self { tables: tables.collect(), configs, soft, leeway }
     }
 
     /// Adds a worker's deltas to what has accumulated, each as what its value has changed by: where a value has coarse steps

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::cadence::MOST_CLOCKS;
 use crate::filter::CustomSignificance;
+use crate::leeway::Leeway;
 
 /// How the significance of an accumulated update is measured, element by element (Gaia, NSDI 2017, section 3).
 ///
@@ -220,6 +221,8 @@ pub enum Selection {
         filters: Vec<FilterConfig>,
         /// Whether idle bandwidth may carry more.
         goal: Goal,
+        /// What bounds thresholds that follow updates at first.
+        leeway: Leeway,
     },
 }
 

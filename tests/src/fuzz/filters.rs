@@ -5,6 +5,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use datacenter::{Clock, Elements, ShardTable, TableId};
 use wan::filter::{Filter, Reachability};
+use wan::leeway::Leeway;
 use wan::policy::{FilterConfig, Goal, Schedule, Selection, Significance, ValueFormat};
 
 use super::operations::operations;
@@ -103,7 +104,7 @@ impl Model {
         let filters = setup.filters.iter().map(Choice::config).collect();
         let selection = match setup.everything {
             true => Selection::Everything,
-            false => Selection::Significant { filters, goal },
+            false => Selection::Significant { filters, goal, leeway: Leeway::default() },
         };
         let zeros = || SHAPES.iter().map(|shape| vec![0.0; shape.elements()]).collect::<Vec<_>>();
         let filter = Filter::new(&selection, SHAPES.to_vec(), 1);

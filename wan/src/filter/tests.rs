@@ -21,7 +21,11 @@ fn constant(function: Significance, threshold: f64) -> FilterConfig {
 }
 
 fn filter_of(config: FilterConfig, goal: Goal, shape: ShardTable) -> Filter {
-    Filter::new(&Selection::Significant { filters: vec![config], goal }, vec![shape], 1)
+    Filter::new(
+        &Selection::Significant { filters: vec![config], goal, leeway: Leeway::default() },
+        vec![shape],
+        1,
+    )
 }
 
 /// One clock of a table of one row: which of `updates` a filter ships, with `values` as they are.

@@ -4,6 +4,7 @@ use datacenter::{Elements, ShardTable, TableId, WorkerId};
 
 use super::*;
 use crate::inbox::MAX_LIFE;
+use crate::leeway::Leeway;
 use crate::message::{Barrier, Origin, Progress, Resume, WholeRows};
 use crate::policy::{
     Budget, BudgetScope, FilterConfig, Goal, Lead, Limit, ReleaseEvery, Schedule, Selection, Significance,
@@ -1006,7 +1007,8 @@ fn factors(clocks: u32, is_reached: impl Fn(u32) -> bool) -> Vec<f64> {
         schedule: crate::policy::Schedule::Constant,
         values: crate::policy::ValueFormat::F32,
     };
-    let selection = Selection::Significant { filters: vec![filter], goal: crate::policy::Goal::Fastest };
+    let selection =
+        Selection::Significant { filters: vec![filter], goal: Goal::Fastest, leeway: Leeway::default() };
     let policy = Policy { selection, ..Policy::naive(Lead::Unlimited) };
     let mut node = mesh(1, &OTHERS, &policy, |replica| replica);
     let (start, clock_length) = (start(), Duration::from_millis(400));
@@ -1398,7 +1400,8 @@ fn releases_are_fitted_to_a_budget_as_sizes_before_have_shown() {
         schedule: Schedule::Constant,
         values: ValueFormat::F32,
     };
-    let selection = Selection::Significant { filters: vec![filter], goal: Goal::Cheapest };
+    let selection =
+        Selection::Significant { filters: vec![filter], goal: Goal::Cheapest, leeway: Leeway::default() };
     let mut node = node_with_budget(Limit::BytesPerClock(OF_CLOCK), selection, start);
     let mut sent = Vec::new();
     for clock in 1..=40 {
