@@ -14,8 +14,7 @@
 //! one that only makes packets late is taken back at once. The round-trip time after a drain is the new base,
 //! whatever it was before: a delay that stays when our queue is gone is jitter, a longer route, or somebody
 //! else's queue. That somebody may be another `Steady` that waits for us, so when the base has been above the
-//! shortest one known for ten seconds, half the window is given up for one round trip. Or it is a sender that
-//! fills queues, beside which [`rivals`] tells what to do.
+//! shortest one known for ten seconds, half the window is given up for one round trip.
 //!
 //! Time is divided into *rounds*: one ends when the first packet sent in it is acknowledged. The round-trip
 //! time of a round is its mean, not its minimum: with jitter, the mean is what a window has to span. quinn
@@ -31,11 +30,9 @@ use quinn::congestion::{Controller, ControllerFactory};
 use quinn_proto::RttEstimator;
 
 mod phases;
-mod rivals;
 mod round;
 
 use phases::Phase;
-use rivals::Rivals;
 use round::{Batch, Recent, Round};
 
 /// What a [`Steady`] starts from.
@@ -46,8 +43,6 @@ pub struct SteadyConfig {
     /// The bandwidth-delay product, where it is known. Growth turns careful at four fifths of it; a connection
     /// that starts there sends all of it in its first round.
     pub expected_bdp_bytes: Option<u64>,
-    /// The round-trip time without queues, where it is known. What others keep in the queue from the start shows by that.
-    pub expected_round_trip: Option<Duration>,
     /// The least window. A connection that seldom sends much at once cannot know what the link would carry.
     pub min_window_bytes: u64,
     /// The largest window.
@@ -91,8 +86,6 @@ pub struct Steady {
     shortest: Duration,
     /// When half the window was last given up.
     yielded_at: Instant,
-    /// What is known of senders that fill the queue.
-    rivals: Rivals,
 }
 
 /// Rounds of which the best rate counts: one cycle.
@@ -117,10 +110,6 @@ const MAX_BURST: Duration = Duration::from_millis(8);
 
 impl Steady {
     fn new(config: SteadyConfig, now: Instant, mtu: u16) -> Self {
-        let expected_rate = config
-            .expected_bdp_bytes
-            .zip(config.expected_round_trip)
-            .map_or(0.0, |(bdp, round_trip)| bdp as f64 / round_trip.as_secs_f64().max(1e-6));
         Self {
             config,
             mtu: u64::from(mtu),
@@ -135,9 +124,8 @@ impl Steady {
             rates: Recent::new(RATE_ROUNDS),
             round_trips: Recent::new(ROUND_TRIP_ROUNDS),
             losses: Recent::new(RATE_ROUNDS),
-            shortest: config.expected_round_trip.unwrap_or(Duration::MAX),
+            shortest: Duration::MAX,
             yielded_at: now,
-            rivals: Rivals::new(expected_rate),
         }
     }
 
@@ -210,7 +198,6 @@ impl Steady {
         Batch::add(&mut self.batch, now, sent);
         if !is_limited {
             self.grow(bytes);
-            self.grow_beside_rivals(now, sent, bytes);
         }
     }
 
@@ -218,7 +205,6 @@ impl Steady {
         self.in_flight_bytes = in_flight_bytes;
         let Some(batch) = self.batch.take() else { return };
         self.round.add_round_trip(batch.round_trip);
-        self.rivals.note_round_trip(batch.round_trip);
         if self.is_late(batch.round_trip) {
             self.stop_growth(now);
         } else if self.round.is_over(now, batch.sent) {
@@ -236,7 +222,6 @@ impl Steady {
         let best_before = self.rate();
         if !round.is_limited() || round.rate(now) > best_before {
             self.rates.push(round.rate(now));
-            self.rivals.note_rate(round.rate(now));
         }
         let is_overflow = self.is_overflow(&round);
         if round.bytes() > MIN_LOSS_PACKETS * self.mtu {
@@ -266,12 +251,10 @@ impl Controller for Steady {
         self.end_acknowledgement(now, in_flight);
     }
 
-    fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent: bool, lost_bytes: u64) {
-        self.round.lose(lost_bytes, self.is_overflow_of_rivals());
+    fn on_congestion_event(&mut self, now: Instant, _sent: Instant, is_persistent: bool, lost_bytes: u64) {
+        self.round.lose(lost_bytes);
         if is_persistent {
             self.start_over(now);
-        } else {
-            self.lose_beside_rivals(now, sent);
         }
     }
 

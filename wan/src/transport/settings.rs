@@ -116,8 +116,6 @@ pub struct Settings {
     pub min_window_bytes: u64,
     /// The BDP, where it is known: [`crate::transport::Steady`] approaches it with care.
     pub expected_bdp_bytes: Option<u64>,
-    /// The round-trip time without queues, where it is known.
-    pub expected_round_trip: Option<Duration>,
     /// The round-trip time to assume before the first measurement.
     pub initial_round_trip: Duration,
     /// Unidirectional streams to stripe bulk data over; one for control.
@@ -161,7 +159,6 @@ impl Path {
                 .map_or(UNKNOWN_INITIAL_WINDOW_BYTES, |bdp| (bdp / 5 * 4).max(self.least_window_bytes())),
             min_window_bytes: self.least_window_bytes(),
             expected_bdp_bytes,
-            expected_round_trip: self.round_trip,
             initial_round_trip: self.first_round_trip(),
             bulk_streams: bulk_streams as usize,
             stream_window_bytes: MAX_STREAM_WINDOW_BYTES,
@@ -195,7 +192,6 @@ impl Path {
             initial_window_bytes: window_bytes,
             min_window_bytes: window_bytes,
             expected_bdp_bytes: self.bdp_bytes(),
-            expected_round_trip: self.round_trip,
             initial_round_trip: self.first_round_trip(),
             bulk_streams: 1,
             stream_window_bytes: 1 << 20,
@@ -237,7 +233,6 @@ impl Path {
             initial_window_bytes: a.initial_window_bytes.min(b.initial_window_bytes),
             min_window_bytes: a.min_window_bytes.min(b.min_window_bytes),
             expected_bdp_bytes: a.expected_bdp_bytes.zip(b.expected_bdp_bytes).map(|(a, b)| a.min(b)),
-            expected_round_trip: a.expected_round_trip.zip(b.expected_round_trip).map(|(a, b)| a.max(b)),
             initial_round_trip: a.initial_round_trip.max(b.initial_round_trip),
             bulk_streams: a.bulk_streams.max(b.bulk_streams),
             stream_window_bytes: a.stream_window_bytes.max(b.stream_window_bytes),
@@ -330,7 +325,6 @@ impl Settings {
             Congestion::Steady => Arc::new(SteadyConfig {
                 initial_window_bytes: self.initial_window_bytes,
                 expected_bdp_bytes: self.expected_bdp_bytes,
-                expected_round_trip: self.expected_round_trip,
                 min_window_bytes: self.min_window_bytes,
                 max_window_bytes: self.send_window_bytes,
             }),

@@ -7,12 +7,9 @@
 //!    |         ^        ^                    |        |
 //!    +------------------+      Yield <-------+        +-> Climb, where more was delivered
 //! ```
-//!
-//! From each of these but `Startup` to `Compete` where a rival shows, and by way of `Drain` back again.
 
 use std::time::{Duration, Instant};
 
-use super::rivals::Contest;
 use super::{BURST, BURST_PACKETS, Round, Steady};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,20 +54,16 @@ pub(super) enum Phase {
     },
     /// Gives up half the window, for one round.
     Yield,
-    /// Does as those do who fill the queue.
-    Compete(Contest),
 }
 
 /// Rounds between finding the base and the next probe.
-pub(super) const CRUISE_ROUNDS: u32 = 5;
+const CRUISE_ROUNDS: u32 = 5;
 /// The same when growth has just ended: it may have ended too early.
 const SHORT_CRUISE_ROUNDS: u32 = 1;
 /// What ends a probe.
 const DRAIN: Phase = Phase::Drain { cruise_rounds: CRUISE_ROUNDS, is_deep: false };
 /// What ends growth.
 const SHORT_DRAIN: Phase = Phase::Drain { cruise_rounds: SHORT_CRUISE_ROUNDS, is_deep: false };
-/// What a queue asks for that growth has not made.
-pub(super) const DEEP_DRAIN: Phase = Phase::Drain { cruise_rounds: SHORT_CRUISE_ROUNDS, is_deep: true };
 /// What a drain leaves of what the link holds. The rest is idle for a round trip in each cycle, so it is only as much as the rate
 /// and the base may be too large, which are the best and the mean of a few rounds.
 const DRAINED: f64 = 0.975;
@@ -91,11 +84,7 @@ impl Phase {
         match self {
             Self::Startup { .. } | Self::Climb { .. } => Some(steady.headroom() + steady.burst()),
             Self::Probe { .. } => Some(steady.headroom() + steady.probe() / 2 + steady.burst()),
-            Self::Drain { .. }
-            | Self::Measure { .. }
-            | Self::Cruise { .. }
-            | Self::Yield
-            | Self::Compete(_) => None,
+            Self::Drain { .. } | Self::Measure { .. } | Self::Cruise { .. } | Self::Yield => None,
         }
     }
 }
@@ -118,8 +107,7 @@ impl Steady {
             | Phase::Measure { .. }
             | Phase::Cruise { .. }
             | Phase::Probe { .. }
-            | Phase::Yield
-            | Phase::Compete(_) => {}
+            | Phase::Yield => {}
         }
     }
 
@@ -188,7 +176,6 @@ impl Steady {
                 self.rates.keep_last(1);
                 return;
             }
-            _ if self.is_overflow_shown(round) => return self.become_rival(now),
             _ => {}
         }
         match self.phase {
@@ -199,13 +186,11 @@ impl Steady {
                 self.enter(Phase::Measure { cruise_rounds: CRUISE_ROUNDS, is_shortest: true });
             }
             Phase::Measure { cruise_rounds, is_shortest } => {
-                // The drain's own round still had the queue: it counts only where this one had no packets.
-                self.round_trips.keep_last(if round.round_trip().is_some() { 1 } else { 2 });
-                self.learn_base(now, round, is_shortest, cruise_rounds);
+                self.measured(round, is_shortest);
+                self.enter(Phase::Cruise { rounds_left: cruise_rounds });
             }
             // Without enough to send, nothing can be learned about the link.
             _ if round.is_limited() => {}
-            Phase::Compete(contest) => self.check_rivals(now, contest),
             Phase::Startup { .. } | Phase::Climb { .. } if is_overflow => {
                 self.become_drain(now, SHORT_DRAIN);
             }
@@ -235,12 +220,20 @@ impl Steady {
         }
     }
 
+    /// Learns the base from a round without a queue of ours.
+    fn measured(&mut self, round: &Round, is_shortest: bool) {
+        // The drain's own round still had the queue: it counts only where this one had no packets.
+        self.round_trips.keep_last(if round.round_trip().is_some() { 1 } else { 2 });
+        let base = self.base();
+        self.shortest = if is_shortest { base } else { self.shortest.min(base) };
+    }
+
     fn cruise(&mut self, now: Instant, round: &Round, rounds_left: u32, is_overflow: bool) {
         let limit = self.base() + self.headroom() + self.probe() + self.burst();
         if is_overflow || round.round_trip().is_some_and(|round_trip| round_trip > limit) {
             // The link has become slower or longer than it was.
             self.rates.keep_last(1);
-            self.become_drain(now, DEEP_DRAIN);
+            self.become_drain(now, Phase::Drain { cruise_rounds: SHORT_CRUISE_ROUNDS, is_deep: true });
         } else if self.base() > self.shortest + self.headroom() && now - self.yielded_at >= YIELD_INTERVAL {
             self.yielded_at = now;
             self.enter(Phase::Yield);
@@ -253,13 +246,13 @@ impl Steady {
     }
 
     /// Enters a phase whose window follows from what is known.
-    pub(super) fn enter(&mut self, phase: Phase) {
+    fn enter(&mut self, phase: Phase) {
         let headroom = self.headroom();
         match phase {
             Phase::Measure { .. } | Phase::Cruise { .. } => self.set_window(self.busy_window(headroom)),
             Phase::Probe { .. } => self.set_window(self.busy_window(headroom + self.probe())),
             Phase::Yield => self.set_window(self.bytes_for(self.rate(), Duration::ZERO) / 2),
-            Phase::Startup { .. } | Phase::Climb { .. } | Phase::Drain { .. } | Phase::Compete(_) => {}
+            Phase::Startup { .. } | Phase::Climb { .. } | Phase::Drain { .. } => {}
         }
         self.late_acks = 0;
         self.phase = phase;
@@ -284,7 +277,7 @@ impl Steady {
     }
 
     /// Takes back what made the queue, and a little more, so that the base shows.
-    pub(super) fn become_drain(&mut self, now: Instant, drain: Phase) {
+    fn become_drain(&mut self, now: Instant, drain: Phase) {
         let so_far = self.round.rate_so_far(now, self.base() / 2).unwrap_or(0.0);
         let base = match drain {
             Phase::Drain { is_deep: true, .. } => self.base().min(self.shortest),

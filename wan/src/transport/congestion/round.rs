@@ -34,9 +34,6 @@ pub(super) struct Round {
     start: Instant,
     acked_bytes: u64,
     lost_bytes: u64,
-    /// Whether some of it was lost while the queue was longer than ours, and some while it was not.
-    lost_long: bool,
-    lost_short: bool,
     round_trips: Duration,
     batches: u32,
     is_limited: bool,
@@ -48,8 +45,6 @@ impl Round {
             start,
             acked_bytes: 0,
             lost_bytes: 0,
-            lost_long: false,
-            lost_short: false,
             round_trips: Duration::ZERO,
             batches: 0,
             is_limited: false,
@@ -71,11 +66,8 @@ impl Round {
         self.is_limited = true;
     }
 
-    /// Loses `bytes`, with a queue that `is_long`.
-    pub(super) fn lose(&mut self, bytes: u64, is_long: bool) {
+    pub(super) fn lose(&mut self, bytes: u64) {
         self.lost_bytes += bytes;
-        self.lost_long |= is_long;
-        self.lost_short |= !is_long;
     }
 
     pub(super) fn add_round_trip(&mut self, round_trip: Duration) {
@@ -96,11 +88,6 @@ impl Round {
     /// Whether the acknowledgement of a packet `sent` at that time ends the round.
     pub(super) fn is_over(&self, now: Instant, sent: Instant) -> bool {
         sent >= self.start && now.saturating_duration_since(self.start) >= MIN_ROUND
-    }
-
-    /// Whether all that was lost was lost to a queue that was not ours: chance takes some at any time.
-    pub(super) fn is_lost_to_rivals(&self) -> bool {
-        self.lost_long && !self.lost_short
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -25,7 +25,6 @@ impl Sender {
         let config = SteadyConfig {
             initial_window_bytes: expected_bdp_bytes.map_or(38_400, |bdp| bdp / 5 * 4),
             expected_bdp_bytes,
-            expected_round_trip: None,
             min_window_bytes: 0,
             max_window_bytes: u64::MAX,
         };
