@@ -40,8 +40,7 @@ use round::{Batch, Recent, Round};
 pub struct SteadyConfig {
     /// The window of the first round.
     pub initial_window_bytes: u64,
-    /// The bandwidth-delay product, where it is known. Growth turns careful at four fifths of it; a connection
-    /// that starts there sends all of it in its first round.
+    /// The bandwidth-delay product, where it is known: growth turns careful shortly before it.
     pub expected_bdp_bytes: Option<u64>,
     /// The least window. A connection that seldom sends much at once cannot know what the link would carry.
     pub min_window_bytes: u64,
@@ -68,14 +67,12 @@ pub struct Steady {
     /// The BDP that start-up may approach fast.
     goal_bytes: Option<u64>,
     round: Round,
-    /// Until when what has been sent would keep a link busy that is as fast as the goal says.
-    paced_until: Instant,
     /// The acknowledgement that is being handled.
     batch: Option<Batch>,
     /// Acknowledgements in a row that came late.
     late_acks: u32,
-    /// Bytes sent and neither acknowledged nor lost. The first packet beyond none begins a new round.
-    in_flight_bytes: u64,
+    /// Nothing is under way: the next packet begins a new round.
+    is_idle: bool,
     /// Delivery rates of the last rounds, in bytes a second.
     rates: Recent<f64>,
     /// Round-trip times of the rounds since the last drain.
@@ -117,10 +114,9 @@ impl Steady {
             phase: Phase::Startup { flat_rounds: 0 },
             goal_bytes: config.expected_bdp_bytes,
             round: Round::new(now),
-            paced_until: now,
             batch: None,
             late_acks: 0,
-            in_flight_bytes: 0,
+            is_idle: true,
             rates: Recent::new(RATE_ROUNDS),
             round_trips: Recent::new(ROUND_TRIP_ROUNDS),
             losses: Recent::new(RATE_ROUNDS),
@@ -183,12 +179,9 @@ impl Steady {
         round.bytes() > MIN_LOSS_PACKETS * self.mtu && round.loss() > self.chance() + OVERFLOW_LOSS
     }
 
-    /// Whether this acknowledgement is one too many that came late. Who has sent much less than the window has not made a queue
-    /// by its growth.
+    /// Whether this acknowledgement is one too many that came late.
     fn is_late(&mut self, round_trip: Duration) -> bool {
-        let is_used = self.in_flight_bytes >= self.window_bytes / 2;
-        let is_late =
-            is_used && self.phase.tolerates(self).is_some_and(|delay| round_trip > self.base() + delay);
+        let is_late = self.phase.tolerates(self).is_some_and(|delay| round_trip > self.base() + delay);
         self.late_acks = if is_late { self.late_acks + 1 } else { 0 };
         self.late_acks >= LATE_ACKS
     }
@@ -202,7 +195,7 @@ impl Steady {
     }
 
     fn end_acknowledgement(&mut self, now: Instant, in_flight_bytes: u64) {
-        self.in_flight_bytes = in_flight_bytes;
+        self.is_idle = in_flight_bytes == 0;
         let Some(batch) = self.batch.take() else { return };
         self.round.add_round_trip(batch.round_trip);
         if self.is_late(batch.round_trip) {
@@ -235,12 +228,11 @@ impl Steady {
 }
 
 impl Controller for Steady {
-    fn on_sent(&mut self, now: Instant, bytes: u64, _last_packet_number: u64) {
-        if self.in_flight_bytes == 0 {
+    fn on_sent(&mut self, now: Instant, _bytes: u64, _last_packet_number: u64) {
+        if self.is_idle {
+            self.is_idle = false;
             self.round.restart(now);
         }
-        self.in_flight_bytes += bytes;
-        self.pace_first_flight(now, bytes);
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, _rtt: &RttEstimator) {

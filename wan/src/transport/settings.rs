@@ -39,9 +39,7 @@ const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(100);
 /// A link may turn out to be faster than stated.
 const MIN_SEND_WINDOW_BYTES: u64 = 4_000_000;
 /// A packet before a larger MTU has been found, IP and UDP headers included.
-const FIRST_PACKET_BYTES: u64 = 1200 + HEADER_BYTES;
-/// Headers of IP and UDP.
-const HEADER_BYTES: u64 = 20 + 8;
+const FIRST_PACKET_BYTES: u64 = 1228;
 /// Packets of both connections' handshakes that may be under way in one direction at a time.
 const FIRST_PACKETS: u32 = 4;
 /// A handshake takes two round trips, and some more where packets are lost.
@@ -145,18 +143,16 @@ pub struct Settings {
 impl Path {
     /// Settings of the connection that carries bulk data.
     pub fn data(&self) -> Settings {
-        let bdp_bytes = self.bdp_bytes().unwrap_or(UNKNOWN_BDP_BYTES);
-        // What a window counts is the payload of UDP.
-        let expected_bdp_bytes = self.bdp_bytes().map(|bdp| bdp - bdp / FIRST_PACKET_BYTES * HEADER_BYTES);
+        let expected_bdp_bytes = self.bdp_bytes();
+        let bdp_bytes = expected_bdp_bytes.unwrap_or(UNKNOWN_BDP_BYTES);
         let bulk_streams =
             (2 * bdp_bytes).div_ceil(MAX_STREAM_WINDOW_BYTES).clamp(MIN_BULK_STREAMS, MAX_BULK_STREAMS);
         let bdp_packets = bdp_bytes / PACKET_BYTES;
         Settings {
             carries: Carries::Updates,
             congestion: self.congestion,
-            // quinn paces a window at five fourths of what it holds a round trip: this one at the path's rate.
             initial_window_bytes: expected_bdp_bytes
-                .map_or(UNKNOWN_INITIAL_WINDOW_BYTES, |bdp| (bdp / 5 * 4).max(self.least_window_bytes())),
+                .map_or(UNKNOWN_INITIAL_WINDOW_BYTES, |bdp| (bdp / 2).max(self.least_window_bytes())),
             min_window_bytes: self.least_window_bytes(),
             expected_bdp_bytes,
             initial_round_trip: self.first_round_trip(),
@@ -388,10 +384,10 @@ mod tests {
         // (Mbit/s, round trip in ms) -> (streams, initial window, send window, acknowledged packets, packet
         // threshold)
         let table = [
-            ((100, 160), (4, 1_563_532, 8_000_000, 10, 87)),
-            ((1000, 160), (16, 15_635_192, 40_000_000, 10, 128)),
-            ((10_000, 300), (64, 293_159_620, 160_000_000, 10, 128)),
-            ((20, 200), (4, 390_880, 4_000_000, 5, 21)),
+            ((100, 160), (4, 1_000_000, 8_000_000, 10, 87)),
+            ((1000, 160), (16, 10_000_000, 40_000_000, 10, 128)),
+            ((10_000, 300), (64, 187_500_000, 160_000_000, 10, 128)),
+            ((20, 200), (4, 250_000, 4_000_000, 5, 21)),
             ((1, 10), (4, 14_720, 4_000_000, 2, 3)),
         ];
         for ((rate, round_trip), expected) in table {

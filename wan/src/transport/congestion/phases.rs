@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{BURST, BURST_PACKETS, Round, Steady};
+use super::{Round, Steady};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Phase {
@@ -95,8 +95,12 @@ impl Steady {
         match self.phase {
             Phase::Startup { .. } => {
                 let growth = if self.goal_bytes.is_some() { acked_bytes / 2 } else { acked_bytes };
-                let grown = (self.window_bytes + growth).min(self.careful_from());
-                self.set_window(self.window_bytes.max(grown));
+                self.set_window(self.window_bytes + growth);
+                let careful_from = self.careful_from();
+                if self.window_bytes >= careful_from {
+                    self.set_window(careful_from);
+                    self.become_climb();
+                }
             }
             Phase::Climb { step_bytes, .. } => {
                 // A window's worth is acknowledged in a round.
@@ -108,34 +112,6 @@ impl Steady {
             | Phase::Cruise { .. }
             | Phase::Probe { .. }
             | Phase::Yield => {}
-        }
-    }
-
-    /// Sends the goal in the first round, at the goal's rate.
-    ///
-    /// quinn paces a window at five fourths of what it would be a round trip, or where a timer's millisecond is coarse, at no
-    /// more than that. So between four fifths of the goal and all of it, the window is what sends at the goal's rate: the
-    /// larger whenever that has fallen behind. A first flight that is too slow would leave a gap in each round after it.
-    pub(super) fn pace_first_flight(&mut self, now: Instant, sent_bytes: u64) {
-        let careful_from = self.careful_from();
-        let (Phase::Startup { .. }, Some(goal_bytes)) = (self.phase, self.goal_bytes) else { return };
-        let Some(base) = self.round_trips.min().filter(|_| self.window_bytes >= careful_from) else { return };
-        let pace = base.mul_f64(sent_bytes as f64 / goal_bytes.max(1) as f64);
-        self.paced_until = self.paced_until.max(now - BURST) + pace;
-        let is_behind = self.paced_until < now + BURST;
-        let room_bytes = self.in_flight_bytes + 2 * BURST_PACKETS * self.mtu;
-        let least_bytes = if is_behind { goal_bytes } else { room_bytes.min(goal_bytes) };
-        self.set_window(least_bytes.max(careful_from));
-    }
-
-    /// Takes the goal for measured once half of it has come back, and nothing late: the rounds so far had gaps, and a window
-    /// that followed from their rate would keep them.
-    fn trust_goal(&mut self, round: &Round) {
-        if let Some(goal_bytes) = self.goal_bytes
-            && round.bytes() >= goal_bytes / 2
-        {
-            self.rates.push(goal_bytes as f64 / self.base().as_secs_f64());
-            self.become_climb();
         }
     }
 
@@ -194,7 +170,6 @@ impl Steady {
             Phase::Startup { .. } | Phase::Climb { .. } if is_overflow => {
                 self.become_drain(now, SHORT_DRAIN);
             }
-            Phase::Startup { .. } if self.window_bytes >= self.careful_from() => self.trust_goal(round),
             Phase::Startup { flat_rounds } => {
                 let flat_rounds = if round.rate(now) >= 1.25 * best_before { 0 } else { flat_rounds + 1 };
                 self.phase = Phase::Startup { flat_rounds };
