@@ -12,7 +12,7 @@
 //! fitted to what the account has until the next clock: the filter's [census](crate::filter) counts what each
 //! threshold would ship, and [`Prices`] what that takes, as sizes before have shown.
 //!
-//! What is not spent is kept for [`KEPT`] and no longer, so that what leaves in any ten seconds is what they allow, and
+//! What is not spent is kept for `KEPT` and no longer, so that what leaves in any ten seconds is what they allow, and
 //! a few per cent more at most. Statements of clocks are charged, and never wait.
 
 use std::time::{Duration, Instant};

@@ -529,7 +529,8 @@ impl Replica {
             // A process that has begun from a checkpoint has workers only later, and ships by then what was held back.
             progress.last_seq = None;
         }
-        let (left_out, unstated) = (self.left_out(), self.cadence.unstated() + self.clocks_to_pay());
+        let (left_out, unstated) =
+            (self.left_out(), (self.cadence.unstated() + self.clocks_to_pay()).min(MOST_CLOCKS - 1));
         Progress { went_on: self.is_excused(peer), left_out, unstated, ..progress }
     }
 

@@ -57,7 +57,13 @@ impl Replica {
         let due = pairs.map(|(account, mirror)| {
             account.due(length, links) - spender.prices.of_elements(mirror.outbox.waiting_elements())
         });
-        due.reduce(f64::min).map(|bytes| spender.prices.estimate_for(bytes))
+        let allowed = due.reduce(f64::min).map(|bytes| spender.prices.estimate_for(bytes));
+        if allowed.is_none() {
+            // Nothing is raised for nobody.
+            spender.raised = 1.0;
+            self.cadence.bound(None);
+        }
+        allowed
     }
 
     /// A release was fitted to what it might take.
