@@ -22,7 +22,9 @@ use crate::policy::{Budget, BudgetScope, Limit};
 /// For how long what is not spent is kept: three per cent of ten seconds.
 const KEPT: Duration = Duration::from_millis(300);
 
-/// A debt is never more than the credit of so long: what the link carried meanwhile cannot be taken back.
+/// What crosses besides payload cannot be held back, and makes a debt of no more than the credit of so
+/// long. And where that alone takes all there is, an update passes every so often all the same: others
+/// may wait for it.
 const LONGEST_DEBT: Duration = Duration::from_secs(10);
 
 /// How much an update may hold: what comes in in so long, and at least about a packet.
@@ -41,7 +43,11 @@ pub struct Account {
     limit: Limit,
     /// Bytes; below zero it owes.
     left: f64,
+    /// What the debt for overhead may come to, as a number of bytes below zero.
+    least: f64,
     filled_at: Option<Instant>,
+    /// When an update was last paid.
+    updated_at: Option<Instant>,
     used: Used,
 }
 
@@ -78,7 +84,7 @@ impl Spending {
 impl Account {
     /// An account that begins with nothing.
     pub fn new(limit: Limit) -> Self {
-        Self { limit, left: 0.0, filled_at: None, used: Used::default() }
+        Self { limit, left: 0.0, least: 0.0, filled_at: None, updated_at: None, used: Used::default() }
     }
 
     /// Takes in the credit of the time that has passed, where so many `links` share the budget.
@@ -92,49 +98,71 @@ impl Account {
         self.used.turn(now);
     }
 
-    /// A clock has ended, of which each takes about `length`.
-    pub fn end_clock(&mut self, length: Duration, links: f64) {
+    /// A clock has ended, of which each takes about `length`; there is a release at every `every`-th.
+    pub fn end_clock(&mut self, length: Duration, every: u32, links: f64) {
         if let Limit::BytesPerClock(bytes) = self.limit {
             let bytes = bytes / links;
-            self.credit(
-                bytes,
-                bytes * f64::from(most_clocks(length)),
-                bytes / length.max(SHORTEST_CLOCK).as_secs_f64(),
-            );
+            let kept = most_clocks(length).max(every);
+            let per_sec = bytes / length.clamp(SHORTEST_CLOCK, LONGEST_DEBT).as_secs_f64();
+            self.credit(bytes, bytes * f64::from(kept), per_sec);
         }
     }
 
     fn credit(&mut self, bytes: f64, most: f64, per_sec: f64) {
-        let least = -per_sec * LONGEST_DEBT.as_secs_f64();
-        self.left = (self.left.max(least) + bytes).min(most.max(self.left));
+        self.least = -per_sec * LONGEST_DEBT.as_secs_f64();
+        self.left = (self.left + bytes).min(most.max(self.left));
         self.used.credited += bytes;
     }
 
-    /// So much was sent.
+    /// An update was sent.
     pub fn spend(&mut self, bytes: f64) {
         self.left -= bytes;
         self.used.spent += bytes;
+        self.updated_at = self.filled_at;
     }
 
-    /// Whether an update may be sent: where time pays, while nothing is owed. Clocks may wait for that very update, so where they
-    /// pay, a debt is left to the releases that follow.
+    /// So much has crossed besides.
+    pub fn spend_overhead(&mut self, bytes: f64) {
+        self.left -= bytes.min((self.left - self.least).max(0.0));
+        self.used.spent += bytes;
+    }
+
+    /// Whether an update may be sent, as of when the account was filled: where time pays, while nothing is
+    /// owed, or if none was sent for long. Clocks may wait for that very update, so where they pay, a debt
+    /// is left to the releases that follow.
     pub fn may_spend(&self) -> bool {
-        self.left >= 0.0 || matches!(self.limit, Limit::BytesPerClock(_))
+        let waited = self.filled_at.zip(self.updated_at);
+        self.left >= 0.0
+            || matches!(self.limit, Limit::BytesPerClock(_))
+            || waited.is_some_and(|(now, since)| now.saturating_duration_since(since) >= LONGEST_DEBT)
     }
 
-    /// What may be spent until the next clock ends, `length` from now.
-    pub fn due(&self, length: Duration, links: f64) -> f64 {
+    /// What a release may take that is to last for `time`.
+    pub fn due(&self, time: Duration, links: f64) -> f64 {
         match self.limit {
-            Limit::BytesPerSec(rate) => self.left + rate / links * length.as_secs_f64(),
+            Limit::BytesPerSec(rate) => self.left + rate / links * time.as_secs_f64(),
             Limit::BytesPerClock(_) => self.left,
         }
     }
 
-    /// When it no longer owes, if it does so now and time alone pays.
+    /// What comes in until the next release, where there is one at every `every`-th clock.
+    pub fn income(&self, length: Duration, every: u32, links: f64) -> f64 {
+        match self.limit {
+            Limit::BytesPerSec(rate) => rate / links * length.saturating_mul(every).as_secs_f64(),
+            Limit::BytesPerClock(bytes) => bytes / links * f64::from(every),
+        }
+    }
+
+    /// When an update may be sent, if that is not now and time alone pays.
     pub fn next_at(&self, links: f64) -> Option<Instant> {
         let Limit::BytesPerSec(rate) = self.limit else { return None };
+        if self.may_spend() {
+            return None;
+        }
         let wait = Duration::try_from_secs_f64((-self.left).max(0.0) / rate * links).unwrap_or(Duration::MAX);
-        self.filled_at?.checked_add(wait.max(Duration::from_millis(1))).filter(|_| !self.may_spend())
+        let paid_at = self.filled_at?.checked_add(wait.max(Duration::from_millis(1)));
+        let at_last = self.updated_at.and_then(|since| since.checked_add(LONGEST_DEBT));
+        [paid_at, at_last].into_iter().flatten().min()
     }
 
     /// How many bytes an update should have.
@@ -301,16 +329,19 @@ mod tests {
     #[test]
     fn a_clock_is_credited_when_it_ends_and_what_it_did_not_spend_is_not_kept() {
         let mut account = Account::new(Limit::BytesPerClock(1000.0));
-        account.end_clock(CLOCK, 1.0);
-        account.end_clock(CLOCK, 1.0);
+        account.end_clock(CLOCK, 1, 1.0);
+        account.end_clock(CLOCK, 1, 1.0);
         assert_eq!(account.due(CLOCK, 1.0), 1000.0);
         account.spend(1600.0);
         assert!(account.may_spend() && account.next_at(1.0).is_none(), "only clocks pay");
         assert_eq!(account.due(CLOCK, 1.0), -600.0);
-        account.end_clock(CLOCK, 1.0);
+        account.end_clock(CLOCK, 1, 1.0);
         assert_eq!(account.due(CLOCK, 1.0), 400.0);
+        (0..9).for_each(|_| account.end_clock(CLOCK, 4, 1.0));
+        assert_eq!(account.due(CLOCK, 1.0), 4000.0, "what a release of four clocks may take");
+        account.spend(4000.0);
         let short = Duration::from_millis(100);
-        (0..9).for_each(|_| account.end_clock(short, 2.0));
+        (0..9).for_each(|_| account.end_clock(short, 1, 2.0));
         assert_eq!(
             account.due(short, 2.0),
             3.0 * 500.0,
@@ -320,16 +351,26 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_paid_in_ten_seconds_however_large_it_is() {
+    fn updates_are_paid_in_full_and_overhead_makes_a_bounded_debt() {
         let start = start();
+        let at = |seconds| start + Duration::from_secs(seconds);
         let mut account = Account::new(Limit::BytesPerSec(RATE));
         account.fill(start, 1.0);
-        account.spend(1e9);
+        account.spend_overhead(1e9);
+        account.fill(at(11), 1.0);
+        assert!(account.may_spend(), "ten seconds are enough");
+        account.fill(at(20), 1.0);
+        account.spend(50.0 * RATE);
+        account.fill(at(29), 1.0);
         assert!(!account.may_spend());
-        account.fill(start + Duration::from_millis(1), 1.0);
+        // Whatever is owed, one passes after ten seconds, and then none for as long.
+        assert_eq!(account.next_at(1.0), Some(at(30)));
+        account.fill(at(30), 1.0);
+        assert!(account.may_spend() && account.next_at(1.0).is_none());
+        account.spend(1000.0);
         assert!(!account.may_spend());
-        account.fill(start + Duration::from_secs(11), 1.0);
-        assert!(account.may_spend());
+        account.fill(at(39), 1.0);
+        assert!(!account.may_spend());
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub use census::Fit;
 pub use measure::{CustomSignificance, SignificanceFunction};
 pub use soft::{Reachability, SoftThreshold, SoftThresholds};
 
-use census::{Census, Turns};
+use census::{Census, LEAST_THRESHOLD, Turns};
 use measure::Measure;
 use table::TableFilter;
 
@@ -185,7 +185,7 @@ impl Filter {
         let mut censuses = Vec::with_capacity(self.tables.len());
         for ((table, config), values) in self.tables.iter().zip(configs).zip(values) {
             let mut census = Census::new(table.shape().elements(), config.values);
-            let threshold = self.threshold(config, t);
+            let threshold = self.threshold(config, t).max(LEAST_THRESHOLD);
             table.count(
                 Measure::new(config, threshold, table.usual_update(), values, table.shape().width),
                 &mut census,
@@ -217,7 +217,11 @@ impl Filter {
     }
 
     fn release_raised(&mut self, t: Clock, values: &[&[f32]], fit: Fit, out: &mut Vec<Elements>) {
-        let thresholds = self.configs.iter().flatten().map(|config| self.threshold(config, t) * fit.raised);
+        let raised = |threshold: f64| match fit.raised > 1.0 {
+            true => threshold.max(LEAST_THRESHOLD) * fit.raised,
+            false => threshold,
+        };
+        let thresholds = self.configs.iter().flatten().map(|config| raised(self.threshold(config, t)));
         let thresholds: Vec<f64> = thresholds.collect();
         for (i, (table, values)) in self.tables.iter_mut().zip(values).enumerate() {
             if table.is_idle() {

@@ -423,8 +423,9 @@ impl Node {
         let (count, first) = (link.shards.len(), link.next_shard);
         for turn in (first..count).chain(0..first) {
             let poll = |replica: &mut Replica| {
-                let may_number = may_number && replica.may_spend(link.mirror, now);
-                replica.poll_update(link.mirror, may_number, may_transfer)
+                // Asked in any case, as that looks at the time: when to ask again goes by it.
+                let may_spend = replica.may_spend(link.mirror, now);
+                replica.poll_update(link.mirror, may_number && may_spend, may_transfer)
             };
             if let Some(outgoing) = self.replicas.poll(link.shards[turn], poll) {
                 link.next_shard = (turn + 1) % count;
@@ -499,7 +500,10 @@ impl Node {
     pub fn poll_timeout(&self, peer: usize) -> Option<Instant> {
         let link = &self.peers[peer];
         let transfer_at = link.transfer.next_at().filter(|_| self.outboxes(peer).any(Outbox::has_rows));
+        // While the window is full, a confirmation is what there is to wait for.
+        let has_window = self.in_flight_bytes(peer) < self.window_bytes(peer);
         let budget_at = self.shared(peer).filter_map(|replica| replica.spends_again_at(link.mirror)).min();
+        let budget_at = budget_at.filter(|_| has_window);
         let awaited = [link.confirm_at, self.heartbeat_at(peer), transfer_at, budget_at];
         awaited.into_iter().flatten().min().filter(|_| link.is_up)
     }

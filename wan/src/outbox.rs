@@ -304,7 +304,11 @@ impl Outbox {
         if self.in_flight.len() as u64 >= MAX_IN_FLIGHT {
             return None;
         }
-        let taken = if may_transfer && self.is_turn_of_rows() { self.take_rows(ledgers, peer) } else { None };
+        let taken = if may_transfer && self.is_turn_of_rows() {
+            self.take_rows(ledgers, peer, target_bytes)
+        } else {
+            None
+        };
         let (deltas, announced, rows) = match taken {
             Some((deltas, rows)) => (deltas, Vec::new(), Some(rows)),
             None => {
@@ -365,12 +369,17 @@ impl Outbox {
     }
 
     /// Takes rows of one origin, about as many as an update holds and at least one.
-    fn take_rows(&mut self, ledgers: &Ledgers, peer: usize) -> Option<(Vec<Elements>, WholeRows)> {
+    fn take_rows(
+        &mut self,
+        ledgers: &Ledgers,
+        peer: usize,
+        target_bytes: usize,
+    ) -> Option<(Vec<Elements>, WholeRows)> {
         let &(origin, ..) = self.rows.first()?;
         let (mut deltas, mut stamps): (Vec<Elements>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
         let (mut bytes, mut row_values) = (0, Vec::new());
         let life = ledgers.said_to(peer, origin).map_or(0, |ledger| ledger.life);
-        while bytes < UPDATE_TARGET_BYTES as u64
+        while bytes < target_bytes as u64
             && let Some(&row) = self.rows.first().filter(|row| row.0 == origin)
         {
             let (_, table, slot) = row;

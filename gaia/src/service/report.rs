@@ -360,7 +360,9 @@ fn see(node: &Node, setup: &Setup, now: std::time::Instant) -> Seen {
             round_trip_seconds: (!round_trip.is_zero()).then_some(round_trip.as_secs_f64()),
             rate_bytes_per_sec: node.drain_bytes_per_sec(at),
             budget_bytes_per_sec: spending.map(|spending| spending.credited / spending.seconds),
-            budget_used: spending.map(|spending| spending.spent / spending.credited),
+            budget_used: spending
+                .filter(|spending| spending.credited > 0.0)
+                .map(|spending| spending.spent / spending.credited),
             backlog_bytes: node.waiting_bytes(at),
             backlog_seconds: node.backlog(at).as_secs_f64(),
             in_flight_bytes: node.in_flight_bytes(at),

@@ -7,10 +7,14 @@
 
 use crate::policy::ValueFormat;
 
+/// What is below this cannot be raised to anything: a threshold of zero, say. Where a budget is kept, it is taken for
+/// this.
+pub(super) const LEAST_THRESHOLD: f64 = 1e-12;
+
 /// Mantissa bits that tell bins apart, and octaves that have bins of their own. What is further above its threshold, or is
 /// no number, is never held back.
 const MANTISSA: u32 = 5;
-const OCTAVES: u32 = 12;
+const OCTAVES: u32 = 64;
 const BINS: usize = (OCTAVES as usize) << MANTISSA;
 /// The bits of an f32 below those, and what those are of one.
 const SHIFT: u32 = 23 - MANTISSA;
@@ -82,6 +86,10 @@ pub(super) fn fit(censuses: &[Census], allowed: f64) -> Fit {
     for bin in (0..BINS).rev() {
         for (passing, census) in passing.iter_mut().zip(censuses) {
             *passing += u64::from(census.counts[bin]);
+        }
+        if bin != BINS - 1 && censuses.iter().all(|census| census.counts[bin] == 0) {
+            fit.raised = edge(bin);
+            continue;
         }
         let of_tables = censuses.iter().zip(&passing).map(|(census, passing)| census.bytes(*passing));
         let (bytes, elements) = (of_tables.sum::<f64>(), passing.iter().sum::<u64>());
@@ -174,7 +182,8 @@ mod tests {
         for allowed in [0.0, -1.0, f64::NAN] {
             let found = fit(&censuses, allowed);
             assert_eq!(found.elements, 4, "{found:?}");
-            assert!((1e3..1e4).contains(&found.raised));
+            assert!((1.9..=2.0).contains(&found.raised), "the one that is a number does not");
+            assert_eq!(found.share, 0.0);
         }
     }
 

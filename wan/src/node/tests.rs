@@ -1344,6 +1344,10 @@ fn who_has_begun_with_something_held_back_has_more_to_say_until_that_is_shipped(
 
 /// A node of one shard with one worker and one peer, which may send so much.
 fn node_with_budget(limit: Limit, selection: Selection, now: Instant) -> Node {
+    node_with_budget_and_window(limit, selection, u64::MAX, now)
+}
+
+fn node_with_budget_and_window(limit: Limit, selection: Selection, window_bytes: u64, now: Instant) -> Node {
     let budget = Some(Budget { limit, scope: BudgetScope::Region });
     let policy = Policy { budget, selection, ..policy(Lead::Unlimited, None) };
     let shape = ShardTable { slots: 20_000, width: 1 };
@@ -1351,13 +1355,30 @@ fn node_with_budget(limit: Limit, selection: Selection, now: Instant) -> Node {
     let peer = PeerConfig {
         id: PEER,
         rate_bytes_per_sec: None,
-        window_bytes: Some(u64::MAX),
+        window_bytes: Some(window_bytes),
         transfer_bytes_per_sec: None,
     };
     let mut node = Node::new(vec![Replica::new(shard, &policy, [PEER])], &[peer], &policy);
     node.peer(ServerId::first(PEER)).unwrap();
     node.handle_up(0, &nothing_applied(), now).unwrap();
     node
+}
+
+#[test]
+fn who_waits_for_a_window_and_a_budget_is_not_to_ask_again_at_once() {
+    let start = start();
+    let limit = Limit::BytesPerSec(100_000.0);
+    let mut node = node_with_budget_and_window(limit, Selection::Everything, 1, start);
+    node.handle_request(SHARD, flush(1, 20_000), start).unwrap();
+    let mut at = start;
+    for _ in 0..20 {
+        while node.poll_update(0, at).is_some() {}
+        let next = node.poll_timeout(0).expect("a heartbeat is due at some time");
+        assert!(next > at, "asked again {:?} later", next.saturating_duration_since(at));
+        at = next;
+    }
+    assert!(node.in_flight_bytes(0) > 0 && node.waiting_bytes(0) > 0);
+    assert!(at > start + Duration::from_secs(5), "nothing but heartbeats: {:?}", at - start);
 }
 
 #[test]

@@ -43,27 +43,35 @@ impl Spender {
 impl Replica {
     /// A clock has ended: what a release may take in payload now, where that is bounded and there is somebody to release for.
     pub(super) fn allowed_bytes(&mut self, now: Instant) -> Option<f64> {
+        let every = self.cadence.every();
         let spender = self.spender.as_mut()?;
         let links = spender.links(&self.mirrors);
         let length = self.clock_length.unwrap_or(FIRST_CLOCK);
         for account in &mut spender.accounts {
             account.fill(now, links);
-            account.end_clock(length, links);
+            account.end_clock(length, every, links);
         }
         // What waits for whoever catches up is not for want of budget.
         let is_counted =
             |(_, mirror): &(&Account, &Mirror)| mirror.is_waited_for() && !mirror.outbox.has_rows();
         let pairs = spender.accounts.iter().zip(&self.mirrors).filter(is_counted);
         let due = pairs.map(|(account, mirror)| {
-            account.due(length, links) - spender.prices.of_elements(mirror.outbox.waiting_elements())
+            account.due(length.saturating_mul(every), links)
+                - spender.prices.of_elements(mirror.outbox.waiting_elements())
         });
-        let allowed = due.reduce(f64::min).map(|bytes| spender.prices.estimate_for(bytes));
-        if allowed.is_none() {
+        let due = due.reduce(f64::min).or_else(|| {
+            // Those that catch up are given whole rows, in which all of this will be: what else is released
+            // in the meantime is no more than comes in.
+            let is_there = |(_, mirror): &(&Account, &Mirror)| !mirror.is_away();
+            let (account, _) = spender.accounts.iter().zip(&self.mirrors).find(is_there)?;
+            Some(account.income(length, every, links))
+        });
+        if due.is_none() {
             // Nothing is raised for nobody.
             spender.raised = 1.0;
             self.cadence.bound(None);
         }
-        allowed
+        due.map(|bytes| spender.prices.estimate_for(bytes))
     }
 
     /// A release was fitted to what it might take.
@@ -87,12 +95,13 @@ impl Replica {
         Some(self.spender.as_ref()?.raised)
     }
 
-    /// Whether updates for a mirror may be sent. Where nobody trains, what is left is.
+    /// Whether updates for a mirror may be sent. Where nobody trains any more, what is left is.
     pub fn may_spend(&mut self, peer: usize, now: Instant) -> bool {
+        let is_over = self.shard.is_idle() && self.shard.suspended_workers().next().is_none();
         let Some(spender) = &mut self.spender else { return true };
         let links = spender.links(&self.mirrors);
         spender.accounts[peer].fill(now, links);
-        spender.accounts[peer].may_spend() || self.shard.is_idle()
+        spender.accounts[peer].may_spend() || is_over
     }
 
     /// Whether updates for a mirror wait for its account, as far as that was looked at.
@@ -111,7 +120,7 @@ impl Replica {
     /// So much has crossed to a mirror besides payload.
     pub fn charge(&mut self, peer: usize, bytes: f64) {
         if let Some(spender) = &mut self.spender {
-            spender.accounts[peer].spend(bytes);
+            spender.accounts[peer].spend_overhead(bytes);
         }
     }
 
