@@ -133,6 +133,11 @@ impl Client {
         self.clock = clock;
     }
 
+    /// How many elements a row of `table` has.
+    pub fn width(&self, table: TableId) -> usize {
+        self.tables[table.index()].width
+    }
+
     /// All values of a table as cached, shape `[rows * width]`; rows that were never read are zero.
     pub fn values(&self, table: TableId) -> &[f32] {
         &self.tables[table.index()].values
@@ -265,6 +270,18 @@ impl Client {
         }
         if !std::mem::replace(&mut cached.is_dirty[row as usize], true) {
             cached.dirty.push(row);
+        }
+    }
+
+    /// Takes back what was added since the last flush. The rows that it was added to are as if never read.
+    pub fn discard(&mut self) {
+        for table in &mut self.tables {
+            for row in std::mem::take(&mut table.dirty) {
+                let range = table.range(row as usize);
+                table.deltas[range].fill(0.0);
+                table.is_dirty[row as usize] = false;
+                (table.read_at[row as usize], table.version[row as usize]) = (0, 0);
+            }
         }
     }
 

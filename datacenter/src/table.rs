@@ -21,6 +21,13 @@ pub struct TableSpec {
     pub width: u32,
 }
 
+impl TableSpec {
+    /// A table of that name and shape.
+    pub fn new(name: impl Into<String>, rows: u32, width: u32) -> Self {
+        Self { name: name.into(), rows, width }
+    }
+}
+
 /// Which shard holds a row, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use datacenter::{Clock, DatacenterId, ShardId, ShardTable};
+use gaia::applications;
 use gaia::checkpoint::{Archive, Settings, Start, Subject};
 use gaia::config::{self, Overrides};
 use gaia::job::DataRoot;
@@ -113,7 +114,7 @@ fn write_checkpoints(plan: &Plan) -> (u64, u64) {
         let mut overrides = Overrides::default();
         plan.set.iter().for_each(|(key, value)| overrides.flag(key, key, value));
         let path = plan.directory.join("regions").join(format!("{region}.toml"));
-        let region = config::load_region(&path, &overrides).expect("settings");
+        let region = config::load_region(&path, &overrides, &applications::kinds()).expect("settings");
         let setup = Setup::new(region, Part::Region).expect("a setup");
         let subject = Arc::new(Subject::from(&setup));
         let location = DataRoot::Directory(plan.directory.join("checkpoints"));

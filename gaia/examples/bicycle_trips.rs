@@ -12,7 +12,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use datacenter::{TableId, TableSpec};
-use gaia::application::{Application, Evaluation, Learner, Metric, Model, RowAccess, RowSet, Work};
+use gaia::application::{Application, Evaluation, Learner, Metric, Model, RowSet, StepError, Tables, Work};
 use gaia::job::Job;
 use gaia::outcome::Comparison;
 use gaia::progress::Silent;
@@ -91,7 +91,7 @@ impl Application for BicycleTrips {
         Box::new(Counter { data: self, examples })
     }
 
-    fn evaluate(&self, model: &dyn Model) -> Evaluation {
+    fn evaluate(&self, model: &Model) -> Evaluation {
         let (mut loss, mut error) = (0.0, 0.0);
         for o in &self.observations {
             let log_rate = f64::from(model.row(STATIONS, o.station)[0] + model.row(HOURS, o.hour)[0]);
@@ -120,19 +120,19 @@ impl Learner for Counter<'_> {
         }
     }
 
-    fn step(&mut self, _clock: u32, rows: &mut dyn RowAccess) -> Work {
+    fn step(&mut self, _clock: u32, tables: &mut dyn Tables) -> Result<Work, StepError> {
         // A row's gradient is summed over all its observations: the step size is for their mean.
         let count = self.data.observations.len() as f32;
         let station_rate = 0.03 * STATION_COUNT as f32 / count;
         let hour_rate = 0.03 * HOUR_COUNT as f32 / count;
         for &example in &self.examples {
             let o = &self.data.observations[example as usize];
-            let rate = libm::expf(rows.row(STATIONS, o.station)[0] + rows.row(HOURS, o.hour)[0]);
+            let rate = libm::expf(tables.row(STATIONS, o.station)[0] + tables.row(HOURS, o.hour)[0]);
             let surprise = o.trips - rate;
-            rows.add(STATIONS, o.station, &[station_rate * surprise]);
-            rows.add(HOURS, o.hour, &[hour_rate * surprise]);
+            tables.add(STATIONS, o.station, &[station_rate * surprise]);
+            tables.add(HOURS, o.hour, &[hour_rate * surprise]);
         }
-        Work { examples: self.examples.len() as u64 }
+        Ok(Work::examples(self.examples.len() as u64))
     }
 }
 

@@ -15,6 +15,7 @@ use datacenter::NonFinite;
 use serde::{Deserialize, Serialize};
 use wan::policy::{Budget, Lead, ReleaseEvery, Schedule, Significance, ValueFormat};
 
+use crate::application::{Given, ModelSettings};
 use crate::data::Names;
 
 pub use self::by_key::by_key;
@@ -34,7 +35,7 @@ pub struct Job {
     /// The model is scored every this many clocks (and at the end); at least one.
     pub evaluate_every: u32,
     /// The model and its training settings.
-    pub application: ApplicationSettings,
+    pub model: ModelSettings,
     /// The data.
     pub data: DataSettings,
     /// Whose data that is. Default [`DataScope::Shared`].
@@ -96,7 +97,7 @@ impl Job {
             staleness: Some(0),
             shards: 1,
             evaluate_every: 1,
-            application: ApplicationSettings::Own(LearningRate { initial: 1.0, decay: Decay::Constant }),
+            model: ModelSettings::new(Given, ()),
             data: DataSettings::new(PathBuf::new(), DataSource::Own),
             data_scope: DataScope::Shared,
             partition: Partition::Random,
@@ -107,103 +108,6 @@ impl Job {
             max_delta: MaxDelta::default(),
         }
     }
-}
-
-/// What is trained.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub enum ApplicationSettings {
-    /// A model that is not built in, and comes from the program. A threshold that is tied to the learning rate falls as
-    /// this one does.
-    Own(LearningRate),
-    /// Multinomial logistic regression.
-    Softmax(SoftmaxSettings),
-    /// A multi-layer perceptron.
-    #[serde(rename = "Mlp")]
-    Perceptron(PerceptronSettings),
-    /// Matrix factorisation by stochastic gradient descent.
-    Factorisation(FactorisationSettings),
-}
-
-impl ApplicationSettings {
-    /// The step size and how it falls.
-    pub fn learning_rate(&self) -> &LearningRate {
-        match self {
-            Self::Own(learning_rate) => learning_rate,
-            Self::Softmax(settings) => &settings.learning_rate,
-            Self::Perceptron(settings) => &settings.learning_rate,
-            Self::Factorisation(settings) => &settings.learning_rate,
-        }
-    }
-
-    /// How many steps a worker takes in a clock, each from the gradient of a mini-batch; none where that is not known, or steps are as
-    /// many as examples.
-    pub fn steps_per_clock(&self) -> Option<u32> {
-        match self {
-            Self::Softmax(settings) => Some(settings.batches),
-            Self::Perceptron(settings) => Some(settings.batches),
-            Self::Factorisation(_) | Self::Own(_) => None,
-        }
-    }
-}
-
-/// Softmax regression: `mean NLL + (l2 / 2) |W|^2`, the intercept not penalised.
-///
-/// Each worker takes `batches` steps of SGD a clock on its own data; its delta is multiplied by its share of the
-/// examples, so that a clock moves the model by the mean of what the workers would do.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SoftmaxSettings {
-    /// L2 penalty.
-    pub l2: f64,
-    /// Examples in a mini-batch of one worker; at least one. A worker that has fewer takes all of them.
-    pub batch: u32,
-    /// Mini-batches of one worker in a clock; at least one.
-    pub batches: u32,
-    /// The step size.
-    pub learning_rate: LearningRate,
-    /// Adapt the step size of each weight by AdaGrad; the accumulators stay with the worker.
-    pub adagrad: bool,
-}
-
-/// A multi-layer perceptron: layers of ReLU, and `mean NLL + (l2 / 2) sum |W|^2` with the biases not penalised.
-///
-/// Each worker takes `batches` steps of SGD a clock on its own data; its delta is multiplied by its share of the
-/// examples, so that a clock moves the model by the mean of what the workers would do.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PerceptronSettings {
-    /// The widths of the hidden layers, from the input on; at least one layer, of at least one unit each.
-    pub hidden: Vec<u32>,
-    /// L2 penalty.
-    pub l2: f64,
-    /// Examples in a mini-batch of one worker; at least one. A worker that has fewer takes all of them.
-    pub batch: u32,
-    /// Mini-batches of one worker in a clock; at least one.
-    pub batches: u32,
-    /// The step size.
-    pub learning_rate: LearningRate,
-}
-
-/// Matrix factorisation: squared error of `mean + b_u + b_i + p_u . q_i`, with L2.
-///
-/// Each worker goes through its ratings once in `clocks_per_epoch` clocks; workers' deltas add up, scaled down where
-/// many workers have many ratings of one item. Penalties count once for each rating of a user or an item.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FactorisationSettings {
-    /// Length of a factor vector; at least one.
-    pub rank: u32,
-    /// Whether users and items have biases (and the global mean is subtracted).
-    pub biases: bool,
-    /// L2 penalty of factors.
-    pub l2: f64,
-    /// L2 penalty of biases.
-    pub bias_l2: f64,
-    /// The step size.
-    pub learning_rate: LearningRate,
-    /// Adapt the step size of each element by AdaGrad; the accumulators stay with the worker.
-    pub adagrad: bool,
-    /// In how many clocks a worker goes through its data once; at least one.
-    pub clocks_per_epoch: u32,
-    /// Standard deviation of the initial factors.
-    pub initial_deviation: f64,
 }
 
 /// A step size and how it falls.
@@ -670,6 +574,7 @@ pub enum FilterSchedule {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::applications::{SoftmaxKind, SoftmaxSettings};
 
     /// A small job with the defaults of the documentation, but for the paper's filter.
     pub(crate) fn job() -> Job {
@@ -679,13 +584,16 @@ pub(crate) mod tests {
             staleness: Some(0),
             shards: 1,
             evaluate_every: 1,
-            application: ApplicationSettings::Softmax(SoftmaxSettings {
-                l2: 1e-4,
-                batch: 8,
-                batches: 1,
-                learning_rate: LearningRate { initial: 0.5, decay: Decay::Inverse { every: 2 } },
-                adagrad: false,
-            }),
+            model: ModelSettings::new(
+                SoftmaxKind,
+                SoftmaxSettings {
+                    l2: 1e-4,
+                    batch: 8,
+                    batches: 1,
+                    learning_rate: LearningRate { initial: 0.5, decay: Decay::Inverse { every: 2 } },
+                    adagrad: false,
+                },
+            ),
             data: DataSettings::new(PathBuf::from("gaia/data"), DataSource::csv("digits-train.csv.gz", None)),
             data_scope: DataScope::Shared,
             partition: Partition::Random,

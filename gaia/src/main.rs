@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    gaia::cli::main()
+    gaia::Program::new().main()
 }

@@ -58,6 +58,8 @@ pub struct Region {
     pub grace: Grace,
     /// For how many regions, this one among them, the start of a job waits in any case, once `grace.start` is over. Default 1.
     pub min_regions: u32,
+    /// How often a worker tries a step of the model again that fails, before it ends. Default 2.
+    pub step_retries: u32,
     /// How long a process that is asked to stop may take to hand over what it has.
     pub drain: Duration,
     /// Where servers write the trained tables at the end, if anywhere.

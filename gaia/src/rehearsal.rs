@@ -28,7 +28,7 @@ use crate::service::Part;
 use crate::status::fetch::Target;
 
 /// The regions of the shipped job, with their files.
-const REGIONS: [(&str, &str); 3] = [
+pub const REGIONS: [(&str, &str); 3] = [
     ("virginia", include_str!("../../configs/regions/virginia.toml")),
     ("ireland", include_str!("../../configs/regions/ireland.toml")),
     ("singapore", include_str!("../../configs/regions/singapore.toml")),

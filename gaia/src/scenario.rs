@@ -165,11 +165,13 @@ pub struct ComputeSettings {
 impl ComputeSettings {
     /// The virtual time of a clock that did `work` in a region of `speed`.
     ///
-    /// It is `(overhead + examples / examples_per_second / speed) * (1 + jitter * draw)`, where `draw` is uniform in
-    /// `0..1` and comes from the run's seeded generator.
+    /// It is `(overhead + examples / examples_per_second / speed) * (1 + jitter * draw)`, where `draw` is
+    /// uniform in `0..1` and comes from the run's seeded generator. Time that the work says was measured
+    /// stands in the place of `examples / examples_per_second / speed`.
     pub fn clock_time(&self, work: Work, speed: f64, draw: f64) -> Duration {
-        let examples = work.examples as f64 / self.examples_per_second / speed;
-        Duration::from_secs_f64((self.overhead.as_secs_f64() + examples) * (1.0 + self.jitter * draw))
+        let declared = work.examples as f64 / self.examples_per_second / speed;
+        let seconds = work.measured.map_or(declared, |measured| measured.as_secs_f64());
+        Duration::from_secs_f64((self.overhead.as_secs_f64() + seconds) * (1.0 + self.jitter * draw))
     }
 }
 
@@ -256,9 +258,11 @@ mod tests {
     fn a_clock_costs_its_overhead_and_its_examples() {
         let compute =
             ComputeSettings { examples_per_second: 100.0, overhead: Duration::from_millis(500), jitter: 0.5 };
-        let work = Work { examples: 200 };
+        let work = Work::examples(200);
         assert_eq!(compute.clock_time(work, 1.0, 0.0), Duration::from_millis(2500));
         assert_eq!(compute.clock_time(work, 2.0, 0.0), Duration::from_millis(1500));
         assert_eq!(compute.clock_time(work, 2.0, 1.0), Duration::from_millis(2250));
+        let measured = work.measured(Duration::from_millis(700));
+        assert_eq!(compute.clock_time(measured, 2.0, 0.0), Duration::from_millis(1200));
     }
 }

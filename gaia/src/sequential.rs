@@ -5,15 +5,15 @@
 
 use datacenter::{TableId, TableSpec};
 
-use crate::application::{Application, Evaluation, Learner, Model, RowAccess, RowSet};
+use crate::application::{Application, Evaluation, Learner, Model, RowSet, RowStore, StepError, Workspace};
 
 /// An application in training.
 pub struct Sequential<'a> {
     application: &'a dyn Application,
-    model: Tables,
+    model: Model,
     learners: Vec<Box<dyn Learner + 'a>>,
     view: View,
-    rows: RowSet,
+    workspace: Workspace,
     clock: u32,
 }
 
@@ -29,73 +29,53 @@ impl<'a> Sequential<'a> {
         };
         Self {
             application,
-            model: Tables::initialised(application, &specs),
+            model: Model::initial(application),
             learners: parts.into_iter().zip(seed..).map(learner).collect(),
             view: View::new(&specs),
-            rows: RowSet::new(specs.len()),
+            workspace: Workspace::new(specs.len()),
             clock: 0,
         }
     }
 
     /// Runs one clock of every worker; tells how many examples were processed.
-    pub fn clock(&mut self) -> u64 {
+    ///
+    /// # Errors
+    ///
+    /// If a step of the application fails.
+    pub fn clock(&mut self) -> Result<u64, StepError> {
         let mut examples = 0;
         let mut deltas = Vec::new();
         for learner in &mut self.learners {
-            self.rows.clear();
-            learner.rows(self.clock, &mut self.rows);
-            self.view.read(&self.model, &mut self.rows);
-            examples += learner.step(self.clock, &mut self.view).examples;
+            self.view.read(&self.model, self.workspace.begin(&mut **learner, self.clock));
+            let work = loop {
+                if let Some(work) = self.workspace.step(&mut **learner, self.clock, &mut self.view)? {
+                    break work;
+                }
+                self.view.read(&self.model, self.workspace.extension());
+            };
+            examples += work.examples;
             self.view.take_deltas(&mut deltas);
         }
         for (table, row, delta) in deltas {
-            self.model.row_mut(table, row).iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
+            RowStore::add(&mut self.model, table, row, &delta);
         }
         self.clock += 1;
-        examples
+        Ok(examples)
     }
 
     /// Runs `clocks` clocks, then scores the model.
-    pub fn train(&mut self, clocks: u32) -> Evaluation {
-        (0..clocks).for_each(|_| _ = self.clock());
-        self.application.evaluate(&self.model)
+    ///
+    /// # Errors
+    ///
+    /// If a step of the application fails.
+    pub fn train(&mut self, clocks: u32) -> Result<Evaluation, StepError> {
+        (0..clocks).try_for_each(|_| self.clock().map(drop))?;
+        Ok(self.application.evaluate(&self.model))
     }
 
     /// The model as it stands.
-    pub fn model(&self) -> &dyn Model {
+    pub fn model(&self) -> &Model {
         &self.model
-    }
-}
-
-/// All tables, dense.
-struct Tables {
-    /// Shape `[rows, width]` each, with the width.
-    tables: Vec<(usize, Vec<f32>)>,
-}
-
-impl Tables {
-    fn initialised(application: &dyn Application, specs: &[TableSpec]) -> Self {
-        let table = |(index, spec): (u16, &TableSpec)| {
-            let width = spec.width as usize;
-            let mut values = vec![0.0; spec.rows as usize * width];
-            for (row, out) in (0..).zip(values.chunks_exact_mut(width)) {
-                application.initialise(TableId(index), row, out);
-            }
-            (width, values)
-        };
-        Self { tables: (0..).zip(specs).map(table).collect() }
-    }
-
-    fn row_mut(&mut self, table: TableId, row: u32) -> &mut [f32] {
-        let (width, values) = &mut self.tables[table.index()];
-        &mut values[row as usize * *width..][..*width]
-    }
-}
-
-impl Model for Tables {
-    fn row(&self, table: TableId, row: u32) -> &[f32] {
-        let (width, values) = &self.tables[table.index()];
-        &values[row as usize * width..][..*width]
     }
 }
 
@@ -130,10 +110,14 @@ impl View {
         Self { tables: specs.iter().map(table).collect() }
     }
 
-    fn read(&mut self, model: &Tables, declared: &mut RowSet) {
+    /// Takes over the declared rows that are not there yet.
+    fn read(&mut self, model: &Model, declared: &mut RowSet) {
         for (table, rows) in declared.sorted() {
             let view = &mut self.tables[table.index()];
             for &row in rows {
+                if view.slot_of[row as usize] != UNDECLARED {
+                    continue;
+                }
                 view.slot_of[row as usize] = view.rows.len() as u32;
                 view.rows.push(row);
                 view.values.extend_from_slice(model.row(table, row));
@@ -162,7 +146,15 @@ impl TableView {
     }
 }
 
-impl RowAccess for View {
+impl RowStore for View {
+    fn width(&self, table: TableId) -> usize {
+        self.tables[table.index()].width
+    }
+
+    fn block(&self, _table: TableId, _first: u32, _count: usize) -> Option<&[f32]> {
+        None
+    }
+
     fn row(&self, table: TableId, row: u32) -> &[f32] {
         let view = &self.tables[table.index()];
         &view.values[view.slot(row)]

@@ -42,18 +42,18 @@ pub use self::process::{Outcome, run};
 pub(crate) use self::report::short;
 pub use self::setup::Setup;
 
+use crate::application::{BuildError, StepError};
 use crate::certificates::FilesError;
 use crate::checkpoint::{LocationError, RestoreError};
-use crate::data::DataError;
 use crate::preflight::why_not_listening;
 use crate::strategy::UnknownTable;
 
 /// Why a process did not do its work.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// The data cannot be used.
+    /// The data cannot be used, or no model be made of it.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Build(#[from] BuildError),
     /// The job names a table that its model has not.
     #[error(transparent)]
     Table(#[from] UnknownTable),
@@ -110,6 +110,16 @@ pub enum ServiceError {
         worker: u32,
         /// Why.
         source: SessionError,
+    },
+    /// The model failed, as often as it was tried.
+    #[error("worker {worker}: the model failed at clock {clock}")]
+    Step {
+        /// Which one.
+        worker: u32,
+        /// At which clock, counted from zero.
+        clock: u32,
+        /// What the model says.
+        source: StepError,
     },
     /// A server has forgotten what it had.
     #[error("worker {worker}: {reason}")]
@@ -204,7 +214,7 @@ impl ServiceError {
     /// Whether it has to be put right in the input: settings, data, certificates, ports.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Data(_)
+            Self::Build(_)
             | Self::Table(_)
             | Self::Shards { .. }
             | Self::Certificates(_)
@@ -218,6 +228,7 @@ impl ServiceError {
             | Self::Index { .. } => true,
             Self::Signals(_)
             | Self::Session { .. }
+            | Self::Step { .. }
             | Self::Forgotten { .. }
             | Self::Lan(_)
             | Self::Thread(_)

@@ -30,12 +30,11 @@ use std::error::Error;
 use std::sync::Mutex;
 use std::thread;
 
-use datacenter::{ShardTable, TableId, TableSpec};
+use datacenter::ShardTable;
 use wan::emulation::OutOfTime;
 use wan::replica::Replica;
 
-use crate::application::{Application, Metric, Model};
-use crate::applications;
+use crate::application::{Application, Input, Metric, Model, StepError};
 use crate::data::partition::idle_workers;
 use crate::job::{Job, TargetSettings};
 use crate::outcome::{Comparison, Failure, Run, Target};
@@ -114,6 +113,16 @@ pub enum RunError {
     /// A worker lost its shards.
     #[error("a worker's session ended")]
     Session(#[from] datacenter::local::SessionError),
+    /// A step of the application failed.
+    #[error("worker {worker}, clock {clock}")]
+    Step {
+        /// Whose, counted over all regions.
+        worker: usize,
+        /// The clock, counted from zero.
+        clock: u32,
+        /// What the application says.
+        source: StepError,
+    },
     /// The stretched parameter server could not be connected.
     #[error("{from} and {to} could not be connected")]
     Connect {
@@ -248,7 +257,8 @@ pub fn check(simulation: &Simulation) -> Result<Found, SimulationError> {
 ///
 /// If the data cannot be used, or settings do not fit it.
 pub fn load(simulation: &Simulation) -> Result<Box<dyn Application>, SimulationError> {
-    let application = applications::build(&simulation.job, simulation.seed)
+    let application = Input::all(&simulation.job, simulation.seed)
+        .application()
         .map_err(|error| SimulationError::Input(error.into()))?;
     check_tables(&simulation.job, &application.tables())
         .map_err(|error| SimulationError::Input(error.into()))?;
@@ -323,7 +333,7 @@ pub(crate) fn check_fit(job: &Job, application: &dyn Application) -> Result<(), 
     }
     match &job.target {
         TargetSettings::Value { metric, value } if metric != "objective" => {
-            check_target(metric, *value, &application.evaluate(&Zeros::new(&tables)).metric)
+            check_target(metric, *value, &application.evaluate(&Model::zeros(&tables)).metric)
         }
         TargetSettings::Value { .. } | TargetSettings::WithinLan(_) => Ok(()),
     }
@@ -345,21 +355,6 @@ fn check_target(found: &str, value: f64, judged: &Metric) -> Result<(), Unfit> {
     }
     let is_share = judged.larger_is_better && best == 1.0 && (1.0..=100.0).contains(&value);
     Err(Unfit::OutOfReach { found: value, metric, bound, best, hint: is_share.then_some("; 90 % is 0.9") })
-}
-
-/// A model that has learned nothing, to ask an application what it is judged by.
-struct Zeros(Vec<Vec<f32>>);
-
-impl Zeros {
-    fn new(tables: &[TableSpec]) -> Self {
-        Self(tables.iter().map(|table| vec![0.0; table.width as usize]).collect())
-    }
-}
-
-impl Model for Zeros {
-    fn row(&self, table: TableId, _: u32) -> &[f32] {
-        &self.0[table.index()]
-    }
 }
 
 /// Runs `application` under one strategy: how a model that is not built in is simulated.

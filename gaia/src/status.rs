@@ -335,6 +335,9 @@ pub struct WorkerStatus {
     pub compute_seconds: f64,
     /// And what into waiting for rows.
     pub wait_seconds: f64,
+    /// How many of its steps have failed.
+    #[serde(default)]
+    pub failed_steps: u64,
     /// The region's copy of the model, scored on the region's data; the worker with index 0 does that.
     pub score: Option<ScoreStatus>,
 }

@@ -200,7 +200,7 @@ impl ScheduleFunction for LearningRate {
 /// What may be held back at first: a tenth of what is by default, whatever the goal, since nothing is known then that would
 /// make more of it safe.
 fn leeway(job: &Job) -> Leeway {
-    Leeway::beginning_with(AspGoal::Balanced.threshold(job.application.steps_per_clock()) / 10.0)
+    Leeway::beginning_with(AspGoal::Balanced.threshold(job.model.training().steps_per_clock()) / 10.0)
 }
 
 /// The part of a budget that each of so many shards has: they are about equally large.
@@ -225,7 +225,7 @@ fn resolve(filter: &Filter, job: &Job) -> FilterConfig {
     let schedule = match &filter.schedule {
         FilterSchedule::Plain(schedule) => schedule.clone(),
         FilterSchedule::LearningRate => {
-            Schedule::Custom(CustomSchedule::new(job.application.learning_rate().clone()))
+            Schedule::Custom(CustomSchedule::new(job.model.training().learning_rate.clone()))
         }
     };
     FilterConfig {
@@ -291,7 +291,7 @@ mod tests {
         let Selection::Significant { filters, goal, .. } = policy.selection else { panic!("asp filters") };
         assert_eq!(goal, Goal::Cheapest);
         assert_eq!(filters[0].schedule, Schedule::InverseSqrt);
-        let rate = job.application.learning_rate();
+        let rate = &job.model.training().learning_rate;
         for clock in 0..5 {
             assert_eq!(filters[1].threshold_at(Clock(clock + 1)), 0.5 * rate.factor(clock));
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use gaia::applications;
 use gaia::config::{Overrides, load_simulation};
 use gaia::outcome::{Change, RegionWait, Run};
 use gaia::progress::Silent;
@@ -24,7 +25,7 @@ fn main_job_with(set: &[(&str, &str)]) -> Simulation {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml"));
     let mut overrides = Overrides::from_variables(None).expect("nothing to refuse");
     set.iter().for_each(|(key, value)| overrides.flag(key, key, value));
-    load_simulation(path, &overrides).expect("a shipped file is good")
+    load_simulation(path, &overrides, &applications::kinds()).expect("a shipped file is good")
 }
 
 /// The main job, short, with a last clock that is not one of those scored on the way.
@@ -85,7 +86,8 @@ fn a_budget_is_kept_over_any_ten_seconds_and_spent() {
         }
         settings.push(("job.evaluate_every", "150"));
         settings.iter().for_each(|(key, value)| overrides.flag(key, key, value));
-        let simulation = load_simulation(path, &overrides).expect("the settings are good");
+        let simulation =
+            load_simulation(path, &overrides, &applications::kinds()).expect("the settings are good");
         let sent = Sent::default();
         let run = simulation::simulate(&simulation, Asp, &sent).expect("it runs");
         let raised = run.filter.last().and_then(|point| point.tables[0].filter.raised);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use gaia::applications;
 use gaia::config::{Overrides, load_simulation};
 use gaia::job::TargetSettings;
 use gaia::progress::Silent;
@@ -16,7 +17,8 @@ fn interrupted(outages: &[(u64, u64)]) -> Simulation {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml"));
     let mut overrides = Overrides::from_variables(None).expect("nothing to refuse");
     overrides.flag("--set job.clocks", "job.clocks", "10");
-    let mut simulation = load_simulation(path, &overrides).expect("a shipped file is good");
+    let mut simulation =
+        load_simulation(path, &overrides, &applications::kinds()).expect("a shipped file is good");
     let outage = |&(start, length): &(u64, u64)| Outage {
         start: Duration::from_secs(start),
         length: Duration::from_secs(length),

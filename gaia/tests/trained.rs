@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use datacenter::{Clock, ShardId};
+use gaia::applications;
 use gaia::checkpoint::{Archive, Settings, Start, Subject};
 use gaia::config::{Overrides, load_region};
 use gaia::service::{Part, Setup};
@@ -69,7 +70,8 @@ fn run_job(directory: &Path, job: &str) -> String {
 
 /// Keeps what the job has left as if it were a checkpoint of `clock`, of a job that has begun anew.
 fn keep(directory: &Path, clock: u32) {
-    let region = load_region(&directory.join("region.toml"), &Overrides::default()).expect("settings");
+    let region = load_region(&directory.join("region.toml"), &Overrides::default(), &applications::kinds())
+        .expect("settings");
     let settings = region.checkpoint.clone().expect("there is a table");
     let settings = Settings { start: Start::Zero, ..settings };
     let setup = Setup::new(region, Part::Region).expect("data");

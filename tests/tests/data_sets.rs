@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use gaia::applications;
 use gaia::config::{self, Overrides};
 use gaia::outcome::{Comparison, Run};
 use gaia::progress::Silent;
@@ -25,7 +26,8 @@ fn load(name: &str, flags: &[(&str, &str)]) -> Simulation {
     let mut overrides = Overrides::default();
     flags.iter().for_each(|(key, value)| overrides.flag("test", key, value));
     let file = workspace().join("configs/simulations").join(name);
-    config::load_simulation(&file, &overrides).unwrap_or_else(|error| panic!("{error}"))
+    config::load_simulation(&file, &overrides, &applications::kinds())
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn compare(simulation: &Simulation, strategies: &[Strategy]) -> Comparison {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use gaia::applications;
 use gaia::config::{Overrides, load_simulation};
 use gaia::report::json;
 use gaia::scenario::Simulation;
@@ -23,7 +24,8 @@ fn rough() -> Simulation {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml"));
     let mut overrides = Overrides::from_variables(None).expect("nothing to refuse");
     overrides.flag("--clocks", "job.clocks", "12");
-    let mut simulation = load_simulation(path, &overrides).expect("a shipped file is good");
+    let mut simulation =
+        load_simulation(path, &overrides, &applications::kinds()).expect("a shipped file is good");
     let links = simulation.links.clone();
     simulation.links = gaia::scenario::Links::new(simulation.regions.len(), |from, to| LinkConfig {
         loss: 0.01,

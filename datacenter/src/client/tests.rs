@@ -1,6 +1,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::message::RowBlock;
 use crate::shard::{Open, Shard};
 use crate::shard_tables;
 
@@ -144,4 +145,38 @@ fn a_worker_that_finds_its_shards_ahead_goes_on_there() {
     clock(a, &mut shards);
     assert_eq!(shards[1].flushed(WorkerId(0)), Some(Clock(6)));
     assert_eq!(shards[1].values(TABLE)[2], 2.0);
+}
+
+#[test]
+fn what_is_discarded_was_never_added_and_is_read_anew() {
+    let specs = [TableSpec::new("t", 4, 2)];
+    let placement = Placement::new(1);
+    let mut client = Client::new(WorkerId(0), &specs, placement, Some(0));
+    let table = TableId(0);
+    let all: [u32; 4] = [0, 1, 2, 3];
+    let read = |client: &mut Client| {
+        let reads = client.plan([(table, &all[..])].into_iter());
+        reads
+            .into_iter()
+            .map(|(_, read)| read.groups.iter().map(|g| g.slots.len()).sum::<usize>())
+            .sum::<usize>()
+    };
+    assert_eq!(read(&mut client), 4);
+    let values = vec![1.0; 8];
+    let block = RowBlock { table, slots: all.to_vec(), values };
+    let reply = ReadReply {
+        shard: ShardId(0),
+        worker: WorkerId(0),
+        clock: Clock(0),
+        version: 1,
+        blocks: vec![block],
+        held: Vec::new(),
+    };
+    client.absorb(&reply).unwrap();
+    assert_eq!(read(&mut client), 0, "all is fresh");
+    client.add(table, 2, &[5.0, 5.0]);
+    client.discard();
+    assert_eq!(read(&mut client), 1, "the row that was added to");
+    let flushes = client.flush().unwrap();
+    assert!(flushes.iter().all(|(_, flush)| flush.deltas.is_empty()));
 }

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use clap::Parser;
+use gaia::applications;
 use gaia::config::{self, Overrides};
 use gaia::job::TargetSettings;
 use gaia::outcome::{Run, Target};
@@ -107,7 +108,7 @@ pub(crate) fn table(arguments: &Arguments, layer: &Overrides) -> Result<String, 
     let results = run_all(&tasks, |(point, strategy)| {
         let mut overrides = layer.clone();
         fixed.iter().chain(point).for_each(|(key, value)| overrides.flag(key, key, value));
-        let simulation = config::load_simulation(&arguments.file, &overrides)?;
+        let simulation = config::load_simulation(&arguments.file, &overrides, &applications::kinds())?;
         let application = simulation::load(&simulation)?;
         let run = simulation::run_one(&simulation, &*application, *strategy, &Silent)?;
         Ok((run, simulation.job.target))

@@ -443,6 +443,13 @@ pub static METRICS: &[Metric] = &[
         "Of the worker's time, what went into waiting for rows",
         |status| workers(status, |worker| worker.wait_seconds),
     ),
+    counter(
+        "gaia_worker_failed_steps_total",
+        Unit::None,
+        WORKER,
+        "Steps of the model that failed on the worker",
+        |status| workers(status, |worker| worker.failed_steps as f64),
+    ),
     gauge(
         "gaia_model_objective",
         Unit::None,

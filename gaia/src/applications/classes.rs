@@ -50,10 +50,7 @@ pub(crate) fn judge(
 
 fn evaluation(objective: f64, correct: usize, judged: usize) -> Evaluation {
     let accuracy = correct as f64 / judged as f64;
-    Evaluation {
-        objective,
-        metric: Metric { name: "accuracy", value: accuracy, larger_is_better: true, best: Some(1.0) },
-    }
+    Evaluation { objective, metric: Metric::accuracy(accuracy) }
 }
 
 /// The names of what is predicted for an example: its label, the likeliest one, and the probability of each.

@@ -1,21 +1,19 @@
 //! A learner's private copy of the rows of one table, for the length of one clock.
 //!
-//! The steps inside a clock read each other's results, but a row reached through [`RowAccess`] costs a call and a
-//! look-up, and what is added to it is what the others will get: a learner that weighs its delta must not read the
-//! weighed one. So a clock copies its rows once, works on the copy, and adds the difference once: the number of calls
-//! is that of rows, not of examples, and inner loops run over one dense matrix.
+//! The steps inside a clock read each other's results, but what is added to a table is what the others
+//! will get: a learner that weighs its delta must not read the weighed one. So a clock copies its rows
+//! once, works on the copy, and adds the difference once: inner loops run over one dense matrix.
 
 use datacenter::TableId;
 
-use crate::application::{RowAccess, RowSet};
+use crate::application::{RowSet, Tables};
 
 const NONE: u32 = u32::MAX;
 
 /// Rows of one table, in the order in which they were claimed: a dense matrix of shape `[slots, stride]`.
 pub(crate) struct LocalRows {
     table: TableId,
-    width: usize,
-    /// At least `width`; what is beyond it stays zero.
+    /// At least the width of the table; what is beyond it stays zero.
     stride: usize,
     /// The slot of each row of the table, or `NONE`; shape `[rows]`. A look-up without hashing, for the price of one
     /// more element a row.
@@ -26,15 +24,13 @@ pub(crate) struct LocalRows {
     before: Vec<f32>,
     /// As they are now; shape `[slots, stride]`.
     values: Vec<f32>,
-    /// One delta; shape `[width]`.
-    delta: Vec<f32>,
 }
 
 impl LocalRows {
-    /// No rows yet of a table of shape `[rows, width]`.
-    pub(crate) fn new(table: TableId, rows: usize, width: usize, stride: usize) -> Self {
-        let (before, values, delta) = (Vec::new(), Vec::new(), Vec::new());
-        Self { table, width, stride, slot_of: vec![NONE; rows], rows: Vec::new(), before, values, delta }
+    /// No rows yet of a table of so many.
+    pub(crate) fn new(table: TableId, rows: usize, stride: usize) -> Self {
+        let (before, values) = (Vec::new(), Vec::new());
+        Self { table, stride, slot_of: vec![NONE; rows], rows: Vec::new(), before, values }
     }
 
     /// Gives up all rows.
@@ -62,12 +58,12 @@ impl LocalRows {
         self.rows.iter().for_each(|&row| set.insert(self.table, row));
     }
 
-    /// Copies all claimed rows.
-    pub(crate) fn load(&mut self, access: &dyn RowAccess) {
+    /// Copies all claimed rows, which are those of the table that were declared.
+    pub(crate) fn load(&mut self, tables: &dyn Tables) {
         self.before.clear();
         self.before.resize(self.rows.len() * self.stride, 0.0);
-        for (slot, row) in self.before.chunks_exact_mut(self.stride).zip(&self.rows) {
-            slot[..self.width].copy_from_slice(access.row(self.table, *row));
+        for (slot, row) in self.before.chunks_exact_mut(self.stride).zip(tables.rows(self.table).rows()) {
+            slot.iter_mut().zip(row).for_each(|(value, read)| *value = *read);
         }
         self.values.clone_from(&self.before);
     }
@@ -82,18 +78,18 @@ impl LocalRows {
         &mut self.values[slot as usize * self.stride..][..self.stride]
     }
 
-    /// Adds the change of every row to the table, times `scale(slot)`; rows that did not change are left alone.
-    pub(crate) fn add_changes(&mut self, scale: impl Fn(usize) -> f32, access: &mut dyn RowAccess) {
+    /// Adds the change of every row to the table, times `scale(slot)`.
+    pub(crate) fn add_changes(&self, scale: impl Fn(usize) -> f32, tables: &mut dyn Tables) {
         let changes = self.values.chunks_exact(self.stride).zip(self.before.chunks_exact(self.stride));
-        for (slot, ((now, before), row)) in changes.zip(&self.rows).enumerate() {
+        let mut deltas = tables.deltas(self.table);
+        for (slot, ((now, before), deltas)) in changes.zip(deltas.rows_mut()).enumerate() {
             if now == before {
                 continue;
             }
             let scale = scale(slot);
-            self.delta.clear();
-            self.delta
-                .extend(now.iter().zip(before).take(self.width).map(|(now, before)| scale * (now - before)));
-            access.add(self.table, *row, &self.delta);
+            for (delta, (now, before)) in deltas.into_iter().zip(now.iter().zip(before)) {
+                *delta = scale * (now - before);
+            }
         }
     }
 }

@@ -390,6 +390,10 @@ pub(super) struct LinkArguments {
 #[derive(Args, Debug)]
 #[command(after_help = DEMO_EXAMPLES)]
 pub(super) struct DemoArguments {
+    /// Train this job instead of the shipped one: a job file (TOML) of the regions virginia, ireland and singapore, with
+    /// three workers each
+    #[arg(long, value_name = "FILE")]
+    pub(super) job: Option<PathBuf>,
     /// Where settings, certificates, logs and results go, to be looked at afterwards [default: nowhere that stays]
     #[arg(long, value_name = "DIR")]
     pub(super) directory: Option<PathBuf>,

@@ -10,17 +10,18 @@ use super::CommandError;
 use super::certs_arguments::{
     CertsCommand, InitArguments, IssueArguments, RenewArguments, RevokeArguments, ShowArguments,
 };
+use crate::application::ModelKinds;
 use crate::certificates::{Directory, Listed, ProcessName, State, Validity};
 use crate::config::{self, Overrides};
 use crate::region::Region;
 use crate::report::Destination;
 
 /// Does what was asked for; the answer goes to standard output.
-pub(super) fn certs(command: &CertsCommand) -> Result<(), CommandError> {
+pub(super) fn certs(command: &CertsCommand, kinds: &ModelKinds) -> Result<(), CommandError> {
     let now = Date::from(Dates::System.now());
     match command {
         CertsCommand::Init(arguments) => init(arguments, now),
-        CertsCommand::Issue(arguments) => issue(arguments, now),
+        CertsCommand::Issue(arguments) => issue(arguments, now, kinds),
         CertsCommand::Renew(arguments) => renew(arguments, now),
         CertsCommand::Revoke(arguments) => revoke(arguments, now),
         CertsCommand::Show(arguments) => show(arguments, now),
@@ -39,9 +40,9 @@ fn init(arguments: &InitArguments, now: Date) -> Result<(), CommandError> {
     ))
 }
 
-fn issue(arguments: &IssueArguments, now: Date) -> Result<(), CommandError> {
+fn issue(arguments: &IssueArguments, now: Date, kinds: &ModelKinds) -> Result<(), CommandError> {
     let directory = Directory::new(&arguments.place.directory);
-    let processes = processes(arguments)?;
+    let processes = processes(arguments, kinds)?;
     directory.issue(&processes, Validity { now, days: arguments.days }, arguments.force)?;
     say(&written(&directory, &processes))
 }
@@ -89,8 +90,8 @@ fn show(arguments: &ShowArguments, now: Date) -> Result<(), CommandError> {
 }
 
 /// The processes that are named one by one, counted, or those of regions' files.
-fn processes(arguments: &IssueArguments) -> Result<Vec<ProcessName>, CommandError> {
-    let Some(datacenter) = &arguments.datacenter else { return of_regions(arguments) };
+fn processes(arguments: &IssueArguments, kinds: &ModelKinds) -> Result<Vec<ProcessName>, CommandError> {
+    let Some(datacenter) = &arguments.datacenter else { return of_regions(arguments, kinds) };
     if let (Some(role), Some(index)) = (arguments.role, arguments.index) {
         let peer = PeerName::new(datacenter, role).map_err(CommandError::PeerName)?;
         return Ok(vec![ProcessName::new(peer, index)]);
@@ -108,10 +109,10 @@ fn counted(datacenter: &str, servers: u32, workers: u32) -> Result<Vec<ProcessNa
 }
 
 /// All that the regions' files name, each once.
-fn of_regions(arguments: &IssueArguments) -> Result<Vec<ProcessName>, CommandError> {
+fn of_regions(arguments: &IssueArguments, kinds: &ModelKinds) -> Result<Vec<ProcessName>, CommandError> {
     let mut processes = Vec::new();
     for file in &arguments.config {
-        let region: Region = config::load_region(file, &Overrides::from_environment()?)?;
+        let region: Region = config::load_region(file, &Overrides::from_environment()?, kinds)?;
         // Where the LAN is trusted, workers have nobody to show a certificate to.
         let workers = if region.tls.plaintext_lan { 0 } else { region.workers() };
         processes.extend(counted(&region.name, region.servers.into(), workers)?);

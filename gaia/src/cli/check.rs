@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 
 use super::arguments::CheckArguments;
 use super::{CommandError, Engine, data as files, with_causes};
-use crate::applications;
+use crate::application::{Input, ModelKinds};
 use crate::config::{self, ConfigError, FileKind, Overrides};
 use crate::data::partition::idle_workers;
 use crate::data::preview;
@@ -32,13 +32,17 @@ struct Checked {
 }
 
 /// Checks all files. Regions among them are looked at together, so that they see each other.
-pub(super) fn check(arguments: &CheckArguments, engine: &dyn Engine) -> Result<(), CommandError> {
+pub(super) fn check(
+    arguments: &CheckArguments,
+    engine: &dyn Engine,
+    kinds: &ModelKinds,
+) -> Result<(), CommandError> {
     let overrides = arguments.over.overrides()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(CommandError::Runtime)?;
     let mut files = Vec::new();
     for file in &arguments.files {
-        let mut checked = runtime.block_on(check_file(file, &overrides, arguments, engine));
+        let mut checked = runtime.block_on(check_file(file, &overrides, arguments, engine, kinds));
         if arguments.offline {
             checked.lookout = None;
         }
@@ -67,17 +71,18 @@ async fn check_file(
     overrides: &Overrides,
     arguments: &CheckArguments,
     engine: &dyn Engine,
+    kinds: &ModelKinds,
 ) -> Checked {
     let findings = match config::kind_of(file) {
-        FileKind::Region => match config::load_region(file, overrides) {
+        FileKind::Region => match config::load_region(file, overrides, kinds) {
             Ok(region) => return check_region(region, file, arguments).await,
             Err(error) => problems(&error, file),
         },
-        FileKind::Simulation => match config::load_simulation(file, overrides) {
+        FileKind::Simulation => match config::load_simulation(file, overrides, kinds) {
             Ok(simulation) => check_simulation(&simulation, file, engine),
             Err(error) => problems(&error, file),
         },
-        FileKind::Job => match config::load_job(file, overrides) {
+        FileKind::Job => match config::load_job(file, overrides, kinds) {
             Ok(job) => check_job(&job, file),
             Err(error) => problems(&error, file),
         },
@@ -174,7 +179,7 @@ fn check_job(file: &config::JobFile, path: &Path) -> Vec<Finding> {
 
 /// The model of a job in a few words, and what is worth a thought; or why there is none.
 fn model(file: &config::JobFile) -> Result<(String, Vec<String>), String> {
-    let application = applications::build(&file.job, file.seed).map_err(|error| with_causes(&error))?;
+    let application = Input::all(&file.job, file.seed).application().map_err(|error| with_causes(&error))?;
     check_fit(&file.job, application.as_ref()).map_err(|error| with_causes(&error))?;
     let tables = application.tables();
     let shapes = tables.iter().map(|t| format!("{} {} x {}", t.name, t.rows, t.width));

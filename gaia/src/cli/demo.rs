@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,7 +13,11 @@ use wan::relay::RelayCounters;
 
 use super::arguments::DemoArguments;
 use super::{CommandError, say};
-use crate::rehearsal::{DEMO_JOB, Plan, Rehearsal, WORKERS, three_regions};
+use crate::application::ModelKinds;
+use crate::config::{self, ConfigError, Overrides, Problem};
+use crate::job::DataRoot;
+use crate::region::Member;
+use crate::rehearsal::{DEMO_JOB, Plan, REGIONS, Rehearsal, WORKERS, three_regions};
 use crate::report::human;
 use crate::status::fetch::{Fetched, TIME_LIMIT, fetch};
 use crate::status::totals::Totals;
@@ -30,9 +34,41 @@ const STOP: Duration = Duration::from_secs(30);
 /// are soon over.
 const COMPUTE: [(&str, &str); 2] = [("compute.examples_per_second", "6400"), ("compute.overhead", "100 ms")];
 
-pub(super) fn demo(arguments: &DemoArguments) -> Result<(), CommandError> {
+/// The job to be trained, as text, and settings over it that come from where its file is.
+struct Job {
+    text: String,
+    set: Vec<(String, String)>,
+}
+
+impl Job {
+    /// That of a file, or the shipped one.
+    fn load(file: Option<&Path>, kinds: &ModelKinds) -> Result<Self, CommandError> {
+        let Some(file) = file else { return Ok(Self { text: DEMO_JOB.to_owned(), set: Vec::new() }) };
+        let loaded = config::load_job(file, &Overrides::default(), kinds)?;
+        let expected = REGIONS.map(|(name, _)| Member { name: name.to_owned(), workers: WORKERS });
+        if loaded.members != expected {
+            let all: Vec<_> = expected.iter().map(|member| member.name.as_str()).collect();
+            let place = file.display().to_string();
+            let message =
+                format!("allowed in a demo: {}, with {WORKERS} workers each, in this order", all.join(", "));
+            return Err(ConfigError::from(Problem { place, key: Some("regions".to_owned()), message }).into());
+        }
+        let text = std::fs::read_to_string(file).map_err(CommandError::System)?;
+        // The file is copied, and what it says of its data is relative to where it was.
+        let data = match &loaded.job.data.root {
+            DataRoot::Directory(path) => {
+                std::path::absolute(path).map_err(CommandError::System)?.display().to_string()
+            }
+            DataRoot::Store(url) => url.to_string(),
+        };
+        Ok(Self { text, set: vec![("job.data.path".to_owned(), data)] })
+    }
+}
+
+pub(super) fn demo(arguments: &DemoArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
+    let job = Job::load(arguments.job.as_deref(), kinds)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(CommandError::Runtime)?.block_on(run(arguments))
+    runtime.map_err(CommandError::Runtime)?.block_on(run(arguments, job))
 }
 
 /// How a demo ended.
@@ -66,7 +102,7 @@ impl Signals {
     }
 }
 
-async fn run(arguments: &DemoArguments) -> Result<(), CommandError> {
+async fn run(arguments: &DemoArguments, job: Job) -> Result<(), CommandError> {
     // Before there is anything to clean up.
     let mut signals = Signals::listen()?;
     let (directory, scratch) = match &arguments.directory {
@@ -80,7 +116,7 @@ async fn run(arguments: &DemoArguments) -> Result<(), CommandError> {
             (scratch.path().to_owned(), Some(scratch))
         }
     };
-    let result = play(arguments, directory, &mut signals).await;
+    let result = play(arguments, job, directory, &mut signals).await;
     if let (Err(_), Some(scratch)) = (&result, scratch) {
         // The logs that the error speaks of.
         let _ = scratch.keep();
@@ -91,15 +127,17 @@ async fn run(arguments: &DemoArguments) -> Result<(), CommandError> {
 /// Runs it with its files in `directory`, until it is over or somebody has seen enough.
 async fn play(
     arguments: &DemoArguments,
+    job: Job,
     directory: PathBuf,
     signals: &mut Signals,
 ) -> Result<(), CommandError> {
     // Processes stay when they are done, so that what they have to say can be heard; then they are stopped.
     let mut set = vec![("at_end".to_owned(), "stay".to_owned())];
     set.extend(COMPUTE.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    set.extend(job.set);
     set.extend(arguments.set.iter().cloned());
     let program = std::env::current_exe().map_err(CommandError::System)?;
-    let (job, links) = (DEMO_JOB.to_owned(), three_regions());
+    let (job, links) = (job.text, three_regions());
     let plan = Plan { program, directory, job, servers: 2, set, links, seed: 1, late: Vec::new() };
     say(&format!(
         "three regions, each with {} servers and {WORKERS} workers; settings and logs in {}",

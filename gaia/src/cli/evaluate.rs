@@ -11,13 +11,11 @@ use serde::Serialize;
 use super::export::{About, read, sources};
 use super::models_arguments::EvaluateArguments;
 use super::{CommandError, ModelError, data, style};
-use crate::application::{Application, Evaluation};
-use crate::applications::{build_judging, build_known};
+use crate::application::{Application, Evaluation, Input, Model, ModelKinds};
 use crate::checkpoint::write_beside;
 use crate::config::{ConfigError, Problem};
 use crate::data::{Name, Vocabulary};
 use crate::job::{DataFile, DataRoot};
-use crate::model::Tables;
 use crate::report::Destination;
 use crate::report::human::figure;
 use crate::service::short;
@@ -53,7 +51,7 @@ struct Figure {
     value: Option<f64>,
 }
 
-pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<(), CommandError> {
+pub(super) fn evaluate(arguments: &EvaluateArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
     for place in arguments.json.iter().chain(&arguments.predictions) {
         // Better now than after the data has been read.
         place.check().map_err(CommandError::Place)?;
@@ -63,7 +61,7 @@ pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<(), CommandError
     {
         return Err(problem("--predictions", "goes where --json goes; allowed: two different places").into());
     }
-    let about = About::load(&arguments.config, &arguments.model)?;
+    let about = About::load(&arguments.config, &arguments.model, kinds)?;
     let files = arguments.data.iter().map(|text| data_file(text)).collect::<Result<Vec<_>, _>>()?;
     let known = known(arguments, &about, &files)?;
     if files.is_empty() || known.is_none() {
@@ -138,11 +136,12 @@ fn build(
     known: Option<&Vocabulary>,
     files: &[DataFile],
 ) -> Result<(Box<dyn Application>, u64), CommandError> {
-    let built = match files {
-        [] => build_known(&about.job, about.seed, known).map(|application| (application, 0)),
-        files => build_judging(&about.job, about.seed, known, files),
+    let input = match files {
+        [] => Input::known(&about.job, about.seed, known),
+        files => Input::judging(&about.job, about.seed, known, files),
     };
-    Ok(built.map_err(ModelError::Data)?)
+    let application = input.application().map_err(ModelError::Build)?;
+    Ok((application, input.left_out()))
 }
 
 fn tell(arguments: &EvaluateArguments, found: &Found) -> Result<(), CommandError> {
@@ -193,7 +192,7 @@ fn table(found: &Found) -> String {
 }
 
 /// Writes what the model predicts as CSV.
-fn predict(application: &dyn Application, model: &Tables, place: &Destination) -> Result<(), CommandError> {
+fn predict(application: &dyn Application, model: &Model, place: &Destination) -> Result<(), CommandError> {
     if application.predicted().is_empty() {
         return Err(ModelError::NoPredictions.into());
     }

@@ -6,6 +6,7 @@ use datacenter::printable;
 
 use super::models_arguments::{ExportArguments, ModelArguments};
 use super::{CommandError, ModelError};
+use crate::application::ModelKinds;
 use crate::checkpoint;
 use crate::config::{self, ConfigError, FileKind, Problem};
 use crate::job::{DataRoot, Job};
@@ -14,13 +15,14 @@ use crate::report::Destination;
 use crate::report::human::bytes;
 use crate::trained::{self, Format, Read, Source, Wanted};
 
-pub(super) fn export(arguments: &ExportArguments) -> Result<(), CommandError> {
+pub(super) fn export(arguments: &ExportArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
     let format: Format = arguments.out.display().to_string().parse().map_err(|error| {
         let message = format!("{error}");
         ConfigError::from(Problem { place: "--out".to_owned(), key: None, message })
     })?;
     Destination::File(arguments.out.clone()).check().map_err(CommandError::Place)?;
-    let settings = arguments.config.as_deref().map(|file| About::load(file, &arguments.model)).transpose()?;
+    let settings =
+        arguments.config.as_deref().map(|file| About::load(file, &arguments.model, kinds)).transpose()?;
     let read = read(&arguments.model, settings.as_ref(), None)?;
     let files = trained::write(&read.model, format, &arguments.out, arguments.table.as_deref());
     let mut text = String::new();
@@ -56,13 +58,13 @@ pub(super) struct About {
 
 impl About {
     /// Reads the file of a region or of a job.
-    pub(super) fn load(file: &Path, model: &ModelArguments) -> Result<Self, ConfigError> {
+    pub(super) fn load(file: &Path, model: &ModelArguments, kinds: &ModelKinds) -> Result<Self, ConfigError> {
         let overrides = model.over.overrides()?;
         if config::kind_of(file) == FileKind::Job {
-            let job = config::load_job(file, &overrides)?;
+            let job = config::load_job(file, &overrides, kinds)?;
             return Ok(Self { job: job.job, seed: job.seed, region: None });
         }
-        let region = config::load_region(file, &overrides)?;
+        let region = config::load_region(file, &overrides, kinds)?;
         Ok(Self { job: region.job.clone(), seed: region.seed, region: Some(region) })
     }
 

@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 
 use super::CommandError;
 use super::arguments::LeaveArguments;
+use crate::application::ModelKinds;
 use crate::certificates::{ProcessName, TlsFiles};
 use crate::config::{self, ConfigError, Problem};
 use crate::region::Region;
@@ -39,10 +40,10 @@ struct Order {
 }
 
 /// Tells the servers of a region that it, or another one, leaves for good.
-pub(super) fn leave(arguments: &LeaveArguments) -> Result<(), CommandError> {
+pub(super) fn leave(arguments: &LeaveArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
     let is_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
     let consent = consent(arguments, is_terminal)?;
-    let region = config::load_region(&arguments.config, &arguments.over.overrides()?)?;
+    let region = config::load_region(&arguments.config, &arguments.over.overrides()?, kinds)?;
     check(&region, &arguments.leaving)?;
     let peer = PeerName::new(&region.name, Role::Operator).map_err(CommandError::PeerName)?;
     let files = TlsFiles::of(&region.tls, &ProcessName::new(peer.clone(), arguments.index));

@@ -31,6 +31,8 @@ use wan::relay::RelayError;
 use self::arguments::{
     Arguments, Command, CompareArguments, ResultArguments, SettingsArguments, SimulateArguments,
 };
+use crate::application::{BuildError, ModelKind, ModelKinds};
+use crate::applications;
 use crate::certificates::CertsError;
 use crate::config::{self, ConfigError, Problem};
 use crate::data::DataError;
@@ -48,7 +50,7 @@ use crate::strategy::Strategy;
 use crate::trained::{OtherModel, ReadError, WriteError};
 
 /// What does the work.
-pub trait Engine {
+pub(crate) trait Engine {
     /// Runs `simulation` under one strategy.
     fn simulate(
         &self,
@@ -206,6 +208,8 @@ enum ModelError {
     )]
     Nowhere,
     #[error(transparent)]
+    Build(BuildError),
+    #[error(transparent)]
     Data(DataError),
     #[error(transparent)]
     Other(OtherModel),
@@ -269,14 +273,62 @@ const INPUT: u8 = 2;
 /// Exit code of a job that has ended without a region: there is a result, and it lacks what that one would have done.
 const LACKING: u8 = 3;
 
-/// Runs the program.
-pub fn main() -> ExitCode {
+/// The whole `gaia` program, to which models of one's own can be added: they are then had in all of its
+/// commands, wherever a built-in one is.
+///
+/// ```no_run
+/// # struct MyModel;
+/// # impl gaia::application::ModelKind for MyModel {
+/// #     type Settings = ();
+/// #     fn name(&self) -> &'static str { "mine" }
+/// #     fn settings(&self, _: &gaia::config::Section<'_>) -> Option<()> { Some(()) }
+/// #     fn build(&self, (): &(), _: &gaia::application::Input<'_>)
+/// #         -> Result<Box<dyn gaia::application::Application>, gaia::application::BuildError> { unimplemented!() }
+/// # }
+/// fn main() -> std::process::ExitCode {
+///     gaia::Program::new().with(MyModel).main()
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Program {
+    kinds: ModelKinds,
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Program {
+    /// The program as it ships.
+    pub fn new() -> Self {
+        Self { kinds: applications::kinds() }
+    }
+
+    /// The same with one more kind of model.
+    ///
+    /// # Panics
+    ///
+    /// If there is one of that name.
+    #[must_use]
+    pub fn with(self, kind: impl ModelKind) -> Self {
+        Self { kinds: self.kinds.with(kind) }
+    }
+
+    /// Runs it by the arguments of the process; yields its exit code.
+    pub fn main(self) -> ExitCode {
+        main(&self.kinds)
+    }
+}
+
+fn main(kinds: &ModelKinds) -> ExitCode {
     let arguments = Arguments::parse();
     if !matches!(arguments.command, Command::Run(_) | Command::Server(_) | Command::Worker(_)) {
         // The processes of a region log in their own way.
         logs::init_command();
     }
-    match run(&arguments.command, &Simulator) {
+    match run(&arguments.command, &Simulator, kinds) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !matches!(error, CommandError::Checked | CommandError::Logged(_)) {
@@ -288,22 +340,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command, engine: &dyn Engine) -> Result<(), CommandError> {
+fn run(command: &Command, engine: &dyn Engine, kinds: &ModelKinds) -> Result<(), CommandError> {
     match command {
-        Command::Simulate(arguments) => simulate(arguments, engine),
-        Command::Compare(arguments) => compare(arguments, engine),
-        Command::Check(arguments) => check::check(arguments, engine),
-        Command::Run(arguments) => run::run(arguments),
-        Command::Server(arguments) => run::server(arguments),
-        Command::Worker(arguments) => run::worker(arguments),
-        Command::Leave(arguments) => leave::leave(arguments),
-        Command::Certs(command) => certs::certs(command),
+        Command::Simulate(arguments) => simulate(arguments, engine, kinds),
+        Command::Compare(arguments) => compare(arguments, engine, kinds),
+        Command::Check(arguments) => check::check(arguments, engine, kinds),
+        Command::Run(arguments) => run::run(arguments, kinds),
+        Command::Server(arguments) => run::server(arguments, kinds),
+        Command::Worker(arguments) => run::worker(arguments, kinds),
+        Command::Leave(arguments) => leave::leave(arguments, kinds),
+        Command::Certs(command) => certs::certs(command, kinds),
         Command::Link(arguments) => link::link(arguments),
-        Command::Demo(arguments) => demo::demo(arguments),
-        Command::Status(arguments) => status::status(arguments),
-        Command::Names(arguments) => names::names(arguments),
-        Command::Evaluate(arguments) => evaluate::evaluate(arguments),
-        Command::Export(arguments) => export::export(arguments),
+        Command::Demo(arguments) => demo::demo(arguments, kinds),
+        Command::Status(arguments) => status::status(arguments, kinds),
+        Command::Names(arguments) => names::names(arguments, kinds),
+        Command::Evaluate(arguments) => evaluate::evaluate(arguments, kinds),
+        Command::Export(arguments) => export::export(arguments, kinds),
         Command::Completions(arguments) => handbook::completions(arguments),
         Command::Man(arguments) => handbook::man(arguments),
     }
@@ -322,8 +374,12 @@ fn one_or_many(things: &[String], what: &str) -> String {
     }
 }
 
-fn simulate(arguments: &SimulateArguments, engine: &dyn Engine) -> Result<(), CommandError> {
-    let simulation = load(&arguments.settings)?;
+fn simulate(
+    arguments: &SimulateArguments,
+    engine: &dyn Engine,
+    kinds: &ModelKinds,
+) -> Result<(), CommandError> {
+    let simulation = load(&arguments.settings, kinds)?;
     let strategy = arguments.strategy.unwrap_or(simulation.strategy);
     arguments.results.check()?;
     note(&simulation, &[strategy]);
@@ -343,8 +399,12 @@ fn simulate(arguments: &SimulateArguments, engine: &dyn Engine) -> Result<(), Co
     trained(&alone.runs)
 }
 
-fn compare(arguments: &CompareArguments, engine: &dyn Engine) -> Result<(), CommandError> {
-    let simulation = load(&arguments.settings)?;
+fn compare(
+    arguments: &CompareArguments,
+    engine: &dyn Engine,
+    kinds: &ModelKinds,
+) -> Result<(), CommandError> {
+    let simulation = load(&arguments.settings, kinds)?;
     let strategies = arguments.strategies.as_ref().unwrap_or(&simulation.strategies);
     unambiguous(arguments.strategies.as_deref().unwrap_or_default())?;
     arguments.results.check()?;
@@ -463,8 +523,8 @@ fn wrapped(text: &str, width: usize) -> String {
 }
 
 /// Reads the settings of one file, and checks that the data's files are there.
-fn load(arguments: &SettingsArguments) -> Result<Simulation, CommandError> {
-    let simulation = config::load_simulation(&arguments.file, &arguments.overrides()?)?;
+fn load(arguments: &SettingsArguments, kinds: &ModelKinds) -> Result<Simulation, CommandError> {
+    let simulation = config::load_simulation(&arguments.file, &arguments.overrides()?, kinds)?;
     let problems = data::problems(&simulation.job, &arguments.file);
     if problems.is_empty() { Ok(simulation) } else { Err(ConfigError { problems }.into()) }
 }

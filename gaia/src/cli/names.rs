@@ -4,17 +4,18 @@ use std::path::Path;
 
 use super::arguments::NamesArguments;
 use super::{CommandError, ModelError, data, say};
+use crate::application::ModelKinds;
 use crate::config::{self, ConfigError, FileKind, Overrides};
 use crate::data::DataError;
 use crate::data::declared::{NamesFile, find};
 use crate::job::{DataFile, Declared, Job};
 
-pub(super) fn names(arguments: &NamesArguments) -> Result<(), CommandError> {
+pub(super) fn names(arguments: &NamesArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
     arguments.out.check().map_err(CommandError::Place)?;
     let overrides = arguments.over.overrides()?;
     let mut merged: Option<NamesFile> = None;
     for file in &arguments.files {
-        let found = found(file, &overrides)?;
+        let found = found(file, &overrides, kinds)?;
         merged = Some(match merged {
             Some(names) => names.merge(found).map_err(|what| {
                 ModelError::Data(DataError::Merge { file: DataFile::Path(file.clone()), what })
@@ -30,14 +31,14 @@ pub(super) fn names(arguments: &NamesArguments) -> Result<(), CommandError> {
 }
 
 /// The names in a file of names, or in the data of a file of settings.
-fn found(file: &Path, overrides: &Overrides) -> Result<NamesFile, CommandError> {
+fn found(file: &Path, overrides: &Overrides, kinds: &ModelKinds) -> Result<NamesFile, CommandError> {
     if file.extension().is_some_and(|extension| extension == "json") {
         return Ok(NamesFile::read(file).map_err(ModelError::Data)?);
     }
     let mut job: Job = match config::kind_of(file) {
-        FileKind::Job => config::load_job(file, overrides)?.job,
-        FileKind::Simulation => config::load_simulation(file, overrides)?.job,
-        FileKind::Region | FileKind::Links => config::load_region(file, overrides)?.job,
+        FileKind::Job => config::load_job(file, overrides, kinds)?.job,
+        FileKind::Simulation => config::load_simulation(file, overrides, kinds)?.job,
+        FileKind::Region | FileKind::Links => config::load_region(file, overrides, kinds)?.job,
     };
     // What is declared is made here, and need not be there yet.
     job.data.declared = Declared::default();

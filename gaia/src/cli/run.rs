@@ -7,26 +7,27 @@ use std::str::FromStr;
 
 use super::arguments::{RegionArguments, ServerArguments, WorkerArguments};
 use super::{CommandError, data};
+use crate::application::ModelKinds;
 use crate::config::{self, ConfigError, Problem};
 use crate::logs::{self, Format};
 use crate::region::Region;
 use crate::report::human::with_causes;
 use crate::service::{self, Outcome, Part};
 
-pub(super) fn run(arguments: &RegionArguments) -> Result<(), CommandError> {
-    process(arguments, Part::Region.role(), |_| Ok(Part::Region))
+pub(super) fn run(arguments: &RegionArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
+    process(arguments, kinds, Part::Region.role(), |_| Ok(Part::Region))
 }
 
-pub(super) fn server(arguments: &ServerArguments) -> Result<(), CommandError> {
-    process(&arguments.region, "server".to_owned(), |region| {
+pub(super) fn server(arguments: &ServerArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
+    process(&arguments.region, kinds, "server".to_owned(), |region| {
         let count = region.servers.into();
         let index = index(arguments.index.as_deref(), "server", &region.name, count)?;
         Ok(Part::Server(index.try_into().expect("it is below a count of as many bits")))
     })
 }
 
-pub(super) fn worker(arguments: &WorkerArguments) -> Result<(), CommandError> {
-    process(&arguments.region, "worker".to_owned(), |region| {
+pub(super) fn worker(arguments: &WorkerArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
+    process(&arguments.region, kinds, "worker".to_owned(), |region| {
         index(arguments.index.as_deref(), "worker", &region.name, region.workers()).map(Part::Worker)
     })
 }
@@ -34,10 +35,11 @@ pub(super) fn worker(arguments: &WorkerArguments) -> Result<(), CommandError> {
 /// Runs a part of a region. From where the settings are known, an error is told as they ask for it.
 fn process(
     arguments: &RegionArguments,
+    kinds: &ModelKinds,
     role: String,
     part: impl FnOnce(&Region) -> Result<Part, ConfigError>,
 ) -> Result<(), CommandError> {
-    let region = config::load_region(&arguments.config, &arguments.over.overrides()?)?;
+    let region = config::load_region(&arguments.config, &arguments.over.overrides()?, kinds)?;
     let format = region.log;
     let mut process = logs::Process { region: region.name.clone(), role };
     let done = part(&region).map_err(CommandError::from).and_then(|part| {

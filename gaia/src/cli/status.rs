@@ -8,6 +8,7 @@ use wan::driver::address::Address;
 
 use super::arguments::StatusArguments;
 use super::{CommandError, style};
+use crate::application::ModelKinds;
 use crate::config::{self, Overrides};
 use crate::report::Destination;
 use crate::report::human::with_causes;
@@ -19,8 +20,8 @@ use crate::status::view::{self, History};
 const WATCH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Asks the processes, and shows what they say.
-pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
-    let targets = targets(arguments)?;
+pub(super) fn status(arguments: &StatusArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
+    let targets = targets(arguments, kinds)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(CommandError::Runtime)?;
     runtime.block_on(async {
@@ -29,7 +30,7 @@ pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
 }
 
 /// Those to be asked, each once.
-fn targets(arguments: &StatusArguments) -> Result<Vec<Target>, CommandError> {
+fn targets(arguments: &StatusArguments, kinds: &ModelKinds) -> Result<Vec<Target>, CommandError> {
     let mut targets: Vec<Target> = Vec::new();
     let mut ask = |target: Target| {
         if targets.iter().all(|known| known.url != target.url) {
@@ -37,7 +38,7 @@ fn targets(arguments: &StatusArguments) -> Result<Vec<Target>, CommandError> {
         }
     };
     for file in &arguments.files {
-        let region = config::load_region(file, &Overrides::from_environment()?)?;
+        let region = config::load_region(file, &Overrides::from_environment()?, kinds)?;
         let parts = |role: &'static str, addresses: Option<Vec<Address>>| {
             addresses
                 .into_iter()

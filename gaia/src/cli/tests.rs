@@ -118,7 +118,8 @@ impl Place {
         let file = self.path("x.toml");
         let words = ["gaia", command, &file].into_iter().chain(rest.iter().copied());
         let arguments = Arguments::try_parse_from(words).map_err(|error| (2, error.to_string()))?;
-        super::run(&arguments.command, engine).map_err(|error| (error.code(), with_causes(&error)))
+        super::run(&arguments.command, engine, &applications::kinds())
+            .map_err(|error| (error.code(), with_causes(&error)))
     }
 }
 
@@ -158,8 +159,8 @@ fn examples_of_settings_are_settings() {
         let path = file(name);
         let path = std::path::Path::new(&path);
         let error = match name.split('/').next() {
-            Some("simulations") => config::load_simulation(path, &overrides).err(),
-            Some("regions") => config::load_region(path, &overrides).err(),
+            Some("simulations") => config::load_simulation(path, &overrides, &applications::kinds()).err(),
+            Some("regions") => config::load_region(path, &overrides, &applications::kinds()).err(),
             _ => config::load_link_file(path, &overrides).err(),
         };
         assert_eq!(error, None, "{command}: {set}");

@@ -6,15 +6,16 @@ use datacenter::NonFinite;
 use wan::policy::{Budget, BudgetScope, Lead, Limit, ReleaseEvery, Schedule, Significance, ValueFormat};
 
 use super::kind::{
-    self, Kind, choice, column, data_root, delta_bound, duration, file, flag, labels, list, name, path,
+    self, choice, column, data_root, delta_bound, duration, file, flag, labels, list, name, one_of, path,
     positive, real, share, whole, word,
 };
 use super::reader::Section;
 use super::units::{self, BudgetText};
+use crate::application::ModelSettings;
+use crate::applications::MOST_RANK;
 use crate::job::{
-    ApplicationSettings, AspGoal, AspSettings, Column, DataScope, DataSettings, DataSource, Decay, Declared,
-    Delimiter, FactorisationSettings, Filter, FilterSchedule, HashedIds, Job, Layout, LearningRate, MaxDelta,
-    Partition, PerceptronSettings, RatingColumns, Scale, SoftmaxSettings, TargetSettings,
+    AspGoal, AspSettings, Column, DataScope, DataSettings, DataSource, Declared, Delimiter, Filter,
+    FilterSchedule, HashedIds, Job, Layout, MaxDelta, Partition, RatingColumns, Scale, TargetSettings,
 };
 
 /// The key under which a job stands in a file, as a table or as the path of a file of its own.
@@ -27,15 +28,6 @@ const MOST_RATINGS: u32 = 100_000_000;
 const MOST_CLOCKS: u32 = 1_000_000;
 /// Shards: each costs every worker a message at every clock.
 pub(super) const MOST_SHARDS: u16 = 1024;
-/// Examples of a mini-batch; a worker takes no more than it has.
-const MOST_BATCH: u32 = 10_000_000;
-/// Examples of several mini-batches, which may be more than there are: a worker has all of a clock's at hand.
-const MOST_DRAWN: u64 = 1_000_000;
-/// The longest factor vector.
-const MOST_RANK: u32 = 10_000;
-/// Units of a hidden layer, and hidden layers: what is wider or deeper than this is trained otherwise.
-const MOST_UNITS: u32 = 65_536;
-const MOST_HIDDEN: usize = 64;
 
 /// Reads the table of a job; `called` is its name where it gives none.
 pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
@@ -63,9 +55,9 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
         }
         Some((data, scope))
     });
-    let application = s.section("model", model);
+    let model = s.section("model", model);
     let target = s.section("target", target);
-    let steps_per_clock = application.as_ref().and_then(ApplicationSettings::steps_per_clock);
+    let steps_per_clock = model.as_ref().and_then(|model| model.training().steps_per_clock());
     let asp = s.section("asp", |s| asp(s, steps_per_clock));
     let (data, data_scope) = data?;
     if data.source.has_ratings() && partition == Some(Partition::LabelSkewed) {
@@ -80,7 +72,7 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>) -> Option<Job> {
         staleness,
         shards,
         evaluate_every,
-        application: application?,
+        model: model?,
         data,
         data_scope,
         partition: partition?,
@@ -135,6 +127,7 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
         Csv,
         MovieLens,
         Planted,
+        Own,
     }
     const FORMATS: &[(&str, Format)] = &[
         ("idx", Format::Idx),
@@ -142,11 +135,12 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
         ("csv", Format::Csv),
         ("movielens", Format::MovieLens),
         ("planted", Format::Planted),
+        ("own", Format::Own),
     ];
     let format = s.required("format", choice(FORMATS));
     let root = match format {
         // Nothing is read: a path does no harm, so that --data-path may stand in a script for all files.
-        Some(Format::Planted) => Some(s.or("path", PathBuf::from(".").into(), data_root())),
+        Some(Format::Planted | Format::Own) => Some(s.or("path", PathBuf::from(".").into(), data_root())),
         Some(_) | None => s.required("path", data_root()),
     };
     let Some(format) = format else {
@@ -188,11 +182,13 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
             let noise = s.or("noise", 0.1, real(0.0..=f64::INFINITY));
             Some(DataSource::Planted { users: users?, items: items?, rank: rank?, ratings: ratings?, noise })
         }
+        Format::Own => Some(DataSource::Own),
     };
-    let mut declared = declared(s, !matches!(format, Format::MovieLens), !matches!(format, Format::Planted));
+    let has_names = !matches!(format, Format::Planted | Format::Own);
+    let mut declared = declared(s, !matches!(format, Format::MovieLens), has_names);
     match format {
         Format::MovieLens => declared.hashed = hashed(s)?,
-        Format::Idx | Format::Libsvm | Format::Csv | Format::Planted => {
+        Format::Idx | Format::Libsvm | Format::Csv | Format::Planted | Format::Own => {
             s.only_with("format = \"movielens\"", &["ids", "range", "mean"]);
         }
     }
@@ -309,139 +305,15 @@ fn idx(s: &Section<'_>) -> Option<DataSource> {
     Some(DataSource::Idx { train: [train_images?, train_labels?], test })
 }
 
-fn model(s: &Section<'_>) -> Option<ApplicationSettings> {
-    #[derive(Clone, Copy)]
-    enum Model {
-        Softmax,
-        Perceptron,
-        Factorisation,
-    }
-    const MODELS: &[(&str, Model)] =
-        &[("softmax", Model::Softmax), ("mlp", Model::Perceptron), ("factorisation", Model::Factorisation)];
-    let kind = s.required("kind", choice(MODELS));
-    let l2 = s.or("l2", 0.0, real(0.0..=f64::INFINITY));
-    let adagrad = |s: &Section<'_>| s.or("adagrad", false, flag());
-    let learning_rate = s.section("learning_rate", learning_rate);
-    let Some(kind) = kind else {
-        s.undecided(&MODEL_KEYS);
-        return None;
-    };
-    match kind {
-        Model::Softmax => {
-            let (batches, adagrad) = (batches(s), adagrad(s));
-            let (batch, batches) = batches?;
-            let learning_rate = learning_rate?;
-            Some(ApplicationSettings::Softmax(SoftmaxSettings { l2, batch, batches, learning_rate, adagrad }))
-        }
-        Model::Perceptron => {
-            s.only_with("kind = \"softmax\" or \"factorisation\"", &["adagrad"]);
-            let (batches, hidden) = (batches(s), s.required("hidden", hidden()));
-            let (batch, batches) = batches?;
-            let (hidden, learning_rate) = (hidden?, learning_rate?);
-            Some(ApplicationSettings::Perceptron(PerceptronSettings {
-                hidden,
-                l2,
-                batch,
-                batches,
-                learning_rate,
-            }))
-        }
-        Model::Factorisation => {
-            let rank = s.required("rank", whole(1..=MOST_RANK));
-            let biases = s.or("biases", true, flag());
-            let bias_l2 = s.or("bias_l2", l2, real(0.0..=f64::INFINITY));
-            let clocks_per_epoch = s.required("clocks_per_epoch", whole(1..=u32::MAX));
-            let adagrad = adagrad(s);
-            let initial_deviation = s.or("initial_deviation", 0.1, real(0.0..=f64::INFINITY));
-            Some(ApplicationSettings::Factorisation(FactorisationSettings {
-                rank: rank?,
-                biases,
-                l2,
-                bias_l2,
-                learning_rate: learning_rate?,
-                adagrad,
-                clocks_per_epoch: clocks_per_epoch?,
-                initial_deviation,
-            }))
+fn model(s: &Section<'_>) -> Option<ModelSettings> {
+    let kinds = s.kinds();
+    match s.required("kind", one_of(kinds.names())) {
+        Some(kind) => kinds.read(kind, s),
+        None => {
+            s.accept_all();
+            None
         }
     }
-}
-
-/// Examples of a mini-batch, and mini-batches of a clock.
-fn batches(s: &Section<'_>) -> Option<(u32, u32)> {
-    let batch = s.required("batch", whole(1..=MOST_BATCH));
-    let batches = s.or("batches", 1, whole(1..=u32::MAX));
-    let drawn = u64::from(batch?) * u64::from(batches);
-    if batches > 1 && drawn > MOST_DRAWN {
-        let message = format!(
-            "found {batches}, which makes {drawn} examples a clock; allowed: 1, or batch * batches at most {MOST_DRAWN}"
-        );
-        s.problem("batches", message);
-        return None;
-    }
-    Some((batch?, batches))
-}
-
-/// The widths of hidden layers.
-fn hidden() -> Kind<Vec<u32>> {
-    let condition = format!("; 1 to {MOST_HIDDEN} layers");
-    list(whole(1..=MOST_UNITS)).only(&condition, |layers| (1..=MOST_HIDDEN).contains(&layers.len()))
-}
-
-/// The keys that some model has, and not all have.
-const MODEL_KEYS: [&str; 9] = [
-    "adagrad",
-    "batch",
-    "batches",
-    "hidden",
-    "rank",
-    "biases",
-    "bias_l2",
-    "clocks_per_epoch",
-    "initial_deviation",
-];
-
-fn learning_rate(s: &Section<'_>) -> Option<LearningRate> {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        Constant,
-        Exponential,
-        InverseSqrt,
-        Inverse,
-    }
-    const DECAYS: &[(&str, Kind)] = &[
-        ("constant", Kind::Constant),
-        ("exponential", Kind::Exponential),
-        ("inverse-sqrt", Kind::InverseSqrt),
-        ("inverse", Kind::Inverse),
-    ];
-    let initial = s.required("initial", positive());
-    let every = |s: &Section<'_>| s.required("every", whole(1..=u32::MAX));
-    let no_factor = |s: &Section<'_>| s.only_with("decay = \"exponential\"", &["factor"]);
-    let Some(decay) = s.chosen("decay", Kind::Constant, choice(DECAYS)) else {
-        s.undecided(&["factor", "every"]);
-        return None;
-    };
-    let decay = match decay {
-        Kind::Constant => {
-            s.only_with("a decay other than \"constant\"", &["factor", "every"]);
-            Some(Decay::Constant)
-        }
-        Kind::Exponential => {
-            let factor = s.required("factor", real(0.0..=1.0));
-            let every = every(s);
-            factor.zip(every).map(|(factor, every)| Decay::Exponential { factor, every })
-        }
-        Kind::InverseSqrt => {
-            no_factor(s);
-            every(s).map(|every| Decay::InverseSqrt { every })
-        }
-        Kind::Inverse => {
-            no_factor(s);
-            every(s).map(|every| Decay::Inverse { every })
-        }
-    };
-    Some(LearningRate { initial: initial?, decay: decay? })
 }
 
 fn target(s: &Section<'_>) -> Option<TargetSettings> {

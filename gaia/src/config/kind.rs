@@ -43,11 +43,11 @@ impl<'a> Raw<'a> {
         self.value.origin().unwrap_or_default()
     }
 
-    fn loose_text(&self) -> Option<&'a str> {
+    pub(super) fn loose_text(&self) -> Option<&'a str> {
         self.text().filter(|_| self.loose).map(str::trim)
     }
 
-    fn real(&self) -> Option<f64> {
+    pub(super) fn real(&self) -> Option<f64> {
         let number = match &self.value.kind {
             ValueKind::I64(number) => *number as f64,
             ValueKind::Float(number) => *number,
@@ -56,7 +56,7 @@ impl<'a> Raw<'a> {
         Some(number).filter(|number| number.is_finite())
     }
 
-    fn whole(&self) -> Option<i128> {
+    pub(super) fn whole(&self) -> Option<i128> {
         match &self.value.kind {
             ValueKind::I64(number) => Some(i128::from(*number)),
             _ => self.loose_text()?.parse().ok(),
@@ -68,7 +68,7 @@ impl<'a> Raw<'a> {
 type Read<T> = Box<dyn Fn(&Raw<'_>) -> Result<T, Option<String>>>;
 
 /// What is allowed for a setting, and how to read it.
-pub(super) struct Kind<T> {
+pub struct Kind<T> {
     allowed: String,
     read: Read<T>,
 }
@@ -91,7 +91,7 @@ impl<T: 'static> Kind<T> {
     }
 
     /// What `word` stands for, or else what this kind allows.
-    pub(super) fn or_word(self, word: &'static str, stands_for: T) -> Self
+    pub fn or_word(self, word: &'static str, stands_for: T) -> Self
     where
         T: Clone,
     {
@@ -104,12 +104,12 @@ impl<T: 'static> Kind<T> {
     }
 
     /// The same, turned into something else.
-    pub(super) fn map<U: 'static>(self, turn: impl Fn(T) -> U + 'static) -> Kind<U> {
+    pub fn map<U: 'static>(self, turn: impl Fn(T) -> U + 'static) -> Kind<U> {
         Kind { allowed: self.allowed, read: Box::new(move |raw| (self.read)(raw).map(&turn)) }
     }
 
     /// The same with a condition, which is put into words behind the others.
-    pub(super) fn only(self, condition: &str, holds: impl Fn(&T) -> bool + 'static) -> Self {
+    pub fn only(self, condition: &str, holds: impl Fn(&T) -> bool + 'static) -> Self {
         let allowed = format!("{}{condition}", self.allowed);
         Self {
             allowed,
@@ -139,7 +139,7 @@ impl<T: 'static> Kind<T> {
 }
 
 /// A whole number.
-pub(super) fn whole<T>(range: RangeInclusive<T>) -> Kind<T>
+pub fn whole<T>(range: RangeInclusive<T>) -> Kind<T>
 where
     T: TryFrom<i128> + PartialOrd + Display + Copy + Bounded + 'static,
 {
@@ -152,7 +152,8 @@ where
 }
 
 /// Integers that know their largest value, so that messages do not have to speak of it.
-pub(super) trait Bounded {
+pub trait Bounded {
+    /// It.
     const MOST: Self;
 }
 
@@ -162,7 +163,7 @@ macro_rules! bounded {
 bounded!(u16, u32, u64);
 
 /// A number in a range.
-pub(super) fn real(range: RangeInclusive<f64>) -> Kind<f64> {
+pub fn real(range: RangeInclusive<f64>) -> Kind<f64> {
     let (least, most) = (*range.start(), *range.end());
     let allowed = match (least, most) {
         (f64::NEG_INFINITY, f64::INFINITY) => "a number".to_owned(),
@@ -173,7 +174,7 @@ pub(super) fn real(range: RangeInclusive<f64>) -> Kind<f64> {
 }
 
 /// A number above zero.
-pub(super) fn positive() -> Kind<f64> {
+pub fn positive() -> Kind<f64> {
     Kind::new("a number above 0", |raw| raw.real().filter(|number| *number > 0.0))
 }
 
@@ -193,21 +194,21 @@ pub(super) fn delta_bound() -> Kind<DeltaBound> {
 }
 
 /// A share at or above zero, as a number or in per cent.
-pub(super) fn share() -> Kind<f64> {
+pub fn share() -> Kind<f64> {
     Kind::new("a number such as 0.01 or a percentage such as \"1 %\", at least 0", |raw| {
         raw.real().or_else(|| units::share(raw.text()?)).filter(|share| *share >= 0.0)
     })
 }
 
 /// A probability, as a number or in per cent.
-pub(super) fn probability() -> Kind<f64> {
+pub fn probability() -> Kind<f64> {
     Kind::new("a probability from 0 to below 1, such as 0.001 or \"0.1 %\"", |raw| {
         raw.real().or_else(|| units::share(raw.text()?)).filter(|share| (0.0..1.0).contains(share))
     })
 }
 
 /// True or false.
-pub(super) fn flag() -> Kind<bool> {
+pub fn flag() -> Kind<bool> {
     Kind::new("true or false", |raw| match &raw.value.kind {
         ValueKind::Boolean(flag) => Some(*flag),
         _ => raw.loose_text()?.to_lowercase().parse().ok(),
@@ -225,7 +226,7 @@ pub(super) fn name() -> Kind<String> {
 }
 
 /// A word: a name that may have underscores too, such as a metric's.
-pub(super) fn word() -> Kind<String> {
+pub fn word() -> Kind<String> {
     Kind::new("a word", |raw| raw.text().filter(|text| !text.trim().is_empty()).map(str::to_owned))
 }
 
@@ -254,7 +255,7 @@ pub(super) fn labels() -> Kind<Names> {
 }
 
 /// A duration.
-pub(super) fn duration() -> Kind<Duration> {
+pub fn duration() -> Kind<Duration> {
     Kind::new(units::DURATION, |raw| units::duration(raw.text()?)).with_unit("ms")
 }
 
@@ -289,7 +290,7 @@ pub(super) fn interval() -> Kind<Duration> {
 }
 
 /// A rate above zero and within reason, in bytes a second.
-pub(super) fn rate() -> Kind<u64> {
+pub fn rate() -> Kind<u64> {
     const MOST: u64 = 1_000_000_000_000;
     Kind::new(units::RATE, |raw| units::rate(raw.text()?))
         .with_unit(" Mbit/s")
@@ -356,7 +357,7 @@ pub(super) fn path() -> Kind<PathBuf> {
 }
 
 /// A path inside the data directory, as it stands.
-pub(super) fn file() -> Kind<PathBuf> {
+pub fn file() -> Kind<PathBuf> {
     Kind::new("a file name", |raw| {
         raw.text().filter(|text| !text.is_empty() && !text.contains('\0')).map(PathBuf::from)
     })
@@ -373,7 +374,7 @@ pub(super) fn file_template() -> Kind<String> {
 }
 
 /// One of a few names.
-pub(super) fn choice<T: Clone + 'static>(items: &'static [(&'static str, T)]) -> Kind<T> {
+pub fn choice<T: Clone + 'static>(items: &'static [(&'static str, T)]) -> Kind<T> {
     let names = || items.iter().map(|(name, _)| *name);
     named(names().collect(), move |text| {
         items.iter().find(|(name, _)| *name == text).map(|(_, item)| item.clone())
@@ -385,6 +386,13 @@ pub(super) fn parsed<T: FromStr<Err = NotOneOf> + 'static>(
     names: impl Iterator<Item = &'static str>,
 ) -> Kind<T> {
     named(names.collect(), |text| text.parse().ok())
+}
+
+/// One of a few names, as it stands.
+pub(super) fn one_of(names: impl Iterator<Item = &'static str>) -> Kind<&'static str> {
+    let names: Vec<_> = names.collect();
+    let known = names.clone();
+    named(names, move |text| known.iter().copied().find(|name| *name == text))
 }
 
 fn named<T: 'static>(names: Vec<&'static str>, find: impl Fn(&str) -> Option<T> + 'static) -> Kind<T> {
@@ -400,7 +408,7 @@ fn named<T: 'static>(names: Vec<&'static str>, find: impl Fn(&str) -> Option<T> 
 }
 
 /// An array, or, from the environment or a flag, a list with commas; problems of items are those of the whole.
-pub(super) fn list<T: 'static>(item: Kind<T>) -> Kind<Vec<T>> {
+pub fn list<T: 'static>(item: Kind<T>) -> Kind<Vec<T>> {
     let allowed = format!("an array; each entry: {}", item.allowed);
     let read: Read<Vec<T>> = Box::new(move |raw| {
         let read = |value: &Value| item.read(&Raw { value, loose: raw.loose, directory: raw.directory });
@@ -421,7 +429,7 @@ pub(super) fn list<T: 'static>(item: Kind<T>) -> Kind<Vec<T>> {
 }
 
 /// The same with at least one entry.
-pub(super) fn not_empty<T: 'static>(kind: Kind<Vec<T>>) -> Kind<Vec<T>> {
+pub fn not_empty<T: 'static>(kind: Kind<Vec<T>>) -> Kind<Vec<T>> {
     kind.only("; at least one", |items| !items.is_empty())
 }
 

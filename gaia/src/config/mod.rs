@@ -5,10 +5,12 @@
 //! is a [`Simulation`], a [`Region`] or a [`LinkFile`], in whose ranges all code may trust. `docs/CONFIGURATION.md` lists the keys.
 
 mod agreement;
+mod deserialize;
 mod document;
 mod job;
-mod kind;
+pub mod kind;
 mod layers;
+mod learning_rate;
 mod links;
 mod problem;
 mod reader;
@@ -23,10 +25,12 @@ use std::path::Path;
 
 pub use layers::{ENVIRONMENT_PREFIX, Overrides};
 pub use problem::{ConfigError, Problem};
+pub use reader::Section;
 pub use relay::LinkFile;
 
 use self::layers::Layers;
 use self::reader::Reader;
+use crate::application::ModelKinds;
 use crate::job::Job;
 use crate::region::{Member, Region};
 use crate::scenario::Simulation;
@@ -109,40 +113,45 @@ pub struct JobFile {
     pub members: Vec<Member>,
 }
 
-/// Reads and checks a job file, with `overrides` over it, whose keys begin with `job.` as everywhere.
+/// Reads and checks a job file, with `overrides` over it, whose keys begin with `job.` as everywhere. Its model is one of
+/// `kinds`.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with the settings, whoever said them.
-pub fn load_job(path: &Path, overrides: &Overrides) -> Result<JobFile, ConfigError> {
+pub fn load_job(path: &Path, overrides: &Overrides, kinds: &ModelKinds) -> Result<JobFile, ConfigError> {
     let layers = Layers::read_as(path, overrides, job::KEY)?;
-    Reader::new(&layers).read(|s| {
+    Reader::new(&layers, kinds).read(|s| {
         let (job, agreement) = s.section(job::KEY, |s| Some((job::job(s, None), agreement::agreement(s))))?;
         Some(JobFile { job: job?, seed: agreement.seed.unwrap_or(1), members: agreement.members? })
     })
 }
 
-/// Reads and checks a simulation file, with `overrides` over it.
+/// Reads and checks a simulation file, with `overrides` over it. Its model is one of `kinds`.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with the settings, whoever said them. Whether the data exists is not asked here.
-pub fn load_simulation(path: &Path, overrides: &Overrides) -> Result<Simulation, ConfigError> {
+pub fn load_simulation(
+    path: &Path,
+    overrides: &Overrides,
+    kinds: &ModelKinds,
+) -> Result<Simulation, ConfigError> {
     refuse_other_kinds(path, FileKind::Simulation)?;
     let layers = Layers::read(path, overrides, job::KEY)?;
-    Reader::new(&layers).read(simulation::simulation)
+    Reader::new(&layers, kinds).read(simulation::simulation)
 }
 
-/// Reads and checks a region file and the job file that it names, with `overrides` over both.
+/// Reads and checks a region file and the job file that it names, with `overrides` over both. Its model is one of `kinds`.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with the settings, whoever said them. Whether certificates, data and peers are there is not
 /// asked here.
-pub fn load_region(path: &Path, overrides: &Overrides) -> Result<Region, ConfigError> {
+pub fn load_region(path: &Path, overrides: &Overrides, kinds: &ModelKinds) -> Result<Region, ConfigError> {
     refuse_other_kinds(path, FileKind::Region)?;
     let layers = Layers::read(path, overrides, job::KEY)?;
-    Reader::new(&layers).read(region::region)
+    Reader::new(&layers, kinds).read(region::region)
 }
 
 /// Reads and checks a file of links between real processes, with the flags of `overrides` over it.
@@ -153,7 +162,7 @@ pub fn load_region(path: &Path, overrides: &Overrides) -> Result<Region, ConfigE
 pub fn load_link_file(path: &Path, overrides: &Overrides) -> Result<LinkFile, ConfigError> {
     refuse_other_kinds(path, FileKind::Links)?;
     let layers = Layers::read(path, overrides, NO_INCLUDE)?;
-    Reader::new(&layers).read(relay::link_file)
+    Reader::new(&layers, &ModelKinds::none()).read(relay::link_file)
 }
 
 /// The include of files that have none: no key is empty.

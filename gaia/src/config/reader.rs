@@ -14,18 +14,20 @@ use super::document::inline;
 use super::kind::{Kind, Raw, describe};
 use super::layers::{Layers, unique_name};
 use super::problem::{ConfigError, Problem};
+use crate::application::ModelKinds;
 use crate::suggest::nearest;
 
 /// Reads one configuration.
 pub(super) struct Reader<'a> {
     layers: &'a Layers,
+    kinds: &'a ModelKinds,
     problems: RefCell<Vec<Problem>>,
     asked: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(layers: &'a Layers) -> Self {
-        Self { layers, problems: RefCell::new(layers.problems.clone()), asked: RefCell::default() }
+    pub(super) fn new(layers: &'a Layers, kinds: &'a ModelKinds) -> Self {
+        Self { layers, kinds, problems: RefCell::new(layers.problems.clone()), asked: RefCell::default() }
     }
 
     /// Reads the root table; the result is there only if there was no problem.
@@ -81,8 +83,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A table that is being read.
-pub(super) struct Section<'a> {
+/// A table that is being read: each key is asked for with what is allowed there, and what nobody has
+/// asked for is an unknown key. Problems are gathered; a key with one reads as `None`.
+pub struct Section<'a> {
     reader: &'a Reader<'a>,
     value: &'a Value,
     table: &'a Map<String, Value>,
@@ -96,7 +99,7 @@ pub(super) struct Section<'a> {
 
 impl Section<'_> {
     /// Reads a key that must be there.
-    pub(super) fn required<T>(&self, name: &str, kind: Kind<T>) -> Option<T> {
+    pub fn required<T>(&self, name: &str, kind: Kind<T>) -> Option<T> {
         if !self.has(name) {
             self.ask(name);
             self.problem(name, format!("missing; allowed: {}", kind.allowed()));
@@ -106,7 +109,7 @@ impl Section<'_> {
     }
 
     /// Reads a key that may be missing.
-    pub(super) fn optional<T>(&self, name: &str, kind: Kind<T>) -> Option<T> {
+    pub fn optional<T>(&self, name: &str, kind: Kind<T>) -> Option<T> {
         self.ask(name);
         let value = self.find(name)?;
         let raw = self.reader.raw(value);
@@ -124,25 +127,25 @@ impl Section<'_> {
     }
 
     /// Reads a key that may be missing and has a default.
-    pub(super) fn or<T>(&self, name: &str, default: T, kind: Kind<T>) -> T {
+    pub fn or<T>(&self, name: &str, default: T, kind: Kind<T>) -> T {
         self.optional(name, kind).unwrap_or(default)
     }
 
     /// Reads a key that decides which other keys there are: the default if it is missing, nothing if it is wrong. Then the
     /// keys of all choices are to be called [`undecided`](Self::undecided), so that one mistake is one problem.
-    pub(super) fn chosen<T>(&self, name: &str, default: T, kind: Kind<T>) -> Option<T> {
+    pub fn chosen<T>(&self, name: &str, default: T, kind: Kind<T>) -> Option<T> {
         let found = self.optional(name, kind);
         if self.has(name) { found } else { Some(default) }
     }
 
     /// Says that `names` are no unknown keys: some choice has them, and which one it is could not be read.
-    pub(super) fn undecided(&self, names: &[&str]) {
+    pub fn undecided(&self, names: &[&str]) {
         self.names.borrow_mut().extend(names.iter().map(|name| (*name).to_owned()));
     }
 
     /// Reads a table. One that is missing reads as an empty one, so that its defaults hold and what it must have is
     /// reported.
-    pub(super) fn section<T>(&self, name: &str, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Option<T> {
+    pub fn section<T>(&self, name: &str, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Option<T> {
         self.ask(name);
         let empty = Value::new(None, Map::<String, Value>::new());
         let value = self.find(name).unwrap_or(&empty);
@@ -150,11 +153,7 @@ impl Section<'_> {
     }
 
     /// Reads a table that may be missing, and then has no defaults.
-    pub(super) fn section_if_there<T>(
-        &self,
-        name: &str,
-        read: impl FnOnce(&Section<'_>) -> Option<T>,
-    ) -> Option<T> {
+    pub fn section_if_there<T>(&self, name: &str, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Option<T> {
         self.ask(name);
         self.has(name).then(|| self.section(name, read))?
     }
@@ -209,7 +208,7 @@ impl Section<'_> {
     }
 
     /// Says that keys which are known elsewhere mean nothing here, unless `condition` holds (it does not).
-    pub(super) fn only_with(&self, condition: &str, names: &[&str]) {
+    pub fn only_with(&self, condition: &str, names: &[&str]) {
         for name in names.iter().filter(|name| self.has(name)) {
             self.names.borrow_mut().insert((*name).to_owned());
             self.problem(name, format!("is used with {condition} only"));
@@ -237,12 +236,12 @@ impl Section<'_> {
     }
 
     /// Whether the key is there.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
 
     /// Reports that something is wrong with `name`.
-    pub(super) fn problem(&self, name: &str, message: String) {
+    pub fn problem(&self, name: &str, message: String) {
         let value = self.find(name).unwrap_or(self.value);
         let key = join(&self.key, name);
         self.reader.problem(value, &key, message);
@@ -253,7 +252,55 @@ impl Section<'_> {
         self.reader.problem(self.value, &self.key, message);
     }
 
-    fn ask(&self, name: &str) {
+    /// The keys that have been asked for.
+    pub(super) fn asked(&self) -> BTreeSet<String> {
+        self.names.borrow().clone()
+    }
+
+    pub(super) fn table(&self) -> &Map<String, Value> {
+        self.table
+    }
+
+    pub(super) fn value(&self) -> &Value {
+        self.value
+    }
+
+    pub(super) fn raw<'v>(&'v self, value: &'v Value) -> Raw<'v> {
+        self.reader.raw(value)
+    }
+
+    /// Reports that something is wrong at the end of `path`, a key below this table, and so on; `[2]` is the
+    /// third item of an array.
+    pub(super) fn problem_at(&self, path: &[String], message: &str) {
+        let (mut value, mut key) = (self.value, self.key.clone());
+        let mut is_there = true;
+        for part in path {
+            let index = part.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
+            let next = match (&value.kind, index) {
+                (ValueKind::Table(table), _) => table.get(part),
+                (ValueKind::Array(items), Some(index)) => items.get(index),
+                _ => None,
+            };
+            match next.filter(|_| is_there) {
+                Some(next) => value = next,
+                None => is_there = false,
+            }
+            key = if index.is_some() { format!("{key}{part}") } else { join(&key, part) };
+        }
+        self.reader.problem(value, &key, message.to_owned());
+    }
+
+    /// The kinds of models that there are.
+    pub(super) fn kinds(&self) -> &ModelKinds {
+        self.reader.kinds
+    }
+
+    /// Takes all keys for known ones, where it cannot be told which are.
+    pub(super) fn accept_all(&self) {
+        self.names.borrow_mut().extend(self.table.keys().cloned());
+    }
+
+    pub(super) fn ask(&self, name: &str) {
         self.names.borrow_mut().insert(name.to_owned());
         self.reader.asked.borrow_mut().insert(join(&self.pattern, name));
     }

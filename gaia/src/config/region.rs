@@ -35,6 +35,7 @@ pub(super) fn region(s: &Section<'_>) -> Option<Region> {
         let kind = whole(1..=most).only(", at most all regions of the job", |_| true);
         Some(s.optional("min", kind))
     });
+    let step_retries = s.section("workers", |s| Some(s.or("step_retries", 2, whole(0..=1000))));
     let grace = s.section("grace", |s| Some(grace(s, min_regions.flatten().is_some())));
     let servers = s.section("servers", |s| servers(s, job.as_ref()));
     let wan = s.section("wan", |s| wan(s, servers.as_ref().map(|servers| u32::from(servers.count))));
@@ -70,6 +71,7 @@ pub(super) fn region(s: &Section<'_>) -> Option<Region> {
         admin: admin?,
         log: log?,
         at_end,
+        step_retries: step_retries?,
         grace: grace?,
         min_regions: min_regions?.unwrap_or(1),
         drain,

@@ -3,7 +3,11 @@
 //! Most classification data is mostly zeros: four fifths of MNIST's pixels are, and nearly all of a bag of words.
 //! So examples are kept in compressed sparse rows, and a model only ever touches the weights of non-zero features.
 
+use ndarray::Array2;
+
 use super::names::{Name, NameColumn, Names, Scaling, Vocabulary};
+use super::partition::{Attributes, partition};
+use crate::job::Partition;
 
 /// The most features of a data set: 2^26. A stray index in a file must not become a table of terabytes.
 pub const MAX_FEATURES: u32 = 1 << 26;
@@ -94,6 +98,40 @@ impl Examples {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.classes.is_empty()
+    }
+
+    /// Deals the examples out to `parts` parts: `result[p]` has the indexes of part `p`. What must stay
+    /// together, or is sorted out, are classes.
+    pub fn deal(&self, kind: Partition, parts: usize, seed: u64) -> Vec<Vec<u32>> {
+        partition(kind, Attributes { keys: &self.classes, labels: &self.classes }, parts, seed)
+    }
+
+    /// The classes of some examples as a matrix with a one in the column of each one's class; shape
+    /// `[indexes, classes]`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such example, or one has a class beyond `classes`.
+    pub fn one_hot(&self, indexes: &[u32], classes: usize) -> Array2<f32> {
+        let mut matrix = Array2::zeros([indexes.len(), classes]);
+        for (row, &index) in indexes.iter().enumerate() {
+            matrix[[row, self.classes[index as usize] as usize]] = 1.0;
+        }
+        matrix
+    }
+
+    /// The features of some examples as a dense matrix; shape `[indexes, features]`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such example, or one has a feature beyond `features`.
+    pub fn dense(&self, indexes: &[u32], features: u32) -> Array2<f32> {
+        let mut matrix = Array2::zeros([indexes.len(), features as usize]);
+        for (mut out, &index) in matrix.rows_mut().into_iter().zip(indexes) {
+            let SparseRow { features, values } = self.rows.row(index as usize);
+            features.iter().zip(values).for_each(|(&feature, &value)| out[feature as usize] = value);
+        }
+        matrix
     }
 }
 

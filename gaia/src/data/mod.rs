@@ -15,6 +15,7 @@ pub mod classification;
 mod csv;
 pub mod declared;
 mod draw;
+mod epochs;
 mod idx;
 mod judging;
 mod libsvm;
@@ -32,7 +33,10 @@ mod table;
 
 pub use self::classification::{ClassesError, Classification, Examples, Slice, SparseRow, SparseRows};
 pub use self::csv::CsvError;
+pub use self::draw::normal_row;
+#[cfg(test)]
 pub(crate) use self::draw::{Purpose, gaussian, stream};
+pub use self::epochs::Epochs;
 pub use self::idx::IdxError;
 pub(crate) use self::judging::{classification_to_judge, ratings_to_judge};
 pub use self::libsvm::LibsvmError;

@@ -11,9 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// How the fields of a job are called in its file, where that is not what they are called in code; the first that fits.
-const NAMES: [(&str, &str); 8] = [
-    ("application.", "model."),
-    ("application", "model.kind"),
+const NAMES: [(&str, &str); 7] = [
+    ("model.settings.", "model."),
     ("data.source.", "data."),
     ("data.source", "data.format"),
     ("data_scope", "data.scope"),
@@ -66,8 +65,10 @@ fn starts_large(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::application::ModelSettings;
+    use crate::applications::{SoftmaxKind, SoftmaxSettings};
     use crate::job::tests::job;
-    use crate::job::{ApplicationSettings, DataScope, Job};
+    use crate::job::{DataScope, Job};
 
     #[test]
     fn settings_are_called_as_in_the_jobs_file() {
@@ -94,13 +95,10 @@ mod tests {
             |job| job.staleness = None,
             |job| job.asp.barrier_max_delay = None,
             |job| job.asp.lead = wan::policy::Lead::Limit(3),
-            |job| match &mut job.application {
-                ApplicationSettings::Softmax(softmax) => {
-                    softmax.learning_rate.decay = super::super::Decay::Constant
-                }
-                ApplicationSettings::Own(_)
-                | ApplicationSettings::Perceptron(_)
-                | ApplicationSettings::Factorisation(_) => {}
+            |job| {
+                let mut softmax = job.model.get::<SoftmaxSettings>().expect("that is its kind").clone();
+                softmax.learning_rate.decay = super::super::Decay::Constant;
+                job.model = ModelSettings::new(SoftmaxKind, softmax);
             },
         ];
         for change in changes {

@@ -9,7 +9,6 @@ use wan::replica::Replica;
 use super::Finding;
 use crate::application::Work;
 use crate::data::partition::idle_workers;
-use crate::job::{ApplicationSettings, PerceptronSettings, SoftmaxSettings};
 use crate::report::human::{bytes, counted};
 use crate::service::{Part, Setup, short};
 
@@ -27,15 +26,8 @@ pub(super) fn findings(setup: &Setup, sizes: &[usize], part: Part) -> Vec<Findin
 pub(super) fn clock_length(setup: &Setup, sizes: &[usize]) -> Option<Duration> {
     let compute = setup.region.compute?;
     let most = sizes.iter().max().map(|most| *most as u64)?;
-    let examples = match &setup.region.job.application {
-        ApplicationSettings::Own(_) => return None,
-        ApplicationSettings::Softmax(SoftmaxSettings { batch, batches, .. })
-        | ApplicationSettings::Perceptron(PerceptronSettings { batch, batches, .. }) => {
-            u64::from(*batch).min(most) * u64::from(*batches)
-        }
-        ApplicationSettings::Factorisation(factors) => most.div_ceil(u64::from(factors.clocks_per_epoch)),
-    };
-    Some(compute.clock_time(Work { examples }, 1.0, 0.0))
+    let examples = setup.region.job.model.training().clock?.examples(most);
+    Some(compute.clock_time(Work::examples(examples), 1.0, 0.0))
 }
 
 fn data(setup: &Setup, sizes: &[usize]) -> String {

@@ -20,9 +20,9 @@ use wan::replica::Replica;
 
 use super::ServiceError;
 use super::setup::Setup;
+use crate::application::{ShardValues, initial_values_of};
 use crate::checkpoint::{Archive, Begun, Checkpoint, Counts, Keeper, Schedule, Subject};
 use crate::job::DeltaBound;
-use crate::model::{ShardValues, initial_values_of};
 
 /// What tells a server the first values of a shard; false once it does not want them any more.
 pub(super) type Tell = dyn Fn(ShardId, ShardValues) -> bool + Sync;

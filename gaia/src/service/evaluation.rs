@@ -15,12 +15,12 @@ use datacenter::{Clock, TableId};
 use tracing::info;
 
 use super::setup::Setup;
-use crate::model::Tables;
+use crate::application::Model;
 use crate::status::ScoreStatus;
 
 /// Scores copies of the model.
 pub(super) struct Evaluator {
-    copies: SyncSender<(Clock, Tables)>,
+    copies: SyncSender<(Clock, Model)>,
     is_idle: Arc<AtomicBool>,
     score: Arc<Mutex<Option<ScoreStatus>>>,
 }
@@ -58,13 +58,13 @@ pub(super) fn score(setup: &Setup, client: &Client, clock: Clock) -> ScoreStatus
     score_one(setup, clock, &copy(setup, client))
 }
 
-fn copy(setup: &Setup, client: &Client) -> Tables {
+fn copy(setup: &Setup, client: &Client) -> Model {
     let values = (0..setup.specs.len() as u16).map(|table| client.values(TableId(table)).to_vec());
-    Tables::new(&setup.specs, values.collect())
+    Model::of_tables(&setup.specs, values)
 }
 
-fn score_one(setup: &Setup, clock: Clock, tables: &Tables) -> ScoreStatus {
-    let evaluation = setup.application.evaluate(tables);
+fn score_one(setup: &Setup, clock: Clock, model: &Model) -> ScoreStatus {
+    let evaluation = setup.application.evaluate(model);
     ScoreStatus {
         clock: clock.0,
         objective: evaluation.objective,
@@ -75,7 +75,7 @@ fn score_one(setup: &Setup, clock: Clock, tables: &Tables) -> ScoreStatus {
 
 fn score_all(
     setup: &Setup,
-    queue: &Receiver<(Clock, Tables)>,
+    queue: &Receiver<(Clock, Model)>,
     latest: &Mutex<Option<ScoreStatus>>,
     done: &AtomicBool,
 ) {

@@ -18,7 +18,7 @@ use tempfile::{NamedTempFile, TempPath};
 
 use super::ServiceError;
 use super::setup::Setup;
-use crate::model::ShardValues;
+use crate::application::ShardValues;
 use crate::participation::Participation;
 
 /// Makes `directory`, and sees that a file can be written there: a result that is lost for it would show only at the end.

@@ -46,8 +46,8 @@ use super::counting::Counting;
 use super::orders::OrderBook;
 use super::session::Counter;
 use super::setup::Setup;
+use crate::application::ShardValues;
 use crate::checkpoint::{Counts, Keeper, Schedule};
-use crate::model::ShardValues;
 use crate::participation::{Participation, RegionPart};
 use crate::region::PeerRegion;
 

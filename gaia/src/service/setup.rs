@@ -16,8 +16,7 @@ use wan::policy::{Lead, Policy};
 use super::ServiceError;
 use super::part::Part;
 use super::worker::EVALUATOR;
-use crate::application::Application;
-use crate::applications;
+use crate::application::{Application, Input};
 use crate::job::DataScope;
 use crate::region::Region;
 use crate::strategy::check_tables;
@@ -50,13 +49,13 @@ impl Setup {
             DataScope::Own => (region.workers(), 0),
         };
         let slice =
-            |mine: &[usize]| applications::build_slice(&region.job, region.seed, parts as usize, mine);
+            |mine: &[usize]| Input::parts(&region.job, region.seed, parts as usize, mine).application();
         let application = match part {
             // A server needs no more than the shapes of the tables.
             Part::Server(_) => slice(&[])?,
             Part::Worker(index) if index != EVALUATOR => slice(&[(first + index) as usize])?,
             // Who scores the model does so on all there is.
-            Part::Worker(_) | Part::Region => applications::build(&region.job, region.seed)?,
+            Part::Worker(_) | Part::Region => Input::all(&region.job, region.seed).application()?,
         };
         if matches!(part, Part::Server(0) | Part::Region) {
             application.remarks().iter().for_each(|remark| warn!("of the data: {remark}"));

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use datacenter::local::{Session, SessionError};
 use datacenter::message::Standing;
-use datacenter::{Clock, TableId, WorkerId};
+use datacenter::{Clock, WorkerId};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{oneshot, watch};
@@ -26,13 +26,16 @@ use super::ServiceError;
 use super::evaluation::{Evaluator, score};
 use super::session::{LeftOver, Links, Route, Together};
 use super::setup::Setup;
-use crate::application::{Learner, RowSet};
-use crate::model::CachedRows;
+use crate::application::{Learner, RowSet, StepError, Work, Workspace};
+use crate::report::human::with_causes;
 use crate::seeds::purpose;
 use crate::status::{ScoreStatus, WorkerStatus};
 
 /// Until a server that has forgotten the model is asked again.
 const AGAIN: Duration = Duration::from_secs(3);
+
+/// Until a step that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The worker that scores the region's copy of the model.
 pub(super) const EVALUATOR: u32 = 0;
@@ -156,6 +159,32 @@ enum Stopped {
     Servers(Together),
 }
 
+/// What became of a step.
+enum Step {
+    /// It is done.
+    Done(Work),
+    /// It came to nothing.
+    Failed(StepError),
+    /// The process is to stop, or a server: what it has done is given up.
+    Stopped(Stopped),
+}
+
+/// Why a worker cannot train.
+enum Failure {
+    Session(SessionError),
+    /// Its model fails, as often as it is tried.
+    Step {
+        clock: Clock,
+        source: StepError,
+    },
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
+    }
+}
+
 impl Worker<'_> {
     async fn run(mut self) -> Result<Ended, ServiceError> {
         let mut seen = Clock(0);
@@ -277,10 +306,13 @@ impl Worker<'_> {
                     info!(clock = seen.0, ?together, "leaving the servers, to wait for one of them");
                     let _ = session.leave().await;
                 }
-                Err(SessionError::Closed(_) | SessionError::NoReply) => {
+                Err(Failure::Session(SessionError::Closed(_) | SessionError::NoReply)) => {
                     warn!("a server does not know this session any more; beginning again");
                 }
-                Err(error) => return Err(self.failed(error)),
+                Err(Failure::Session(error)) => return Err(self.failed(error)),
+                Err(Failure::Step { clock, source }) => {
+                    return Err(ServiceError::Step { worker: self.index, clock: clock.0, source });
+                }
             }
             self.notes.lock().waiting = links.waiting();
             drop(session);
@@ -352,36 +384,27 @@ impl Worker<'_> {
         Err(ServiceError::Forgotten { worker: self.index, reason })
     }
 
-    async fn train(&mut self, session: &mut Session, links: &Links) -> Result<Stopped, SessionError> {
+    /// Trains until all clocks are done, or something is in the way.
+    async fn train(&mut self, session: &mut Session, links: &Links) -> Result<Stopped, Failure> {
         let job = &self.setup.region.job;
-        let mut rows = RowSet::new(self.setup.specs.len());
+        let mut workspace = Workspace::new(self.setup.specs.len());
+        let mut failures = 0;
         self.notes.lock().is_training = true;
         while session.client().clock().0 < job.clocks {
             let clock = session.client().clock();
             if *self.stop.borrow() {
                 return Ok(Stopped::Asked);
             }
-            rows.clear();
-            self.learner.rows(clock.0, &mut rows);
+            let rows = workspace.begin(&mut *self.learner, clock.0);
             let is_due =
                 self.evaluator.is_some() && clock.0 > 0 && clock.0.is_multiple_of(job.evaluate_every);
-            if is_due {
-                insert_all(self.setup, &mut rows);
+            let stopped = match is_due {
+                true => self.fetch(&mut with_all(self.setup, rows), session, links).await?,
+                false => self.fetch(rows, session, links).await?,
+            };
+            if let Some(stopped) = stopped {
+                return Ok(stopped);
             }
-            self.notes.lock().turn_to(Some(Doing::Waiting), Instant::now());
-            // Nothing of this clock exists yet, so whoever stops here loses nothing.
-            tokio::select! {
-                biased;
-                () = asked(self.stop.clone()) => return Ok(Stopped::Asked),
-                fetched = session.fetch(rows.sorted()) => drop(fetched?),
-                together = links.until(Together::Leaving) => return Ok(Stopped::Servers(together)),
-                // The other servers, and with them the other regions, are not to wait for this worker.
-                () = links.away_for(self.setup.region.grace.server) => {
-                    return Ok(Stopped::Servers(Together::Away));
-                }
-                never = links.keep_telling(|waiting| self.notes.lock().waiting = waiting) => match never {},
-            }
-            self.notes.lock().waiting.clear();
             if session.client().clock() > clock {
                 warn!(
                     clock = session.client().clock().0,
@@ -391,24 +414,117 @@ impl Worker<'_> {
                 continue;
             }
             let fetched = Instant::now();
-            self.notes.lock().turn_to(Some(Doing::Computing), fetched);
             if let Some(evaluator) = self.evaluator.as_ref().filter(|_| is_due) {
                 evaluator.offer(self.setup, session.client(), clock);
             }
-            let work = self.learner.step(clock.0, &mut CachedRows(session.client()));
+            let work = match self.step(&mut workspace, clock, session, links).await? {
+                Step::Done(work) => work,
+                Step::Stopped(stopped) => return Ok(stopped),
+                Step::Failed(source) => {
+                    self.count_failure(&mut failures, clock, source).await?;
+                    continue;
+                }
+            };
+            failures = 0;
             if let Some(compute) = self.setup.region.compute {
                 sleep_until(fetched + compute.clock_time(work, 1.0, self.jitter.random())).await;
             }
             self.notes.lock().turn_to(None, Instant::now());
             session.clock().await?;
-            let mut notes = self.notes.lock();
-            notes.status.clock = clock.0 + 1;
-            notes.status.processed_examples += work.examples;
-            if let Some(evaluator) = &self.evaluator {
-                notes.status.score = evaluator.score().or(notes.status.score.take());
-            }
+            self.note(clock.0 + 1, work);
         }
         Ok(Stopped::Done)
+    }
+
+    /// Reads rows. Yields why training has to stop, if it has: whoever stops here has told nobody anything
+    /// of this clock, and so loses nothing.
+    async fn fetch(
+        &self,
+        rows: &mut RowSet,
+        session: &mut Session,
+        links: &Links,
+    ) -> Result<Option<Stopped>, SessionError> {
+        self.notes.lock().turn_to(Some(Doing::Waiting), Instant::now());
+        tokio::select! {
+            biased;
+            () = asked(self.stop.clone()) => return Ok(Some(Stopped::Asked)),
+            fetched = session.fetch(rows.sorted()) => drop(fetched?),
+            together = links.until(Together::Leaving) => return Ok(Some(Stopped::Servers(together))),
+            // The other servers, and with them the other regions, are not to wait for this worker.
+            () = links.away_for(self.setup.region.grace.server) => {
+                return Ok(Some(Stopped::Servers(Together::Away)));
+            }
+            never = links.keep_telling(|waiting| self.notes.lock().waiting = waiting) => match never {},
+        }
+        let mut notes = self.notes.lock();
+        notes.waiting.clear();
+        notes.turn_to(Some(Doing::Computing), Instant::now());
+        Ok(None)
+    }
+
+    /// Has the learner train for one clock, whose rows are there.
+    async fn step(
+        &mut self,
+        workspace: &mut Workspace,
+        clock: Clock,
+        session: &mut Session,
+        links: &Links,
+    ) -> Result<Step, SessionError> {
+        loop {
+            match workspace.step(&mut *self.learner, clock.0, session.client()) {
+                Ok(Some(work)) => return Ok(Step::Done(work)),
+                Ok(None) => {}
+                Err(error) => {
+                    session.client().discard();
+                    return Ok(Step::Failed(error));
+                }
+            }
+            if let Some(stopped) = self.fetch(workspace.extension(), session, links).await? {
+                session.client().discard();
+                return Ok(Step::Stopped(stopped));
+            }
+        }
+    }
+
+    /// Counts a step that failed, and waits until it is tried again; fails where that has been done often
+    /// enough.
+    async fn count_failure(
+        &self,
+        failures: &mut u32,
+        clock: Clock,
+        source: StepError,
+    ) -> Result<(), Failure> {
+        let allowed = self.setup.region.step_retries;
+        {
+            let mut notes = self.notes.lock();
+            notes.turn_to(None, Instant::now());
+            notes.status.failed_steps += 1;
+        }
+        if *failures == allowed {
+            return Err(Failure::Step { clock, source });
+        }
+        *failures += 1;
+        warn!(
+            clock = clock.0,
+            error = with_causes(&*source),
+            "a step of the model failed; trying it again in {} s, {failures} of {allowed}",
+            RETRY.as_secs()
+        );
+        tokio::select! {
+            () = sleep(RETRY) => {}
+            () = asked(self.stop.clone()) => {}
+        }
+        Ok(())
+    }
+
+    /// Notes that a clock has ended, for whoever asks.
+    fn note(&self, clock: u32, work: Work) {
+        let mut notes = self.notes.lock();
+        notes.status.clock = clock;
+        notes.status.processed_examples += work.examples;
+        if let Some(evaluator) = &self.evaluator {
+            notes.status.score = evaluator.score().or(notes.status.score.take());
+        }
     }
 
     /// Waits until the job is done everywhere, and hears what its result lacks; scores it, where this worker does so. None if a
@@ -436,8 +552,7 @@ impl Worker<'_> {
         if self.evaluator.is_none() {
             return Ok(Some(ended));
         }
-        let mut rows = RowSet::new(self.setup.specs.len());
-        insert_all(self.setup, &mut rows);
+        let mut rows = with_all(self.setup, &RowSet::new(self.setup.specs.len()));
         let fetched = tokio::select! {
             fetched = session.fetch(rows.sorted()) => fetched,
             together = links.until(Together::Lost) => {
@@ -486,10 +601,11 @@ async fn asked(mut stop: watch::Receiver<bool>) {
     }
 }
 
-fn insert_all(setup: &Setup, rows: &mut RowSet) {
-    for (table, spec) in (0..).map(TableId).zip(&setup.specs) {
-        rows.insert_all(table, spec.rows);
-    }
+/// `rows` and all others that there are.
+fn with_all(setup: &Setup, rows: &RowSet) -> RowSet {
+    let mut all = rows.clone();
+    all.insert_tables(&setup.specs);
+    all
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use wan::transport::bulk_wire_bytes;
 use super::cluster::Cluster;
 use super::recorder::copy_shards;
 use super::site::{Running, RunningServer, server_address, server_id};
-use crate::model::ShardValues;
+use crate::application::ShardValues;
 use crate::outcome::LinkBytes;
 
 impl Cluster<'_> {

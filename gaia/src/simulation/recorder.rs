@@ -31,8 +31,7 @@ use wan::driver::server::Observer;
 use wan::node::Node;
 use wan::replica::Replica;
 
-use crate::application::{Application, Evaluation};
-use crate::model::{ShardValues, Snapshot};
+use crate::application::{Application, Evaluation, Model, ShardValues};
 use crate::outcome::{FilterPoint, Point};
 use crate::status::FilterStatus;
 
@@ -40,19 +39,21 @@ use crate::status::FilterStatus;
 pub(super) struct Scorer<'a> {
     application: &'a dyn Application,
     placement: Placement,
-    widths: Vec<usize>,
+    specs: &'a [TableSpec],
 }
 
 impl<'a> Scorer<'a> {
-    pub(super) fn new(application: &'a dyn Application, specs: &[TableSpec], placement: Placement) -> Self {
-        let widths = specs.iter().map(|spec| spec.width as usize).collect();
-        Self { application, placement, widths }
+    pub(super) fn new(
+        application: &'a dyn Application,
+        specs: &'a [TableSpec],
+        placement: Placement,
+    ) -> Self {
+        Self { application, placement, specs }
     }
 
     /// Scores the model with these shards, which are all there are.
     pub(super) fn score(&self, shards: &[ShardValues]) -> Evaluation {
-        let snapshot = Snapshot::new(self.placement, &self.widths, shards);
-        self.application.evaluate(&snapshot)
+        self.application.evaluate(&Model::of_shards(self.placement, self.specs, shards))
     }
 }
 
@@ -465,7 +466,7 @@ mod tests {
             unreachable!("nobody trains")
         }
 
-        fn evaluate(&self, _: &dyn Model) -> Evaluation {
+        fn evaluate(&self, _: &Model) -> Evaluation {
             let metric = Metric { name: "accuracy", value: 1.0, larger_is_better: true, best: None };
             Evaluation { objective: 1.0, metric }
         }

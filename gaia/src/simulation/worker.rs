@@ -10,9 +10,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wan::emulation::VirtualClock;
 
+use super::RunError;
 use super::vigil::Vigil;
-use crate::application::{Learner, RowSet};
-use crate::model::CachedRows;
+use crate::application::{Learner, RowSet, Workspace};
 use crate::scenario::ComputeSettings;
 
 /// For how long a worker's reads were held, by cause.
@@ -65,20 +65,21 @@ pub(super) struct Worker<'a> {
 
 impl Worker<'_> {
     /// Trains for all clocks.
-    pub(super) async fn run(mut self, time: VirtualClock, vigil: &Vigil) -> Result<Spent, SessionError> {
+    pub(super) async fn run(mut self, time: VirtualClock, vigil: &Vigil) -> Result<Spent, RunError> {
         let mut spent = Spent::default();
-        let mut rows = RowSet::new(self.tables);
+        let mut workspace = Workspace::new(self.tables);
         let mut jitter = ChaCha8Rng::seed_from_u64(self.seed);
         for clock in 0..self.clocks {
-            rows.clear();
-            self.learner.rows(clock, &mut rows);
-            let asked_at = time.now();
-            let held = self.session.fetch(rows.sorted()).await?;
-            let waited = time.now().saturating_sub(asked_at);
-            for (why, time) in shares(held, waited, self.is_remote) {
-                *spent.holds.entry(why).or_default() += time;
-            }
-            let work = self.learner.step(clock, &mut CachedRows(self.session.client()));
+            let rows = workspace.begin(&mut *self.learner, clock);
+            self.fetch(rows, &time, &mut spent).await?;
+            let work = loop {
+                let step = workspace.step(&mut *self.learner, clock, self.session.client());
+                let step = step.map_err(|source| RunError::Step { worker: self.part, clock, source })?;
+                if let Some(work) = step {
+                    break work;
+                }
+                self.fetch(workspace.extension(), &time, &mut spent).await?;
+            };
             // The deltas exist already, but nobody sees them before the declared time has passed.
             let computing = self.compute.clock_time(work, self.speed, jitter.random());
             spent.computing = spent.computing.saturating_add(computing);
@@ -90,6 +91,22 @@ impl Worker<'_> {
         }
         self.session.leave().await?;
         Ok(spent)
+    }
+
+    /// Reads rows, and counts what that was held for.
+    async fn fetch(
+        &mut self,
+        rows: &mut RowSet,
+        time: &VirtualClock,
+        spent: &mut Spent,
+    ) -> Result<(), SessionError> {
+        let asked_at = time.now();
+        let held = self.session.fetch(rows.sorted()).await?;
+        let waited = time.now().saturating_sub(asked_at);
+        for (why, time) in shares(held, waited, self.is_remote) {
+            *spent.holds.entry(why).or_default() += time;
+        }
+        Ok(())
     }
 }
 

@@ -242,6 +242,7 @@ fn worker(region: usize, index: u32, clock: u32) -> WorkerStatus {
         processed_examples: 32 * u64::from(own),
         compute_seconds: 0.27 * f64::from(own),
         wait_seconds: 0.06 * f64::from(own),
+        failed_steps: 0,
         score: (index == 0).then(|| ScoreStatus {
             clock: own - own % 5,
             objective: 0.08 + 2.2 / (1.0 + f64::from(own) / 4.0),

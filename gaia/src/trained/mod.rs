@@ -24,8 +24,8 @@ pub use self::heads::{Source, SourceError};
 pub use self::read::{Read, ReadError, read, vocabularies};
 pub use self::write::{Format, FormatError, WriteError, write};
 
+use crate::application::Model;
 use crate::data::Vocabulary;
-use crate::model::Tables;
 
 /// A whole model.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +71,7 @@ pub struct OtherModel {
 
 impl Trained {
     /// Gives the tables for a model of `specs`.
-    pub(crate) fn into_tables(self, specs: &[TableSpec]) -> Result<Tables, OtherModel> {
+    pub(crate) fn into_tables(self, specs: &[TableSpec]) -> Result<Model, OtherModel> {
         let mut tables = self.tables;
         let found: Vec<_> =
             tables.iter().map(|table| format!("{} {} x {}", table.name, table.rows, table.width)).collect();
@@ -85,6 +85,6 @@ impl Trained {
             return Err(OtherModel { found: found.join(", "), expected: expected.join(", ") });
         }
         let values = places.into_iter().map(|place| std::mem::take(&mut tables[place].values));
-        Ok(Tables::new(specs, values.collect()))
+        Ok(Model::of_tables(specs, values))
     }
 }

@@ -216,7 +216,6 @@ fn what_servers_leave_and_what_is_exported_is_read_alike() {
         whole(7)
     );
     let tables = whole(7).into_tables(&specs()).expect("they fit");
-    use crate::application::Model;
     assert_eq!(tables.row(datacenter::TableId(1), 1)[2], value(1, 1, 2, 7));
     let mut other = specs();
     other[1].rows = 3;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use gaia::applications;
 use gaia::config::{self, Overrides};
 use gaia::rehearsal::{JOB, Plan, Process, Rehearsal};
 use gaia::scenario::{ComputeSettings, Simulation};
@@ -197,7 +198,9 @@ pub fn simulated(directory: &Path, servers: u16, set: &[(&str, &str)]) -> gaia::
     }
     let data = directory.join("data").display().to_string();
     overrides.flag("--data-path", "job.data.path", &data);
-    let region = config::load_region(&directory.join("regions/virginia.toml"), &overrides).unwrap();
+    let region =
+        config::load_region(&directory.join("regions/virginia.toml"), &overrides, &applications::kinds())
+            .unwrap();
     let members: Vec<_> = region.members.iter().map(|m| (m.name.as_str(), m.workers)).collect();
     let compute =
         ComputeSettings { examples_per_second: EXAMPLES_PER_SECOND, overhead: OVERHEAD, jitter: 0.0 };

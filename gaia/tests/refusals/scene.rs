@@ -9,6 +9,7 @@ use datacenter::lan::worker::{Line, Plan as LanPlan, State};
 use datacenter::lan::{Security, Terms as LanTerms};
 use datacenter::refusals::{Refusals, Refused};
 use datacenter::{DatacenterId, WorkerId};
+use gaia::applications;
 use gaia::certificates::{Authority, Directory, ProcessName, Validity};
 use gaia::config::{self, Overrides};
 use gaia::rehearsal::{Plan, Process, Rehearsal};
@@ -109,8 +110,12 @@ impl Scene {
         for (key, value) in &server.set {
             overrides.flag(key, key, value);
         }
-        let region =
-            config::load_region(&directory.path().join("regions/virginia.toml"), &overrides).unwrap();
+        let region = config::load_region(
+            &directory.path().join("regions/virginia.toml"),
+            &overrides,
+            &applications::kinds(),
+        )
+        .unwrap();
         let setup = Setup::new(region, Part::Server(0)).unwrap();
         let mut scene = Self { directory, plan, rehearsal, setup, lan, wan };
         until(&mut scene.rehearsal, |fetched| {

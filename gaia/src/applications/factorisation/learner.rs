@@ -3,10 +3,10 @@
 use datacenter::TableId;
 
 use super::{Factorisation, ITEMS, USERS, conflict, count};
-use crate::application::{Learner, RowAccess, RowSet, Work};
-use crate::applications::epochs::Epochs;
+use crate::application::{Learner, RowSet, StepError, Tables, Work};
 use crate::applications::lanes::dot;
 use crate::applications::local_rows::LocalRows;
+use crate::data::Epochs;
 
 /// Keeps AdaGrad from dividing by zero; far below any gradient that matters.
 const ADAGRAD_EPSILON: f32 = 1e-8;
@@ -59,8 +59,8 @@ impl<'a> FactorisationLearner<'a> {
             item_conflict: conflict(ITEMS, &train.items),
             epochs: Epochs::new(examples, seed),
             slice: Vec::new(),
-            users: LocalRows::new(USERS, rows(USERS), width, width),
-            items: LocalRows::new(ITEMS, rows(ITEMS), width, width),
+            users: LocalRows::new(USERS, rows(USERS), width),
+            items: LocalRows::new(ITEMS, rows(ITEMS), width),
             squares: application.settings.adagrad.then(|| [squares(USERS), squares(ITEMS)]),
             application,
         }
@@ -122,10 +122,10 @@ impl<'a> FactorisationLearner<'a> {
 }
 
 /// Adds the changes of `rows`, scaled to the presence of other workers.
-fn add_changes(rows: &mut LocalRows, conflict: &Conflict, rate: f32, access: &mut dyn RowAccess) {
+fn add_changes(rows: &mut LocalRows, conflict: &Conflict, rate: f32, tables: &mut dyn Tables) {
     let workers: Vec<f32> = rows.rows().iter().map(|&row| conflict.workers[row as usize]).collect();
     let scale = |slot: usize| conflict::scale(rate * conflict.pulls[slot], workers[slot]);
-    rows.add_changes(scale, access);
+    rows.add_changes(scale, tables);
 }
 
 /// AdaGrad's step of one element up `gradient` (Duchi, Hazan and Singer, JMLR 12, 2011).
@@ -154,9 +154,9 @@ impl Learner for FactorisationLearner<'_> {
         self.items.declare(rows);
     }
 
-    fn step(&mut self, clock: u32, access: &mut dyn RowAccess) -> Work {
-        self.users.load(access);
-        self.items.load(access);
+    fn step(&mut self, clock: u32, tables: &mut dyn Tables) -> Result<Work, StepError> {
+        self.users.load(tables);
+        self.items.load(tables);
         let settings = &self.application.settings;
         let step = Step {
             rate: settings.learning_rate.at(clock) as f32,
@@ -169,8 +169,8 @@ impl Learner for FactorisationLearner<'_> {
         for index in 0..self.slice.len() {
             self.learn(self.slice[index], step);
         }
-        add_changes(&mut self.users, &self.user_conflict, plain_rate, access);
-        add_changes(&mut self.items, &self.item_conflict, plain_rate, access);
-        Work { examples: self.slice.len() as u64 }
+        add_changes(&mut self.users, &self.user_conflict, plain_rate, tables);
+        add_changes(&mut self.items, &self.item_conflict, plain_rate, tables);
+        Ok(Work::examples(self.slice.len() as u64))
     }
 }

@@ -11,6 +11,7 @@
 //! `p_u += gamma (e q_i - l2 p_u)` with `e = r - prediction`, and likewise for the others.
 
 mod conflict;
+mod kind;
 mod learner;
 
 use std::sync::Arc;
@@ -22,8 +23,11 @@ use super::lanes::dot;
 use crate::application::{Application, Evaluation, Judgement, Learner, Metric, Model};
 use crate::data::partition::{Attributes, partition};
 use crate::data::ratings::{RatingList, Ratings};
-use crate::data::{Names, Purpose, Vocabulary, gaussian, stream};
-use crate::job::{FactorisationSettings, Partition};
+use crate::data::{Names, Vocabulary, normal_row};
+use crate::job::Partition;
+
+pub(crate) use self::kind::MOST_RANK;
+pub use self::kind::{FactorisationKind, FactorisationSettings};
 use crate::report::human::counted;
 
 const USERS: TableId = TableId(0);
@@ -111,10 +115,7 @@ impl Application for Factorisation {
 
     /// Factors are normal with the configured deviation, drawn for each row alone; biases are zero.
     fn initialise(&self, table: TableId, row: u32, out: &mut [f32]) {
-        let mut random = stream(self.seed, Purpose::InitialRow, u64::from(table.0) << 32 | u64::from(row));
-        for factor in &mut out[..self.rank()] {
-            *factor = (self.settings.initial_deviation * gaussian(&mut random)) as f32;
-        }
+        normal_row(self.seed, table, row, self.settings.initial_deviation, &mut out[..self.rank()]);
     }
 
     fn partition(&self, parts: usize) -> Vec<Vec<u32>> {
@@ -129,13 +130,13 @@ impl Application for Factorisation {
 
     /// The metric is the root mean squared error of test ratings (of training ratings where there are none), with
     /// predictions clipped to the range of the training ratings.
-    fn evaluate(&self, model: &dyn Model) -> Evaluation {
+    fn evaluate(&self, model: &Model) -> Evaluation {
         let judged = self.data.test.as_ref().unwrap_or(&self.data.train);
         let rows = Rows::of(self, model, judged);
         rows.evaluation(&self.data.train, judged)
     }
 
-    fn judge(&self, model: &dyn Model) -> Option<Judgement> {
+    fn judge(&self, model: &Model) -> Option<Judgement> {
         let test = self.data.test.as_ref().filter(|test| !test.is_empty())?;
         let evaluation = Rows::of(self, model, test).evaluation(test, test);
         Some(Judgement { evaluation, examples: test.len() })
@@ -157,7 +158,7 @@ impl Application for Factorisation {
     }
 
     /// User and item, the rating, and what is predicted, clipped as for the metric.
-    fn predict(&self, model: &dyn Model, each: &mut dyn FnMut(&[f64])) {
+    fn predict(&self, model: &Model, each: &mut dyn FnMut(&[f64])) {
         let judged = self.data.test.as_ref().unwrap_or(&self.data.train);
         let rows = Rows::of(self, model, judged);
         for (user, item, value) in judged.iter() {
@@ -197,7 +198,7 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// The rows of `model`, to judge it by `judged`.
-    fn of(application: &'a Factorisation, model: &'a dyn Model, judged: &RatingList) -> Self {
+    fn of(application: &'a Factorisation, model: &'a Model, judged: &RatingList) -> Self {
         let rows = |table| (0..application.rows(table)).map(|row| model.row(table, row)).collect();
         let unknown = |table, indexes: &[u32]| {
             // Hardly ever any: those that have training ratings are done first.

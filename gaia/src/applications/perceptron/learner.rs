@@ -1,11 +1,9 @@
 //! One worker's mini-batch SGD on a private copy of the network.
 
-use datacenter::TableId;
-
 use super::Perceptron;
 use super::network::{Gradient, Passes};
-use crate::application::{Learner, RowAccess, RowSet, Work};
-use crate::applications::epochs::Epochs;
+use crate::application::{Learner, RowSet, StepError, Tables, Work};
+use crate::data::Epochs;
 
 pub(super) struct PerceptronLearner<'a> {
     application: &'a Perceptron,
@@ -21,8 +19,6 @@ pub(super) struct PerceptronLearner<'a> {
     values: Vec<Vec<f32>>,
     gradient: Gradient,
     passes: Passes,
-    /// One delta; shape `[width]`.
-    delta: Vec<f32>,
 }
 
 impl<'a> PerceptronLearner<'a> {
@@ -37,7 +33,6 @@ impl<'a> PerceptronLearner<'a> {
             values: network.zeros(),
             gradient: Gradient::new(network),
             passes: Passes::default(),
-            delta: Vec::new(),
             application,
         }
     }
@@ -48,14 +43,12 @@ impl Learner for PerceptronLearner<'_> {
         let count = self.batch * self.application.settings.batches as usize;
         self.drawn.clear();
         self.epochs.take(u64::from(clock).saturating_mul(count as u64), count, &mut self.drawn);
-        for (table, spec) in (0..).map(TableId).zip(self.application.network.tables()) {
-            rows.insert_all(table, spec.rows);
-        }
+        rows.insert_tables(&self.application.network.tables());
     }
 
-    fn step(&mut self, clock: u32, access: &mut dyn RowAccess) -> Work {
+    fn step(&mut self, clock: u32, tables: &mut dyn Tables) -> Result<Work, StepError> {
         let Perceptron { network, settings, data, .. } = self.application;
-        network.load(|table, row| access.row(table, row), &mut self.before);
+        network.load(|table| tables.rows(table), &mut self.before);
         self.values.clone_from(&self.before);
         let rate = settings.learning_rate.at(clock) as f32;
         for batch in self.drawn.chunks(self.batch) {
@@ -66,8 +59,7 @@ impl Learner for PerceptronLearner<'_> {
             network.descend(&mut self.values, &mut self.gradient, batch.len(), rate, settings.l2 as f32);
         }
         let values = [&self.before, &self.values].map(Vec::as_slice);
-        network
-            .changes(values, self.share, &mut self.delta, |table, row, delta| access.add(table, row, delta));
-        Work { examples: self.drawn.len() as u64 }
+        network.write_changes(values, self.share, tables);
+        Ok(Work::examples(self.drawn.len() as u64))
     }
 }

@@ -23,6 +23,7 @@
 //! delta is the sum of these steps, times its share of all examples: together the workers move the model by the mean of
 //! what they would do alone, so that one step size suits any number of workers (as in softmax regression).
 
+mod kind;
 mod learner;
 mod network;
 
@@ -34,11 +35,10 @@ use self::learner::PerceptronLearner;
 use self::network::{Network, Part, Passes};
 use super::classes::{self, Score};
 use crate::application::{Application, Evaluation, Judgement, Learner, Model};
-use crate::data::partition::{Attributes, partition};
-use crate::data::{
-    Classification, DataError, Examples, Names, Purpose, Vocabulary, check_size, gaussian, stream,
-};
-use crate::job::{Partition, PerceptronSettings};
+use crate::data::{Classification, DataError, Examples, Names, Vocabulary, check_size, normal_row};
+use crate::job::Partition;
+
+pub use self::kind::{PerceptronKind, PerceptronSettings};
 
 /// The first layer goes through non-zeros alone where fewer than one value in so many is one: dense products are about as
 /// much faster for each value that they touch.
@@ -76,9 +76,9 @@ impl Perceptron {
     }
 
     /// All values, as the network lays them out.
-    fn gathered(&self, model: &dyn Model) -> Vec<Vec<f32>> {
+    fn gathered(&self, model: &Model) -> Vec<Vec<f32>> {
         let mut values = self.network.zeros();
-        self.network.load(|table, row| model.row(table, row), &mut values);
+        self.network.load(|table| model.table(table), &mut values);
         values
     }
 
@@ -132,13 +132,11 @@ impl Application for Perceptron {
     fn initialise(&self, table: TableId, row: u32, out: &mut [f32]) {
         let Part::Weights { inputs } = self.network.part(table.index()) else { return };
         let deviation = (2.0 / inputs as f64).sqrt();
-        let mut random = stream(self.seed, Purpose::InitialRow, u64::from(table.0) << 32 | u64::from(row));
-        out.iter_mut().for_each(|weight| *weight = (deviation * gaussian(&mut random)) as f32);
+        normal_row(self.seed, table, row, deviation, out);
     }
 
     fn partition(&self, parts: usize) -> Vec<Vec<u32>> {
-        let classes = &self.data.train.classes;
-        partition(self.partition, Attributes { keys: classes, labels: classes }, parts, self.seed)
+        self.data.train.deal(self.partition, parts, self.seed)
     }
 
     /// # Panics
@@ -150,13 +148,13 @@ impl Application for Perceptron {
     }
 
     /// Of the training data, what was kept is scored.
-    fn evaluate(&self, model: &dyn Model) -> Evaluation {
+    fn evaluate(&self, model: &Model) -> Evaluation {
         let values = self.gathered(model);
         let penalty = self.penalty(&values);
         classes::evaluate(&self.data, penalty, |examples, indexes| self.score(&values, examples, indexes))
     }
 
-    fn judge(&self, model: &dyn Model) -> Option<Judgement> {
+    fn judge(&self, model: &Model) -> Option<Judgement> {
         let values = self.gathered(model);
         let penalty = self.penalty(&values);
         classes::judge(&self.data, penalty, |examples, indexes| self.score(&values, examples, indexes))
@@ -171,7 +169,7 @@ impl Application for Perceptron {
     }
 
     /// The label, the label with the largest probability, and the probabilities of all labels.
-    fn predict(&self, model: &dyn Model, each: &mut dyn FnMut(&[f64])) {
+    fn predict(&self, model: &Model, each: &mut dyn FnMut(&[f64])) {
         let values = self.gathered(model);
         let examples = self.data.test.as_ref().unwrap_or(&self.data.train);
         let mut figures = Vec::with_capacity(2 + self.network.classes());

@@ -10,11 +10,13 @@
 use std::ops::Range;
 
 use datacenter::{TableId, TableSpec};
+use ndarray::ArrayView2;
 
+use crate::application::Tables;
 use crate::applications::classes::softmax;
 use crate::applications::lanes::{add_outer, axpy, padded, sparse_product};
-use crate::applications::products::{Matrix, Products};
 use crate::data::{Examples, SparseRow};
+use crate::linalg::{Matrix, Products};
 
 /// The most examples that go through at a time: enough for products to be fast, few enough for their activations to stay in
 /// a processor's cache.
@@ -112,45 +114,33 @@ impl Network {
         layer == 0 && self.is_sparse
     }
 
-    /// Copies the rows of all tables to where they lie in memory.
-    pub(super) fn load<'r>(&self, row_of: impl Fn(TableId, u32) -> &'r [f32], values: &mut [Vec<f32>]) {
+    /// Copies all tables to where they lie in memory.
+    pub(super) fn load<'r>(
+        &self,
+        table_of: impl Fn(TableId) -> ArrayView2<'r, f32>,
+        values: &mut [Vec<f32>],
+    ) {
         for (table, values) in values.iter_mut().enumerate() {
-            for row in 0..self.rows(table) {
+            for (row, read) in table_of(TableId(table as u16)).rows().into_iter().enumerate() {
                 let (start, step) = self.place(table, row);
                 let out = values[start..].iter_mut().step_by(step);
-                out.zip(row_of(TableId(table as u16), row as u32)).for_each(|(out, value)| *out = *value);
+                out.zip(read).for_each(|(out, value)| *out = *value);
             }
         }
     }
 
-    /// Tells `each` the change of every row that changed, times `scale`; `change` is memory for one.
-    pub(super) fn changes(
-        &self,
-        [before, now]: [&[Vec<f32>]; 2],
-        scale: f32,
-        change: &mut Vec<f32>,
-        mut each: impl FnMut(TableId, u32, &[f32]),
-    ) {
+    /// Writes how far all tables have changed, times `scale`, into their deltas.
+    pub(super) fn write_changes(&self, [before, now]: [&[Vec<f32>]; 2], scale: f32, tables: &mut dyn Tables) {
         for (table, (before, now)) in before.iter().zip(now).enumerate() {
-            for row in 0..self.rows(table) {
+            let mut deltas = tables.deltas(TableId(table as u16));
+            for (row, deltas) in deltas.rows_mut().into_iter().enumerate() {
                 let (start, step) = self.place(table, row);
                 let [before, now] = [before, now].map(|values| values[start..].iter().step_by(step));
-                let width = self.width(table);
-                change.clear();
-                change.extend(now.zip(before).take(width).map(|(now, before)| scale * (now - before)));
-                if change.iter().any(|change| *change != 0.0) {
-                    each(TableId(table as u16), row as u32, change);
+                for (delta, (now, before)) in deltas.into_iter().zip(now.zip(before)) {
+                    *delta = scale * (now - before);
                 }
             }
         }
-    }
-
-    fn rows(&self, table: usize) -> usize {
-        if self.part(table) == Part::Biases { 1 } else { self.widths[table / 2 + 1] }
-    }
-
-    fn width(&self, table: usize) -> usize {
-        if self.part(table) == Part::Biases { self.widths[table / 2 + 1] } else { self.widths[table / 2] }
     }
 
     /// How many examples go through at a time.

@@ -1,11 +1,11 @@
 //! One worker's mini-batch SGD on a private copy of the weights.
 
 use super::{Softmax, WEIGHTS};
-use crate::application::{Learner, RowAccess, RowSet, Work};
+use crate::application::{Learner, RowSet, StepError, Tables, Work};
 use crate::applications::classes::softmax;
-use crate::applications::epochs::Epochs;
 use crate::applications::lanes::{add_outer, axpy, padded, sparse_product};
 use crate::applications::local_rows::LocalRows;
+use crate::data::Epochs;
 
 /// Keeps AdaGrad from dividing by zero; far below any gradient that matters.
 const ADAGRAD_EPSILON: f32 = 1e-8;
@@ -53,7 +53,7 @@ impl<'a> SoftmaxLearner<'a> {
             drawn: Vec::new(),
             offsets: Vec::new(),
             slots: Vec::new(),
-            local: LocalRows::new(WEIGHTS, rows, application.classes(), stride),
+            local: LocalRows::new(WEIGHTS, rows, stride),
             gradient: Gradient { error: vec![0.0; stride], ..Gradient::default() },
             squares: application.settings.adagrad.then(|| vec![0.0; rows * stride]),
             application,
@@ -142,8 +142,8 @@ impl Learner for SoftmaxLearner<'_> {
         self.local.declare(rows);
     }
 
-    fn step(&mut self, clock: u32, access: &mut dyn RowAccess) -> Work {
-        self.local.load(access);
+    fn step(&mut self, clock: u32, tables: &mut dyn Tables) -> Result<Work, StepError> {
+        self.local.load(tables);
         self.gradient.sums.resize(self.local.values().len(), 0.0);
         self.gradient.counts.resize(self.local.rows().len(), 0);
         let rate = self.application.settings.learning_rate.at(clock) as f32;
@@ -153,7 +153,7 @@ impl Learner for SoftmaxLearner<'_> {
             self.descend(rate, end - start);
         }
         let share = self.share;
-        self.local.add_changes(|_| share, access);
-        Work { examples: self.drawn.len() as u64 }
+        self.local.add_changes(|_| share, tables);
+        Ok(Work::examples(self.drawn.len() as u64))
     }
 }

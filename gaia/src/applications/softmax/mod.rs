@@ -10,6 +10,7 @@
 //! the same objective, and a mini-batch stays sparse. A feature that never occurs keeps its initial weight, zero,
 //! which is its optimum.
 
+mod kind;
 mod learner;
 
 use std::sync::Arc;
@@ -20,9 +21,10 @@ use self::learner::SoftmaxLearner;
 use super::classes::{self, Score};
 use super::lanes::{padded, sparse_product};
 use crate::application::{Application, Evaluation, Judgement, Learner, Model};
-use crate::data::partition::{Attributes, partition};
 use crate::data::{Classification, Examples, Names, SparseRow, Vocabulary};
-use crate::job::{Partition, SoftmaxSettings};
+use crate::job::Partition;
+
+pub use self::kind::{SoftmaxKind, SoftmaxSettings};
 
 const WEIGHTS: TableId = TableId(0);
 
@@ -50,11 +52,11 @@ impl Softmax {
     }
 
     /// All weights, rows padded; shape `[features + 1, stride]`.
-    fn gathered(&self, model: &dyn Model) -> Vec<f32> {
+    fn gathered(&self, model: &Model) -> Vec<f32> {
         let stride = padded(self.classes());
         let mut weights = vec![0.0; (self.data.features as usize + 1) * stride];
-        for (row, out) in (0..).zip(weights.chunks_exact_mut(stride)) {
-            out[..self.classes()].copy_from_slice(model.row(WEIGHTS, row));
+        for (out, row) in weights.chunks_exact_mut(stride).zip(model.table(WEIGHTS).rows()) {
+            out.iter_mut().zip(row).for_each(|(out, weight)| *out = *weight);
         }
         weights
     }
@@ -97,8 +99,7 @@ impl Application for Softmax {
     }
 
     fn partition(&self, parts: usize) -> Vec<Vec<u32>> {
-        let classes = &self.data.train.classes;
-        partition(self.partition, Attributes { keys: classes, labels: classes }, parts, self.seed)
+        self.data.train.deal(self.partition, parts, self.seed)
     }
 
     /// # Panics
@@ -110,13 +111,13 @@ impl Application for Softmax {
     }
 
     /// Of the training data, what was kept is scored.
-    fn evaluate(&self, model: &dyn Model) -> Evaluation {
+    fn evaluate(&self, model: &Model) -> Evaluation {
         let weights = self.gathered(model);
         let penalty = self.penalty(&weights);
         classes::evaluate(&self.data, penalty, |examples, indexes| self.score(&weights, examples, indexes))
     }
 
-    fn judge(&self, model: &dyn Model) -> Option<Judgement> {
+    fn judge(&self, model: &Model) -> Option<Judgement> {
         let weights = self.gathered(model);
         let penalty = self.penalty(&weights);
         classes::judge(&self.data, penalty, |examples, indexes| self.score(&weights, examples, indexes))
@@ -131,7 +132,7 @@ impl Application for Softmax {
     }
 
     /// The label, the label with the largest probability, and the probabilities of all labels.
-    fn predict(&self, model: &dyn Model, each: &mut dyn FnMut(&[f64])) {
+    fn predict(&self, model: &Model, each: &mut dyn FnMut(&[f64])) {
         let weights = self.gathered(model);
         let examples = self.data.test.as_ref().unwrap_or(&self.data.train);
         let mut logits = vec![0.0; padded(self.classes())];

@@ -3,27 +3,26 @@
 use std::error::Error;
 
 use super::*;
-use crate::application::{Learner, Model, RowAccess, RowSet};
-use crate::applications::{build, build_slice};
-use crate::job::{ApplicationSettings, Job};
+use crate::application::{Learner, Model, Workspace};
 
-fn job(application: ApplicationSettings, source: DataSource) -> Job {
-    Job { application, data: DataSettings::new(shipped(), source), ..crate::job::tests::job() }
+fn job(model: ModelSettings, source: DataSource) -> Job {
+    Job { model, data: DataSettings::new(shipped(), source), ..crate::job::tests::job() }
 }
 
-fn softmax() -> ApplicationSettings {
+fn softmax() -> ModelSettings {
+    softmax_with(0.0)
+}
+
+fn softmax_with(l2: f64) -> ModelSettings {
     let learning_rate = LearningRate { initial: 1.0, decay: Decay::Constant };
-    ApplicationSettings::Softmax(SoftmaxSettings {
-        l2: 0.0,
-        batch: 10,
-        batches: 1,
-        learning_rate,
-        adagrad: false,
-    })
+    ModelSettings::new(
+        SoftmaxKind,
+        SoftmaxSettings { l2, batch: 10, batches: 1, learning_rate, adagrad: false },
+    )
 }
 
-fn factorisation(rank: u32) -> ApplicationSettings {
-    ApplicationSettings::Factorisation(super::factorisation::settings(rank, 0.1, 0.05, 0.9))
+fn factorisation(rank: u32) -> ModelSettings {
+    ModelSettings::new(FactorisationKind, super::factorisation::settings(rank, 0.1, 0.05, 0.9))
 }
 
 fn planted(users: u32, rank: u32) -> DataSource {
@@ -54,7 +53,7 @@ fn jobs_become_applications() {
     let learning_rate = LearningRate { initial: 0.1, decay: Decay::Constant };
     let settings = PerceptronSettings { hidden, l2: 0.0, batch: 10, batches: 1, learning_rate };
     let digits = DataSource::scaled_csv("digits-train.csv.gz", None, 0.0625);
-    let application = build(&job(ApplicationSettings::Perceptron(settings), digits), 1).unwrap();
+    let application = build(&job(ModelSettings::new(PerceptronKind, settings), digits), 1).unwrap();
     let shapes: Vec<_> = application.tables().into_iter().map(|t| (t.name, t.rows, t.width)).collect();
     assert_eq!(shapes[2], ("layers.1.weight".to_owned(), 10, 16));
     assert!(application.vocabulary().is_some());
@@ -84,57 +83,36 @@ fn jobs_that_cannot_be_are_refused() {
     assert!(message(&job(softmax(), missing)).contains("none.csv: cannot be opened"));
 }
 
-/// Rows of one table.
-struct Rows(Vec<Vec<f32>>);
-
-impl RowAccess for Rows {
-    fn row(&self, _: datacenter::TableId, row: u32) -> &[f32] {
-        &self.0[row as usize]
-    }
-
-    fn add(&mut self, _: datacenter::TableId, row: u32, delta: &[f32]) {
-        self.0[row as usize].iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
-    }
-}
-
-impl Model for Rows {
-    fn row(&self, _: datacenter::TableId, row: u32) -> &[f32] {
-        &self.0[row as usize]
-    }
-}
-
 #[test]
 fn a_worker_learns_from_its_slice_what_it_would_from_all() {
     const PARTS: usize = 6;
     let digits = DataSource::scaled_csv("digits-train.csv.gz", None, 0.0625);
-    let mut settings = softmax();
-    if let ApplicationSettings::Softmax(settings) = &mut settings {
-        // The penalty goes by how often a feature occurs in the whole.
-        settings.l2 = 0.1;
-    }
-    let learned = |mut learner: Box<dyn Learner + '_>| {
-        let mut rows = Rows(vec![vec![0.0; 10]; 65]);
+    // The penalty goes by how often a feature occurs in the whole.
+    let settings = softmax_with(0.1);
+    let zeros = |application: &dyn Application| Model::zeros(&application.tables());
+    let learned = |application: &dyn Application, mut learner: Box<dyn Learner + '_>| {
+        let (mut model, mut workspace) = (zeros(application), Workspace::new(1));
         for clock in 0..5 {
-            learner.rows(clock, &mut RowSet::new(1));
-            learner.step(clock, &mut rows);
+            workspace.begin(&mut *learner, clock);
+            workspace.step(&mut *learner, clock, &mut model).expect("its steps succeed");
         }
-        rows.0
+        model
     };
     for partition in [Partition::Random, Partition::LabelSkewed, Partition::Dirichlet(0.5)] {
         let job = Job { partition, ..job(settings.clone(), digits.clone()) };
         let whole = build(&job, 1).expect("it is sound");
-        let slice = build_slice(&job, 1, PARTS, &[1, 4]).expect("it is sound");
+        let slice = Input::parts(&job, 1, PARTS, &[1, 4]).application().expect("it is sound");
         assert_eq!(slice.tables(), whole.tables());
         let parts = whole.partition(PARTS);
         assert_eq!(slice.partition(PARTS), parts);
         for part in [1, 4] {
             let [from_slice, from_whole] =
-                [&slice, &whole].map(|each| learned(each.learner(parts[part].clone(), 0.5, 3)));
+                [&slice, &whole].map(|each| learned(&**each, each.learner(parts[part].clone(), 0.5, 3)));
             assert_eq!(from_slice, from_whole);
         }
         let foreign = std::panic::AssertUnwindSafe(|| drop(slice.learner(parts[0].clone(), 0.5, 3)));
         assert!(std::panic::catch_unwind(foreign).is_err(), "its examples have no features here");
-        let evaluation = slice.evaluate(&Rows(vec![vec![0.0; 10]; 65]));
+        let evaluation = slice.evaluate(&zeros(&*slice));
         assert!((evaluation.objective - libm::log(10.0)).abs() < 1e-6, "what is kept is scored");
     }
 }

@@ -3,7 +3,7 @@
 use datacenter::TableId;
 
 use super::*;
-use crate::application::{Model, RowAccess, RowSet};
+use crate::application::{Learner, Model, Work, Workspace};
 use crate::data::ratings::{RatingList, Ratings};
 use crate::data::{Classification, Examples, Name, Purpose, SparseRows, gaussian, stream};
 
@@ -19,13 +19,34 @@ impl Rows {
         Self(tables.map(|t| (0..t.rows).map(|_| row(t.width)).collect()).collect())
     }
 
+    pub(super) fn model(&self, application: &dyn Application) -> Model {
+        Model::of_tables(&application.tables(), self.0.iter().map(|rows| rows.concat()))
+    }
+
+    /// Has `learner` train on these values.
+    pub(super) fn train(
+        &mut self,
+        application: &dyn Application,
+        learner: &mut dyn Learner,
+        clock: u32,
+    ) -> Work {
+        let mut model = self.model(application);
+        let mut workspace = Workspace::new(self.0.len());
+        workspace.begin(learner, clock);
+        let work = workspace.step(learner, clock, &mut model).expect("the step succeeds");
+        for (table, rows) in (0..).map(TableId).zip(&mut self.0) {
+            for (row, values) in (0..).zip(rows) {
+                values.copy_from_slice(model.row(table, row));
+            }
+        }
+        work.expect("a step has all rows")
+    }
+
     /// One step of one worker that has all examples; the changes of all elements.
     fn step(&self, application: &dyn Application) -> Self {
         let mut after = self.clone();
         let examples = application.partition(1).remove(0);
-        let mut learner = application.learner(examples, 1.0, 3);
-        learner.rows(0, &mut RowSet::new(self.0.len()));
-        learner.step(0, &mut after);
+        after.train(application, &mut *application.learner(examples, 1.0, 3), 0);
         let pairs = after.0.iter_mut().flatten().flatten().zip(self.0.iter().flatten().flatten());
         pairs.for_each(|(after, before)| *after -= before);
         after
@@ -41,7 +62,7 @@ impl Rows {
                     let objective = |sign: f32| {
                         let mut moved = self.clone();
                         moved.0[table][row][column] += sign * STEP;
-                        application.evaluate(&moved).objective
+                        application.evaluate(&moved.model(application)).objective
                     };
                     let difference = (objective(1.0) - objective(-1.0)) / (2.0 * f64::from(STEP));
                     gradient.0[table][row][column] = difference as f32;
@@ -59,23 +80,6 @@ impl Rows {
             let difference = (mine / factor - theirs).abs();
             assert!(difference < tolerance * largest, "{} against {theirs}", mine / factor);
         }
-    }
-}
-
-impl Model for Rows {
-    fn row(&self, table: TableId, row: u32) -> &[f32] {
-        &self.0[table.index()][row as usize]
-    }
-}
-
-impl RowAccess for Rows {
-    fn row(&self, table: TableId, row: u32) -> &[f32] {
-        &self.0[table.index()][row as usize]
-    }
-
-    fn add(&mut self, table: TableId, row: u32, delta: &[f32]) {
-        let values = &mut self.0[table.index()][row as usize];
-        values.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Factorisation, Perceptron, Softmax};
-use crate::application::{Application, Evaluation};
-use crate::data::{load_classification, load_ratings};
-use crate::job::{
-    DataSettings, DataSource, Decay, FactorisationSettings, LearningRate, Partition, PerceptronSettings,
-    SoftmaxSettings,
+use super::{
+    Factorisation, FactorisationKind, FactorisationSettings, Perceptron, PerceptronKind, PerceptronSettings,
+    Softmax, SoftmaxKind, SoftmaxSettings,
 };
+use crate::application::{Application, BuildError, Evaluation, Input, ModelSettings};
+use crate::data::{load_classification, load_ratings};
+use crate::job::{DataSettings, DataSource, Decay, Job, LearningRate, Partition};
 use crate::sequential::Sequential;
 
 mod build;
@@ -21,6 +21,11 @@ mod softmax;
 /// The data sets that ship with the crate.
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data")
+}
+
+/// The application of `job`.
+fn build(job: &Job, seed: u64) -> Result<Box<dyn Application>, BuildError> {
+    Input::all(job, seed).application()
 }
 
 /// A folder of larger data sets, which cannot ship: that of `GAIA_DATA`, else `shared/data` beside the workspace.
@@ -36,7 +41,8 @@ fn collected(name: &str) -> Option<PathBuf> {
 }
 
 fn trained(application: &dyn Application, workers: usize, clocks: u32) -> Evaluation {
-    let evaluation = Sequential::new(application, workers, 100).train(clocks);
+    let evaluation =
+        Sequential::new(application, workers, 100).train(clocks).expect("built-in steps succeed");
     println!("{workers} workers, {clocks} clocks: {evaluation:?}");
     evaluation
 }

@@ -8,10 +8,7 @@ use datacenter::TableId;
 
 use super::gradients::{Rows, examples};
 use super::*;
-use crate::application::RowSet;
-use crate::applications::build_slice;
 use crate::data::{Classification, Examples, Name, SparseRows};
-use crate::job::{ApplicationSettings, Job};
 
 fn settings(hidden: &[u32], l2: f64, batch: u32, batches: u32, initial: f64) -> PerceptronSettings {
     let learning_rate = LearningRate { initial, decay: Decay::Constant };
@@ -40,8 +37,7 @@ fn small(l2: f64, steps: u32, rate: f64) -> (Perceptron, Rows) {
 fn after(application: &dyn Application, model: &Rows) -> Rows {
     let mut after = model.clone();
     let mut learner = application.learner(application.partition(1).remove(0), 1.0, 3);
-    learner.rows(0, &mut RowSet::new(model.0.len()));
-    learner.step(0, &mut after);
+    after.train(application, &mut *learner, 0);
     after
 }
 
@@ -67,11 +63,11 @@ fn tables_are_those_of_a_list_of_linear_layers() {
 #[test]
 fn scores_and_predictions_are_those_of_the_reference() {
     let (application, model) = small(0.1, 1, 0.1);
-    let evaluation = application.evaluate(&model);
+    let evaluation = application.evaluate(&model.model(&application));
     assert_near(evaluation.objective, 2.403_477_237_504_870_5, 1e-6);
     assert_eq!(evaluation.metric.value, 0.0, "no example is classified correctly");
     let mut lines = Vec::new();
-    application.predict(&model, &mut |figures| lines.push(figures.to_vec()));
+    application.predict(&model.model(&application), &mut |figures| lines.push(figures.to_vec()));
     let expected = [
         0.220_678_409_444_658_86,
         0.138_156_045_004_425_96,
@@ -101,7 +97,7 @@ fn steps_are_those_of_the_reference() {
     ] {
         let (application, model) = small(0.1, steps, 0.5);
         let after = after(&application, &model);
-        let evaluation = application.evaluate(&after);
+        let evaluation = application.evaluate(&after.model(&application));
         assert_near(evaluation.objective, objective, 1e-5);
         assert_near(evaluation.metric.value, accuracy, 1e-9);
         let Rows(tables) = after;
@@ -192,7 +188,7 @@ fn sparse_examples_are_learned_from_as_dense_ones_are() {
                 table.iter_mut().for_each(|row| row.resize(spec.width as usize, 0.125));
             }
             let after = after(&application, &Rows(tables));
-            (application.evaluate(&after).metric.value, after)
+            (application.evaluate(&after.model(&application)).metric.value, after)
         };
         let ((dense_accuracy, Rows(dense)), (sparse_accuracy, Rows(sparse))) = (step(3), step(30));
         assert_eq!(dense_accuracy, sparse_accuracy);
@@ -209,14 +205,14 @@ fn sparse_examples_are_learned_from_as_dense_ones_are() {
 
 fn digits_job(settings: PerceptronSettings) -> Job {
     let source = DataSource::scaled_csv("digits-train.csv.gz", Some("digits-test.csv.gz"), 1.0 / 16.0);
-    let application = ApplicationSettings::Perceptron(settings);
-    Job { application, data: DataSettings::new(shipped(), source), ..crate::job::tests::job() }
+    let model = ModelSettings::new(PerceptronKind, settings);
+    Job { model, data: DataSettings::new(shipped(), source), ..crate::job::tests::job() }
 }
 
 #[test]
 fn weights_begin_as_he_draws_them_and_biases_with_zero() {
     let job = digits_job(settings(&[400], 0.0, 32, 1, 0.1));
-    let application = crate::applications::build(&job, 1).expect("the shipped data");
+    let application = build(&job, 1).expect("the shipped data");
     let drawn = |table: u16, rows: u32, width: usize| -> Vec<f64> {
         let row = |row| {
             let mut out = vec![0.0f32; width];
@@ -236,8 +232,8 @@ fn weights_begin_as_he_draws_them_and_biases_with_zero() {
 #[test]
 fn a_worker_learns_from_its_slice_what_it_would_from_all() {
     let job = digits_job(settings(&[16], 1e-3, 10, 3, 0.3));
-    let whole = crate::applications::build(&job, 1).expect("it is sound");
-    let slice = build_slice(&job, 1, 6, &[4]).expect("it is sound");
+    let whole = build(&job, 1).expect("it is sound");
+    let slice = Input::parts(&job, 1, 6, &[4]).application().expect("it is sound");
     let part = whole.partition(6).remove(4);
     let [from_slice, from_whole] = [&slice, &whole].map(|application| {
         let tables = application.tables();
@@ -245,8 +241,7 @@ fn a_worker_learns_from_its_slice_what_it_would_from_all() {
             tables.iter().map(|spec| vec![vec![0.1; spec.width as usize]; spec.rows as usize]).collect(),
         );
         let mut learner = application.learner(part.clone(), 0.5, 3);
-        learner.rows(0, &mut RowSet::new(tables.len()));
-        learner.step(0, &mut rows);
+        rows.train(&**application, &mut *learner, 0);
         rows.0
     });
     assert_eq!(from_slice, from_whole);
@@ -258,8 +253,7 @@ fn deltas_are_the_share_of_what_the_steps_have_changed() {
     let whole = after(&application, &model);
     let mut half = model.clone();
     let mut learner = application.learner(application.partition(1).remove(0), 0.5, 3);
-    learner.rows(0, &mut RowSet::new(6));
-    assert_eq!(learner.step(0, &mut half).examples, 200);
+    assert_eq!(half.train(&application, &mut *learner, 0).examples, 200);
     let [whole, half] = [&whole, &half].map(|Rows(tables)| tables.iter().flatten().flatten());
     let before = model.0.iter().flatten().flatten();
     whole.zip(half).zip(before).for_each(|((whole, half), before)| {
@@ -288,7 +282,9 @@ fn digits_train_as_the_reference_does() {
 #[test]
 fn the_same_seed_gives_the_same_bits() {
     let application = digits_64(2, Partition::Dirichlet(0.5));
-    let objective = |seed| Sequential::new(&application, 4, seed).train(10).objective.to_bits();
+    let objective = |seed| {
+        Sequential::new(&application, 4, seed).train(10).expect("its steps succeed").objective.to_bits()
+    };
     assert_eq!(objective(1), objective(1));
     assert_ne!(objective(1), objective(2));
     // Written down once (x86-64, Linux): no other machine may give anything else.

@@ -3,24 +3,35 @@
 use datacenter::{TableId, TableSpec};
 
 use super::*;
-use crate::applications::{build, build_judging};
-use crate::data::{Name, Purpose, gaussian, stream};
+use crate::application::Model;
+use crate::data::{Name, Purpose, Vocabulary, gaussian, stream};
+use crate::job::DataFile;
 use crate::job::tests::job;
-use crate::job::{ApplicationSettings, DataFile, Job};
-use crate::model::Tables;
+
+/// The application that judges by `files`, and how many examples it leaves out.
+fn build_judging(
+    job: &Job,
+    seed: u64,
+    known: Option<&Vocabulary>,
+    files: &[DataFile],
+) -> Result<(Box<dyn Application>, u64), BuildError> {
+    let input = Input::judging(job, seed, known, files);
+    let application = input.application()?;
+    Ok((application, input.left_out()))
+}
 
 /// A model of any numbers.
-fn any_model(specs: &[TableSpec]) -> (Tables, Vec<Vec<f32>>) {
+fn any_model(specs: &[TableSpec]) -> (Model, Vec<Vec<f32>>) {
     let table = |(place, spec): (u64, &TableSpec)| -> Vec<f32> {
         let mut random = stream(5, Purpose::InitialRow, place);
         (0..spec.rows * spec.width).map(|_| gaussian(&mut random) as f32).collect()
     };
     let values: Vec<_> = (0..).zip(specs).map(table).collect();
-    (Tables::new(specs, values.clone()), values)
+    (Model::of_tables(specs, values.clone()), values)
 }
 
 /// All that is told, a line for each example, with numbers for names.
-fn told(application: &dyn Application, model: &Tables) -> Vec<Vec<f64>> {
+fn told(application: &dyn Application, model: &Model) -> Vec<Vec<f64>> {
     let mut lines: Vec<Vec<f64>> = Vec::new();
     let figure = |(column, figure): (usize, &f64)| match application.predicted_names(column) {
         Some(names) => match names.get(*figure as usize) {
@@ -108,8 +119,8 @@ fn factorisation_predicts_what_a_plain_computation_does() {
     let source = DataSource::ratings("train", Some("test"));
     let settings = super::factorisation::settings(3, 0.1, 0.1, 1.0);
     let root = directory.path().to_owned();
-    let application = ApplicationSettings::Factorisation(settings);
-    let job = Job { application, data: DataSettings::new(root, source), ..job() };
+    let model = ModelSettings::new(FactorisationKind, settings);
+    let job = Job { model, data: DataSettings::new(root, source), ..job() };
     let application = build(&job, 1).expect("files");
     let (model, values) = any_model(&application.tables());
     assert_eq!(application.predicted(), ["user", "item", "rating", "predicted"]);
@@ -156,7 +167,7 @@ fn what_nobody_has_rated_is_predicted_by_biases_alone() {
         settings.biases = biases;
         settings.initial_deviation = 1.0;
         let data = DataSettings::new(root.clone(), DataSource::ratings("train", Some("test")));
-        let job = Job { application: ApplicationSettings::Factorisation(settings), data, ..job() };
+        let job = Job { model: ModelSettings::new(FactorisationKind, settings), data, ..job() };
         let application = build(&job, 1).expect("files");
         let specs = application.tables();
         let table = |(at, spec): (usize, &TableSpec)| {
@@ -173,7 +184,7 @@ fn what_nobody_has_rated_is_predicted_by_biases_alone() {
             }
             values
         };
-        let model = Tables::new(&specs, specs.iter().enumerate().map(table).collect());
+        let model = Model::of_tables(&specs, specs.iter().enumerate().map(table));
         told(&*application, &model).iter().map(|line| line[3]).collect::<Vec<_>>()
     };
     let [a, b, c, d] = predictions(true, false)[..] else { panic!() };
@@ -219,11 +230,11 @@ fn a_model_is_judged_without_the_data_that_it_was_trained_on() {
     let other = write("other", "10,700,4\nAX,700,1\n");
     let settings = super::factorisation::settings(3, 0.1, 0.1, 1.0);
     let data = DataSettings::new(root.clone(), DataSource::ratings("train", None));
-    judged(&Job { application: ApplicationSettings::Factorisation(settings), data, ..job() }, &other);
+    judged(&Job { model: ModelSettings::new(FactorisationKind, settings), data, ..job() }, &other);
 }
 
 /// All that is told, as it is.
-fn told_places(application: &dyn Application, model: &Tables) -> Vec<Vec<f64>> {
+fn told_places(application: &dyn Application, model: &Model) -> Vec<Vec<f64>> {
     let mut lines = Vec::new();
     application.predict(model, &mut |figures| lines.push(figures.to_vec()));
     lines
@@ -250,7 +261,7 @@ fn data_that_do_not_suit_the_model_are_refused() {
     let planted = DataSource::Planted { users: 2, items: 2, rank: 1, ratings: 9, noise: 0.0 };
     let settings = super::factorisation::settings(3, 0.1, 0.1, 1.0);
     let data = DataSettings::new(PathBuf::new(), planted);
-    let job = Job { application: ApplicationSettings::Factorisation(settings), data, ..job() };
+    let job = Job { model: ModelSettings::new(FactorisationKind, settings), data, ..job() };
     let error = build_judging(&job, 1, None, &[DataFile::Path(path.clone())]).err().expect("it has no files");
     assert_eq!(error.to_string(), "found 1 data files; planted ratings have no files");
 }

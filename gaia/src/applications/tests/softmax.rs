@@ -64,7 +64,7 @@ fn adagrad_gets_near_the_optimum_too() {
 fn the_same_seed_gives_the_same_bits() {
     let objective = |seed| {
         let application = digits(digits_settings(), Partition::Dirichlet(0.5));
-        Sequential::new(&application, 4, seed).train(10).objective.to_bits()
+        Sequential::new(&application, 4, seed).train(10).expect("its steps succeed").objective.to_bits()
     };
     assert_eq!(objective(1), objective(1));
     assert_ne!(objective(1), objective(2));

@@ -83,7 +83,7 @@ fn every_choice_can_be_made() {
     let decay = |text: &str| {
         let text = SMALLEST
             .replace("learning_rate.initial = 0.1", &format!("learning_rate = {{ initial = 0.1, {text} }}"));
-        load(&text).map(|simulation| simulation.job.application.learning_rate().decay.clone())
+        load(&text).map(|simulation| simulation.job.model.training().learning_rate.decay.clone())
     };
     assert_eq!(decay("decay = \"inverse\", every = 5"), Ok(Decay::Inverse { every: 5 }));
     assert_eq!(decay("decay = \"inverse-sqrt\", every = 5"), Ok(Decay::InverseSqrt { every: 5 }));
@@ -98,7 +98,8 @@ fn the_documentation_lists_the_keys_that_there_are() {
     let mut asked = BTreeSet::new();
     let mut read = |path: &Path| {
         let layers = Layers::read(path, &Overrides::default(), job::KEY).expect("TOML");
-        let reader = Reader::new(&layers);
+        let kinds = applications::kinds();
+        let reader = Reader::new(&layers, &kinds);
         asked.extend(reader.keys_asked(simulation::simulation));
     };
     shipped().iter().for_each(|file| read(file));
@@ -124,7 +125,7 @@ fn the_documentation_lists_the_keys_of_link_files() {
     );
     fs::write(&path, text).expect("a file");
     let layers = Layers::read(&path, &Overrides::default(), NO_INCLUDE).expect("TOML");
-    let asked = Reader::new(&layers).keys_asked(relay::link_file);
+    let asked = Reader::new(&layers, &ModelKinds::none()).keys_asked(relay::link_file);
     let listed = listed("Link files");
     // What may differ for a link, or for a direction of it, is listed once.
     let of_all: Vec<_> = listed.iter().filter_map(|key| key.strip_prefix("link.")).collect();

@@ -41,7 +41,9 @@ fn a_job_file_stands_alone_if_it_has_a_name() {
     let read = |text: &str| {
         fs::write(&path, text).expect("a file");
         let layers = Layers::read(&path, &Overrides::default(), job::KEY).expect("TOML");
-        Reader::new(&layers).read(|s| job::job(s, None)).map_err(|error| error.to_string())
+        Reader::new(&layers, &applications::kinds())
+            .read(|s| job::job(s, None))
+            .map_err(|error| error.to_string())
     };
     assert_eq!(read(&format!("name = \"alone\"\n{job}")).expect("it is right").name, "alone");
     assert!(read(&job).unwrap_err().contains("name: missing; allowed: a name"));

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::applications;
 
 mod anything;
+mod deserialize;
 mod documentation;
 mod job_files;
 mod link_files;
@@ -79,6 +81,16 @@ fn overrides(variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Overrides {
     let mut overrides = Overrides::from_variables(Some(variables.collect())).expect("text");
     flags.iter().for_each(|(key, value)| overrides.flag(&format!("--set {key}"), key, value));
     overrides
+}
+
+/// Loads a simulation of a built-in model.
+fn load_simulation(path: &Path, overrides: &Overrides) -> Result<Simulation, ConfigError> {
+    super::load_simulation(path, overrides, &applications::kinds())
+}
+
+/// Loads a region that trains a built-in model.
+fn load_region(path: &Path, overrides: &Overrides) -> Result<Region, ConfigError> {
+    super::load_region(path, overrides, &applications::kinds())
 }
 
 /// Loads `text` as a file of its own; messages call it `x.toml`.

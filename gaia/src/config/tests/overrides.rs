@@ -5,7 +5,8 @@ use std::time::Duration;
 use config::Map;
 
 use super::*;
-use crate::job::{ApplicationSettings, DataRoot};
+use crate::applications::SoftmaxSettings;
+use crate::job::DataRoot;
 use crate::strategy::Strategy;
 
 #[test]
@@ -40,7 +41,7 @@ fn the_environment_and_then_flags_win_over_the_file() {
     assert_eq!(simulation.strategies, [Strategy::Asp, Strategy::Bsp]);
     assert_eq!(simulation.job.asp.tables[0].1.threshold, 0.05);
     assert_eq!(simulation.job.asp.barrier_max_delay, None);
-    assert!(matches!(simulation.job.application, ApplicationSettings::Softmax(settings) if settings.adagrad));
+    assert!(simulation.job.model.get::<SoftmaxSettings>().is_some_and(|settings| settings.adagrad));
     assert_eq!(simulation.links.get(0, 1).outages[0].length, Duration::from_secs(2));
 }
 

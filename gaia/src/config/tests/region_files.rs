@@ -465,7 +465,7 @@ fn the_documentation_lists_the_keys_of_region_files() {
     fs::write(directory.path().join("jobs/j.toml"), JOB).expect("a file");
     fs::write(&path, WHOLE).expect("a file");
     let layers = Layers::read(&path, &Overrides::default(), job::KEY).expect("TOML");
-    let asked = Reader::new(&layers).keys_asked(region::region);
+    let asked = Reader::new(&layers, &applications::kinds()).keys_asked(region::region);
     let asked = asked.into_iter().filter(|key| !key.starts_with("job."));
     compare(&asked.collect(), &listed("Region files"));
 }

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::super::identities::Identities;
 use super::super::part::Part;
 use super::*;
+use crate::applications;
 use crate::certificates::{Directory, ProcessName, Validity};
 use crate::config::{Overrides, load_region};
 use crate::service::beginning;
@@ -46,7 +47,9 @@ fn write_files(directory: &Path, wan: &[SocketAddr]) {
 }
 
 async fn start(directory: &Path, name: &str) -> Server {
-    let region = load_region(&directory.join(format!("{name}.toml")), &Overrides::default()).unwrap();
+    let region =
+        load_region(&directory.join(format!("{name}.toml")), &Overrides::default(), &applications::kinds())
+            .unwrap();
     let identities = Identities::load(&region, PART).unwrap();
     let setup = Arc::new(Setup::new(region, PART).unwrap());
     let sockets = Sockets::open(&setup, 0, true).await.unwrap();
