@@ -38,6 +38,8 @@ struct CachedTable {
     name: String,
     rows: u32,
     width: usize,
+    /// Whether what is added is what becomes of it; else it shows when the row is read again.
+    takes_changes: bool,
     values: Vec<f32>,
     deltas: Vec<f32>,
     /// Rows with deltas, in the order of their first touch, and the same as marks.
@@ -87,6 +89,7 @@ impl Client {
                 name: spec.name.clone(),
                 rows: spec.rows,
                 width,
+                takes_changes: spec.rule.takes_changes(),
                 values: vec![0.0; rows * width],
                 deltas: vec![0.0; rows * width],
                 dirty: Vec::new(),
@@ -253,7 +256,8 @@ impl Client {
         &cached.values[cached.range(row as usize)]
     }
 
-    /// Adds `delta`, shape `[width]`, to a row; visible here at once, to others when they read after the flush.
+    /// Adds `delta`, shape `[width]`, to a row; visible here at once, to others when they read after the flush. Where the
+    /// table has a [rule](crate::rule), it is a gradient, and what came of it is seen when the row is read again.
     ///
     /// # Panics
     ///
@@ -262,8 +266,10 @@ impl Client {
         let cached = &mut self.tables[table.index()];
         let range = cached.range(row as usize);
         assert_eq!(delta.len(), range.len(), "a delta is as wide as its row");
-        for (to, d) in cached.values[range.clone()].iter_mut().zip(delta) {
-            *to += d;
+        if cached.takes_changes {
+            for (to, d) in cached.values[range.clone()].iter_mut().zip(delta) {
+                *to += d;
+            }
         }
         for (to, d) in cached.deltas[range].iter_mut().zip(delta) {
             *to += d;
@@ -342,7 +348,7 @@ impl CachedTable {
     fn overwrite(&mut self, row: usize, values: &[f32]) {
         let range = self.range(row);
         self.values[range.clone()].copy_from_slice(values);
-        if self.is_dirty[row] {
+        if self.is_dirty[row] && self.takes_changes {
             for (to, d) in self.values[range.clone()].iter_mut().zip(&self.deltas[range]) {
                 *to += d;
             }

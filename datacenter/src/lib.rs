@@ -24,6 +24,7 @@ pub mod prefix;
 pub mod printable;
 #[cfg(feature = "net")]
 pub mod refusals;
+pub mod rule;
 pub mod shard;
 pub mod sums;
 pub mod table;
@@ -33,4 +34,5 @@ pub mod usual;
 pub mod wire;
 
 pub use ids::{Clock, DatacenterId, ShardId, TableId, WorkerId};
+pub use rule::Rule;
 pub use table::{Elements, NonFinite, Placement, ShardTable, TableSpec, all_finite, shard_tables};

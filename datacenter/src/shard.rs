@@ -14,10 +14,11 @@ use thiserror::Error;
 
 use crate::clock::VectorClock;
 use crate::message::{Flush, Read, ReadReply, RowBlock, RowGroup, Standing, Wait};
+use crate::rule::RuleState;
 use crate::sums::{MAX_SUM, Reach, Rounding, largest, largest_of, may_add};
 use crate::table::what_is;
 use crate::usual::UsualDelta;
-use crate::{Clock, Elements, NonFinite, ShardId, ShardTable, TableId, WorkerId};
+use crate::{Clock, Elements, NonFinite, Rule, ShardId, ShardTable, TableId, WorkerId};
 
 /// Conditions on reads from outside the shard.
 pub trait ReadGate {
@@ -170,6 +171,8 @@ pub struct Shard {
     max_delta: Vec<Option<f32>>,
     /// By table: how large deltas usually are, where what is allowed is a multiple of that. Empty where it is for no table.
     usual: Vec<Option<UsualDelta>>,
+    /// By table; empty where workers push changes to all.
+    rules: Vec<RuleState>,
     /// Of all values.
     reach: Reach,
     /// How many flushes and how many other additions there have been, by which values are rounded: each by a count of its own,
@@ -232,6 +235,7 @@ impl Shard {
             non_finite: NonFinite::default(),
             max_delta: Vec::new(),
             usual: Vec::new(),
+            rules: Vec::new(),
             reach,
             flushes: 0,
             additions: 0,
@@ -271,6 +275,33 @@ impl Shard {
         let workers = self.workers.worker_count();
         let usual = |times: Option<f32>| times.map(|times| UsualDelta::new(times, workers));
         Self { usual: times.into_iter().map(usual).collect(), ..self }
+    }
+
+    /// The same with these rules, by table.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one for each table.
+    #[must_use]
+    pub fn with_rules(self, rules: &[Rule]) -> Self {
+        assert_eq!(rules.len(), self.tables.len(), "one for each table");
+        if rules.iter().all(|rule| rule.takes_changes()) {
+            return self;
+        }
+        let workers = self.workers.worker_count();
+        let state = |(rule, table): (&Rule, &TableState)| RuleState::new(*rule, table.values.len(), workers);
+        Self { rules: rules.iter().zip(&self.tables).map(state).collect(), ..self }
+    }
+
+    /// What the rules of tables remember: by table, a name and `[slots * width]` values each.
+    pub fn remembered(&self) -> impl Iterator<Item = (TableId, &'static str, &[f32])> {
+        let tables = (0..).map(TableId).zip(&self.rules);
+        tables.flat_map(|(table, rule)| rule.memory().map(move |(name, values)| (table, name, values)))
+    }
+
+    /// Has the rule of a table remember something else; false if it remembers nothing of that name and size.
+    pub fn remember(&mut self, table: TableId, name: &str, values: &[f32]) -> bool {
+        self.rules.get_mut(table.index()).is_some_and(|rule| rule.remember(name, values))
     }
 
     /// How large deltas of `table` usually are, if what is allowed is a multiple of that.
@@ -420,8 +451,8 @@ impl Shard {
         Ok(Some(most))
     }
 
-    /// Adds a flush that is [to be added](Self::check_flush), in which no delta is larger than `most`, and makes each delta
-    /// what its value has changed by: a value has steps, and what somebody else is to add must be what was added here.
+    /// Adds a flush that is [to be added](Self::check_flush), in which no delta is larger than `most`, by the rules of its
+    /// tables, and makes each delta what its value has changed by: a value has steps, and what somebody else is to add must be what was added here.
     /// Yields the shard's clock if it moved.
     pub fn add_flush(&mut self, flush: &mut Flush, most: f32) -> Option<Clock> {
         self.reach.extend(most);
@@ -431,6 +462,7 @@ impl Shard {
             if let Some(Some(usual)) = self.usual.get_mut(delta.table.index()) {
                 usual.observe(&delta.values);
             }
+            self.apply_rule(flush.worker, delta);
             let values = Cell::from_mut(delta.values.as_mut_slice()).as_slice_of_cells();
             let elements = delta.indexes.iter().copied().zip(values.iter().map(Cell::get));
             let mut places = values.iter();
@@ -439,6 +471,35 @@ impl Shard {
             });
         }
         self.workers.tick(flush.worker, flush.clock)
+    }
+
+    /// Makes changes of what a worker has pushed, where the table has a rule for that.
+    fn apply_rule(&mut self, worker: WorkerId, pushed: &mut Elements) {
+        let Some(rule) = self.rules.get_mut(pushed.table.index()) else { return };
+        if rule.rule().takes_changes() {
+            return;
+        }
+        rule.apply(worker, pushed);
+        if self.non_finite == NonFinite::Refuse {
+            // What was pushed was looked at; a step from it that would go too far is not made.
+            let values = &self.tables[pushed.table.index()].values;
+            for (index, change) in pushed.indexes.iter().zip(&mut pushed.values) {
+                if !may_add(values[*index as usize], *change, MAX_SUM) {
+                    *change = 0.0;
+                }
+            }
+        }
+        self.reach.extend(largest(&pushed.values));
+    }
+
+    /// Tells rules what a worker is about to know.
+    fn note_read(&mut self, read: &Read) {
+        for group in &read.groups {
+            if let Some(rule) = self.rules.get_mut(group.table.index()) {
+                let width = self.tables[group.table.index()].shape.width as usize;
+                rule.read(read.worker, width, &group.slots);
+            }
+        }
     }
 
     /// Stops waiting for `worker` and forgets its read; yields the shard's new clock if it moved.
@@ -572,7 +633,10 @@ impl Shard {
         // A worker has one read at a time: it asks again when its connection broke.
         self.parked.retain(|p| p.read.worker != read.worker);
         Ok(match self.why_held(&read, gate) {
-            None => Some(self.reply(&read, Vec::new(), gate)),
+            None => {
+                self.note_read(&read);
+                Some(self.reply(&read, Vec::new(), gate))
+            }
             Some(why) => {
                 self.parked.push(Parked { read, why, since: now, held: Vec::new() });
                 None
@@ -594,6 +658,7 @@ impl Shard {
                 Some(why) => parked.why = why,
                 None => {
                     let parked = self.parked.remove(i);
+                    self.note_read(&parked.read);
                     return Some(self.reply(&parked.read, parked.held, gate));
                 }
             }

@@ -5,13 +5,13 @@
 //! shards. Inside a shard an element is named by its flat index `slot * width + column`.
 
 use crate::sums::largest;
-use crate::{ShardId, TableId};
+use crate::{Rule, ShardId, TableId};
 
 /// The most elements that one shard may hold of one table: flat indexes are 32 bits wide on the wire.
 pub const MAX_SHARD_ELEMENTS: u64 = u32::MAX as u64;
 
 /// A dense table of `rows x width` f32 values.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TableSpec {
     /// The name by which people and checkpoints know it.
     pub name: String,
@@ -19,12 +19,20 @@ pub struct TableSpec {
     pub rows: u32,
     /// How many elements in a row.
     pub width: u32,
+    /// What a server makes of what workers push. Default [`Rule::Add`].
+    pub rule: Rule,
 }
 
 impl TableSpec {
-    /// A table of that name and shape.
+    /// A table of that name and shape, to which workers push changes.
     pub fn new(name: impl Into<String>, rows: u32, width: u32) -> Self {
-        Self { name: name.into(), rows, width }
+        Self { name: name.into(), rows, width, rule: Rule::Add }
+    }
+
+    /// The same with another rule.
+    #[must_use]
+    pub fn with_rule(self, rule: Rule) -> Self {
+        Self { rule, ..self }
     }
 }
 

@@ -21,7 +21,7 @@ fn subject() -> Subject {
         workers: 4,
         members: ["virginia", "ireland", "singapore"].map(str::to_owned).into(),
         shards: 1,
-        tables: vec![TableSpec { name: "weights".to_owned(), rows: ROWS, width: WIDTH }],
+        tables: vec![TableSpec::new("weights", ROWS, WIDTH)],
         vocabulary: None,
     }
 }

@@ -72,7 +72,7 @@ impl BicycleTrips {
 
 impl Application for BicycleTrips {
     fn tables(&self) -> Vec<TableSpec> {
-        let table = |name: &str, rows| TableSpec { name: name.to_owned(), rows, width: 1 };
+        let table = |name: &str, rows| TableSpec::new(name, rows, 1);
         vec![table("stations", STATION_COUNT), table("hours", HOUR_COUNT)]
     }
 

@@ -194,8 +194,17 @@ impl Region {
         let members = self.members.iter().enumerate();
         let members = members
             .map(|(at, m)| (format!("job.regions[{at}]"), format!("{} with {} workers", m.name, m.workers)));
-        let tables =
-            tables.iter().map(|t| (format!("table {}", t.name), format!("{} x {}", t.rows, t.width)));
+        let tables = tables.iter().map(|t| {
+            (
+                format!("table {}", t.name),
+                format!(
+                    "{} x {}{}",
+                    t.rows,
+                    t.width,
+                    rule(t).map(|rule| format!(", {rule}")).unwrap_or_default()
+                ),
+            )
+        });
         let names = vocabulary.into_iter().flat_map(|vocabulary| self.names_by_key(vocabulary));
         let features = vocabulary.into_iter().flat_map(features_by_key);
         let all = by_key(&self.job).into_iter().chain(rest).chain(members).chain(tables).chain(names);
@@ -217,13 +226,18 @@ impl Region {
     /// SHA-256 of everything that regions must agree on before they exchange updates: the job with its members, the seed,
     /// the strategy, the tables that each makes of its data, and what their rows and columns stand for.
     pub fn digest(&self, tables: &[TableSpec], vocabulary: Option<&Vocabulary>) -> [u8; 32] {
-        let tables: Vec<_> = tables.iter().map(|t| (&t.name, t.rows, t.width)).collect();
+        let tables: Vec<_> = tables.iter().map(|t| (&t.name, t.rows, t.width, rule(t))).collect();
         let names = vocabulary.map(Vocabulary::digest);
         let agreed = (&self.job, &self.members, self.seed, self.strategy.name(), tables, names);
         let agreed = serde_json::to_vec(&agreed).expect("settings are plain data");
         let digest = ring::digest::digest(&ring::digest::SHA256, &agreed);
         digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
+}
+
+/// By which rule what workers push to a table becomes changes, where it is not simply added.
+fn rule(table: &TableSpec) -> Option<String> {
+    (!table.rule.takes_changes()).then(|| format!("{:?}", table.rule).to_lowercase())
 }
 
 /// What each feature is called, so that regions can say which is the first that differs; of many the first, since a frame of

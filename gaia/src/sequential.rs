@@ -19,8 +19,13 @@ pub struct Sequential<'a> {
 
 impl<'a> Sequential<'a> {
     /// A new model for `workers` workers, each with its part of the data; worker `w` has the seed `seed + w`.
+    ///
+    /// # Panics
+    ///
+    /// If a table has a rule other than that changes are added.
     pub fn new(application: &'a dyn Application, workers: usize, seed: u64) -> Self {
         let specs = application.tables();
+        assert!(specs.iter().all(|spec| spec.rule.takes_changes()), "there is no server here that has rules");
         let parts = application.partition(workers);
         let examples: usize = parts.iter().map(Vec::len).sum();
         let learner = |(part, seed): (Vec<u32>, u64)| {

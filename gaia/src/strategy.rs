@@ -247,7 +247,7 @@ mod tests {
     use crate::job::tests::job;
 
     fn table(name: &str) -> TableSpec {
-        TableSpec { name: name.to_owned(), rows: 1, width: 1 }
+        TableSpec::new(name, 1, 1)
     }
 
     #[test]

@@ -143,7 +143,7 @@ fn random_budget(rng: &mut impl RngExt) -> Budget {
 
 /// The tables of every mesh.
 pub fn table_specs() -> Vec<TableSpec> {
-    let spec = |name: &str, rows, width| TableSpec { name: name.into(), rows, width };
+    let spec = |name: &str, rows, width| TableSpec::new(name, rows, width);
     vec![spec("wide", 7, 5), spec("narrow", 40, 1)]
 }
 

@@ -87,7 +87,7 @@ pub struct Outcome {
 impl Stack {
     /// A random stack, with everything that may go wrong on a WAN going wrong.
     pub fn random(rng: &mut impl RngExt) -> Self {
-        let spec = |name: &str, rows, width| TableSpec { name: name.into(), rows, width };
+        let spec = |name: &str, rows, width| TableSpec::new(name, rows, width);
         // The largest model is twenty packets: it takes several updates and streams.
         let rows = [7, 300, 3000][rng.random_range(0..3)];
         let specs = vec![spec("wide", rows, 5), spec("narrow", 40, 1)];

@@ -76,8 +76,7 @@ async fn send(clock: VirtualClock, seed: u64, loss: f64, queue_bdp: f64, element
     link.queue_bytes = (2_000_000.0 * queue_bdp) as u64;
     link.loss = loss;
     let path = Path { rate_bytes_per_sec: Some(RATE), round_trip: Some(2 * ONE_WAY), ..Path::default() };
-    let model =
-        Model::new(vec![TableSpec { name: "weights".into(), rows: elements / WIDTH, width: WIDTH }], 1);
+    let model = Model::new(vec![TableSpec::new("weights", elements / WIDTH, WIDTH)], 1);
     let barrier_max_delay = Some(Duration::from_millis(200));
     let policy = Policy { barrier_max_delay, ..Policy::naive(Lead::Unlimited) };
     let mut sites = Vec::new();
@@ -236,7 +235,7 @@ fn a_pair_is_set_up_with_few_bytes() {
 async fn set_up(clock: VirtualClock) -> u64 {
     let world = World::new(&clock, 1);
     let link = LinkConfig::clean(RATE, ONE_WAY);
-    let model = Model::new(vec![TableSpec { name: "weights".into(), rows: 65, width: 10 }], 1);
+    let model = Model::new(vec![TableSpec::new("weights", 65, 10)], 1);
     let path = Path {
         rate_bytes_per_sec: Some(RATE),
         round_trip: Some(2 * ONE_WAY),

@@ -43,7 +43,7 @@ impl Scene {
     /// The second knows of these besides the first.
     fn of(clock: &VirtualClock, others: &[u16]) -> Self {
         let world = World::new(clock, 1);
-        let model = Model::new(vec![TableSpec { name: "weights".into(), rows: 10, width: 3 }], 2);
+        let model = Model::new(vec![TableSpec::new("weights", 10, 3)], 2);
         let link = LinkConfig::clean(12_500_000, Duration::from_millis(20));
         for other in STRANGERS.chain([0]) {
             let ip = |at: u16| host_address(at.into()).ip();

@@ -3,12 +3,12 @@ use std::time::Instant;
 use super::*;
 use crate::message::RowBlock;
 use crate::shard::{Open, Shard};
-use crate::shard_tables;
+use crate::{Rule, shard_tables};
 
 const TABLE: TableId = TableId(0);
 
 fn specs() -> Vec<TableSpec> {
-    vec![TableSpec { name: "weights".into(), rows: 5, width: 2 }]
+    vec![TableSpec::new("weights", 5, 2)]
 }
 
 /// Two shards of the five rows, and one client for each of `workers`.
@@ -179,4 +179,24 @@ fn what_is_discarded_was_never_added_and_is_read_anew() {
     assert_eq!(read(&mut client), 1, "the row that was added to");
     let flushes = client.flush().unwrap();
     assert!(flushes.iter().all(|(_, flush)| flush.deltas.is_empty()));
+}
+
+#[test]
+fn gradients_are_not_seen_as_changes() {
+    let specs = [TableSpec::new("t", 1, 2).with_rule(Rule::Sgd { rate: 1.0 })];
+    let mut client = Client::new(WorkerId(0), &specs, Placement::new(1), Some(0));
+    let table = TableId(0);
+    assert_eq!(client.plan([(table, &[0][..])].into_iter()).len(), 1);
+    let reply = ReadReply {
+        shard: ShardId(0),
+        worker: WorkerId(0),
+        clock: Clock(0),
+        version: 1,
+        blocks: vec![RowBlock { table, slots: vec![0], values: vec![1.0, 2.0] }],
+        held: Vec::new(),
+    };
+    client.absorb(&reply).unwrap();
+    client.add(table, 0, &[5.0, 0.0]);
+    assert_eq!(client.row(table, 0), [1.0, 2.0]);
+    assert_eq!(client.flush().unwrap()[0].1.deltas[0].values, [5.0]);
 }

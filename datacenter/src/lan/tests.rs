@@ -27,7 +27,7 @@ use crate::{Clock, Placement, ShardId, TableId, TableSpec, WorkerId, shard_table
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn specs() -> Vec<TableSpec> {
-    vec![TableSpec { name: "w".into(), rows: 4, width: 2 }]
+    vec![TableSpec::new("w", 4, 2)]
 }
 
 fn shapes() -> Arc<Shapes> {

@@ -426,3 +426,55 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_rule_makes_changes_of_gradients_and_tells_them() {
+    let rule = Rule::Adagrad { rate: 0.5 };
+    let mut shard = shard(2, None).with_rules(&[rule]);
+    let mut pushed = flush(0, 1, &[(2, 3.0)]);
+    let most = shard.check_flush(&pushed).unwrap().expect("it is new");
+    shard.add_flush(&mut pushed, most);
+    assert_eq!(pushed.deltas[0].values, [-0.5], "what others are to add");
+    shard.handle_flush(&flush(1, 1, &[(2, 4.0), (3, -1.0)])).unwrap();
+    assert_eq!(shard.values(TABLE), [0.0, 0.0, -0.9, 0.5, 0.0, 0.0, 0.0, 0.0]);
+    // What comes from elsewhere are changes already.
+    let mut elsewhere = Elements::new(TABLE);
+    elsewhere.push(2, 1.0);
+    shard.apply(&elsewhere);
+    assert!((shard.values(TABLE)[2] - 0.1).abs() < 1e-6);
+    // Another process goes on with what was remembered.
+    let remembered: Vec<_> =
+        shard.remembered().map(|(table, name, values)| (table, name, values.to_vec())).collect();
+    assert_eq!(remembered[0].2, [0.0, 0.0, 25.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+    let mut again = self::shard(2, None).with_rules(&[rule]);
+    assert!(remembered.iter().all(|(table, name, values)| again.remember(*table, name, values)));
+    again.handle_flush(&flush(0, 1, &[(2, 12.0)])).unwrap();
+    assert!((again.values(TABLE)[2] + 0.5 * 12.0 / 13.0).abs() < 1e-6);
+    assert!(!again.remember(TABLE, "velocity", &[0.0; 8]));
+}
+
+#[test]
+fn a_step_that_would_go_too_far_is_not_made() {
+    let mut shard = shard(1, None).with_rules(&[Rule::Sgd { rate: 1e30 }]);
+    shard.handle_flush(&flush(0, 1, &[(0, 1e10), (1, 1e-30)])).unwrap();
+    assert_eq!(shard.values(TABLE)[0], 0.0);
+    assert!((shard.values(TABLE)[1] + 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn a_worker_that_reads_is_known_to_have_read() {
+    let mut shard = shard(2, None).with_rules(&[Rule::Adarevision { rate: 1.0 }]);
+    let now = Instant::now();
+    for worker in 0..2 {
+        shard.handle_read(read(worker, 0, 0, &[0, 1, 2, 3]), now, &Open).unwrap().expect("it is answered");
+    }
+    shard.handle_flush(&flush(0, 1, &[(0, 2.0)])).unwrap();
+    let alone = shard.values(TABLE)[0];
+    shard.handle_flush(&flush(1, 1, &[(0, 2.0)])).unwrap();
+    // As one step of both, with the squares of their sum: 1 + 4^2.
+    assert!(
+        (shard.values(TABLE)[0] + 4.0 / 17f32.sqrt()).abs() < 1e-6,
+        "{} of {alone}",
+        shard.values(TABLE)[0]
+    );
+}

@@ -74,6 +74,18 @@ impl<'a> Input<'a> {
         let application = self.job.model.build(self)?;
         for table in application.tables() {
             check_size(u64::from(table.rows), u64::from(table.width))?;
+            if !table.rule.is_sound() {
+                let reason =
+                    format!("table `{}` has a rule that makes no sense: {:?}", table.name, table.rule);
+                return Err(BuildError::of_model(reason));
+            }
+            if !table.rule.takes_changes() && self.job.max_delta.of(&table.name).is_some() {
+                let (name, rule) = (&table.name, table.rule.name());
+                let reason = format!(
+                    "job.max_delta bounds changes, and to table `{name}` workers push gradients, by its rule \"{rule}\""
+                );
+                return Err(BuildError::of_model(reason));
+            }
         }
         Ok(application)
     }

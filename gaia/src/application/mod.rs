@@ -42,7 +42,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use datacenter::{TableId, TableSpec};
+pub use datacenter::{Rule, TableId, TableSpec};
 
 pub use self::access::Tables;
 pub(crate) use self::access::{RowStore, Workspace};

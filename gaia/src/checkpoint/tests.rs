@@ -18,7 +18,7 @@ use crate::data::{Purpose, stream};
 
 /// Two tables on three shards, the second with a single row; three regions.
 pub(super) fn subject() -> Subject {
-    let table = |name: &str, rows, width| TableSpec { name: name.to_owned(), rows, width };
+    let table = |name: &str, rows, width| TableSpec::new(name, rows, width);
     Subject {
         job: "digits".to_owned(),
         job_digest: [0xa7; 32],

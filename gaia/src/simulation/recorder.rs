@@ -453,7 +453,7 @@ mod tests {
 
     impl Application for Nothing {
         fn tables(&self) -> Vec<TableSpec> {
-            vec![TableSpec { name: "weights".to_owned(), rows: 1, width: 1 }]
+            vec![TableSpec::new("weights", 1, 1)]
         }
 
         fn initialise(&self, _: TableId, _: u32, _: &mut [f32]) {}

@@ -16,7 +16,7 @@ use crate::job::DataRoot;
 const SHARDS: u16 = 3;
 
 fn specs() -> Vec<TableSpec> {
-    let table = |name: &str, rows, width| TableSpec { name: name.to_owned(), rows, width };
+    let table = |name: &str, rows, width| TableSpec::new(name, rows, width);
     vec![table("users", 7, 2), table("items", 2, 3)]
 }
 

@@ -13,7 +13,7 @@ const SHARD: ShardId = ShardId(1);
 const HERE: DatacenterId = DatacenterId(0);
 
 fn subject() -> Subject {
-    let table = |name: &str, rows, width| TableSpec { name: name.to_owned(), rows, width };
+    let table = |name: &str, rows, width| TableSpec::new(name, rows, width);
     Subject {
         job: "digits".to_owned(),
         job_digest: [7; 32],

@@ -119,7 +119,7 @@ fn archive(place: Place) {
         workers: 1,
         members: vec!["virginia".to_owned()],
         shards: 1,
-        tables: vec![TableSpec { name: "weights".to_owned(), rows: 2, width: 1 }],
+        tables: vec![TableSpec::new("weights", 2, 1)],
         vocabulary: None,
     };
     let archive = Archive::new(&settings, Arc::new(subject)).at(place);

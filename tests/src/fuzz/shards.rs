@@ -123,7 +123,7 @@ impl ReadGate for Gate {
 impl Cluster {
     #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
     fn new(staleness: Option<u32>) -> Self {
-        let specs = TABLES.map(|(rows, width)| TableSpec { name: String::new(), rows, width });
+        let specs = TABLES.map(|(rows, width)| TableSpec::new(String::new(), rows, width));
         let placement = Placement::new(SHARDS);
         let shards = (0..SHARDS).map(ShardId).map(|id| {
             let shapes = shard_tables(&specs, placement, id);

@@ -109,7 +109,7 @@ impl Factorisation {
 impl Application for Factorisation {
     fn tables(&self) -> Vec<TableSpec> {
         let width = self.width() as u32;
-        let spec = |name: &str, table| TableSpec { name: name.to_owned(), rows: self.rows(table), width };
+        let spec = |name: &str, table| TableSpec::new(name, self.rows(table), width);
         vec![spec("users", USERS), spec("items", ITEMS)]
     }
 

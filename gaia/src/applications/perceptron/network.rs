@@ -77,8 +77,8 @@ impl Network {
         let pair = |layer: usize| {
             let [width, rows] = [self.widths[layer], self.widths[layer + 1]].map(|width| width as u32);
             [
-                TableSpec { name: format!("layers.{layer}.weight"), rows, width },
-                TableSpec { name: format!("layers.{layer}.bias"), rows: 1, width: rows },
+                TableSpec::new(format!("layers.{layer}.weight"), rows, width),
+                TableSpec::new(format!("layers.{layer}.bias"), 1, rows),
             ]
         };
         (0..self.layers()).flat_map(pair).collect()

@@ -91,7 +91,7 @@ impl Softmax {
 impl Application for Softmax {
     fn tables(&self) -> Vec<TableSpec> {
         let width = self.classes() as u32;
-        vec![TableSpec { name: "weights".to_owned(), rows: self.data.features + 1, width }]
+        vec![TableSpec::new("weights", self.data.features + 1, width)]
     }
 
     fn initialise(&self, _table: TableId, _row: u32, _out: &mut [f32]) {
