@@ -60,8 +60,8 @@ mutants=(
   'no-duplicate-check|wan/src/inbox.rs|laws|s/if seq <= self\.through \|\| self\.early\.contains_key\(&seq\) \{/if false {/'
   'no-check-of-flushes|datacenter/src/shard.rs|units|s/if flush\.clock <= last \{/if false \&\& flush.clock <= last {/'
   'no-fencing-of-links|wan/src/replica/greeting.rs|units|s/if life < self\.mirrors\[peer\]\.life \{/if false {/'
-  'no-fencing-of-checkpoints|gaia/src/checkpoint/archive.rs|units|s/Ordering::Greater => \{\s+return Err\([^;]+;\s+\}/Ordering::Greater => true,/'
-  'no-hash-check|gaia/src/checkpoint/format.rs|units|s/if is_intact\(file\) == Some\(false\) \{/if false \&\& is_intact(file) == Some(false) {/'
+  'no-fencing-of-checkpoints|gaia/src/service/checkpoint/archive.rs|units|s/Ordering::Greater => \{\s+return Err\([^;]+;\s+\}/Ordering::Greater => true,/'
+  'no-hash-check|gaia/src/service/checkpoint/format.rs|units|s/if is_intact\(file\) == Some\(false\) \{/if false \&\& is_intact(file) == Some(false) {/'
   'forget-clocks-that-were-heard|wan/src/replica/keeping.rs|units|s/self\.mirrors\[place\]\.heard_clock = origin\.heard_clock;//'
   'trust-lives|wan/src/inbox.rs|units|s/find\(\|life\| \*life > MAX_LIFE\)/find(|_| false)/'
   'trust-clocks|wan/src/node.rs|units|s/find\(\|clock\| \*clock > end\)/find(|_| false)/'
@@ -98,7 +98,7 @@ mutants=(
   'hold-back-as-much-though-opposed|wan/src/leeway.rs|units|s/if opposed \{ TIGHT \}/if false { TIGHT }/'
   'charge-a-budget-with-payload-alone|wan/src/node.rs|units|s/replica\.charge\(link\.mirror, share\)/drop((replica, share))/'
   'release-beyond-a-budget|wan/src/filter.rs|units|s/self\.release_raised\(t, values, fit, out\)/self.release_raised(t, values, Fit::NONE, out)/'
-  'spend-what-is-not-there|wan/src/budget.rs|units|s/self\.left >= 0\.0 \|\|/true ||/'
+  'spend-what-is-not-there|wan/src/budget.rs|units|s/self\.left >= 0\.0\n/true\n/'
   'let-clocks-wait-for-themselves|wan/src/budget.rs|laws|s/ \|\| matches!\(self\.limit, Limit::BytesPerClock\(_\)\)//'
   'trust-what-is-not-known|wan/src/leeway.rs|units|s/likeness\.is_some_and/likeness.is_none_or/'
   'ship-what-rounding-leaves-over-twice|wan/src/filter/measure.rs|units|s/accumulated\[index\] = a - shipped/accumulated[index] = a/'
@@ -109,9 +109,9 @@ mutants=(
 
   # What has been counted, taken back.
   'charge-naive-for-the-gone|wan/src/replica.rs|units|s/\.filter\(\|mirror\| !mirror\.is_away\(\)\)//'
-  'forget-counts-that-were-told|gaia/src/checkpoint/archive.rs|units|s/Ok\(counts\) => self\.count\(&counts\),/Ok(_) => {}/'
-  'count-anew-from-checkpoints|gaia/src/checkpoint/archive.rs|units|s/self\.count\(&checkpoint\.counts\);//'
-  'trust-the-sender-alone|gaia/src/status/totals.rs|units|s/link\.sent_bytes\.max\(link\.arrived_bytes\)/link.sent_bytes/'
+  'forget-counts-that-were-told|gaia/src/service/checkpoint/archive.rs|units|s/Ok\(counts\) => self\.count\(&counts\),/Ok(_) => {}/'
+  'count-anew-from-checkpoints|gaia/src/service/checkpoint/archive.rs|units|s/self\.count\(&checkpoint\.counts\);//'
+  'trust-the-sender-alone|gaia/src/service/status/totals.rs|units|s/link\.sent_bytes\.max\(link\.arrived_bytes\)/link.sent_bytes/'
   'take-back-what-was-repeated|wan/src/driver/link/tally.rs|units|s/\.max\(self\.repeated_bytes\)//'
 )
 

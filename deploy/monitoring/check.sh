@@ -23,5 +23,5 @@ quietly promtool test rules alerts_test.yml
 # The dashboard's queries, as rules.
 quietly promtool check rules --lint-fatal "$scratch/dashboard.yml"
 # What processes say at /metrics; a test of Gaia keeps this file as it is.
-quietly promtool check metrics <../../gaia/src/admin/snapshots/metrics.txt
+quietly promtool check metrics <../../gaia/src/service/admin/snapshots/metrics.txt
 echo "monitoring: configuration, alerts and their tests, queries and metrics are right"

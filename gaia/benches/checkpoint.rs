@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use datacenter::{Clock, DatacenterId, Elements, ShardId, TableId, TableSpec};
-use gaia::checkpoint::{Archive, Counts, Settings, Start, Subject, decode, encode};
-use gaia::job::DataRoot;
+use gaia::job::region::{CheckpointSettings, CheckpointStart};
+use gaia::learning::data::DataRoot;
+use gaia::service::checkpoint::{Archive, Counts, Subject, decode, encode};
 use wan::state::{OriginState, ReleasedTable, ReplicaState};
 
 const ROWS: u32 = 120_000;
@@ -65,7 +66,13 @@ fn checkpoints(c: &mut Criterion) {
     group.bench_function("decode", |b| b.iter(|| decode(&subject, ShardId(0), black_box(&file))));
     let directory = tempfile::tempdir().expect("a directory");
     let location = DataRoot::Directory(directory.path().to_owned());
-    let settings = Settings { location, every_clocks: None, every: None, keep: 2, start: Start::Newest };
+    let settings = CheckpointSettings {
+        location,
+        every_clocks: None,
+        every: None,
+        keep: 2,
+        start: CheckpointStart::Newest,
+    };
     let archive = Archive::new(&settings, Arc::new(subject));
     group.bench_function("write to a disk", |b| b.iter(|| archive.write(black_box(&state), date)));
     group.bench_function("read from a disk", |b| b.iter(|| archive.begin(ShardId(0))));

@@ -12,14 +12,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use datacenter::{Clock, DatacenterId, ShardId, ShardTable};
-use gaia::applications;
-use gaia::checkpoint::{Archive, Settings, Start, Subject};
-use gaia::config::{self, Overrides};
-use gaia::job::DataRoot;
-use gaia::rehearsal::{Plan, Rehearsal};
+use gaia::job::config;
+use gaia::job::region::{CheckpointSettings, CheckpointStart};
+use gaia::learning::data::DataRoot;
+use gaia::learning::models;
+use gaia::program::rehearsal::{Plan, Rehearsal};
+use gaia::service::checkpoint::{Archive, Subject};
+use gaia::service::status::Status;
+use gaia::service::status::fetch::fetch;
 use gaia::service::{Part, Setup};
-use gaia::status::Status;
-use gaia::status::fetch::fetch;
+use gaia::settings::Overrides;
 use tokio::time::sleep;
 use wan::link::LinkConfig;
 use wan::state::{OriginState, ReleasedTable, ReplicaState};
@@ -114,11 +116,17 @@ fn write_checkpoints(plan: &Plan) -> (u64, u64) {
         let mut overrides = Overrides::default();
         plan.set.iter().for_each(|(key, value)| overrides.flag(key, key, value));
         let path = plan.directory.join("regions").join(format!("{region}.toml"));
-        let region = config::load_region(&path, &overrides, &applications::kinds()).expect("settings");
+        let region = config::load_region(&path, &overrides, &models::kinds()).expect("settings");
         let setup = Setup::new(region, Part::Region).expect("a setup");
         let subject = Arc::new(Subject::from(&setup));
         let location = DataRoot::Directory(plan.directory.join("checkpoints"));
-        let settings = Settings { location, every_clocks: None, every: None, keep: 2, start: Start::Newest };
+        let settings = CheckpointSettings {
+            location,
+            every_clocks: None,
+            every: None,
+            keep: 2,
+            start: CheckpointStart::Newest,
+        };
         let archive = Archive::new(&settings, subject.clone());
         #[expect(clippy::disallowed_methods, reason = "files of real processes carry the real date")]
         let now = SystemTime::now();

@@ -12,14 +12,17 @@ use std::error::Error;
 use std::time::Duration;
 
 use datacenter::{TableId, TableSpec};
-use gaia::application::{Application, Evaluation, Learner, Metric, Model, RowSet, StepError, Tables, Work};
 use gaia::job::Job;
-use gaia::outcome::Comparison;
-use gaia::progress::Silent;
-use gaia::report::{self, Style};
-use gaia::scenario::{ComputeSettings, Simulation};
-use gaia::simulation::{SimulationError, compare_application};
-use gaia::strategy::Strategy;
+use gaia::job::scenario::{ComputeSettings, Simulation};
+use gaia::job::strategy::Strategy;
+use gaia::learning::application::{
+    Application, Evaluation, Learner, Metric, Model, RowSet, StepError, Tables, Work,
+};
+use gaia::program::progress::Silent;
+use gaia::program::report;
+use gaia::program::report::Style;
+use gaia::simulator::outcome::Comparison;
+use gaia::simulator::{SimulationError, compare_application};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wan::link::LinkConfig;

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use gaia::applications;
-use gaia::config::{Overrides, load_simulation};
-use gaia::outcome::{Change, RegionWait, Run};
-use gaia::progress::Silent;
-use gaia::scenario::{Links, Simulation};
-use gaia::simulation::{self, Observer, Progress};
-use gaia::strategy::Strategy::{self, Asp, Bsp, Isolated, Lan, Stretched};
+use gaia::job::config::load_simulation;
+use gaia::job::scenario::{Links, Simulation};
+use gaia::job::strategy::Strategy::{self, Asp, Bsp, Isolated, Lan, Stretched};
+use gaia::learning::models;
+use gaia::program::progress::Silent;
+use gaia::settings::Overrides;
+use gaia::simulator::outcome::{Change, RegionWait, Run};
+use gaia::simulator::{self, Observer, Progress};
 use wan::link::{LinkConfig, Outage};
 use wan::policy::Lead;
 
@@ -25,12 +26,12 @@ fn main_job_with(set: &[(&str, &str)]) -> Simulation {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml"));
     let mut overrides = Overrides::from_variables(None).expect("nothing to refuse");
     set.iter().for_each(|(key, value)| overrides.flag(key, key, value));
-    load_simulation(path, &overrides, &applications::kinds()).expect("a shipped file is good")
+    load_simulation(path, &overrides, &models::kinds()).expect("a shipped file is good")
 }
 
 /// The main job, short, with a last clock that is not one of those scored on the way.
 fn run(strategy: Strategy) -> Run {
-    simulation::simulate(&main_job("5"), strategy, &Silent).expect("it runs")
+    simulator::simulate(&main_job("5"), strategy, &Silent).expect("it runs")
 }
 
 #[test]
@@ -86,10 +87,9 @@ fn a_budget_is_kept_over_any_ten_seconds_and_spent() {
         }
         settings.push(("job.evaluate_every", "150"));
         settings.iter().for_each(|(key, value)| overrides.flag(key, key, value));
-        let simulation =
-            load_simulation(path, &overrides, &applications::kinds()).expect("the settings are good");
+        let simulation = load_simulation(path, &overrides, &models::kinds()).expect("the settings are good");
         let sent = Sent::default();
-        let run = simulation::simulate(&simulation, Asp, &sent).expect("it runs");
+        let run = simulator::simulate(&simulation, Asp, &sent).expect("it runs");
         let raised = run.filter.last().and_then(|point| point.tables[0].filter.raised);
         assert!(raised.is_some_and(|raised| raised > 2.0), "{budget}: {raised:?}");
         for (region, mut sent) in sent.0.into_inner().expect("nobody has panicked") {
@@ -124,7 +124,7 @@ fn what_the_filter_has_come_to_is_told_at_every_clock_that_is_scored() {
         ("job.asp.anticipation", "true"),
         ("job.asp.release_every", "derived"),
     ]);
-    let run = simulation::simulate(&simulation, Asp, &Silent).expect("it runs");
+    let run = simulator::simulate(&simulation, Asp, &Silent).expect("it runs");
     let [_, training @ .., _] = run.curve.as_slice() else { unreachable!("it begins and ends") };
     let scored: Vec<_> = training.iter().map(|point| point.clock).collect();
     assert_eq!(run.filter.iter().map(|point| point.clock).collect::<Vec<_>>(), scored);
@@ -153,7 +153,7 @@ fn where_data_are_skewed_strategies_are_scored_by_comparable_models() {
         ("compute.overhead", "2 s"),
     ]);
     let objectives = |simulation: &Simulation, strategy| {
-        let run = simulation::simulate(simulation, strategy, &Silent).expect("it runs");
+        let run = simulator::simulate(simulation, strategy, &Silent).expect("it runs");
         run.curve.iter().map(|point| (point.clock, point.objective)).collect::<Vec<_>>()
     };
     let lan = objectives(&simulation, Lan);
@@ -178,8 +178,8 @@ fn where_data_are_skewed_strategies_are_scored_by_comparable_models() {
 fn a_missed_target_is_explained_by_runs_with_one_thing_changed() {
     let trials = |set: &[(&str, &str)]| {
         let simulation = main_job_with(set);
-        let mut comparison = simulation::compare(&simulation, &[Lan, Asp], &Silent).expect("it runs");
-        simulation::explain(&simulation, &mut comparison, &Silent).expect("it runs");
+        let mut comparison = simulator::compare(&simulation, &[Lan, Asp], &Silent).expect("it runs");
+        simulator::explain(&simulation, &mut comparison, &Silent).expect("it runs");
         let trials = comparison.trials.iter().map(|trial| (trial.change, trial.run.reached_target));
         trials.collect::<Vec<_>>()
     };
@@ -218,7 +218,7 @@ fn what_a_run_spent_its_time_on_is_known_by_region_and_peer() {
 fn a_stretched_server_with_fewer_shards_than_regions_ends() {
     for shards in ["1", "2"] {
         let simulation = main_job_with(&[("job.clocks", "4"), ("job.shards", shards)]);
-        let run = simulation::simulate(&simulation, Stretched, &Silent).expect("it ends");
+        let run = simulator::simulate(&simulation, Stretched, &Silent).expect("it ends");
         let clocks: Vec<_> = run.curve.iter().map(|point| point.clock).collect();
         assert_eq!((run.clocks, clocks), (4, vec![0, 2, 4, 4]), "{shards} shards");
         assert!(run.seconds < 10.0 && run.wan_bytes > 0, "{run:?}");
@@ -258,7 +258,7 @@ fn the_parts_of_every_links_bytes_add_up_whatever_breaks() {
     let interrupted = broken(&[(5, 40), (60, 50)], 0.001, 0.01);
     for strategy in Strategy::ALL {
         for (simulation, is_whole) in [(&whole, true), (&lossy, false), (&interrupted, false)] {
-            let run = simulation::simulate(simulation, strategy, &Silent).expect("it ends");
+            let run = simulator::simulate(simulation, strategy, &Silent).expect("it ends");
             for link in &run.links {
                 let parts = link.payload + link.framing + link.retransmitted;
                 assert_eq!(parts, link.total, "{strategy} {link:?}");

@@ -9,11 +9,11 @@ use std::time::Duration;
 use common::{assert_equal, assert_truthful, ended, finished, logs, outputs, plan, statuses, until};
 use datacenter::identity::{Date, Dates, PeerName, Role};
 use datacenter::lan::operator::ask;
-use gaia::certificates::{Directory, ProcessName, TlsFiles, Validity};
-use gaia::rehearsal::{Plan, Rehearsal};
+use gaia::program::rehearsal::{Plan, Rehearsal};
 use gaia::service::Part;
-use gaia::status::fetch::Fetched;
-use gaia::status::{MirrorPresence, Status};
+use gaia::service::certificates::{Directory, ProcessName, TlsFiles, Validity};
+use gaia::service::status::fetch::Fetched;
+use gaia::service::status::{MirrorPresence, Status};
 use tokio::time::{Instant, sleep};
 
 /// Long enough that nothing here ends since somebody is only given up.
@@ -84,7 +84,7 @@ async fn left(rehearsal: &mut Rehearsal, region: &'static str) {
     };
     let started = Instant::now();
     loop {
-        let fetched = gaia::status::fetch::fetch(&rehearsal.targets(), Duration::from_secs(2)).await;
+        let fetched = gaia::service::status::fetch::fetch(&rehearsal.targets(), Duration::from_secs(2)).await;
         if have_heard(&fetched) {
             return;
         }

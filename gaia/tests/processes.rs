@@ -15,10 +15,10 @@ use common::{
     parts, plan, simulated, statuses, stop_all, until, whole_regions,
 };
 use flate2::read::GzDecoder;
-use gaia::rehearsal::{Plan, Process, Rehearsal};
+use gaia::program::rehearsal::{Plan, Process, Rehearsal};
 use gaia::service::Part;
-use gaia::status::fetch::{Fetched, fetch};
-use gaia::status::{Absence, MissingWorker, Phase, ServerStatus, Status};
+use gaia::service::status::fetch::{Fetched, fetch};
+use gaia::service::status::{Absence, MissingWorker, Phase, ServerStatus, Status};
 use wan::relay::RelayCounters;
 
 /// Runs the job to its end; judges what was learned and what it cost.
@@ -430,7 +430,7 @@ async fn a_stop_whose_last_checkpoint_cannot_be_written_says_which_one_is_safe()
     rehearsal.processes.iter_mut().for_each(|process| process.start_again(&plan).unwrap());
     let has_kept = |status: &Status| {
         let mut shards = status.servers.iter().flat_map(|server| &server.shards).peekable();
-        let is_kept = |shard: &gaia::status::ShardStatus| {
+        let is_kept = |shard: &gaia::service::status::ShardStatus| {
             shard.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.kept.is_some())
         };
         shards.peek().is_some() && shards.all(is_kept)

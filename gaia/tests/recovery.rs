@@ -10,10 +10,10 @@ use common::{
     assert_equal, assert_near, assert_truthful, ended, finished, furthest, left_out, logs, outputs, parts,
     plan, simulated, statuses, until, whole_regions,
 };
-use gaia::rehearsal::{Plan, Process, Rehearsal};
+use gaia::program::rehearsal::{Plan, Process, Rehearsal};
 use gaia::service::Part;
-use gaia::status::Phase;
-use gaia::status::fetch::{Fetched, fetch};
+use gaia::service::status::Phase;
+use gaia::service::status::fetch::{Fetched, fetch};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 

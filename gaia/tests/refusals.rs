@@ -21,9 +21,9 @@ use datacenter::identity::{Date, PeerName, Role};
 use datacenter::lan::{Security, Terms as LanTerms};
 use datacenter::refusals::Refused;
 use datacenter::wire::{ToServer, ToWorker, WorkerHello};
-use gaia::certificates::{Authority, Directory, Validity};
-use gaia::rehearsal::Rehearsal;
+use gaia::program::rehearsal::Rehearsal;
 use gaia::service::Part;
+use gaia::service::certificates::{Authority, Directory, Validity};
 use scene::{
     Expected, LIMIT, LOOPBACK, Scene, Seen, counted, endpoint, eventually, free_tcp, free_udp, log_of,
     logs_line, name, now,

@@ -19,10 +19,10 @@ use common::{
     CLOCK, ONE_AT_A_TIME, ROUNDING, assert_near, assert_within, is_truthful, logs, outputs, plan, simulated,
     statuses,
 };
-use gaia::rehearsal::{Plan, Rehearsal};
+use gaia::program::rehearsal::{Plan, Rehearsal};
 use gaia::service::Part;
-use gaia::status::Phase;
-use gaia::status::fetch::{Fetched, fetch};
+use gaia::service::status::Phase;
+use gaia::service::status::fetch::{Fetched, fetch};
 use memory::Memory;
 use progress::Progress;
 use rand::RngExt;

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gaia::applications;
-use gaia::config::{Overrides, load_simulation};
 use gaia::job::TargetSettings;
-use gaia::progress::Silent;
-use gaia::scenario::{Links, Simulation};
-use gaia::simulation;
-use gaia::strategy::Strategy;
+use gaia::job::config::load_simulation;
+use gaia::job::scenario::{Links, Simulation};
+use gaia::job::strategy::Strategy;
+use gaia::learning::models;
+use gaia::program::progress::Silent;
+use gaia::settings::Overrides;
+use gaia::simulator;
 use wan::link::{LinkConfig, Outage};
 
 /// The main job, short, with these outages of the links to and from Singapore.
@@ -17,8 +18,7 @@ fn interrupted(outages: &[(u64, u64)]) -> Simulation {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml"));
     let mut overrides = Overrides::from_variables(None).expect("nothing to refuse");
     overrides.flag("--set job.clocks", "job.clocks", "10");
-    let mut simulation =
-        load_simulation(path, &overrides, &applications::kinds()).expect("a shipped file is good");
+    let mut simulation = load_simulation(path, &overrides, &models::kinds()).expect("a shipped file is good");
     let outage = |&(start, length): &(u64, u64)| Outage {
         start: Duration::from_secs(start),
         length: Duration::from_secs(length),
@@ -38,7 +38,7 @@ fn interrupted(outages: &[(u64, u64)]) -> Simulation {
 const YEAR: u64 = 365 * 24 * 3600;
 
 fn failure(simulation: &Simulation, strategy: Strategy) -> String {
-    let error = simulation::simulate(simulation, strategy, &Silent).expect_err("it cannot end");
+    let error = simulator::simulate(simulation, strategy, &Silent).expect_err("it cannot end");
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(&error);
     while let Some(error) = cause {
@@ -70,7 +70,7 @@ fn a_link_that_never_heals_is_named_by_who_waits_for_it() {
 fn a_run_that_breaks_takes_no_other_with_it() {
     let simulation = interrupted(&[(2, YEAR)]);
     let strategies = [Strategy::Bsp, Strategy::Lan, Strategy::Async, Strategy::Isolated];
-    let comparison = simulation::compare(&simulation, &strategies, &Silent).expect("two of them end");
+    let comparison = simulator::compare(&simulation, &strategies, &Silent).expect("two of them end");
     let names: Vec<_> = comparison.runs.iter().map(|run| run.strategy.as_str()).collect();
     assert_eq!(names, ["lan", "isolated"]);
     assert!(comparison.runs[0].reached_target, "it is judged as ever");
@@ -86,11 +86,11 @@ fn nothing_is_judged_by_a_run_that_broke() {
     // A clock takes longer than any run may.
     simulation.compute.overhead = Duration::from_secs(YEAR);
     let strategies = [Strategy::Lan, Strategy::Isolated];
-    let error = simulation::compare(&simulation, &strategies, &Silent).expect_err("the target is not known");
+    let error = simulator::compare(&simulation, &strategies, &Silent).expect_err("the target is not known");
     let expected = "nothing could be judged: the target is within a share of what lan ends with, and the run of lan failed";
     assert_eq!(error.to_string(), expected);
     simulation.job.target = TargetSettings::Value { metric: "objective".to_owned(), value: 1.0 };
-    let comparison = simulation::compare(&simulation, &strategies, &Silent).expect("the target is known");
+    let comparison = simulator::compare(&simulation, &strategies, &Silent).expect("the target is known");
     assert_eq!((comparison.runs.len(), comparison.failed.len()), (0, 2));
 }
 
@@ -99,7 +99,7 @@ fn an_outage_that_heals_costs_time_and_nothing_else() {
     // Longer than connections live, and than the least patience.
     let healing = interrupted(&[(2, 3 * 3600)]);
     for strategy in [Strategy::Bsp, Strategy::Stretched] {
-        let run = simulation::simulate(&healing, strategy, &Silent).expect("it heals");
+        let run = simulator::simulate(&healing, strategy, &Silent).expect("it heals");
         assert!(run.seconds > 3.0 * 3600.0, "{strategy}: {}", run.seconds);
         assert_eq!(run.clocks, 10);
     }
@@ -126,7 +126,7 @@ fn thin_links_and_long_ones_train() {
     for (link, within) in
         [(thin(10_000), 300), (thin(14_000), 300), (long(secs(8)), 300), (long(secs(60)), 1800)]
     {
-        let run = simulation::simulate(&over(&link, "10"), Strategy::Asp, &Silent);
+        let run = simulator::simulate(&over(&link, "10"), Strategy::Asp, &Silent);
         let run = run.unwrap_or_else(|error| panic!("{link:?}: {error:?}"));
         assert!(run.seconds < f64::from(within), "{link:?}: {} s", run.seconds);
     }
@@ -138,7 +138,7 @@ fn an_hour_without_links_costs_little_and_they_are_found_again() {
     let length = Duration::from_secs(3600);
     let run = |outages: Vec<Outage>| {
         let link = LinkConfig { outages, ..LinkConfig::clean(12_500_000, Duration::from_millis(80)) };
-        simulation::simulate(&over(&link, "20"), Strategy::Asp, &Silent).expect("the links heal")
+        simulator::simulate(&over(&link, "20"), Strategy::Asp, &Silent).expect("the links heal")
     };
     let (without, with) = (run(Vec::new()), run(vec![Outage { start: Duration::from_secs(5), length }]));
     for (before, after) in without.links.iter().zip(&with.links) {

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use datacenter::{Clock, ShardId};
-use gaia::applications;
-use gaia::checkpoint::{Archive, Settings, Start, Subject};
-use gaia::config::{Overrides, load_region};
+use gaia::job::config::load_region;
+use gaia::job::region::{CheckpointSettings, CheckpointStart};
+use gaia::learning::models;
+use gaia::service::checkpoint::{Archive, Subject};
+use gaia::service::trained::{Source, Wanted, read};
 use gaia::service::{Part, Setup};
-use gaia::trained::{Source, Wanted, read};
+use gaia::settings::Overrides;
 use wan::state::ReplicaState;
 
 const REGION: &str = r#"datacenter = "alone"
@@ -70,10 +72,10 @@ fn run_job(directory: &Path, job: &str) -> String {
 
 /// Keeps what the job has left as if it were a checkpoint of `clock`, of a job that has begun anew.
 fn keep(directory: &Path, clock: u32) {
-    let region = load_region(&directory.join("region.toml"), &Overrides::default(), &applications::kinds())
+    let region = load_region(&directory.join("region.toml"), &Overrides::default(), &models::kinds())
         .expect("settings");
     let settings = region.checkpoint.clone().expect("there is a table");
-    let settings = Settings { start: Start::Zero, ..settings };
+    let settings = CheckpointSettings { start: CheckpointStart::Zero, ..settings };
     let setup = Setup::new(region, Part::Region).expect("data");
     let archive = Archive::new(&settings, Arc::new(Subject::from(&setup)));
     let source = Source::named(&directory.join("out").display().to_string()).expect("a path");

@@ -5,13 +5,15 @@
 
 use std::path::{Path, PathBuf};
 
-use gaia::applications;
-use gaia::config::{self, Overrides};
-use gaia::outcome::{Comparison, Run};
-use gaia::progress::Silent;
-use gaia::scenario::Simulation;
-use gaia::strategy::Strategy::{self, Asp, Async, Bsp, Lan, Ssp, Stretched};
-use gaia::{report, simulation};
+use gaia::job::config;
+use gaia::job::scenario::Simulation;
+use gaia::job::strategy::Strategy::{self, Asp, Async, Bsp, Lan, Ssp, Stretched};
+use gaia::learning::models;
+use gaia::program::progress::Silent;
+use gaia::program::report;
+use gaia::settings::Overrides;
+use gaia::simulator;
+use gaia::simulator::outcome::{Comparison, Run};
 
 /// The optimum of softmax regression on MNIST with an L2 penalty of 1e-4, found by L-BFGS.
 const MNIST_OBJECTIVE: f64 = 0.259248;
@@ -26,12 +28,11 @@ fn load(name: &str, flags: &[(&str, &str)]) -> Simulation {
     let mut overrides = Overrides::default();
     flags.iter().for_each(|(key, value)| overrides.flag("test", key, value));
     let file = workspace().join("configs/simulations").join(name);
-    config::load_simulation(&file, &overrides, &applications::kinds())
-        .unwrap_or_else(|error| panic!("{error}"))
+    config::load_simulation(&file, &overrides, &models::kinds()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn compare(simulation: &Simulation, strategies: &[Strategy]) -> Comparison {
-    simulation::compare(simulation, strategies, &Silent).unwrap_or_else(|error| panic!("{error}"))
+    simulator::compare(simulation, strategies, &Silent).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn run(comparison: &Comparison, strategy: Strategy) -> &Run {

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gaia::applications;
-use gaia::config::{Overrides, load_simulation};
-use gaia::report::json;
-use gaia::scenario::Simulation;
-use gaia::simulation::{self, Observer, Progress};
-use gaia::strategy::Strategy;
+use gaia::job::config::load_simulation;
+use gaia::job::scenario::Simulation;
+use gaia::job::strategy::Strategy;
+use gaia::learning::models;
+use gaia::program::report::json;
+use gaia::settings::Overrides;
+use gaia::simulator::{self, Observer, Progress};
 use wan::link::{LinkConfig, Outage};
 
 struct Silent;
@@ -16,7 +17,7 @@ struct Silent;
 impl Observer for Silent {
     fn run_started(&self, _: Strategy, _: &[String], _: u32) {}
     fn clock(&self, _: Strategy, _: &Progress) {}
-    fn run_finished(&self, _: &gaia::outcome::Run) {}
+    fn run_finished(&self, _: &gaia::simulator::outcome::Run) {}
 }
 
 /// The main job, shortened, over links with everything that may go wrong.
@@ -24,10 +25,9 @@ fn rough() -> Simulation {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/simulations/three-regions.toml"));
     let mut overrides = Overrides::from_variables(None).expect("nothing to refuse");
     overrides.flag("--clocks", "job.clocks", "12");
-    let mut simulation =
-        load_simulation(path, &overrides, &applications::kinds()).expect("a shipped file is good");
+    let mut simulation = load_simulation(path, &overrides, &models::kinds()).expect("a shipped file is good");
     let links = simulation.links.clone();
-    simulation.links = gaia::scenario::Links::new(simulation.regions.len(), |from, to| LinkConfig {
+    simulation.links = gaia::job::scenario::Links::new(simulation.regions.len(), |from, to| LinkConfig {
         loss: 0.01,
         jitter: Duration::from_millis(3),
         reorder: true,
@@ -42,14 +42,14 @@ fn rough() -> Simulation {
 fn one_file_and_seed_give_one_result() {
     let simulation = rough();
     let strategies = [Strategy::Lan, Strategy::Asp, Strategy::Bsp];
-    let first = simulation::compare(&simulation, &strategies, &Silent).expect("it runs");
-    let second = simulation::compare(&simulation, &strategies, &Silent).expect("it runs");
+    let first = simulator::compare(&simulation, &strategies, &Silent).expect("it runs");
+    let second = simulator::compare(&simulation, &strategies, &Silent).expect("it runs");
     assert_eq!(json(&first), json(&second));
     assert_eq!(first.runs.len(), strategies.len(), "{:?}", first.failed);
     // Each alone in this thread is the same as beside the others.
     for run in &first.runs {
         let strategy = strategies.into_iter().find(|s| s.name() == run.strategy).expect("it was asked for");
-        let alone = simulation::simulate(&simulation, strategy, &Silent).expect("it runs");
+        let alone = simulator::simulate(&simulation, strategy, &Silent).expect("it runs");
         assert_eq!(
             serde_json::to_string(&alone.curve).ok(),
             serde_json::to_string(&run.curve).ok(),

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::Parser;
-use gaia::config::Overrides;
+use gaia::settings::Overrides;
 
 use self::document::Block;
 use self::grid::Failure;

@@ -8,14 +8,15 @@ use std::sync::Mutex;
 use std::thread;
 
 use clap::Parser;
-use gaia::applications;
-use gaia::config::{self, Overrides};
 use gaia::job::TargetSettings;
-use gaia::outcome::{Run, Target};
-use gaia::progress::Silent;
-use gaia::simulation;
-use gaia::strategy::Strategy;
-use gaia::suggest::NotOneOf;
+use gaia::job::config;
+use gaia::job::strategy::Strategy;
+use gaia::learning::models;
+use gaia::program::progress::Silent;
+use gaia::settings::Overrides;
+use gaia::settings::suggest::NotOneOf;
+use gaia::simulator;
+use gaia::simulator::outcome::{Run, Target};
 
 /// What is to be run, and shown.
 #[derive(Parser)]
@@ -108,9 +109,9 @@ pub(crate) fn table(arguments: &Arguments, layer: &Overrides) -> Result<String, 
     let results = run_all(&tasks, |(point, strategy)| {
         let mut overrides = layer.clone();
         fixed.iter().chain(point).for_each(|(key, value)| overrides.flag(key, key, value));
-        let simulation = config::load_simulation(&arguments.file, &overrides, &applications::kinds())?;
-        let application = simulation::load(&simulation)?;
-        let run = simulation::run_one(&simulation, &*application, *strategy, &Silent)?;
+        let simulation = config::load_simulation(&arguments.file, &overrides, &models::kinds())?;
+        let application = simulator::load(&simulation)?;
+        let run = simulator::run_one(&simulation, &*application, *strategy, &Silent)?;
         Ok((run, simulation.job.target))
     })?;
 
@@ -196,7 +197,7 @@ fn target_of(settings: &TargetSettings, lan: &Run) -> Target {
 fn cells(run: &Run, lan: &Run, bsp: &Run, target: &Target) -> [String; COLUMNS.len()] {
     let reached = |run: &Run| {
         let mut run = run.clone();
-        simulation::judge(&mut run, target);
+        simulator::judge(&mut run, target);
         run.seconds_to_target.zip(run.wan_bytes_to_target)
     };
     let or_never = |cell: Option<String>| cell.unwrap_or_else(|| "never".into());

@@ -26,7 +26,7 @@
 mod grid;
 
 use clap::Parser;
-use gaia::config::Overrides;
+use gaia::settings::Overrides;
 
 fn main() -> Result<(), grid::Failure> {
     print!("{}", grid::table(&grid::Arguments::parse(), &Overrides::from_environment()?)?);

@@ -65,10 +65,11 @@ fn starts_large(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::application::ModelSettings;
-    use crate::applications::{SoftmaxKind, SoftmaxSettings};
+    use crate::job::Job;
     use crate::job::tests::job;
-    use crate::job::{DataScope, Job};
+    use crate::learning::application::ModelSettings;
+    use crate::learning::data::DataScope;
+    use crate::learning::models::{SoftmaxKind, SoftmaxSettings};
 
     #[test]
     fn settings_are_called_as_in_the_jobs_file() {
@@ -97,7 +98,7 @@ mod tests {
             |job| job.asp.lead = wan::policy::Lead::Limit(3),
             |job| {
                 let mut softmax = job.model.get::<SoftmaxSettings>().expect("that is its kind").clone();
-                softmax.learning_rate.decay = super::super::Decay::Constant;
+                softmax.learning_rate.decay = crate::learning::Decay::Constant;
                 job.model = ModelSettings::new(SoftmaxKind, softmax);
             },
         ];

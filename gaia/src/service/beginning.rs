@@ -20,9 +20,9 @@ use wan::replica::Replica;
 
 use super::ServiceError;
 use super::setup::Setup;
-use crate::application::{ShardValues, initial_values_of};
-use crate::checkpoint::{Archive, Begun, Checkpoint, Counts, Keeper, Schedule, Subject};
 use crate::job::DeltaBound;
+use crate::learning::application::{ShardValues, initial_values_of};
+use crate::service::checkpoint::{Archive, Begun, Checkpoint, Counts, Keeper, Schedule, Subject};
 
 /// What tells a server the first values of a shard; false once it does not want them any more.
 pub(super) type Tell = dyn Fn(ShardId, ShardValues) -> bool + Sync;

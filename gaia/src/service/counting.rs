@@ -12,8 +12,8 @@ use wan::node::Node;
 use wan::transport::{Endpoint, Traffic, bulk_wire_bytes};
 
 use super::setup::Setup;
-use crate::checkpoint::{Archive, Counts, LinkCounts, ServerCounts, ShardCounts};
-use crate::report::human::with_causes;
+use crate::human::with_causes;
+use crate::service::checkpoint::{Archive, Counts, LinkCounts, ServerCounts, ShardCounts};
 
 /// Where the counts of a server come from.
 #[derive(Clone)]

@@ -15,8 +15,8 @@ use datacenter::{Clock, TableId};
 use tracing::info;
 
 use super::setup::Setup;
-use crate::application::Model;
-use crate::status::ScoreStatus;
+use crate::learning::application::Model;
+use crate::service::status::ScoreStatus;
 
 /// Scores copies of the model.
 pub(super) struct Evaluator {

@@ -12,8 +12,8 @@ use tracing::warn;
 
 use super::ServiceError;
 use super::part::Part;
-use crate::certificates::{ProcessName, TlsFiles, Watcher};
-use crate::region::Region;
+use crate::job::region::Region;
+use crate::service::certificates::{ProcessName, TlsFiles, Watcher};
 
 /// How often certificates are looked at. What has changed is read a moment later, once it has settled, so that a revocation
 /// counts within 10 s of its list's arrival.

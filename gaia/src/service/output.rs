@@ -2,7 +2,7 @@
 //!
 //! A tensor is named after its table and has shape `[slots, width]`; slot `i` of shard `s` of `n` is row `i * n + s`.
 //! The metadata says which shard of how many it is, at which clock, and up to which clock of its own each region took part.
-//! That of shard 0 also says what rows and columns stand for ([`crate::data::Vocabulary`], as JSON), so that the model can be
+//! That of shard 0 also says what rows and columns stand for ([`crate::learning::data::Vocabulary`], as JSON), so that the model can be
 //! used without the data that it was trained on.
 //!
 //! Kind: driver.
@@ -18,8 +18,8 @@ use tempfile::{NamedTempFile, TempPath};
 
 use super::ServiceError;
 use super::setup::Setup;
-use crate::application::ShardValues;
-use crate::participation::Participation;
+use crate::learning::application::ShardValues;
+use crate::service::participation::Participation;
 
 /// Makes `directory`, and sees that a file can be written there: a result that is lost for it would show only at the end.
 pub(crate) fn prepare(directory: &Path) -> Result<(), ServiceError> {

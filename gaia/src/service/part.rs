@@ -5,8 +5,8 @@
 use datacenter::identity::Role;
 
 use super::ServiceError;
-use crate::region::Region;
-use crate::status::WHOLE_REGION;
+use crate::job::region::Region;
+use crate::service::status::WHOLE_REGION;
 
 /// Which part of a region a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,11 +30,11 @@ use super::session::Route;
 use super::setup::Setup;
 use super::worker::{self, Ended, Notes};
 use super::{ServiceError, beginning, output};
-use crate::admin;
-use crate::logs;
-use crate::participation::Participation;
-use crate::region::{AtEnd, Region};
-use crate::status::{Phase, ScoreStatus};
+use crate::job::region::{AtEnd, Region};
+use crate::service::admin;
+use crate::service::logs;
+use crate::service::participation::Participation;
+use crate::service::status::{Phase, ScoreStatus};
 
 /// Who has asked for the status so lately will ask again: somebody watches.
 const WATCHED: Duration = Duration::from_secs(3);
@@ -79,7 +79,7 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
         output::prepare(directory)?;
     }
     if let Some(checkpoint) = region.checkpoint.as_ref().filter(|_| !part.servers(&region).is_empty()) {
-        checkpoint.prepare()?;
+        super::checkpoint::prepare(checkpoint)?;
     }
     let desk = Arc::new(Desk::new(&region, part, started));
     let serving = listener.map(|listener| tokio::spawn(admin::serve(listener, desk.clone())));

@@ -24,12 +24,13 @@ use super::part::Part;
 use super::server::Server;
 use super::setup::Setup;
 use super::worker::Notes;
-use crate::admin::StatusSource;
-use crate::participation::Participation;
-use crate::region::Region;
-use crate::status::{
-    Absence, CertificateStatus, FilterStatus, HoldStatus, JobStatus, LinkStatus, MirrorPresence,
-    MirrorStatus, MissingWorker, Phase, ServerStatus, ShardStatus, Status, Straggler,
+use crate::filters::FilterStatus;
+use crate::job::region::Region;
+use crate::service::admin::StatusSource;
+use crate::service::participation::Participation;
+use crate::service::status::{
+    Absence, CertificateStatus, HoldStatus, JobStatus, LinkStatus, MirrorPresence, MirrorStatus,
+    MissingWorker, Phase, ServerStatus, ShardStatus, Status, Straggler,
 };
 
 /// How often a process looks for whom it waits, to log it.
@@ -217,7 +218,7 @@ impl Answers {
         }
     }
 
-    fn refusals(&self) -> Vec<crate::status::Refusals> {
+    fn refusals(&self) -> Vec<crate::service::status::Refusals> {
         let mut all = BTreeMap::new();
         let mut add = |scope: &str, refusals: &Refusals| {
             for (refused, count) in refusals.all() {
@@ -230,7 +231,7 @@ impl Answers {
             add("lan", &server.lan_refusals);
             add("wan", server.board.refusals());
         }
-        let refusals = all.into_iter().map(|((scope, cause, by), count)| crate::status::Refusals {
+        let refusals = all.into_iter().map(|((scope, cause, by), count)| crate::service::status::Refusals {
             scope,
             cause: cause.to_owned(),
             by: by.to_owned(),

@@ -46,10 +46,10 @@ use super::counting::Counting;
 use super::orders::OrderBook;
 use super::session::Counter;
 use super::setup::Setup;
-use crate::application::ShardValues;
-use crate::checkpoint::{Counts, Keeper, Schedule};
-use crate::participation::{Participation, RegionPart};
-use crate::region::PeerRegion;
+use crate::job::region::PeerRegion;
+use crate::learning::application::ShardValues;
+use crate::service::checkpoint::{Counts, Keeper, Schedule};
+use crate::service::participation::{Participation, RegionPart};
 
 /// A server that runs.
 pub(super) struct Server {

@@ -16,10 +16,10 @@ use wan::policy::{Lead, Policy};
 use super::ServiceError;
 use super::part::Part;
 use super::worker::EVALUATOR;
-use crate::application::{Application, Input};
-use crate::job::DataScope;
-use crate::region::Region;
-use crate::strategy::check_tables;
+use crate::job::region::Region;
+use crate::job::strategy::check_tables;
+use crate::learning::application::Application;
+use crate::learning::data::DataScope;
 
 /// A region's settings, with the model that they make.
 pub struct Setup {
@@ -48,14 +48,13 @@ impl Setup {
             DataScope::Shared => (region.all_workers(), region.first_worker()),
             DataScope::Own => (region.workers(), 0),
         };
-        let slice =
-            |mine: &[usize]| Input::parts(&region.job, region.seed, parts as usize, mine).application();
+        let slice = |mine: &[usize]| region.job.input(region.seed).parts(parts as usize, mine).application();
         let application = match part {
             // A server needs no more than the shapes of the tables.
             Part::Server(_) => slice(&[])?,
             Part::Worker(index) if index != EVALUATOR => slice(&[(first + index) as usize])?,
             // Who scores the model does so on all there is.
-            Part::Worker(_) | Part::Region => Input::all(&region.job, region.seed).application()?,
+            Part::Worker(_) | Part::Region => region.job.input(region.seed).application()?,
         };
         if matches!(part, Part::Server(0) | Part::Region) {
             application.remarks().iter().for_each(|remark| warn!("of the data: {remark}"));

@@ -26,10 +26,10 @@ use super::ServiceError;
 use super::evaluation::{Evaluator, score};
 use super::session::{LeftOver, Links, Route, Together};
 use super::setup::Setup;
-use crate::application::{Learner, RowSet, StepError, Work, Workspace};
-use crate::report::human::with_causes;
+use crate::human::with_causes;
+use crate::learning::application::{Learner, RowSet, StepError, Work, Workspace};
 use crate::seeds::purpose;
-use crate::status::{ScoreStatus, WorkerStatus};
+use crate::service::status::{ScoreStatus, WorkerStatus};
 
 /// Until a server that has forgotten the model is asked again.
 const AGAIN: Duration = Duration::from_secs(3);

@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use gaia::applications;
-use gaia::config::{self, Overrides};
-use gaia::rehearsal::{JOB, Plan, Process, Rehearsal};
-use gaia::scenario::{ComputeSettings, Simulation};
+use gaia::job::config;
+use gaia::job::scenario::{ComputeSettings, Simulation};
+use gaia::job::strategy::Strategy;
+use gaia::learning::models;
+use gaia::program::rehearsal::{JOB, Plan, Process, Rehearsal};
 use gaia::service::Part;
-use gaia::simulation::{self, Observer, Progress};
-use gaia::status::fetch::{Fetched, fetch};
-use gaia::status::{Phase, ScoreStatus, Status};
-use gaia::strategy::Strategy;
+use gaia::service::status::fetch::{Fetched, fetch};
+use gaia::service::status::{Phase, ScoreStatus, Status};
+use gaia::settings::Overrides;
+use gaia::simulator::{self, Observer, Progress};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use wan::link::LinkConfig;
@@ -187,11 +188,11 @@ struct Silent;
 impl Observer for Silent {
     fn run_started(&self, _: Strategy, _: &[String], _: u32) {}
     fn clock(&self, _: Strategy, _: &Progress) {}
-    fn run_finished(&self, _: &gaia::outcome::Run) {}
+    fn run_finished(&self, _: &gaia::simulator::outcome::Run) {}
 }
 
 /// The same job over the same links in virtual time, with so many servers in each region, and `set` over its settings.
-pub fn simulated(directory: &Path, servers: u16, set: &[(&str, &str)]) -> gaia::outcome::Run {
+pub fn simulated(directory: &Path, servers: u16, set: &[(&str, &str)]) -> gaia::simulator::outcome::Run {
     let mut overrides = Overrides::default();
     for (key, value) in set {
         overrides.flag(key, key, value);
@@ -199,8 +200,7 @@ pub fn simulated(directory: &Path, servers: u16, set: &[(&str, &str)]) -> gaia::
     let data = directory.join("data").display().to_string();
     overrides.flag("--data-path", "job.data.path", &data);
     let region =
-        config::load_region(&directory.join("regions/virginia.toml"), &overrides, &applications::kinds())
-            .unwrap();
+        config::load_region(&directory.join("regions/virginia.toml"), &overrides, &models::kinds()).unwrap();
     let members: Vec<_> = region.members.iter().map(|m| (m.name.as_str(), m.workers)).collect();
     let compute =
         ComputeSettings { examples_per_second: EXAMPLES_PER_SECOND, overhead: OVERHEAD, jitter: 0.0 };
@@ -213,7 +213,7 @@ pub fn simulated(directory: &Path, servers: u16, set: &[(&str, &str)]) -> gaia::
     simulation.seed = region.seed;
     simulation.regions.iter_mut().for_each(|region| region.servers = servers);
     // Virtual time has a runtime of its own.
-    std::thread::spawn(move || simulation::simulate(&simulation, Strategy::Asp, &Silent).unwrap())
+    std::thread::spawn(move || simulator::simulate(&simulation, Strategy::Asp, &Silent).unwrap())
         .join()
         .unwrap()
 }
@@ -225,7 +225,7 @@ pub async fn finished(rehearsal: &mut Rehearsal) -> Vec<Fetched> {
 }
 
 /// Every region has scored its copy of the model, and found what the simulation found.
-pub fn assert_learned(fetched: &[Fetched], simulated: &gaia::outcome::Run) -> Vec<ScoreStatus> {
+pub fn assert_learned(fetched: &[Fetched], simulated: &gaia::simulator::outcome::Run) -> Vec<ScoreStatus> {
     let scores: Vec<_> =
         statuses(fetched).flat_map(|s| &s.workers).filter_map(|worker| worker.score.clone()).collect();
     assert_eq!(scores.len(), 3, "one worker of each region scores");
@@ -234,7 +234,7 @@ pub fn assert_learned(fetched: &[Fetched], simulated: &gaia::outcome::Run) -> Ve
 }
 
 /// Whatever has happened on the way, a share of `within` at most is lost or gained by it.
-pub fn assert_near(scores: &[ScoreStatus], simulated: &gaia::outcome::Run, within: f64) {
+pub fn assert_near(scores: &[ScoreStatus], simulated: &gaia::simulator::outcome::Run, within: f64) {
     for score in scores {
         println!("objective {} against {}", score.objective, simulated.objective);
         let apart = (score.objective - simulated.objective).abs() / simulated.objective;

@@ -9,12 +9,13 @@ use datacenter::lan::worker::{Line, Plan as LanPlan, State};
 use datacenter::lan::{Security, Terms as LanTerms};
 use datacenter::refusals::{Refusals, Refused};
 use datacenter::{DatacenterId, WorkerId};
-use gaia::applications;
-use gaia::certificates::{Authority, Directory, ProcessName, Validity};
-use gaia::config::{self, Overrides};
-use gaia::rehearsal::{Plan, Process, Rehearsal};
+use gaia::job::config;
+use gaia::learning::models;
+use gaia::program::rehearsal::{Plan, Process, Rehearsal};
+use gaia::service::certificates::{Authority, Directory, ProcessName, Validity};
+use gaia::service::status::LinkStatus;
 use gaia::service::{Part, Setup};
-use gaia::status::LinkStatus;
+use gaia::settings::Overrides;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rustls::pki_types::pem::PemObject;
@@ -113,7 +114,7 @@ impl Scene {
         let region = config::load_region(
             &directory.path().join("regions/virginia.toml"),
             &overrides,
-            &applications::kinds(),
+            &models::kinds(),
         )
         .unwrap();
         let setup = Setup::new(region, Part::Server(0)).unwrap();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use gaia::status::Status;
+use gaia::service::status::Status;
 
 use crate::story::REGIONS;
 

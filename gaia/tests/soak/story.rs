@@ -10,7 +10,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use gaia::rehearsal::{Process, WORKERS};
+use gaia::program::rehearsal::{Process, WORKERS};
 use gaia::service::Part;
 use rand::RngExt;
 use rand::SeedableRng;

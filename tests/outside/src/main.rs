@@ -1,14 +1,14 @@
 //! `gaia` with one more kind of model: a perceptron of two layers, `relu(x W1 + b1) W2 + b2`, trained by
 //! one step of SGD a clock on the mean negative log-likelihood.
 
-use gaia::application::{
+use gaia::learning::application::{
     Application, BuildError, Evaluation, Input, Learner, Model, ModelKind, RowSet, StepError,
     TableId, TableSpec, Tables, Work,
 };
-use gaia::config::Section;
-use gaia::data::{Classification, Epochs, normal_row};
-use gaia::job::Partition;
-use gaia::linalg::dot;
+use gaia::settings::Section;
+use gaia::learning::data::{Classification, Epochs, normal_row};
+use gaia::learning::data::Partition;
+use gaia::learning::linalg::dot;
 use gaia::ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 

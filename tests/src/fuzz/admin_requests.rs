@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datacenter::printable;
-use gaia::admin::{CONNECTION_LIMIT, serve_connection};
-use gaia::status::{LinkStatus, Phase, ServerStatus, Status};
+use gaia::service::admin::{CONNECTION_LIMIT, serve_connection};
+use gaia::service::status::{LinkStatus, Phase, ServerStatus, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::runtime;
 use tokio::time::{Instant, timeout};

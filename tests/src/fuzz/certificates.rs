@@ -1,7 +1,7 @@
 //! What proves who somebody is: certificates that peers show, and the PEM files of a process.
 
 use datacenter::identity::{Certificate, Date, Dates, PeerName, Revocations, Role, name_in, peer_name_of};
-use gaia::certificates::{Directory, ProcessName, TlsFiles};
+use gaia::service::certificates::{Directory, ProcessName, TlsFiles};
 use quinn::rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use super::files::{directory, parts};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use datacenter::shard::Shard;
 use datacenter::{Clock, DatacenterId, Elements, ShardId, TableId, TableSpec};
-use gaia::checkpoint::{Counts, Subject, decode, encode, seal};
+use gaia::service::checkpoint::{Counts, Subject, decode, encode, seal};
 use wan::policy::{Lead, Policy};
 use wan::replica::Replica;
 use wan::state::{OriginState, ReleasedTable, ReplicaState};

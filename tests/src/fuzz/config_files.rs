@@ -4,8 +4,9 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
-use gaia::applications;
-use gaia::config::{ConfigError, Overrides, kind_of, load_job, load_link_file, load_region, load_simulation};
+use gaia::job::config::{kind_of, load_job, load_link_file, load_region, load_simulation};
+use gaia::learning::models;
+use gaia::settings::{ConfigError, Overrides};
 
 use super::files::{directory, parts};
 
@@ -21,9 +22,9 @@ pub fn config_files(data: &[u8]) {
     let flags = flags(files.get(2).copied().unwrap_or_default());
     kind_of(&path);
     match kind % 4 {
-        0 => settings(&path, &flags, |path, flags| load_simulation(path, flags, &applications::kinds())),
-        1 => settings(&path, &flags, |path, flags| load_region(path, flags, &applications::kinds())),
-        2 => settings(&path, &flags, |path, flags| load_job(path, flags, &applications::kinds())),
+        0 => settings(&path, &flags, |path, flags| load_simulation(path, flags, &models::kinds())),
+        1 => settings(&path, &flags, |path, flags| load_region(path, flags, &models::kinds())),
+        2 => settings(&path, &flags, |path, flags| load_job(path, flags, &models::kinds())),
         _ => settings(&path, &flags, load_link_file),
     }
 }

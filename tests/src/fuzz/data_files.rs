@@ -1,11 +1,11 @@
 //! Training and test data, in every format, plain or gzip-compressed.
 
-use gaia::data::classification::{MAX_CLASSES, MAX_FEATURES};
-use gaia::data::{
+use gaia::learning::data::classification::{MAX_CLASSES, MAX_FEATURES};
+use gaia::learning::data::{
     Classification, Examples, Vocabulary, load_classification, load_classification_slice, load_ratings,
     preview,
 };
-use gaia::job::{Column, DataSettings, DataSource, Delimiter, Layout, RatingColumns, Scale};
+use gaia::learning::data::{Column, DataSettings, DataSource, Delimiter, Layout, RatingColumns, Scale};
 
 use super::files::{directory, parts};
 

@@ -6,9 +6,10 @@ use std::path::{Component, Path as FilePath};
 use std::sync::Arc;
 
 use datacenter::{ShardId, TableSpec};
-use gaia::checkpoint::{Archive, Entry, Place, Settings, Start, Subject};
-use gaia::job::{DataFile, DataRoot};
-use gaia::trained::{self, Source, Wanted};
+use gaia::job::region::{CheckpointSettings, CheckpointStart};
+use gaia::learning::data::{DataFile, DataRoot};
+use gaia::service::checkpoint::{Archive, Entry, Place, Subject};
+use gaia::service::trained::{self, Source, Wanted};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -111,7 +112,13 @@ fn listed(place: &Place, files: &BTreeMap<String, Vec<u8>>) -> Vec<Entry> {
 /// None of it is a checkpoint, and none is taken for one.
 fn archive(place: Place) {
     let location = DataRoot::Directory("unused".into());
-    let settings = Settings { location, every_clocks: None, every: None, keep: 1, start: Start::Newest };
+    let settings = CheckpointSettings {
+        location,
+        every_clocks: None,
+        every: None,
+        keep: 1,
+        start: CheckpointStart::Newest,
+    };
     let subject = Subject {
         job: "digits".to_owned(),
         job_digest: [7; 32],
@@ -128,7 +135,10 @@ fn archive(place: Place) {
     for clock in &clocks {
         let passed = archive.read(ShardId(0), *clock).expect_err("a few bytes are no checkpoint");
         let name = passed.file.rsplit('/').next().expect("a text has a last part").to_owned();
-        assert!(matches!(passed.reason, gaia::checkpoint::Unusable::Decode(_)), "{name} is there: {passed}");
+        assert!(
+            matches!(passed.reason, gaia::service::checkpoint::Unusable::Decode(_)),
+            "{name} is there: {passed}"
+        );
     }
     assert_eq!(archive.begin(ShardId(0)).is_err(), !clocks.is_empty());
     archive.begin_counts(0, 1);

@@ -313,7 +313,7 @@ fn plain(toml: &str) -> String {
 /// An authority of its own, a process's files, and a revocation list. Keys are made anew each time.
 fn certificates() -> Vec<Vec<u8>> {
     use datacenter::identity::{Date, Dates};
-    use gaia::certificates::{Authority, Validity};
+    use gaia::service::certificates::{Authority, Validity};
     use quinn::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject};
 
     let now = Date::from(Dates::SIMULATED.now());

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use datacenter::printable;
-use gaia::admin::metrics_text;
-use gaia::status::Status;
-use gaia::status::fetch::{FetchError, Fetched, Target, read};
-use gaia::status::view::{History, text};
+use gaia::program::view::{History, text};
+use gaia::service::admin::metrics_text;
+use gaia::service::status::Status;
+use gaia::service::status::fetch::{FetchError, Fetched, Target, read};
 
 /// Two answers to the same question, some seconds apart; the second is left out if there is none.
 pub fn status_answers(data: &[u8]) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gaia::config::units::{bandwidth_delay_products, days, duration, rate, share, size, times_the_usual};
+use gaia::settings::units::{bandwidth_delay_products, days, duration, rate, share, size, times_the_usual};
 
 /// The whole input is one text: what any of the parsers takes for a quantity is written plainly, and read as the same.
 pub fn units(data: &[u8]) {

@@ -11,10 +11,11 @@ use tokio::time::sleep;
 use super::super::identities::Identities;
 use super::super::part::Part;
 use super::*;
-use crate::applications;
-use crate::certificates::{Directory, ProcessName, Validity};
-use crate::config::{Overrides, load_region};
+use crate::job::config::load_region;
+use crate::learning::models;
 use crate::service::beginning;
+use crate::service::certificates::{Directory, ProcessName, Validity};
+use crate::settings::Overrides;
 
 const PART: Part = Part::Server(0);
 
@@ -48,7 +49,7 @@ fn write_files(directory: &Path, wan: &[SocketAddr]) {
 
 async fn start(directory: &Path, name: &str) -> Server {
     let region =
-        load_region(&directory.join(format!("{name}.toml")), &Overrides::default(), &applications::kinds())
+        load_region(&directory.join(format!("{name}.toml")), &Overrides::default(), &models::kinds())
             .unwrap();
     let identities = Identities::load(&region, PART).unwrap();
     let setup = Arc::new(Setup::new(region, PART).unwrap());

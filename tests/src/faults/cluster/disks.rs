@@ -55,7 +55,7 @@ impl Cluster {
 
     fn write_next(&mut self, process: usize) {
         let keeper = &mut self.processes[process].keeper;
-        // In turn, as `gaia::checkpoint::Keeper` has it.
+        // In turn, as `gaia::service::checkpoint::Keeper` has it.
         let after = |shard: &ShardId| keeper.last.is_none_or(|last| *shard > last);
         let next = keeper.waiting.keys().copied().find(after).or(keeper.waiting.keys().next().copied());
         if keeper.writing.is_none()

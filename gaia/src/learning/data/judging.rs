@@ -1,0 +1,104 @@
+//! Other test data than the job's, for a model that has been trained.
+//!
+//! What the numbers of a model mean, which class a label is, which row a user has, how features are scaled, is its
+//! [`Vocabulary`]: other files are read by it, and the data that the model was trained on is not needed.
+
+use super::classification::{Classification, Examples, Keep};
+use super::load::{DataError, Loaded, csv_form, features_of, idx_pair, read_file};
+use super::names::Vocabulary;
+use super::ratings::{RatingList, Ratings};
+use super::{csv, libsvm, movielens};
+use crate::learning::data::{DataFile, DataSettings, DataSource};
+
+/// A data set without training data, whose test data are the examples of `files`, which have the format of `settings`.
+///
+/// # Errors
+///
+/// If a file cannot be used, or has features or labels that the model has not.
+pub(crate) fn classification_to_judge(
+    vocabulary: &Vocabulary,
+    settings: &DataSettings,
+    files: &[DataFile],
+) -> Result<Classification, DataError> {
+    let Vocabulary::Classes { labels, features, feature_names, scaling } = vocabulary else {
+        return Err(DataError::OtherNames { known: "users and items", found: "classes" });
+    };
+    let loaded = match (&settings.source, files) {
+        (DataSource::Idx { .. }, [first, second]) => idx_pair(first.clone(), second.clone(), Keep::All)?,
+        (DataSource::Idx { .. }, _) => {
+            let expected = "two are needed: images, then labels";
+            return Err(DataError::Files { found: files.len(), expected });
+        }
+        (DataSource::Libsvm { .. }, [file]) => {
+            Loaded::read(file.clone(), |source| libsvm::read(source, Some(*features), Keep::All))?
+        }
+        (DataSource::Csv { scale, .. }, [file]) => {
+            let features = features_of(*scale, scaling.as_ref());
+            let form = csv_form(&settings.source, features, feature_names.as_deref());
+            Loaded::read(file.clone(), |source| csv::read(source, form, Keep::All))?
+        }
+        (DataSource::Libsvm { .. } | DataSource::Csv { .. }, _) => {
+            return Err(DataError::Files { found: files.len(), expected: "one is needed" });
+        }
+        (DataSource::Own | DataSource::MovieLens { .. } | DataSource::Planted { .. }, _) => {
+            return Err(DataError::Kind {
+                application: "softmax regression",
+                needs: "classes",
+                source_kind: "ratings",
+            });
+        }
+    };
+    if loaded.examples.features != *features && !loaded.examples.labels.is_empty() {
+        let (found, allowed) = (loaded.examples.features.into(), (*features).into());
+        return Err(DataError::Features { file: loaded.features_file, found, allowed });
+    }
+    Ok(Classification {
+        train: Examples::default(),
+        test: Some(loaded.classify(labels)?),
+        features: *features,
+        labels: labels.clone(),
+        feature_names: feature_names.clone(),
+        scaling: scaling.clone(),
+        slice: None,
+    })
+}
+
+/// A data set without training data, whose test data are the ratings of `files`; also tells how many of them are of users
+/// or items that the model does not know, and were left out.
+///
+/// # Errors
+///
+/// If the file cannot be used, or if ratings are drawn and not read.
+pub(crate) fn ratings_to_judge(
+    vocabulary: &Vocabulary,
+    settings: &DataSettings,
+    files: &[DataFile],
+) -> Result<(Ratings, u64), DataError> {
+    let DataSource::MovieLens { layout, columns, .. } = &settings.source else {
+        return Err(DataError::Files { found: files.len(), expected: "planted ratings have no files" });
+    };
+    let [file] = files else {
+        return Err(DataError::Files { found: files.len(), expected: "one is needed" });
+    };
+    let raw = read_file(file, |source| movielens::read(source, *layout, columns))?;
+    let (list, left_out, [users, items]) = match vocabulary {
+        Vocabulary::Ratings { users, items, .. } => {
+            let (list, left_out) = movielens::index_known(&raw, users, items);
+            (list, left_out, [users.len() as u32, items.len() as u32])
+        }
+        Vocabulary::Hashed(ids) => (movielens::index_hashed(&raw, ids), 0, [ids.users, ids.items]),
+        Vocabulary::Classes { .. } => {
+            return Err(DataError::OtherNames { known: "classes", found: "ratings" });
+        }
+    };
+    let ratings = Ratings {
+        train: RatingList::default(),
+        test: Some(list),
+        users,
+        items,
+        vocabulary: Some(vocabulary.clone().into()),
+        repeated: 0,
+        shared_rows: None,
+    };
+    Ok((ratings, left_out))
+}

@@ -1,0 +1,9 @@
+//! The program: its command line, what it shows, and three regions on one machine.
+
+mod cli;
+pub mod progress;
+pub mod rehearsal;
+pub mod report;
+pub mod view;
+
+pub use self::cli::Program;
