@@ -69,10 +69,10 @@ mutants=(
   'forget-who-was-sighted|wan/src/node/presence.rs|units|s/others\.max\(self\.watch\.sighted\[mirror\]\)/others/'
   'look-for-the-dead-once|wan/src/node/presence.rs|units|s/set\(Timer::Mirror\(mirror\), next\)/set(Timer::Mirror(mirror), None)/'
   'forget-reads-when-nobody-trains|wan/src/node/replicas.rs|units|s/self\.to_recheck\[at\] \|= state\(&self\.all\[at\]\) != before;//'
-  'want-values-of-anybody|wan/src/replica/preview.rs|units|s/position\(\|m\| m\.was_whole \&\& !m\.is_away\(\)\)/position(|_| true)/'
+  'want-values-of-anybody|wan/src/replica/preview.rs|units|s/position\(Mirror::may_give_values\)/position(|_| true)/'
   'keep-the-place-of-the-dead|wan/src/node/greeting.rs|units|s/life_of\(mirror\) >= life/life_of(mirror) < u64::MAX/'
   'count-who-is-cut-off|wan/src/filter/soft.rs|units|s/Reachability::Away => self\.standing = Standing::Away,/Reachability::Away => self.factor = 1.0,/'
-  'no-grace-for-those-who-are-behind|wan/src/replica/catching_up.rs|faults|s/self\.backlog\.is_some\(\)/false/'
+  'no-grace-for-those-who-are-behind|wan/src/replica/peer_state.rs|faults|s/self\.backlog\(\)\.is_some\(\)/false/'
   'excuse-for-ever|wan/src/replica/catching_up.rs|units|s/\(\) if inbox\.is_settled\(\) => None,/() if lag < u32::MAX => return,\n            () if inbox.is_settled() => None,/'
   'no-grace-for-workers|datacenter/src/lan/presence.rs|units|s/>= grace$/>= grace * 1000/m'
   'wait-for-who-has-yet-to-join|wan/src/driver/server.rs|units|s/self\.joined\.remove\(&worker\);//'
@@ -108,7 +108,7 @@ mutants=(
   'trust-gaps|wan/src/inbox.rs|units|s/self\.check_gap\("update", seq\)\?;//'
 
   # What has been counted, taken back.
-  'charge-naive-for-the-gone|wan/src/replica.rs|units|s/\.filter\(\|mirror\| !mirror\.is_away\(\)\)//'
+  'charge-naive-for-the-gone|wan/src/replica.rs|units|s/\.filter\(\|mirror\| !mirror\.state\.is_away\(\)\)//'
   'forget-counts-that-were-told|gaia/src/checkpoint/archive.rs|units|s/Ok\(counts\) => self\.count\(&counts\),/Ok(_) => {}/'
   'count-anew-from-checkpoints|gaia/src/checkpoint/archive.rs|units|s/self\.count\(&checkpoint\.counts\);//'
   'trust-the-sender-alone|gaia/src/status/totals.rs|units|s/link\.sent_bytes\.max\(link\.arrived_bytes\)/link.sent_bytes/'

@@ -20,6 +20,7 @@ mod greeting;
 mod keeping;
 mod left_out;
 mod mirror;
+mod peer_state;
 mod preview;
 mod recovery;
 mod size;
@@ -49,6 +50,7 @@ use crate::outbox::{Outbox, Outgoing};
 use crate::policy::{Lead, Policy};
 
 pub use self::keeping::Misfit;
+pub(crate) use self::peer_state::PeerState;
 
 /// Weight of a new sample in the average clock length.
 const CLOCK_GAIN: f64 = 0.125;
@@ -217,8 +219,8 @@ impl Replica {
     /// Whether this shard's part of a job with so many clocks is done: they are complete here, and at every mirror that is not
     /// gone; nobody trains any more, and everything has arrived, both ways.
     pub fn is_settled(&self, end: Clock) -> bool {
-        let has_all = |m: &Mirror| m.has_left || (m.outbox.is_drained() && m.inbox.is_settled());
-        let is_done = |m: &Mirror| m.is_gone || (m.inbox.arrived_clock() >= end && has_all(m));
+        let has_all = |m: &Mirror| m.state.has_stopped() || (m.outbox.is_drained() && m.inbox.is_settled());
+        let is_done = |m: &Mirror| m.state.is_gone() || (m.inbox.arrived_clock() >= end && has_all(m));
         self.has_first_values
             && self.shard.is_idle()
             && self.shard.clock() >= end
@@ -246,19 +248,24 @@ impl Replica {
     /// Whether every mirror that is not gone has confirmed everything that was released.
     pub fn is_drained(&self) -> bool {
         let nothing_to_say = |m: &Mirror| !m.outbox.is_open() && self.ledgers.own.newest() == 0;
-        self.mirrors.iter().all(|m| m.is_away() || m.outbox.is_drained() || nothing_to_say(m))
+        self.mirrors.iter().all(|m| m.state.is_away() || m.outbox.is_drained() || nothing_to_say(m))
     }
 
     /// A mirror's process has stopped of its own will: nobody waits for it.
     pub fn handle_left(&mut self, peer: usize) {
-        self.mirrors[peer].has_left = true;
+        self.mirrors[peer].state.become_stopped();
         self.lose_donor(peer);
         self.advance_recovery(peer);
     }
 
+    /// What a mirror is to this shard.
+    pub(crate) fn peer_state(&self, peer: usize) -> PeerState {
+        self.mirrors[peer].state
+    }
+
     /// Whether a mirror's process has stopped of its own will.
     pub fn has_left(&self, peer: usize) -> bool {
-        self.mirrors[peer].has_left
+        self.mirrors[peer].state.has_stopped()
     }
 
     /// By how much the shard may lead a mirror, where that is bounded and known.
@@ -466,7 +473,7 @@ impl Replica {
 
     /// Whether reads may be held for a mirror: it is not gone, has not left, and is not behind.
     pub fn is_waited_for(&self, peer: usize) -> bool {
-        self.mirrors[peer].is_waited_for()
+        self.mirrors[peer].state.is_waited_for()
     }
 
     /// How long a clock takes, once that is known.
@@ -589,7 +596,7 @@ impl Replica {
     fn share_naive(&mut self) {
         let counted = self.filter.counters().naive_payload_bytes;
         let fresh = counted - std::mem::replace(&mut self.naive_shared_bytes, counted);
-        for mirror in self.mirrors.iter_mut().filter(|mirror| !mirror.is_away()) {
+        for mirror in self.mirrors.iter_mut().filter(|mirror| !mirror.state.is_away()) {
             mirror.naive_payload_bytes += fresh;
         }
     }

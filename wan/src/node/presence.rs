@@ -9,7 +9,7 @@ use datacenter::{DatacenterId, ShardId};
 use super::Node;
 use super::timers::{Timer, TimerTable};
 use crate::inbox::{PeerError, check_lives};
-use crate::replica::Replica;
+use crate::replica::{PeerState, Replica};
 
 /// The number of a process that has started at `date`, in microseconds, and is later than the one that is `known`.
 ///
@@ -296,7 +296,7 @@ impl Node {
             let hosts = self.peers.iter().filter(|peer| peer.mirror == mirror && peer.shards.contains(&at));
             let heard = hosts.filter_map(|peer| peer.heard_at).max();
             let is_silent = heard.is_some_and(|heard| now >= heard + grace.doubt());
-            is_silent && !replica.is_gone(mirror) && !replica.has_left(mirror)
+            is_silent && !replica.peer_state(mirror).is_away()
         })
     }
 
@@ -316,13 +316,16 @@ impl Node {
         let silent = heard.map(|heard| now.saturating_duration_since(heard));
         let is_up = hosts.clone().any(|peer| peer.is_up);
         let late = self.watch.grace.map_or(Duration::MAX, |grace| grace.present());
-        let presence = match () {
-            () if self.replicas[at].has_departed(mirror) => Presence::Left,
-            () if self.replicas[at].is_gone(mirror) => Presence::Gone,
-            () if self.replicas[at].has_left(mirror) => Presence::Stopped,
-            () if !is_up || silent.is_some_and(|silent| silent > late) => Presence::Suspected,
-            () if self.replicas[at].is_excused(mirror) => Presence::Behind,
-            () => Presence::Live,
+        let is_suspected = !is_up || silent.is_some_and(|silent| silent > late);
+        let presence = match self.replicas[at].peer_state(mirror) {
+            PeerState::Departed => Presence::Left,
+            PeerState::Gone { .. } => Presence::Gone,
+            PeerState::Stopped { .. } => Presence::Stopped,
+            PeerState::Connecting | PeerState::Live | PeerState::CatchingUp(_) if is_suspected => {
+                Presence::Suspected
+            }
+            PeerState::CatchingUp(_) => Presence::Behind,
+            PeerState::Connecting | PeerState::Live => Presence::Live,
         };
         (presence, silent)
     }
@@ -342,7 +345,7 @@ impl Node {
         let mirror = self.peers[peer].mirror;
         self.watch_mirror(mirror, now);
         for at in self.peers[peer].shards.clone() {
-            if self.replicas[at].is_gone(mirror) && !self.replicas[at].has_departed(mirror) {
+            if matches!(self.replicas[at].peer_state(mirror), PeerState::Gone { .. }) {
                 self.change(at, now, |replica| replica.take_up(mirror));
             }
         }

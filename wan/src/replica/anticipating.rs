@@ -60,7 +60,7 @@ impl Replica {
         let Some(anticipation) = &mut self.anticipation else { return };
         let shard = &mut self.shard;
         for (peer, mirror) in self.mirrors.iter().enumerate() {
-            let clock = mirror.is_waited_for().then(|| mirror.inbox.arrived_clock());
+            let clock = mirror.state.is_waited_for().then(|| mirror.inbox.arrived_clock());
             anticipation.answer(peer, clock, &mut |table, slot| shard.touch(table, [slot]));
         }
     }

@@ -4,7 +4,7 @@
 
 use datacenter::Clock;
 
-use super::mirror::{Mirror, ToSay};
+use super::mirror::{LastHello, Mirror, ToSay};
 use super::recovery::Former;
 use super::{Replica, negated};
 use crate::inbox::{PeerError, check_counts};
@@ -18,15 +18,13 @@ impl Replica {
     /// shard's clock is that of the others. Workers that came sooner would wait here, and all other regions for what they do not
     /// do on the shards of other servers.
     pub fn is_ready(&self) -> bool {
-        self.has_first_values
-            && !self.is_fetching
-            && self.mirrors.iter().all(|m| m.is_gone || m.clock_at_hello.is_some())
+        self.has_first_values && !self.is_fetching && !self.mirrors.iter().any(|m| m.state.is_connecting())
     }
 
     /// Whether the job has begun, as far as this shard knows: it, or a mirror of it, has completed a clock.
     pub fn knows_of_clocks(&self) -> bool {
-        let of =
-            |m: &Mirror| m.heard_clock().max(m.clock_at_hello.unwrap_or_default()).max(m.included_clock());
+        let said = |m: &Mirror| m.last_hello.map_or(Clock(0), |hello| hello.clock);
+        let of = |m: &Mirror| m.heard_clock().max(said(m)).max(m.included_clock());
         self.shard.clock() > Clock(0) || self.mirrors.iter().any(|m| of(m) > Clock(0))
     }
 
@@ -55,7 +53,7 @@ impl Replica {
             clock: self.shard.clock(),
             heard_clock: mirror.heard_clock(),
             heard_left_out: mirror.heard_left_out(),
-            went_on: mirror.is_gone || mirror.is_excused(),
+            went_on: mirror.state.is_gone() || mirror.state.is_behind(),
             is_whole: self.is_whole(),
             ..mirror.inbox.resume()
         }
@@ -96,12 +94,13 @@ impl Replica {
         }
         let before = self.shard.clock();
         self.follow_clock(peer, resume);
-        if self.mirrors[peer].is_gone || is_another && (resume.lost_after.is_some() || self.knows_of(peer)) {
+        let was_gone = self.is_gone(peer);
+        let mirror = &mut self.mirrors[peer];
+        mirror.state.become_linked();
+        mirror.last_hello = Some(LastHello { clock: resume.clock, is_whole: resume.is_whole });
+        if was_gone || is_another && (resume.lost_after.is_some() || self.knows_of(peer)) {
             self.excuse(peer, resume.clock);
         }
-        let mirror = &mut self.mirrors[peer];
-        (mirror.has_left, mirror.is_gone) = (false, false);
-        (mirror.clock_at_hello, mirror.was_whole) = (Some(resume.clock), resume.is_whole);
         if !resume.is_whole {
             self.lose_donor(peer);
         }
@@ -112,7 +111,7 @@ impl Replica {
             self.mirrors[peer].has_returned = resume.newest <= former.after;
         }
         // Whatever was said on the old connection may be lost: all of it is said again.
-        let gone = (0..self.mirrors.len()).filter(|&other| other != peer && self.mirrors[other].is_gone);
+        let gone = (0..self.mirrors.len()).filter(|&other| other != peer && self.is_gone(other));
         let (gone, departed) = (gone.collect(), self.departed().collect());
         self.mirrors[peer].told_holdings.clear();
         self.mirrors[peer].to_say =
@@ -181,12 +180,12 @@ impl Replica {
             self.left_out.presume(resume.heard_left_out, resume.heard_clock);
         }
         let mirror = &self.mirrors[peer];
-        let comes_back = self.former.is_some() && mirror.clock_at_hello.is_none();
+        let comes_back = self.former.is_some() && mirror.last_hello.is_none();
         let slack = self.slack(mirror);
         // Nor does it go back behind what the others have heard of it.
         let clock = if comes_back { resume.clock.max(resume.heard_clock) } else { resume.clock };
         let is_behind = clock.lead_over(self.shard.clock()) > slack;
-        if is_behind && (comes_back || resume.went_on || mirror.is_gone) {
+        if is_behind && (comes_back || resume.went_on || mirror.state.is_gone()) {
             self.shard.jump(clock);
         }
     }

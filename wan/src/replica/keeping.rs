@@ -143,7 +143,7 @@ impl Replica {
                 included_clock: mirror.included_clock(),
                 left_out: mirror.heard_left_out(),
                 tables: ledger.to_state(),
-                has_departed: mirror.has_departed,
+                has_departed: mirror.state.has_departed(),
             });
         let mut origins: Vec<_> =
             if self.mirrors.is_empty() { Vec::new() } else { others.chain([own]).collect() };

@@ -7,7 +7,7 @@ use datacenter::message::Wait;
 use datacenter::shard::ReadGate;
 use datacenter::{Clock, DatacenterId, TableId};
 
-use super::catching_up::Backlog;
+use super::peer_state::PeerState;
 use crate::anticipation::Anticipation;
 use crate::filter::Filter;
 use crate::inbox::Inbox;
@@ -20,6 +20,9 @@ use crate::policy::Lead;
 #[derive(Debug)]
 pub(super) struct Mirror {
     pub(super) peer: DatacenterId,
+    pub(super) state: PeerState,
+    /// What it said of itself when its link came up last; none before the first time.
+    pub(super) last_hello: Option<LastHello>,
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
     pub(super) rtt: Option<Duration>,
@@ -37,20 +40,8 @@ pub(super) struct Mirror {
     pub(super) heard_left_out: u32,
     /// Its clock as far as its data had arrived in former streams, and for the processes before ours.
     pub(super) included_before: Clock,
-    /// Its clock when the link came up last; none before the first time.
-    pub(super) clock_at_hello: Option<Clock>,
-    /// Whether it knew then of all that its datacenter had released, and so could give others values.
-    pub(super) was_whole: bool,
     /// Rows of it have come from others: sums of its that wait for us have them too, and it must begin anew.
     pub(super) is_void: bool,
-    /// Its process has stopped of its own will, having shipped all it had.
-    pub(super) has_left: bool,
-    /// It has been silent for longer than it may: nobody waits for it.
-    pub(super) is_gone: bool,
-    /// What it has yet to say since it came back; none if it has caught up.
-    pub(super) backlog: Option<Backlog>,
-    /// It has left for good, and is gone for ever.
-    pub(super) has_departed: bool,
     /// It has given back what it had of our own releases from before our process started.
     pub(super) has_returned: bool,
     /// It says that it will have done so with this update.
@@ -67,6 +58,15 @@ pub(super) struct Mirror {
     pub(super) told_holdings: BTreeMap<usize, Holdings>,
     /// Payload that the naive baseline would have for it, and that no link has been charged with yet.
     pub(super) naive_payload_bytes: u64,
+}
+
+/// What a mirror said of itself when its link came up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastHello {
+    /// The clock that its shard had completed.
+    pub(super) clock: Clock,
+    /// Whether it knew of all that its datacenter had released, and so could give others values.
+    pub(super) is_whole: bool,
 }
 
 /// What the mirror has been told, and what it has not.
@@ -89,6 +89,8 @@ impl Mirror {
     pub(super) fn new(peer: DatacenterId, outbox: Outbox, inbox: Inbox) -> Self {
         Self {
             peer,
+            state: PeerState::Connecting,
+            last_hello: None,
             outbox,
             inbox,
             rtt: None,
@@ -100,13 +102,7 @@ impl Mirror {
             heard_clock: Clock(0),
             heard_left_out: 0,
             included_before: Clock(0),
-            clock_at_hello: None,
-            was_whole: false,
             is_void: false,
-            has_left: false,
-            is_gone: false,
-            backlog: None,
-            has_departed: false,
             has_returned: true,
             returns_by: None,
             has_values: false,
@@ -138,17 +134,18 @@ impl Mirror {
         lead_limit(lead, self.derived_lead, self.unstated)
     }
 
-    /// Whether nobody waits for it.
-    pub(super) fn is_away(&self) -> bool {
-        self.has_left || self.is_gone
+    /// Whether it could give this side what all datacenters have released.
+    pub(super) fn may_give_values(&self) -> bool {
+        self.last_hello.is_some_and(|hello| hello.is_whole) && !self.state.is_away()
     }
 
     /// Whether all that its datacenter had released when its link came up is here, where `own` is this shard's clock.
     pub(super) fn is_caught_up(&self, own: Clock) -> bool {
         let arrived = self.inbox.arrived_clock();
-        let is_here = self.clock_at_hello.is_some_and(|clock| arrived >= clock);
+        let is_here = self.last_hello.is_some_and(|hello| arrived >= hello.clock);
+        let was_whole = self.last_hello.is_some_and(|hello| hello.is_whole);
         // One that lacks some of it says so, and ships it once others have given it back. At the beginning there is nothing.
-        let is_all = self.was_whole || own == Clock(0) || self.inbox.has_covered() || self.inbox.is_settled();
+        let is_all = was_whole || own == Clock(0) || self.inbox.has_covered() || self.inbox.is_settled();
         self.has_returned && is_here && is_all
     }
 }
@@ -173,7 +170,7 @@ impl ReadGate for MirrorGate<'_> {
         let own = self.own.min(reader);
         let ahead = |m: &&Mirror| {
             let is_over = leads_too_far(own, m.inbox.arrived_clock(), m.lead_limit(self.lead));
-            is_over && m.is_waited_for() && !m.inbox.is_settled()
+            is_over && m.state.is_waited_for() && !m.inbox.is_settled()
         };
         // The slowest mirror is the reason; of equally slow ones the first.
         let slowest = self.mirrors.iter().filter(ahead).min_by_key(|m| m.inbox.arrived_clock());
@@ -181,7 +178,7 @@ impl ReadGate for MirrorGate<'_> {
     }
 
     fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait> {
-        let holds = |m: &&Mirror| m.is_waited_for() && m.inbox.holds_any(table, slots);
+        let holds = |m: &&Mirror| m.state.is_waited_for() && m.inbox.holds_any(table, slots);
         self.mirrors.iter().find(holds).map(|m| Wait::Barrier(m.peer))
     }
 

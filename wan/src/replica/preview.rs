@@ -15,6 +15,7 @@
 
 use datacenter::{Elements, TableId};
 
+use super::mirror::Mirror;
 use super::{Replica, negated};
 use crate::message::{Origin, WholeRows};
 
@@ -57,7 +58,7 @@ impl Replica {
     /// Asks a mirror for values, where none is asked: the first that there is a link with and that has some to give.
     pub(super) fn choose_donor(&mut self) {
         if self.is_fetching && self.donor.is_none() {
-            self.donor = self.mirrors.iter().position(|m| m.was_whole && !m.is_away());
+            self.donor = self.mirrors.iter().position(Mirror::may_give_values);
         }
     }
 

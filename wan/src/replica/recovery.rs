@@ -103,7 +103,7 @@ impl Replica {
     /// Whether a state of this process is good to begin from: it has been given back what it lacked, but for what is gone. What
     /// those who are gone alone have of a row that has been released since is not found again by whoever begins from it.
     pub fn may_be_kept(&self) -> bool {
-        let has_returned = |m: &Mirror| m.has_returned || m.is_gone;
+        let has_returned = |m: &Mirror| m.has_returned || m.state.is_gone();
         self.has_first_values
             && !self.is_fetching
             && self.preview.is_none()
@@ -156,7 +156,7 @@ impl Replica {
                     handing_on.insert(id)
                 };
                 // Whoever is there says it itself.
-                let Some(place) = self.ledgers.place(id).filter(|place| self.mirrors[*place].is_gone) else {
+                let Some(place) = self.ledgers.place(id).filter(|place| self.is_gone(*place)) else {
                     return;
                 };
                 self.mirrors[place].is_void |= !values.is_empty();
@@ -248,7 +248,7 @@ impl Replica {
     /// Ships again, once everybody who is there has returned our releases: a mirror that had rows of us with newer stamps, and
     /// not what another has yet to return, would keep the next process from taking that.
     pub(super) fn open_outboxes(&mut self) {
-        if !self.mirrors.iter().all(|mirror| mirror.has_returned || mirror.is_away()) {
+        if !self.mirrors.iter().all(|mirror| mirror.has_returned || mirror.state.is_away()) {
             return;
         }
         for mirror in self.mirrors.iter_mut().filter(|mirror| mirror.has_returned) {
@@ -262,10 +262,10 @@ impl Replica {
         if !self.is_fetching && self.preview.is_none() {
             return;
         }
-        let is_here = self.mirrors.iter().all(|m| m.is_away() || m.is_caught_up(self.shard.clock()));
+        let is_here = self.mirrors.iter().all(|m| m.state.is_away() || m.is_caught_up(self.shard.clock()));
         self.is_fetching &= !is_here;
         // What the donor has shown of others is kept until those who are left have said all that they have of them.
-        if is_here && self.mirrors.iter().any(|m| !m.is_away()) && self.has_asked_for_the_gone() {
+        if is_here && self.mirrors.iter().any(|m| !m.state.is_away()) && self.has_asked_for_the_gone() {
             self.end_preview();
         }
     }

@@ -32,7 +32,7 @@ impl Spender {
 
     /// Among how many links it is shared now.
     fn links(&self, mirrors: &[Mirror]) -> f64 {
-        links(self.budget, mirrors.iter().filter(|mirror| !mirror.is_away()).count())
+        links(self.budget, mirrors.iter().filter(|mirror| !mirror.state.is_away()).count())
     }
 
     fn is_raised(&self) -> bool {
@@ -52,7 +52,7 @@ impl Replica {
         }
         // What waits for whoever catches up is not for want of budget.
         let is_counted =
-            |(_, mirror): &(&Account, &Mirror)| mirror.is_waited_for() && !mirror.outbox.has_rows();
+            |(_, mirror): &(&Account, &Mirror)| mirror.state.is_waited_for() && !mirror.outbox.has_rows();
         let pairs = spender.accounts.iter().zip(&self.mirrors).filter(is_counted);
         let due = pairs.map(|(account, mirror)| {
             account.due(length, links) - spender.prices.of_elements(mirror.outbox.waiting_elements())
