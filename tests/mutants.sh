@@ -59,10 +59,10 @@ mutants=(
   # Each safety of recovery, taken out.
   'no-duplicate-check|wan/src/inbox.rs|laws|s/if seq <= self\.through \|\| self\.early\.contains_key\(&seq\) \{/if false {/'
   'no-check-of-flushes|datacenter/src/shard.rs|units|s/if flush\.clock <= last \{/if false \&\& flush.clock <= last {/'
-  'no-fencing-of-links|wan/src/replica/greeting.rs|units|s/if life < self\.mirrors\[peer\]\.life \{/if false {/'
+  'no-fencing-of-links|wan/src/replica/greeting.rs|units|s/if life < self\.mirrors\[peer\]\.numbering\.life \{/if false {/'
   'no-fencing-of-checkpoints|gaia/src/checkpoint/archive.rs|units|s/Ordering::Greater => \{\s+return Err\([^;]+;\s+\}/Ordering::Greater => true,/'
   'no-hash-check|gaia/src/checkpoint/format.rs|units|s/if is_intact\(file\) == Some\(false\) \{/if false \&\& is_intact(file) == Some(false) {/'
-  'forget-clocks-that-were-heard|wan/src/replica/keeping.rs|units|s/self\.mirrors\[place\]\.heard_clock = origin\.heard_clock;//'
+  'forget-clocks-that-were-heard|wan/src/replica/keeping.rs|units|s/mirror\.before\.clock = origin\.heard_clock;//'
   'trust-lives|wan/src/inbox.rs|units|s/find\(\|life\| \*life > MAX_LIFE\)/find(|_| false)/'
   'trust-clocks|wan/src/node.rs|units|s/find\(\|clock\| \*clock > end\)/find(|_| false)/'
   'no-grace-for-regions|wan/src/node/presence.rs|faults|s/if over <= now =>/if false \&\& over <= now =>/'

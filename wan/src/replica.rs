@@ -45,7 +45,6 @@ use crate::filter::{Filter, Reachability};
 use crate::inbox::{Arrival, Inbox, PeerError, check_counts};
 use crate::ledger::{Ledger, Ledgers};
 use crate::message::{Progress, ShardControl, Update};
-use crate::mirror_clock::derived_lead;
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::{Lead, Policy};
 
@@ -270,7 +269,7 @@ impl Replica {
 
     /// By how much the shard may lead a mirror, where that is bounded and known.
     pub fn lead_limit(&self, peer: usize) -> Option<u32> {
-        self.mirrors[peer].lead_limit(self.lead)
+        self.mirrors[peer].lead.limit(self.lead)
     }
 
     /// The shard has completed `clock`: ships what is significant, if it is [time to](crate::cadence). `reached` tells of each mirror how it is reached, by which
@@ -399,7 +398,7 @@ impl Replica {
         if let Some(rows) = &update.rows {
             return self.settle_rows(peer, rows, &update.deltas);
         }
-        self.ledgers.mirrors[peer].1.life = self.mirrors[peer].life;
+        self.ledgers.mirrors[peer].1.life = self.mirrors[peer].numbering.life;
         for delta in &update.deltas {
             let first = self.first_of(peer, delta);
             let known = self.ledgers.mirrors[peer].1.add(delta, update.count.max(1));
@@ -430,11 +429,13 @@ impl Replica {
         if let Some(progress) = control.progress {
             mirror.inbox.handle_progress(progress)?;
             // No shard is further behind what it does, whatever it says.
-            mirror.unstated = progress.unstated.min(MOST_CLOCKS - 1);
+            mirror.lead.unstated = progress.unstated.min(MOST_CLOCKS - 1);
             self.follow_if_excused(peer, progress);
         }
         let mirror = &mut self.mirrors[peer];
-        mirror.returns_by = control.returned.or(mirror.returns_by);
+        if let Some(seq) = control.returned {
+            mirror.restoration.ours.become_promised(seq);
+        }
         if control.wants_values {
             self.give_values(peer);
         }
@@ -449,16 +450,12 @@ impl Replica {
 
     /// The path to a mirror has this round-trip time. Yields whether the lead that is allowed has changed with it.
     pub fn handle_rtt(&mut self, peer: usize, rtt: Duration) -> bool {
-        let clock_length = self.clock_length;
-        let mirror = &mut self.mirrors[peer];
-        mirror.rtt = Some(rtt);
-        let before = std::mem::replace(&mut mirror.derived_lead, derived_lead(Some(rtt), clock_length));
-        mirror.derived_lead != before
+        self.mirrors[peer].lead.handle_rtt(rtt, self.clock_length)
     }
 
     /// By how many clocks a mirror may be ahead of what it has stated.
     pub fn unstated_by(&self, peer: usize) -> u32 {
-        self.mirrors[peer].unstated
+        self.mirrors[peer].lead.unstated
     }
 
     /// How many clocks there are from one release to the next.
@@ -483,7 +480,7 @@ impl Replica {
 
     /// The process of a mirror that was heard of last; zero for none.
     pub fn life_of(&self, peer: usize) -> u64 {
-        self.mirrors[peer].life
+        self.mirrors[peer].numbering.life
     }
 
     /// The next update for a mirror: only repeats unless it `may_number` more, and no whole rows unless it `may_transfer`.
@@ -613,7 +610,7 @@ impl Replica {
             *length = length.mul_f64(1.0 - CLOCK_GAIN) + sample.mul_f64(CLOCK_GAIN);
         }
         for mirror in &mut self.mirrors {
-            mirror.derived_lead = derived_lead(mirror.rtt, self.clock_length);
+            mirror.lead.handle_clock_length(self.clock_length);
         }
     }
 }

@@ -15,7 +15,7 @@ impl Replica {
         mirror.naive_payload_bytes = 0;
         // What came early of it may never have its turn. If it has after all, it comes again.
         let early = mirror.inbox.drop_early();
-        mirror.is_void |= !early.is_empty();
+        mirror.numbering.is_void |= !early.is_empty();
         for update in early.iter().filter(|update| update.rows.is_none()) {
             update.deltas.iter().for_each(|delta| self.shard.apply(&negated(delta)));
         }
@@ -47,12 +47,13 @@ impl Replica {
         let Some(place) = self.ledgers.place(theirs.origin).filter(|place| *place != peer) else { return };
         let ledger = &self.ledgers.mirrors[place].1;
         let mirror = &mut self.mirrors[peer];
-        if mirror.holdings.insert(place, theirs) != Some(theirs) || theirs.newest < ledger.newest() {
+        if mirror.forwarding.holdings.insert(place, theirs) != Some(theirs) || theirs.newest < ledger.newest()
+        {
             mirror.outbox.hand_on(Origin::Other(theirs.origin), ledger.newer_than(theirs.covered));
         }
         let ours = self.holdings(place);
         let mirror = &mut self.mirrors[peer];
-        if mirror.told_holdings.get(&place) != Some(&ours) {
+        if mirror.to_say.holdings_told.get(&place) != Some(&ours) {
             mirror.to_say.gone.insert(place);
         }
     }
@@ -68,7 +69,7 @@ impl Replica {
         let places = std::mem::take(&mut self.mirrors[peer].to_say.gone);
         let said = places.into_iter().map(|place| (place, self.holdings(place)));
         let said: Vec<_> = said.collect();
-        self.mirrors[peer].told_holdings.extend(said.iter().copied());
+        self.mirrors[peer].to_say.holdings_told.extend(said.iter().copied());
         said.into_iter().map(|(_, holdings)| holdings).collect()
     }
 
@@ -78,10 +79,11 @@ impl Replica {
         let has_come = |place: usize| {
             let (origin, ledger) = &self.ledgers.mirrors[place];
             let (newest, arrived) = (ledger.newest(), self.mirrors[place].inbox.arrived_count());
-            let is_coming = self.mirrors.iter().any(|m| !m.state.is_away() && m.handing_on.contains(origin));
+            let is_coming =
+                self.mirrors.iter().any(|m| !m.state.is_away() && m.forwarding.under_way.contains(origin));
             let others = self.mirrors.iter().filter(|m| !m.state.is_away());
             let has_all = |holdings: &Holdings| holdings.newest <= newest.max(arrived);
-            others.map(|m| m.holdings.get(&place)).all(|h| h.is_some_and(has_all)) && !is_coming
+            others.map(|m| m.forwarding.holdings.get(&place)).all(|h| h.is_some_and(has_all)) && !is_coming
         };
         gone().all(has_come)
     }

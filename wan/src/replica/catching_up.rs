@@ -84,6 +84,6 @@ impl Replica {
 
     /// By how much one of the two may lead the other without being far ahead.
     pub(super) fn slack(&self, mirror: &Mirror) -> u32 {
-        mirror.lead_limit(self.lead).unwrap_or(0).max(UNHEARD_LEAD)
+        mirror.lead.limit(self.lead).unwrap_or(0).max(UNHEARD_LEAD)
     }
 }

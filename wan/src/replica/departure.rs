@@ -8,6 +8,7 @@
 use datacenter::DatacenterId;
 
 use super::Replica;
+use super::mirror::GivenBack;
 
 impl Replica {
     /// A mirror has left for good. Does nothing where that is known.
@@ -22,8 +23,8 @@ impl Replica {
         mirror.state.become_departed();
         // What waits for it is dropped, and what is pushed from now on as well: this outbox is never opened again.
         mirror.outbox.restart();
-        mirror.to_restate = None;
-        mirror.has_returned = true;
+        mirror.restoration.to_restate = None;
+        mirror.restoration.ours = GivenBack::Done;
         for (other, mirror) in self.mirrors.iter_mut().enumerate() {
             if other != peer {
                 mirror.to_say.departed.insert(peer);

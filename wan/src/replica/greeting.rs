@@ -4,7 +4,7 @@
 
 use datacenter::Clock;
 
-use super::mirror::{LastHello, Mirror, ToSay};
+use super::mirror::{GivenBack, LastHello, Mirror, ToSay};
 use super::recovery::Former;
 use super::{Replica, negated};
 use crate::inbox::{PeerError, check_counts};
@@ -43,10 +43,11 @@ impl Replica {
     /// What this side has, for the hello to a mirror. To ask for it changes nothing: most hellos lead to no link.
     pub fn resume(&self, peer: usize) -> Resume {
         let (mirror, (_, ledger)) = (&self.mirrors[peer], &self.ledgers.mirrors[peer]);
-        let lost_after = self.former.as_ref().filter(|_| !mirror.has_returned).map(|former| former.after);
+        let lost_after =
+            self.former.as_ref().filter(|_| !mirror.restoration.ours.is_done()).map(|former| former.after);
         Resume {
-            life: mirror.life,
-            stream: if mirror.is_void { VOID } else { mirror.inbox.stream() },
+            life: mirror.numbering.life,
+            stream: if mirror.numbering.is_void { VOID } else { mirror.inbox.stream() },
             covered: mirror.inbox.arrived_count(),
             newest: ledger.newest(),
             lost_after,
@@ -71,7 +72,7 @@ impl Replica {
         life: u64,
         resume: &Resume,
     ) -> Result<Option<Clock>, PeerError> {
-        if life < self.mirrors[peer].life {
+        if life < self.mirrors[peer].numbering.life {
             return Err(PeerError::FormerLife);
         }
         check_counts([resume.newest, resume.covered, resume.clock.0, resume.heard_clock.0])?;
@@ -80,13 +81,13 @@ impl Replica {
         self.state_what_is_unstated();
         let mirror = &mut self.mirrors[peer];
         let continues = resume.life == self.life
-            && mirror.numbered_for == life
-            && mirror.life == life
+            && mirror.numbering.counted_for == life
+            && mirror.numbering.life == life
             && resume.stream == mirror.outbox.stream();
         let barriers = if continues { mirror.outbox.handle_resume(resume)? } else { Vec::new() };
-        let is_another = mirror.life != life;
+        let is_another = mirror.numbering.life != life;
         if is_another {
-            mirror.life = life;
+            mirror.numbering.life = life;
             self.begin_stream(peer, 0);
         }
         if !continues {
@@ -106,14 +107,13 @@ impl Replica {
         }
         self.choose_donor();
         let known = resume.newest.max(resume.covered);
-        self.count_above(known, self.mirrors[peer].has_returned);
-        if let Some(former) = self.former.as_ref().filter(|_| !self.mirrors[peer].has_returned) {
-            self.mirrors[peer].has_returned = resume.newest <= former.after;
+        self.count_above(known, self.mirrors[peer].restoration.ours.is_done());
+        if self.former.as_ref().is_some_and(|former| resume.newest <= former.after) {
+            self.mirrors[peer].restoration.ours = GivenBack::Done;
         }
         // Whatever was said on the old connection may be lost: all of it is said again.
         let gone = (0..self.mirrors.len()).filter(|&other| other != peer && self.is_gone(other));
         let (gone, departed) = (gone.collect(), self.departed().collect());
-        self.mirrors[peer].told_holdings.clear();
         self.mirrors[peer].to_say =
             ToSay { barriers, unconfirmed_bytes: 1, gone, departed, ..ToSay::default() };
         self.advance_recovery(peer);
@@ -124,11 +124,11 @@ impl Replica {
     fn number_anew(&mut self, peer: usize, life: u64, resume: &Resume) {
         let mirror = &mut self.mirrors[peer];
         // Where nobody had anything before, what waits is all there is.
-        let is_first = mirror.numbered_for == 0 && resume.newest == 0 && self.former.is_none();
-        (mirror.numbered_for, mirror.has_values) = (life, false);
+        let is_first = mirror.numbering.counted_for == 0 && resume.newest == 0 && self.former.is_none();
+        (mirror.numbering.counted_for, mirror.restoration.has_values) = (life, false);
         if !is_first {
             mirror.outbox.restart();
-            mirror.to_restate = Some(resume.covered);
+            mirror.restoration.to_restate = Some(resume.covered);
         }
         if let Some(after) = resume.lost_after {
             mirror.outbox.hand_on(Origin::Receiver, self.ledgers.mirrors[peer].1.newer_than(after));
@@ -139,11 +139,12 @@ impl Replica {
     /// A mirror's numbers begin anew.
     fn begin_stream(&mut self, peer: usize, stream: u32) {
         let mirror = &mut self.mirrors[peer];
-        (mirror.returns_by, mirror.is_void) = (None, false);
-        mirror.handing_on.clear();
+        mirror.restoration.ours.become_void();
+        mirror.numbering.is_void = false;
+        mirror.forwarding.under_way.clear();
         // What was confirmed in the old numbers says nothing of the new.
         mirror.to_say.applied_told = 0;
-        mirror.included_before = mirror.included_clock();
+        mirror.before.included = mirror.included_clock();
         for early in mirror.inbox.restart(stream).iter().filter(|update| update.rows.is_none()) {
             early.deltas.iter().for_each(|delta| self.shard.apply(&negated(delta)));
         }
@@ -166,7 +167,7 @@ impl Replica {
             if self.knows_of(peer) {
                 self.excuse(peer, self.mirrors[peer].inbox.reported_clock());
             }
-        } else if stream < known || mirror.is_void {
+        } else if stream < known || mirror.numbering.is_void {
             return Err(PeerError::VoidStream { found: stream, known });
         }
         Ok(())
@@ -174,7 +175,7 @@ impl Replica {
 
     /// Takes the clock of the others, where they have gone on without this one for longer than they would have waited.
     fn follow_clock(&mut self, peer: usize, resume: &Resume) {
-        if !self.mirrors[peer].has_returned && !self.has_flushed {
+        if !self.mirrors[peer].restoration.ours.is_done() && !self.has_flushed {
             // Workers say again what was not confirmed to them. What is in the mirror's clock was taken all the same.
             self.shard.presume_flushed(resume.heard_clock);
             self.left_out.presume(resume.heard_left_out, resume.heard_clock);

@@ -77,10 +77,11 @@ impl Replica {
             }
             match place {
                 Some(place) => {
-                    self.mirrors[place].inbox.set_arrived(Clock(0), origin.covered);
-                    self.mirrors[place].heard_clock = origin.heard_clock;
-                    self.mirrors[place].heard_left_out = origin.left_out;
-                    self.mirrors[place].included_before = origin.included_clock;
+                    let mirror = &mut self.mirrors[place];
+                    mirror.inbox.set_arrived(Clock(0), origin.covered);
+                    mirror.before.clock = origin.heard_clock;
+                    mirror.before.left_out = origin.left_out;
+                    mirror.before.included = origin.included_clock;
                     self.ledgers.mirrors[place].1 = ledger;
                 }
                 None if origin.datacenter == here => {

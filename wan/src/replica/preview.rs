@@ -76,7 +76,7 @@ impl Replica {
 
     /// A mirror has no values, and wants ours: it gets what all have released, in sum. If it says so again, it has them.
     pub(super) fn give_values(&mut self, peer: usize) {
-        if self.is_whole() && !std::mem::replace(&mut self.mirrors[peer].has_values, true) {
+        if self.is_whole() && !std::mem::replace(&mut self.mirrors[peer].restoration.has_values, true) {
             self.mirrors[peer].outbox.hand_on(Origin::All, self.ledgers.released().into_iter());
         }
     }

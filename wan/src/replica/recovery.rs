@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use datacenter::{Elements, TableId};
 
 use super::Replica;
-use super::mirror::Mirror;
+use super::mirror::{GivenBack, Mirror};
 use super::preview::Changes;
 use crate::inbox::{PeerError, check_counts};
 use crate::ledger::{Ledger, Ledgers};
@@ -89,7 +89,7 @@ impl Replica {
     pub(super) fn begin_again(&mut self) {
         let (is_idle, clock, count) = (self.shard.is_idle(), self.shard.clock(), self.count);
         for mirror in &mut self.mirrors {
-            mirror.has_returned = false;
+            mirror.restoration.ours = GivenBack::Awaited;
             mirror.outbox.complete(clock, count);
             mirror.outbox.set_paused(is_idle);
         }
@@ -103,7 +103,7 @@ impl Replica {
     /// Whether a state of this process is good to begin from: it has been given back what it lacked, but for what is gone. What
     /// those who are gone alone have of a row that has been released since is not found again by whoever begins from it.
     pub fn may_be_kept(&self) -> bool {
-        let has_returned = |m: &Mirror| m.has_returned || m.state.is_gone();
+        let has_returned = |m: &Mirror| m.restoration.ours.is_done() || m.state.is_gone();
         self.has_first_values
             && !self.is_fetching
             && self.preview.is_none()
@@ -145,21 +145,21 @@ impl Replica {
             Origin::All => self.settle_sums(peer, rows, values),
             Origin::Receiver => tables().for_each(|(table, stamps)| self.take_back(rows.life, table, stamps)),
             Origin::Sender => {
-                let life = self.mirrors[peer].life;
+                let life = self.mirrors[peer].numbering.life;
                 tables().for_each(|(table, stamps)| self.merge(peer, life, table, stamps));
             }
             Origin::Other(id) => {
-                let handing_on = &mut self.mirrors[peer].handing_on;
+                let under_way = &mut self.mirrors[peer].forwarding.under_way;
                 if rows.is_last {
-                    handing_on.remove(&id)
+                    under_way.remove(&id)
                 } else {
-                    handing_on.insert(id)
+                    under_way.insert(id)
                 };
                 // Whoever is there says it itself.
                 let Some(place) = self.ledgers.place(id).filter(|place| self.is_gone(*place)) else {
                     return;
                 };
-                self.mirrors[place].is_void |= !values.is_empty();
+                self.mirrors[place].numbering.is_void |= !values.is_empty();
                 tables().for_each(|(table, stamps)| self.merge(place, rows.life, table, stamps));
             }
         }
@@ -233,14 +233,12 @@ impl Replica {
     /// Goes on where something that was waited for may have come.
     pub(super) fn advance_recovery(&mut self, peer: usize) {
         let mirror = &mut self.mirrors[peer];
-        if mirror.returns_by.is_some_and(|seq| seq <= mirror.inbox.applied_through()) {
-            (mirror.has_returned, mirror.returns_by) = (true, None);
-        }
+        mirror.restoration.ours.become_done_with(mirror.inbox.applied_through());
         self.open_outboxes();
         self.judge_catching_up(peer);
         self.end_fetching();
         self.anticipate_answers();
-        if self.former.is_some() && self.mirrors.iter().all(|mirror| mirror.has_returned) {
+        if self.former.is_some() && self.mirrors.iter().all(|mirror| mirror.restoration.ours.is_done()) {
             self.former = None;
         }
     }
@@ -248,11 +246,11 @@ impl Replica {
     /// Ships again, once everybody who is there has returned our releases: a mirror that had rows of us with newer stamps, and
     /// not what another has yet to return, would keep the next process from taking that.
     pub(super) fn open_outboxes(&mut self) {
-        if !self.mirrors.iter().all(|mirror| mirror.has_returned || mirror.state.is_away()) {
+        if !self.mirrors.iter().all(|mirror| mirror.restoration.ours.is_done() || mirror.state.is_away()) {
             return;
         }
-        for mirror in self.mirrors.iter_mut().filter(|mirror| mirror.has_returned) {
-            if let Some(covered) = mirror.to_restate.take() {
+        for mirror in self.mirrors.iter_mut().filter(|mirror| mirror.restoration.ours.is_done()) {
+            if let Some(covered) = mirror.restoration.to_restate.take() {
                 mirror.outbox.open(self.ledgers.own.newer_than(covered), self.count);
             }
         }
