@@ -84,7 +84,7 @@ mutants=(
   'round-to-nearest|datacenter/src/sums.rs|units|s/u64::from\(threshold >> 3\)/(1 << 28) + u64::from(threshold >> 31 >> 1)/'
   'offer-what-was-said|datacenter/src/shard.rs|laws|s/tell\(if change\.is_finite\(\) \{ change \} else \{ value \}\);/let _ = change; tell(value);/'
   'begin-alone|wan/src/node/start.rs|units|s/let until = self\.watch\.since\? \+ self\.start\.wait\?;/let until = self.watch.since?;/'
-  'begin-without-a-link|wan/src/node/start.rs|units|s/peer\.is_up && peer\.mirror == mirror/peer.mirror == mirror/'
+  'begin-without-a-link|wan/src/node/start.rs|units|s/peer\.is_up\(\) && peer\.mirror == mirror/peer.mirror == mirror/'
   'decide-the-end-again|wan/src/driver/server.rs|units|s/if !\*self\.settled\.borrow\(\) && self\.node\.is_settled\(\) \{/self.settled.send_replace(false); if self.node.is_settled() {/'
   'forget-who-took-part|wan/src/inbox.rs|units|s/\(self\.reported, self\.arrived\) = \(former\.reported, former\.arrived\);//'
   'drop-what-rounding-leaves|wan/src/filter/measure.rs|units|s/accumulated\[index\] = a - shipped;/accumulated[index] = 0.0;/'

@@ -314,7 +314,7 @@ impl Node {
         let hosts = self.peers.iter().filter(|peer| peer.mirror == mirror && peer.shards.contains(&at));
         let heard = hosts.clone().filter_map(|peer| peer.heard_at).max().or(self.watch.since);
         let silent = heard.map(|heard| now.saturating_duration_since(heard));
-        let is_up = hosts.clone().any(|peer| peer.is_up);
+        let is_up = hosts.clone().any(|peer| peer.is_up());
         let late = self.watch.grace.map_or(Duration::MAX, |grace| grace.present());
         let is_suspected = !is_up || silent.is_some_and(|silent| silent > late);
         let presence = match self.replicas[at].peer_state(mirror) {
@@ -335,8 +335,8 @@ impl Node {
         let longest = self.longest_silence(peer);
         let link = &mut self.peers[peer];
         let before = link.heard_at.replace(now);
-        if before.is_none_or(|before| now > before + longest) {
-            link.returned_at = Some(now);
+        if let Some(up) = link.up.as_mut().filter(|_| before.is_none_or(|before| now > before + longest)) {
+            up.returned_at = now;
         }
         let Some(grace) = self.watch.grace else { return };
         if before.is_some_and(|before| now < before + grace.present()) {
@@ -352,6 +352,6 @@ impl Node {
     }
 
     pub(super) fn heartbeat_at(&self, peer: usize) -> Option<Instant> {
-        Some(self.peers[peer].said_at? + self.watch.grace?.heartbeat())
+        Some(self.peers[peer].up.as_ref()?.said_at + self.watch.grace?.heartbeat())
     }
 }

@@ -67,6 +67,6 @@ impl Node {
     }
 
     pub(super) fn is_linked(&self, at: usize, mirror: usize) -> bool {
-        self.peers.iter().any(|peer| peer.is_up && peer.mirror == mirror && peer.shards.contains(&at))
+        self.peers.iter().any(|peer| peer.is_up() && peer.mirror == mirror && peer.shards.contains(&at))
     }
 }
