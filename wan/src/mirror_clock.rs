@@ -65,7 +65,8 @@ impl LeadBound {
         lead_limit(lead, self.derived, self.unstated)
     }
 
-    /// The path to the mirror has this round-trip time. Yields whether the derived lead has changed.
+    /// The path to the mirror has this round-trip time. Yields whether the derived lead has
+    /// changed.
     pub(crate) fn handle_rtt(&mut self, rtt: Duration, clock_length: Option<Duration>) -> bool {
         self.rtt = Some(rtt);
         let before = self.derived;

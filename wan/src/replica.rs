@@ -36,8 +36,7 @@ use datacenter::{Clock, DatacenterId, Elements, TableId, WorkerId};
 
 use self::left_out::LeftOut;
 use self::mirror::{Mirror, MirrorGate};
-use self::preview::Preview;
-use self::recovery::Former;
+use self::recovery::Recovery;
 use self::spending::Spender;
 use crate::anticipation::Anticipation;
 use crate::cadence::{Cadence, MOST_CLOCKS};
@@ -73,18 +72,10 @@ pub struct Replica {
     life: u64,
     /// How many releases had been counted when it made its first.
     first_count: Option<u32>,
-    /// Whether the model's first values are in.
-    has_first_values: bool,
-    /// What it began with.
-    former: Option<Former>,
+    recovery: Recovery,
     /// Whether a worker has flushed anything to it.
     has_flushed: bool,
     left_out: LeftOut,
-    /// Reads wait until what others have is here.
-    is_fetching: bool,
-    /// Which mirror is asked for it, one that there has been a link with, and what it has given.
-    donor: Option<usize>,
-    preview: Option<Preview>,
     lead: Lead,
     last_clock_at: Option<Instant>,
     clock_length: Option<Duration>,
@@ -123,13 +114,9 @@ impl Replica {
             count: 0,
             life: 1,
             first_count: None,
-            has_first_values: true,
-            former: None,
+            recovery: Recovery::new(),
             has_flushed: false,
             left_out: LeftOut::default(),
-            is_fetching: false,
-            donor: None,
-            preview: None,
             filter,
             shard,
             lead: policy.lead,
@@ -220,7 +207,7 @@ impl Replica {
     pub fn is_settled(&self, end: Clock) -> bool {
         let has_all = |m: &Mirror| m.state.has_stopped() || (m.outbox.is_drained() && m.inbox.is_settled());
         let is_done = |m: &Mirror| m.state.is_gone() || (m.inbox.arrived_clock() >= end && has_all(m));
-        self.has_first_values
+        self.recovery.has_first_values()
             && self.shard.is_idle()
             && self.shard.clock() >= end
             && (self.mirrors.is_empty() || self.filter.is_empty())
@@ -343,7 +330,7 @@ impl Replica {
             mirrors: &self.mirrors,
             own: self.shard.clock(),
             lead: self.lead,
-            is_fetching: self.is_fetching,
+            is_fetching: self.is_fetching(),
             anticipation: self.anticipation.as_ref().map(|anticipation| (anticipation, &self.filter)),
         };
         (&mut self.shard, gate)
@@ -400,7 +387,7 @@ impl Replica {
         }
         self.ledgers.mirrors[peer].1.life = self.mirrors[peer].numbering.life;
         for delta in &update.deltas {
-            let first = self.first_of(peer, delta);
+            let first = self.recovery.first_of(delta, &self.ledgers.mirrors[peer].1, &self.shard);
             let known = self.ledgers.mirrors[peer].1.add(delta, update.count.max(1));
             match (came_early, known.is_empty()) {
                 (true, true) => {}
@@ -411,7 +398,7 @@ impl Replica {
                     self.shard.apply(&negated(&known));
                 }
             }
-            self.take_out_first(&first);
+            self.recovery.take_out_first(&first, &mut self.shard);
         }
     }
 

@@ -5,7 +5,6 @@
 use datacenter::Clock;
 
 use super::mirror::{GivenBack, LastHello, Mirror, ToSay};
-use super::recovery::Former;
 use super::{Replica, negated};
 use crate::inbox::{PeerError, check_counts};
 use crate::message::{Origin, Resume};
@@ -18,7 +17,7 @@ impl Replica {
     /// shard's clock is that of the others. Workers that came sooner would wait here, and all other regions for what they do not
     /// do on the shards of other servers.
     pub fn is_ready(&self) -> bool {
-        self.has_first_values && !self.is_fetching && !self.mirrors.iter().any(|m| m.state.is_connecting())
+        self.recovery.has_values() && !self.mirrors.iter().any(|m| m.state.is_connecting())
     }
 
     /// Whether the job has begun, as far as this shard knows: it, or a mirror of it, has completed a clock.
@@ -43,8 +42,7 @@ impl Replica {
     /// What this side has, for the hello to a mirror. To ask for it changes nothing: most hellos lead to no link.
     pub fn resume(&self, peer: usize) -> Resume {
         let (mirror, (_, ledger)) = (&self.mirrors[peer], &self.ledgers.mirrors[peer]);
-        let lost_after =
-            self.former.as_ref().filter(|_| !mirror.restoration.ours.is_done()).map(|former| former.after);
+        let lost_after = self.recovery.lost_after().filter(|_| !mirror.restoration.ours.is_done());
         Resume {
             life: mirror.numbering.life,
             stream: if mirror.numbering.is_void { VOID } else { mirror.inbox.stream() },
@@ -105,10 +103,10 @@ impl Replica {
         if !resume.is_whole {
             self.lose_donor(peer);
         }
-        self.choose_donor();
+        self.recovery.choose_donor(&self.mirrors);
         let known = resume.newest.max(resume.covered);
         self.count_above(known, self.mirrors[peer].restoration.ours.is_done());
-        if self.former.as_ref().is_some_and(|former| resume.newest <= former.after) {
+        if self.recovery.lost_after().is_some_and(|after| resume.newest <= after) {
             self.mirrors[peer].restoration.ours = GivenBack::Done;
         }
         // Whatever was said on the old connection may be lost: all of it is said again.
@@ -122,9 +120,10 @@ impl Replica {
 
     /// One of the two processes is another than before: our numbers begin anew, and what it lacks goes by row.
     fn number_anew(&mut self, peer: usize, life: u64, resume: &Resume) {
+        let was_recovering = self.is_recovering();
         let mirror = &mut self.mirrors[peer];
         // Where nobody had anything before, what waits is all there is.
-        let is_first = mirror.numbering.counted_for == 0 && resume.newest == 0 && self.former.is_none();
+        let is_first = mirror.numbering.counted_for == 0 && resume.newest == 0 && !was_recovering;
         (mirror.numbering.counted_for, mirror.restoration.has_values) = (life, false);
         if !is_first {
             mirror.outbox.restart();
@@ -148,12 +147,12 @@ impl Replica {
         for early in mirror.inbox.restart(stream).iter().filter(|update| update.rows.is_none()) {
             early.deltas.iter().for_each(|delta| self.shard.apply(&negated(delta)));
         }
-        self.restart_preview(peer);
+        self.recovery.restart_preview(peer, &mut self.shard);
     }
 
     /// Whether something of a mirror has come, or may have come to a process before this one.
     fn knows_of(&self, peer: usize) -> bool {
-        self.former.is_some()
+        self.is_recovering()
             || self.ledgers.mirrors[peer].1.newest() > 0
             || self.mirrors[peer].inbox.arrived_count() > 0
     }
@@ -181,7 +180,7 @@ impl Replica {
             self.left_out.presume(resume.heard_left_out, resume.heard_clock);
         }
         let mirror = &self.mirrors[peer];
-        let comes_back = self.former.is_some() && mirror.last_hello.is_none();
+        let comes_back = self.is_recovering() && mirror.last_hello.is_none();
         let slack = self.slack(mirror);
         // Nor does it go back behind what the others have heard of it.
         let clock = if comes_back { resume.clock.max(resume.heard_clock) } else { resume.clock };
@@ -193,10 +192,10 @@ impl Replica {
 
     /// Counts on above what a mirror has of ours: an earlier process released it.
     fn count_above(&mut self, known: u32, has_returned: bool) {
-        let is_new = |former: &&Former| known > self.count || (known > former.after && !has_returned);
-        let Some(former) = self.former.as_ref().filter(is_new) else { return };
+        let is_new = |after: &u32| known > self.count || (known > *after && !has_returned);
+        let Some(after) = self.recovery.lost_after().filter(is_new) else { return };
         // Also where this process has counted further meanwhile: the mirror would take some of that for what it has itself.
         self.count = self.count.max(known) + 1;
-        self.ledgers.own.restamp(former.after, self.count);
+        self.ledgers.own.restamp(after, self.count);
     }
 }

@@ -99,7 +99,8 @@ impl Replica {
             let base = self.ledgers.own.clone();
             self.count = base.newest().max(covered).max(state.clock.0);
             let forked = base.newer_than(covered).collect();
-            self.former = Some(Former { base, after: covered, held: state.remainders, written_by, forked });
+            self.recovery.former =
+                Some(Former { base, after: covered, held: state.remainders, written_by, forked });
         }
         for (table, values) in (0..).map(TableId).zip(state.values) {
             self.shard.overwrite(table, values);
@@ -122,13 +123,13 @@ impl Replica {
                 values[delta.table.index()][index as usize] -= value;
             }
         }
-        for (values, rest) in values.iter_mut().zip(self.preview_rest()) {
+        for (values, rest) in values.iter_mut().zip(self.recovery.preview_rest()) {
             values.iter_mut().zip(rest).for_each(|(value, rest)| *value -= rest);
         }
         let own = OriginState {
             datacenter: here,
             life: self.life,
-            covered: self.former.as_ref().map_or(self.count, |former| former.after),
+            covered: self.recovery.lost_after().unwrap_or(self.count),
             heard_clock: Clock(0),
             included_clock: Clock(0),
             left_out: 0,

@@ -30,7 +30,8 @@ pub(super) struct Mirror {
     pub(super) before: HeardBefore,
     pub(super) restoration: Restoration,
     pub(super) forwarding: Forwarding,
-    /// Payload that the naive baseline would have for it, and that no link has been charged with yet.
+    /// Payload that the naive baseline would have for it, and that no link has been charged with
+    /// yet.
     pub(super) naive_payload_bytes: u64,
 }
 
