@@ -53,7 +53,7 @@ mutants=(
   'forget-coverage|wan/src/outbox.rs|laws|s/(self\.marks\.push_back\(\(self\.waiting\.tail\(\), clock, count\)\);)/$1 self.progress.covered = clock;/'
   'forget-repeats|wan/src/outbox.rs|laws|s/self\.sent = 0;/self.sent = self.in_flight.len();/'
   'forget-early-arrivals|wan/src/inbox.rs|laws|s/(self\.early_elements = elements;\n)\s+self\.early\.insert\(seq, update\.clone\(\)\);/$1/'
-  'forget-what-is-held-back|wan/src/replica.rs|laws|s/self\.filter\.flush_all\(&mut self\.released\);//'
+  'forget-what-is-held-back|wan/src/replica.rs|laws|s/self\.filter\.flush_all\(&mut self\.releases\.unshipped\);//'
   'unbounded-window|wan/src/node.rs|laws|s/let may_number = [^;]+;/let may_number = true;/'
 
   # Each safety of recovery, taken out.
@@ -108,7 +108,7 @@ mutants=(
   'trust-gaps|wan/src/inbox.rs|units|s/self\.check_gap\("update", seq\)\?;//'
 
   # What has been counted, taken back.
-  'charge-naive-for-the-gone|wan/src/replica.rs|units|s/\.filter\(\|mirror\| !mirror\.state\.is_away\(\)\)//'
+  'charge-naive-for-the-gone|wan/src/replica/releases.rs|units|s/\.filter\(\|mirror\| !mirror\.state\.is_away\(\)\)//'
   'forget-counts-that-were-told|gaia/src/checkpoint/archive.rs|units|s/Ok\(counts\) => self\.count\(&counts\),/Ok(_) => {}/'
   'count-anew-from-checkpoints|gaia/src/checkpoint/archive.rs|units|s/self\.count\(&checkpoint\.counts\);//'
   'trust-the-sender-alone|gaia/src/status/totals.rs|units|s/link\.sent_bytes\.max\(link\.arrived_bytes\)/link.sent_bytes/'

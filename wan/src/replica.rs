@@ -15,6 +15,7 @@
 mod absence;
 mod anticipating;
 mod catching_up;
+mod clock_length;
 mod departure;
 mod greeting;
 mod keeping;
@@ -23,6 +24,7 @@ mod mirror;
 mod peer_state;
 mod preview;
 mod recovery;
+mod releases;
 mod size;
 mod spending;
 mod sums;
@@ -31,13 +33,15 @@ use std::time::{Duration, Instant};
 
 use datacenter::message::{Flush, Read, ReadReply};
 use datacenter::shard::{RequestError, Shard};
-use datacenter::sums::{MAX_SUM, Reach};
 use datacenter::{Clock, DatacenterId, Elements, TableId, WorkerId};
 
+use self::clock_length::ClockLength;
 use self::left_out::LeftOut;
 use self::mirror::{Mirror, MirrorGate};
 use self::recovery::Recovery;
+use self::releases::Releases;
 use self::spending::Spender;
+use self::sums::ContributionBounds;
 use crate::anticipation::Anticipation;
 use crate::cadence::{Cadence, MOST_CLOCKS};
 use crate::filter::{Filter, Reachability};
@@ -50,9 +54,6 @@ use crate::policy::{Lead, Policy};
 pub use self::keeping::Misfit;
 pub(crate) use self::peer_state::PeerState;
 
-/// Weight of a new sample in the average clock length.
-const CLOCK_GAIN: f64 = 0.125;
-
 /// A shard with its filter and its mirrors.
 #[derive(Debug)]
 pub struct Replica {
@@ -60,31 +61,15 @@ pub struct Replica {
     filter: Filter,
     mirrors: Vec<Mirror>,
     ledgers: Ledgers,
-    /// Of what each datacenter has contributed.
-    reach: Reach,
-    /// By table: how much one datacenter can have contributed to an element.
-    max_contribution: Vec<f32>,
-    /// How many flushes one datacenter has at most, where a contribution is bounded by that many times what is usual here.
-    max_flushes: Option<f32>,
-    /// How many releases there have been, counted over all processes that this shard has had.
-    count: u32,
-    /// This process.
-    life: u64,
-    /// How many releases had been counted when it made its first.
-    first_count: Option<u32>,
+    bounds: ContributionBounds,
+    releases: Releases,
     recovery: Recovery,
-    /// Whether a worker has flushed anything to it.
-    has_flushed: bool,
     left_out: LeftOut,
     lead: Lead,
-    last_clock_at: Option<Instant>,
-    clock_length: Option<Duration>,
-    released: Vec<Elements>,
+    clock_length: ClockLength,
     anticipation: Option<Anticipation>,
     cadence: Cadence,
     spender: Option<Spender>,
-    /// What of the filter's count of the naive baseline has been shared out to mirrors.
-    naive_shared_bytes: u64,
 }
 
 impl Replica {
@@ -108,25 +93,17 @@ impl Replica {
         Self {
             mirrors,
             ledgers: Ledgers { own: Ledger::new(&shapes), mirrors: ledgers },
-            reach: Reach::default(),
-            max_contribution: vec![MAX_SUM; shapes.len()],
-            max_flushes: None,
-            count: 0,
-            life: 1,
-            first_count: None,
+            bounds: ContributionBounds::new(shapes.len()),
+            releases: Releases::new(),
             recovery: Recovery::new(),
-            has_flushed: false,
             left_out: LeftOut::default(),
             filter,
             shard,
             lead: policy.lead,
-            last_clock_at: None,
-            clock_length: None,
-            released: Vec::new(),
+            clock_length: ClockLength::default(),
             anticipation,
             cadence: Cadence::new(policy.release_every, policy.lead),
             spender,
-            naive_shared_bytes: 0,
         }
     }
 
@@ -155,10 +132,9 @@ impl Replica {
     pub fn handle_flush(&mut self, mut flush: Flush) -> Result<Option<Clock>, RequestError> {
         let Some(most) = self.shard.check_flush(&flush)? else { return Ok(None) };
         self.check_flushed_sums(&flush, most)?;
-        self.reach.extend(most);
+        self.bounds.reach.extend(most);
         self.left_out.train(flush.clock, self.shard.clock());
         let moved = self.shard.add_flush(&mut flush, most);
-        self.has_flushed = true;
         if !self.mirrors.is_empty() {
             flush.deltas.iter().for_each(|delta| self.filter.offer(delta));
         }
@@ -266,7 +242,7 @@ impl Replica {
             return;
         }
         self.measure_clock(now);
-        if let Some(length) = self.clock_length {
+        if let Some(length) = self.clock_length.average() {
             self.filter.observe(reached, length);
         }
         let allowed = self.allowed_bytes(now);
@@ -279,15 +255,14 @@ impl Replica {
         let shard = &self.shard;
         let values: Vec<&[f32]> = (0..shard.table_count()).map(|t| shard.values(TableId(t as u16))).collect();
         match allowed {
-            None => self.filter.release(clock, &values, &mut self.released),
+            None => self.filter.release(clock, &values, &mut self.releases.unshipped),
             Some(bytes) => {
-                let fit = self.filter.release_within(bytes, clock, &values, &mut self.released);
+                let fit = self.filter.release_within(bytes, clock, &values, &mut self.releases.unshipped);
                 self.fitted(fit);
             }
         }
         self.anticipate_released(clock);
-        // Whoever counts from a checkpoint on may be ahead of its clock.
-        self.count = clock.0.max(self.count + 1);
+        self.releases.count_clock(clock);
         self.ship();
         self.anticipate_clock();
         self.cadence.state(clock, self.least_likeness());
@@ -296,7 +271,7 @@ impl Replica {
 
     /// Tells mirrors that this shard's clock is complete.
     fn state_clock(&mut self) {
-        let (clock, count) = (self.shard.clock(), self.count);
+        let (clock, count) = (self.shard.clock(), self.releases.count);
         self.mirrors.iter_mut().for_each(|m| m.outbox.complete(clock, count));
     }
 
@@ -339,9 +314,9 @@ impl Replica {
     /// Releases everything that the filter still holds back.
     fn flush_filter(&mut self) {
         if !self.mirrors.is_empty() && !self.filter.is_empty() {
-            self.filter.flush_all(&mut self.released);
+            self.filter.flush_all(&mut self.releases.unshipped);
             self.anticipate_released(self.shard.clock());
-            self.count += 1;
+            self.releases.count += 1;
             self.ship();
         }
     }
@@ -358,7 +333,7 @@ impl Replica {
         let mirror = &mut self.mirrors[peer];
         let arrival = mirror.inbox.handle_update(update)?;
         mirror.to_say.unconfirmed_bytes += bytes.max(1);
-        self.reach.extend(most);
+        self.bounds.reach.extend(most);
         if arrival != Arrival::Again && update.rows.is_none() {
             self.anticipate_arrived(peer, &update.deltas);
         }
@@ -437,7 +412,7 @@ impl Replica {
 
     /// The path to a mirror has this round-trip time. Yields whether the lead that is allowed has changed with it.
     pub fn handle_rtt(&mut self, peer: usize, rtt: Duration) -> bool {
-        self.mirrors[peer].lead.handle_rtt(rtt, self.clock_length)
+        self.mirrors[peer].lead.handle_rtt(rtt, self.clock_length.average())
     }
 
     /// By how many clocks a mirror may be ahead of what it has stated.
@@ -452,7 +427,7 @@ impl Replica {
 
     /// When the shard completed its last clock, if it has since this process started.
     pub fn last_clock_at(&self) -> Option<Instant> {
-        self.last_clock_at
+        self.clock_length.last_at()
     }
 
     /// Whether reads may be held for a mirror: it is not gone, has not left, and is not behind.
@@ -462,7 +437,7 @@ impl Replica {
 
     /// How long a clock takes, once that is known.
     pub fn clock_length(&self) -> Option<Duration> {
-        self.clock_length
+        self.clock_length.average()
     }
 
     /// The process of a mirror that was heard of last; zero for none.
@@ -476,7 +451,7 @@ impl Replica {
         let outbox = &mut self.mirrors[peer].outbox;
         let outgoing = match may_number {
             false => outbox.poll_repeat(),
-            true => outbox.poll_update(self.count, &self.ledgers, peer, may_transfer, target),
+            true => outbox.poll_update(self.releases.count, &self.ledgers, peer, may_transfer, target),
         }?;
         self.charge_update(peer, &outgoing);
         Some(outgoing)
@@ -565,24 +540,11 @@ impl Replica {
     /// Moves what the filter released into the ledger and every outbox.
     fn ship(&mut self) {
         self.share_naive();
-        if !self.released.is_empty() {
-            self.first_count.get_or_insert(self.count);
-            self.ledgers.own.life = self.life;
-        }
-        for delta in self.released.drain(..) {
-            let known = self.ledgers.own.add(&delta, self.count);
-            debug_assert!(known.is_empty(), "each release counts one more");
-            self.mirrors.iter_mut().for_each(|m| m.outbox.push(&delta));
-        }
+        self.releases.ship(&mut self.ledgers.own, &mut self.mirrors);
     }
 
-    /// Counts what the naive baseline would have shipped now, to each mirror that is there: it ships nothing to others either.
     fn share_naive(&mut self) {
-        let counted = self.filter.counters().naive_payload_bytes;
-        let fresh = counted - std::mem::replace(&mut self.naive_shared_bytes, counted);
-        for mirror in self.mirrors.iter_mut().filter(|mirror| !mirror.state.is_away()) {
-            mirror.naive_payload_bytes += fresh;
-        }
+        self.releases.share_naive(self.filter.counters().naive_payload_bytes, &mut self.mirrors);
     }
 
     /// Payload that the naive baseline would have handed to the link of a mirror since this was last asked.
@@ -591,13 +553,9 @@ impl Replica {
     }
 
     fn measure_clock(&mut self, now: Instant) {
-        if let Some(last) = self.last_clock_at.replace(now) {
-            let sample = now.saturating_duration_since(last);
-            let length = self.clock_length.get_or_insert(sample);
-            *length = length.mul_f64(1.0 - CLOCK_GAIN) + sample.mul_f64(CLOCK_GAIN);
-        }
+        self.clock_length.measure(now);
         for mirror in &mut self.mirrors {
-            mirror.lead.handle_clock_length(self.clock_length);
+            mirror.lead.handle_clock_length(self.clock_length.average());
         }
     }
 }

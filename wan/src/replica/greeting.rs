@@ -78,7 +78,7 @@ impl Replica {
         // Its process waits for what this hello says of our clock.
         self.state_what_is_unstated();
         let mirror = &mut self.mirrors[peer];
-        let continues = resume.life == self.life
+        let continues = resume.life == self.releases.life
             && mirror.numbering.counted_for == life
             && mirror.numbering.life == life
             && resume.stream == mirror.outbox.stream();
@@ -174,7 +174,7 @@ impl Replica {
 
     /// Takes the clock of the others, where they have gone on without this one for longer than they would have waited.
     fn follow_clock(&mut self, peer: usize, resume: &Resume) {
-        if !self.mirrors[peer].restoration.ours.is_done() && !self.has_flushed {
+        if !self.mirrors[peer].restoration.ours.is_done() && !self.left_out.has_trained() {
             // Workers say again what was not confirmed to them. What is in the mirror's clock was taken all the same.
             self.shard.presume_flushed(resume.heard_clock);
             self.left_out.presume(resume.heard_left_out, resume.heard_clock);
@@ -192,10 +192,10 @@ impl Replica {
 
     /// Counts on above what a mirror has of ours: an earlier process released it.
     fn count_above(&mut self, known: u32, has_returned: bool) {
-        let is_new = |after: &u32| known > self.count || (known > *after && !has_returned);
+        let is_new = |after: &u32| known > self.releases.count || (known > *after && !has_returned);
         let Some(after) = self.recovery.lost_after().filter(is_new) else { return };
         // Also where this process has counted further meanwhile: the mirror would take some of that for what it has itself.
-        self.count = self.count.max(known) + 1;
-        self.ledgers.own.restamp(after, self.count);
+        self.releases.count = self.releases.count.max(known) + 1;
+        self.ledgers.own.restamp(after, self.releases.count);
     }
 }

@@ -67,7 +67,7 @@ impl Replica {
             };
             ledger.life = origin.life;
             (0..shapes.len())
-                .for_each(|table| self.reach.extend(largest(ledger.sums(TableId(table as u16)))));
+                .for_each(|table| self.bounds.reach.extend(largest(ledger.sums(TableId(table as u16)))));
             let clocks = [origin.heard_clock.0, origin.included_clock.0, origin.left_out];
             if [ledger.newest(), origin.covered].iter().chain(&clocks).any(|count| *count > MAX_COUNT) {
                 return misfit("it speaks of more clocks or releases than there can be");
@@ -93,11 +93,11 @@ impl Replica {
         }
         if !self.mirrors.is_empty() {
             state.remainders.iter().for_each(|remainder| {
-                self.reach.extend(largest(&remainder.values));
+                self.bounds.reach.extend(largest(&remainder.values));
                 self.filter.restore(remainder);
             });
             let base = self.ledgers.own.clone();
-            self.count = base.newest().max(covered).max(state.clock.0);
+            self.releases.count = base.newest().max(covered).max(state.clock.0);
             let forked = base.newer_than(covered).collect();
             self.recovery.former =
                 Some(Former { base, after: covered, held: state.remainders, written_by, forked });
@@ -128,8 +128,8 @@ impl Replica {
         }
         let own = OriginState {
             datacenter: here,
-            life: self.life,
-            covered: self.recovery.lost_after().unwrap_or(self.count),
+            life: self.releases.life,
+            covered: self.recovery.lost_after().unwrap_or(self.releases.count),
             heard_clock: Clock(0),
             included_clock: Clock(0),
             left_out: 0,

@@ -100,13 +100,14 @@ impl Recovery {
 impl Replica {
     /// The same in process `life`, which is later than those before it.
     #[must_use]
-    pub fn in_life(self, life: u64) -> Self {
-        Self { life, ..self }
+    pub fn in_life(mut self, life: u64) -> Self {
+        self.releases.life = life;
+        self
     }
 
     /// This process is to be known by another number.
     pub fn set_life(&mut self, life: u64) {
-        self.life = life;
+        self.releases.life = life;
     }
 
     /// The same, of a process that knows nothing of those before it: it asks its mirrors, and serves when they have told it.
@@ -147,7 +148,7 @@ impl Replica {
 
     /// Nobody has joined this process, and no mirror has returned anything to it.
     pub(super) fn begin_again(&mut self) {
-        let (is_idle, clock, count) = (self.shard.is_idle(), self.shard.clock(), self.count);
+        let (is_idle, clock, count) = (self.shard.is_idle(), self.shard.clock(), self.releases.count);
         for mirror in &mut self.mirrors {
             mirror.restoration.ours = GivenBack::Awaited;
             mirror.outbox.complete(clock, count);
@@ -245,11 +246,9 @@ impl Replica {
         let mut changes = Changes::new(table);
         // Rows that come back count as released now: mirrors say how much they have by counts, and
         // have not had these.
-        self.count += 1;
+        self.releases.count += 1;
         let mut to_restate = Vec::new();
-        // A mirror that has heard of this process, through others, gives what it has released
-        // itself.
-        let ours_from = self.first_count.filter(|_| life >= self.life).unwrap_or(u32::MAX);
+        let ours_from = self.releases.own_from(life).unwrap_or(u32::MAX);
         for (slot, row, stamp) in whole_rows(rows, stamps) {
             if stamp >= ours_from || !former.lacks((table, slot), stamp, life) {
                 continue;
@@ -258,7 +257,7 @@ impl Replica {
             let unheld = former.take_back(
                 (table, slot),
                 (row, stamp),
-                (&mut self.ledgers.own, self.count),
+                (&mut self.ledgers.own, self.releases.count),
                 &mut changes,
             );
             unheld.iter().for_each(|unheld| self.filter.restore(unheld));
@@ -290,7 +289,7 @@ impl Replica {
         }
         for mirror in self.mirrors.iter_mut().filter(|mirror| mirror.restoration.ours.is_done()) {
             if let Some(covered) = mirror.restoration.to_restate.take() {
-                mirror.outbox.open(self.ledgers.own.newer_than(covered), self.count);
+                mirror.outbox.open(self.ledgers.own.newer_than(covered), self.releases.count);
             }
         }
     }

@@ -45,7 +45,7 @@ impl Replica {
     pub(super) fn allowed_bytes(&mut self, now: Instant) -> Option<f64> {
         let spender = self.spender.as_mut()?;
         let links = spender.links(&self.mirrors);
-        let length = self.clock_length.unwrap_or(FIRST_CLOCK);
+        let length = self.clock_length.average().unwrap_or(FIRST_CLOCK);
         for account in &mut spender.accounts {
             account.fill(now, links);
             account.end_clock(length, links);
@@ -68,7 +68,7 @@ impl Replica {
 
     /// A release was fitted to what it might take.
     pub(super) fn fitted(&mut self, fit: crate::filter::Fit) {
-        let length = self.clock_length.unwrap_or(FIRST_CLOCK);
+        let length = self.clock_length.average().unwrap_or(FIRST_CLOCK);
         let Some(spender) = &mut self.spender else { return };
         spender.raised = fit.raised;
         if fit.elements > 0 {
