@@ -3,7 +3,7 @@
 //! Kind: time-free.
 
 use datacenter::sums::{MAX_SUM, largest};
-use datacenter::{Clock, DatacenterId, Elements, NonFinite, TableId, WorkerId};
+use datacenter::{Clock, DatacenterId, Elements, NonFinite, ShardTable, TableId, WorkerId};
 use thiserror::Error;
 
 use super::Replica;
@@ -28,9 +28,40 @@ impl Replica {
     ///
     /// If the state is not one of such a shard.
     pub fn restored(mut self, state: ReplicaState, here: DatacenterId) -> Result<Self, Misfit> {
-        let misfit = |what| Err(Misfit { what });
         let tables = (0..self.shard.table_count() as u16).map(TableId);
         let shapes: Vec<_> = tables.filter_map(|table| self.shard.shape(table).ok()).collect();
+        self.check_state(&state, &shapes)?;
+        // Of our own releases: how many the state covers, and the process that released the last.
+        let (mut covered, mut written_by, mut departed) = (0, 0, Vec::new());
+        for mut origin in state.origins {
+            let place = self.ledgers.place(origin.datacenter);
+            departed.extend(place.filter(|_| origin.has_departed));
+            let ledger = self.restore_ledger(&mut origin, &shapes)?;
+            match place {
+                Some(place) => self.restore_mirror(place, &origin, ledger),
+                None if origin.datacenter == here => {
+                    self.ledgers.own = ledger;
+                    (covered, written_by) = (origin.covered, origin.life);
+                }
+                None => return misfit("it has releases of a datacenter that is no mirror"),
+            }
+        }
+        if !self.mirrors.is_empty() {
+            self.restore_held(state.remainders, (covered, written_by), state.clock);
+        }
+        for (table, values) in (0..).map(TableId).zip(state.values) {
+            self.shard.overwrite(table, values);
+        }
+        let flushed = state.workers.iter().max().copied().unwrap_or_default();
+        self.left_out = LeftOut::restored(state.left_out, state.clock.max(flushed));
+        self.shard = self.shard.restored(state.clock, &state.workers);
+        self.begin_again();
+        departed.into_iter().for_each(|place| self.depart(place));
+        Ok(self)
+    }
+
+    /// Refuses a state of another shard, or one that no process can have been in.
+    fn check_state(&self, state: &ReplicaState, shapes: &[ShardTable]) -> Result<(), Misfit> {
         if state.shard != self.shard.id() {
             return misfit("it is another shard's");
         }
@@ -40,7 +71,7 @@ impl Replica {
         if state.values.len() != shapes.len() {
             return misfit("it has other tables");
         }
-        if state.values.iter().zip(&shapes).any(|(values, shape)| values.len() != shape.elements()) {
+        if state.values.iter().zip(shapes).any(|(values, shape)| values.len() != shape.elements()) {
             return misfit("a table has another size");
         }
         let is_inside = |remainder: &Elements| {
@@ -52,65 +83,56 @@ impl Replica {
         if !state.remainders.iter().all(is_inside) {
             return misfit("something is held back outside its tables");
         }
-        if self.shard.non_finite() == NonFinite::Refuse && !is_finite(&state) {
+        if self.shard.non_finite() == NonFinite::Refuse && !is_finite(state) {
             return misfit("it has values that are NaN, infinite or too large");
         }
         if state.clock.0 > MAX_COUNT || state.left_out > MAX_COUNT {
             return misfit("its clock is larger than any");
         }
-        let (mut covered, mut written_by, mut departed) = (0, 0, Vec::new());
-        for origin in state.origins {
-            let place = self.ledgers.place(origin.datacenter);
-            departed.extend(place.filter(|_| origin.has_departed));
-            let Some(mut ledger) = Ledger::from_state(origin.tables, &shapes) else {
-                return misfit("what was released has another size");
-            };
-            ledger.life = origin.life;
-            (0..shapes.len())
-                .for_each(|table| self.bounds.reach.extend(largest(ledger.sums(TableId(table as u16)))));
-            let clocks = [origin.heard_clock.0, origin.included_clock.0, origin.left_out];
-            if [ledger.newest(), origin.covered].iter().chain(&clocks).any(|count| *count > MAX_COUNT) {
-                return misfit("it speaks of more clocks or releases than there can be");
-            }
-            if origin.life > MAX_LIFE {
-                return misfit("it speaks of a process that started later than any");
-            }
-            match place {
-                Some(place) => {
-                    let mirror = &mut self.mirrors[place];
-                    mirror.inbox.set_arrived(Clock(0), origin.covered);
-                    mirror.before.clock = origin.heard_clock;
-                    mirror.before.left_out = origin.left_out;
-                    mirror.before.included = origin.included_clock;
-                    self.ledgers.mirrors[place].1 = ledger;
-                }
-                None if origin.datacenter == here => {
-                    self.ledgers.own = ledger;
-                    (covered, written_by) = (origin.covered, origin.life);
-                }
-                None => return misfit("it has releases of a datacenter that is no mirror"),
-            }
+        Ok(())
+    }
+
+    /// What one datacenter has released.
+    fn restore_ledger(&mut self, origin: &mut OriginState, shapes: &[ShardTable]) -> Result<Ledger, Misfit> {
+        let tables = std::mem::take(&mut origin.tables);
+        let Some(mut ledger) = Ledger::from_state(tables, shapes) else {
+            return misfit("what was released has another size");
+        };
+        ledger.life = origin.life;
+        for table in (0..shapes.len() as u16).map(TableId) {
+            self.bounds.reach.extend(largest(ledger.sums(table)));
         }
-        if !self.mirrors.is_empty() {
-            state.remainders.iter().for_each(|remainder| {
-                self.bounds.reach.extend(largest(&remainder.values));
-                self.filter.restore(remainder);
-            });
-            let base = self.ledgers.own.clone();
-            self.releases.count = base.newest().max(covered).max(state.clock.0);
-            let forked = base.newer_than(covered).collect();
-            self.recovery.former =
-                Some(Former { base, after: covered, held: state.remainders, written_by, forked });
+        let clocks = [origin.heard_clock.0, origin.included_clock.0, origin.left_out];
+        if [ledger.newest(), origin.covered].iter().chain(&clocks).any(|count| *count > MAX_COUNT) {
+            return misfit("it speaks of more clocks or releases than there can be");
         }
-        for (table, values) in (0..).map(TableId).zip(state.values) {
-            self.shard.overwrite(table, values);
+        if origin.life > MAX_LIFE {
+            return misfit("it speaks of a process that started later than any");
         }
-        let flushed = state.workers.iter().max().copied().unwrap_or_default();
-        self.left_out = LeftOut::restored(state.left_out, state.clock.max(flushed));
-        self.shard = self.shard.restored(state.clock, &state.workers);
-        self.begin_again();
-        departed.into_iter().for_each(|place| self.depart(place));
-        Ok(self)
+        Ok(ledger)
+    }
+
+    /// What a mirror has released, and how far it was.
+    fn restore_mirror(&mut self, place: usize, origin: &OriginState, ledger: Ledger) {
+        let mirror = &mut self.mirrors[place];
+        mirror.inbox.set_arrived(Clock(0), origin.covered);
+        mirror.before.clock = origin.heard_clock;
+        mirror.before.left_out = origin.left_out;
+        mirror.before.included = origin.included_clock;
+        self.ledgers.mirrors[place].1 = ledger;
+    }
+
+    /// What the filter held back at `clock`, when a process had made the first `covered` of the
+    /// releases that are in our own ledger.
+    fn restore_held(&mut self, held: Vec<Elements>, (covered, written_by): (u32, u64), clock: Clock) {
+        for remainder in &held {
+            self.bounds.reach.extend(largest(&remainder.values));
+            self.filter.restore(remainder);
+        }
+        let base = self.ledgers.own.clone();
+        self.releases.count = base.newest().max(covered).max(clock.0);
+        let forked = base.newer_than(covered).collect();
+        self.recovery.former = Some(Former { base, after: covered, held, written_by, forked });
     }
 
     /// All that this replica of datacenter `here` is: what its next process may begin from, if it [may be kept](Self::may_be_kept).
@@ -161,6 +183,10 @@ impl Replica {
             origins,
         }
     }
+}
+
+fn misfit<T>(what: &'static str) -> Result<T, Misfit> {
+    Err(Misfit { what })
 }
 
 /// Whether all values of a state are numbers, and none is larger than contributions can make it.
