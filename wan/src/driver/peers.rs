@@ -230,30 +230,7 @@ impl Peers {
                     failures += 1;
                     let is_silent = matches!(error.lost(), Some(quinn::ConnectionError::TimedOut));
                     search.tried(is_silent, Instant::now().into_std());
-                    let error = error.explained(&self.endpoint);
-                    let refused = error.refused();
-                    refused.into_iter().for_each(|r| self.board.refusals().count(r));
-                    self.heed(&error).await;
-                    let is_lasting = error.is_lasting();
-                    let (region, server, error) = (self.region(peer.id), peer.id.index, with_causes(&error));
-                    if is_lasting {
-                        self.board.refused(
-                            peer.id.datacenter,
-                            format!("{region} server {server} at {address}: {error}"),
-                        );
-                    }
-                    let unsaid = match self.board.has_left(peer.id) {
-                        true => None,
-                        false => self.unsaid(peer.id, refused, &error, &error),
-                    };
-                    match unsaid {
-                        None => debug!(peer = region, server, %address, error, "still no link"),
-                        Some(unsaid) => {
-                            let times = again(unsaid);
-                            warn!(peer = region, server, %address, times, error, "no link, will try again");
-                        }
-                    }
-                    self.board.failed(peer.id, error);
+                    self.note_failure(peer.id, address, error).await;
                 }
             }
             if self.events.is_closed() {
@@ -265,6 +242,32 @@ impl Peers {
             }
             sleep(search.pause().mul_f64(rng.random_range(0.5..1.0))).await;
         }
+    }
+
+    /// Notes why there is no link with `peer`, which was dialled at `address`.
+    async fn note_failure(&self, peer: ServerId, address: &Address, error: ConnectError) {
+        let error = error.explained(&self.endpoint);
+        let refused = error.refused();
+        refused.into_iter().for_each(|refused| self.board.refusals().count(refused));
+        self.heed(&error).await;
+        let is_lasting = error.is_lasting();
+        let (region, server, error) = (self.region(peer), peer.index, with_causes(&error));
+        if is_lasting {
+            let why = format!("{region} server {server} at {address}: {error}");
+            self.board.refused(peer.datacenter, why);
+        }
+        let unsaid = match self.board.has_left(peer) {
+            true => None,
+            false => self.unsaid(peer, refused, &error, &error),
+        };
+        match unsaid {
+            None => debug!(peer = region, server, %address, error, "still no link"),
+            Some(unsaid) => {
+                let times = again(unsaid);
+                warn!(peer = region, server, %address, times, error, "no link, will try again");
+            }
+        }
+        self.board.failed(peer, error);
     }
 
     /// Runs a link that we have dialled to its end, or until its peer is somewhere else. Yields whether it ended for silence.
