@@ -98,7 +98,7 @@ mutants=(
   'hold-back-as-much-though-opposed|wan/src/leeway.rs|units|s/if opposed \{ TIGHT \}/if false { TIGHT }/'
   'charge-a-budget-with-payload-alone|wan/src/node.rs|units|s/replica\.charge\(link\.mirror, share\)/drop((replica, share))/'
   'release-beyond-a-budget|wan/src/filter.rs|units|s/self\.release_raised\(t, values, fit, out\)/self.release_raised(t, values, Fit::NONE, out)/'
-  'spend-what-is-not-there|wan/src/budget.rs|units|s/self\.left >= 0\.0 \|\|/true ||/'
+  'spend-what-is-not-there|wan/src/budget.rs|units|s/self\.bucket\.level\(\) >= 0\.0 \|\|/true ||/'
   'let-clocks-wait-for-themselves|wan/src/budget.rs|laws|s/ \|\| matches!\(self\.limit, Limit::BytesPerClock\(_\)\)//'
   'trust-what-is-not-known|wan/src/leeway.rs|units|s/likeness\.is_some_and/likeness.is_none_or/'
   'ship-what-rounding-leaves-over-twice|wan/src/filter/measure.rs|units|s/accumulated\[index\] = a - shipped/accumulated[index] = a/'

@@ -18,6 +18,7 @@
 use std::time::{Duration, Instant};
 
 use crate::policy::{Budget, BudgetScope, Limit};
+use crate::token_bucket::TokenBucket;
 
 /// For how long what is not spent is kept: three per cent of ten seconds.
 const KEPT: Duration = Duration::from_millis(300);
@@ -39,9 +40,8 @@ const TOLD_OVER: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Account {
     limit: Limit,
-    /// Bytes; below zero it owes.
-    left: f64,
-    filled_at: Option<Instant>,
+    /// Bytes.
+    bucket: TokenBucket,
     used: Used,
 }
 
@@ -78,16 +78,15 @@ impl Spending {
 impl Account {
     /// An account that begins with nothing.
     pub fn new(limit: Limit) -> Self {
-        Self { limit, left: 0.0, filled_at: None, used: Used::default() }
+        Self { limit, bucket: TokenBucket::new(0.0), used: Used::default() }
     }
 
     /// Takes in the credit of the time that has passed, where so many `links` share the budget.
     pub fn fill(&mut self, now: Instant, links: f64) {
-        let since = now.saturating_duration_since(*self.filled_at.get_or_insert(now));
-        self.filled_at = Some(now);
         if let Limit::BytesPerSec(rate) = self.limit {
             let rate = rate / links;
-            self.credit(rate * since.as_secs_f64(), rate * KEPT.as_secs_f64(), rate);
+            self.forgive(rate);
+            self.used.credited += self.bucket.refill(rate, rate * KEPT.as_secs_f64(), now);
         }
         self.used.turn(now);
     }
@@ -96,45 +95,41 @@ impl Account {
     pub fn end_clock(&mut self, length: Duration, links: f64) {
         if let Limit::BytesPerClock(bytes) = self.limit {
             let bytes = bytes / links;
-            self.credit(
-                bytes,
-                bytes * f64::from(most_clocks(length)),
-                bytes / length.max(SHORTEST_CLOCK).as_secs_f64(),
-            );
+            self.forgive(bytes / length.max(SHORTEST_CLOCK).as_secs_f64());
+            self.bucket.add(bytes, bytes * f64::from(most_clocks(length)));
+            self.used.credited += bytes;
         }
     }
 
-    fn credit(&mut self, bytes: f64, most: f64, per_sec: f64) {
-        let least = -per_sec * LONGEST_DEBT.as_secs_f64();
-        self.left = (self.left.max(least) + bytes).min(most.max(self.left));
-        self.used.credited += bytes;
+    fn forgive(&mut self, per_sec: f64) {
+        self.bucket.forgive(per_sec * LONGEST_DEBT.as_secs_f64());
     }
 
     /// So much was sent.
     pub fn spend(&mut self, bytes: f64) {
-        self.left -= bytes;
+        self.bucket.spend(bytes);
         self.used.spent += bytes;
     }
 
     /// Whether an update may be sent: where time pays, while nothing is owed. Clocks may wait for that very update, so where they
     /// pay, a debt is left to the releases that follow.
     pub fn may_spend(&self) -> bool {
-        self.left >= 0.0 || matches!(self.limit, Limit::BytesPerClock(_))
+        self.bucket.level() >= 0.0 || matches!(self.limit, Limit::BytesPerClock(_))
     }
 
     /// What may be spent until the next clock ends, `length` from now.
     pub fn due(&self, length: Duration, links: f64) -> f64 {
         match self.limit {
-            Limit::BytesPerSec(rate) => self.left + rate / links * length.as_secs_f64(),
-            Limit::BytesPerClock(_) => self.left,
+            Limit::BytesPerSec(rate) => self.bucket.level() + rate / links * length.as_secs_f64(),
+            Limit::BytesPerClock(_) => self.bucket.level(),
         }
     }
 
     /// When it no longer owes, if it does so now and time alone pays.
     pub fn next_at(&self, links: f64) -> Option<Instant> {
         let Limit::BytesPerSec(rate) = self.limit else { return None };
-        let wait = Duration::try_from_secs_f64((-self.left).max(0.0) / rate * links).unwrap_or(Duration::MAX);
-        self.filled_at?.checked_add(wait.max(Duration::from_millis(1))).filter(|_| !self.may_spend())
+        let wait = Duration::try_from_secs_f64(self.bucket.debt() / rate * links).unwrap_or(Duration::MAX);
+        self.bucket.filled_at()?.checked_add(wait.max(Duration::from_millis(1))).filter(|_| !self.may_spend())
     }
 
     /// How many bytes an update should have.

@@ -281,7 +281,8 @@ impl LinkError {
 impl Link {
     /// Runs the link, one of `endpoint`, until it breaks, or our revocation lists name the peer's
     /// certificate; tells the node's task when it is up and when it is down. Until the node has
-    /// taken the link, which `on_taken` hears, nothing is noted of the peer: it may be none of ours.
+    /// taken the link, which `on_taken` hears, nothing is noted of the peer: it may be none of
+    /// ours.
     pub async fn run(
         mut self,
         endpoint: &Endpoint,
@@ -326,7 +327,8 @@ impl Link {
         let connections: Vec<_> = std::iter::once(control.clone()).chain(data.get()).collect();
         let (error, goodbye) = explained(error, &connections, endpoint).await;
         let (code, reason) = last_words(&error, &control, endpoint);
-        // Before the tasks end, and with them their streams, so that the peer hears the reason first.
+        // Before the tasks end, and with them their streams, so that the peer hears the reason
+        // first.
         connections.iter().for_each(|connection| close(connection, code, &reason));
         tasks.shutdown().await;
         let _ = events.send(Event::Down { peer, session, goodbye }).await;

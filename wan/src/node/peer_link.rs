@@ -9,10 +9,10 @@
 use std::time::{Duration, Instant};
 
 use super::{PeerConfig, Sent};
-use crate::allowance::Allowance;
 use crate::bandwidth::DrainRate;
 use crate::budget::Overhead;
 use crate::message::ServerId;
+use crate::rate_limit::RateLimit;
 use crate::round_trip::LeastRoundTrip;
 
 /// A server process of another datacenter.
@@ -26,7 +26,7 @@ pub(super) struct PeerLink {
     /// The link, while it is up.
     pub(super) up: Option<UpLink>,
     pub(super) path: PeerPath,
-    pub(super) transfer: Allowance,
+    pub(super) transfer: RateLimit,
     pub(super) overhead: Overhead,
     /// When something was last heard from it.
     pub(super) heard_at: Option<Instant>,
@@ -86,7 +86,7 @@ impl PeerLink {
                 window_bytes: config.window_bytes,
                 drain: DrainRate::new(config.rate_bytes_per_sec),
             },
-            transfer: Allowance::new(config.transfer_bytes_per_sec),
+            transfer: RateLimit::new(config.transfer_bytes_per_sec),
             overhead: Overhead::default(),
             heard_at: None,
             sent: Sent::default(),
