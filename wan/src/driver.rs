@@ -10,8 +10,8 @@
 
 pub mod address;
 pub mod board;
-mod entrance;
 pub mod frames;
+mod handshake_limiter;
 pub mod hello;
 pub mod job_settings;
 pub mod link;

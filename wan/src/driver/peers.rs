@@ -32,8 +32,8 @@ pub use self::error::ConnectError;
 use self::search::{Attempt, Search};
 use crate::driver::address::Address;
 use crate::driver::board::Board;
-use crate::driver::entrance::{Entrance, Known, Ticket};
 use crate::driver::frames::{self, FrameError};
+use crate::driver::handshake_limiter::{HandshakeLimiter, HandshakePermit, Known};
 use crate::driver::hello::{LEFT, Refusal, Terms};
 use crate::driver::job_settings::{JobSettings, MAX_JOB_SETTINGS_BYTES};
 use crate::driver::link::{self, Awaited, DataConnection, Link, LinkError, OpenData, Tally, close_code};
@@ -374,8 +374,8 @@ impl Peers {
     pub async fn accept(self, paths: Paths) {
         self.known.set(paths.addresses());
         let (awaited, paths) = (Arc::<Awaited>::default(), Arc::new(paths));
-        let entrance = Entrance::new(self.endpoint.clone(), self.known.clone());
-        while let Some((incoming, ticket)) = entrance.next().await {
+        let limiter = HandshakeLimiter::new(self.endpoint.clone(), self.known.clone());
+        while let Some((incoming, permit)) = limiter.next().await {
             let address = incoming.remote_address();
             let (this, awaited, paths) = (self.clone(), awaited.clone(), paths.clone());
             let serving = async move {
@@ -384,10 +384,10 @@ impl Peers {
                     Ok(connection) => connection,
                     Err(error) => {
                         this.not_let_in(error.into(), address, None, None);
-                        return ticket.fail(settings.idle_timeout).await;
+                        return permit.fail(settings.idle_timeout).await;
                     }
                 };
-                match this.greet(&connection, ticket, &awaited, &paths).await {
+                match this.greet(&connection, permit, &awaited, &paths).await {
                     Ok(Greeted::Link(link)) => _ = this.keep(link).await,
                     Ok(Greeted::Data | Greeted::Probe) => {}
                     Err(error) => {
@@ -583,7 +583,7 @@ impl Peers {
     async fn greet(
         &self,
         connection: &Connection,
-        ticket: Ticket,
+        permit: HandshakePermit,
         awaited: &Awaited,
         paths: &Paths,
     ) -> Result<Greeted, ConnectError> {
@@ -592,7 +592,7 @@ impl Peers {
         let path = paths.settle(connection, datacenter);
         let heard = hear(connection, path.handshake_timeout()).await?;
         // From here on, what a peer costs is bounded for each server.
-        drop(ticket);
+        drop(permit);
         if heard.hello.channel == Channel::Probe {
             return self.answers.answer(connection, heard).await.map(|()| Greeted::Probe);
         }

@@ -14,8 +14,8 @@ use tracing::{debug, info};
 use super::{Budget, HANDSHAKE, PAUSE, ProbeError, exchange_bursts, frame_of, probe, unix_millis};
 use crate::driver::address::Address;
 use crate::driver::board::Board;
-use crate::driver::entrance::{Entrance, Known};
 use crate::driver::frames::{self, FrameError};
+use crate::driver::handshake_limiter::{HandshakeLimiter, Known};
 use crate::driver::hello::Terms;
 use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
 use crate::driver::peers::{ConnectError, Peer};
@@ -82,8 +82,8 @@ impl Answers {
     /// link is told so, and tries again later.
     pub async fn serve(self) {
         let mut tasks = JoinSet::new();
-        let entrance = Entrance::new(self.0.endpoint.clone(), self.0.addresses.clone());
-        while let Some((incoming, ticket)) = entrance.next().await {
+        let limiter = HandshakeLimiter::new(self.0.endpoint.clone(), self.0.addresses.clone());
+        while let Some((incoming, permit)) = limiter.next().await {
             let this = self.clone();
             while tasks.try_join_next().is_some() {}
             tasks.spawn(async move {
@@ -92,11 +92,11 @@ impl Answers {
                     Ok(connection) => connection,
                     Err(error) => {
                         debug!(%error, "nobody was let in");
-                        return ticket.fail(settings.idle_timeout).await;
+                        return permit.fail(settings.idle_timeout).await;
                     }
                 };
                 let heard = hear(&connection, settings.handshake_timeout).await;
-                drop(ticket);
+                drop(permit);
                 let answered = match heard {
                     Ok(heard) if heard.hello.channel == Channel::Probe => {
                         this.answer(&connection, heard).await

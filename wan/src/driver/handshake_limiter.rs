@@ -45,7 +45,7 @@ const OF_PEER: Limits = Limits { in_progress: 16, remains: 64, unproven: 8 };
 
 /// Lets dialers in, one by one.
 #[derive(Clone, Debug)]
-pub(super) struct Entrance {
+pub(super) struct HandshakeLimiter {
     endpoint: Endpoint,
     known: Known,
     admissions: Arc<Mutex<Admissions>>,
@@ -172,17 +172,17 @@ impl Admissions {
 
 /// Whoever holds it may have its handshake.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct HandshakePermit {
     admissions: Arc<Mutex<Admissions>>,
     origin: Origin,
     has_failed: bool,
 }
 
-impl Ticket {
+impl HandshakePermit {
     fn new(admissions: Arc<Mutex<Admissions>>, origin: Origin) -> Self {
-        let ticket = Self { admissions, origin, has_failed: false };
-        ticket.change(|counts| counts.in_progress += 1);
-        ticket
+        let permit = Self { admissions, origin, has_failed: false };
+        permit.change(|counts| counts.in_progress += 1);
+        permit
     }
 
     /// The handshake has failed; what may remain of it counts for as long as a connection may be silent.
@@ -205,7 +205,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
         match self.has_failed {
             true => self.change(|counts| counts.remains -= 1),
@@ -214,14 +214,14 @@ impl Drop for Ticket {
     }
 }
 
-impl Entrance {
+impl HandshakeLimiter {
     /// The way into `endpoint`, with places for those who are where peers are `known` to be.
     pub(super) fn new(endpoint: Endpoint, known: Known) -> Self {
         Self { endpoint, known, admissions: Arc::default() }
     }
 
     /// The next one whose handshake may begin; nothing once the endpoint is closed.
-    pub(super) async fn next(&self) -> Option<(Incoming, Ticket)> {
+    pub(super) async fn next(&self) -> Option<(Incoming, HandshakePermit)> {
         loop {
             let incoming = self.endpoint.incoming().await?;
             let address = canonical(incoming.remote_address());
@@ -234,8 +234,10 @@ impl Entrance {
                 admissions.verdict(origin, incoming.remote_address_validated())
             };
             match verdict {
-                // Nobody else gives tickets out, so that there is room where the verdict found some.
-                Verdict::Begin => return Some((incoming, Ticket::new(self.admissions.clone(), origin))),
+                // Nobody else gives permits out, so that there is room where the verdict found some.
+                Verdict::Begin => {
+                    return Some((incoming, HandshakePermit::new(self.admissions.clone(), origin)));
+                }
                 // It fails only with those whose address is proven.
                 Verdict::Prove => drop(incoming.retry()),
                 Verdict::Refuse => incoming.refuse(),
@@ -259,17 +261,17 @@ mod tests {
         Origin::Peer(PEER.parse().unwrap())
     }
 
-    /// Tickets of one origin: so many in progress, and so many that have failed.
-    fn tickets(
+    /// Permits of one origin: so many in progress, and so many that have failed.
+    fn permits(
         of: &Arc<Mutex<Admissions>>,
         origin: Origin,
         in_progress: usize,
         failed: usize,
-    ) -> Vec<Ticket> {
-        let mut tickets: Vec<_> =
-            (0..in_progress + failed).map(|_| Ticket::new(of.clone(), origin)).collect();
-        tickets[in_progress..].iter_mut().for_each(Ticket::become_failed);
-        tickets
+    ) -> Vec<HandshakePermit> {
+        let mut permits: Vec<_> =
+            (0..in_progress + failed).map(|_| HandshakePermit::new(of.clone(), origin)).collect();
+        permits[in_progress..].iter_mut().for_each(HandshakePermit::become_failed);
+        permits
     }
 
     fn verdicts(of: &Arc<Mutex<Admissions>>, origin: Origin) -> (Verdict, Verdict) {
@@ -294,7 +296,7 @@ mod tests {
             (peer(), 0, 64, full),
         ] {
             let admissions = Arc::default();
-            let held = tickets(&admissions, origin, in_progress, failed);
+            let held = permits(&admissions, origin, in_progress, failed);
             assert_eq!(verdicts(&admissions, origin), expected, "{origin:?}: {in_progress}, {failed}");
             drop(held);
             assert!(admissions.lock().unwrap().by_origin.is_empty(), "nothing is kept of who has gone");
@@ -305,11 +307,11 @@ mod tests {
     #[test]
     fn one_address_keeps_nobody_else_out_and_all_of_them_no_peer() {
         let admissions = Arc::default();
-        let mut held = tickets(&admissions, stranger(0), 64, 256);
+        let mut held = permits(&admissions, stranger(0), 64, 256);
         assert_eq!(verdicts(&admissions, stranger(1)), (Verdict::Prove, Verdict::Begin));
         assert_eq!(verdicts(&admissions, peer()), (Verdict::Begin, Verdict::Begin));
         for network in 1..4 {
-            held.extend(tickets(&admissions, stranger(network), 64, 256));
+            held.extend(permits(&admissions, stranger(network), 64, 256));
         }
         assert_eq!(verdicts(&admissions, stranger(9)), (Verdict::Ignore, Verdict::Refuse));
         assert_eq!(verdicts(&admissions, peer()), (Verdict::Begin, Verdict::Begin));
