@@ -4,7 +4,7 @@
 //!
 //! What a WAN provider charges for is bytes on the wire: payload, QUIC's framing, acknowledgements,
 //! retransmissions and the IP and UDP headers around them. Connections know only their part of it. So the
-//! socket counts: [`Meter`] wraps any socket of quinn's, emulated or real, and changes nothing.
+//! socket counts: [`CountingSocket`] wraps any socket of quinn's, emulated or real, and changes nothing.
 
 use std::{
     collections::BTreeMap,
@@ -70,7 +70,7 @@ pub struct Traffic {
 
 /// A socket that counts.
 #[derive(Debug)]
-pub struct Meter {
+pub struct CountingSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     counts: Mutex<Counts>,
 }
@@ -92,7 +92,7 @@ impl Counts {
     }
 }
 
-impl Meter {
+impl CountingSocket {
     /// Counts what passes through `inner` from now on.
     pub fn new(inner: Arc<dyn AsyncUdpSocket>) -> Arc<Self> {
         Arc::new(Self { inner, counts: Mutex::default() })
@@ -151,7 +151,7 @@ impl Meter {
     }
 }
 
-impl AsyncUdpSocket for Meter {
+impl AsyncUdpSocket for CountingSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         self.inner.clone().create_io_poller()
     }

@@ -60,12 +60,12 @@ impl SocketLimit {
 
 /// A socket that sends no faster than it may.
 #[derive(Debug)]
-pub(super) struct Cap {
+pub(super) struct RateLimitedSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     limit: Arc<Mutex<SocketLimit>>,
 }
 
-impl Cap {
+impl RateLimitedSocket {
     /// `inner`, with `bytes_per_sec` on the wire at most.
     pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, bytes_per_sec: u64) -> Arc<Self> {
         Arc::new(Self { inner, limit: Arc::new(Mutex::new(SocketLimit::new(bytes_per_sec, now()))) })
@@ -80,10 +80,10 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-impl AsyncUdpSocket for Cap {
+impl AsyncUdpSocket for RateLimitedSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         let inner = self.inner.clone().create_io_poller();
-        Box::pin(CapPoller { inner, limit: self.limit.clone(), sleep: None })
+        Box::pin(RateLimitedPoller { inner, limit: self.limit.clone(), sleep: None })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -126,13 +126,13 @@ impl AsyncUdpSocket for Cap {
 
 /// Wakes whoever wants to send once that is possible.
 #[derive(Debug)]
-struct CapPoller {
+struct RateLimitedPoller {
     inner: Pin<Box<dyn UdpPoller>>,
     limit: Arc<Mutex<SocketLimit>>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl UdpPoller for CapPoller {
+impl UdpPoller for RateLimitedPoller {
     fn poll_writable(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if let Some(sleep) = &mut self.sleep {
