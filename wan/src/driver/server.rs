@@ -25,7 +25,7 @@ use crate::wire;
 
 /// How long a clock that is complete on some shards waits for the others before it crosses the WAN: workers flush to
 /// all shards at about the same time, and one message for all of them costs half as much as one for each.
-const CORK: Duration = Duration::from_millis(2);
+const OUTPUT_DELAY: Duration = Duration::from_millis(2);
 
 /// Events applied before the node's output is looked at.
 const BATCH: usize = 256;
@@ -174,7 +174,7 @@ pub struct Server<O> {
     events: EventReceiver,
     links: Vec<Option<ActiveLink>>,
     clock: Clock,
-    cork: Cork,
+    output_delay: OutputDelay,
     settled: watch::Sender<bool>,
     /// Workers that have come before the node was ready for them.
     early: Vec<Attaching>,
@@ -194,7 +194,7 @@ struct Attaching {
 
 /// Whether output to the WAN waits for shards whose clock is about to complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cork {
+enum OutputDelay {
     /// All shards are at the same clock.
     Aligned,
     /// They are not; output waits until then.
@@ -203,11 +203,11 @@ enum Cork {
     Expired,
 }
 
-impl Cork {
+impl OutputDelay {
     fn update(&mut self, is_aligned: bool, now: Instant) {
         *self = match *self {
             _ if is_aligned => Self::Aligned,
-            Self::Aligned => Self::Until(now + CORK),
+            Self::Aligned => Self::Until(now + OUTPUT_DELAY),
             Self::Until(at) if at <= now => Self::Expired,
             waiting => waiting,
         };
@@ -249,7 +249,7 @@ impl<O: Observer> Server<O> {
             events,
             links: Vec::new(),
             clock: Clock(0),
-            cork: Cork::Aligned,
+            output_delay: OutputDelay::Aligned,
             settled,
             early: Vec::new(),
             joined: BTreeSet::new(),
@@ -445,8 +445,8 @@ impl<O: Observer> Server<O> {
         }
         let clocks = || self.node.replicas().iter().map(|r| r.shard().clock());
         let least = clocks().min().unwrap_or_default();
-        self.cork.update(clocks().all(|clock| clock == least), now);
-        if self.cork.until().is_none() {
+        self.output_delay.update(clocks().all(|clock| clock == least), now);
+        if self.output_delay.until().is_none() {
             (0..self.links.len()).for_each(|at| self.send_to_peer(at, now));
         }
         if least > self.clock {
@@ -509,7 +509,7 @@ impl<O: Observer> Server<O> {
         let links = || (0..self.links.len()).filter(has_room);
         let of_links = || links().filter_map(|at| self.node.poll_timeout(at)).min();
         let judgement = self.node.poll_judgement();
-        self.cork.until().or_else(of_links).into_iter().chain(judgement).min()
+        self.output_delay.until().or_else(of_links).into_iter().chain(judgement).min()
     }
 
     fn send_to_peer(&mut self, at: usize, now: Instant) {
