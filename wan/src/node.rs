@@ -30,7 +30,7 @@ use crate::policy::Policy;
 use crate::replica::Replica;
 
 use self::peer_link::{PeerLink, UpLink};
-use self::presence::Watch;
+use self::presence::FailureDetector;
 use self::replicas::Replicas;
 
 pub use self::greeting::Greeting;
@@ -78,7 +78,7 @@ pub struct Node {
     life: u64,
     /// Another process of this server has started later: this one is to stop.
     is_superseded: bool,
-    watch: Watch,
+    detector: FailureDetector,
     start: StartPolicy,
     /// Since when the job has begun, as far as is known here.
     begun_at: Option<Instant>,
@@ -108,7 +108,7 @@ impl Node {
         }
         Self {
             replicas: Replicas::new(replicas),
-            watch: Watch::new(datacenters.len()),
+            detector: FailureDetector::new(datacenters.len()),
             has_departures: false,
             datacenters: datacenters.to_vec(),
             peers: Vec::new(),
@@ -131,7 +131,7 @@ impl Node {
     /// The same, going on without peers that are silent for too long.
     #[must_use]
     pub fn giving_up(self, grace: Grace) -> Self {
-        Self { watch: self.watch.giving_up(grace), ..self }
+        Self { detector: self.detector.giving_up(grace), ..self }
     }
 
     /// The same for a job that is done when everybody has completed `clock`; workers that leave before that are expected
@@ -219,7 +219,7 @@ impl Node {
         let before = self.replicas[at].shard().clock();
         let outcome = self.replicas.change(at, act);
         self.complete_since(at, before, now);
-        self.watch.reconsider(now);
+        self.detector.reconsider(now);
         outcome
     }
 
@@ -241,7 +241,7 @@ impl Node {
     /// Whether workers may come: the values are there, it is known how far every other datacenter is, or that it is not there, and
     /// nobody is waited for at the start of the job.
     pub fn is_ready(&self) -> bool {
-        let is_waiting = self.watch.grace.is_some() && !self.has_begun();
+        let is_waiting = self.detector.grace.is_some() && !self.has_begun();
         !is_waiting && self.replicas.iter().all(Replica::is_ready)
     }
 
