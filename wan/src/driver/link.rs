@@ -343,12 +343,12 @@ impl Link {
         tasks.spawn(async { Err(refused.await.map_or(LinkError::Unwanted, LinkError::Refused)) });
         let asks = open_data.is_none().then(|| data.clone());
         let (is_open, after_control) = oneshot::channel();
-        let (connection, witness, writable) = (control.clone(), data.watch(), source.events.clone());
+        let (connection, on_data, writable) = (control.clone(), data.watch(), source.events.clone());
         tasks.spawn(async move {
             // The first of the connection's streams: by that the peer knows it.
             let stream = connection.open_uni().await?;
             let _ = is_open.send(());
-            let sender = ControlSender::new(connection, stream, witness);
+            let sender = ControlSender::new(connection, stream, on_data);
             send_control(sender, asks, control_queue, peer, writable).await
         });
         tasks.spawn(receive_control(control.clone(), data.clone(), source.clone()));
