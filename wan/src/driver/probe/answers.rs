@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
-use super::{Budget, HANDSHAKE, PAUSE, ProbeError, exchange_bursts, frame_of, probe, unix_millis};
+use super::{BurstLimiter, HANDSHAKE, PAUSE, ProbeError, exchange_bursts, frame_of, probe, unix_millis};
 use crate::driver::address::Address;
 use crate::driver::board::Board;
 use crate::driver::frames::{self, FrameError};
@@ -37,7 +37,7 @@ struct Shared {
     known: Mutex<BTreeMap<ServerId, Peer>>,
     /// Where they are let in although others take all places.
     addresses: Known,
-    budget: Mutex<Budget>,
+    limiter: Mutex<BurstLimiter>,
 }
 
 /// A connection whose first hello was read.
@@ -64,8 +64,8 @@ pub(in crate::driver) async fn hear(
 impl Answers {
     /// Answers for the server that `terms` speak of, over `endpoint`; `board` knows its links.
     pub fn new(endpoint: Endpoint, terms: Terms, board: Board) -> Self {
-        let (known, addresses, budget) = Default::default();
-        Self(Arc::new(Shared { endpoint, terms, board, known, addresses, budget }))
+        let (known, addresses, limiter) = Default::default();
+        Self(Arc::new(Shared { endpoint, terms, board, known, addresses, limiter }))
     }
 
     /// From now on it is known where `peer` can be found.
@@ -157,8 +157,8 @@ impl Answers {
     }
 
     fn grant(&self, caller: ServerId, wanted: u64, is_running: bool) -> u64 {
-        let mut budget = self.0.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        budget.grant(caller, wanted, is_running, Instant::now())
+        let mut limiter = self.0.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        limiter.grant(caller, wanted, is_running, Instant::now())
     }
 
     /// Tries to reach the server that asks for it, where we know it.
