@@ -111,12 +111,12 @@ pub struct Peers {
     board: Board,
     answers: Answers,
     names: Names,
-    said: Arc<Said>,
+    throttles: Arc<LogThrottles>,
     known: Known,
 }
 
 /// What has been logged lately of those to whom there is no link.
-struct Said {
+struct LogThrottles {
     /// Of strangers,
     strangers: Mutex<Throttle>,
     /// and of those who have proven a certificate, and are none of ours.
@@ -159,7 +159,8 @@ impl Peers {
     ) -> Self {
         let answers = Answers::new(endpoint.clone(), terms.clone(), board.clone());
         let throttle = || Mutex::new(Throttle::new(Instant::now()));
-        let said = Arc::new(Said { strangers: throttle(), known: throttle(), peers: Mutex::default() });
+        let throttles =
+            Arc::new(LogThrottles { strangers: throttle(), known: throttle(), peers: Mutex::default() });
         Self {
             endpoint,
             terms: Arc::new(terms),
@@ -169,7 +170,7 @@ impl Peers {
             board,
             answers,
             names: Names::default(),
-            said,
+            throttles,
             known: Known::default(),
         }
     }
@@ -298,7 +299,7 @@ impl Peers {
             self.known.link(peer, address);
             self.board.up(peer, session, address);
             // What ends links that were up may end this one as well.
-            self.peers_said().forget(|(datacenter, index, what)| {
+            self.peers_throttle().forget(|(datacenter, index, what)| {
                 *datacenter == peer.datacenter
                     && match index {
                         Some(index) => *index == peer.index && !what.starts_with(BROKEN),
@@ -349,11 +350,11 @@ impl Peers {
             Some(refused) => (peer.datacenter, None, topic(refused, error)),
             None => (peer.datacenter, Some(peer.index), otherwise.to_owned()),
         };
-        self.peers_said().pass(&key, Instant::now())
+        self.peers_throttle().pass(&key, Instant::now())
     }
 
-    fn peers_said(&self) -> MutexGuard<'_, Repeats<Topic>> {
-        self.said.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn peers_throttle(&self) -> MutexGuard<'_, Repeats<Topic>> {
+        self.throttles.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a peer says that we have left for good, this process is told.
@@ -437,14 +438,14 @@ impl Peers {
         let mut times = None;
         if let Some(peer) = peer {
             let what = refused.map_or_else(|| problem.clone(), |refused| topic(refused, &problem));
-            let Some(unsaid) = self.peers_said().pass(&(peer, None, what), Instant::now()) else {
+            let Some(unsaid) = self.peers_throttle().pass(&(peer, None, what), Instant::now()) else {
                 debug!(%address, error = problem, "a peer was not let in");
                 return;
             };
             times = again(unsaid);
         }
         // Strangers cannot silence what is said of those who have a certificate.
-        let throttle = if certificate.is_some() { &self.said.known } else { &self.said.strangers };
+        let throttle = if certificate.is_some() { &self.throttles.known } else { &self.throttles.strangers };
         let Some(unsaid) = throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now())
         else {
             return;
