@@ -112,7 +112,7 @@ mutants=(
   'forget-counts-that-were-told|gaia/src/checkpoint/archive.rs|units|s/Ok\(counts\) => self\.count\(&counts\),/Ok(_) => {}/'
   'count-anew-from-checkpoints|gaia/src/checkpoint/archive.rs|units|s/self\.count\(&checkpoint\.counts\);//'
   'trust-the-sender-alone|gaia/src/status/totals.rs|units|s/link\.sent_bytes\.max\(link\.arrived_bytes\)/link.sent_bytes/'
-  'take-back-what-was-repeated|wan/src/driver/link/tally.rs|units|s/\.max\(self\.repeated_bytes\)//'
+  'take-back-what-was-repeated|wan/src/driver/link/traffic.rs|units|s/\.max\(self\.repeated_bytes\)//'
 )
 
 chosen=()

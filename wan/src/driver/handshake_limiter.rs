@@ -1,14 +1,15 @@
 //! Bounds what those cost who have not said yet who they are.
 //!
-//! Anybody can send a first packet, under any address, and each one that is answered costs a handshake and state until that
-//! is over. So only so many handshakes go on at a time: of all together, and of each [`Prefix`], so that no one address
-//! takes the places of all others. While they are few, whoever comes is answered at once. When they are more, whoever
-//! comes first proves with a retry that its address is its own: that costs a round trip, and us nothing, and who lies about
-//! its address never gets further. Beyond the bound nobody is answered, or told so if its address is its own; peers dial
-//! again.
+//! Anybody can send a first packet, under any address, and each one that is answered costs a
+//! handshake and state until that is over. So only so many handshakes go on at a time: of all
+//! together, and of each [`Prefix`], so that no one address takes the places of all others. While
+//! they are few, whoever comes is answered at once. When they are more, whoever comes first proves
+//! with a retry that its address is its own: that costs a round trip, and us nothing, and who lies
+//! about its address never gets further. Beyond the bound nobody is answered, or told so if its
+//! address is its own; peers dial again.
 //!
-//! An address at which a peer should be, or was when a link was up, has places of its own that nobody else can take: who
-//! holds them has proven that the address is its own, but for a few.
+//! An address at which a peer should be, or was when a link was up, has places of its own that
+//! nobody else can take: who holds them has proven that the address is its own, but for a few.
 //!
 //! Kind: driver, but for `Admissions`, which is time-free.
 
@@ -25,14 +26,15 @@ use super::paths::canonical;
 use crate::message::ServerId;
 use crate::transport::Endpoint;
 
-/// Handshakes, hellos included, that may go on at a time, and those that failed of late and may still take memory: quinn
-/// keeps a connection that is closed by its very first packet until it would have been silent for too long. A handshake that
-/// is not over within 10 s is given up.
+/// Handshakes, hellos included, that may go on at a time, and those that failed of late and may
+/// still take memory: quinn keeps a connection that is closed by its very first packet until it
+/// would have been silent for too long. A handshake that is not over within 10 s is given up.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     in_progress: usize,
     remains: usize,
-    /// While so many go on or have failed of late, further ones are only begun with those who prove their address.
+    /// While so many go on or have failed of late, further ones are only begun with those who prove
+    /// their address.
     unproven: usize,
 }
 
@@ -40,7 +42,8 @@ struct Limits {
 const OF_ALL: Limits = Limits { in_progress: 256, remains: 1024, unproven: 64 };
 /// Of those that come from one prefix.
 const OF_PREFIX: Limits = Limits { in_progress: 64, remains: 256, unproven: 32 };
-/// Of those that come from where a peer is known to be: it may open two connections at a time, and tries again as these fail.
+/// Of those that come from where a peer is known to be: it may open two connections at a time, and
+/// tries again as these fail.
 const OF_PEER: Limits = Limits { in_progress: 16, remains: 64, unproven: 8 };
 
 /// Lets dialers in, one by one.
@@ -185,7 +188,8 @@ impl HandshakePermit {
         permit
     }
 
-    /// The handshake has failed; what may remain of it counts for as long as a connection may be silent.
+    /// The handshake has failed; what may remain of it counts for as long as a connection may be
+    /// silent.
     pub(super) async fn fail(mut self, idle_timeout: Duration) {
         self.become_failed();
         sleep(idle_timeout).await;
@@ -234,7 +238,8 @@ impl HandshakeLimiter {
                 admissions.verdict(origin, incoming.remote_address_validated())
             };
             match verdict {
-                // Nobody else gives permits out, so that there is room where the verdict found some.
+                // Nobody else gives permits out, so that there is room where the verdict found
+                // some.
                 Verdict::Begin => {
                     return Some((incoming, HandshakePermit::new(self.admissions.clone(), origin)));
                 }

@@ -38,11 +38,11 @@ use crate::transport::{
 use crate::wire::{self, Shapes};
 
 mod data;
-mod tally;
+mod traffic;
 
 pub(super) use self::data::Awaited;
 pub use self::data::DataConnection;
-pub use self::tally::{Crossed, Tally};
+pub use self::traffic::{Crossed, LinkTraffic};
 
 /// Control messages that may wait for the control connection; what does not fit stays in the node, where newer
 /// statements replace older ones.
@@ -146,7 +146,7 @@ pub struct LinkHandle {
     /// Ends the link, and tells the peer what it did wrong. Dropping it ends the link as well.
     pub refuse: oneshot::Sender<PeerError>,
     /// What has crossed the links of this process.
-    pub tally: Tally,
+    pub traffic: LinkTraffic,
 }
 
 /// An update on its way to the link.
@@ -288,12 +288,12 @@ impl Link {
         endpoint: &Endpoint,
         shapes: Arc<Shapes>,
         events: EventSender,
-        tally: &Tally,
+        traffic: &LinkTraffic,
         on_taken: impl FnOnce(),
     ) -> LinkError {
         let (peer, session) = (self.peer, self.session);
         let (control, data) = (self.control.clone(), self.data.clone());
-        let (handle, queues) = LinkHandle::new(session, tally.clone());
+        let (handle, queues) = LinkHandle::new(session, traffic.clone());
         let (taken, is_taken) = oneshot::channel();
         let greeting = std::mem::take(&mut self.greeting);
         let up = Event::Up { peer, handle: Box::new(handle), greeting, rtt: control.rtt(), taken };
@@ -306,9 +306,9 @@ impl Link {
         let noting = async {
             if is_taken.await.is_ok() {
                 may_receive.send_replace(true);
-                tally.begin(peer, [(&control, written.small.clone())]);
+                traffic.begin(peer, [(&control, written.small.clone())]);
                 on_taken();
-                tally.begin(peer, [(&data.there().await, written.bulk.clone())]);
+                traffic.begin(peer, [(&data.there().await, written.bulk.clone())]);
             }
             std::future::pending::<LinkError>().await
         };
@@ -371,12 +371,12 @@ impl Link {
 
 impl LinkHandle {
     /// A handle, and what is put into it.
-    fn new(session: u64, tally: Tally) -> (Self, Queues) {
+    fn new(session: u64, traffic: LinkTraffic) -> (Self, Queues) {
         let (control, control_queue) = mpsc::channel(CONTROL_QUEUE);
         let (updates, update_queue) = mpsc::unbounded_channel();
         let (refuse, refused) = oneshot::channel();
         let queues = Queues { control: control_queue, updates: update_queue, refused };
-        (Self { session, control, updates, refuse, tally }, queues)
+        (Self { session, control, updates, refuse, traffic }, queues)
     }
 }
 

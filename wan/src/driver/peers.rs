@@ -31,12 +31,14 @@ use tracing::{Instrument, debug, info, warn};
 pub use self::error::ConnectError;
 use self::search::{Attempt, Search};
 use crate::driver::address::Address;
-use crate::driver::board::Board;
 use crate::driver::frames::{self, FrameError};
 use crate::driver::handshake_limiter::{HandshakeLimiter, HandshakePermit, Known};
 use crate::driver::hello::{LEFT, Refusal, Terms};
 use crate::driver::job_settings::{JobSettings, MAX_JOB_SETTINGS_BYTES};
-use crate::driver::link::{self, Awaited, DataConnection, Link, LinkError, OpenData, Tally, close_code};
+use crate::driver::link::{
+    self, Awaited, DataConnection, Link, LinkError, LinkTraffic, OpenData, close_code,
+};
+use crate::driver::link_registry::LinkRegistry;
 use crate::driver::names::Names;
 use crate::driver::paths::Paths;
 use crate::driver::probe::{Answers, Heard, hear};
@@ -107,8 +109,8 @@ pub struct Peers {
     terms: Arc<Terms>,
     shapes: Arc<Shapes>,
     events: EventSender,
-    tally: Tally,
-    board: Board,
+    traffic: LinkTraffic,
+    registry: LinkRegistry,
     answers: Answers,
     names: Names,
     throttles: Arc<LogThrottles>,
@@ -147,17 +149,17 @@ enum Greeted {
 }
 
 impl Peers {
-    /// Links over `endpoint` for the node behind `events`; what crosses them is counted in `tally`, and how they are is noted
-    /// on `board`.
+    /// Links over `endpoint` for the node behind `events`; what crosses them is counted in
+    /// `traffic`, and how they are is noted in `registry`.
     pub fn new(
         endpoint: Endpoint,
         terms: Terms,
         shapes: Shapes,
         events: EventSender,
-        tally: Tally,
-        board: Board,
+        traffic: LinkTraffic,
+        registry: LinkRegistry,
     ) -> Self {
-        let answers = Answers::new(endpoint.clone(), terms.clone(), board.clone());
+        let answers = Answers::new(endpoint.clone(), terms.clone(), registry.clone());
         let throttle = || Mutex::new(Throttle::new(Instant::now()));
         let throttles =
             Arc::new(LogThrottles { strangers: throttle(), known: throttle(), peers: Mutex::default() });
@@ -166,8 +168,8 @@ impl Peers {
             terms: Arc::new(terms),
             shapes: Arc::new(shapes),
             events,
-            tally,
-            board,
+            traffic,
+            registry,
             answers,
             names: Names::default(),
             throttles,
@@ -186,22 +188,22 @@ impl Peers {
         let mut search = Search::new();
         // It stays with what was good, and goes on from what was not.
         let mut failures = 0;
-        self.board.expect(peer.id);
+        self.registry.expect(peer.id);
         self.answers.know(&peer);
         let handshake = peer.path.round_trip.map(|round_trip| SECOND_ROUND_TRIPS * round_trip);
         let mut wait = handshake.map_or(SECOND_AT_FIRST, |handshake| handshake.min(SECOND_AT_FIRST));
         loop {
-            self.board.down(peer.id).await;
+            self.registry.down(peer.id).await;
             let has_departed = self.has_departed(peer.id.datacenter).await;
             if has_departed {
                 // It may live, be unable to dial us, and not know.
-                self.board.departed(peer.id);
+                self.registry.departed(peer.id);
             }
             if turn == Turn::Second {
                 let second = SECOND.max(SECOND_ROUND_TRIPS * peer.path.first_round_trip());
                 let wait = std::mem::replace(&mut wait, second);
                 sleep(wait.mul_f64(rng.random_range(1.0..1.5))).await;
-                if self.board.is_up(peer.id) {
+                if self.registry.is_up(peer.id) {
                     continue;
                 }
             }
@@ -212,7 +214,7 @@ impl Peers {
             let connected = tokio::select! {
                 biased;
                 connected = self.connect(&peer, address, round, session, attempt) => connected,
-                () = self.board.up_with(peer.id) => continue,
+                () = self.registry.up_with(peer.id) => continue,
             };
             match connected {
                 Ok(None) => failures += 1,
@@ -249,15 +251,15 @@ impl Peers {
     async fn note_failure(&self, peer: ServerId, address: &Address, error: ConnectError) {
         let error = error.explained(&self.endpoint);
         let refused = error.refused();
-        refused.into_iter().for_each(|refused| self.board.refusals().count(refused));
+        refused.into_iter().for_each(|refused| self.registry.refusals().count(refused));
         self.heed(&error).await;
         let is_lasting = error.is_lasting();
         let (region, server, error) = (self.region(peer), peer.index, with_causes(&error));
         if is_lasting {
             let why = format!("{region} server {server} at {address}: {error}");
-            self.board.refused(peer.datacenter, why);
+            self.registry.refused(peer.datacenter, why);
         }
-        let unsaid = match self.board.has_left(peer) {
+        let unsaid = match self.registry.has_left(peer) {
             true => None,
             false => self.unsaid(peer, refused, &error, &error),
         };
@@ -268,7 +270,7 @@ impl Peers {
                 warn!(peer = region, server, %address, times, error, "no link, will try again");
             }
         }
-        self.board.failed(peer, error);
+        self.registry.failed(peer, error);
     }
 
     /// Runs a link that we have dialled to its end, or until its peer is somewhere else. Yields whether it ended for silence.
@@ -297,7 +299,7 @@ impl Peers {
         let on_taken = || {
             info!(peer = region, server, %address, ?rtt, "link up");
             self.known.link(peer, address);
-            self.board.up(peer, session, address);
+            self.registry.up(peer, session, address);
             // What ends links that were up may end this one as well.
             self.peers_throttle().forget(|(datacenter, index, what)| {
                 *datacenter == peer.datacenter
@@ -308,11 +310,11 @@ impl Peers {
             });
         };
         let running =
-            link.run(&self.endpoint, self.shapes.clone(), self.events.clone(), &self.tally, on_taken);
+            link.run(&self.endpoint, self.shapes.clone(), self.events.clone(), &self.traffic, on_taken);
         let error = running.await;
         debug!(peer = region, server, %address, ?error, "the connection in QUIC's words");
         let refused = error.refused();
-        refused.into_iter().for_each(|refused| self.board.refusals().count(refused));
+        refused.into_iter().for_each(|refused| self.registry.refusals().count(refused));
         match error {
             LinkError::Left => info!(peer = region, server, %address, "the peer has left"),
             LinkError::Departed | LinkError::Refused(PeerError::Departed(_)) => {
@@ -321,7 +323,7 @@ impl Peers {
             LinkError::Stopping => debug!(peer = region, server, %address, "link closed"),
             // Who wants it no longer has said why, if there is anything to say.
             LinkError::Unwanted => debug!(peer = region, server, %address, "the link is no longer wanted"),
-            _ if self.board.has_other(peer, session) => {
+            _ if self.registry.has_other(peer, session) => {
                 debug!(peer = region, server, %address, error = with_causes(&error), "another link has replaced this one");
             }
             _ => {
@@ -335,7 +337,7 @@ impl Peers {
                 }
             }
         }
-        self.board.gone(peer, session, &error);
+        self.registry.gone(peer, session, &error);
         if let LinkError::ByPeer { cause, reason } = error {
             self.heed(&ConnectError::ByPeer { cause, reason }).await;
         }
@@ -399,7 +401,7 @@ impl Peers {
                             this.heed(&error).await;
                             if error.is_another_job() {
                                 let why = format!("{name} at {address}: {}", with_causes(&error));
-                                this.board.refused(datacenter, why);
+                                this.registry.refused(datacenter, why);
                             }
                             let certificate = peer_certificate(&connection);
                             return this.not_let_in(error, address, certificate, Some(datacenter));
@@ -429,7 +431,7 @@ impl Peers {
     ) {
         let error = error.explained(&self.endpoint);
         let refused = error.refused();
-        refused.into_iter().for_each(|refused| self.board.refusals().count(refused));
+        refused.into_iter().for_each(|refused| self.registry.refusals().count(refused));
         if error.is_withdrawn() {
             debug!(%address, error = with_causes(&error), "a peer wants no connection after all");
             return;

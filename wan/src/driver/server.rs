@@ -516,7 +516,7 @@ impl<O: Observer> Server<O> {
         let Some(link) = &mut self.links[at] else { return };
         let peer = self.node.peers().nth(at).filter(|_| self.node.has_budget());
         if let Some(peer) = peer {
-            self.node.handle_sent(at, link.handle.tally.wire_bytes(peer).0);
+            self.node.handle_sent(at, link.handle.traffic.wire_bytes(peer).0);
         }
         while let Some(outgoing) = self.node.poll_update(at, now) {
             // A send fails only when the link is ending; then the hello of the next one sorts it out.

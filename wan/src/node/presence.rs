@@ -48,8 +48,8 @@ impl Grace {
     }
 }
 
-/// Finds who has been silent for too long: when to look, and what is heard of datacenters beside their
-/// links. When each peer was heard is noted with the peer.
+/// Finds who has been silent for too long: when to look, and what is heard of datacenters beside
+/// their links. When each peer was heard is noted with the peer.
 #[derive(Debug)]
 pub(super) struct FailureDetector {
     pub(super) grace: Option<Grace>,

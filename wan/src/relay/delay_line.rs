@@ -2,8 +2,9 @@
 //!
 //! Kind: driver.
 //!
-//! It is a thread and no task: tokio's timers are a millisecond apart, in which a link of 100 Mbit/s carries eight
-//! datagrams. A thread that waits for a condition wakes up within a tenth of that.
+//! It is a thread and no task: tokio's timers are a millisecond apart, in which a link of 100
+//! Mbit/s carries eight datagrams. A thread that waits for a condition wakes up within a tenth of
+//! that.
 
 use std::{
     fmt, io,
@@ -132,8 +133,8 @@ impl DelayQueue {
 
 impl Datagram {
     fn send(&self) -> io::Result<usize> {
-        // Not through tokio, which would have to be told of the socket's readiness by its reactor first. The socket
-        // does not block; a full buffer is an error like others.
+        // Not through tokio, which would have to be told of the socket's readiness by its reactor
+        // first. The socket does not block; a full buffer is an error like others.
         let socket = SockRef::from(&*self.socket);
         let send = || match self.to {
             Some(to) => socket.send_to(&self.payload, &to.into()),

@@ -41,7 +41,8 @@ impl<P: Clone> Lanes<P> {
         Self { lanes: links.into_iter().map(lane).collect(), under_way: BTreeMap::new(), next_sequence: 0 }
     }
 
-    /// Sends `datagram`, which takes `wire_bytes` on the wire, at `now`; true if it will be the next to arrive.
+    /// Sends `datagram`, which takes `wire_bytes` on the wire, at `now`; true if it will be the
+    /// next to arrive.
     pub(super) fn send(&mut self, now: Duration, id: LaneId, wire_bytes: u64, datagram: P) -> bool {
         let lane = &mut self.lanes[id.0];
         if wire_bytes > MAX_WIRE_BYTES {

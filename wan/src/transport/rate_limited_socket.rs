@@ -1,7 +1,9 @@
-//! Bounds what a socket sends, whatever connections would like to: for a network that is not ours alone.
+//! Bounds what a socket sends, whatever connections would like to: for a network that is not ours
+//! alone.
 //!
-//! A token bucket in front of the socket. Congestion control finds the rate of a path; this is for the operator's word on how
-//! much of it may be used. A datagram that finds the bucket empty waits in its connection, whose pacing adapts to that.
+//! A token bucket in front of the socket. Congestion control finds the rate of a path; this is for
+//! the operator's word on how much of it may be used. A datagram that finds the bucket empty waits
+//! in its connection, whose pacing adapts to that.
 //!
 //! Kind: driver, but for [`SocketLimit`], which is time-passed.
 

@@ -17,7 +17,8 @@ pub struct BurstLimiter {
 }
 
 impl BurstLimiter {
-    /// How many of the `wanted` bytes `caller` may send, and gets back; `is_running` if there are links to be spared.
+    /// How many of the `wanted` bytes `caller` may send, and gets back; `is_running` if there are
+    /// links to be spared.
     pub fn grant(&mut self, caller: ServerId, wanted: u64, is_running: bool, now: Instant) -> u64 {
         self.next.retain(|_, next| *next > now);
         let most = if is_running { RUNNING_BYTES } else { MOST_BYTES };

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 /// How many bytes lie between two marks at least, which bounds their number.
 const MARK_BYTES: u64 = 16 * 1024;
 
-/// Times a burst. Its first half is the sender's search for the rate of the path; the later half shows it.
+/// Times a burst. Its first half is the sender's search for the rate of the path; the later half
+/// shows it.
 #[derive(Debug, Default)]
 pub struct BurstTimer {
     /// When so many bytes had arrived.
@@ -33,7 +34,8 @@ impl BurstTimer {
         self.bytes
     }
 
-    /// How many of them came in the later half, and how long that took; none of a burst that came all at once.
+    /// How many of them came in the later half, and how long that took; none of a burst that came
+    /// all at once.
     pub fn later_half(&self) -> Option<(u64, Duration)> {
         let (start, before) = self.marks.iter().find(|(_, bytes)| bytes * 2 >= self.bytes)?;
         let (bytes, time) = (self.bytes - before, self.last?.duration_since(*start));

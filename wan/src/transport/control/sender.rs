@@ -32,8 +32,8 @@ pub struct ControlSender {
 impl ControlSender {
     /// A sender over `stream` and the datagrams of its `connection`.
     ///
-    /// `data` is the data connection on the same path, once there is one, whose losses count too: bulk data meets a lossy
-    /// path long before sparse control does.
+    /// `data` is the data connection on the same path, once there is one, whose losses count too:
+    /// bulk data meets a lossy path long before sparse control does.
     ///
     /// # Panics
     ///
