@@ -71,7 +71,7 @@ mutants=(
   'forget-reads-when-nobody-trains|wan/src/node/replicas.rs|units|s/self\.to_recheck\[at\] \|= state\(&self\.all\[at\]\) != before;//'
   'want-values-of-anybody|wan/src/replica/preview.rs|units|s/position\(Mirror::may_give_values\)/position(|_| true)/'
   'keep-the-place-of-the-dead|wan/src/node/greeting.rs|units|s/life_of\(mirror\) >= life/life_of(mirror) < u64::MAX/'
-  'count-who-is-cut-off|wan/src/filter/soft.rs|units|s/Reachability::Away => self\.standing = Standing::Away,/Reachability::Away => self.factor = 1.0,/'
+  'count-who-is-cut-off|wan/src/filter/soft.rs|units|s/Reachability::Away => self\.participation = Participation::Away,/Reachability::Away => self.factor = 1.0,/'
   'no-grace-for-those-who-are-behind|wan/src/replica/peer_state.rs|faults|s/self\.backlog\(\)\.is_some\(\)/false/'
   'excuse-for-ever|wan/src/replica/catching_up.rs|units|s/\(\) if inbox\.is_settled\(\) => None,/() if lag < u32::MAX => return,\n            () if inbox.is_settled() => None,/'
   'no-grace-for-workers|datacenter/src/lan/presence.rs|units|s/>= grace$/>= grace * 1000/m'

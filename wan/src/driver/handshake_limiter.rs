@@ -101,7 +101,7 @@ impl Known {
 
 /// Where a first packet comes from, as far as that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Origin {
+enum PacketSource {
     /// Where a peer is known to be.
     Peer(SocketAddr),
     /// Anywhere else.
@@ -138,16 +138,16 @@ impl Counts {
 struct Admissions {
     /// Of those from elsewhere.
     strangers: Counts,
-    /// Of each origin that has any.
-    by_origin: BTreeMap<Origin, Counts>,
+    /// Of each source that has any.
+    by_source: BTreeMap<PacketSource, Counts>,
 }
 
 impl Admissions {
-    fn verdict(&self, origin: Origin, is_proven: bool) -> Verdict {
-        let own = self.by_origin.get(&origin).copied().unwrap_or_default();
-        let (is_full, is_doubted) = match origin {
-            Origin::Peer(_) => (own.is_full(OF_PEER), own.is_doubted(OF_PEER)),
-            Origin::Elsewhere(_) => (
+    fn verdict(&self, source: PacketSource, is_proven: bool) -> Verdict {
+        let own = self.by_source.get(&source).copied().unwrap_or_default();
+        let (is_full, is_doubted) = match source {
+            PacketSource::Peer(_) => (own.is_full(OF_PEER), own.is_doubted(OF_PEER)),
+            PacketSource::Elsewhere(_) => (
                 own.is_full(OF_PREFIX) || self.strangers.is_full(OF_ALL),
                 own.is_doubted(OF_PREFIX) || self.strangers.is_doubted(OF_ALL),
             ),
@@ -160,14 +160,14 @@ impl Admissions {
         }
     }
 
-    /// Changes the counts of `origin`, and those that it is a part of.
-    fn change(&mut self, origin: Origin, change: impl Fn(&mut Counts)) {
-        let own = self.by_origin.entry(origin).or_default();
+    /// Changes the counts of `source`, and those that it is a part of.
+    fn change(&mut self, source: PacketSource, change: impl Fn(&mut Counts)) {
+        let own = self.by_source.entry(source).or_default();
         change(own);
         if *own == Counts::default() {
-            self.by_origin.remove(&origin);
+            self.by_source.remove(&source);
         }
-        if matches!(origin, Origin::Elsewhere(_)) {
+        if matches!(source, PacketSource::Elsewhere(_)) {
             change(&mut self.strangers);
         }
     }
@@ -177,13 +177,13 @@ impl Admissions {
 #[derive(Debug)]
 pub(super) struct HandshakePermit {
     admissions: Arc<Mutex<Admissions>>,
-    origin: Origin,
+    source: PacketSource,
     has_failed: bool,
 }
 
 impl HandshakePermit {
-    fn new(admissions: Arc<Mutex<Admissions>>, origin: Origin) -> Self {
-        let permit = Self { admissions, origin, has_failed: false };
+    fn new(admissions: Arc<Mutex<Admissions>>, source: PacketSource) -> Self {
+        let permit = Self { admissions, source, has_failed: false };
         permit.change(|counts| counts.in_progress += 1);
         permit
     }
@@ -205,7 +205,7 @@ impl HandshakePermit {
 
     fn change(&self, change: impl Fn(&mut Counts)) {
         let mut admissions = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
-        admissions.change(self.origin, change);
+        admissions.change(self.source, change);
     }
 }
 
@@ -229,19 +229,19 @@ impl HandshakeLimiter {
         loop {
             let incoming = self.endpoint.incoming().await?;
             let address = canonical(incoming.remote_address());
-            let origin = match self.known.has(address) {
-                true => Origin::Peer(address),
-                false => Origin::Elsewhere(Prefix::of(address.ip())),
+            let source = match self.known.has(address) {
+                true => PacketSource::Peer(address),
+                false => PacketSource::Elsewhere(Prefix::of(address.ip())),
             };
             let verdict = {
                 let admissions = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
-                admissions.verdict(origin, incoming.remote_address_validated())
+                admissions.verdict(source, incoming.remote_address_validated())
             };
             match verdict {
                 // Nobody else gives permits out, so that there is room where the verdict found
                 // some.
                 Verdict::Begin => {
-                    return Some((incoming, HandshakePermit::new(self.admissions.clone(), origin)));
+                    return Some((incoming, HandshakePermit::new(self.admissions.clone(), source)));
                 }
                 // It fails only with those whose address is proven.
                 Verdict::Prove => drop(incoming.retry()),
@@ -258,37 +258,37 @@ mod tests {
 
     const PEER: &str = "192.0.2.1:4433";
 
-    fn stranger(network: u8) -> Origin {
-        Origin::Elsewhere(Prefix::of([198, 51, 100, network].into()))
+    fn stranger(network: u8) -> PacketSource {
+        PacketSource::Elsewhere(Prefix::of([198, 51, 100, network].into()))
     }
 
-    fn peer() -> Origin {
-        Origin::Peer(PEER.parse().unwrap())
+    fn peer() -> PacketSource {
+        PacketSource::Peer(PEER.parse().unwrap())
     }
 
-    /// Permits of one origin: so many in progress, and so many that have failed.
+    /// Permits of one source: so many in progress, and so many that have failed.
     fn permits(
         of: &Arc<Mutex<Admissions>>,
-        origin: Origin,
+        source: PacketSource,
         in_progress: usize,
         failed: usize,
     ) -> Vec<HandshakePermit> {
         let mut permits: Vec<_> =
-            (0..in_progress + failed).map(|_| HandshakePermit::new(of.clone(), origin)).collect();
+            (0..in_progress + failed).map(|_| HandshakePermit::new(of.clone(), source)).collect();
         permits[in_progress..].iter_mut().for_each(HandshakePermit::become_failed);
         permits
     }
 
-    fn verdicts(of: &Arc<Mutex<Admissions>>, origin: Origin) -> (Verdict, Verdict) {
+    fn verdicts(of: &Arc<Mutex<Admissions>>, source: PacketSource) -> (Verdict, Verdict) {
         let admissions = of.lock().unwrap();
-        (admissions.verdict(origin, false), admissions.verdict(origin, true))
+        (admissions.verdict(source, false), admissions.verdict(source, true))
     }
 
     #[test]
     fn the_more_there_are_the_more_is_asked() {
         let (begin, prove) = ((Verdict::Begin, Verdict::Begin), (Verdict::Prove, Verdict::Begin));
         let full = (Verdict::Ignore, Verdict::Refuse);
-        for (origin, in_progress, failed, expected) in [
+        for (source, in_progress, failed, expected) in [
             (stranger(1), 0, 0, begin),
             (stranger(1), 20, 11, begin),
             (stranger(1), 20, 12, prove),
@@ -301,10 +301,10 @@ mod tests {
             (peer(), 0, 64, full),
         ] {
             let admissions = Arc::default();
-            let held = permits(&admissions, origin, in_progress, failed);
-            assert_eq!(verdicts(&admissions, origin), expected, "{origin:?}: {in_progress}, {failed}");
+            let held = permits(&admissions, source, in_progress, failed);
+            assert_eq!(verdicts(&admissions, source), expected, "{source:?}: {in_progress}, {failed}");
             drop(held);
-            assert!(admissions.lock().unwrap().by_origin.is_empty(), "nothing is kept of who has gone");
+            assert!(admissions.lock().unwrap().by_source.is_empty(), "nothing is kept of who has gone");
             assert_eq!(admissions.lock().unwrap().strangers, Counts::default());
         }
     }

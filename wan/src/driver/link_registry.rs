@@ -24,10 +24,10 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Notes on links, shared by everyone who makes one.
 #[derive(Clone, Debug)]
-pub struct LinkRegistry(Arc<Shared>);
+pub struct LinkRegistry(Arc<Registry>);
 
 #[derive(Debug)]
-struct Shared {
+struct Registry {
     notes: Mutex<Notes>,
     /// Changes whenever a link comes up or goes down.
     changed: watch::Sender<u64>,
@@ -77,7 +77,7 @@ pub struct LinkNote {
 
 impl Default for LinkRegistry {
     fn default() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(Registry {
             notes: Mutex::default(),
             changed: watch::channel(0).0,
             refusals: Refusals::default(),

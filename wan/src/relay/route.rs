@@ -44,13 +44,13 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// One route.
 pub(super) struct Route {
-    shared: Arc<Shared>,
+    shared: Arc<RouteState>,
     resolver: Resolver,
     sessions: BTreeMap<SocketAddr, Session>,
 }
 
 /// What a route's sessions share.
-struct Shared {
+struct RouteState {
     queue: Arc<DelayQueue>,
     listener: Arc<UdpSocket>,
     target: Target,
@@ -103,7 +103,7 @@ impl Route {
     ) -> Self {
         let (target, resolver) = target(to);
         let [there, back] = lanes;
-        let shared = Shared { queue: queue.clone(), listener, target, there, back };
+        let shared = RouteState { queue: queue.clone(), listener, target, there, back };
         Self { shared: Arc::new(shared), resolver, sessions: BTreeMap::new() }
     }
 
@@ -134,7 +134,7 @@ impl Route {
     }
 }
 
-impl Shared {
+impl RouteState {
     /// Sends a client's datagram over the link.
     fn forward(
         self: &Arc<Self>,
