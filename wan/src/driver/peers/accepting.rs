@@ -35,7 +35,8 @@ enum Greeted {
 }
 
 impl Peers {
-    /// Accepts links until the endpoint is closed, with settings for the `paths` by which they come.
+    /// Accepts links until the endpoint is closed, with settings for the `paths` by which they
+    /// come.
     pub async fn accept(self, paths: Paths) {
         self.known.set(paths.addresses());
         let (awaited, paths) = (Arc::<Awaited>::default(), Arc::new(paths));
@@ -83,7 +84,8 @@ impl Peers {
         Some((name.datacenter().to_owned(), datacenter))
     }
 
-    /// Notes that who came from `address`, a server of the region `peer` if that is one of ours, was refused or broke off.
+    /// Notes that who came from `address`, a server of the region `peer` if that is one of ours,
+    /// was refused or broke off.
     fn not_let_in(
         &self,
         error: ConnectError,

@@ -26,10 +26,12 @@ use crate::wire::{self, Channel, Hello, MAX_HELLO_BYTES};
 /// For how long whoever is not the first to dial waits for a link: longer than a handshake takes.
 const SECOND: Duration = Duration::from_secs(3);
 
-/// The same when the process has just started, at most: the other side may still take the link to the one before it for up.
+/// The same when the process has just started, at most: the other side may still take the link to
+/// the one before it for up.
 const SECOND_AT_FIRST: Duration = Duration::from_millis(500);
 
-/// Where the path is known, so many round trips will do: a link is there one and a half after the other side has dialled.
+/// Where the path is known, so many round trips will do: a link is there one and a half after the
+/// other side has dialled.
 const SECOND_ROUND_TRIPS: u32 = 2;
 
 /// How long until one that has left for good is told again, if it is there.
@@ -41,15 +43,16 @@ const OTHERS: Duration = Duration::from_secs(10);
 /// How long the answer to a knock may take, on a path of which nothing is known.
 const KNOCK: Duration = Duration::from_secs(1);
 
-/// What is taken for the round-trip time where nobody is expected to answer: one packet is sent at first, and after three times
-/// as long two more.
+/// What is taken for the round-trip time where nobody is expected to answer: one packet is sent at
+/// first, and after three times as long two more.
 const BLIND_ROUND_TRIP: Duration = Duration::from_secs(1);
 
 /// So many of these the answer may take.
 const BLIND_ROUND_TRIPS: u32 = 5;
 
 impl Peers {
-    /// Dials `peer`, again and again, while there is no link to it; `rng` draws sessions and spreads the pauses.
+    /// Dials `peer`, again and again, while there is no link to it; `rng` draws sessions and
+    /// spreads the pauses.
     pub async fn dial(self, peer: Peer, turn: Turn, mut rng: ChaCha8Rng) {
         let mut search = Search::new();
         // It stays with what was good, and goes on from what was not.
@@ -139,8 +142,8 @@ impl Peers {
         self.registry.failed(peer, error);
     }
 
-    /// Makes a link with `peer`; of several addresses that `to` stands for, each round tries another one. None if nobody answers
-    /// a knock there.
+    /// Makes a link with `peer`; of several addresses that `to` stands for, each round tries
+    /// another one. None if nobody answers a knock there.
     async fn connect(
         &self,
         peer: &Peer,
@@ -151,7 +154,8 @@ impl Peers {
     ) -> Result<Option<Link>, ConnectError> {
         let unresolved = |source| ConnectError::Resolve { address: to.clone(), source };
         let local = self.endpoint.local_address().map_err(unresolved)?;
-        // The system puts them in order, the best one first; but it does not know which of them answers.
+        // The system puts them in order, the best one first; but it does not know which of them
+        // answers.
         let found = to.resolve_with(&self.names, local).await.map_err(unresolved)?;
         self.known.find(peer.id, &found);
         let address = found[round % found.len()];
@@ -205,7 +209,8 @@ impl Peers {
         }))
     }
 
-    /// Closes a connection that was dialled, and yields why: the peer's own words, where it has said any.
+    /// Closes a connection that was dialled, and yields why: the peer's own words, where it has
+    /// said any.
     async fn refused(&self, connection: &Connection, error: ConnectError) -> ConnectError {
         let is_cut_short = matches!(error, ConnectError::Frame(FrameError::Truncated));
         let by_peer = match error {
@@ -266,7 +271,8 @@ fn expect(peer: &Peer, theirs: Hello) -> Result<Hello, ConnectError> {
     }
 }
 
-/// Which address to try after so many failures, and in which round: each in turn, and then all of them again.
+/// Which address to try after so many failures, and in which round: each in turn, and then all of
+/// them again.
 fn candidate(addresses: &[Address], failures: usize) -> Option<(&Address, usize)> {
     let round = failures.checked_div(addresses.len())?;
     Some((&addresses[failures % addresses.len()], round))
