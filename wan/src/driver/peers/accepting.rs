@@ -21,7 +21,7 @@ use crate::driver::paths::Paths;
 use crate::driver::probe::{Heard, hear};
 use crate::message::ServerId;
 use crate::node::Greeting;
-use crate::transport::{Certificate, carries, peer_certificate, peer_name};
+use crate::transport::{Certificate, PeerName, carries, peer_certificate, peer_name};
 use crate::wire::{self, Channel};
 
 /// What whoever dialled wants.
@@ -145,23 +145,10 @@ impl Peers {
         if heard.hello.channel == Channel::Probe {
             return self.answers.answer(connection, heard).await.map(|()| Greeted::Probe);
         }
-        let Heard { mut send, hello: theirs, mut receive } = heard;
-        if let Err(refusal) = self.terms.check(&theirs, &certified) {
-            if matches!(refusal, Refusal::Job { .. }) {
-                // The dialer sees by it that the jobs differ, and tells its settings as well.
-                let hello = self.terms.hello(theirs.channel, theirs.session, Greeting::default());
-                frames::write(&mut send, [wire::encode_hello(&hello)]).await?;
-            }
-            let refusal = self.with_differences(refusal, &certified, &mut send, &mut receive).await;
-            let closed = connection.close_reason().and_then(|lost| close_code::refusal(&lost));
-            return Err(match (&refusal, closed) {
-                // It has refused us on the link's other connection, and knows what differs.
-                (Refusal::Job { differences: None, .. }, Some((cause, reason))) => {
-                    ConnectError::ByPeer { cause, reason }
-                }
-                _ => refusal.into(),
-            });
+        if let Err(refusal) = self.terms.check(&heard.hello, &certified) {
+            return Err(self.refuse(connection, refusal, &certified, heard).await);
         }
+        let Heard { mut send, hello: theirs, .. } = heard;
         check_index(connection, theirs.server)?;
         let peer = ServerId { datacenter, index: theirs.server };
         // Before the dialer hears that it may open the data connection, and that it may use it.
@@ -193,5 +180,32 @@ impl Peers {
             greeting: Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed },
             session: hello.session,
         }))
+    }
+
+    /// Refuses a hello, and yields why: with what differs, where that is the job.
+    async fn refuse(
+        &self,
+        connection: &Connection,
+        refusal: Refusal,
+        certified: &PeerName,
+        heard: Heard,
+    ) -> ConnectError {
+        let Heard { mut send, hello: theirs, mut receive } = heard;
+        if matches!(refusal, Refusal::Job { .. }) {
+            // The dialer sees by it that the jobs differ, and tells its settings as well.
+            let hello = self.terms.hello(theirs.channel, theirs.session, Greeting::default());
+            if let Err(error) = frames::write(&mut send, [wire::encode_hello(&hello)]).await {
+                return error.into();
+            }
+        }
+        let refusal = self.with_differences(refusal, certified, &mut send, &mut receive).await;
+        let closed = connection.close_reason().and_then(|lost| close_code::refusal(&lost));
+        match (&refusal, closed) {
+            // It has refused us on the link's other connection, and knows what differs.
+            (Refusal::Job { differences: None, .. }, Some((cause, reason))) => {
+                ConnectError::ByPeer { cause, reason }
+            }
+            _ => refusal.into(),
+        }
     }
 }

@@ -161,29 +161,9 @@ impl Peers {
         let address = found[round % found.len()];
         let has_others = found.len() > 1 || peer.addresses.len() > 1;
         let path = peer.path;
-        let mut patience = if has_others { OTHERS.max(path.handshake_timeout() / 2) } else { Duration::MAX };
-        let mut settings = path.control();
-        match attempt {
-            Attempt::Dial => {}
-            Attempt::Knock => {
-                let within = KNOCK.max(2 * path.first_round_trip());
-                if !self.endpoint.knock(address, within).await {
-                    return Ok(None);
-                }
-            }
-            Attempt::DialBlindly => {
-                let round_trip = BLIND_ROUND_TRIP.max(path.first_round_trip());
-                settings.initial_round_trip = round_trip;
-                patience = BLIND_ROUND_TRIPS * round_trip;
-            }
-        }
-        let dialled = timeout(patience, self.endpoint.connect(address, &peer.name, &settings));
-        let silent = || Err(DialError::Handshake(quinn::ConnectionError::TimedOut));
-        let control = tokio::select! {
-            biased;
-            dialled = dialled => dialled.unwrap_or_else(|_| silent()),
-            () = self.stands_elsewhere(to, address) => silent(),
-        }?;
+        let patience = if has_others { OTHERS.max(path.handshake_timeout() / 2) } else { Duration::MAX };
+        let dialled = self.dial_control(peer, (to, address), patience, attempt).await?;
+        let Some(control) = dialled else { return Ok(None) };
         let hellos = timeout(path.handshake_timeout(), async {
             let greeting = self.greeting(peer.id.datacenter).await?;
             self.say_hello(&control, Channel::Control, session, greeting).await
@@ -207,6 +187,41 @@ impl Peers {
             greeting: Greeting { life: theirs.life, resumes: theirs.resumes, departed: theirs.departed },
             session,
         }))
+    }
+
+    /// Opens a control connection to `address`, for which `to` stands now; gives up after so much
+    /// `patience`, unless the attempt is a blind one. None if nobody answers a knock there.
+    async fn dial_control(
+        &self,
+        peer: &Peer,
+        (to, address): (&Address, SocketAddr),
+        mut patience: Duration,
+        attempt: Attempt,
+    ) -> Result<Option<Connection>, DialError> {
+        let path = peer.path;
+        let mut settings = path.control();
+        match attempt {
+            Attempt::Dial => {}
+            Attempt::Knock => {
+                let within = KNOCK.max(2 * path.first_round_trip());
+                if !self.endpoint.knock(address, within).await {
+                    return Ok(None);
+                }
+            }
+            Attempt::DialBlindly => {
+                let round_trip = BLIND_ROUND_TRIP.max(path.first_round_trip());
+                settings.initial_round_trip = round_trip;
+                patience = BLIND_ROUND_TRIPS * round_trip;
+            }
+        }
+        let dialled = timeout(patience, self.endpoint.connect(address, &peer.name, &settings));
+        let silent = || Err(DialError::Handshake(quinn::ConnectionError::TimedOut));
+        let control = tokio::select! {
+            biased;
+            dialled = dialled => dialled.unwrap_or_else(|_| silent()),
+            () = self.stands_elsewhere(to, address) => silent(),
+        }?;
+        Ok(Some(control))
     }
 
     /// Closes a connection that was dialled, and yields why: the peer's own words, where it has
