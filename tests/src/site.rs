@@ -9,10 +9,10 @@ use datacenter::{DatacenterId, Placement, ShardId, ShardTable, TableId, TableSpe
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, oneshot, watch};
-use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::job_settings::JobSettings;
-use wan::driver::link::Tally;
+use wan::driver::link::LinkTraffic;
+use wan::driver::link_registry::LinkRegistry;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::queue::{EventSender, event_queue};
@@ -188,8 +188,14 @@ pub fn keep_links(world: &World, plan: &SitePlan, model: &Model, endpoint: &Endp
         settings: JobSettings::default(),
         peers: plan.peers.iter().map(|(at, _)| (site_name(*at), DatacenterId(*at))).collect(),
     };
-    let peers =
-        Peers::new(endpoint.clone(), terms, model.wire_shapes(), events, Tally::default(), Board::default());
+    let peers = Peers::new(
+        endpoint.clone(),
+        terms,
+        model.wire_shapes(),
+        events,
+        LinkTraffic::default(),
+        LinkRegistry::default(),
+    );
     for to in plan.peers.iter().filter(|(at, _)| *at > plan.at) {
         let seed = seed::derive(world.seed, &[u64::from(plan.at), u64::from(to.0)]);
         tokio::spawn(peers.clone().dial(peer(to), Turn::First, ChaCha8Rng::seed_from_u64(seed)));

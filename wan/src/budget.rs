@@ -18,6 +18,7 @@
 use std::time::{Duration, Instant};
 
 use crate::policy::{Budget, BudgetScope, Limit};
+use crate::token_bucket::TokenBucket;
 
 /// For how long what is not spent is kept: three per cent of ten seconds.
 const KEPT: Duration = Duration::from_millis(300);
@@ -41,12 +42,11 @@ const TOLD_OVER: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Account {
     limit: Limit,
-    /// Bytes; below zero it owes.
-    left: f64,
-    /// What the debt for overhead may come to, as a number of bytes below zero.
-    least: f64,
-    filled_at: Option<Instant>,
-    /// When an update was last paid.
+    /// Bytes.
+    bucket: TokenBucket,
+    /// The most that is owed for overhead.
+    most_debt: f64,
+    /// When an update was last paid, or there was an account to pay from for the first time.
     updated_at: Option<Instant>,
     used: Used,
 }
@@ -84,16 +84,17 @@ impl Spending {
 impl Account {
     /// An account that begins with nothing.
     pub fn new(limit: Limit) -> Self {
-        Self { limit, left: 0.0, least: 0.0, filled_at: None, updated_at: None, used: Used::default() }
+        let bucket = TokenBucket::new(0.0);
+        Self { limit, bucket, most_debt: 0.0, updated_at: None, used: Used::default() }
     }
 
     /// Takes in the credit of the time that has passed, where so many `links` share the budget.
     pub fn fill(&mut self, now: Instant, links: f64) {
-        let since = now.saturating_duration_since(*self.filled_at.get_or_insert(now));
-        self.filled_at = Some(now);
         if let Limit::BytesPerSec(rate) = self.limit {
             let rate = rate / links;
-            self.credit(rate * since.as_secs_f64(), rate * KEPT.as_secs_f64(), rate);
+            self.most_debt = rate * LONGEST_DEBT.as_secs_f64();
+            self.used.credited += self.bucket.refill(rate, rate * KEPT.as_secs_f64(), now);
+            self.updated_at.get_or_insert(now);
         }
         self.used.turn(now);
     }
@@ -104,26 +105,22 @@ impl Account {
             let bytes = bytes / links;
             let kept = most_clocks(length).max(every);
             let per_sec = bytes / length.clamp(SHORTEST_CLOCK, LONGEST_DEBT).as_secs_f64();
-            self.credit(bytes, bytes * f64::from(kept), per_sec);
+            self.most_debt = per_sec * LONGEST_DEBT.as_secs_f64();
+            self.bucket.add(bytes, bytes * f64::from(kept));
+            self.used.credited += bytes;
         }
-    }
-
-    fn credit(&mut self, bytes: f64, most: f64, per_sec: f64) {
-        self.least = -per_sec * LONGEST_DEBT.as_secs_f64();
-        self.left = (self.left + bytes).min(most.max(self.left));
-        self.used.credited += bytes;
     }
 
     /// An update was sent.
     pub fn spend(&mut self, bytes: f64) {
-        self.left -= bytes;
+        self.bucket.spend(bytes);
         self.used.spent += bytes;
-        self.updated_at = self.filled_at;
+        self.updated_at = self.bucket.filled_at();
     }
 
     /// So much has crossed besides.
     pub fn spend_overhead(&mut self, bytes: f64) {
-        self.left -= bytes.min((self.left - self.least).max(0.0));
+        self.bucket.spend(bytes.min((self.bucket.level() + self.most_debt).max(0.0)));
         self.used.spent += bytes;
     }
 
@@ -131,8 +128,8 @@ impl Account {
     /// owed, or if none was sent for long. Clocks may wait for that very update, so where they pay, a debt
     /// is left to the releases that follow.
     pub fn may_spend(&self) -> bool {
-        let waited = self.filled_at.zip(self.updated_at);
-        self.left >= 0.0
+        let waited = self.bucket.filled_at().zip(self.updated_at);
+        self.bucket.level() >= 0.0
             || matches!(self.limit, Limit::BytesPerClock(_))
             || waited.is_some_and(|(now, since)| now.saturating_duration_since(since) >= LONGEST_DEBT)
     }
@@ -140,8 +137,8 @@ impl Account {
     /// What a release may take that is to last for `time`.
     pub fn due(&self, time: Duration, links: f64) -> f64 {
         match self.limit {
-            Limit::BytesPerSec(rate) => self.left + rate / links * time.as_secs_f64(),
-            Limit::BytesPerClock(_) => self.left,
+            Limit::BytesPerSec(rate) => self.bucket.level() + rate / links * time.as_secs_f64(),
+            Limit::BytesPerClock(_) => self.bucket.level(),
         }
     }
 
@@ -159,8 +156,8 @@ impl Account {
         if self.may_spend() {
             return None;
         }
-        let wait = Duration::try_from_secs_f64((-self.left).max(0.0) / rate * links).unwrap_or(Duration::MAX);
-        let paid_at = self.filled_at?.checked_add(wait.max(Duration::from_millis(1)));
+        let wait = Duration::try_from_secs_f64(self.bucket.debt() / rate * links).unwrap_or(Duration::MAX);
+        let paid_at = self.bucket.filled_at()?.checked_add(wait.max(Duration::from_millis(1)));
         let at_last = self.updated_at.and_then(|since| since.checked_add(LONGEST_DEBT));
         [paid_at, at_last].into_iter().flatten().min()
     }

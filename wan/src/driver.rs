@@ -9,12 +9,12 @@
 //! Kind: driver.
 
 pub mod address;
-pub mod board;
-mod entrance;
 pub mod frames;
+mod handshake_limiter;
 pub mod hello;
 pub mod job_settings;
 pub mod link;
+pub mod link_registry;
 pub mod names;
 pub mod paths;
 pub mod peers;

@@ -11,7 +11,6 @@
 //!
 //! What is deliberately not here: models, data and configuration files, which are the `gaia` crate's.
 
-pub mod allowance;
 pub mod anticipation;
 pub mod bandwidth;
 pub mod budget;
@@ -31,6 +30,7 @@ pub mod mirror_clock;
 pub mod node;
 pub mod outbox;
 pub mod policy;
+pub mod rate_limit;
 #[cfg(feature = "net")]
 pub mod relay;
 pub mod replica;
@@ -38,6 +38,7 @@ pub mod round_trip;
 mod sample;
 pub mod seed;
 pub mod state;
+mod token_bucket;
 #[cfg(feature = "net")]
 pub mod transport;
 pub mod wire;

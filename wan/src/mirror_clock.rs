@@ -50,6 +50,36 @@ pub fn lead_limit(lead: Lead, derived: Option<u32>, unstated: u32) -> Option<u32
     }
 }
 
+/// What bounds by how much a shard may lead one mirror.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeadBound {
+    rtt: Option<Duration>,
+    derived: Option<u32>,
+    /// By how many clocks the mirror may be ahead of what it states.
+    pub(crate) unstated: u32,
+}
+
+impl LeadBound {
+    /// By how many clocks the shard may lead; `None` where that is not bounded.
+    pub(crate) fn limit(&self, lead: Lead) -> Option<u32> {
+        lead_limit(lead, self.derived, self.unstated)
+    }
+
+    /// The path to the mirror has this round-trip time. Yields whether the derived lead has
+    /// changed.
+    pub(crate) fn handle_rtt(&mut self, rtt: Duration, clock_length: Option<Duration>) -> bool {
+        self.rtt = Some(rtt);
+        let before = self.derived;
+        self.handle_clock_length(clock_length);
+        self.derived != before
+    }
+
+    /// A clock takes so long now.
+    pub(crate) fn handle_clock_length(&mut self, clock_length: Option<Duration>) {
+        self.derived = derived_lead(self.rtt, clock_length);
+    }
+}
+
 /// Whether a shard at `own` leads a mirror whose data has arrived up to `mirror` by more than `limit`.
 pub fn leads_too_far(own: Clock, mirror: Clock, limit: Option<u32>) -> bool {
     limit.is_some_and(|limit| own.lead_over(mirror) > limit)

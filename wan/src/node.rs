@@ -11,6 +11,7 @@ mod departure;
 mod greeting;
 mod pace;
 mod parts;
+mod peer_link;
 mod presence;
 mod replicas;
 mod start;
@@ -21,17 +22,15 @@ use std::time::{Duration, Instant};
 
 use datacenter::{Clock, DatacenterId, ShardId};
 
-use crate::allowance::Allowance;
-use crate::bandwidth::DrainRate;
-use crate::budget::{Overhead, Spending};
+use crate::budget::Spending;
 use crate::inbox::{PeerError, check_lives};
 use crate::message::{ServerId, ShardControl, Update};
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::Policy;
 use crate::replica::Replica;
-use crate::round_trip::LeastRoundTrip;
 
-use self::presence::Watch;
+use self::peer_link::{PeerLink, UpLink};
+use self::presence::FailureDetector;
 use self::replicas::Replicas;
 
 pub use self::greeting::Greeting;
@@ -79,42 +78,12 @@ pub struct Node {
     life: u64,
     /// Another process of this server has started later: this one is to stop.
     is_superseded: bool,
-    watch: Watch,
+    detector: FailureDetector,
     start: StartPolicy,
     /// Since when the job has begun, as far as is known here.
     begun_at: Option<Instant>,
     /// Somebody has left for good since that was asked for.
     has_departures: bool,
-}
-
-/// A server process of another datacenter, and the link to it.
-#[derive(Debug)]
-struct PeerLink {
-    id: ServerId,
-    /// The place of its datacenter.
-    mirror: usize,
-    /// The places of the replicas that are mirrored there, as its last hello had it.
-    shards: Vec<usize>,
-    is_up: bool,
-    /// The least of late; zero while it is not known.
-    rtt: Duration,
-    measured: LeastRoundTrip,
-    is_lossy: bool,
-    window_bytes: Option<u64>,
-    drain: DrainRate,
-    transfer: Allowance,
-    overhead: Overhead,
-    /// A clock has completed since the backlog was last judged.
-    judge_backlog: bool,
-    confirm_at: Option<Instant>,
-    /// When something was last heard from it, and said to it.
-    heard_at: Option<Instant>,
-    /// When it was heard for the first time after it had been away.
-    returned_at: Option<Instant>,
-    said_at: Option<Instant>,
-    /// Where the next round over the shards begins, so that no shard starves the others.
-    next_shard: usize,
-    sent: Sent,
 }
 
 /// What was handed to the link of one peer.
@@ -139,7 +108,7 @@ impl Node {
         }
         Self {
             replicas: Replicas::new(replicas),
-            watch: Watch::new(datacenters.len()),
+            detector: FailureDetector::new(datacenters.len()),
             has_departures: false,
             datacenters: datacenters.to_vec(),
             peers: Vec::new(),
@@ -162,7 +131,7 @@ impl Node {
     /// The same, going on without peers that are silent for too long.
     #[must_use]
     pub fn giving_up(self, grace: Grace) -> Self {
-        Self { watch: self.watch.giving_up(grace), ..self }
+        Self { detector: self.detector.giving_up(grace), ..self }
     }
 
     /// The same for a job that is done when everybody has completed `clock`; workers that leave before that are expected
@@ -181,26 +150,7 @@ impl Node {
             if self.peers.iter().filter(|peer| peer.mirror == mirror).count() >= MAX_SERVERS {
                 return None;
             }
-            self.peers.push(PeerLink {
-                id,
-                mirror,
-                shards: Vec::new(),
-                is_up: false,
-                rtt: Duration::ZERO,
-                measured: LeastRoundTrip::default(),
-                is_lossy: false,
-                window_bytes: config.window_bytes,
-                drain: DrainRate::new(config.rate_bytes_per_sec),
-                transfer: Allowance::new(config.transfer_bytes_per_sec),
-                overhead: Overhead::default(),
-                judge_backlog: false,
-                confirm_at: None,
-                heard_at: None,
-                returned_at: None,
-                said_at: None,
-                next_shard: 0,
-                sent: Sent::default(),
-            });
+            self.peers.push(PeerLink::new(id, mirror, config));
             Some(self.peers.len() - 1)
         })
     }
@@ -232,17 +182,17 @@ impl Node {
 
     /// Whether the link to `peer` is up.
     pub fn is_up(&self, peer: usize) -> bool {
-        self.peers[peer].is_up
+        self.peers[peer].is_up()
     }
 
     /// The round-trip time of the path to `peer`, as short as it was of late; zero while it is not known.
     pub fn rtt(&self, peer: usize) -> Duration {
-        self.peers[peer].rtt
+        self.peers[peer].path.rtt
     }
 
     /// What the link to `peer` has been seen to drain, in bytes of payload a second, or what was configured.
     pub fn drain_bytes_per_sec(&self, peer: usize) -> Option<f64> {
-        self.peers[peer].drain.bytes_per_sec()
+        self.peers[peer].path.drain.bytes_per_sec()
     }
 
     /// What was handed to the link of `peer`.
@@ -261,7 +211,7 @@ impl Node {
         let Some(clock) = moved else { return };
         let reached = self.reached(at, now);
         self.replicas.change(at, |replica| replica.complete(clock, reached, now));
-        self.peers.iter_mut().for_each(|peer| peer.judge_backlog = true);
+        self.links_up().for_each(|up| up.judge_backlog = true);
     }
 
     /// Does something to a replica that reads may have waited for, and by which its clock may move.
@@ -269,7 +219,7 @@ impl Node {
         let before = self.replicas[at].shard().clock();
         let outcome = self.replicas.change(at, act);
         self.complete_since(at, before, now);
-        self.watch.reconsider(now);
+        self.detector.reconsider(now);
         outcome
     }
 
@@ -291,7 +241,7 @@ impl Node {
     /// Whether workers may come: the values are there, it is known how far every other datacenter is, or that it is not there, and
     /// nobody is waited for at the start of the job.
     pub fn is_ready(&self) -> bool {
-        let is_waiting = self.watch.grace.is_some() && !self.has_begun();
+        let is_waiting = self.detector.grace.is_some() && !self.has_begun();
         !is_waiting && self.replicas.iter().all(Replica::is_ready)
     }
 
@@ -302,8 +252,7 @@ impl Node {
 
     /// A round-trip time of the path to `peer` was measured, with whatever queues there were.
     pub fn handle_rtt(&mut self, peer: usize, measured: Duration, now: Instant) {
-        let link = &mut self.peers[peer];
-        link.rtt = link.measured.measure(measured, now);
+        self.peers[peer].path.handle_rtt(measured, now);
         self.tell_rtt(peer);
     }
 
@@ -311,7 +260,7 @@ impl Node {
     fn tell_rtt(&mut self, peer: usize) {
         let link = &self.peers[peer];
         for &at in &link.shards {
-            if self.replicas.poll(at, |replica| replica.handle_rtt(link.mirror, link.rtt)) {
+            if self.replicas.poll(at, |replica| replica.handle_rtt(link.mirror, link.path.rtt)) {
                 self.replicas.change(at, |_| {});
             }
         }
@@ -341,7 +290,7 @@ impl Node {
 
     /// Whether the path to `peer` loses packets.
     pub fn handle_loss(&mut self, peer: usize, is_lossy: bool) {
-        self.peers[peer].is_lossy = is_lossy;
+        self.peers[peer].path.is_lossy = is_lossy;
     }
 
     /// An update from `peer`; `bytes` is the size of its payload.
@@ -366,8 +315,9 @@ impl Node {
         self.change(at, now, |replica| replica.handle_update(mirror, update, bytes))?;
         self.heard(peer, now);
         let due = now + self.confirm_delay(peer);
-        let link = &mut self.peers[peer];
-        link.confirm_at = Some(link.confirm_at.map_or(due, |at| at.min(due)));
+        if let Some(up) = &mut self.peers[peer].up {
+            up.confirm_by(due);
+        }
         Ok(())
     }
 
@@ -397,30 +347,32 @@ impl Node {
         }
         self.heard(peer, now);
         if self.is_paused(peer) {
-            // It waits for nothing else, and may want to go.
-            let link = &mut self.peers[peer];
-            link.confirm_at = link.confirm_at.map(|at| at.min(now + CONFIRM_DELAY));
+            // The peer waits for nothing else, and may want to go.
+            if let Some(up) = &mut self.peers[peer].up {
+                up.hasten_confirmation(now + CONFIRM_DELAY);
+            }
         }
         if confirmed > 0 {
             // What waits for want of budget says nothing of the link.
             let mirror = self.peers[peer].mirror;
             let waits_for_budget = self.shared(peer).any(|replica| replica.is_held_back(mirror));
             let busy = self.pressing_bytes(peer) > 0 && !waits_for_budget;
-            let link = &mut self.peers[peer];
-            link.drain.handle_confirmed(confirmed, busy, link.rtt, now);
+            let path = &mut self.peers[peer].path;
+            path.drain.handle_confirmed(confirmed, busy, path.rtt, now);
         }
         Ok(())
     }
 
     /// The next update for `peer`, as long as its window has room.
     pub fn poll_update(&mut self, peer: usize, now: Instant) -> Option<Outgoing> {
-        if !self.peers[peer].is_up {
+        if !self.is_up(peer) {
             return None;
         }
         let may_number = self.in_flight_bytes(peer) < self.window_bytes(peer);
         let link = &mut self.peers[peer];
+        let up = link.up.as_mut()?;
         let may_transfer = link.transfer.may_spend(now);
-        let (count, first) = (link.shards.len(), link.next_shard);
+        let (count, first) = (link.shards.len(), up.next_shard);
         for turn in (first..count).chain(0..first) {
             let poll = |replica: &mut Replica| {
                 // Asked in any case, as that looks at the time: when to ask again goes by it.
@@ -428,7 +380,7 @@ impl Node {
                 replica.poll_update(link.mirror, may_number && may_spend, may_transfer)
             };
             if let Some(outgoing) = self.replicas.poll(link.shards[turn], poll) {
-                link.next_shard = (turn + 1) % count;
+                up.next_shard = (turn + 1) % count;
                 link.overhead.hand_over(outgoing.bytes);
                 if !outgoing.is_repeat {
                     link.sent.payload_bytes += outgoing.bytes;
@@ -445,11 +397,9 @@ impl Node {
     /// What `peer` should hear now, all shards together; ask after [`poll_update`](Self::poll_update) has run dry, so
     /// that one message says everything. Empty if there is nothing worth a message yet.
     pub fn poll_control(&mut self, peer: usize, now: Instant) -> Vec<ShardControl> {
-        if !self.peers[peer].is_up {
-            return Vec::new();
-        }
+        let Some(up) = &mut self.peers[peer].up else { return Vec::new() };
+        let judge = std::mem::take(&mut up.judge_backlog);
         self.charge_naive(peer);
-        let judge = std::mem::take(&mut self.peers[peer].judge_backlog);
         if judge && self.barrier_max_delay.is_some_and(|max_delay| self.backlog(peer) > max_delay) {
             let link = &mut self.peers[peer];
             for &at in &link.shards {
@@ -460,15 +410,17 @@ impl Node {
         let unconfirmed: u64 = self.shared(peer).map(|r| r.unconfirmed_bytes(mirror)).sum();
         let is_due = self.shared(peer).any(|r| r.has_urgent_control(mirror))
             || unconfirmed >= CONFIRM_BYTES
-            || self.peers[peer].confirm_at.is_some_and(|at| at <= now);
+            || self.peers[peer].up.as_ref().is_some_and(|up| up.confirm_at.is_some_and(|at| at <= now));
         let is_silent = self.heartbeat_at(peer).is_some_and(|at| at <= now);
         if !is_due && !is_silent {
             return Vec::new();
         }
-        let link = &mut self.peers[peer];
-        link.confirm_at = None;
+        let PeerLink { up, shards, .. } = &mut self.peers[peer];
+        if let Some(up) = up {
+            up.confirm_at = None;
+        }
         let say = |&at: &usize| self.replicas.poll(at, |replica| replica.poll_control(mirror));
-        let mut controls: Vec<_> = link.shards.iter().filter_map(say).collect();
+        let mut controls: Vec<_> = shards.iter().filter_map(say).collect();
         if controls.is_empty() && is_silent {
             // What has been said before does no harm.
             controls.extend(self.shared(peer).next().map(|replica| ShardControl {
@@ -479,8 +431,8 @@ impl Node {
                 ..ShardControl::default()
             }));
         }
-        if !controls.is_empty() {
-            self.peers[peer].said_at = Some(now);
+        if let Some(up) = self.peers[peer].up.as_mut().filter(|_| !controls.is_empty()) {
+            up.said_at = now;
         }
         controls
     }
@@ -499,13 +451,14 @@ impl Node {
     /// nothing happens before.
     pub fn poll_timeout(&self, peer: usize) -> Option<Instant> {
         let link = &self.peers[peer];
+        let up = link.up.as_ref()?;
         let transfer_at = link.transfer.next_at().filter(|_| self.outboxes(peer).any(Outbox::has_rows));
         // While the window is full, a confirmation is what there is to wait for.
         let has_window = self.in_flight_bytes(peer) < self.window_bytes(peer);
         let budget_at = self.shared(peer).filter_map(|replica| replica.spends_again_at(link.mirror)).min();
         let budget_at = budget_at.filter(|_| has_window);
-        let awaited = [link.confirm_at, self.heartbeat_at(peer), transfer_at, budget_at];
-        awaited.into_iter().flatten().min().filter(|_| link.is_up)
+        let awaited = [up.confirm_at, self.heartbeat_at(peer), transfer_at, budget_at];
+        awaited.into_iter().flatten().min()
     }
 
     /// Whether the job is done: here, and at every mirror that is not gone, and everything has arrived both ways.
@@ -516,6 +469,11 @@ impl Node {
     /// Whether every mirror that is not gone has confirmed everything that was released.
     pub fn is_drained(&self) -> bool {
         self.replicas.iter().all(Replica::is_drained)
+    }
+
+    /// The links that are up.
+    fn links_up(&mut self) -> impl Iterator<Item = &mut UpLink> {
+        self.peers.iter_mut().filter_map(|peer| peer.up.as_mut())
     }
 
     /// The place of a shard that is mirrored at `peer`.

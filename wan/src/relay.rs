@@ -24,7 +24,7 @@
 //! a path that must not fragment: it is how QUIC finds the path's MTU. What the kernel drops before the relay sees it,
 //! because the relay's socket buffers are full, is counted by the kernel alone.
 
-mod courier;
+mod delay_line;
 mod lanes;
 mod route;
 mod target;
@@ -34,7 +34,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::task::JoinSet;
 
-use self::{courier::Courier, lanes::LaneId, route::Route};
+use self::{delay_line::DelayLine, lanes::LaneId, route::Route};
 use crate::{
     link::{Link, LinkConfig, LinkCounters},
     seed,
@@ -170,7 +170,7 @@ pub struct ServedRoute {
 pub struct Relay {
     links: Vec<(String, [String; 2])>,
     routes: Vec<ServedRoute>,
-    courier: Courier,
+    delay_line: DelayLine,
     _tasks: JoinSet<()>,
 }
 
@@ -193,7 +193,7 @@ impl Relay {
                 |config: &LinkConfig, way| Link::new(config.clone(), seed::derive(seed, &[index, way]));
             [model(&link.forward, 0), model(&link.backward, 1)]
         });
-        let courier = Courier::start(models.collect()).map_err(RelayError::Thread)?;
+        let delay_line = DelayLine::start(models.collect()).map_err(RelayError::Thread)?;
         let mut tasks = JoinSet::new();
         let mut routes = Vec::new();
         for (index, listen, listener) in bound {
@@ -210,11 +210,11 @@ impl Relay {
                 direction: route.direction,
             });
             let lanes = [route.direction, route.direction.reverse()].map(|way| LaneId::new(index.0, way));
-            let route = Route::new(courier.desk(), Arc::new(listener), &route.target, lanes);
+            let route = Route::new(delay_line.queue(), Arc::new(listener), &route.target, lanes);
             tasks.spawn(route.run());
         }
         let links = links.into_iter().map(|link| (link.name, link.ends)).collect();
-        Ok(Self { links, routes, courier, _tasks: tasks })
+        Ok(Self { links, routes, delay_line, _tasks: tasks })
     }
 
     /// The routes, in the order in which they were given.
@@ -224,7 +224,7 @@ impl Relay {
 
     /// The time since the start, from which outages count.
     pub fn elapsed(&self) -> Duration {
-        self.courier.desk().now()
+        self.delay_line.queue().now()
     }
 
     /// What one direction of a link does now.
@@ -234,7 +234,7 @@ impl Relay {
     /// If there is no such link.
     pub fn link(&self, name: &str, direction: Direction) -> Result<LinkConfig, NoSuchLink> {
         let lane = self.lane(name, direction)?;
-        Ok(self.courier.desk().with_lanes(|lanes, _| lanes.config(lane).clone()))
+        Ok(self.delay_line.queue().with_lanes(|lanes, _| lanes.config(lane).clone()))
     }
 
     /// Changes one direction of a link from now on: what is under way arrives as it was promised. A loss of 1 cuts it.
@@ -251,14 +251,14 @@ impl Relay {
         if let Err(error) = config.validate() {
             panic!("{error}");
         }
-        self.courier.desk().with_lanes(|lanes, now| lanes.reconfigure(now, lane, config));
+        self.delay_line.queue().with_lanes(|lanes, now| lanes.reconfigure(now, lane, config));
         Ok(())
     }
 
     /// What each link has done so far, in the order in which they were given.
     pub fn counters(&self) -> Vec<RelayCounters> {
         let of_link = |(index, (name, ends)): (usize, &(String, [String; 2]))| {
-            self.courier.desk().with_lanes(|lanes, _| RelayCounters {
+            self.delay_line.queue().with_lanes(|lanes, _| RelayCounters {
                 name: name.clone(),
                 ends: ends.clone(),
                 forward: lanes.counters(LaneId::new(index, Direction::Forward)),

@@ -15,13 +15,16 @@
 mod absence;
 mod anticipating;
 mod catching_up;
+mod clock_length;
 mod departure;
 mod greeting;
 mod keeping;
 mod left_out;
 mod mirror;
+mod peer_state;
 mod preview;
 mod recovery;
+mod releases;
 mod size;
 mod spending;
 mod sums;
@@ -30,28 +33,26 @@ use std::time::{Duration, Instant};
 
 use datacenter::message::{Flush, Read, ReadReply};
 use datacenter::shard::{RequestError, Shard};
-use datacenter::sums::{MAX_SUM, Reach};
 use datacenter::{Clock, DatacenterId, Elements, TableId, WorkerId};
 
+use self::clock_length::ClockLength;
 use self::left_out::LeftOut;
 use self::mirror::{Mirror, MirrorGate};
-use self::preview::Preview;
-use self::recovery::Former;
+use self::recovery::Recovery;
+use self::releases::Releases;
 use self::spending::Spender;
+use self::sums::ContributionBounds;
 use crate::anticipation::Anticipation;
 use crate::cadence::{Cadence, MOST_CLOCKS};
 use crate::filter::{Filter, Reachability};
 use crate::inbox::{Arrival, Inbox, PeerError, check_counts};
 use crate::ledger::{Ledger, Ledgers};
 use crate::message::{Progress, ShardControl, Update};
-use crate::mirror_clock::derived_lead;
 use crate::outbox::{Outbox, Outgoing};
 use crate::policy::{Lead, Policy};
 
 pub use self::keeping::Misfit;
-
-/// Weight of a new sample in the average clock length.
-const CLOCK_GAIN: f64 = 0.125;
+pub(crate) use self::peer_state::PeerState;
 
 /// A shard with its filter and its mirrors.
 #[derive(Debug)]
@@ -60,39 +61,15 @@ pub struct Replica {
     filter: Filter,
     mirrors: Vec<Mirror>,
     ledgers: Ledgers,
-    /// Of what each datacenter has contributed.
-    reach: Reach,
-    /// By table: how much one datacenter can have contributed to an element.
-    max_contribution: Vec<f32>,
-    /// How many flushes one datacenter has at most, where a contribution is bounded by that many times what is usual here.
-    max_flushes: Option<f32>,
-    /// How many releases there have been, counted over all processes that this shard has had.
-    count: u32,
-    /// This process.
-    life: u64,
-    /// How many releases had been counted when it made its first.
-    first_count: Option<u32>,
-    /// Whether the model's first values are in.
-    has_first_values: bool,
-    /// What it began with.
-    former: Option<Former>,
-    /// Whether a worker has flushed anything to it.
-    has_flushed: bool,
+    bounds: ContributionBounds,
+    releases: Releases,
+    recovery: Recovery,
     left_out: LeftOut,
-    /// Reads wait until what others have is here.
-    is_fetching: bool,
-    /// Which mirror is asked for it, one that there has been a link with, and what it has given.
-    donor: Option<usize>,
-    preview: Option<Preview>,
     lead: Lead,
-    last_clock_at: Option<Instant>,
-    clock_length: Option<Duration>,
-    released: Vec<Elements>,
+    clock_length: ClockLength,
     anticipation: Option<Anticipation>,
     cadence: Cadence,
     spender: Option<Spender>,
-    /// What of the filter's count of the naive baseline has been shared out to mirrors.
-    naive_shared_bytes: u64,
 }
 
 impl Replica {
@@ -116,29 +93,17 @@ impl Replica {
         Self {
             mirrors,
             ledgers: Ledgers { own: Ledger::new(&shapes), mirrors: ledgers },
-            reach: Reach::default(),
-            max_contribution: vec![MAX_SUM; shapes.len()],
-            max_flushes: None,
-            count: 0,
-            life: 1,
-            first_count: None,
-            has_first_values: true,
-            former: None,
-            has_flushed: false,
+            bounds: ContributionBounds::new(shapes.len()),
+            releases: Releases::new(),
+            recovery: Recovery::new(),
             left_out: LeftOut::default(),
-            is_fetching: false,
-            donor: None,
-            preview: None,
             filter,
             shard,
             lead: policy.lead,
-            last_clock_at: None,
-            clock_length: None,
-            released: Vec::new(),
+            clock_length: ClockLength::default(),
             anticipation,
             cadence: Cadence::new(policy.release_every, policy.lead),
             spender,
-            naive_shared_bytes: 0,
         }
     }
 
@@ -167,10 +132,9 @@ impl Replica {
     pub fn handle_flush(&mut self, mut flush: Flush) -> Result<Option<Clock>, RequestError> {
         let Some(most) = self.shard.check_flush(&flush)? else { return Ok(None) };
         self.check_flushed_sums(&flush, most)?;
-        self.reach.extend(most);
+        self.bounds.reach.extend(most);
         self.left_out.train(flush.clock, self.shard.clock());
         let moved = self.shard.add_flush(&mut flush, most);
-        self.has_flushed = true;
         if !self.mirrors.is_empty() {
             flush.deltas.iter().for_each(|delta| self.filter.offer(delta));
         }
@@ -217,9 +181,9 @@ impl Replica {
     /// Whether this shard's part of a job with so many clocks is done: they are complete here, and at every mirror that is not
     /// gone; nobody trains any more, and everything has arrived, both ways.
     pub fn is_settled(&self, end: Clock) -> bool {
-        let has_all = |m: &Mirror| m.has_left || (m.outbox.is_drained() && m.inbox.is_settled());
-        let is_done = |m: &Mirror| m.is_gone || (m.inbox.arrived_clock() >= end && has_all(m));
-        self.has_first_values
+        let has_all = |m: &Mirror| m.state.has_stopped() || (m.outbox.is_drained() && m.inbox.is_settled());
+        let is_done = |m: &Mirror| m.state.is_gone() || (m.inbox.arrived_clock() >= end && has_all(m));
+        self.recovery.has_first_values()
             && self.shard.is_idle()
             && self.shard.clock() >= end
             && (self.mirrors.is_empty() || self.filter.is_empty())
@@ -246,24 +210,29 @@ impl Replica {
     /// Whether every mirror that is not gone has confirmed everything that was released.
     pub fn is_drained(&self) -> bool {
         let nothing_to_say = |m: &Mirror| !m.outbox.is_open() && self.ledgers.own.newest() == 0;
-        self.mirrors.iter().all(|m| m.is_away() || m.outbox.is_drained() || nothing_to_say(m))
+        self.mirrors.iter().all(|m| m.state.is_away() || m.outbox.is_drained() || nothing_to_say(m))
     }
 
     /// A mirror's process has stopped of its own will: nobody waits for it.
     pub fn handle_left(&mut self, peer: usize) {
-        self.mirrors[peer].has_left = true;
+        self.mirrors[peer].state.become_stopped();
         self.lose_donor(peer);
         self.advance_recovery(peer);
     }
 
+    /// What a mirror is to this shard.
+    pub(crate) fn peer_state(&self, peer: usize) -> PeerState {
+        self.mirrors[peer].state
+    }
+
     /// Whether a mirror's process has stopped of its own will.
     pub fn has_left(&self, peer: usize) -> bool {
-        self.mirrors[peer].has_left
+        self.mirrors[peer].state.has_stopped()
     }
 
     /// By how much the shard may lead a mirror, where that is bounded and known.
     pub fn lead_limit(&self, peer: usize) -> Option<u32> {
-        self.mirrors[peer].lead_limit(self.lead)
+        self.mirrors[peer].lead.limit(self.lead)
     }
 
     /// The shard has completed `clock`: ships what is significant, if it is [time to](crate::cadence). `reached` tells of each mirror how it is reached, by which
@@ -273,7 +242,7 @@ impl Replica {
             return;
         }
         self.measure_clock(now);
-        if let Some(length) = self.clock_length {
+        if let Some(length) = self.clock_length.average() {
             self.filter.observe(reached, length);
         }
         let allowed = self.allowed_bytes(now);
@@ -286,15 +255,14 @@ impl Replica {
         let shard = &self.shard;
         let values: Vec<&[f32]> = (0..shard.table_count()).map(|t| shard.values(TableId(t as u16))).collect();
         match allowed {
-            None => self.filter.release(clock, &values, &mut self.released),
+            None => self.filter.release(clock, &values, &mut self.releases.unshipped),
             Some(bytes) => {
-                let fit = self.filter.release_within(bytes, clock, &values, &mut self.released);
+                let fit = self.filter.release_within(bytes, clock, &values, &mut self.releases.unshipped);
                 self.fitted(fit);
             }
         }
         self.anticipate_released(clock);
-        // Whoever counts from a checkpoint on may be ahead of its clock.
-        self.count = clock.0.max(self.count + 1);
+        self.releases.count_clock(clock);
         self.ship();
         self.anticipate_clock();
         self.cadence.state(clock, self.least_likeness());
@@ -303,7 +271,7 @@ impl Replica {
 
     /// Tells mirrors that this shard's clock is complete.
     fn state_clock(&mut self) {
-        let (clock, count) = (self.shard.clock(), self.count);
+        let (clock, count) = (self.shard.clock(), self.releases.count);
         self.mirrors.iter_mut().for_each(|m| m.outbox.complete(clock, count));
     }
 
@@ -337,7 +305,7 @@ impl Replica {
             mirrors: &self.mirrors,
             own: self.shard.clock(),
             lead: self.lead,
-            is_fetching: self.is_fetching,
+            is_fetching: self.is_fetching(),
             anticipation: self.anticipation.as_ref().map(|anticipation| (anticipation, &self.filter)),
         };
         (&mut self.shard, gate)
@@ -346,9 +314,9 @@ impl Replica {
     /// Releases everything that the filter still holds back.
     fn flush_filter(&mut self) {
         if !self.mirrors.is_empty() && !self.filter.is_empty() {
-            self.filter.flush_all(&mut self.released);
+            self.filter.flush_all(&mut self.releases.unshipped);
             self.anticipate_released(self.shard.clock());
-            self.count += 1;
+            self.releases.count += 1;
             self.ship();
         }
     }
@@ -365,7 +333,7 @@ impl Replica {
         let mirror = &mut self.mirrors[peer];
         let arrival = mirror.inbox.handle_update(update)?;
         mirror.to_say.unconfirmed_bytes += bytes.max(1);
-        self.reach.extend(most);
+        self.bounds.reach.extend(most);
         if arrival != Arrival::Again && update.rows.is_none() {
             self.anticipate_arrived(peer, &update.deltas);
         }
@@ -392,9 +360,9 @@ impl Replica {
         if let Some(rows) = &update.rows {
             return self.settle_rows(peer, rows, &update.deltas);
         }
-        self.ledgers.mirrors[peer].1.life = self.mirrors[peer].life;
+        self.ledgers.mirrors[peer].1.life = self.mirrors[peer].numbering.life;
         for delta in &update.deltas {
-            let first = self.first_of(peer, delta);
+            let first = self.recovery.first_of(delta, &self.ledgers.mirrors[peer].1, &self.shard);
             let known = self.ledgers.mirrors[peer].1.add(delta, update.count.max(1));
             match (came_early, known.is_empty()) {
                 (true, true) => {}
@@ -405,7 +373,7 @@ impl Replica {
                     self.shard.apply(&negated(&known));
                 }
             }
-            self.take_out_first(&first);
+            self.recovery.take_out_first(&first, &mut self.shard);
         }
     }
 
@@ -423,11 +391,13 @@ impl Replica {
         if let Some(progress) = control.progress {
             mirror.inbox.handle_progress(progress)?;
             // No shard is further behind what it does, whatever it says.
-            mirror.unstated = progress.unstated.min(MOST_CLOCKS - 1);
+            mirror.lead.unstated = progress.unstated.min(MOST_CLOCKS - 1);
             self.follow_if_excused(peer, progress);
         }
         let mirror = &mut self.mirrors[peer];
-        mirror.returns_by = control.returned.or(mirror.returns_by);
+        if let Some(seq) = control.returned {
+            mirror.restoration.ours.become_promised(seq);
+        }
         if control.wants_values {
             self.give_values(peer);
         }
@@ -442,16 +412,12 @@ impl Replica {
 
     /// The path to a mirror has this round-trip time. Yields whether the lead that is allowed has changed with it.
     pub fn handle_rtt(&mut self, peer: usize, rtt: Duration) -> bool {
-        let clock_length = self.clock_length;
-        let mirror = &mut self.mirrors[peer];
-        mirror.rtt = Some(rtt);
-        let before = std::mem::replace(&mut mirror.derived_lead, derived_lead(Some(rtt), clock_length));
-        mirror.derived_lead != before
+        self.mirrors[peer].lead.handle_rtt(rtt, self.clock_length.average())
     }
 
     /// By how many clocks a mirror may be ahead of what it has stated.
     pub fn unstated_by(&self, peer: usize) -> u32 {
-        self.mirrors[peer].unstated
+        self.mirrors[peer].lead.unstated
     }
 
     /// How many clocks there are from one release to the next.
@@ -461,22 +427,22 @@ impl Replica {
 
     /// When the shard completed its last clock, if it has since this process started.
     pub fn last_clock_at(&self) -> Option<Instant> {
-        self.last_clock_at
+        self.clock_length.last_at()
     }
 
     /// Whether reads may be held for a mirror: it is not gone, has not left, and is not behind.
     pub fn is_waited_for(&self, peer: usize) -> bool {
-        self.mirrors[peer].is_waited_for()
+        self.mirrors[peer].state.is_waited_for()
     }
 
     /// How long a clock takes, once that is known.
     pub fn clock_length(&self) -> Option<Duration> {
-        self.clock_length
+        self.clock_length.average()
     }
 
     /// The process of a mirror that was heard of last; zero for none.
     pub fn life_of(&self, peer: usize) -> u64 {
-        self.mirrors[peer].life
+        self.mirrors[peer].numbering.life
     }
 
     /// The next update for a mirror: only repeats unless it `may_number` more, and no whole rows unless it `may_transfer`.
@@ -485,7 +451,7 @@ impl Replica {
         let outbox = &mut self.mirrors[peer].outbox;
         let outgoing = match may_number {
             false => outbox.poll_repeat(),
-            true => outbox.poll_update(self.count, &self.ledgers, peer, may_transfer, target),
+            true => outbox.poll_update(self.releases.count, &self.ledgers, peer, may_transfer, target),
         }?;
         self.charge_update(peer, &outgoing);
         Some(outgoing)
@@ -574,24 +540,11 @@ impl Replica {
     /// Moves what the filter released into the ledger and every outbox.
     fn ship(&mut self) {
         self.share_naive();
-        if !self.released.is_empty() {
-            self.first_count.get_or_insert(self.count);
-            self.ledgers.own.life = self.life;
-        }
-        for delta in self.released.drain(..) {
-            let known = self.ledgers.own.add(&delta, self.count);
-            debug_assert!(known.is_empty(), "each release counts one more");
-            self.mirrors.iter_mut().for_each(|m| m.outbox.push(&delta));
-        }
+        self.releases.ship(&mut self.ledgers.own, &mut self.mirrors);
     }
 
-    /// Counts what the naive baseline would have shipped now, to each mirror that is there: it ships nothing to others either.
     fn share_naive(&mut self) {
-        let counted = self.filter.counters().naive_payload_bytes;
-        let fresh = counted - std::mem::replace(&mut self.naive_shared_bytes, counted);
-        for mirror in self.mirrors.iter_mut().filter(|mirror| !mirror.is_away()) {
-            mirror.naive_payload_bytes += fresh;
-        }
+        self.releases.share_naive(self.filter.counters().naive_payload_bytes, &mut self.mirrors);
     }
 
     /// Payload that the naive baseline would have handed to the link of a mirror since this was last asked.
@@ -600,13 +553,9 @@ impl Replica {
     }
 
     fn measure_clock(&mut self, now: Instant) {
-        if let Some(last) = self.last_clock_at.replace(now) {
-            let sample = now.saturating_duration_since(last);
-            let length = self.clock_length.get_or_insert(sample);
-            *length = length.mul_f64(1.0 - CLOCK_GAIN) + sample.mul_f64(CLOCK_GAIN);
-        }
+        self.clock_length.measure(now);
         for mirror in &mut self.mirrors {
-            mirror.derived_lead = derived_lead(mirror.rtt, self.clock_length);
+            mirror.lead.handle_clock_length(self.clock_length.average());
         }
     }
 }

@@ -12,18 +12,18 @@
 //! - [`Steady`] is our congestion controller; [`Congestion`] chooses it or one of quinn's.
 //! - [`ControlSender`] and [`ControlReceiver`] get small messages through in time although packets are lost.
 //! - [`Endpoint`] puts these together over any socket, real or emulated, with the bytes on the wire counted
-//!   by [`Meter`].
+//!   by [`CountingSocket`].
 //!
 //! What is deliberately not here: what is said over the connections.
 
 mod authority;
-mod cap;
 mod congestion;
 mod control;
+mod counting_socket;
 mod endpoint;
 mod entropy;
 mod identity;
-mod meter;
+mod rate_limited_socket;
 mod refused;
 mod settings;
 
@@ -33,12 +33,12 @@ pub use congestion::{Steady, SteadyConfig};
 #[doc(hidden)]
 pub use control::Arrivals;
 pub use control::{ControlError, ControlReceiver, ControlSender, MAX_CONTROL_BYTES};
+pub use counting_socket::{CountingSocket, PACKET_HEADER_BYTES, Traffic, bulk_wire_bytes, wire_bytes};
 pub use datacenter::identity::{Cause, Certificate, Credentials, Party, Refused, Shown};
 pub use endpoint::{DialError, Endpoint, EndpointConfig, Farewell, carries};
 pub use entropy::Entropy;
 pub use identity::{
     Dates, Identity, IdentityError, PeerName, PeerNameError, Role, peer_certificate, peer_name,
 };
-pub use meter::{Meter, PACKET_HEADER_BYTES, Traffic, bulk_wire_bytes, wire_bytes};
 pub(crate) use refused::{lost, not_read, not_written, said};
 pub use settings::{Carries, Congestion, Path, Settings};

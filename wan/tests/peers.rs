@@ -15,12 +15,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval, sleep, timeout};
 use wan::driver::address::Address;
-use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::job_settings::JobSettings;
 use wan::driver::link::{
-    DataConnection, Goodbye, Link, LinkError, LinkHandle, Tally, UpdateFrame, close_code,
+    DataConnection, Goodbye, Link, LinkError, LinkHandle, LinkTraffic, UpdateFrame, close_code,
 };
+use wan::driver::link_registry::LinkRegistry;
 use wan::driver::names::Names;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
@@ -59,8 +59,8 @@ fn terms(region: u16, server: u16) -> Terms {
 /// A server of region 0, whose only peer is region 1.
 struct Host {
     address: SocketAddr,
-    board: Board,
-    tally: Tally,
+    registry: LinkRegistry,
+    traffic: LinkTraffic,
 }
 
 /// What a node may make of a link.
@@ -93,13 +93,13 @@ impl Host {
     fn start(authority: &Authority, paths: Paths, node: Node) -> Self {
         let endpoint = endpoint(authority, 0);
         let address = endpoint.local_address().unwrap();
-        let (board, tally) = (Board::default(), Tally::default());
+        let (registry, traffic) = (LinkRegistry::default(), LinkTraffic::default());
         let (events, queue) = event_queue();
         tokio::spawn(node.run(queue));
         let shapes = Shapes::new(Vec::new());
-        let peers = Peers::new(endpoint, terms(0, 0), shapes, events, tally.clone(), board.clone());
+        let peers = Peers::new(endpoint, terms(0, 0), shapes, events, traffic.clone(), registry.clone());
         tokio::spawn(peers.accept(paths));
-        Self { address, board, tally }
+        Self { address, registry, traffic }
     }
 }
 
@@ -191,10 +191,10 @@ async fn a_peer_that_is_known_links_beside_a_flood_of_handshakes_from_one_addres
     let until = Instant::now() + Duration::from_secs(seconds);
     let (mut slowest, mut links) = (Duration::ZERO, 0);
     while Instant::now() < until {
-        let (board, dialled) = (Board::default(), Instant::now());
-        let dialling = dialling(&dialer, &host, 0, &board);
+        let (registry, dialled) = (LinkRegistry::default(), Instant::now());
+        let dialling = dialling(&dialer, &host, 0, &registry);
         let id = ServerId { datacenter: DatacenterId(0), index: 0 };
-        timeout(Duration::from_secs(20), board.up_with(id)).await.expect("it gets a link");
+        timeout(Duration::from_secs(20), registry.up_with(id)).await.expect("it gets a link");
         (slowest, links) = (slowest.max(dialled.elapsed()), links + 1);
         dialling.abort();
         sleep(Duration::from_millis(500)).await;
@@ -208,12 +208,12 @@ async fn a_peer_that_is_known_links_beside_a_flood_of_handshakes_from_one_addres
     assert!(slowest < Duration::from_secs(3), "it took {slowest:?}");
 }
 
-/// Server `index` of region 1 dials `host`, and notes on `board` how it goes.
-fn dialling(from: &Endpoint, host: &Host, index: u16, board: &Board) -> JoinHandle<()> {
+/// Server `index` of region 1 dials `host`, and notes on `registry` how it goes.
+fn dialling(from: &Endpoint, host: &Host, index: u16, registry: &LinkRegistry) -> JoinHandle<()> {
     let (events, queue) = event_queue();
     tokio::spawn(Node::Takes.run(queue));
-    let (shapes, tally) = (Shapes::new(Vec::new()), Tally::default());
-    let peers = Peers::new(from.clone(), terms(1, index), shapes, events, tally, board.clone());
+    let (shapes, traffic) = (Shapes::new(Vec::new()), LinkTraffic::default());
+    let peers = Peers::new(from.clone(), terms(1, index), shapes, events, traffic, registry.clone());
     let id = ServerId { datacenter: DatacenterId(0), index: 0 };
     let addresses = vec![Address::Socket(host.address)];
     let peer = Peer { id, name: name(0), addresses, path: Path::default() };
@@ -222,14 +222,14 @@ fn dialling(from: &Endpoint, host: &Host, index: u16, board: &Board) -> JoinHand
 
 /// What server `index` of region 1 is told that dials `host`: nothing if it gets a link.
 async fn dial(authority: &Authority, host: &Host, index: u16) -> Option<String> {
-    let board = Board::default();
+    let registry = LinkRegistry::default();
     let id = ServerId { datacenter: DatacenterId(0), index: 0 };
-    let dialling = dialling(&endpoint(authority, 1), host, index, &board);
+    let dialling = dialling(&endpoint(authority, 1), host, index, &registry);
     let told = timeout(Duration::from_secs(20), async {
         loop {
-            match board.links().remove(&id) {
+            match registry.links().remove(&id) {
                 Some(note) if note.problem.is_some() => return note.problem,
-                Some(_) if !host.board.links().is_empty() => return None,
+                Some(_) if !host.registry.links().is_empty() => return None,
                 _ => sleep(Duration::from_millis(5)).await,
             }
         }
@@ -249,16 +249,16 @@ async fn nothing_is_noted_of_a_peer_before_the_node_has_taken_its_link() {
         let told = dial(&authority, &host, index).await.expect("it is refused");
         assert!(told.contains(&format!("it says that it is server {index}, and of the 2 shards")), "{told}");
     }
-    assert!(host.board.links().is_empty());
+    assert!(host.registry.links().is_empty());
     assert_eq!(dial(&authority, &host, 1).await, None);
-    assert!(host.board.is_up(id(1)) && host.tally.wire_bytes(id(1)).0 > 0);
+    assert!(host.registry.is_up(id(1)) && host.traffic.wire_bytes(id(1)).0 > 0);
 
     // Nor is one that could be a peer, and shares nothing with us.
     let host = Host::start(&authority, Paths::default(), Node::Refuses);
     let told = dial(&authority, &host, 1).await.expect("its link ends");
     assert!(told.contains("the peer refused us"), "{told}");
-    assert!(host.board.links().is_empty(), "{:?}", host.board.links());
-    assert_eq!(host.tally.wire_bytes(id(1)), (0, 0));
+    assert!(host.registry.links().is_empty(), "{:?}", host.registry.links());
+    assert_eq!(host.traffic.wire_bytes(id(1)), (0, 0));
 }
 
 /// Of one shard with a table of 4096 elements.
@@ -302,14 +302,14 @@ async fn a_link_is_one_connection_until_there_is_bulk() {
     for bulk_of_dialer in [false, true] {
         let authority = Authority::new(1);
         let endpoints = [0, 1].map(|region| endpoint(&authority, region));
-        let tally = Tally::default();
+        let traffic = LinkTraffic::default();
         let mut nodes = Vec::new();
         for (region, endpoint) in (0..).zip(&endpoints) {
             let (events, queue) = event_queue();
             nodes.push(node(queue));
-            let tally = if region == 0 { tally.clone() } else { Tally::default() };
-            let (terms, board) = (terms(region, 0), Board::default());
-            let peers = Peers::new(endpoint.clone(), terms, shapes(), events, tally, board);
+            let traffic = if region == 0 { traffic.clone() } else { LinkTraffic::default() };
+            let (terms, registry) = (terms(region, 0), LinkRegistry::default());
+            let peers = Peers::new(endpoint.clone(), terms, shapes(), events, traffic, registry);
             if region == 0 {
                 tokio::spawn(peers.accept(Paths::default()));
             } else {
@@ -325,7 +325,7 @@ async fn a_link_is_one_connection_until_there_is_bulk() {
         let links = [host.await.expect("it is up"), dialer.await.expect("it is up")];
         let mut arrivals = [to_host, to_dialer];
         let id = ServerId { datacenter: DatacenterId(1), index: 0 };
-        let crossed = || tally.wire_bytes(id).0 + tally.wire_bytes(id).1;
+        let crossed = || traffic.wire_bytes(id).0 + traffic.wire_bytes(id).1;
 
         let mut sent = async |from: usize, seq, elements| {
             links[from].updates.send(update(seq, elements)).expect("the link is up");
@@ -378,9 +378,9 @@ async fn both_connections_of_a_link_end_with_the_same_goodbye() {
         };
         let (events, queue) = event_queue();
         tokio::spawn(Node::Takes.run(queue));
-        let (shapes, tally) = (Shapes::new(Vec::new()).into(), Tally::default());
+        let (shapes, traffic) = (Shapes::new(Vec::new()).into(), LinkTraffic::default());
         let farewell = goodbye.farewell();
-        let ended = link.run(&leaving, shapes, events, &tally, || leaving.close(farewell)).await;
+        let ended = link.run(&leaving, shapes, events, &traffic, || leaving.close(farewell)).await;
         assert!(matches!(ended, LinkError::Stopping), "{ended}");
         for connection in [control_there, data_there] {
             let quinn::ConnectionError::ApplicationClosed(close) = connection.closed().await else {
@@ -395,8 +395,8 @@ async fn both_connections_of_a_link_end_with_the_same_goodbye() {
 fn serve(endpoint: Endpoint) {
     let (events, queue) = event_queue();
     tokio::spawn(Node::Takes.run(queue));
-    let (shapes, tally) = (Shapes::new(Vec::new()), Tally::default());
-    let peers = Peers::new(endpoint, terms(1, 0), shapes, events, tally, Board::default());
+    let (shapes, traffic) = (Shapes::new(Vec::new()), LinkTraffic::default());
+    let peers = Peers::new(endpoint, terms(1, 0), shapes, events, traffic, LinkRegistry::default());
     tokio::spawn(peers.accept(Paths::default()));
 }
 
@@ -427,8 +427,10 @@ fn found_after_a_move(is_linked: bool) -> Duration {
 
         let (events, queue) = event_queue();
         tokio::spawn(Node::Takes.run(queue));
-        let (shapes, tally, board) = (Shapes::new(Vec::new()), Tally::default(), Board::default());
-        let peers = Peers::new(world.endpoints[0].clone(), terms(0, 0), shapes, events, tally, board.clone());
+        let (shapes, traffic, registry) =
+            (Shapes::new(Vec::new()), LinkTraffic::default(), LinkRegistry::default());
+        let peers =
+            Peers::new(world.endpoints[0].clone(), terms(0, 0), shapes, events, traffic, registry.clone());
         let id = ServerId { datacenter: DatacenterId(1), index: 0 };
         let addresses = vec!["region-1:1".parse::<Address>().unwrap()];
         let peer = Peer { id, name: name(1), addresses, path: long_path() };
@@ -438,14 +440,14 @@ fn found_after_a_move(is_linked: bool) -> Duration {
         let dialling = peers.looking_up(Names::Table(names.clone()));
         tokio::spawn(dialling.dial(peer, Turn::First, ChaCha8Rng::seed_from_u64(1)));
         sleep(Duration::from_secs(5)).await;
-        assert_eq!(board.is_up(id), is_linked);
+        assert_eq!(registry.is_up(id), is_linked);
         set_links(1, deaf);
         names.lock().unwrap().insert("region-1:1".to_owned(), vec![host_address(2)]);
         let moved = clock.now();
-        while board.links()[&id].address != Some(host_address(2)) {
+        while registry.links()[&id].address != Some(host_address(2)) {
             sleep(Duration::from_millis(100)).await;
         }
-        assert!(board.is_up(id));
+        assert!(registry.is_up(id));
         clock.now() - moved
     });
     found.expect("it is found")
@@ -467,8 +469,9 @@ async fn a_sibling_of_a_server_that_may_be_dead_is_asked_whether_it_is_there() {
     for (digest, is_doubtful, expected) in [(7, true, true), (7, false, false), (8, true, false)] {
         let (events, mut queue) = event_queue();
         let terms = Terms { job_digest: vec![digest; 32], ..terms(1, 0) };
-        let (shapes, tally) = (Shapes::new(Vec::new()), Tally::default());
-        let peers = Peers::new(endpoint(&authority, 1), terms, shapes, events, tally, Board::default());
+        let (shapes, traffic) = (Shapes::new(Vec::new()), LinkTraffic::default());
+        let peers =
+            Peers::new(endpoint(&authority, 1), terms, shapes, events, traffic, LinkRegistry::default());
         let id = ServerId { datacenter: DatacenterId(0), index: 0 };
         let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
         let silent = Peer {
@@ -540,7 +543,8 @@ async fn two_that_refuse_each_other_say_so_once() {
         tokio::spawn(Node::Takes.run(queue));
         let of = Terms { job_digest: vec![region as u8; 32], ..terms(region, 0) };
         let shapes = Shapes::new(Vec::new());
-        let peers = Peers::new(endpoint.clone(), of, shapes, events, Tally::default(), Board::default());
+        let peers =
+            Peers::new(endpoint.clone(), of, shapes, events, LinkTraffic::default(), LinkRegistry::default());
         tokio::spawn(peers.clone().accept(Paths::default()));
         (endpoint, peers)
     };
@@ -571,14 +575,20 @@ async fn two_that_run_different_jobs_both_hear_which_settings_differ() {
     };
     let start = |region: u16, clocks: &str| {
         let endpoint = endpoint(&authority, region.into());
-        let board = Board::default();
+        let registry = LinkRegistry::default();
         let (events, queue) = event_queue();
         tokio::spawn(Node::Takes.run(queue));
         let shapes = Shapes::new(Vec::new());
-        let peers =
-            Peers::new(endpoint.clone(), of(region, clocks), shapes, events, Tally::default(), board.clone());
+        let peers = Peers::new(
+            endpoint.clone(),
+            of(region, clocks),
+            shapes,
+            events,
+            LinkTraffic::default(),
+            registry.clone(),
+        );
         tokio::spawn(peers.clone().accept(Paths::default()));
-        (endpoint, board, peers)
+        (endpoint, registry, peers)
     };
     let (host, there, _) = start(0, "20");
     let (_, here, peers) = start(1, "21\u{1b}[31m");

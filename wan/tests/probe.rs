@@ -8,10 +8,10 @@ use std::time::Duration;
 use common::{ONE_WAY, RATE_BYTES_PER_SEC, World, long_link, long_path, name};
 use datacenter::DatacenterId;
 use wan::driver::address::Address;
-use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::job_settings::JobSettings;
-use wan::driver::link::Tally;
+use wan::driver::link::LinkTraffic;
+use wan::driver::link_registry::LinkRegistry;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{ConnectError, Peer, Peers};
 use wan::driver::probe::{Answers, MOST_BYTES, Probe, ProbeError, RUNNING_BYTES, probe};
@@ -50,7 +50,7 @@ fn a_probe_finds_what_the_path_is_like() {
         let clock = VirtualClock::new();
         let found = clock.run(Duration::from_secs(60), async {
             let world = World::new(&clock, 1, 2, &long_link(1.0, 0.0), path);
-            let answers = Answers::new(world.endpoints[1].clone(), terms(1), Board::default());
+            let answers = Answers::new(world.endpoints[1].clone(), terms(1), LinkRegistry::default());
             tokio::spawn(answers.serve());
             let to = peer(1, host_address(1), path);
             probe(&world.endpoints[0], &terms(0), &to, &to.addresses[0], 1, ALL).await.unwrap()
@@ -76,7 +76,7 @@ fn a_flood_of_first_packets_costs_little_and_keeps_nobody_out() {
             let deaf = LinkConfig { loss: 1.0, ..long_link(1.0, 0.0) };
             world.network.set_link(world.ip(0), world.ip(2), deaf);
             let server = &world.endpoints[0];
-            tokio::spawn(Answers::new(server.clone(), terms(0), Board::default()).serve());
+            tokio::spawn(Answers::new(server.clone(), terms(0), LinkRegistry::default()).serve());
             let mut flood = Vec::new();
             for _ in 0..500 {
                 let flooder = world.endpoints[2].clone();
@@ -124,10 +124,13 @@ async fn both_sides_of_a_path_are_looked_at() {
     let authority = Authority::new(1);
     let (here, there) = (place(&authority, 0), place(&authority, 1));
     let there_is = peer(1, there.address, Path::default());
-    let answers =
-        Answers::new(there.endpoint.clone(), Terms { job_digest: vec![8; 32], ..terms(1) }, Board::default());
+    let answers = Answers::new(
+        there.endpoint.clone(),
+        Terms { job_digest: vec![8; 32], ..terms(1) },
+        LinkRegistry::default(),
+    );
     tokio::spawn(answers.clone().serve());
-    tokio::spawn(Answers::new(here.endpoint.clone(), terms(0), Board::default()).serve());
+    tokio::spawn(Answers::new(here.endpoint.clone(), terms(0), LinkRegistry::default()).serve());
 
     // Another job is no reason not to answer, and nobody has told them where we are.
     let found = look(&here, &terms(0), &there_is).await.unwrap();
@@ -155,7 +158,7 @@ async fn a_probe_that_comes_to_nothing_says_why() {
     let authority = Authority::new(1);
     let (here, there) = (place(&authority, 0), place(&authority, 1));
     let only_two = Terms { peers: vec![("region-2".to_owned(), DatacenterId(2))], ..terms(1) };
-    tokio::spawn(Answers::new(there.endpoint.clone(), only_two, Board::default()).serve());
+    tokio::spawn(Answers::new(there.endpoint.clone(), only_two, LinkRegistry::default()).serve());
     let there_is = peer(1, there.address, Path::default());
 
     let error = look(&here, &terms(0), &there_is).await.unwrap_err().to_string();
@@ -180,13 +183,20 @@ async fn a_server_that_runs_a_job_answers_too() {
     let authority = Authority::new(1);
     let (here, there) = (place(&authority, 0), place(&authority, 1));
     let (events, _kept) = event_queue();
-    let (shapes, board) = (Shapes::new(Vec::new()), Board::default());
-    let peers = Peers::new(there.endpoint.clone(), terms(1), shapes, events, Tally::default(), board.clone());
+    let (shapes, registry) = (Shapes::new(Vec::new()), LinkRegistry::default());
+    let peers = Peers::new(
+        there.endpoint.clone(),
+        terms(1),
+        shapes,
+        events,
+        LinkTraffic::default(),
+        registry.clone(),
+    );
     tokio::spawn(peers.accept(Paths::default()));
     let there_is = peer(1, there.address, Path::default());
     let found = look(&here, &terms(0), &there_is).await.unwrap();
     assert_eq!(found.hello.job_digest, vec![7; 32]);
     assert!(found.rate_there.is_some());
-    assert!(board.refusals().all().is_empty(), "a probe is no refusal");
+    assert!(registry.refusals().all().is_empty(), "a probe is no refusal");
     const { assert!(RUNNING_BYTES < MOST_BYTES) };
 }

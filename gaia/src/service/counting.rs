@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::debug;
-use wan::driver::link::Tally;
+use wan::driver::link::LinkTraffic;
 use wan::node::Node;
 use wan::transport::{Endpoint, Traffic, bulk_wire_bytes};
 
@@ -24,7 +24,7 @@ pub(super) struct Counting {
     pub(super) base: Arc<Counts>,
     /// Keeps it for the next process; none where no checkpoints are made.
     pub(super) archive: Option<Archive>,
-    pub(super) tally: Tally,
+    pub(super) tally: LinkTraffic,
     pub(super) endpoint: Endpoint,
 }
 

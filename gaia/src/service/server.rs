@@ -27,9 +27,9 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, info, info_span, warn};
 use wan::decisions::{Decisions, Standing};
 use wan::driver::address::Address;
-use wan::driver::board::Board;
 use wan::driver::hello::Terms;
-use wan::driver::link::{Goodbye, Tally};
+use wan::driver::link::{Goodbye, LinkTraffic};
+use wan::driver::link_registry::LinkRegistry;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::queue::{EventSender, event_queue};
@@ -73,7 +73,7 @@ pub(super) struct Server {
     pub(super) keeper: Option<Arc<Keeper>>,
     pub(super) endpoint: Endpoint,
     pub(super) counting: Counting,
-    pub(super) board: Board,
+    pub(super) board: LinkRegistry,
     pub(super) lan_refusals: Refusals,
     pub(super) presence: watch::Sender<Presence>,
     /// How often the others went on without a worker.
@@ -207,7 +207,7 @@ impl Server {
             index,
             base: Arc::new(base),
             archive,
-            tally: Tally::default(),
+            tally: LinkTraffic::default(),
             endpoint: endpoint.clone(),
         };
         let here = setup.datacenter(&setup.region.name).expect("a region is a member");
@@ -264,7 +264,7 @@ impl Server {
             keeper: keeper.map(|(keeper, _)| keeper),
             endpoint,
             counting,
-            board: Board::default(),
+            board: LinkRegistry::default(),
             lan_refusals: Refusals::default(),
             presence: watch::channel(Presence::new(Instant::now())).0,
             suspensions: Arc::default(),

@@ -13,10 +13,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, Span, info_span};
-use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::job_settings::JobSettings;
-use wan::driver::link::Tally;
+use wan::driver::link::LinkTraffic;
+use wan::driver::link_registry::LinkRegistry;
 use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::queue::{EventSender, event_queue};
@@ -52,7 +52,7 @@ pub(super) struct RunningServer {
     pub(super) events: EventSender,
     pub(super) settled: watch::Receiver<bool>,
     pub(super) endpoint: Endpoint,
-    pub(super) tally: Tally,
+    pub(super) tally: LinkTraffic,
     /// Wires of the server's port: in and out.
     pub(super) ports: [lan::Wire; 2],
 }
@@ -151,7 +151,7 @@ impl Cluster<'_> {
         tokio::spawn(server.run().instrument(self.span(at, index)));
 
         let endpoint = self.endpoint(at, index, authority);
-        let tally = Tally::default();
+        let tally = LinkTraffic::default();
         if self.topology.mirrored {
             self.keep_links(at, index, &endpoint, &events, &tally);
         }
@@ -203,7 +203,14 @@ impl Cluster<'_> {
     }
 
     /// Dials the servers of sites after this one that have a shard in common with it, and accepts those of sites before it.
-    fn keep_links(&self, at: usize, index: usize, endpoint: &Endpoint, events: &EventSender, tally: &Tally) {
+    fn keep_links(
+        &self,
+        at: usize,
+        index: usize,
+        endpoint: &Endpoint,
+        events: &EventSender,
+        tally: &LinkTraffic,
+    ) {
         let sites = &self.topology.sites;
         let hosted = &sites[at].servers[index];
         let terms = Terms {
@@ -215,8 +222,14 @@ impl Cluster<'_> {
             peers: self.others(at).map(|o| (sites[o].name.clone(), DatacenterId(o as u16))).collect(),
         };
         let shapes = Shapes::new(hosted.iter().map(|&s| (s, self.shapes[s.index()].clone())).collect());
-        let peers =
-            Peers::new(endpoint.clone(), terms, shapes, events.clone(), tally.clone(), Board::default());
+        let peers = Peers::new(
+            endpoint.clone(),
+            terms,
+            shapes,
+            events.clone(),
+            tally.clone(),
+            LinkRegistry::default(),
+        );
         let mut known = Paths::default();
         for other in self.others(at) {
             for (there, shards) in sites[other].servers.iter().enumerate() {

@@ -25,9 +25,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep, timeout};
 use wan::driver::address::Address;
-use wan::driver::board::Board;
 use wan::driver::hello::Terms as WanTerms;
-use wan::driver::link::Tally;
+use wan::driver::link::LinkTraffic;
+use wan::driver::link_registry::LinkRegistry;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::queue::event_queue;
 use wan::driver::server::Event;
@@ -237,8 +237,8 @@ impl Scene {
             addresses: vec![Address::Socket(self.wan)],
             path: WanPath::default(),
         };
-        let (shapes, board) = (wan::wire::Shapes::new(Vec::new()), Board::default());
-        let peers = Peers::new(endpoint, terms, shapes, events, Tally::default(), board.clone());
+        let (shapes, board) = (wan::wire::Shapes::new(Vec::new()), LinkRegistry::default());
+        let peers = Peers::new(endpoint, terms, shapes, events, LinkTraffic::default(), board.clone());
         let dialling = tokio::spawn(peers.dial(peer, Turn::First, ChaCha8Rng::seed_from_u64(1)));
         let started = Instant::now();
         let said = loop {

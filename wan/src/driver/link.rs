@@ -38,11 +38,11 @@ use crate::transport::{
 use crate::wire::{self, Shapes};
 
 mod data;
-mod tally;
+mod traffic;
 
 pub(super) use self::data::Awaited;
 pub use self::data::DataConnection;
-pub use self::tally::{Crossed, Tally};
+pub use self::traffic::{Crossed, LinkTraffic};
 
 /// Control messages that may wait for the control connection; what does not fit stays in the node, where newer
 /// statements replace older ones.
@@ -146,7 +146,7 @@ pub struct LinkHandle {
     /// Ends the link, and tells the peer what it did wrong. Dropping it ends the link as well.
     pub refuse: oneshot::Sender<PeerError>,
     /// What has crossed the links of this process.
-    pub tally: Tally,
+    pub traffic: LinkTraffic,
 }
 
 /// An update on its way to the link.
@@ -279,78 +279,41 @@ impl LinkError {
 }
 
 impl Link {
-    /// Runs the link, one of `endpoint`, until it breaks, or our revocation lists name the peer's certificate; tells the node's
-    /// task when it is up and when it is down. Until the node has taken the link, which `on_taken` hears, nothing is noted of
-    /// the peer: it may be none of ours.
+    /// Runs the link, one of `endpoint`, until it breaks, or our revocation lists name the peer's
+    /// certificate; tells the node's task when it is up and when it is down. Until the node has
+    /// taken the link, which `on_taken` hears, nothing is noted of the peer: it may be none of
+    /// ours.
     pub async fn run(
-        self,
+        mut self,
         endpoint: &Endpoint,
         shapes: Arc<Shapes>,
         events: EventSender,
-        tally: &Tally,
+        traffic: &LinkTraffic,
         on_taken: impl FnOnce(),
     ) -> LinkError {
-        let Self { peer, control, data, open_data, bulk_streams, small_bytes, greeting, session } = self;
-        let (control_frames, control_queue) = mpsc::channel(CONTROL_QUEUE);
-        let (updates, update_queue) = mpsc::unbounded_channel();
-        let (refuse, refused) = oneshot::channel();
-        let handle =
-            Box::new(LinkHandle { session, control: control_frames, updates, refuse, tally: tally.clone() });
+        let (peer, session) = (self.peer, self.session);
+        let (control, data) = (self.control.clone(), self.data.clone());
+        let (handle, queues) = LinkHandle::new(session, traffic.clone());
         let (taken, is_taken) = oneshot::channel();
-        let up = Event::Up { peer, handle, greeting, rtt: control.rtt(), taken };
+        let greeting = std::mem::take(&mut self.greeting);
+        let up = Event::Up { peer, handle: Box::new(handle), greeting, rtt: control.rtt(), taken };
         if events.send(up).await.is_err() {
             return LinkError::Unwanted;
         }
 
-        let [small, bulk] = [Arc::<AtomicU64>::default(), Arc::default()];
+        let written = Written::default();
         let (may_receive, is_expected) = watch::channel(false);
         let noting = async {
             if is_taken.await.is_ok() {
                 may_receive.send_replace(true);
-                tally.begin(peer, [(&control, small.clone())]);
+                traffic.begin(peer, [(&control, written.small.clone())]);
                 on_taken();
-                tally.begin(peer, [(&data.there().await, bulk.clone())]);
+                traffic.begin(peer, [(&data.there().await, written.bulk.clone())]);
             }
             std::future::pending::<LinkError>().await
         };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async { Err(refused.await.map_or(LinkError::Unwanted, LinkError::Refused)) });
-        let asks = open_data.is_none().then(|| data.clone());
-        let (is_open, after_control) = oneshot::channel();
-        let (connection, witness, writable) = (control.clone(), data.watch(), events.clone());
-        tasks.spawn(async move {
-            // The first of the connection's streams: by that the peer knows it.
-            let stream = connection.open_uni().await?;
-            let _ = is_open.send(());
-            let sender = ControlSender::new(connection, stream, witness);
-            send_control(sender, asks, control_queue, peer, writable).await
-        });
         let source = Source { peer, session, shapes, events: events.clone(), is_expected };
-        tasks.spawn(receive_control(control.clone(), data.clone(), source.clone()));
-        let (batches, bulk_queue) = mpsc::channel(1);
-        let lanes = Lanes { control: control.clone(), data: data.clone(), batches, small_bytes };
-        let written = small.clone();
-        tasks.spawn(async {
-            match after_control.await {
-                Ok(()) => send_updates(lanes, update_queue, written).await,
-                // What went wrong is told by who was to open it.
-                Err(_) => std::future::pending().await,
-            }
-        });
-        let carrying =
-            Bulk { queue: Arc::new(Mutex::new(bulk_queue)), streams: bulk_streams, written: bulk.clone() };
-        tasks.spawn(carrying.run(data.clone(), open_data, source));
-
-        // It may have been renewed between the two.
-        let revoked = async {
-            let of = |connection: &Connection| peer_certificate(connection).into_iter().collect::<Vec<_>>();
-            let (of_control, of_data) = (of(&control), async { of(&data.there().await) });
-            tokio::select! {
-                biased;
-                revoked = endpoint.identity().revoked(&of_control) => revoked,
-                revoked = async { endpoint.identity().revoked(&of_data.await).await } => revoked,
-            }
-        };
+        let mut tasks = self.spawn(queues, source, &written);
         let error = tokio::select! {
             biased;
             never = noting => never,
@@ -359,39 +322,128 @@ impl Link {
                 // The tasks end only with an error, and nobody else aborts them.
                 _ => LinkError::Unwanted,
             },
-            revoked = revoked => LinkError::Revoked(Box::new(revoked)),
+            revoked = revoked(endpoint, &control, &data) => LinkError::Revoked(Box::new(revoked)),
         };
         let connections: Vec<_> = std::iter::once(control.clone()).chain(data.get()).collect();
-        let is_cut_short = matches!(error, LinkError::Frame(FrameError::Truncated));
-        let by_peer = refusal(&connections, is_cut_short).await;
-        let goodbye = connections.iter().find_map(goodbye);
-        let is_closed = |connection: &Connection| {
-            matches!(connection.close_reason(), Some(quinn::ConnectionError::LocallyClosed))
-        };
-        let error = match by_peer {
-            _ if goodbye == Some(Goodbye::Stopped) => LinkError::Left,
-            _ if goodbye == Some(Goodbye::ForGood) => LinkError::Departed,
-            Some((cause, reason)) => LinkError::ByPeer { cause, reason },
-            None if endpoint.farewell().is_some() && connections.iter().any(is_closed) => LinkError::Stopping,
-            None => error,
-        };
-        let (code, reason) = match (&error, peer_name(&control)) {
-            (LinkError::Refused(PeerError::Departed(_)), Ok(certified)) => {
-                let refusal = Refusal::Left { name: certified.datacenter().to_owned() };
-                (close_code::of_cause(LEFT), refusal.to_string())
-            }
-            // The endpoint closes one connection after the other: whichever is left says the same.
-            (LinkError::Stopping, _) => {
-                let (code, reason) = endpoint.farewell().unwrap_or(Goodbye::Stopped.farewell());
-                (code, reason.to_owned())
-            }
-            _ => error.told(),
-        };
-        // Before the tasks end, and with them their streams, so that the peer hears the reason first.
+        let (error, goodbye) = explained(error, &connections, endpoint).await;
+        let (code, reason) = last_words(&error, &control, endpoint);
+        // Before the tasks end, and with them their streams, so that the peer hears the reason
+        // first.
         connections.iter().for_each(|connection| close(connection, code, &reason));
         tasks.shutdown().await;
         let _ = events.send(Event::Down { peer, session, goodbye }).await;
         error
+    }
+
+    /// Starts the tasks that serve the link, each of which ends only with an error.
+    fn spawn(self, queues: Queues, source: Source, written: &Written) -> JoinSet<Result<(), LinkError>> {
+        let Self { peer, control, data, open_data, bulk_streams, small_bytes, .. } = self;
+        let Queues { control: control_queue, updates, refused } = queues;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { Err(refused.await.map_or(LinkError::Unwanted, LinkError::Refused)) });
+        let asks = open_data.is_none().then(|| data.clone());
+        let (is_open, after_control) = oneshot::channel();
+        let (connection, on_data, writable) = (control.clone(), data.watch(), source.events.clone());
+        tasks.spawn(async move {
+            // The first of the connection's streams: by that the peer knows it.
+            let stream = connection.open_uni().await?;
+            let _ = is_open.send(());
+            let sender = ControlSender::new(connection, stream, on_data);
+            send_control(sender, asks, control_queue, peer, writable).await
+        });
+        tasks.spawn(receive_control(control.clone(), data.clone(), source.clone()));
+        let (batches, bulk_queue) = mpsc::channel(1);
+        let lanes = Lanes { control, data: data.clone(), batches, small_bytes };
+        let small = written.small.clone();
+        tasks.spawn(async {
+            match after_control.await {
+                Ok(()) => send_updates(lanes, updates, small).await,
+                // What went wrong is told by who was to open it.
+                Err(_) => std::future::pending().await,
+            }
+        });
+        let queue = Arc::new(Mutex::new(bulk_queue));
+        let bulk = Bulk { queue, streams: bulk_streams, written: written.bulk.clone() };
+        tasks.spawn(bulk.run(data, open_data, source));
+        tasks
+    }
+}
+
+impl LinkHandle {
+    /// A handle, and what is put into it.
+    fn new(session: u64, traffic: LinkTraffic) -> (Self, Queues) {
+        let (control, control_queue) = mpsc::channel(CONTROL_QUEUE);
+        let (updates, update_queue) = mpsc::unbounded_channel();
+        let (refuse, refused) = oneshot::channel();
+        let queues = Queues { control: control_queue, updates: update_queue, refused };
+        (Self { session, control, updates, refuse, traffic }, queues)
+    }
+}
+
+/// What the node's task has for a link.
+struct Queues {
+    control: mpsc::Receiver<Bytes>,
+    updates: mpsc::UnboundedReceiver<UpdateFrame>,
+    refused: oneshot::Receiver<PeerError>,
+}
+
+/// Payload bytes of updates that were written to a link.
+#[derive(Default)]
+struct Written {
+    /// Beside control.
+    small: Arc<AtomicU64>,
+    /// Over the data connection.
+    bulk: Arc<AtomicU64>,
+}
+
+/// Waits until a certificate of the peer is revoked. It may have been renewed between the two
+/// connections.
+async fn revoked(endpoint: &Endpoint, control: &Connection, data: &DataConnection) -> Certificate {
+    let of = |connection: &Connection| peer_certificate(connection).into_iter().collect::<Vec<_>>();
+    let (of_control, of_data) = (of(control), async { of(&data.there().await) });
+    tokio::select! {
+        biased;
+        revoked = endpoint.identity().revoked(&of_control) => revoked,
+        revoked = async { endpoint.identity().revoked(&of_data.await).await } => revoked,
+    }
+}
+
+/// Why a link ended, of which a task ended with `error`: what the peer has said of it comes first.
+/// With what it said if it has stopped of its own will.
+async fn explained(
+    error: LinkError,
+    connections: &[Connection],
+    endpoint: &Endpoint,
+) -> (LinkError, Option<Goodbye>) {
+    let is_cut_short = matches!(error, LinkError::Frame(FrameError::Truncated));
+    let by_peer = refusal(connections, is_cut_short).await;
+    let goodbye = connections.iter().find_map(goodbye);
+    let is_closed = |connection: &Connection| {
+        matches!(connection.close_reason(), Some(quinn::ConnectionError::LocallyClosed))
+    };
+    let error = match by_peer {
+        _ if goodbye == Some(Goodbye::Stopped) => LinkError::Left,
+        _ if goodbye == Some(Goodbye::ForGood) => LinkError::Departed,
+        Some((cause, reason)) => LinkError::ByPeer { cause, reason },
+        None if endpoint.farewell().is_some() && connections.iter().any(is_closed) => LinkError::Stopping,
+        None => error,
+    };
+    (error, goodbye)
+}
+
+/// What the peer is told when a link ends.
+fn last_words(error: &LinkError, control: &Connection, endpoint: &Endpoint) -> (VarInt, String) {
+    match (error, peer_name(control)) {
+        (LinkError::Refused(PeerError::Departed(_)), Ok(certified)) => {
+            let refusal = Refusal::Left { name: certified.datacenter().to_owned() };
+            (close_code::of_cause(LEFT), refusal.to_string())
+        }
+        // The endpoint closes one connection after the other: whichever is left says the same.
+        (LinkError::Stopping, _) => {
+            let (code, reason) = endpoint.farewell().unwrap_or(Goodbye::Stopped.farewell());
+            (code, reason.to_owned())
+        }
+        _ => error.told(),
     }
 }
 

@@ -9,11 +9,11 @@
 //! [`RUNNING_BYTES`] if the accepting side has a link to anybody. A server gets one burst in [`PAUSE`]; a probe that comes
 //! sooner is answered without. A job that differs is no reason to refuse it: that is what it wants to know.
 //!
-//! Kind: driver. [`Gauge`] and [`Budget`] are time-passed.
+//! Kind: driver. [`BurstTimer`] and [`BurstLimiter`] are time-passed.
 
 mod answers;
-mod budget;
-mod gauge;
+mod burst_limiter;
+mod burst_timer;
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,8 +35,8 @@ use crate::wire::{self, CallBack, Channel, Hello, MAX_HELLO_BYTES, ProbeRequest}
 
 pub use answers::Answers;
 pub(in crate::driver) use answers::{Heard, hear};
-pub use budget::Budget;
-pub use gauge::Gauge;
+pub use burst_limiter::BurstLimiter;
+pub use burst_timer::BurstTimer;
 
 /// What one side sends at most: enough to leave the slow start of a path of 100 Mbit/s and 100 ms.
 pub const MOST_BYTES: u64 = 4_000_000;
@@ -179,8 +179,8 @@ async fn look(
         round_trip,
         clock_ahead_millis,
         linked: answer.linked,
-        rate_there: gauge::rate(report.bytes, Duration::from_micros(report.micros)),
-        rate_back: back.later_half().and_then(|(bytes, time)| gauge::rate(bytes, time)),
+        rate_there: burst_timer::rate(report.bytes, Duration::from_micros(report.micros)),
+        rate_back: back.later_half().and_then(|(bytes, time)| burst_timer::rate(bytes, time)),
         call_back: report.call_back,
     })
 }
@@ -191,9 +191,9 @@ async fn frame_of(receive: &mut RecvStream) -> Result<Bytes, ConnectError> {
 
 /// Sends a burst and receives the other side's, both at once: a controller that has only answered for a while takes its
 /// own restraint for the link's.
-async fn exchange_bursts(connection: &Connection, bytes: u64) -> Result<Gauge, ConnectError> {
+async fn exchange_bursts(connection: &Connection, bytes: u64) -> Result<BurstTimer, ConnectError> {
     if bytes == 0 {
-        return Ok(Gauge::default());
+        return Ok(BurstTimer::default());
     }
     let (received, ()) = tokio::try_join!(receive_burst(connection, bytes), send_burst(connection, bytes))?;
     Ok(received)
@@ -220,22 +220,22 @@ async fn send_burst(connection: &Connection, bytes: u64) -> Result<(), ConnectEr
 }
 
 /// Receives a burst of at most `most_bytes`, for as long as it is of use.
-async fn receive_burst(connection: &Connection, most_bytes: u64) -> Result<Gauge, ConnectError> {
-    let mut gauge = Gauge::default();
-    let Ok(receive) = timeout(FIRST_BYTE, connection.accept_uni()).await else { return Ok(gauge) };
+async fn receive_burst(connection: &Connection, most_bytes: u64) -> Result<BurstTimer, ConnectError> {
+    let mut burst_timer = BurstTimer::default();
+    let Ok(receive) = timeout(FIRST_BYTE, connection.accept_uni()).await else { return Ok(burst_timer) };
     let (mut receive, mut limit, mut started) = (receive?, FIRST_BYTE, Instant::now());
-    while gauge.bytes() < most_bytes {
+    while burst_timer.bytes() < most_bytes {
         let left = limit.saturating_sub(started.elapsed());
         let Ok(chunk) = timeout(left, receive.read_chunk(usize::MAX, true)).await else { break };
         let Some(chunk) = chunk.map_err(FrameError::from)? else { break };
-        if gauge.bytes() == 0 {
+        if burst_timer.bytes() == 0 {
             (limit, started) = (LONGEST, Instant::now());
         }
-        gauge.arrived(Instant::now(), chunk.bytes.len() as u64);
+        burst_timer.arrived(Instant::now(), chunk.bytes.len() as u64);
     }
     // What is still under way is of no use; on a stream that is over there is nothing.
     let _ = receive.stop(VarInt::from_u32(0));
-    Ok(gauge)
+    Ok(burst_timer)
 }
 
 fn unix_millis(date: SystemTime) -> u64 {

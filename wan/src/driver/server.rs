@@ -25,7 +25,7 @@ use crate::wire;
 
 /// How long a clock that is complete on some shards waits for the others before it crosses the WAN: workers flush to
 /// all shards at about the same time, and one message for all of them costs half as much as one for each.
-const CORK: Duration = Duration::from_millis(2);
+const OUTPUT_DELAY: Duration = Duration::from_millis(2);
 
 /// Events applied before the node's output is looked at.
 const BATCH: usize = 256;
@@ -174,7 +174,7 @@ pub struct Server<O> {
     events: EventReceiver,
     links: Vec<Option<ActiveLink>>,
     clock: Clock,
-    cork: Cork,
+    output_delay: OutputDelay,
     settled: watch::Sender<bool>,
     /// Workers that have come before the node was ready for them.
     early: Vec<Attaching>,
@@ -194,7 +194,7 @@ struct Attaching {
 
 /// Whether output to the WAN waits for shards whose clock is about to complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cork {
+enum OutputDelay {
     /// All shards are at the same clock.
     Aligned,
     /// They are not; output waits until then.
@@ -203,11 +203,11 @@ enum Cork {
     Expired,
 }
 
-impl Cork {
+impl OutputDelay {
     fn update(&mut self, is_aligned: bool, now: Instant) {
         *self = match *self {
             _ if is_aligned => Self::Aligned,
-            Self::Aligned => Self::Until(now + CORK),
+            Self::Aligned => Self::Until(now + OUTPUT_DELAY),
             Self::Until(at) if at <= now => Self::Expired,
             waiting => waiting,
         };
@@ -249,7 +249,7 @@ impl<O: Observer> Server<O> {
             events,
             links: Vec::new(),
             clock: Clock(0),
-            cork: Cork::Aligned,
+            output_delay: OutputDelay::Aligned,
             settled,
             early: Vec::new(),
             joined: BTreeSet::new(),
@@ -313,95 +313,115 @@ impl<O: Observer> Server<O> {
     }
 
     fn handle_event(&mut self, event: Event) {
-        let outcome = match event {
-            Event::Greet { datacenter, answer } => {
-                let _ = answer.send(self.node.greeting(datacenter));
-                return;
+        match event {
+            Event::Greet { datacenter, answer } => _ = answer.send(self.node.greeting(datacenter)),
+            Event::Up { peer, handle, greeting, rtt, taken } => {
+                self.handle_up(peer, *handle, &greeting, rtt, taken);
             }
-            Event::Worker(Call::Attach { worker, is_new, replies, refusal, answer }) => {
+            Event::Down { peer, session, goodbye } => self.handle_down(peer, session, goodbye),
+            Event::Writable { .. } => {}
+            Event::Control { peer, session, controls, rtt, is_lossy } => {
+                if let Some(at) = self.index_of_link(peer, session) {
+                    self.node.handle_rtt(at, rtt, now());
+                    self.node.handle_loss(at, is_lossy);
+                    let outcome = self.node.handle_control(at, &controls, now());
+                    self.heed(at, outcome);
+                }
+            }
+            Event::Update { peer, session, update, bytes } => {
+                if let Some(at) = self.index_of_link(peer, session) {
+                    let outcome = self.node.handle_update(at, &update, bytes, now());
+                    self.heed(at, outcome);
+                }
+            }
+            Event::Depart { datacenter, answer } => _ = answer.send(self.node.depart(datacenter)),
+            Event::IsDoubtful { datacenter, answer } => {
+                let _ = answer.send(self.node.is_doubtful(datacenter, now()));
+            }
+            Event::Sighted { datacenter } => self.node.handle_sighted(datacenter, now()),
+            Event::Expelled { reason } => self.observer.expelled(reason),
+            Event::Begin { shard, values } => self.node.begin_with(shard, &values),
+            Event::Worker(call) => self.handle_call(call),
+            Event::Inspect(look) => look(&self.node),
+        }
+    }
+
+    fn handle_call(&mut self, call: Call) {
+        match call {
+            Call::Attach { worker, is_new, replies, refusal, answer } => {
                 if is_new {
                     self.joined.remove(&worker);
                 }
-                // It begins at the shards' clocks, which may yet become those of the others, with values that may have yet to come.
+                // It begins at the shards' clocks, which may yet become those of the others, with
+                // values that may have yet to come.
                 self.early.retain(|other| other.worker != worker);
                 self.early.push(Attaching { worker, replies, refusal, answer });
-                return self.attach_early();
+                self.attach_early();
             }
-            Event::Worker(Call::Suspend { worker, answer }) => {
+            Call::Suspend { worker, answer } => {
                 let _ = answer.send(!self.is_attached(worker) && self.node.suspend(worker, now()));
-                return;
             }
-            Event::Worker(Call::Join { worker, clock, answer }) => {
+            Call::Join { worker, clock, answer } => {
                 self.joined.insert(worker);
                 let _ = answer.send(self.node.join(worker, clock, now()));
-                return;
             }
-            Event::Begin { shard, values } => return self.node.begin_with(shard, &values),
-            Event::Inspect(look) => return look(&self.node),
-            Event::Writable { .. } => return,
-            Event::Depart { datacenter, answer } => {
-                let _ = answer.send(self.node.depart(datacenter));
-                return;
-            }
-            Event::IsDoubtful { datacenter, answer } => {
-                let _ = answer.send(self.node.is_doubtful(datacenter, now()));
-                return;
-            }
-            Event::Sighted { datacenter } => return self.node.handle_sighted(datacenter, now()),
-            Event::Expelled { reason } => return self.observer.expelled(reason),
-            Event::Down { peer, session, goodbye } => {
-                self.hear_updates();
-                if let Some(at) = self.index_of_link(peer, session) {
-                    self.links[at] = None;
-                    match goodbye {
-                        None => self.node.handle_down(at),
-                        Some(Goodbye::Stopped) => self.node.handle_left(at),
-                        Some(Goodbye::ForGood) => self.node.handle_goodbye(at),
-                    }
-                    debug!(%peer, ?goodbye, "link down");
-                }
-                return;
-            }
-            Event::Up { peer, handle, greeting, rtt, taken } => self.node.peer(peer).map(|at| {
-                self.links.resize_with(self.node.peers().len(), || None);
-                self.node.handle_down(at);
-                self.node.handle_rtt(at, rtt, now());
-                self.links[at] = Some(ActiveLink { handle: *handle, frames: VecDeque::new() });
-                debug!(%peer, ?rtt, "link up");
-                let outcome = self.node.handle_up(at, &greeting, now());
-                if outcome.is_ok() {
-                    // The link may have ended meanwhile.
-                    let _ = taken.send(());
-                    self.part_with_replaced();
-                }
-                (at, outcome)
-            }),
-            Event::Control { peer, session, controls, rtt, is_lossy } => {
-                self.index_of_link(peer, session).map(|at| {
-                    self.node.handle_rtt(at, rtt, now());
-                    self.node.handle_loss(at, is_lossy);
-                    (at, self.node.handle_control(at, &controls, now()))
-                })
-            }
-            Event::Update { peer, session, update, bytes } => self
-                .index_of_link(peer, session)
-                .map(|at| (at, self.node.handle_update(at, &update, bytes, now()))),
-        };
-        if let Some((at, Err(error))) = outcome {
-            let peer = self.node.peers().nth(at);
-            let peer = peer.map(tracing::field::display);
-            match error.is_routine() {
-                true => debug!(peer, %error, "closing a link"),
-                false => warn!(peer, %error, "the peer broke the protocol: closing its link"),
-            }
-            if self.node.is_superseded() {
-                self.observer.superseded();
-            }
-            self.node.handle_down(at);
-            if let Some(link) = self.links[at].take() {
-                // It may have ended by itself.
-                let _ = link.handle.refuse.send(error);
-            }
+        }
+    }
+
+    fn handle_up(
+        &mut self,
+        peer: ServerId,
+        handle: LinkHandle,
+        greeting: &Greeting,
+        rtt: Duration,
+        taken: oneshot::Sender<()>,
+    ) {
+        let Some(at) = self.node.peer(peer) else { return };
+        self.links.resize_with(self.node.peers().len(), || None);
+        self.node.handle_down(at);
+        self.node.handle_rtt(at, rtt, now());
+        self.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
+        debug!(%peer, ?rtt, "link up");
+        let outcome = self.node.handle_up(at, greeting, now());
+        if outcome.is_ok() {
+            // The link may have ended meanwhile.
+            let _ = taken.send(());
+            self.part_with_replaced();
+        } else {
+            // Before the link hears why.
+            drop(taken);
+        }
+        self.heed(at, outcome);
+    }
+
+    fn handle_down(&mut self, peer: ServerId, session: u64, goodbye: Option<Goodbye>) {
+        self.hear_updates();
+        let Some(at) = self.index_of_link(peer, session) else { return };
+        self.links[at] = None;
+        match goodbye {
+            None => self.node.handle_down(at),
+            Some(Goodbye::Stopped) => self.node.handle_left(at),
+            Some(Goodbye::ForGood) => self.node.handle_goodbye(at),
+        }
+        debug!(%peer, ?goodbye, "link down");
+    }
+
+    /// Closes the link with the peer at place `at` if what it said made no sense.
+    fn heed(&mut self, at: usize, outcome: Result<(), PeerError>) {
+        let Err(error) = outcome else { return };
+        let peer = self.node.peers().nth(at);
+        let peer = peer.map(tracing::field::display);
+        match error.is_routine() {
+            true => debug!(peer, %error, "closing a link"),
+            false => warn!(peer, %error, "the peer broke the protocol: closing its link"),
+        }
+        if self.node.is_superseded() {
+            self.observer.superseded();
+        }
+        self.node.handle_down(at);
+        if let Some(link) = self.links[at].take() {
+            // It may have ended by itself.
+            let _ = link.handle.refuse.send(error);
         }
     }
 
@@ -425,8 +445,8 @@ impl<O: Observer> Server<O> {
         }
         let clocks = || self.node.replicas().iter().map(|r| r.shard().clock());
         let least = clocks().min().unwrap_or_default();
-        self.cork.update(clocks().all(|clock| clock == least), now);
-        if self.cork.until().is_none() {
+        self.output_delay.update(clocks().all(|clock| clock == least), now);
+        if self.output_delay.until().is_none() {
             (0..self.links.len()).for_each(|at| self.send_to_peer(at, now));
         }
         if least > self.clock {
@@ -489,14 +509,14 @@ impl<O: Observer> Server<O> {
         let links = || (0..self.links.len()).filter(has_room);
         let of_links = || links().filter_map(|at| self.node.poll_timeout(at)).min();
         let judgement = self.node.poll_judgement();
-        self.cork.until().or_else(of_links).into_iter().chain(judgement).min()
+        self.output_delay.until().or_else(of_links).into_iter().chain(judgement).min()
     }
 
     fn send_to_peer(&mut self, at: usize, now: Instant) {
         let Some(link) = &mut self.links[at] else { return };
         let peer = self.node.peers().nth(at).filter(|_| self.node.has_budget());
         if let Some(peer) = peer {
-            self.node.handle_sent(at, link.handle.tally.wire_bytes(peer).0);
+            self.node.handle_sent(at, link.handle.traffic.wire_bytes(peer).0);
         }
         while let Some(outgoing) = self.node.poll_update(at, now) {
             // A send fails only when the link is ending; then the hello of the next one sorts it out.

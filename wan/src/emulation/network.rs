@@ -3,7 +3,7 @@
 //! Kind: driver.
 //!
 //! Each ordered pair of hosts has a [`Link`] of its own; a pair without one is not connected. A sent datagram
-//! is offered to its link at once, which tells when it will arrive, and then waits in the receiver's inbox
+//! is offered to its link at once, which tells when it will arrive, and then waits in the receiver's queue
 //! until that time. Every datagram goes into a [`Trace`], so that two runs can be compared by one number.
 
 use std::{
@@ -47,19 +47,19 @@ pub fn host_address(index: u32) -> SocketAddr {
 #[derive(Clone)]
 pub struct Network {
     clock: VirtualClock,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<NetworkState>>,
 }
 
-struct State {
+struct NetworkState {
     seed: u64,
     links: BTreeMap<(IpAddr, IpAddr), Link>,
-    inboxes: BTreeMap<SocketAddr, Inbox>,
+    queues: BTreeMap<SocketAddr, ReceiveQueue>,
     /// Numbers datagrams in the order in which they were sent: ties in arrival time keep it.
     next_sequence: u64,
     trace: Trace,
 }
 
-struct Inbox {
+struct ReceiveQueue {
     /// Ordered by the time of arrival.
     datagrams: BTreeMap<(Duration, u64), (SocketAddr, Bytes)>,
     /// Set to the earliest arrival.
@@ -79,10 +79,10 @@ pub struct Trace {
 impl Network {
     /// A network without hosts. `seed` decides the chances of every link that is added.
     pub fn new(clock: &VirtualClock, seed: u64) -> Self {
-        let state = State {
+        let state = NetworkState {
             seed,
             links: BTreeMap::new(),
-            inboxes: BTreeMap::new(),
+            queues: BTreeMap::new(),
             next_sequence: 0,
             trace: Trace { hash: FNV_OFFSET, datagrams: 0 },
         };
@@ -113,10 +113,10 @@ impl Network {
         // Bound before the clock starts, or while it runs: either way nothing has arrived yet.
         let arrival = self.clock.timer(Duration::MAX);
         let mut state = self.state();
-        if state.inboxes.contains_key(&address) {
+        if state.queues.contains_key(&address) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        state.inboxes.insert(address, Inbox { datagrams: BTreeMap::new(), arrival });
+        state.queues.insert(address, ReceiveQueue { datagrams: BTreeMap::new(), arrival });
         drop(state);
         Ok(Arc::new(EmulatedSocket { network: self.clone(), address }))
     }
@@ -136,7 +136,7 @@ impl Network {
         self.state().trace
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, NetworkState> {
         self.state.lock().expect("no one panics while holding the network")
     }
 }
@@ -147,7 +147,7 @@ impl fmt::Debug for Network {
     }
 }
 
-impl State {
+impl NetworkState {
     fn link_seed(&self, from: IpAddr, to: IpAddr) -> u64 {
         let label = |address: IpAddr| match address {
             IpAddr::V4(v4) => u64::from(v4.to_bits()),
@@ -167,8 +167,8 @@ impl State {
             let sequence = self.next_sequence;
             self.next_sequence += 1;
             // A datagram to a closed port arrives, and is nobody's.
-            if let Some(inbox) = self.inboxes.get_mut(&to) {
-                inbox.insert(at, sequence, from, payload.clone());
+            if let Some(queue) = self.queues.get_mut(&to) {
+                queue.insert(at, sequence, from, payload.clone());
             }
         }
     }
@@ -183,7 +183,7 @@ impl State {
     }
 }
 
-impl Inbox {
+impl ReceiveQueue {
     fn insert(&mut self, at: Duration, sequence: u64, from: SocketAddr, payload: Bytes) {
         let is_first = self.datagrams.first_key_value().is_none_or(|(&(first, _), _)| at < first);
         self.datagrams.insert((at, sequence), (from, payload));
@@ -253,7 +253,7 @@ pub struct EmulatedSocket {
 
 impl Drop for EmulatedSocket {
     fn drop(&mut self) {
-        self.network.state().inboxes.remove(&self.address);
+        self.network.state().queues.remove(&self.address);
     }
 }
 
@@ -282,11 +282,11 @@ impl quinn::AsyncUdpSocket for EmulatedSocket {
     ) -> Poll<io::Result<usize>> {
         let now = self.network.clock.now();
         let mut state = self.network.state();
-        let inbox =
-            state.inboxes.get_mut(&self.address).expect("a socket's inbox lives as long as the socket");
+        let queue =
+            state.queues.get_mut(&self.address).expect("a socket's queue lives as long as the socket");
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
-            let Some((from, payload)) = inbox.take_due(now) else {
+            let Some((from, payload)) = queue.take_due(now) else {
                 break;
             };
             // Like a kernel, cuts off what does not fit.
@@ -298,7 +298,7 @@ impl quinn::AsyncUdpSocket for EmulatedSocket {
         if count > 0 {
             return Poll::Ready(Ok(count));
         }
-        match inbox.register(context) {
+        match queue.register(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => unreachable!("all that was due has been taken"),
         }

@@ -44,7 +44,7 @@ pub enum Reachability {
 
 /// Whether a peer's factor counts in what is released.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Standing {
+enum Participation {
     Counted,
     Away,
     /// It is back, and the link had this load, in clocks, when it was looked at last. Infinite before the first look.
@@ -60,7 +60,7 @@ enum Standing {
 pub struct SoftThreshold {
     min: f64,
     factor: f64,
-    standing: Standing,
+    participation: Participation,
 }
 
 impl Default for SoftThreshold {
@@ -78,7 +78,7 @@ impl SoftThreshold {
     /// If `min` is not above zero and at most one.
     pub fn new(min: f64) -> Self {
         assert!(min > 0.0 && min <= 1.0, "the smallest factor is in (0, 1], not {min}");
-        Self { min, factor: 1.0, standing: Standing::Counted }
+        Self { min, factor: 1.0, participation: Participation::Counted }
     }
 
     /// What the hard threshold is to be multiplied by.
@@ -88,7 +88,7 @@ impl SoftThreshold {
 
     /// Whether what is released is to go by it.
     pub fn counts(&self) -> bool {
-        self.standing == Standing::Counted
+        self.participation == Participation::Counted
     }
 
     /// Takes in, once a clock, how the peer is reached, against how long the clock took.
@@ -96,10 +96,10 @@ impl SoftThreshold {
     /// Where no time has passed, any backlog counts as a whole clock's.
     pub fn observe(&mut self, reach: Reachability, clock_length: Duration) {
         match reach {
-            Reachability::Away => self.standing = Standing::Away,
+            Reachability::Away => self.participation = Participation::Away,
             Reachability::Unheard => {}
             Reachability::Returned { backlog } => {
-                self.standing = Standing::Draining { load: f64::INFINITY };
+                self.participation = Participation::Draining { load: f64::INFINITY };
                 self.follow(load(backlog, clock_length));
             }
             Reachability::Heard { backlog } => self.follow(load(backlog, clock_length)),
@@ -107,14 +107,18 @@ impl SoftThreshold {
     }
 
     fn follow(&mut self, load: f64) {
-        match self.standing {
-            Standing::Counted => {}
-            Standing::Away if load >= QUEUEING => return self.standing = Standing::Draining { load },
-            // A queue that does not shrink is no remainder of the silence: the link is overloaded, as any may be.
-            Standing::Draining { load: before } if load >= QUEUEING && load < before => {
-                return self.standing = Standing::Draining { load };
+        match self.participation {
+            Participation::Counted => {}
+            Participation::Away if load >= QUEUEING => {
+                return self.participation = Participation::Draining { load };
             }
-            Standing::Away | Standing::Draining { .. } => self.standing = Standing::Counted,
+            // A queue that does not shrink is no remainder of the silence: the link is overloaded, as any may be.
+            Participation::Draining { load: before } if load >= QUEUEING && load < before => {
+                return self.participation = Participation::Draining { load };
+            }
+            Participation::Away | Participation::Draining { .. } => {
+                self.participation = Participation::Counted
+            }
         }
         self.move_by(load);
     }

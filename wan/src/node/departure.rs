@@ -4,7 +4,8 @@
 
 use datacenter::DatacenterId;
 
-use super::{Node, PeerLink};
+use super::Node;
+use super::peer_link::PeerLink;
 use crate::inbox::PeerError;
 
 impl Node {

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use datacenter::DatacenterId;
 
-use super::{Node, PeerLink};
+use super::Node;
+use super::peer_link::PeerLink;
 use crate::inbox::{PeerError, check_lives};
 use crate::message::Resume;
 
@@ -64,11 +65,7 @@ impl Node {
         }
         self.replace_hosts(peer, shared.iter().map(|(at, _)| *at).collect());
         let delay = self.confirm_delay(peer);
-        let link = &mut self.peers[peer];
-        (link.is_up, link.judge_backlog, link.next_shard) = (true, true, 0);
-        link.overhead.restart();
-        link.confirm_at = Some(now + delay);
-        (link.heard_at, link.said_at, link.returned_at) = (Some(now), Some(now), Some(now));
+        self.peers[peer].become_up(now + delay, now);
         self.watch_mirror(mirror, now);
         self.tell_rtt(peer);
         for at in self.peers[peer].shards.clone() {
@@ -80,10 +77,7 @@ impl Node {
 
     /// The link to `peer` is down. What it has not confirmed will be sent again.
     pub fn handle_down(&mut self, peer: usize) {
-        let link = &mut self.peers[peer];
-        link.is_up = false;
-        link.confirm_at = None;
-        link.drain.handle_down();
+        self.peers[peer].become_down();
     }
 
     /// The link to `peer` is down since its process has stopped of its own will, having shipped all it had: nobody waits
@@ -135,6 +129,6 @@ impl Node {
     fn other_hosts(&self, peer: usize) -> impl Iterator<Item = (usize, &PeerLink)> {
         let mirror = self.peers[peer].mirror;
         let links = self.peers.iter().enumerate();
-        links.filter(move |(at, other)| *at != peer && other.mirror == mirror && other.is_up)
+        links.filter(move |(at, other)| *at != peer && other.mirror == mirror && other.is_up())
     }
 }

@@ -28,16 +28,15 @@ impl Node {
     /// after it, for a round trip and a quarter and often two. A window that does not cover this limits the rate,
     /// and a rate measured under such a window makes the next window smaller still.
     pub fn window_bytes(&self, peer: usize) -> u64 {
-        let link = &self.peers[peer];
-        link.window_bytes.unwrap_or_else(|| {
-            let rate = link.drain.bytes_per_sec();
-            let path = rate.unwrap_or(0.0) * link.rtt.as_secs_f64();
-            let paths = if link.is_lossy { 4.0 } else { 1.5 };
+        let path = &self.peers[peer].path;
+        path.window_bytes.unwrap_or_else(|| {
+            let rate = path.drain.bytes_per_sec();
+            let paths = if path.is_lossy { 4.0 } else { 1.5 };
             let least = rate.map_or(MIN_WINDOW_BYTES, |rate| (rate * MIN_WINDOW.as_secs_f64()) as u64);
             // More than what is left unconfirmed for longer.
             let least = least.clamp(2 * QUIET_BYTES, MIN_WINDOW_BYTES);
             let updates = least.min(2 * UPDATE_TARGET_BYTES as u64);
-            ((paths * path) as u64 + updates).clamp(least, MAX_WINDOW_BYTES)
+            ((paths * path.held_bytes()) as u64 + updates).clamp(least, MAX_WINDOW_BYTES)
         })
     }
 
@@ -66,10 +65,9 @@ impl Node {
             return Duration::ZERO;
         }
         // Of what is on its way, one path's worth is flying; the rest queues at the link ahead of what waits.
-        let link = &self.peers[peer];
-        let flying = link.drain.bytes_per_sec().unwrap_or(0.0) * link.rtt.as_secs_f64();
-        let queued = self.in_flight_bytes(peer).saturating_sub(flying as u64);
-        link.drain.time_for(waiting + queued)
+        let path = &self.peers[peer].path;
+        let queued = self.in_flight_bytes(peer).saturating_sub(path.held_bytes() as u64);
+        path.drain.time_for(waiting + queued)
     }
 
     /// How each mirror of a replica is reached, by which its soft threshold moves.
@@ -84,16 +82,17 @@ impl Node {
         let replica = &self.replicas[at];
         let is_host =
             |peer: &usize| self.peers[*peer].mirror == mirror && self.peers[*peer].shards.contains(&at);
-        let host = (0..self.peers.len()).filter(is_host).find(|peer| self.peers[*peer].is_up);
+        let host = (0..self.peers.len()).filter(is_host).find(|peer| self.peers[*peer].is_up());
         let Some(peer) = host.filter(|_| replica.is_waited_for(mirror)) else { return Reachability::Away };
         let link = &self.peers[peer];
+        let returned_at = link.up.as_ref().map(|up| up.returned_at);
         let Some(heard) = link.heard_at.filter(|heard| now <= *heard + self.longest_silence(peer)) else {
             return Reachability::Away;
         };
         let backlog = self.backlog(peer);
         match replica.last_clock_at() {
             Some(before) if heard < before => Reachability::Unheard,
-            before if link.returned_at >= before => Reachability::Returned { backlog },
+            before if returned_at >= before => Reachability::Returned { backlog },
             _ => Reachability::Heard { backlog },
         }
     }
@@ -129,7 +128,7 @@ impl Node {
             .shared(peer)
             .next()
             .and_then(|replica| Some(replica.clock_length()? * (1 + replica.unstated_by(mirror))));
-        2 * (CONFIRM_DELAY.max(statement.unwrap_or_default()) + self.peers[peer].rtt)
+        2 * (CONFIRM_DELAY.max(statement.unwrap_or_default()) + self.peers[peer].path.rtt)
     }
 
     pub(super) fn outboxes(&self, peer: usize) -> impl Iterator<Item = &Outbox> {

@@ -9,7 +9,7 @@ use datacenter::{DatacenterId, ShardId};
 use super::Node;
 use super::timers::{Timer, TimerTable};
 use crate::inbox::{PeerError, check_lives};
-use crate::replica::Replica;
+use crate::replica::{PeerState, Replica};
 
 /// The number of a process that has started at `date`, in microseconds, and is later than the one that is `known`.
 ///
@@ -48,9 +48,10 @@ impl Grace {
     }
 }
 
-/// When somebody was heard, and when to look who was not.
+/// Finds who has been silent for too long: when to look, and what is heard of datacenters beside
+/// their links. When each peer was heard is noted with the peer.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct FailureDetector {
     pub(super) grace: Option<Grace>,
     timers: TimerTable,
     /// Since when peers are listened for.
@@ -64,7 +65,7 @@ pub(super) struct Watch {
     pub(super) looks: u64,
 }
 
-impl Watch {
+impl FailureDetector {
     pub(super) fn new(mirrors: usize) -> Self {
         Self {
             grace: None,
@@ -162,28 +163,28 @@ impl Node {
     /// Goes on without whoever has been silent for too long; yields who that is now. Ask
     /// [`poll_judgement`](Self::poll_judgement) when to call it again; before that it costs nothing, once the job has begun.
     pub fn judge(&mut self, now: Instant) -> Vec<GivenUp> {
-        if self.watch.since.is_none() {
-            self.watch.since = Some(now);
+        if self.detector.since.is_none() {
+            self.detector.since = Some(now);
             (0..self.datacenters.len()).for_each(|mirror| self.watch_mirror(mirror, now));
             self.watch_workers(now);
         }
         let mut given_up = Vec::new();
-        let Some(grace) = self.watch.grace else { return given_up };
+        let Some(grace) = self.detector.grace else { return given_up };
         self.note_beginning(now);
         // Until then it depends on who is there, and not on time alone.
         let at_start = !self.has_begun();
-        if !at_start && self.watch.timers.next().is_none_or(|at| at > now) {
+        if !at_start && self.detector.timers.next().is_none_or(|at| at > now) {
             return given_up;
         }
         for mirror in 0..self.datacenters.len() {
-            if self.watch.timers.expire(Timer::Mirror(mirror), now) || at_start {
+            if self.detector.timers.expire(Timer::Mirror(mirror), now) || at_start {
                 let shards = self.judge_mirror(mirror, grace, now);
                 let datacenter = self.datacenters[mirror].id;
                 given_up.extend(shards.into_iter().map(|shard| GivenUp { datacenter, shard, at_start }));
             }
         }
         self.note_beginning(now);
-        if self.watch.timers.expire(Timer::Workers, now) {
+        if self.detector.timers.expire(Timer::Workers, now) {
             self.end_if_deserted(now);
         }
         given_up
@@ -196,7 +197,7 @@ impl Node {
         for at in 0..self.replicas.len() {
             #[cfg(test)]
             {
-                self.watch.looks += 1;
+                self.detector.looks += 1;
             }
             if self.replicas[at].is_gone(mirror) {
                 continue;
@@ -210,29 +211,29 @@ impl Node {
                 None => {}
             }
         }
-        self.watch.timers.set(Timer::Mirror(mirror), next);
+        self.detector.timers.set(Timer::Mirror(mirror), next);
         given_up
     }
 
     /// Something has happened that may bring nearer when nobody waits for a datacenter any more.
     pub(super) fn watch_mirror(&mut self, mirror: usize, now: Instant) {
-        self.watch.timers.set(Timer::Mirror(mirror), Some(now));
+        self.detector.timers.set(Timer::Mirror(mirror), Some(now));
     }
 
     /// Workers have come, or the last one of a shard has gone.
     pub(super) fn watch_workers(&mut self, now: Instant) {
         match self.is_idle() {
-            false => self.watch.idle_since = None,
-            true => _ = self.watch.idle_since.get_or_insert(now),
+            false => self.detector.idle_since = None,
+            true => _ = self.detector.idle_since.get_or_insert(now),
         }
-        self.watch.timers.set(Timer::Workers, self.watch.deserted_at());
+        self.detector.timers.set(Timer::Workers, self.detector.deserted_at());
     }
 
     /// Somebody begins to train again: where nobody has for long, and so nobody was waited for, that is at the clock of those who
     /// have gone on.
     pub(super) fn follow_if_deserted(&mut self, now: Instant) {
-        if self.watch.is_deserted(now) {
-            self.watch.idle_since = None;
+        if self.detector.is_deserted(now) {
+            self.detector.idle_since = None;
             for at in 0..self.replicas.len() {
                 self.change(at, now, Replica::follow_those_ahead);
             }
@@ -242,7 +243,7 @@ impl Node {
     /// Where nobody has trained for long and others are at the end of the job, so is this datacenter: nobody waits for workers
     /// that do not come back.
     fn end_if_deserted(&mut self, now: Instant) {
-        if !self.watch.is_deserted(now) {
+        if !self.detector.is_deserted(now) {
             return;
         }
         for at in 0..self.replicas.len() {
@@ -257,7 +258,7 @@ impl Node {
 
     /// When [`judge`](Self::judge) has something to look at.
     pub fn poll_judgement(&self) -> Option<Instant> {
-        self.watch.grace.and_then(|_| self.watch.timers.next())
+        self.detector.grace.and_then(|_| self.detector.timers.next())
     }
 
     /// When nobody waits any more for what a datacenter has of a shard, unless it is heard before. A server that is silent while
@@ -274,7 +275,7 @@ impl Node {
         let heard =
             hosts.filter_map(|peer| peer.heard_at).max().map_or(begun_at, |heard| heard.max(begun_at));
         let others = of_it().filter(|peer| !peer.shards.contains(&at)).filter_map(|peer| peer.heard_at).max();
-        let until = others.max(self.watch.sighted[mirror]).map(|heard| heard + grace.present());
+        let until = others.max(self.detector.sighted[mirror]).map(|heard| heard + grace.present());
         Some(match until.filter(|until| now < *until) {
             Some(until) => {
                 let over = heard + grace.server;
@@ -290,13 +291,13 @@ impl Node {
     /// shards, should be [asked](Self::handle_sighted) whether they are there. One that was never heard may just take long to start.
     pub fn is_doubtful(&self, datacenter: DatacenterId, now: Instant) -> bool {
         let Some(mirror) = self.datacenters().position(|id| id == datacenter) else { return false };
-        let Some(grace) = self.watch.grace else { return false };
+        let Some(grace) = self.detector.grace else { return false };
         (0..self.replicas.len()).any(|at| {
             let replica = &self.replicas[at];
             let hosts = self.peers.iter().filter(|peer| peer.mirror == mirror && peer.shards.contains(&at));
             let heard = hosts.filter_map(|peer| peer.heard_at).max();
             let is_silent = heard.is_some_and(|heard| now >= heard + grace.doubt());
-            is_silent && !replica.is_gone(mirror) && !replica.has_left(mirror)
+            is_silent && !replica.peer_state(mirror).is_away()
         })
     }
 
@@ -304,7 +305,7 @@ impl Node {
     pub fn handle_sighted(&mut self, datacenter: DatacenterId, now: Instant) {
         let mirror = self.datacenters().position(|id| id == datacenter);
         if let Some(mirror) = mirror {
-            self.watch.sighted[mirror] = Some(now);
+            self.detector.sighted[mirror] = Some(now);
             self.watch_mirror(mirror, now);
         }
     }
@@ -312,17 +313,20 @@ impl Node {
     /// How another datacenter, by its place, is as far as a replica goes, and since when nothing was heard of it.
     pub fn presence(&self, at: usize, mirror: usize, now: Instant) -> (Presence, Option<Duration>) {
         let hosts = self.peers.iter().filter(|peer| peer.mirror == mirror && peer.shards.contains(&at));
-        let heard = hosts.clone().filter_map(|peer| peer.heard_at).max().or(self.watch.since);
+        let heard = hosts.clone().filter_map(|peer| peer.heard_at).max().or(self.detector.since);
         let silent = heard.map(|heard| now.saturating_duration_since(heard));
-        let is_up = hosts.clone().any(|peer| peer.is_up);
-        let late = self.watch.grace.map_or(Duration::MAX, |grace| grace.present());
-        let presence = match () {
-            () if self.replicas[at].has_departed(mirror) => Presence::Left,
-            () if self.replicas[at].is_gone(mirror) => Presence::Gone,
-            () if self.replicas[at].has_left(mirror) => Presence::Stopped,
-            () if !is_up || silent.is_some_and(|silent| silent > late) => Presence::Suspected,
-            () if self.replicas[at].is_excused(mirror) => Presence::Behind,
-            () => Presence::Live,
+        let is_up = hosts.clone().any(|peer| peer.is_up());
+        let late = self.detector.grace.map_or(Duration::MAX, |grace| grace.present());
+        let is_suspected = !is_up || silent.is_some_and(|silent| silent > late);
+        let presence = match self.replicas[at].peer_state(mirror) {
+            PeerState::Departed => Presence::Left,
+            PeerState::Gone { .. } => Presence::Gone,
+            PeerState::Stopped { .. } => Presence::Stopped,
+            PeerState::Connecting | PeerState::Live | PeerState::CatchingUp(_) if is_suspected => {
+                Presence::Suspected
+            }
+            PeerState::CatchingUp(_) => Presence::Behind,
+            PeerState::Connecting | PeerState::Live => Presence::Live,
         };
         (presence, silent)
     }
@@ -332,23 +336,23 @@ impl Node {
         let longest = self.longest_silence(peer);
         let link = &mut self.peers[peer];
         let before = link.heard_at.replace(now);
-        if before.is_none_or(|before| now > before + longest) {
-            link.returned_at = Some(now);
+        if let Some(up) = link.up.as_mut().filter(|_| before.is_none_or(|before| now > before + longest)) {
+            up.returned_at = now;
         }
-        let Some(grace) = self.watch.grace else { return };
+        let Some(grace) = self.detector.grace else { return };
         if before.is_some_and(|before| now < before + grace.present()) {
             return;
         }
         let mirror = self.peers[peer].mirror;
         self.watch_mirror(mirror, now);
         for at in self.peers[peer].shards.clone() {
-            if self.replicas[at].is_gone(mirror) && !self.replicas[at].has_departed(mirror) {
+            if matches!(self.replicas[at].peer_state(mirror), PeerState::Gone { .. }) {
                 self.change(at, now, |replica| replica.take_up(mirror));
             }
         }
     }
 
     pub(super) fn heartbeat_at(&self, peer: usize) -> Option<Instant> {
-        Some(self.peers[peer].said_at? + self.watch.grace?.heartbeat())
+        Some(self.peers[peer].up.as_ref()?.said_at + self.detector.grace?.heartbeat())
     }
 }

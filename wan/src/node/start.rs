@@ -54,7 +54,7 @@ impl Node {
 
     /// When the job begins here without those that have not come, if it does.
     pub(super) fn starts_without_at(&self) -> Option<Instant> {
-        let until = self.watch.since? + self.start.wait?;
+        let until = self.detector.since? + self.start.wait?;
         let is_here = |mirror: &usize| (0..self.replicas.len()).any(|at| self.is_linked(at, *mirror));
         let here = (0..self.datacenters.len()).filter(is_here).count();
         (here + 1 >= self.start.min_datacenters).then_some(until)
@@ -67,6 +67,6 @@ impl Node {
     }
 
     pub(super) fn is_linked(&self, at: usize, mirror: usize) -> bool {
-        self.peers.iter().any(|peer| peer.is_up && peer.mirror == mirror && peer.shards.contains(&at))
+        self.peers.iter().any(|peer| peer.is_up() && peer.mirror == mirror && peer.shards.contains(&at))
     }
 }

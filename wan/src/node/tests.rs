@@ -984,7 +984,7 @@ fn what_arrives_costs_no_look_at_who_is_there() {
     (0..peers.len()).for_each(|peer| node.handle_up(peer, &hosts(1, &all), start).unwrap());
     let mut looks = Vec::new();
     for batches in [10_000, 100_000] {
-        let before = node.watch.looks;
+        let before = node.detector.looks;
         // A minute of them in any case.
         for batch in 0..batches {
             let now = start
@@ -993,7 +993,7 @@ fn what_arrives_costs_no_look_at_who_is_there() {
             (0..peers.len()).for_each(|peer| node.handle_control(peer, &[], now).unwrap());
             node.judge(now);
         }
-        looks.push(node.watch.looks - before);
+        looks.push(node.detector.looks - before);
     }
     let most = 3 * u64::from(shards) * u64::from(mirrors);
     assert!(looks.iter().all(|looks| *looks <= most), "{looks:?}, {most} allowed");

@@ -57,7 +57,7 @@ impl Node {
         }
         if is_idle && self.is_idle() {
             // Nothing follows that could carry confirmations along.
-            self.peers.iter_mut().for_each(|peer| peer.confirm_at = peer.confirm_at.map(|_| now));
+            self.links_up().for_each(|up| up.confirm_at = up.confirm_at.map(|_| now));
         }
         outcome
     }

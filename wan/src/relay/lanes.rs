@@ -41,8 +41,9 @@ impl<P: Clone> Lanes<P> {
         Self { lanes: links.into_iter().map(lane).collect(), under_way: BTreeMap::new(), next_sequence: 0 }
     }
 
-    /// Sends `parcel`, which takes `wire_bytes` on the wire, at `now`; true if it will be the next to arrive.
-    pub(super) fn send(&mut self, now: Duration, id: LaneId, wire_bytes: u64, parcel: P) -> bool {
+    /// Sends `datagram`, which takes `wire_bytes` on the wire, at `now`; true if it will be the
+    /// next to arrive.
+    pub(super) fn send(&mut self, now: Duration, id: LaneId, wire_bytes: u64, datagram: P) -> bool {
         let lane = &mut self.lanes[id.0];
         if wire_bytes > MAX_WIRE_BYTES {
             lane.oversized += 1;
@@ -54,30 +55,30 @@ impl<P: Clone> Lanes<P> {
         let is_next = self.next_at().is_none_or(|next| at.min(again_at.unwrap_or(at)) < next);
         if let Some(again_at) = again_at {
             // Behind its original where both arrive at once: that has the smaller sequence number.
-            self.under_way.insert((again_at, self.next_sequence + 1), (id, parcel.clone()));
+            self.under_way.insert((again_at, self.next_sequence + 1), (id, datagram.clone()));
         }
-        self.under_way.insert((at, self.next_sequence), (id, parcel));
+        self.under_way.insert((at, self.next_sequence), (id, datagram));
         self.next_sequence += 2;
         is_next
     }
 
-    /// When the next parcel arrives.
+    /// When the next datagram arrives.
     pub(super) fn next_at(&self) -> Option<Duration> {
         self.under_way.first_key_value().map(|(&(at, _), _)| at)
     }
 
-    /// A parcel that has arrived by `now`, the earliest one.
+    /// A datagram that has arrived by `now`, the earliest one.
     pub(super) fn take_due(&mut self, now: Duration) -> Option<(LaneId, P)> {
         let first = self.under_way.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
 
-    /// Counts a parcel that had nowhere to go.
+    /// Counts a datagram that had nowhere to go.
     pub(super) fn count_unroutable(&mut self, id: LaneId) {
         self.lanes[id.0].unroutable += 1;
     }
 
-    /// Counts a parcel that arrived and could not be handed on.
+    /// Counts a datagram that arrived and could not be handed on.
     pub(super) fn count_unsent(&mut self, id: LaneId) {
         self.lanes[id.0].unsent += 1;
     }
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_are_independent_and_parcels_come_in_the_order_of_their_arrival() {
+    fn lanes_are_independent_and_datagrams_come_in_the_order_of_their_arrival() {
         let (mut lanes, forward, backward) = lanes(|_| {});
         assert!(lanes.send(Duration::ZERO, backward, 1000, 1));
         assert!(lanes.send(Duration::ZERO, forward, 1000, 2), "it overtakes what goes the long way");
@@ -141,7 +142,7 @@ mod tests {
         let (mut lanes, forward, _) = lanes(|config| config.duplicate = 1.0);
         lanes.send(Duration::ZERO, forward, 500, 1);
         lanes.send(Duration::ZERO, forward, 500, 2);
-        let found: Vec<_> = arrivals(&mut lanes).into_iter().map(|(_, parcel)| parcel).collect();
+        let found: Vec<_> = arrivals(&mut lanes).into_iter().map(|(_, datagram)| datagram).collect();
         assert_eq!(found, [1, 1, 2, 2]);
         assert_eq!(lanes.counters(forward).link.duplicated, 2);
     }

@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     MAX_SESSIONS,
-    courier::{Desk, Parcel},
+    delay_line::{Datagram, DelayQueue},
     lanes::LaneId,
     target::{Resolver, Target, target},
 };
@@ -44,14 +44,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// One route.
 pub(super) struct Route {
-    shared: Arc<Shared>,
+    shared: Arc<RouteState>,
     resolver: Resolver,
     sessions: BTreeMap<SocketAddr, Session>,
 }
 
 /// What a route's sessions share.
-struct Shared {
-    desk: Arc<Desk>,
+struct RouteState {
+    queue: Arc<DelayQueue>,
     listener: Arc<UdpSocket>,
     target: Target,
     /// The lane of clients' datagrams.
@@ -95,10 +95,15 @@ pub(super) fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
 
 impl Route {
     /// A route from `listener` to `target`; clients' datagrams go over the first of `lanes`, answers over the second.
-    pub(super) fn new(desk: &Arc<Desk>, listener: Arc<UdpSocket>, to: &str, lanes: [LaneId; 2]) -> Self {
+    pub(super) fn new(
+        queue: &Arc<DelayQueue>,
+        listener: Arc<UdpSocket>,
+        to: &str,
+        lanes: [LaneId; 2],
+    ) -> Self {
         let (target, resolver) = target(to);
         let [there, back] = lanes;
-        let shared = Shared { desk: desk.clone(), listener, target, there, back };
+        let shared = RouteState { queue: queue.clone(), listener, target, there, back };
         Self { shared: Arc::new(shared), resolver, sessions: BTreeMap::new() }
     }
 
@@ -112,7 +117,7 @@ impl Route {
                 tokio::select! {
                     biased;
                     _ = sweep.tick() => {
-                        let now = shared.desk.now();
+                        let now = shared.queue.now();
                         sessions.retain(|_, session| !session.is_idle(now));
                     }
                     received = shared.listener.recv_from(&mut buffer) => match received {
@@ -129,7 +134,7 @@ impl Route {
     }
 }
 
-impl Shared {
+impl RouteState {
     /// Sends a client's datagram over the link.
     fn forward(
         self: &Arc<Self>,
@@ -138,15 +143,15 @@ impl Shared {
         payload: &[u8],
     ) {
         let Some(session) = self.session(sessions, client) else {
-            self.desk.with_lanes(|lanes, _| lanes.count_unroutable(self.there));
+            self.queue.with_lanes(|lanes, _| lanes.count_unroutable(self.there));
             return;
         };
-        if session.is_unanswered(self.desk.now()) {
+        if session.is_unanswered(self.queue.now()) {
             self.target.is_silent();
         }
-        let parcel =
-            Parcel { socket: session.socket.clone(), to: None, payload: Bytes::copy_from_slice(payload) };
-        self.desk.send(self.there, wire_bytes(client.ip(), payload.len()), parcel);
+        let datagram =
+            Datagram { socket: session.socket.clone(), to: None, payload: Bytes::copy_from_slice(payload) };
+        self.queue.send(self.there, wire_bytes(client.ip(), payload.len()), datagram);
     }
 
     /// The session of `client`, made anew if there is none or if the target has moved.
@@ -186,7 +191,7 @@ impl Shared {
         Ok(Session {
             socket,
             target,
-            last_sent: self.desk.now(),
+            last_sent: self.queue.now(),
             unanswered_since: None,
             answered_nanos,
             answers: tokio::spawn(answers).abort_handle(),
@@ -205,10 +210,10 @@ impl Shared {
         loop {
             match socket.recv(&mut buffer).await {
                 Ok(length) => {
-                    answered_nanos.store(self.desk.now().as_nanos() as u64, Relaxed);
+                    answered_nanos.store(self.queue.now().as_nanos() as u64, Relaxed);
                     let payload = Bytes::copy_from_slice(&buffer[..length]);
-                    let parcel = Parcel { socket: self.listener.clone(), to: Some(client), payload };
-                    self.desk.send(self.back, wire_bytes(target.ip(), length), parcel);
+                    let datagram = Datagram { socket: self.listener.clone(), to: Some(client), payload };
+                    self.queue.send(self.back, wire_bytes(target.ip(), length), datagram);
                 }
                 Err(error) => {
                     if error.kind() == io::ErrorKind::ConnectionRefused {

@@ -10,13 +10,12 @@ impl Replica {
     /// the others.
     pub fn give_up(&mut self, peer: usize) {
         let mirror = &mut self.mirrors[peer];
-        // What was due of it before is not what it will have to catch up with.
-        (mirror.is_gone, mirror.backlog) = (true, None);
+        mirror.state.become_gone();
         // Neither would the naive baseline send it that.
         mirror.naive_payload_bytes = 0;
         // What came early of it may never have its turn. If it has after all, it comes again.
         let early = mirror.inbox.drop_early();
-        mirror.is_void |= !early.is_empty();
+        mirror.numbering.is_void |= !early.is_empty();
         for update in early.iter().filter(|update| update.rows.is_none()) {
             update.deltas.iter().for_each(|delta| self.shard.apply(&negated(delta)));
         }
@@ -31,7 +30,7 @@ impl Replica {
 
     /// A mirror that was given up is heard again. It is waited for once it has caught up.
     pub fn take_up(&mut self, peer: usize) {
-        self.mirrors[peer].is_gone = false;
+        self.mirrors[peer].state.become_heard();
         self.excuse(peer, self.mirrors[peer].inbox.reported_clock());
         // One that has nothing to say may say nothing.
         self.judge_catching_up(peer);
@@ -39,7 +38,7 @@ impl Replica {
 
     /// Whether a mirror has been given up.
     pub fn is_gone(&self, peer: usize) -> bool {
-        self.mirrors[peer].is_gone
+        self.mirrors[peer].state.is_gone()
     }
 
     /// A mirror says what it has of a datacenter that is gone for it: it gets what we have more, and is asked for what it has
@@ -48,12 +47,13 @@ impl Replica {
         let Some(place) = self.ledgers.place(theirs.origin).filter(|place| *place != peer) else { return };
         let ledger = &self.ledgers.mirrors[place].1;
         let mirror = &mut self.mirrors[peer];
-        if mirror.holdings.insert(place, theirs) != Some(theirs) || theirs.newest < ledger.newest() {
+        if mirror.forwarding.holdings.insert(place, theirs) != Some(theirs) || theirs.newest < ledger.newest()
+        {
             mirror.outbox.hand_on(Origin::Other(theirs.origin), ledger.newer_than(theirs.covered));
         }
         let ours = self.holdings(place);
         let mirror = &mut self.mirrors[peer];
-        if mirror.told_holdings.get(&place) != Some(&ours) {
+        if mirror.to_say.holdings_told.get(&place) != Some(&ours) {
             mirror.to_say.gone.insert(place);
         }
     }
@@ -69,20 +69,21 @@ impl Replica {
         let places = std::mem::take(&mut self.mirrors[peer].to_say.gone);
         let said = places.into_iter().map(|place| (place, self.holdings(place)));
         let said: Vec<_> = said.collect();
-        self.mirrors[peer].told_holdings.extend(said.iter().copied());
+        self.mirrors[peer].to_say.holdings_told.extend(said.iter().copied());
         said.into_iter().map(|(_, holdings)| holdings).collect()
     }
 
     /// Whether everything that mirrors had of datacenters that are gone has come.
     pub(super) fn has_asked_for_the_gone(&self) -> bool {
-        let gone = || (0..self.mirrors.len()).filter(|&place| self.mirrors[place].is_gone);
+        let gone = || (0..self.mirrors.len()).filter(|&place| self.is_gone(place));
         let has_come = |place: usize| {
             let (origin, ledger) = &self.ledgers.mirrors[place];
             let (newest, arrived) = (ledger.newest(), self.mirrors[place].inbox.arrived_count());
-            let is_coming = self.mirrors.iter().any(|m| !m.is_away() && m.handing_on.contains(origin));
-            let others = self.mirrors.iter().filter(|m| !m.is_away());
+            let is_coming =
+                self.mirrors.iter().any(|m| !m.state.is_away() && m.forwarding.under_way.contains(origin));
+            let others = self.mirrors.iter().filter(|m| !m.state.is_away());
             let has_all = |holdings: &Holdings| holdings.newest <= newest.max(arrived);
-            others.map(|m| m.holdings.get(&place)).all(|h| h.is_some_and(has_all)) && !is_coming
+            others.map(|m| m.forwarding.holdings.get(&place)).all(|h| h.is_some_and(has_all)) && !is_coming
         };
         gone().all(has_come)
     }

@@ -12,12 +12,12 @@ impl Replica {
         self.anticipation.as_ref()
     }
 
-    /// `self.released` was released at the end of `clock`.
+    /// What is unshipped was released at the end of `clock`.
     pub(super) fn anticipate_released(&mut self, clock: Clock) {
         self.anticipate_answers();
         let Some(anticipation) = &mut self.anticipation else { return };
         let shard = &mut self.shard;
-        anticipation.release(clock, &self.released, &mut |table, slot| shard.touch(table, [slot]));
+        anticipation.release(clock, &self.releases.unshipped, &mut |table, slot| shard.touch(table, [slot]));
     }
 
     /// How alike updates of a table are: what is expected of each peer for what one has done oneself, near one where it does the
@@ -60,7 +60,7 @@ impl Replica {
         let Some(anticipation) = &mut self.anticipation else { return };
         let shard = &mut self.shard;
         for (peer, mirror) in self.mirrors.iter().enumerate() {
-            let clock = mirror.is_waited_for().then(|| mirror.inbox.arrived_clock());
+            let clock = mirror.state.is_waited_for().then(|| mirror.inbox.arrived_clock());
             anticipation.answer(peer, clock, &mut |table, slot| shard.touch(table, [slot]));
         }
     }

@@ -12,41 +12,27 @@ use datacenter::Clock;
 
 use super::Replica;
 use super::mirror::Mirror;
+use super::peer_state::Backlog;
 use crate::message::Progress;
 use crate::mirror_clock::UNHEARD_LEAD;
 use crate::policy::Lead;
 
-/// What a mirror has yet to say before it is waited for again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Backlog {
-    /// It has caught up with that, but for as much as it may be behind at any time.
-    due: Clock,
-    /// By how many clocks it was behind when it had last caught up with what was due then.
-    lag: u32,
-}
-
-impl Mirror {
-    /// Whether reads may be held for it.
-    pub(super) fn is_waited_for(&self) -> bool {
-        !self.is_away() && !self.is_excused()
-    }
-
-    pub(super) fn is_excused(&self) -> bool {
-        self.backlog.is_some()
-    }
-}
-
 impl Replica {
     /// Waits no more for a mirror, which is at `clock`, until it has caught up. What was due before is due still.
     pub(super) fn excuse(&mut self, peer: usize, clock: Clock) {
-        let due = self.mirrors[peer].backlog.map_or(clock.max(self.shard.clock()), |backlog| backlog.due);
-        // At the beginning of the job there is nothing to catch up with.
-        self.mirrors[peer].backlog = (due > Clock(0)).then_some(Backlog { due, lag: u32::MAX });
+        let state = &mut self.mirrors[peer].state;
+        let due = state.backlog().map_or(clock.max(self.shard.clock()), |backlog| backlog.due);
+        if due > Clock(0) {
+            state.become_behind(Backlog { due, lag: u32::MAX });
+        } else {
+            // At the beginning of the job there is nothing to catch up with.
+            state.become_caught_up();
+        }
     }
 
     /// Whether a mirror is back and has not caught up: nobody waits for it.
     pub fn is_excused(&self, peer: usize) -> bool {
-        self.mirrors[peer].is_excused()
+        self.mirrors[peer].state.is_behind()
     }
 
     /// Waits for a mirror again if it has caught up, or has nothing to say.
@@ -56,17 +42,22 @@ impl Replica {
     /// whose link is slow: it would be excused for ever.
     pub(super) fn judge_catching_up(&mut self, peer: usize) {
         let mirror = &self.mirrors[peer];
-        let Some(Backlog { due, lag: before }) = mirror.backlog else { return };
+        let Some(Backlog { due, lag: before }) = mirror.state.backlog() else { return };
         let (inbox, slack) = (&mirror.inbox, self.slack(mirror));
         let is_here = |clock: Clock| inbox.has_covered() && clock.lead_over(inbox.arrived_clock()) <= slack;
         let said = self.shard.clock().min(inbox.reported_clock());
         let lag = said.lead_over(inbox.arrived_clock());
-        self.mirrors[peer].backlog = match () {
+        let left = match () {
             () if inbox.is_settled() => None,
             () if !is_here(due) => return,
             () if is_here(said) || lag >= before => None,
             () => Some(Backlog { due: said, lag }),
         };
+        let state = &mut self.mirrors[peer].state;
+        match left {
+            Some(backlog) => state.become_behind(backlog),
+            None => state.become_caught_up(),
+        }
     }
 
     /// A mirror says how far it is. Where it does not wait for this side, nor has to when this side has caught up. It never has to
@@ -83,7 +74,7 @@ impl Replica {
     pub fn follow_those_ahead(&mut self) {
         let is_ahead = |mirror: &&Mirror| {
             let lead = mirror.inbox.reported_clock().lead_over(self.shard.clock());
-            !mirror.is_away() && lead > self.slack(mirror)
+            !mirror.state.is_away() && lead > self.slack(mirror)
         };
         let ahead = self.mirrors.iter().filter(is_ahead).map(|mirror| mirror.inbox.reported_clock());
         if let Some(clock) = ahead.max() {
@@ -93,6 +84,6 @@ impl Replica {
 
     /// By how much one of the two may lead the other without being far ahead.
     pub(super) fn slack(&self, mirror: &Mirror) -> u32 {
-        mirror.lead_limit(self.lead).unwrap_or(0).max(UNHEARD_LEAD)
+        mirror.lead.limit(self.lead).unwrap_or(0).max(UNHEARD_LEAD)
     }
 }

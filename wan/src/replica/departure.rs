@@ -8,22 +8,23 @@
 use datacenter::DatacenterId;
 
 use super::Replica;
+use super::mirror::GivenBack;
 
 impl Replica {
     /// A mirror has left for good. Does nothing where that is known.
     pub fn depart(&mut self, peer: usize) {
-        if self.mirrors[peer].has_departed {
+        if self.has_departed(peer) {
             return;
         }
-        if !self.mirrors[peer].is_gone {
+        if !self.is_gone(peer) {
             self.give_up(peer);
         }
         let mirror = &mut self.mirrors[peer];
-        (mirror.has_departed, mirror.has_left) = (true, false);
+        mirror.state.become_departed();
         // What waits for it is dropped, and what is pushed from now on as well: this outbox is never opened again.
         mirror.outbox.restart();
-        mirror.to_restate = None;
-        mirror.has_returned = true;
+        mirror.restoration.to_restate = None;
+        mirror.restoration.ours = GivenBack::Done;
         for (other, mirror) in self.mirrors.iter_mut().enumerate() {
             if other != peer {
                 mirror.to_say.departed.insert(peer);
@@ -36,12 +37,12 @@ impl Replica {
 
     /// Whether a mirror has left for good.
     pub fn has_departed(&self, peer: usize) -> bool {
-        self.mirrors[peer].has_departed
+        self.mirrors[peer].state.has_departed()
     }
 
     /// The places of all that have.
     pub(super) fn departed(&self) -> impl Iterator<Item = usize> {
-        (0..self.mirrors.len()).filter(|&place| self.mirrors[place].has_departed)
+        (0..self.mirrors.len()).filter(|&place| self.has_departed(place))
     }
 
     /// What a mirror should hear of who has left for good.

@@ -3,7 +3,7 @@
 //! Kind: time-free.
 
 use datacenter::sums::{MAX_SUM, largest};
-use datacenter::{Clock, DatacenterId, Elements, NonFinite, TableId, WorkerId};
+use datacenter::{Clock, DatacenterId, Elements, NonFinite, ShardTable, TableId, WorkerId};
 use thiserror::Error;
 
 use super::Replica;
@@ -28,61 +28,17 @@ impl Replica {
     ///
     /// If the state is not one of such a shard.
     pub fn restored(mut self, state: ReplicaState, here: DatacenterId) -> Result<Self, Misfit> {
-        let misfit = |what| Err(Misfit { what });
         let tables = (0..self.shard.table_count() as u16).map(TableId);
         let shapes: Vec<_> = tables.filter_map(|table| self.shard.shape(table).ok()).collect();
-        if state.shard != self.shard.id() {
-            return misfit("it is another shard's");
-        }
-        if state.workers.len() != self.shard.worker_count() {
-            return misfit("it has another number of workers");
-        }
-        if state.values.len() != shapes.len() {
-            return misfit("it has other tables");
-        }
-        if state.values.iter().zip(&shapes).any(|(values, shape)| values.len() != shape.elements()) {
-            return misfit("a table has another size");
-        }
-        let is_inside = |remainder: &Elements| {
-            let shape = shapes.get(remainder.table.index());
-            let last = remainder.indexes.last().map_or(0, |last| *last as usize);
-            remainder.indexes.len() == remainder.values.len()
-                && shape.is_some_and(|shape| last < shape.elements().max(1))
-        };
-        if !state.remainders.iter().all(is_inside) {
-            return misfit("something is held back outside its tables");
-        }
-        if self.shard.non_finite() == NonFinite::Refuse && !is_finite(&state) {
-            return misfit("it has values that are NaN, infinite or too large");
-        }
-        if state.clock.0 > MAX_COUNT || state.left_out > MAX_COUNT {
-            return misfit("its clock is larger than any");
-        }
+        self.check_state(&state, &shapes)?;
+        // Of our own releases: how many the state covers, and the process that released the last.
         let (mut covered, mut written_by, mut departed) = (0, 0, Vec::new());
-        for origin in state.origins {
+        for mut origin in state.origins {
             let place = self.ledgers.place(origin.datacenter);
             departed.extend(place.filter(|_| origin.has_departed));
-            let Some(mut ledger) = Ledger::from_state(origin.tables, &shapes) else {
-                return misfit("what was released has another size");
-            };
-            ledger.life = origin.life;
-            (0..shapes.len())
-                .for_each(|table| self.reach.extend(largest(ledger.sums(TableId(table as u16)))));
-            let clocks = [origin.heard_clock.0, origin.included_clock.0, origin.left_out];
-            if [ledger.newest(), origin.covered].iter().chain(&clocks).any(|count| *count > MAX_COUNT) {
-                return misfit("it speaks of more clocks or releases than there can be");
-            }
-            if origin.life > MAX_LIFE {
-                return misfit("it speaks of a process that started later than any");
-            }
+            let ledger = self.restore_ledger(&mut origin, &shapes)?;
             match place {
-                Some(place) => {
-                    self.mirrors[place].inbox.set_arrived(Clock(0), origin.covered);
-                    self.mirrors[place].heard_clock = origin.heard_clock;
-                    self.mirrors[place].heard_left_out = origin.left_out;
-                    self.mirrors[place].included_before = origin.included_clock;
-                    self.ledgers.mirrors[place].1 = ledger;
-                }
+                Some(place) => self.restore_mirror(place, &origin, ledger),
                 None if origin.datacenter == here => {
                     self.ledgers.own = ledger;
                     (covered, written_by) = (origin.covered, origin.life);
@@ -91,14 +47,7 @@ impl Replica {
             }
         }
         if !self.mirrors.is_empty() {
-            state.remainders.iter().for_each(|remainder| {
-                self.reach.extend(largest(&remainder.values));
-                self.filter.restore(remainder);
-            });
-            let base = self.ledgers.own.clone();
-            self.count = base.newest().max(covered).max(state.clock.0);
-            let forked = base.newer_than(covered).collect();
-            self.former = Some(Former { base, after: covered, held: state.remainders, written_by, forked });
+            self.restore_held(state.remainders, (covered, written_by), state.clock);
         }
         for (table, values) in (0..).map(TableId).zip(state.values) {
             self.shard.overwrite(table, values);
@@ -111,6 +60,81 @@ impl Replica {
         Ok(self)
     }
 
+    /// Refuses a state of another shard, or one that no process can have been in.
+    fn check_state(&self, state: &ReplicaState, shapes: &[ShardTable]) -> Result<(), Misfit> {
+        if state.shard != self.shard.id() {
+            return misfit("it is another shard's");
+        }
+        if state.workers.len() != self.shard.worker_count() {
+            return misfit("it has another number of workers");
+        }
+        if state.values.len() != shapes.len() {
+            return misfit("it has other tables");
+        }
+        if state.values.iter().zip(shapes).any(|(values, shape)| values.len() != shape.elements()) {
+            return misfit("a table has another size");
+        }
+        let is_inside = |remainder: &Elements| {
+            let shape = shapes.get(remainder.table.index());
+            let last = remainder.indexes.last().map_or(0, |last| *last as usize);
+            remainder.indexes.len() == remainder.values.len()
+                && shape.is_some_and(|shape| last < shape.elements().max(1))
+        };
+        if !state.remainders.iter().all(is_inside) {
+            return misfit("something is held back outside its tables");
+        }
+        if self.shard.non_finite() == NonFinite::Refuse && !is_finite(state) {
+            return misfit("it has values that are NaN, infinite or too large");
+        }
+        if state.clock.0 > MAX_COUNT || state.left_out > MAX_COUNT {
+            return misfit("its clock is larger than any");
+        }
+        Ok(())
+    }
+
+    /// What one datacenter has released.
+    fn restore_ledger(&mut self, origin: &mut OriginState, shapes: &[ShardTable]) -> Result<Ledger, Misfit> {
+        let tables = std::mem::take(&mut origin.tables);
+        let Some(mut ledger) = Ledger::from_state(tables, shapes) else {
+            return misfit("what was released has another size");
+        };
+        ledger.life = origin.life;
+        for table in (0..shapes.len() as u16).map(TableId) {
+            self.bounds.reach.extend(largest(ledger.sums(table)));
+        }
+        let clocks = [origin.heard_clock.0, origin.included_clock.0, origin.left_out];
+        if [ledger.newest(), origin.covered].iter().chain(&clocks).any(|count| *count > MAX_COUNT) {
+            return misfit("it speaks of more clocks or releases than there can be");
+        }
+        if origin.life > MAX_LIFE {
+            return misfit("it speaks of a process that started later than any");
+        }
+        Ok(ledger)
+    }
+
+    /// What a mirror has released, and how far it was.
+    fn restore_mirror(&mut self, place: usize, origin: &OriginState, ledger: Ledger) {
+        let mirror = &mut self.mirrors[place];
+        mirror.inbox.set_arrived(Clock(0), origin.covered);
+        mirror.before.clock = origin.heard_clock;
+        mirror.before.left_out = origin.left_out;
+        mirror.before.included = origin.included_clock;
+        self.ledgers.mirrors[place].1 = ledger;
+    }
+
+    /// What the filter held back at `clock`, when a process had made the first `covered` of the
+    /// releases that are in our own ledger.
+    fn restore_held(&mut self, held: Vec<Elements>, (covered, written_by): (u32, u64), clock: Clock) {
+        for remainder in &held {
+            self.bounds.reach.extend(largest(&remainder.values));
+            self.filter.restore(remainder);
+        }
+        let base = self.ledgers.own.clone();
+        self.releases.count = base.newest().max(covered).max(clock.0);
+        let forked = base.newer_than(covered).collect();
+        self.recovery.former = Some(Former { base, after: covered, held, written_by, forked });
+    }
+
     /// All that this replica of datacenter `here` is: what its next process may begin from, if it [may be kept](Self::may_be_kept).
     pub fn state(&self, here: DatacenterId) -> ReplicaState {
         let tables = (0..self.shard.table_count() as u16).map(TableId);
@@ -121,13 +145,13 @@ impl Replica {
                 values[delta.table.index()][index as usize] -= value;
             }
         }
-        for (values, rest) in values.iter_mut().zip(self.preview_rest()) {
+        for (values, rest) in values.iter_mut().zip(self.recovery.preview_rest()) {
             values.iter_mut().zip(rest).for_each(|(value, rest)| *value -= rest);
         }
         let own = OriginState {
             datacenter: here,
-            life: self.life,
-            covered: self.former.as_ref().map_or(self.count, |former| former.after),
+            life: self.releases.life,
+            covered: self.recovery.lost_after().unwrap_or(self.releases.count),
             heard_clock: Clock(0),
             included_clock: Clock(0),
             left_out: 0,
@@ -143,7 +167,7 @@ impl Replica {
                 included_clock: mirror.included_clock(),
                 left_out: mirror.heard_left_out(),
                 tables: ledger.to_state(),
-                has_departed: mirror.has_departed,
+                has_departed: mirror.state.has_departed(),
             });
         let mut origins: Vec<_> =
             if self.mirrors.is_empty() { Vec::new() } else { others.chain([own]).collect() };
@@ -159,6 +183,10 @@ impl Replica {
             origins,
         }
     }
+}
+
+fn misfit<T>(what: &'static str) -> Result<T, Misfit> {
+    Err(Misfit { what })
 }
 
 /// Whether all values of a state are numbers, and none is larger than contributions can make it.

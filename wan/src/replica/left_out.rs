@@ -15,12 +15,14 @@ pub(super) struct LeftOut {
     count: u32,
     /// Every clock up to this one is trained, or counted.
     through: Clock,
+    /// A worker has flushed something to this process.
+    has_trained: bool,
 }
 
 impl LeftOut {
     /// As an earlier process has kept it: `count` of the clocks up to `through`.
     pub(super) fn restored(count: u32, through: Clock) -> Self {
-        Self { count, through }
+        Self { count, through, has_trained: false }
     }
 
     /// How many were, where the shard is at `clock`. Never less than before.
@@ -32,6 +34,12 @@ impl LeftOut {
     pub(super) fn train(&mut self, flushed: Clock, clock: Clock) {
         self.move_to(clock.max(Clock(flushed.0.saturating_sub(1))));
         self.through = self.through.max(flushed);
+        self.has_trained = true;
+    }
+
+    /// Whether a worker has flushed anything to this process.
+    pub(super) fn has_trained(&self) -> bool {
+        self.has_trained
     }
 
     /// The processes before this one had trained all clocks up to `through`, but for `count` of them.

@@ -1,18 +1,17 @@
 //! What a replica keeps for each of its mirrors (time-free).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use datacenter::message::Wait;
 use datacenter::shard::ReadGate;
 use datacenter::{Clock, DatacenterId, TableId};
 
-use super::catching_up::Backlog;
+use super::peer_state::PeerState;
 use crate::anticipation::Anticipation;
 use crate::filter::Filter;
 use crate::inbox::Inbox;
 use crate::message::{Barrier, Holdings, Progress};
-use crate::mirror_clock::{lead_limit, leads_too_far};
+use crate::mirror_clock::{LeadBound, leads_too_far};
 use crate::outbox::Outbox;
 use crate::policy::Lead;
 
@@ -20,53 +19,110 @@ use crate::policy::Lead;
 #[derive(Debug)]
 pub(super) struct Mirror {
     pub(super) peer: DatacenterId,
+    pub(super) state: PeerState,
+    /// What it said of itself when its link came up last; none before the first time.
+    pub(super) last_hello: Option<LastHello>,
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
-    pub(super) rtt: Option<Duration>,
-    pub(super) derived_lead: Option<u32>,
-    /// By how many clocks it may be ahead of what it states.
-    pub(super) unstated: u32,
+    pub(super) numbering: Numbering,
+    pub(super) lead: LeadBound,
     pub(super) to_say: ToSay,
-    /// Its process, when it was heard of last; zero for none.
-    pub(super) life: u64,
-    /// The process of it that our numbers count for; zero for none.
-    pub(super) numbered_for: u64,
-    /// The clock that it had told the processes before ours, as far as a checkpoint says.
-    pub(super) heard_clock: Clock,
-    /// The same of how many of its clocks were left out.
-    pub(super) heard_left_out: u32,
-    /// Its clock as far as its data had arrived in former streams, and for the processes before ours.
-    pub(super) included_before: Clock,
-    /// Its clock when the link came up last; none before the first time.
-    pub(super) clock_at_hello: Option<Clock>,
-    /// Whether it knew then of all that its datacenter had released, and so could give others values.
-    pub(super) was_whole: bool,
-    /// Rows of it have come from others: sums of its that wait for us have them too, and it must begin anew.
-    pub(super) is_void: bool,
-    /// Its process has stopped of its own will, having shipped all it had.
-    pub(super) has_left: bool,
-    /// It has been silent for longer than it may: nobody waits for it.
-    pub(super) is_gone: bool,
-    /// What it has yet to say since it came back; none if it has caught up.
-    pub(super) backlog: Option<Backlog>,
-    /// It has left for good, and is gone for ever.
-    pub(super) has_departed: bool,
-    /// It has given back what it had of our own releases from before our process started.
-    pub(super) has_returned: bool,
-    /// It says that it will have done so with this update.
-    pub(super) returns_by: Option<u64>,
-    /// It has been given values in our present numbers, at least those that wait.
-    pub(super) has_values: bool,
-    /// Rows with later releases than this are to be sent whole, once it has returned ours.
-    pub(super) to_restate: Option<u32>,
-    /// What it has of datacenters that are gone, by their places.
-    pub(super) holdings: BTreeMap<usize, Holdings>,
-    /// Of these, those of which more rows of it are on their way.
-    pub(super) handing_on: BTreeSet<DatacenterId>,
-    /// What we had when it was last told of them.
-    pub(super) told_holdings: BTreeMap<usize, Holdings>,
-    /// Payload that the naive baseline would have for it, and that no link has been charged with yet.
+    pub(super) before: HeardBefore,
+    pub(super) restoration: Restoration,
+    pub(super) forwarding: Forwarding,
+    /// Payload that the naive baseline would have for it, and that no link has been charged with
+    /// yet.
     pub(super) naive_payload_bytes: u64,
+}
+
+/// Whose numbers of updates count.
+#[derive(Debug, Default)]
+pub(super) struct Numbering {
+    /// The mirror's process, when it was heard of last; zero for none.
+    pub(super) life: u64,
+    /// The process of the mirror that our numbers count for; zero for none.
+    pub(super) counted_for: u64,
+    /// Rows of the mirror have come from others: sums of its that wait for us have them too, and it
+    /// must begin anew.
+    pub(super) is_void: bool,
+}
+
+/// What processes before ours had heard of the mirror, or this one in former streams.
+#[derive(Debug, Default)]
+pub(super) struct HeardBefore {
+    /// The clock that the mirror had told, as far as a checkpoint says.
+    pub(super) clock: Clock,
+    /// How many clocks up to that one the mirror had left out.
+    pub(super) left_out: u32,
+    /// The mirror's clock as far as its data had arrived.
+    pub(super) included: Clock,
+}
+
+/// How the mirror and this side give each other back what a process of either has lost.
+#[derive(Debug)]
+pub(super) struct Restoration {
+    /// Our own releases from before our process started, as far as the mirror has them.
+    pub(super) ours: GivenBack,
+    /// The mirror has been given values in our present numbers, at least those that wait.
+    pub(super) has_values: bool,
+    /// Rows with later releases than this are to be sent whole, once the mirror has returned ours.
+    pub(super) to_restate: Option<u32>,
+}
+
+/// Whether a mirror has given back what it has of our releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GivenBack {
+    /// It has not.
+    Awaited,
+    /// It says that it will have done so with this update.
+    With(u64),
+    /// It has, or there was nothing to give back.
+    Done,
+}
+
+impl GivenBack {
+    pub(super) fn is_done(self) -> bool {
+        self == Self::Done
+    }
+
+    /// The mirror says with which update it will have given back everything.
+    pub(super) fn become_promised(&mut self, seq: u64) {
+        if !self.is_done() {
+            *self = Self::With(seq);
+        }
+    }
+
+    /// The mirror's numbers begin anew, and what it said in the old ones means nothing.
+    pub(super) fn become_void(&mut self) {
+        if !self.is_done() {
+            *self = Self::Awaited;
+        }
+    }
+
+    /// Every update up to `through` is here.
+    pub(super) fn become_done_with(&mut self, through: u64) {
+        if matches!(*self, Self::With(seq) if seq <= through) {
+            *self = Self::Done;
+        }
+    }
+}
+
+/// What the mirror has of datacenters that are gone, and gives to others.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding {
+    /// What the mirror says that it has, by the places of those datacenters.
+    pub(super) holdings: BTreeMap<usize, Holdings>,
+    /// Datacenters of which more rows are on their way from the mirror.
+    pub(super) under_way: BTreeSet<DatacenterId>,
+}
+
+/// What a mirror said of itself when its link came up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastHello {
+    /// The clock that its shard had completed.
+    pub(super) clock: Clock,
+    /// Whether it knew of all that its datacenter had released, and so could give others values.
+    pub(super) is_whole: bool,
 }
 
 /// What the mirror has been told, and what it has not.
@@ -81,6 +137,8 @@ pub(super) struct ToSay {
     pub(super) is_asked_for_values: bool,
     /// Places of datacenters of which it is to hear what we have.
     pub(super) gone: BTreeSet<usize>,
+    /// What we had of these when it was last told.
+    pub(super) holdings_told: BTreeMap<usize, Holdings>,
     /// Places of datacenters of which it is to hear that they have left for good.
     pub(super) departed: BTreeSet<usize>,
 }
@@ -89,67 +147,48 @@ impl Mirror {
     pub(super) fn new(peer: DatacenterId, outbox: Outbox, inbox: Inbox) -> Self {
         Self {
             peer,
+            state: PeerState::Connecting,
+            last_hello: None,
             outbox,
             inbox,
-            rtt: None,
-            derived_lead: None,
-            unstated: 0,
+            numbering: Numbering::default(),
+            lead: LeadBound::default(),
             to_say: ToSay::default(),
-            life: 0,
-            numbered_for: 0,
-            heard_clock: Clock(0),
-            heard_left_out: 0,
-            included_before: Clock(0),
-            clock_at_hello: None,
-            was_whole: false,
-            is_void: false,
-            has_left: false,
-            is_gone: false,
-            backlog: None,
-            has_departed: false,
-            has_returned: true,
-            returns_by: None,
-            has_values: false,
-            to_restate: None,
-            holdings: BTreeMap::new(),
-            handing_on: BTreeSet::new(),
-            told_holdings: BTreeMap::new(),
+            before: HeardBefore::default(),
+            restoration: Restoration { ours: GivenBack::Done, has_values: false, to_restate: None },
+            forwarding: Forwarding::default(),
             naive_payload_bytes: 0,
         }
     }
 
     /// The clock that it is known to have completed, whichever process of ours has heard it.
     pub(super) fn heard_clock(&self) -> Clock {
-        self.heard_clock.max(self.inbox.reported_clock())
+        self.before.clock.max(self.inbox.reported_clock())
     }
 
     /// How many of the clocks that it is known to have completed it has left out, whichever process of ours has heard it.
     pub(super) fn heard_left_out(&self) -> u32 {
-        self.heard_left_out.max(self.inbox.reported_left_out())
+        self.before.left_out.max(self.inbox.reported_left_out())
     }
 
     /// Its clock up to which all its updates are in the values.
     pub(super) fn included_clock(&self) -> Clock {
-        self.included_before.max(self.inbox.arrived_clock())
+        self.before.included.max(self.inbox.arrived_clock())
     }
 
-    /// By how many clocks a shard may lead it; none where that is not bounded.
-    pub(super) fn lead_limit(&self, lead: Lead) -> Option<u32> {
-        lead_limit(lead, self.derived_lead, self.unstated)
-    }
-
-    /// Whether nobody waits for it.
-    pub(super) fn is_away(&self) -> bool {
-        self.has_left || self.is_gone
+    /// Whether it could give this side what all datacenters have released.
+    pub(super) fn may_give_values(&self) -> bool {
+        self.last_hello.is_some_and(|hello| hello.is_whole) && !self.state.is_away()
     }
 
     /// Whether all that its datacenter had released when its link came up is here, where `own` is this shard's clock.
     pub(super) fn is_caught_up(&self, own: Clock) -> bool {
         let arrived = self.inbox.arrived_clock();
-        let is_here = self.clock_at_hello.is_some_and(|clock| arrived >= clock);
+        let is_here = self.last_hello.is_some_and(|hello| arrived >= hello.clock);
+        let was_whole = self.last_hello.is_some_and(|hello| hello.is_whole);
         // One that lacks some of it says so, and ships it once others have given it back. At the beginning there is nothing.
-        let is_all = self.was_whole || own == Clock(0) || self.inbox.has_covered() || self.inbox.is_settled();
-        self.has_returned && is_here && is_all
+        let is_all = was_whole || own == Clock(0) || self.inbox.has_covered() || self.inbox.is_settled();
+        self.restoration.ours.is_done() && is_here && is_all
     }
 }
 
@@ -172,8 +211,8 @@ impl ReadGate for MirrorGate<'_> {
         // have jumped to different clocks would each wait for what the worker has yet to flush to the others.
         let own = self.own.min(reader);
         let ahead = |m: &&Mirror| {
-            let is_over = leads_too_far(own, m.inbox.arrived_clock(), m.lead_limit(self.lead));
-            is_over && m.is_waited_for() && !m.inbox.is_settled()
+            let is_over = leads_too_far(own, m.inbox.arrived_clock(), m.lead.limit(self.lead));
+            is_over && m.state.is_waited_for() && !m.inbox.is_settled()
         };
         // The slowest mirror is the reason; of equally slow ones the first.
         let slowest = self.mirrors.iter().filter(ahead).min_by_key(|m| m.inbox.arrived_clock());
@@ -181,7 +220,7 @@ impl ReadGate for MirrorGate<'_> {
     }
 
     fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait> {
-        let holds = |m: &&Mirror| m.is_waited_for() && m.inbox.holds_any(table, slots);
+        let holds = |m: &&Mirror| m.state.is_waited_for() && m.inbox.holds_any(table, slots);
         self.mirrors.iter().find(holds).map(|m| Wait::Barrier(m.peer))
     }
 

@@ -13,9 +13,13 @@
 //!
 //! Kind: time-free.
 
+use datacenter::shard::Shard;
 use datacenter::{Elements, TableId};
 
+use super::mirror::Mirror;
+use super::recovery::Recovery;
 use super::{Replica, negated};
+use crate::ledger::{Ledger, Ledgers};
 use crate::message::{Origin, WholeRows};
 
 /// What a process that began with nothing serves from.
@@ -51,55 +55,73 @@ impl Changes {
 impl Replica {
     /// Which mirror is asked for values, if any is.
     pub fn donor(&self) -> Option<usize> {
-        self.donor
-    }
-
-    /// Asks a mirror for values, where none is asked: the first that there is a link with and that has some to give.
-    pub(super) fn choose_donor(&mut self) {
-        if self.is_fetching && self.donor.is_none() {
-            self.donor = self.mirrors.iter().position(|m| m.was_whole && !m.is_away());
-        }
-    }
-
-    /// The donor has nothing to give, or is away: somebody else is asked.
-    pub(super) fn lose_donor(&mut self, peer: usize) {
-        self.restart_preview(peer);
-        self.donor = self.donor.filter(|donor| *donor != peer);
-        self.choose_donor();
+        self.recovery.donor
     }
 
     /// Whether a mirror is to hear that values are wanted of it.
     pub(super) fn wants_values_of(&self, peer: usize) -> bool {
-        self.is_fetching && self.donor == Some(peer) && !self.mirrors[peer].to_say.is_asked_for_values
+        self.recovery.asks(peer) && !self.mirrors[peer].to_say.is_asked_for_values
+    }
+
+    /// The donor has nothing to give, or is away: somebody else is asked.
+    pub(super) fn lose_donor(&mut self, peer: usize) {
+        self.recovery.restart_preview(peer, &mut self.shard);
+        self.recovery.lose_donor(peer);
+        self.recovery.choose_donor(&self.mirrors);
     }
 
     /// A mirror has no values, and wants ours: it gets what all have released, in sum. If it says so again, it has them.
     pub(super) fn give_values(&mut self, peer: usize) {
-        if self.is_whole() && !std::mem::replace(&mut self.mirrors[peer].has_values, true) {
+        if self.is_whole() && !std::mem::replace(&mut self.mirrors[peer].restoration.has_values, true) {
             self.mirrors[peer].outbox.hand_on(Origin::All, self.ledgers.released().into_iter());
         }
     }
+}
+
+impl Recovery {
+    /// Whether a mirror is the one that is asked for values.
+    fn asks(&self, peer: usize) -> bool {
+        self.is_fetching && self.donor == Some(peer)
+    }
+
+    /// Asks a mirror for values, where none is asked: the first that there is a link with and that
+    /// has some to give.
+    pub(super) fn choose_donor(&mut self, mirrors: &[Mirror]) {
+        if self.is_fetching && self.donor.is_none() {
+            self.donor = mirrors.iter().position(Mirror::may_give_values);
+        }
+    }
+
+    fn lose_donor(&mut self, peer: usize) {
+        self.donor = self.donor.filter(|donor| *donor != peer);
+    }
 
     /// The donor begins anew: what it has not given wholly is void.
-    pub(super) fn restart_preview(&mut self, peer: usize) {
+    pub(super) fn restart_preview(&mut self, peer: usize, shard: &mut Shard) {
         if self.preview.as_ref().is_some_and(|preview| preview.donor == peer && !preview.is_complete) {
-            self.end_preview();
+            self.end_preview(shard);
         }
     }
 
     /// The donor's sums of some rows.
-    pub(super) fn settle_sums(&mut self, peer: usize, rows: &WholeRows, sums: &[Elements]) {
-        if self.donor != Some(peer) || !self.is_fetching {
+    pub(super) fn settle_sums(
+        &mut self,
+        peer: usize,
+        rows: &WholeRows,
+        sums: &[Elements],
+        ledgers: &Ledgers,
+        shard: &mut Shard,
+    ) {
+        if !self.asks(peer) {
             return;
         }
-        let shard = &self.shard;
         let preview = self.preview.get_or_insert_with(|| {
             let tables = (0..shard.table_count()).map(|table| shard.values(TableId(table as u16)).len());
             Preview { donor: peer, rest: tables.map(|len| vec![0.0; len]).collect(), is_complete: false }
         });
         let returned = self.former.as_ref().map(|former| &former.base);
         for sums in sums {
-            let ledgers = self.ledgers.mirrors.iter().map(|(_, ledger)| ledger).chain(returned);
+            let ledgers = ledgers.mirrors.iter().map(|(_, ledger)| ledger).chain(returned);
             let ledgers: Vec<&[f32]> = ledgers.map(|ledger| ledger.sums(sums.table)).collect();
             let rest = &mut preview.rest[sums.table.index()];
             let mut changes = Elements::new(sums.table);
@@ -108,7 +130,7 @@ impl Replica {
                 let missing = sum - ledgers.iter().map(|ledger| ledger[at]).sum::<f32>();
                 changes.push(index, missing - std::mem::replace(&mut rest[at], missing));
             }
-            self.shard.apply(&changes);
+            shard.apply(&changes);
         }
         if rows.is_last {
             preview.is_complete = true;
@@ -117,28 +139,28 @@ impl Replica {
     }
 
     /// Takes changes of ledgers into the values.
-    pub(super) fn apply_changes(&mut self, changes: &Changes) {
-        self.shard.apply(&changes.later);
+    pub(super) fn apply_changes(&mut self, changes: &Changes, shard: &mut Shard) {
+        shard.apply(&changes.later);
         match &mut self.preview {
-            None => self.shard.apply(&changes.first),
+            None => shard.apply(&changes.first),
             Some(preview) => preview.take_out(&changes.first),
         }
     }
 
     /// Deltas have come into a mirror's ledger that are in the values: takes out of the rest what it has of them.
-    pub(super) fn take_out_first(&mut self, first: &Elements) {
+    pub(super) fn take_out_first(&mut self, first: &Elements, shard: &mut Shard) {
         if let Some(preview) = self.preview.as_mut().filter(|_| !first.is_empty()) {
             preview.take_out(first);
-            self.shard.apply(&negated(first));
+            shard.apply(&negated(first));
         }
     }
 
-    /// Those of a mirror's deltas that are of rows of which nothing is known, where that makes a difference.
-    pub(super) fn first_of(&self, peer: usize, deltas: &Elements) -> Elements {
+    /// Those of a mirror's deltas, whose ledger is `ledger`, that are of rows of which nothing is
+    /// known, where that makes a difference.
+    pub(super) fn first_of(&self, deltas: &Elements, ledger: &Ledger, shard: &Shard) -> Elements {
         let mut first = Elements::new(deltas.table);
         if self.preview.is_some() {
-            let (ledger, width) =
-                (&self.ledgers.mirrors[peer].1, self.shard.shape(deltas.table).map_or(1, |s| s.width));
+            let width = shard.shape(deltas.table).map_or(1, |shape| shape.width);
             let new = deltas.indexes.iter().zip(&deltas.values);
             new.filter(|(index, _)| ledger.row(deltas.table, **index / width).1 == 0)
                 .for_each(|(index, value)| first.push(*index, *value));
@@ -152,13 +174,13 @@ impl Replica {
     }
 
     /// The values are those of the ledgers alone.
-    pub(super) fn end_preview(&mut self) {
+    pub(super) fn end_preview(&mut self, shard: &mut Shard) {
         let Some(preview) = self.preview.take() else { return };
         for (table, rest) in (0..).map(TableId).zip(&preview.rest) {
             let mut changes = Elements::new(table);
             let left = (0..).zip(rest).filter(|(_, rest)| **rest != 0.0);
             left.for_each(|(index, rest)| changes.push(index, -rest));
-            self.shard.apply(&changes);
+            shard.apply(&changes);
         }
     }
 }

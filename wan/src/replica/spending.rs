@@ -32,7 +32,7 @@ impl Spender {
 
     /// Among how many links it is shared now.
     fn links(&self, mirrors: &[Mirror]) -> f64 {
-        links(self.budget, mirrors.iter().filter(|mirror| !mirror.is_away()).count())
+        links(self.budget, mirrors.iter().filter(|mirror| !mirror.state.is_away()).count())
     }
 
     fn is_raised(&self) -> bool {
@@ -46,14 +46,14 @@ impl Replica {
         let every = self.cadence.every();
         let spender = self.spender.as_mut()?;
         let links = spender.links(&self.mirrors);
-        let length = self.clock_length.unwrap_or(FIRST_CLOCK);
+        let length = self.clock_length.average().unwrap_or(FIRST_CLOCK);
         for account in &mut spender.accounts {
             account.fill(now, links);
             account.end_clock(length, every, links);
         }
         // What waits for whoever catches up is not for want of budget.
         let is_counted =
-            |(_, mirror): &(&Account, &Mirror)| mirror.is_waited_for() && !mirror.outbox.has_rows();
+            |(_, mirror): &(&Account, &Mirror)| mirror.state.is_waited_for() && !mirror.outbox.has_rows();
         let pairs = spender.accounts.iter().zip(&self.mirrors).filter(is_counted);
         let due = pairs.map(|(account, mirror)| {
             account.due(length.saturating_mul(every), links)
@@ -62,7 +62,7 @@ impl Replica {
         let due = due.reduce(f64::min).or_else(|| {
             // Those that catch up are given whole rows, in which all of this will be: what else is released
             // in the meantime is no more than comes in.
-            let is_there = |(_, mirror): &(&Account, &Mirror)| !mirror.is_away();
+            let is_there = |(_, mirror): &(&Account, &Mirror)| !mirror.state.is_away();
             let (account, _) = spender.accounts.iter().zip(&self.mirrors).find(is_there)?;
             Some(account.income(length, every, links))
         });
@@ -76,7 +76,7 @@ impl Replica {
 
     /// A release was fitted to what it might take.
     pub(super) fn fitted(&mut self, fit: crate::filter::Fit) {
-        let length = self.clock_length.unwrap_or(FIRST_CLOCK);
+        let length = self.clock_length.average().unwrap_or(FIRST_CLOCK);
         let Some(spender) = &mut self.spender else { return };
         spender.raised = fit.raised;
         if fit.elements > 0 {

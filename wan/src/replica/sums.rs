@@ -9,8 +9,8 @@
 //! Kind: time-free.
 
 use datacenter::message::Flush;
-use datacenter::shard::RequestError;
-use datacenter::sums::{MAX_SUM, largest_of, may_add};
+use datacenter::shard::{RequestError, Shard};
+use datacenter::sums::{MAX_SUM, Reach, largest_of, may_add};
 use datacenter::usual::UsualDelta;
 use datacenter::{Elements, NonFinite, TableId};
 
@@ -26,6 +26,34 @@ const PEER_MARGIN: f32 = 4.0;
 /// The most datacenters of which a sum of contributions may be: more than a job can have.
 const MAX_CONTRIBUTORS: f32 = 256.0;
 
+/// How much datacenters can contribute.
+#[derive(Debug)]
+pub(super) struct ContributionBounds {
+    /// Of what each datacenter has contributed.
+    pub(super) reach: Reach,
+    /// By table: how much one datacenter can have contributed to an element.
+    by_table: Vec<f32>,
+    /// How many flushes one datacenter has at most, where a contribution is bounded by that many
+    /// times what is usual here.
+    max_flushes: Option<f32>,
+}
+
+impl ContributionBounds {
+    /// The widest, for so many tables.
+    pub(super) fn new(tables: usize) -> Self {
+        Self { reach: Reach::default(), by_table: vec![MAX_SUM; tables], max_flushes: None }
+    }
+
+    /// The most that one datacenter can have contributed to an element of `table` of `shard`, as
+    /// far as that is known.
+    fn most(&self, table: TableId, shard: &Shard) -> Option<f32> {
+        let fixed = *self.by_table.get(table.index())?;
+        let usual = shard.usual(table).and_then(UsualDelta::largest_allowed);
+        let usual = usual.zip(self.max_flushes).map(|(delta, flushes)| delta * flushes);
+        Some(usual.map_or(fixed, |usual| usual.min(fixed)))
+    }
+}
+
 impl Replica {
     /// The same, where no datacenter can have contributed more than this to an element, by table: because of what each worker may
     /// add in a clock.
@@ -34,31 +62,25 @@ impl Replica {
     ///
     /// If there is not one for each table.
     #[must_use]
-    pub fn with_max_contribution(self, max_contribution: Vec<f32>) -> Self {
-        assert_eq!(max_contribution.len(), self.max_contribution.len(), "one for each table");
-        Self { max_contribution, ..self }
+    pub fn with_max_contribution(mut self, max_contribution: Vec<f32>) -> Self {
+        assert_eq!(max_contribution.len(), self.bounds.by_table.len(), "one for each table");
+        self.bounds.by_table = max_contribution;
+        self
     }
 
     /// The same, where no datacenter has more flushes than this: of tables whose workers are let add a multiple of the usual, none
     /// can have contributed more than that many times the largest such multiple that there has been here. A datacenter in which
     /// nothing is known of what is usual, as it has no workers or has just begun, takes anything.
     #[must_use]
-    pub fn with_max_flushes(self, max_flushes: f32) -> Self {
-        Self { max_flushes: Some(max_flushes), ..self }
-    }
-
-    /// The most that one datacenter can have contributed to an element of `table`, as far as that is known.
-    fn max_contribution(&self, table: TableId) -> Option<f32> {
-        let fixed = *self.max_contribution.get(table.index())?;
-        let usual = self.shard.usual(table).and_then(UsualDelta::largest_allowed);
-        let usual = usual.zip(self.max_flushes).map(|(delta, flushes)| delta * flushes);
-        Some(usual.map_or(fixed, |usual| usual.min(fixed)))
+    pub fn with_max_flushes(mut self, max_flushes: f32) -> Self {
+        self.bounds.max_flushes = Some(max_flushes);
+        self
     }
 
     /// Refuses a flush that makes sense, but would bring this datacenter's contribution to an element too far.
     pub(super) fn check_flushed_sums(&self, flush: &Flush, most: f32) -> Result<(), RequestError> {
-        if self.mirrors.is_empty() || self.shard.non_finite() == NonFinite::Pass || self.reach.has_room(most)
-        {
+        let may_be_anything = self.mirrors.is_empty() || self.shard.non_finite() == NonFinite::Pass;
+        if may_be_anything || self.bounds.reach.has_room(most) {
             return Ok(());
         }
         for delta in &flush.deltas {
@@ -88,9 +110,9 @@ impl Replica {
                 return Err(PeerError::NotFinite { table, index, found: found.to_string() });
             }
         }
-        let bounds = update.deltas.iter().filter_map(|delta| self.max_contribution(delta.table));
+        let bounds = update.deltas.iter().filter_map(|delta| self.bounds.most(delta.table, &self.shard));
         let has_own_bound = bounds.fold(MAX_SUM, f32::min) < MAX_SUM;
-        if has_own_bound || !self.reach.has_room(most) {
+        if has_own_bound || !self.bounds.reach.has_room(most) {
             update.deltas.iter().try_for_each(|delta| self.check_contribution(peer, update, delta))?;
         }
         Ok(most)
@@ -98,7 +120,7 @@ impl Replica {
 
     fn check_contribution(&self, peer: usize, update: &Update, delta: &Elements) -> Result<(), PeerError> {
         let table = delta.table;
-        let Some(most) = self.max_contribution(table) else { return Ok(()) };
+        let Some(most) = self.bounds.most(table, &self.shard) else { return Ok(()) };
         let allowed = most * PEER_MARGIN;
         let origin = update.rows.as_ref().map(|rows| rows.origin);
         let ledger = &self.ledgers.mirrors[peer].1;
@@ -136,7 +158,6 @@ fn is_plausible(ledger: &Ledger, (table, index): (TableId, u32), value: f32, all
 mod tests {
     use std::time::Instant;
 
-    use datacenter::shard::Shard;
     use datacenter::{Clock, DatacenterId, ShardId, ShardTable, WorkerId};
     use proptest::prelude::*;
 

@@ -20,11 +20,11 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::transport::{
-    Carries, Entropy, Identity, Meter, PeerName, Settings,
-    cap::Cap,
+    Carries, CountingSocket, Entropy, Identity, PeerName, Settings,
+    counting_socket::KNOCK_BYTES,
     entropy::{CONNECTION_ID_BYTES, Purpose, SeededConnectionIds},
     identity::{TokenDates, quic_client, quic_server},
-    meter::KNOCK_BYTES,
+    rate_limited_socket::RateLimitedSocket,
     refused::{explain, lost},
 };
 
@@ -65,7 +65,7 @@ impl From<quinn::ConnectionError> for DialError {
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     quinn: quinn::Endpoint,
-    meter: Arc<Meter>,
+    meter: Arc<CountingSocket>,
     identity: Identity,
     first_ids: FirstIds,
     server: quinn::ServerConfig,
@@ -87,7 +87,7 @@ impl Endpoint {
         runtime: Arc<dyn Runtime>,
     ) -> io::Result<Self> {
         let EndpointConfig { identity, entropy, accept } = config;
-        let meter = Meter::new(socket);
+        let meter = CountingSocket::new(socket);
         let seeded = entropy.generator(Purpose::FirstConnectionIds);
         let first_ids = FirstIds(seeded.map(|ids| Arc::new(Mutex::new(ids))));
         let mut server = server_config(&identity, entropy);
@@ -123,7 +123,7 @@ impl Endpoint {
         bytes_per_sec: u64,
     ) -> io::Result<Self> {
         let runtime = Arc::new(quinn::TokioRuntime);
-        let socket = Cap::new(runtime.wrap_udp_socket(socket)?, bytes_per_sec);
+        let socket = RateLimitedSocket::new(runtime.wrap_udp_socket(socket)?, bytes_per_sec);
         Self::new(config, socket, runtime)
     }
 
@@ -234,7 +234,7 @@ impl Endpoint {
     }
 
     /// Bytes on the wire, for each remote address.
-    pub fn meter(&self) -> &Meter {
+    pub fn meter(&self) -> &CountingSocket {
         &self.meter
     }
 

@@ -182,11 +182,11 @@ pub async fn control_delays(
     clock: &VirtualClock,
     from: &Connection,
     to: &Connection,
-    witness: Option<Connection>,
+    data: Option<Connection>,
     count: u32,
 ) -> Vec<Duration> {
-    let witness = tokio::sync::watch::channel(witness).1;
-    let sender = ControlSender::new(from.clone(), from.open_uni().await.unwrap(), witness);
+    let data = tokio::sync::watch::channel(data).1;
+    let sender = ControlSender::new(from.clone(), from.open_uni().await.unwrap(), data);
     let (sending_clock, start) = (clock.clone(), clock.now());
     let interval = Duration::from_millis(100);
     let sending = tokio::spawn(async move {

@@ -12,9 +12,9 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use wan::driver::board::Board;
 use wan::driver::hello::Terms;
 use wan::driver::job_settings::JobSettings;
+use wan::driver::link_registry::LinkRegistry;
 use wan::driver::peers::Peer;
 use wan::driver::probe::{Answers, MOST_BYTES, Probe, ProbeError, probe};
 use wan::message::ServerId;
@@ -79,7 +79,7 @@ impl Lookout {
             };
             let Ok(endpoint) = Endpoint::over_udp(config, socket) else { continue };
             let terms = terms(&region, server, digest);
-            let answers = Answers::new(endpoint.clone(), terms.clone(), Board::default());
+            let answers = Answers::new(endpoint.clone(), terms.clone(), LinkRegistry::default());
             for peer_region in &region.peers {
                 for peer in peers(&region, peer_region) {
                     answers.know(&peer);

@@ -17,10 +17,10 @@ use crate::message::ServerId;
 
 /// The data connection of one link: whether it is wanted, and the connection once it is there.
 #[derive(Clone, Debug, Default)]
-pub struct DataConnection(Arc<State>);
+pub struct DataConnection(Arc<ConnectionSlot>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ConnectionSlot {
     is_wanted: watch::Sender<bool>,
     connection: watch::Sender<Option<Connection>>,
 }
@@ -76,7 +76,7 @@ impl DataConnection {
 
 /// The links of whose peers data connections may come, by peer and session.
 #[derive(Debug, Default)]
-pub(in crate::driver) struct Awaited(Mutex<BTreeMap<(ServerId, u64), Weak<State>>>);
+pub(in crate::driver) struct Awaited(Mutex<BTreeMap<(ServerId, u64), Weak<ConnectionSlot>>>);
 
 impl Awaited {
     /// From now on one may come for this link, as long as the link has what this yields.

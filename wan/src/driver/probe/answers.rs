@@ -11,13 +11,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
-use super::{Budget, HANDSHAKE, PAUSE, ProbeError, exchange_bursts, frame_of, probe, unix_millis};
+use super::{BurstLimiter, HANDSHAKE, PAUSE, ProbeError, exchange_bursts, frame_of, probe, unix_millis};
 use crate::driver::address::Address;
-use crate::driver::board::Board;
-use crate::driver::entrance::{Entrance, Known};
 use crate::driver::frames::{self, FrameError};
+use crate::driver::handshake_limiter::{HandshakeLimiter, Known};
 use crate::driver::hello::Terms;
 use crate::driver::link::{self, HELLO_TIMEOUT, close_code};
+use crate::driver::link_registry::LinkRegistry;
 use crate::driver::peers::{ConnectError, Peer};
 use crate::message::ServerId;
 use crate::node::Greeting;
@@ -32,12 +32,12 @@ pub struct Answers(Arc<Shared>);
 struct Shared {
     endpoint: Endpoint,
     terms: Terms,
-    board: Board,
+    registry: LinkRegistry,
     /// Where servers that may ask to be called back can be found.
     known: Mutex<BTreeMap<ServerId, Peer>>,
     /// Where they are let in although others take all places.
     addresses: Known,
-    budget: Mutex<Budget>,
+    limiter: Mutex<BurstLimiter>,
 }
 
 /// A connection whose first hello was read.
@@ -62,10 +62,10 @@ pub(in crate::driver) async fn hear(
 }
 
 impl Answers {
-    /// Answers for the server that `terms` speak of, over `endpoint`; `board` knows its links.
-    pub fn new(endpoint: Endpoint, terms: Terms, board: Board) -> Self {
-        let (known, addresses, budget) = Default::default();
-        Self(Arc::new(Shared { endpoint, terms, board, known, addresses, budget }))
+    /// Answers for the server that `terms` speak of, over `endpoint`; `registry` knows its links.
+    pub fn new(endpoint: Endpoint, terms: Terms, registry: LinkRegistry) -> Self {
+        let (known, addresses, limiter) = Default::default();
+        Self(Arc::new(Shared { endpoint, terms, registry, known, addresses, limiter }))
     }
 
     /// From now on it is known where `peer` can be found.
@@ -82,8 +82,8 @@ impl Answers {
     /// link is told so, and tries again later.
     pub async fn serve(self) {
         let mut tasks = JoinSet::new();
-        let entrance = Entrance::new(self.0.endpoint.clone(), self.0.addresses.clone());
-        while let Some((incoming, ticket)) = entrance.next().await {
+        let limiter = HandshakeLimiter::new(self.0.endpoint.clone(), self.0.addresses.clone());
+        while let Some((incoming, permit)) = limiter.next().await {
             let this = self.clone();
             while tasks.try_join_next().is_some() {}
             tasks.spawn(async move {
@@ -92,11 +92,11 @@ impl Answers {
                     Ok(connection) => connection,
                     Err(error) => {
                         debug!(%error, "nobody was let in");
-                        return ticket.fail(settings.idle_timeout).await;
+                        return permit.fail(settings.idle_timeout).await;
                     }
                 };
                 let heard = hear(&connection, settings.handshake_timeout).await;
-                drop(ticket);
+                drop(permit);
                 let answered = match heard {
                     Ok(heard) if heard.hello.channel == Channel::Probe => {
                         this.answer(&connection, heard).await
@@ -129,14 +129,14 @@ impl Answers {
         connection: &Connection,
         heard: Heard,
     ) -> Result<(), ConnectError> {
-        let Shared { endpoint, terms, board, .. } = &*self.0;
+        let Shared { endpoint, terms, registry, .. } = &*self.0;
         let Heard { mut send, mut receive, hello: theirs } = heard;
         let certified = peer_name(connection)?;
         let caller = ServerId { datacenter: terms.identify(&certified)?, index: theirs.server };
         terms.check_speaker(&theirs, &certified)?;
         let request = timeout(HELLO_TIMEOUT, frame_of(&mut receive)).await;
         let request = wire::decode_probe_request(request.map_err(|_| ConnectError::Silent).flatten()?)?;
-        let is_running = board.links().values().any(|link| link.session.is_some());
+        let is_running = registry.links().values().any(|link| link.session.is_some());
         // One that says to be a server that cannot be would have a burst for each number.
         let wanted = if theirs.server < terms.shards { request.bytes } else { 0 };
         let granted_bytes = self.grant(caller, wanted, is_running);
@@ -144,7 +144,7 @@ impl Answers {
 
         let hello = terms.hello(Channel::Probe, theirs.session, Greeting::default());
         let unix_millis = unix_millis(endpoint.identity().dates().now());
-        let answer = ProbeAnswer { unix_millis, linked: board.is_up(caller), granted_bytes };
+        let answer = ProbeAnswer { unix_millis, linked: registry.is_up(caller), granted_bytes };
         frames::write(&mut send, [wire::encode_hello(&hello), wire::encode_probe_answer(answer)]).await?;
         let burst = exchange_bursts(connection, granted_bytes).await?;
         let (bytes, time) = burst.later_half().unwrap_or_default();
@@ -157,8 +157,8 @@ impl Answers {
     }
 
     fn grant(&self, caller: ServerId, wanted: u64, is_running: bool) -> u64 {
-        let mut budget = self.0.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        budget.grant(caller, wanted, is_running, Instant::now())
+        let mut limiter = self.0.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        limiter.grant(caller, wanted, is_running, Instant::now())
     }
 
     /// Tries to reach the server that asks for it, where we know it.

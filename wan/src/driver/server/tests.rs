@@ -147,8 +147,8 @@ async fn linked() -> (EventSender, LinkHandleEnds) {
     tokio::spawn(server.run());
     let ((control, controls), (updates, sent)) = (mpsc::channel(16), mpsc::unbounded_channel());
     let ((refuse, refused), (taken, is_taken)) = (oneshot::channel(), oneshot::channel());
-    let tally = crate::driver::link::Tally::default();
-    let handle = Box::new(LinkHandle { session: 1, control, updates, refuse, tally });
+    let traffic = crate::driver::link::LinkTraffic::default();
+    let handle = Box::new(LinkHandle { session: 1, control, updates, refuse, traffic });
     let resume = Resume { shard: SHARD, ..Resume::default() };
     let greeting = Greeting { life: 1, resumes: vec![resume], departed: Vec::new() };
     let up = Event::Up { peer: ServerId::first(peer), handle, greeting, rtt: Duration::ZERO, taken };

@@ -32,8 +32,8 @@ pub struct ControlSender {
 impl ControlSender {
     /// A sender over `stream` and the datagrams of its `connection`.
     ///
-    /// `witness` is another connection on the same path, once there is one, whose losses count too: bulk data meets a lossy
-    /// path long before sparse control does.
+    /// `data` is the data connection on the same path, once there is one, whose losses count too:
+    /// bulk data meets a lossy path long before sparse control does.
     ///
     /// # Panics
     ///
@@ -41,12 +41,12 @@ impl ControlSender {
     pub fn new(
         connection: Connection,
         stream: SendStream,
-        witness: watch::Receiver<Option<Connection>>,
+        data: watch::Receiver<Option<Connection>>,
     ) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE_MESSAGES);
         let task = SendTask {
-            witnesses: vec![Witness::new(connection.clone())],
-            witness,
+            loss_counters: vec![LossCounter::new(connection.clone())],
+            data,
             connection,
             stream,
             messages,
@@ -89,9 +89,9 @@ struct SendTask {
     next_sequence: u32,
     /// In the order in which they are due.
     copies: VecDeque<(Instant, Bytes)>,
-    witnesses: Vec<Witness>,
-    /// The second of them, once it is there.
-    witness: watch::Receiver<Option<Connection>>,
+    loss_counters: Vec<LossCounter>,
+    /// The data connection, once it is there: the second of those that are counted.
+    data: watch::Receiver<Option<Connection>>,
     loss: Loss,
 }
 
@@ -132,12 +132,12 @@ impl SendTask {
     }
 
     fn schedule_copies(&mut self, frames: &Bytes) {
-        if self.witnesses.len() == 1
-            && let Some(connection) = self.witness.borrow().clone()
+        if self.loss_counters.len() == 1
+            && let Some(connection) = self.data.borrow().clone()
         {
-            self.witnesses.push(Witness::new(connection));
+            self.loss_counters.push(LossCounter::new(connection));
         }
-        let passed: u64 = self.witnesses.iter_mut().map(|witness| witness.report(&mut self.loss)).sum();
+        let passed: u64 = self.loss_counters.iter_mut().map(|counter| counter.report(&mut self.loss)).sum();
         let copies = self.loss.copies(passed >= BULK_PACKETS);
         if copies == 0 || frames.len() > MAX_COPY_BYTES {
             return;
@@ -176,13 +176,13 @@ impl SendTask {
 }
 
 /// One connection's losses, as far as they have been counted.
-struct Witness {
+struct LossCounter {
     connection: Connection,
     sent_packets: u64,
     lost_packets: u64,
 }
 
-impl Witness {
+impl LossCounter {
     fn new(connection: Connection) -> Self {
         Self { connection, sent_packets: 0, lost_packets: 0 }
     }

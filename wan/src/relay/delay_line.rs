@@ -2,8 +2,9 @@
 //!
 //! Kind: driver.
 //!
-//! It is a thread and no task: tokio's timers are a millisecond apart, in which a link of 100 Mbit/s carries eight
-//! datagrams. A thread that waits for a condition wakes up within a tenth of that.
+//! It is a thread and no task: tokio's timers are a millisecond apart, in which a link of 100
+//! Mbit/s carries eight datagrams. A thread that waits for a condition wakes up within a tenth of
+//! that.
 
 use std::{
     fmt, io,
@@ -22,7 +23,7 @@ use crate::link::Link;
 
 /// A datagram under way, with the socket that it will leave through.
 #[derive(Clone, Debug)]
-pub(super) struct Parcel {
+pub(super) struct Datagram {
     pub(super) socket: Arc<UdpSocket>,
     /// Where to; nothing where the socket is connected.
     pub(super) to: Option<SocketAddr>,
@@ -30,79 +31,79 @@ pub(super) struct Parcel {
 }
 
 /// The thread that delivers; it ends when this is dropped.
-pub(super) struct Courier {
-    desk: Arc<Desk>,
+pub(super) struct DelayLine {
+    queue: Arc<DelayQueue>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Where datagrams are handed in.
-pub(super) struct Desk {
+pub(super) struct DelayQueue {
     start: Instant,
-    state: Mutex<State>,
+    state: Mutex<LineState>,
     /// There is something that is due earlier than all else, or the end.
     changed: Condvar,
 }
 
-struct State {
-    lanes: Lanes<Parcel>,
+struct LineState {
+    lanes: Lanes<Datagram>,
     is_closed: bool,
 }
 
-impl Courier {
-    /// Starts a courier over the lanes of `links`, whose time begins now.
+impl DelayLine {
+    /// Starts a delay line over the lanes of `links`, whose time begins now.
     pub(super) fn start(links: Vec<Link>) -> io::Result<Self> {
-        let state = Mutex::new(State { lanes: Lanes::new(links), is_closed: false });
-        let desk = Arc::new(Desk { start: Instant::now(), state, changed: Condvar::new() });
+        let state = Mutex::new(LineState { lanes: Lanes::new(links), is_closed: false });
+        let queue = Arc::new(DelayQueue { start: Instant::now(), state, changed: Condvar::new() });
         let thread = thread::Builder::new().name("relay".to_owned()).spawn({
-            let desk = desk.clone();
-            move || desk.deliver()
+            let queue = queue.clone();
+            move || queue.deliver()
         })?;
-        Ok(Self { desk, thread: Some(thread) })
+        Ok(Self { queue, thread: Some(thread) })
     }
 
-    pub(super) fn desk(&self) -> &Arc<Desk> {
-        &self.desk
+    pub(super) fn queue(&self) -> &Arc<DelayQueue> {
+        &self.queue
     }
 }
 
-impl Drop for Courier {
+impl Drop for DelayLine {
     fn drop(&mut self) {
-        self.desk.state().is_closed = true;
-        self.desk.changed.notify_one();
+        self.queue.state().is_closed = true;
+        self.queue.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("the courier does not panic");
+            thread.join().expect("the delay line does not panic");
         }
     }
 }
 
-impl fmt::Debug for Courier {
+impl fmt::Debug for DelayLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Courier")
+        f.write_str("DelayLine")
     }
 }
 
-impl Desk {
+impl DelayQueue {
     /// The time since the start.
     pub(super) fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
     /// Hands in a datagram of `wire_bytes`.
-    pub(super) fn send(&self, lane: LaneId, wire_bytes: u64, parcel: Parcel) {
-        let is_next = self.with_lanes(|lanes, now| lanes.send(now, lane, wire_bytes, parcel));
+    pub(super) fn send(&self, lane: LaneId, wire_bytes: u64, datagram: Datagram) {
+        let is_next = self.with_lanes(|lanes, now| lanes.send(now, lane, wire_bytes, datagram));
         if is_next {
             self.changed.notify_one();
         }
     }
 
     /// Looks at the lanes, at a time that never goes back from one look to the next.
-    pub(super) fn with_lanes<T>(&self, look: impl FnOnce(&mut Lanes<Parcel>, Duration) -> T) -> T {
+    pub(super) fn with_lanes<T>(&self, look: impl FnOnce(&mut Lanes<Datagram>, Duration) -> T) -> T {
         let mut state = self.state();
         let now = self.now();
         look(&mut state.lanes, now)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LineState> {
         self.state.lock().expect("no one panics while holding the lanes")
     }
 
@@ -110,14 +111,14 @@ impl Desk {
         let mut state = self.state();
         while !state.is_closed {
             let now = self.now();
-            if let Some((lane, parcel)) = state.lanes.take_due(now) {
+            if let Some((lane, datagram)) = state.lanes.take_due(now) {
                 // Sent without the lock: those who hand in do not wait for the kernel.
                 drop(state);
-                let sent = parcel.send();
+                let sent = datagram.send();
                 state = self.state();
                 if let Err(error) = sent {
                     state.lanes.count_unsent(lane);
-                    tracing::debug!(%error, to = ?parcel.to, "could not send a datagram on");
+                    tracing::debug!(%error, to = ?datagram.to, "could not send a datagram on");
                 }
                 continue;
             }
@@ -130,10 +131,10 @@ impl Desk {
     }
 }
 
-impl Parcel {
+impl Datagram {
     fn send(&self) -> io::Result<usize> {
-        // Not through tokio, which would have to be told of the socket's readiness by its reactor first. The socket
-        // does not block; a full buffer is an error like others.
+        // Not through tokio, which would have to be told of the socket's readiness by its reactor
+        // first. The socket does not block; a full buffer is an error like others.
         let socket = SockRef::from(&*self.socket);
         let send = || match self.to {
             Some(to) => socket.send_to(&self.payload, &to.into()),

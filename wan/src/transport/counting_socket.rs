@@ -3,8 +3,9 @@
 //! Kind: driver.
 //!
 //! What a WAN provider charges for is bytes on the wire: payload, QUIC's framing, acknowledgements,
-//! retransmissions and the IP and UDP headers around them. Connections know only their part of it. So the
-//! socket counts: [`Meter`] wraps any socket of quinn's, emulated or real, and changes nothing.
+//! retransmissions and the IP and UDP headers around them. Connections know only their part of it.
+//! So the socket counts: [`CountingSocket`] wraps any socket of quinn's, emulated or real, and
+//! changes nothing.
 
 use std::{
     collections::BTreeMap,
@@ -25,10 +26,11 @@ use quinn::{
 const IPV4_HEADER_BYTES: u64 = 20 + 8;
 /// IPv6 header without extensions, and UDP header.
 const IPV6_HEADER_BYTES: u64 = 40 + 8;
-/// The smallest headers that QUIC puts around data: of a packet with its tag, 26 bytes, and of a stream frame, two.
+/// The smallest headers that QUIC puts around data: of a packet with its tag, 26 bytes, and of a
+/// stream frame, two.
 pub const PACKET_HEADER_BYTES: u64 = 28;
-/// A knock: the shortest datagram that is answered with a stateless reset. That has 16 bytes of token and five more, and one
-/// that answered it in turn would be shorter than a reset can be.
+/// A knock: the shortest datagram that is answered with a stateless reset. That has 16 bytes of
+/// token and five more, and one that answered it in turn would be shorter than a reset can be.
 pub(super) const KNOCK_BYTES: usize = 22;
 const ANSWER_BYTES: usize = KNOCK_BYTES - 1;
 /// Anyone can send us datagrams from any address: beyond this many, addresses share one count.
@@ -44,11 +46,12 @@ pub fn wire_bytes(remote: IpAddr, payload_bytes: usize) -> u64 {
     header_bytes + payload_bytes as u64
 }
 
-/// The bytes that `payload_bytes` of bulk data take on the wire in full packets over IPv4: an estimate for traffic that
-/// was not sent.
+/// The bytes that `payload_bytes` of bulk data take on the wire in full packets over IPv4: an
+/// estimate for traffic that was not sent.
 ///
-/// A packet of 1452 bytes of UDP payload carries 1424 of frames' payload at QUIC's smallest headers; acknowledgements
-/// and retransmissions are not counted, which favours whoever is estimated.
+/// A packet of 1452 bytes of UDP payload carries 1424 of frames' payload at QUIC's smallest
+/// headers; acknowledgements and retransmissions are not counted, which favours whoever is
+/// estimated.
 pub fn bulk_wire_bytes(payload_bytes: u64) -> u64 {
     const PACKET_PAYLOAD_BYTES: u64 = 1424;
     const PACKET_OVERHEAD_BYTES: u64 = PACKET_HEADER_BYTES + IPV4_HEADER_BYTES;
@@ -70,7 +73,7 @@ pub struct Traffic {
 
 /// A socket that counts.
 #[derive(Debug)]
-pub struct Meter {
+pub struct CountingSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     counts: Mutex<Counts>,
 }
@@ -92,7 +95,7 @@ impl Counts {
     }
 }
 
-impl Meter {
+impl CountingSocket {
     /// Counts what passes through `inner` from now on.
     pub fn new(inner: Arc<dyn AsyncUdpSocket>) -> Arc<Self> {
         Arc::new(Self { inner, counts: Mutex::default() })
@@ -113,12 +116,12 @@ impl Meter {
         self.counts().others
     }
 
-    /// Knocks at `remote`, with a datagram of a few bytes that belongs to no connection: `id` is that of none. Yields how often
-    /// it has answered so far.
+    /// Knocks at `remote`, with a datagram of a few bytes that belongs to no connection: `id` is
+    /// that of none. Yields how often it has answered so far.
     ///
-    /// QUIC answers a packet of a connection that it does not know, or no longer, with a stateless reset (RFC 9000, section
-    /// 10.3), which is shorter than what it answers. So whether somebody is there costs 50 bytes, where the first packet of a
-    /// handshake costs 1228.
+    /// QUIC answers a packet of a connection that it does not know, or no longer, with a stateless
+    /// reset (RFC 9000, section 10.3), which is shorter than what it answers. So whether somebody
+    /// is there costs 50 bytes, where the first packet of a handshake costs 1228.
     pub(super) async fn knock(
         self: Arc<Self>,
         remote: SocketAddr,
@@ -151,7 +154,7 @@ impl Meter {
     }
 }
 
-impl AsyncUdpSocket for Meter {
+impl AsyncUdpSocket for CountingSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         self.inner.clone().create_io_poller()
     }

@@ -1,24 +1,27 @@
-//! How much of a link whole rows may take: those that a server gets back after a loss come beside what is new.
+//! How much of a link whole rows may take: those that a server gets back after a loss come beside
+//! what is new.
 //!
 //! Kind: time-passed.
 
 use std::time::{Duration, Instant};
 
+use crate::token_bucket::TokenBucket;
+
 /// What has not been spent is kept for so long.
 const KEPT: Duration = Duration::from_millis(100);
 
-/// An allowance that fills at a constant rate; none is unbounded.
+/// A bound on bytes per second; there may be none.
 #[derive(Clone, Debug)]
-pub struct Allowance {
+pub struct RateLimit {
     bytes_per_sec: Option<f64>,
-    left: f64,
-    filled_at: Option<Instant>,
+    bucket: TokenBucket,
 }
 
-impl Allowance {
-    /// An allowance of so many bytes a second.
+impl RateLimit {
+    /// So many bytes a second, unbounded for none.
     pub fn new(bytes_per_sec: Option<u64>) -> Self {
-        Self { bytes_per_sec: bytes_per_sec.map(|rate| rate.max(1) as f64), left: 0.0, filled_at: None }
+        let bytes_per_sec = bytes_per_sec.map(|rate| rate.max(1) as f64);
+        Self { bytes_per_sec, bucket: TokenBucket::new(0.0) }
     }
 
     /// Whether there is a bound.
@@ -29,24 +32,23 @@ impl Allowance {
     /// Whether something may be spent. What is spent beyond what is left is owed.
     pub fn may_spend(&mut self, now: Instant) -> bool {
         let Some(rate) = self.bytes_per_sec else { return true };
-        let since = now.saturating_duration_since(*self.filled_at.get_or_insert(now));
-        self.filled_at = Some(now);
-        self.left = (self.left + rate * since.as_secs_f64()).min(rate * KEPT.as_secs_f64());
-        self.left >= 0.0
+        self.bucket.refill(rate, rate * KEPT.as_secs_f64(), now);
+        self.bucket.level() >= 0.0
     }
 
     /// So much was spent.
     pub fn spend(&mut self, bytes: u64) {
         if self.is_bounded() {
-            self.left -= bytes as f64;
+            self.bucket.spend(bytes as f64);
         }
     }
 
     /// When something may be spent again, if not now.
     pub fn next_at(&self) -> Option<Instant> {
-        let owed = (-self.left).max(0.0) / self.bytes_per_sec?;
-        let wait = Duration::try_from_secs_f64(owed).unwrap_or(Duration::MAX) + Duration::from_millis(1);
-        self.filled_at?.checked_add(wait).filter(|_| self.left < 0.0)
+        let owed = self.bucket.debt() / self.bytes_per_sec?;
+        let wait = Duration::try_from_secs_f64(owed).unwrap_or(Duration::MAX);
+        let wait = wait.saturating_add(Duration::from_millis(1));
+        self.bucket.filled_at()?.checked_add(wait).filter(|_| self.bucket.level() < 0.0)
     }
 }
 
@@ -63,13 +65,13 @@ mod tests {
     fn it_gives_as_much_as_its_rate_whenever_it_is_asked() {
         for step in [1, 7, 40, 900] {
             let start = start();
-            let (mut allowance, mut spent) = (Allowance::new(Some(1_000_000)), 0);
+            let (mut limit, mut spent) = (RateLimit::new(Some(1_000_000)), 0);
             for millis in (0..10_000).step_by(step) {
-                while allowance.may_spend(start + Duration::from_millis(millis)) {
-                    allowance.spend(32_000);
+                while limit.may_spend(start + Duration::from_millis(millis)) {
+                    limit.spend(32_000);
                     spent += 32_000;
                 }
-                assert!(allowance.next_at().is_some_and(|at| at > start + Duration::from_millis(millis)));
+                assert!(limit.next_at().is_some_and(|at| at > start + Duration::from_millis(millis)));
             }
             // One piece more than is due, and what came too late to be kept less.
             let kept = if step > 100 { 10 * 100_000 * 11 / 10 } else { 10_000_000 };
@@ -80,9 +82,9 @@ mod tests {
 
     #[test]
     fn without_a_rate_everything_may_be_spent() {
-        let mut allowance = Allowance::new(None);
-        allowance.spend(u64::MAX);
-        assert!(allowance.may_spend(start()));
-        assert_eq!(allowance.next_at(), None);
+        let mut limit = RateLimit::new(None);
+        limit.spend(u64::MAX);
+        assert!(limit.may_spend(start()));
+        assert_eq!(limit.next_at(), None);
     }
 }

@@ -11,26 +11,28 @@ use quinn::Connection;
 use crate::message::ServerId;
 use crate::transport::{PACKET_HEADER_BYTES, wire_bytes};
 
-/// What crossed to each peer for the sake of payload, over all its connections so far: payload, and what QUIC or the
-/// protocol sent again.
+/// What crossed to each peer for the sake of payload, over all its connections so far: payload, and
+/// what QUIC or the protocol sent again.
 ///
-/// QUIC does not tell which of the bytes written to a stream have left. On a connection that lives until all is
-/// confirmed they all have, and beside them the packets that were lost. One that breaks takes down with it what was
-/// written and still waited for its turn; but it cannot have carried more than it sent. So what crossed on a connection
-/// is the lesser of the two: the payload written to it and the bytes of its lost packets, or all that it sent but for the
-/// headers of packets.
+/// QUIC does not tell which of the bytes written to a stream have left. On a connection that lives
+/// until all is confirmed they all have, and beside them the packets that were lost. One that
+/// breaks takes down with it what was written and still waited for its turn; but it cannot have
+/// carried more than it sent. So what crossed on a connection is the lesser of the two: the payload
+/// written to it and the bytes of its lost packets, or all that it sent but for the headers of
+/// packets.
 #[derive(Clone, Debug, Default)]
-pub struct Tally(Arc<Mutex<BTreeMap<ServerId, PeerTally>>>);
+pub struct LinkTraffic(Arc<Mutex<BTreeMap<ServerId, PeerTraffic>>>);
 
 #[derive(Debug, Default)]
-struct PeerTally {
+struct PeerTraffic {
     /// On connections that are closed.
     crossed_bytes: u64,
     /// Sent and received on them, likewise.
     wire_bytes: (u64, u64),
     open: Vec<Counted>,
-    /// The most that was told: a path that changes begins to count its losses anew, and payload that is handed to a
-    /// connection before it is written to it takes the place of what was repeated. Neither takes back what was told.
+    /// The most that was told: a path that changes begins to count its losses anew, and payload
+    /// that is handed to a connection before it is written to it takes the place of what was
+    /// repeated. Neither takes back what was told.
     told: Crossed,
 }
 
@@ -44,8 +46,8 @@ pub struct Crossed {
 }
 
 impl Crossed {
-    /// What is to be told after `self`, where `crossed_bytes` have crossed by now, and `payload_bytes` of payload were handed
-    /// over. Neither number ever falls.
+    /// What is to be told after `self`, where `crossed_bytes` have crossed by now, and
+    /// `payload_bytes` of payload were handed over. Neither number ever falls.
     fn then(self, crossed_bytes: u64, payload_bytes: u64) -> Self {
         let crossed_bytes = crossed_bytes.max(self.payload_bytes + self.repeated_bytes);
         let repeated_bytes = crossed_bytes.saturating_sub(payload_bytes).max(self.repeated_bytes);
@@ -76,7 +78,7 @@ impl Counted {
     }
 }
 
-impl Tally {
+impl LinkTraffic {
     /// Counts these connections to `peer` too, each with the payload that is written to it.
     pub fn begin<'a>(
         &self,
@@ -84,46 +86,48 @@ impl Tally {
         connections: impl IntoIterator<Item = (&'a Connection, Arc<AtomicU64>)>,
     ) {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let tally = peers.entry(peer).or_default();
-        let (closed, open): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut tally.open).into_iter().partition(|c| c.connection.close_reason().is_some());
+        let traffic = peers.entry(peer).or_default();
+        let (closed, open): (Vec<_>, Vec<_>) = std::mem::take(&mut traffic.open)
+            .into_iter()
+            .partition(|c| c.connection.close_reason().is_some());
         for counted in &closed {
             let (sent, received) = counted.wire_bytes();
-            tally.crossed_bytes += counted.crossed_bytes();
-            tally.wire_bytes = (tally.wire_bytes.0 + sent, tally.wire_bytes.1 + received);
+            traffic.crossed_bytes += counted.crossed_bytes();
+            traffic.wire_bytes = (traffic.wire_bytes.0 + sent, traffic.wire_bytes.1 + received);
         }
-        tally.open = open;
+        traffic.open = open;
         let counted =
             |(connection, written): (&Connection, _)| Counted { connection: connection.clone(), written };
-        tally.open.extend(connections.into_iter().map(counted));
+        traffic.open.extend(connections.into_iter().map(counted));
     }
 
-    /// Bytes on the wire to `peer` and from it, over all its connections so far, headers of IP and UDP included.
+    /// Bytes on the wire to `peer` and from it, over all its connections so far, headers of IP and
+    /// UDP included.
     pub fn wire_bytes(&self, peer: ServerId) -> (u64, u64) {
         let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(tally) = peers.get(&peer) else { return (0, 0) };
-        let open = tally.open.iter().map(Counted::wire_bytes);
-        open.fold(tally.wire_bytes, |(sent, received), (more, back)| (sent + more, received + back))
+        let Some(traffic) = peers.get(&peer) else { return (0, 0) };
+        let open = traffic.open.iter().map(Counted::wire_bytes);
+        open.fold(traffic.wire_bytes, |(sent, received), (more, back)| (sent + more, received + back))
     }
 
-    /// What crossed to `peer`, where `payload_bytes` of payload were handed to its link, each counted once. Neither number
-    /// ever falls.
+    /// What crossed to `peer`, where `payload_bytes` of payload were handed to its link, each
+    /// counted once. Neither number ever falls.
     pub fn crossed(&self, peer: ServerId, payload_bytes: u64) -> Crossed {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(tally) = peers.get_mut(&peer) else { return Crossed::default() };
-        tally.told = tally.told.then(tally.crossed_bytes(), payload_bytes);
-        tally.told
+        let Some(traffic) = peers.get_mut(&peer) else { return Crossed::default() };
+        traffic.told = traffic.told.then(traffic.crossed_bytes(), payload_bytes);
+        traffic.told
     }
 
-    /// Bytes of payload that crossed to `peer`, with what crossed again. No less than the payload that `peer` has
-    /// confirmed, and less than what the socket sent to it.
+    /// Bytes of payload that crossed to `peer`, with what crossed again. No less than the payload
+    /// that `peer` has confirmed, and less than what the socket sent to it.
     pub fn crossed_bytes(&self, peer: ServerId) -> u64 {
         let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.get(&peer).map_or(0, PeerTally::crossed_bytes)
+        peers.get(&peer).map_or(0, PeerTraffic::crossed_bytes)
     }
 }
 
-impl PeerTally {
+impl PeerTraffic {
     fn crossed_bytes(&self) -> u64 {
         self.crossed_bytes + self.open.iter().map(Counted::crossed_bytes).sum::<u64>()
     }
@@ -135,7 +139,8 @@ mod tests {
 
     #[test]
     fn what_was_told_to_have_crossed_is_never_taken_back() {
-        // Handed over, and crossed: the last update is not written yet; a new path has lost nothing so far; all is well again.
+        // Handed over, and crossed: the last update is not written yet; a new path has lost nothing
+        // so far; all is well again.
         let seen = [(90, 100), (140, 100), (140, 150), (140, 145), (200, 230)];
         let told: Vec<_> = seen
             .iter()

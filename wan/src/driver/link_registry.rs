@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep};
 use crate::driver::link::LinkError;
 use crate::message::ServerId;
 
-/// For how long a refusal that nothing can heal goes on before it is believed: longer than the longest pause between two tries, twice.
+/// For how long a refusal that nothing can heal goes on before it is believed: longer than the
+/// longest pause between two tries, twice.
 const HOPELESS: Duration = Duration::from_secs(10);
 
 /// How often it is looked for such.
@@ -23,10 +24,10 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Notes on links, shared by everyone who makes one.
 #[derive(Clone, Debug)]
-pub struct Board(Arc<Shared>);
+pub struct LinkRegistry(Arc<Registry>);
 
 #[derive(Debug)]
-struct Shared {
+struct Registry {
     notes: Mutex<Notes>,
     /// Changes whenever a link comes up or goes down.
     changed: watch::Sender<u64>,
@@ -74,9 +75,9 @@ pub struct LinkNote {
     pub has_left: bool,
 }
 
-impl Default for Board {
+impl Default for LinkRegistry {
     fn default() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(Registry {
             notes: Mutex::default(),
             changed: watch::channel(0).0,
             refusals: Refusals::default(),
@@ -84,7 +85,7 @@ impl Default for Board {
     }
 }
 
-impl Board {
+impl LinkRegistry {
     /// All peers of which anything is known.
     pub fn links(&self) -> BTreeMap<ServerId, LinkNote> {
         self.notes().links.clone()
@@ -113,7 +114,8 @@ impl Board {
         let _ = changed.wait_for(|_| self.is_up(peer)).await;
     }
 
-    /// Returns once links have come up or gone down after the `seen`-th time; yields the number of times.
+    /// Returns once links have come up or gone down after the `seen`-th time; yields the number of
+    /// times.
     pub async fn changed(&self, seen: u64) -> u64 {
         let mut changed = self.0.changed.subscribe();
         changed.wait_for(|times| *times > seen).await.map_or(seen, |times| *times)
@@ -170,7 +172,8 @@ impl Board {
         self.notes().links.get(&peer).and_then(|note| note.session).is_some_and(|known| known != session)
     }
 
-    /// A configured peer and we have refused each other, for a reason that trying again does not change.
+    /// A configured peer and we have refused each other, for a reason that trying again does not
+    /// change.
     pub(super) fn refused(&self, datacenter: DatacenterId, why: String) {
         let mut notes = self.notes();
         if notes.was_linked {
@@ -184,8 +187,8 @@ impl Board {
         notes.refusals.insert(datacenter, LastingRefusal { first, last: now, why });
     }
 
-    /// Returns once some peer and we have refused each other for a while for a reason that no waiting heals, and there has
-    /// never been a link to anybody; yields the reason.
+    /// Returns once some peer and we have refused each other for a while for a reason that no
+    /// waiting heals, and there has never been a link to anybody; yields the reason.
     pub async fn hopeless(&self) -> String {
         loop {
             let now = Instant::now();
@@ -234,22 +237,23 @@ mod tests {
 
     const PEER: ServerId = ServerId { datacenter: DatacenterId(1), index: 0 };
 
-    /// Whether it is believed that no link comes about, `seconds` after the first of refusals at `times`.
+    /// Whether it is believed that no link comes about, `seconds` after the first of refusals at
+    /// `times`.
     async fn is_hopeless(times: &[u64], seconds: u64, was_linked: bool) -> bool {
-        let (board, start) = (Board::default(), Instant::now());
+        let (registry, start) = (LinkRegistry::default(), Instant::now());
         if was_linked {
-            board.up(PEER, 1, (Ipv4Addr::LOCALHOST, 1).into());
+            registry.up(PEER, 1, (Ipv4Addr::LOCALHOST, 1).into());
         }
         let refusing = async {
             for time in times {
                 tokio::time::sleep_until(start + Duration::from_secs(*time)).await;
-                board.refused(PEER.datacenter, "another job".to_owned());
+                registry.refused(PEER.datacenter, "another job".to_owned());
             }
             std::future::pending::<()>().await;
         };
         tokio::select! {
             () = refusing => false,
-            found = timeout(Duration::from_secs(seconds), board.hopeless()) => found.is_ok(),
+            found = timeout(Duration::from_secs(seconds), registry.hopeless()) => found.is_ok(),
         }
     }
 

@@ -1,14 +1,15 @@
 //! Bounds what those cost who have not said yet who they are.
 //!
-//! Anybody can send a first packet, under any address, and each one that is answered costs a handshake and state until that
-//! is over. So only so many handshakes go on at a time: of all together, and of each [`Prefix`], so that no one address
-//! takes the places of all others. While they are few, whoever comes is answered at once. When they are more, whoever
-//! comes first proves with a retry that its address is its own: that costs a round trip, and us nothing, and who lies about
-//! its address never gets further. Beyond the bound nobody is answered, or told so if its address is its own; peers dial
-//! again.
+//! Anybody can send a first packet, under any address, and each one that is answered costs a
+//! handshake and state until that is over. So only so many handshakes go on at a time: of all
+//! together, and of each [`Prefix`], so that no one address takes the places of all others. While
+//! they are few, whoever comes is answered at once. When they are more, whoever comes first proves
+//! with a retry that its address is its own: that costs a round trip, and us nothing, and who lies
+//! about its address never gets further. Beyond the bound nobody is answered, or told so if its
+//! address is its own; peers dial again.
 //!
-//! An address at which a peer should be, or was when a link was up, has places of its own that nobody else can take: who
-//! holds them has proven that the address is its own, but for a few.
+//! An address at which a peer should be, or was when a link was up, has places of its own that
+//! nobody else can take: who holds them has proven that the address is its own, but for a few.
 //!
 //! Kind: driver, but for `Admissions`, which is time-free.
 
@@ -25,14 +26,15 @@ use super::paths::canonical;
 use crate::message::ServerId;
 use crate::transport::Endpoint;
 
-/// Handshakes, hellos included, that may go on at a time, and those that failed of late and may still take memory: quinn
-/// keeps a connection that is closed by its very first packet until it would have been silent for too long. A handshake that
-/// is not over within 10 s is given up.
+/// Handshakes, hellos included, that may go on at a time, and those that failed of late and may
+/// still take memory: quinn keeps a connection that is closed by its very first packet until it
+/// would have been silent for too long. A handshake that is not over within 10 s is given up.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     in_progress: usize,
     remains: usize,
-    /// While so many go on or have failed of late, further ones are only begun with those who prove their address.
+    /// While so many go on or have failed of late, further ones are only begun with those who prove
+    /// their address.
     unproven: usize,
 }
 
@@ -40,12 +42,13 @@ struct Limits {
 const OF_ALL: Limits = Limits { in_progress: 256, remains: 1024, unproven: 64 };
 /// Of those that come from one prefix.
 const OF_PREFIX: Limits = Limits { in_progress: 64, remains: 256, unproven: 32 };
-/// Of those that come from where a peer is known to be: it may open two connections at a time, and tries again as these fail.
+/// Of those that come from where a peer is known to be: it may open two connections at a time, and
+/// tries again as these fail.
 const OF_PEER: Limits = Limits { in_progress: 16, remains: 64, unproven: 8 };
 
 /// Lets dialers in, one by one.
 #[derive(Clone, Debug)]
-pub(super) struct Entrance {
+pub(super) struct HandshakeLimiter {
     endpoint: Endpoint,
     known: Known,
     admissions: Arc<Mutex<Admissions>>,
@@ -98,7 +101,7 @@ impl Known {
 
 /// Where a first packet comes from, as far as that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Origin {
+enum PacketSource {
     /// Where a peer is known to be.
     Peer(SocketAddr),
     /// Anywhere else.
@@ -135,16 +138,16 @@ impl Counts {
 struct Admissions {
     /// Of those from elsewhere.
     strangers: Counts,
-    /// Of each origin that has any.
-    by_origin: BTreeMap<Origin, Counts>,
+    /// Of each source that has any.
+    by_source: BTreeMap<PacketSource, Counts>,
 }
 
 impl Admissions {
-    fn verdict(&self, origin: Origin, is_proven: bool) -> Verdict {
-        let own = self.by_origin.get(&origin).copied().unwrap_or_default();
-        let (is_full, is_doubted) = match origin {
-            Origin::Peer(_) => (own.is_full(OF_PEER), own.is_doubted(OF_PEER)),
-            Origin::Elsewhere(_) => (
+    fn verdict(&self, source: PacketSource, is_proven: bool) -> Verdict {
+        let own = self.by_source.get(&source).copied().unwrap_or_default();
+        let (is_full, is_doubted) = match source {
+            PacketSource::Peer(_) => (own.is_full(OF_PEER), own.is_doubted(OF_PEER)),
+            PacketSource::Elsewhere(_) => (
                 own.is_full(OF_PREFIX) || self.strangers.is_full(OF_ALL),
                 own.is_doubted(OF_PREFIX) || self.strangers.is_doubted(OF_ALL),
             ),
@@ -157,14 +160,14 @@ impl Admissions {
         }
     }
 
-    /// Changes the counts of `origin`, and those that it is a part of.
-    fn change(&mut self, origin: Origin, change: impl Fn(&mut Counts)) {
-        let own = self.by_origin.entry(origin).or_default();
+    /// Changes the counts of `source`, and those that it is a part of.
+    fn change(&mut self, source: PacketSource, change: impl Fn(&mut Counts)) {
+        let own = self.by_source.entry(source).or_default();
         change(own);
         if *own == Counts::default() {
-            self.by_origin.remove(&origin);
+            self.by_source.remove(&source);
         }
-        if matches!(origin, Origin::Elsewhere(_)) {
+        if matches!(source, PacketSource::Elsewhere(_)) {
             change(&mut self.strangers);
         }
     }
@@ -172,20 +175,21 @@ impl Admissions {
 
 /// Whoever holds it may have its handshake.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct HandshakePermit {
     admissions: Arc<Mutex<Admissions>>,
-    origin: Origin,
+    source: PacketSource,
     has_failed: bool,
 }
 
-impl Ticket {
-    fn new(admissions: Arc<Mutex<Admissions>>, origin: Origin) -> Self {
-        let ticket = Self { admissions, origin, has_failed: false };
-        ticket.change(|counts| counts.in_progress += 1);
-        ticket
+impl HandshakePermit {
+    fn new(admissions: Arc<Mutex<Admissions>>, source: PacketSource) -> Self {
+        let permit = Self { admissions, source, has_failed: false };
+        permit.change(|counts| counts.in_progress += 1);
+        permit
     }
 
-    /// The handshake has failed; what may remain of it counts for as long as a connection may be silent.
+    /// The handshake has failed; what may remain of it counts for as long as a connection may be
+    /// silent.
     pub(super) async fn fail(mut self, idle_timeout: Duration) {
         self.become_failed();
         sleep(idle_timeout).await;
@@ -201,11 +205,11 @@ impl Ticket {
 
     fn change(&self, change: impl Fn(&mut Counts)) {
         let mut admissions = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
-        admissions.change(self.origin, change);
+        admissions.change(self.source, change);
     }
 }
 
-impl Drop for Ticket {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
         match self.has_failed {
             true => self.change(|counts| counts.remains -= 1),
@@ -214,28 +218,31 @@ impl Drop for Ticket {
     }
 }
 
-impl Entrance {
+impl HandshakeLimiter {
     /// The way into `endpoint`, with places for those who are where peers are `known` to be.
     pub(super) fn new(endpoint: Endpoint, known: Known) -> Self {
         Self { endpoint, known, admissions: Arc::default() }
     }
 
     /// The next one whose handshake may begin; nothing once the endpoint is closed.
-    pub(super) async fn next(&self) -> Option<(Incoming, Ticket)> {
+    pub(super) async fn next(&self) -> Option<(Incoming, HandshakePermit)> {
         loop {
             let incoming = self.endpoint.incoming().await?;
             let address = canonical(incoming.remote_address());
-            let origin = match self.known.has(address) {
-                true => Origin::Peer(address),
-                false => Origin::Elsewhere(Prefix::of(address.ip())),
+            let source = match self.known.has(address) {
+                true => PacketSource::Peer(address),
+                false => PacketSource::Elsewhere(Prefix::of(address.ip())),
             };
             let verdict = {
                 let admissions = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
-                admissions.verdict(origin, incoming.remote_address_validated())
+                admissions.verdict(source, incoming.remote_address_validated())
             };
             match verdict {
-                // Nobody else gives tickets out, so that there is room where the verdict found some.
-                Verdict::Begin => return Some((incoming, Ticket::new(self.admissions.clone(), origin))),
+                // Nobody else gives permits out, so that there is room where the verdict found
+                // some.
+                Verdict::Begin => {
+                    return Some((incoming, HandshakePermit::new(self.admissions.clone(), source)));
+                }
                 // It fails only with those whose address is proven.
                 Verdict::Prove => drop(incoming.retry()),
                 Verdict::Refuse => incoming.refuse(),
@@ -251,37 +258,37 @@ mod tests {
 
     const PEER: &str = "192.0.2.1:4433";
 
-    fn stranger(network: u8) -> Origin {
-        Origin::Elsewhere(Prefix::of([198, 51, 100, network].into()))
+    fn stranger(network: u8) -> PacketSource {
+        PacketSource::Elsewhere(Prefix::of([198, 51, 100, network].into()))
     }
 
-    fn peer() -> Origin {
-        Origin::Peer(PEER.parse().unwrap())
+    fn peer() -> PacketSource {
+        PacketSource::Peer(PEER.parse().unwrap())
     }
 
-    /// Tickets of one origin: so many in progress, and so many that have failed.
-    fn tickets(
+    /// Permits of one source: so many in progress, and so many that have failed.
+    fn permits(
         of: &Arc<Mutex<Admissions>>,
-        origin: Origin,
+        source: PacketSource,
         in_progress: usize,
         failed: usize,
-    ) -> Vec<Ticket> {
-        let mut tickets: Vec<_> =
-            (0..in_progress + failed).map(|_| Ticket::new(of.clone(), origin)).collect();
-        tickets[in_progress..].iter_mut().for_each(Ticket::become_failed);
-        tickets
+    ) -> Vec<HandshakePermit> {
+        let mut permits: Vec<_> =
+            (0..in_progress + failed).map(|_| HandshakePermit::new(of.clone(), source)).collect();
+        permits[in_progress..].iter_mut().for_each(HandshakePermit::become_failed);
+        permits
     }
 
-    fn verdicts(of: &Arc<Mutex<Admissions>>, origin: Origin) -> (Verdict, Verdict) {
+    fn verdicts(of: &Arc<Mutex<Admissions>>, source: PacketSource) -> (Verdict, Verdict) {
         let admissions = of.lock().unwrap();
-        (admissions.verdict(origin, false), admissions.verdict(origin, true))
+        (admissions.verdict(source, false), admissions.verdict(source, true))
     }
 
     #[test]
     fn the_more_there_are_the_more_is_asked() {
         let (begin, prove) = ((Verdict::Begin, Verdict::Begin), (Verdict::Prove, Verdict::Begin));
         let full = (Verdict::Ignore, Verdict::Refuse);
-        for (origin, in_progress, failed, expected) in [
+        for (source, in_progress, failed, expected) in [
             (stranger(1), 0, 0, begin),
             (stranger(1), 20, 11, begin),
             (stranger(1), 20, 12, prove),
@@ -294,10 +301,10 @@ mod tests {
             (peer(), 0, 64, full),
         ] {
             let admissions = Arc::default();
-            let held = tickets(&admissions, origin, in_progress, failed);
-            assert_eq!(verdicts(&admissions, origin), expected, "{origin:?}: {in_progress}, {failed}");
+            let held = permits(&admissions, source, in_progress, failed);
+            assert_eq!(verdicts(&admissions, source), expected, "{source:?}: {in_progress}, {failed}");
             drop(held);
-            assert!(admissions.lock().unwrap().by_origin.is_empty(), "nothing is kept of who has gone");
+            assert!(admissions.lock().unwrap().by_source.is_empty(), "nothing is kept of who has gone");
             assert_eq!(admissions.lock().unwrap().strangers, Counts::default());
         }
     }
@@ -305,11 +312,11 @@ mod tests {
     #[test]
     fn one_address_keeps_nobody_else_out_and_all_of_them_no_peer() {
         let admissions = Arc::default();
-        let mut held = tickets(&admissions, stranger(0), 64, 256);
+        let mut held = permits(&admissions, stranger(0), 64, 256);
         assert_eq!(verdicts(&admissions, stranger(1)), (Verdict::Prove, Verdict::Begin));
         assert_eq!(verdicts(&admissions, peer()), (Verdict::Begin, Verdict::Begin));
         for network in 1..4 {
-            held.extend(tickets(&admissions, stranger(network), 64, 256));
+            held.extend(permits(&admissions, stranger(network), 64, 256));
         }
         assert_eq!(verdicts(&admissions, stranger(9)), (Verdict::Ignore, Verdict::Refuse));
         assert_eq!(verdicts(&admissions, peer()), (Verdict::Begin, Verdict::Begin));
