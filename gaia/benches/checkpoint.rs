@@ -44,6 +44,7 @@ fn state() -> ReplicaState {
     let indexes: Vec<u32> = (0..count).step_by(10).collect();
     let remainder = Elements { table: TableId(0), values: vec![0.5; indexes.len()], indexes };
     ReplicaState {
+        remembered: vec![],
         shard: ShardId(0),
         clock: Clock(100),
         left_out: 0,

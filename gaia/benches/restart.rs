@@ -98,6 +98,7 @@ fn state(shard: ShardId, shapes: &[ShardTable]) -> ReplicaState {
     };
     let thrice = |shape: &ShardTable| sums(shape).into_iter().map(|sum| 3.0 * sum).collect();
     ReplicaState {
+        remembered: vec![],
         shard,
         clock: Clock(CLOCK),
         left_out: 0,

@@ -84,6 +84,7 @@ fn keep(directory: &Path, clock: u32) {
     for shard in 0..4 {
         let rows = weights.values.chunks_exact(weights.width).skip(shard).step_by(4);
         let state = ReplicaState {
+            remembered: vec![],
             shard: ShardId(shard as u16),
             clock: Clock(clock),
             left_out: 0,

@@ -8,7 +8,7 @@
 //!
 //! Kind: time-free.
 
-use datacenter::{Clock, DatacenterId, Elements, ShardId};
+use datacenter::{Clock, DatacenterId, Elements, ShardId, TableId};
 
 /// A replica, as of a clock that its shard has completed.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,8 @@ pub struct ReplicaState {
     /// What has accumulated of this datacenter's updates and was not released; at most one entry for each table,
     /// tables ascending. It is part of `values`.
     pub remainders: Vec<Elements>,
+    /// What the [rules](datacenter::rule) of tables remember, tables ascending; empty where changes are added to all.
+    pub remembered: Vec<Remembered>,
     /// What each datacenter has released, this one among them, as far as it is in `values`; by datacenter, ascending.
     /// Empty where there are no mirrors.
     pub origins: Vec<OriginState>,
@@ -36,6 +38,17 @@ impl ReplicaState {
     pub fn life_of(&self, datacenter: DatacenterId) -> Option<u64> {
         self.origins.iter().find(|origin| origin.datacenter == datacenter).map(|origin| origin.life)
     }
+}
+
+/// What the rule of one table remembers of its elements.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remembered {
+    /// The table.
+    pub table: TableId,
+    /// What it is, by the name that the rule has for it.
+    pub what: String,
+    /// `[slots * width]`.
+    pub values: Vec<f32>,
 }
 
 /// What one datacenter has released of its own updates to a shard, as far as that is known to a replica.

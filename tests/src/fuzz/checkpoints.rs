@@ -77,6 +77,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
             .collect(),
     };
     let state = |clock| ReplicaState {
+        remembered: vec![],
         shard: SHARD,
         clock: Clock(clock),
         left_out: clock / 3,

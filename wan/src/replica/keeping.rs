@@ -11,7 +11,7 @@ use super::left_out::LeftOut;
 use super::recovery::Former;
 use crate::inbox::{MAX_COUNT, MAX_LIFE};
 use crate::ledger::Ledger;
-use crate::state::{OriginState, ReplicaState};
+use crate::state::{OriginState, Remembered, ReplicaState};
 
 /// A state does not fit the replica that is to begin from it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -51,6 +51,11 @@ impl Replica {
         }
         for (table, values) in (0..).map(TableId).zip(state.values) {
             self.shard.overwrite(table, values);
+        }
+        for Remembered { table, what, values } in &state.remembered {
+            if !largest(values).is_finite() || !self.shard.remember(*table, what, values) {
+                return misfit("a rule of its tables remembers something else");
+            }
         }
         let flushed = state.workers.iter().max().copied().unwrap_or_default();
         self.left_out = LeftOut::restored(state.left_out, state.clock.max(flushed));
@@ -173,7 +178,13 @@ impl Replica {
             if self.mirrors.is_empty() { Vec::new() } else { others.chain([own]).collect() };
         origins.sort_by_key(|origin| origin.datacenter);
         let workers = (0..self.shard.worker_count() as u32).map(WorkerId);
+        let remembered = self.shard.remembered().map(|(table, what, values)| Remembered {
+            table,
+            what: what.to_owned(),
+            values: values.to_vec(),
+        });
         ReplicaState {
+            remembered: remembered.collect(),
             shard: self.shard.id(),
             clock: self.shard.clock(),
             left_out: self.left_out(),
@@ -198,3 +209,47 @@ fn is_finite(state: &ReplicaState) -> bool {
 
 /// Far beyond what contributions come to, and far from where f32 ends.
 const MOST: f32 = MAX_SUM * 1e9;
+
+#[cfg(test)]
+mod tests {
+    use datacenter::message::Flush;
+    use datacenter::shard::Shard;
+    use datacenter::{Rule, ShardId, WorkerId};
+
+    use super::*;
+    use crate::policy::{Lead, Policy};
+
+    const SHAPE: ShardTable = ShardTable { slots: 2, width: 1 };
+    const HERE: DatacenterId = DatacenterId(0);
+
+    fn replica() -> Replica {
+        let shard = Shard::new(ShardId(0), &[SHAPE], vec![vec![0.0; 2]], 1, None);
+        let shard = shard.with_rules(&[Rule::Adagrad { rate: 0.5 }]);
+        Replica::new(shard, &Policy::naive(Lead::Unlimited), [DatacenterId(1)])
+    }
+
+    fn flush(clock: u32, gradient: f32) -> Flush {
+        let mut delta = Elements::new(TableId(0));
+        delta.push(1, gradient);
+        Flush { worker: WorkerId(0), clock: Clock(clock), deltas: vec![delta] }
+    }
+
+    #[test]
+    fn a_rule_goes_on_where_it_was_and_mirrors_are_told_its_changes() {
+        let mut first = replica();
+        first.handle_flush(flush(1, 3.0)).expect("it makes sense");
+        let state = first.state(HERE);
+        let held: Vec<f32> = state.remainders.iter().flat_map(|held| held.values.clone()).collect();
+        assert_eq!(
+            (state.values[0][1], held.as_slice()),
+            (-0.5, &[-0.5][..]),
+            "the change, and not the gradient"
+        );
+        let mut again = replica().restored(state.clone(), HERE).expect("it is of such a shard");
+        again.handle_flush(flush(2, 4.0)).expect("it makes sense");
+        assert!((again.shard().values(TableId(0))[1] + 0.9).abs() < 1e-6);
+        let mut other = state;
+        other.remembered[0].what = "velocity".to_owned();
+        assert!(replica().restored(other, HERE).is_err());
+    }
+}

@@ -11,7 +11,7 @@ use safetensors::View;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use wan::state::{OriginState, ReleasedTable, ReplicaState};
+use wan::state::{OriginState, ReleasedTable, Remembered, ReplicaState};
 
 use super::content::{Content, ContentError, excerpt, wrong};
 use super::counts::Counts;
@@ -119,6 +119,11 @@ pub fn encode(subject: &Subject, state: &ReplicaState, counts: &Counts, written_
         tensors.push((indexes_name(name), Tensor::counts(vec![remainder.len()], &remainder.indexes)));
         tensors.push((remainder_name(name), Tensor::floats(vec![remainder.len()], &remainder.values)));
     }
+    for remembered in &state.remembered {
+        let place = remembered.table.index();
+        let name = rule_name(&remembered.what, &subject.tables[place].name);
+        tensors.push((name, Tensor::floats(rows(&shapes[place]), &remembered.values)));
+    }
     for origin in &state.origins {
         let from = subject.name(origin.datacenter);
         for ((spec, shape), table) in tables().zip(&origin.tables) {
@@ -145,6 +150,7 @@ pub fn encode(subject: &Subject, state: &ReplicaState, counts: &Counts, written_
 /// | `<table>` | F32 `[slots, width]` | the values; slot `i` of shard `s` of `n` is row `i * n + s` |
 /// | `remainder.<table>` | F32 `[n]` | what this region has accumulated and not released; it is part of the values |
 /// | `indexes.<table>` | U32 `[n]` | where that belongs: `slot * width + column`, ascending |
+/// | `rule.<what>.<table>` | F32 `[slots, width]` | what the rule of a table remembers, by its name for it: `velocity`, `squares`, `gradients`, `most-squares` |
 /// | `released.<region>.<table>` | F32 `[slots, width]` | the sum of what a region has released |
 /// | `stamps.<region>.<table>` | U32 `[slots]` | how many releases it had counted when a row became what it is there |
 ///
@@ -236,6 +242,15 @@ fn read_state(
             names.remove(&indexes_name(&spec.name));
         }
     }
+    let mut remembered = Vec::new();
+    for (table, (spec, shape)) in (0..).map(TableId).zip(tables()) {
+        for what in spec.rule.memory() {
+            let name = rule_name(what, &spec.name);
+            let values = content.floats(&name, &rows(shape))?;
+            names.remove(&name);
+            remembered.push(Remembered { table, what: (*what).to_owned(), values });
+        }
+    }
     let mut origins: Vec<OriginState> = Vec::new();
     let most = subject.members.len();
     let known: Vec<Origin> =
@@ -269,7 +284,16 @@ fn read_state(
         });
     }
     let workers = workers.into_iter().map(Clock).collect();
-    Ok(ReplicaState { shard, clock: Clock(clock), left_out, workers, values, remainders, origins })
+    Ok(ReplicaState {
+        shard,
+        clock: Clock(clock),
+        left_out,
+        workers,
+        values,
+        remainders,
+        remembered,
+        origins,
+    })
 }
 
 fn read_remainder(
@@ -347,6 +371,10 @@ fn remainder_name(table: &str) -> String {
 
 fn indexes_name(table: &str) -> String {
     format!("indexes.{table}")
+}
+
+fn rule_name(what: &str, table: &str) -> String {
+    format!("rule.{what}.{table}")
 }
 
 fn released_name(datacenter: &str, table: &str) -> String {

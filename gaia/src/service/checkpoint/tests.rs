@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use datacenter::Rule;
 use datacenter::{Clock, DatacenterId, Elements, ShardId, TableId, TableSpec};
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use safetensors::SafeTensors;
-use wan::state::{OriginState, ReleasedTable, ReplicaState};
+use wan::state::{OriginState, ReleasedTable, Remembered, ReplicaState};
 
 use super::*;
 use crate::job::region::CheckpointStart;
@@ -55,6 +56,7 @@ pub(super) fn state(shard: u16, clock: u32) -> ReplicaState {
         tables: released(covered),
     };
     ReplicaState {
+        remembered: vec![],
         shard: ShardId(shard),
         clock: Clock(clock),
         left_out: clock % 5,
@@ -537,4 +539,26 @@ fn a_checkpoint_of_before_is_read() {
     assert!(seal(&mut before));
     let read = decoded(&before).expect("as good as ever");
     assert_eq!((read.state, read.counts), (state, Counts::default()));
+}
+
+#[test]
+fn what_rules_remember_is_kept() {
+    let mut with_rule = subject();
+    with_rule.tables[0].rule = Rule::Adagrad { rate: 0.1 };
+    let shard = ShardId(1);
+    let elements = with_rule.shapes(shard)[0].elements();
+    let squares = |size| Remembered {
+        table: TableId(0),
+        what: "squares".to_owned(),
+        values: (0..size).map(|i| i as f32 / 3.0).collect(),
+    };
+    let state = ReplicaState { remembered: vec![squares(elements)], ..state(1, 5) };
+    let file = encode(&with_rule, &state, &Counts::default(), std::time::UNIX_EPOCH);
+    assert_eq!(decode(&with_rule, shard, &file).expect("it was written here").state, state);
+    // A job whose table has no rule is another one, and so is one that has.
+    let error = decode(&subject(), shard, &file).expect_err("there is something unknown in it").to_string();
+    assert!(error.contains("rule.squares.weights"), "{error}");
+    let without = encode(&subject(), &self::state(1, 5), &Counts::default(), std::time::UNIX_EPOCH);
+    let error = decode(&with_rule, shard, &without).expect_err("what was remembered is missing").to_string();
+    assert!(error.contains("rule.squares.weights"), "{error}");
 }

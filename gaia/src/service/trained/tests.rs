@@ -93,6 +93,7 @@ fn keep(directory: &Path, region: &str, at: u16, clock: u32) {
         start: CheckpointStart::Newest,
     };
     let state = ReplicaState {
+        remembered: vec![],
         shard: ShardId(at),
         clock: Clock(clock),
         left_out: u32::from(at),
