@@ -7,8 +7,8 @@ use std::io;
 
 use crate::printable;
 
-/// An error and its causes, in one line unless the error itself has several; what a message has of its cause already is
-/// not said twice.
+/// An error and its causes, in one line unless the error itself has several; what a message has of
+/// its cause already is not said twice.
 pub fn with_causes(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     let text = causes.fold(error.to_string(), |text, cause| {
@@ -19,8 +19,8 @@ pub fn with_causes(error: &dyn Error) -> String {
     printable::lines(&text).into_owned()
 }
 
-/// How a connection to another process broke, in an operator's words. Whoever tells it has the error itself for those who
-/// look into our own workings.
+/// How a connection to another process broke, in an operator's words. Whoever tells it has the
+/// error itself for those who look into our own workings.
 pub fn of_connection(error: &io::Error) -> String {
     use io::ErrorKind;
     let said = match error.kind() {
@@ -36,7 +36,8 @@ pub fn of_connection(error: &io::Error) -> String {
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
             "the network knows no way there"
         }
-        // What the codec of frames says of a connection that ends inside of one; it has no kind of its own.
+        // What the codec of frames says of a connection that ends inside of one; it has no kind of
+        // its own.
         ErrorKind::Other if error.to_string() == "bytes remaining on stream" => BROKE_OFF,
         ErrorKind::InvalidData if error.to_string() == "frame size too big" => {
             "it sent a frame that is longer than any may be"

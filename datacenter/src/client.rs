@@ -1,14 +1,15 @@
 //! A worker's side of the tables: a cache of rows and a buffer of its own deltas.
 //!
-//! A learner declares the rows of its next iteration; [`Client::plan`] turns those that are too stale into one
-//! [`Read`] for each shard. It then reads and adds to cached rows, and sees its own deltas at once.
-//! [`Client::flush`] ends the iteration: every shard gets the deltas of its rows and the worker's new clock.
+//! A learner declares the rows of its next iteration; [`Client::plan`] turns those that are too
+//! stale into one [`Read`] for each shard. It then reads and adds to cached rows, and sees its own
+//! deltas at once. [`Client::flush`] ends the iteration: every shard gets the deltas of its rows
+//! and the worker's new clock.
 //!
-//! Memory: twice the model (values and deltas) and 17 bytes a row, allocated at the start, so that reading and adding
-//! never allocate; planning and flushing allocate the messages that they make.
+//! Memory: twice the model (values and deltas) and 17 bytes a row, allocated at the start, so that
+//! reading and adding never allocate; planning and flushing allocate the messages that they make.
 //!
-//! A row that is fresh enough is not asked for, so what a shard holds its reads for (barriers, mirror clocks) holds
-//! back a worker only when it asks: up to the staleness of clocks later.
+//! A row that is fresh enough is not asked for, so what a shard holds its reads for (barriers,
+//! mirror clocks) holds back a worker only when it asks: up to the staleness of clocks later.
 //!
 //! Kind: time-free.
 
@@ -131,7 +132,8 @@ impl Client {
         self.clock
     }
 
-    /// Begins at `clock`, for a worker that joins others who are further; or goes on there, having left out what is between.
+    /// Begins at `clock`, for a worker that joins others who are further; or goes on there, having
+    /// left out what is between.
     pub fn start_at(&mut self, clock: Clock) {
         self.clock = clock;
     }
@@ -146,7 +148,8 @@ impl Client {
         &self.tables[table.index()].values
     }
 
-    /// The reads, at most one for each shard, without which `wanted` rows (ascending) would be too stale.
+    /// The reads, at most one for each shard, without which `wanted` rows (ascending) would be too
+    /// stale.
     ///
     /// # Panics
     ///
@@ -197,7 +200,8 @@ impl Client {
         }
     }
 
-    /// Takes a shard's answer into the cache; the worker's own unflushed deltas stay visible on top.
+    /// Takes a shard's answer into the cache; the worker's own unflushed deltas stay visible on
+    /// top.
     ///
     /// # Errors
     ///
@@ -233,11 +237,11 @@ impl Client {
         Ok(())
     }
 
-    /// Goes on at the latest clock that a shard has told, if that is further: nobody waits for what this worker would have
-    /// done until then. Yields the new clock if it moved.
+    /// Goes on at the latest clock that a shard has told, if that is further: nobody waits for what
+    /// this worker would have done until then. Yields the new clock if it moved.
     ///
-    /// A shard's clock is the least of its workers', so that happens only where the shard has stopped waiting for this one,
-    /// or has jumped.
+    /// A shard's clock is the least of its workers', so that happens only where the shard has
+    /// stopped waiting for this one, or has jumped.
     pub fn catch_up(&mut self) -> Option<Clock> {
         (self.ahead > self.clock).then(|| {
             self.clock = self.ahead;
@@ -256,8 +260,9 @@ impl Client {
         &cached.values[cached.range(row as usize)]
     }
 
-    /// Adds `delta`, shape `[width]`, to a row; visible here at once, to others when they read after the flush. Where the
-    /// table has a [rule](crate::rule), it is a gradient, and what came of it is seen when the row is read again.
+    /// Adds `delta`, shape `[width]`, to a row; visible here at once, to others when they read
+    /// after the flush. Where the table has a [rule](crate::rule), it is a gradient, and what came
+    /// of it is seen when the row is read again.
     ///
     /// # Panics
     ///
@@ -279,7 +284,8 @@ impl Client {
         }
     }
 
-    /// Takes back what was added since the last flush. The rows that it was added to are as if never read.
+    /// Takes back what was added since the last flush. The rows that it was added to are as if
+    /// never read.
     pub fn discard(&mut self) {
         for table in &mut self.tables {
             for row in std::mem::take(&mut table.dirty) {
@@ -291,11 +297,13 @@ impl Client {
         }
     }
 
-    /// Ends the iteration: one [`Flush`] for each shard, empty ones included, as each carries the clock.
+    /// Ends the iteration: one [`Flush`] for each shard, empty ones included, as each carries the
+    /// clock.
     ///
     /// # Errors
     ///
-    /// If a delta is NaN or infinite and such are refused; then the iteration has not ended, and nothing is sent.
+    /// If a delta is NaN or infinite and such are refused; then the iteration has not ended, and
+    /// nothing is sent.
     pub fn flush(&mut self) -> Result<Vec<(ShardId, Flush)>, NotFinite> {
         self.check_finite()?;
         self.clock = self.clock.next();

@@ -1,14 +1,16 @@
 //! The vector clock of a shard's workers, and its minimum.
 //!
-//! Of each worker two clocks are kept. One says which of its flushes are in: by it a flush that is said again is known.
-//! The other says how far it counts as having come, which may be further: a worker that joins begins where the others
-//! are. Flushes of its former life, or of before its connection broke, may still come then, and are new all the same.
+//! Of each worker two clocks are kept. One says which of its flushes are in: by it a flush that is
+//! said again is known. The other says how far it counts as having come, which may be further: a
+//! worker that joins begins where the others are. Flushes of its former life, or of before its
+//! connection broke, may still come then, and are new all the same.
 //!
 //! Kind: time-free.
 
 use crate::{Clock, WorkerId};
 
-/// One logical clock for each worker; the shard's own clock is the least of the live ones, and never goes back.
+/// One logical clock for each worker; the shard's own clock is the least of the live ones, and
+/// never goes back.
 #[derive(Clone, Debug)]
 pub struct VectorClock {
     workers: Vec<Entry>,
@@ -41,15 +43,18 @@ impl VectorClock {
         Self { workers: vec![Entry::default(); workers], minimum: Clock(0) }
     }
 
-    /// Clocks as they were at some time: the minimum, and of each worker the last flush that was in. Nobody is live.
+    /// Clocks as they were at some time: the minimum, and of each worker the last flush that was
+    /// in. Nobody is live.
     pub fn restored(minimum: Clock, flushed: &[Clock]) -> Self {
         let gone = |&flushed: &Clock| Entry { flushed, at: flushed, standing: Standing::Gone };
         Self { workers: flushed.iter().map(gone).collect(), minimum }
     }
 
-    /// The least clock of the live workers: all their updates stamped below it are in. With no live worker it stays.
+    /// The least clock of the live workers: all their updates stamped below it are in. With no live
+    /// worker it stays.
     ///
-    /// After a [jump](Self::jump) some of them may be behind it; what they have yet to flush of before is not waited for.
+    /// After a [jump](Self::jump) some of them may be behind it; what they have yet to flush of
+    /// before is not waited for.
     pub fn minimum(&self) -> Clock {
         self.minimum
     }
@@ -62,7 +67,8 @@ impl VectorClock {
             .map(|entry| entry.at)
     }
 
-    /// The clock of the last flush of `worker` that is in, whether it is live or not; none if there is no such worker.
+    /// The clock of the last flush of `worker` that is in, whether it is live or not; none if there
+    /// is no such worker.
     pub fn flushed(&self, worker: WorkerId) -> Option<Clock> {
         self.workers.get(worker.index()).map(|entry| entry.flushed)
     }
@@ -87,8 +93,9 @@ impl VectorClock {
         entries.filter(move |(_, entry)| entry.standing == standing).map(|(worker, entry)| (worker, entry.at))
     }
 
-    /// Waits for `worker` from now on, which is at `clock` or, if others are further all of them, with the last of those.
-    /// Yields the clock that it has then; `None` if there is no such worker. Its clock never goes back.
+    /// Waits for `worker` from now on, which is at `clock` or, if others are further all of them,
+    /// with the last of those. Yields the clock that it has then; `None` if there is no such
+    /// worker. Its clock never goes back.
     pub fn join(&mut self, worker: WorkerId, clock: Clock) -> Option<Clock> {
         let entry = self.workers.get_mut(worker.index())?;
         let clock = clock.max(self.minimum).max(entry.at);
@@ -98,7 +105,8 @@ impl VectorClock {
         Some(clock)
     }
 
-    /// Takes note of a flush of `worker`; yields the new minimum if it moved. A clock never goes back.
+    /// Takes note of a flush of `worker`; yields the new minimum if it moved. A clock never goes
+    /// back.
     pub fn tick(&mut self, worker: WorkerId, clock: Clock) -> Option<Clock> {
         let entry = self.workers.get_mut(worker.index())?;
         entry.flushed = clock.max(entry.flushed);
@@ -106,8 +114,8 @@ impl VectorClock {
         self.advance()
     }
 
-    /// Takes note that a live worker is at `clock` without having flushed: it has left out what is before. Yields the new
-    /// minimum if it moved.
+    /// Takes note that a live worker is at `clock` without having flushed: it has left out what is
+    /// before. Yields the new minimum if it moved.
     pub fn reach(&mut self, worker: WorkerId, clock: Clock) -> Option<Clock> {
         let entry = self.workers.get_mut(worker.index()).filter(|entry| entry.standing == Standing::Live)?;
         entry.at = clock.max(entry.at);
@@ -120,16 +128,16 @@ impl VectorClock {
         self.advance()
     }
 
-    /// Stops waiting for `worker` until it [resumes](Self::resume); yields the new minimum if it moved. Of one that is not
-    /// live nothing changes.
+    /// Stops waiting for `worker` until it [resumes](Self::resume); yields the new minimum if it
+    /// moved. Of one that is not live nothing changes.
     pub fn suspend(&mut self, worker: WorkerId) -> Option<Clock> {
         let entry = self.workers.get_mut(worker.index()).filter(|entry| entry.standing == Standing::Live)?;
         entry.standing = Standing::Suspended;
         self.advance()
     }
 
-    /// Waits again for `worker`, if it was suspended; yields the clock as which it counts then, at which the others are
-    /// at least.
+    /// Waits again for `worker`, if it was suspended; yields the clock as which it counts then, at
+    /// which the others are at least.
     pub fn resume(&mut self, worker: WorkerId) -> Option<Clock> {
         let minimum = self.minimum;
         let entry = self.workers.get_mut(worker.index()).filter(|e| e.standing == Standing::Suspended)?;
@@ -140,7 +148,8 @@ impl VectorClock {
         Some(clock)
     }
 
-    /// Makes the minimum at least `clock`, wherever the workers are, whose own clocks stay; yields it if it moved.
+    /// Makes the minimum at least `clock`, wherever the workers are, whose own clocks stay; yields
+    /// it if it moved.
     pub fn jump(&mut self, clock: Clock) -> Option<Clock> {
         (clock > self.minimum).then(|| {
             self.minimum = clock;

@@ -1,16 +1,16 @@
 //! The compact payload of elements: which they are, and their values (time-free).
 //!
-//! The problem: an update that the significance filter lets pass is a scattering of elements over a large table, and
-//! written as (index, value) pairs half of the WAN bytes would be indexes. What is dense, clustered or sparse also
-//! changes from table to table and from clock to clock.
+//! The problem: an update that the significance filter lets pass is a scattering of elements over a
+//! large table, and written as (index, value) pairs half of the WAN bytes would be indexes. What is
+//! dense, clustered or sparse also changes from table to table and from clock to clock.
 //!
-//! The idea: the index set and the values are two columns. The index set has six encodings, good for different
-//! densities ([`IndexEncoding`]); the sizes of five are computed together in one pass, without encoding, and the
-//! smallest is written. The sizes are exact, so a baseline that is never sent can still be counted byte by byte
-//! ([`IndexSizer`]).
+//! The idea: the index set and the values are two columns. The index set has six encodings, good
+//! for different densities ([`IndexEncoding`]); the sizes of five are computed together in one
+//! pass, without encoding, and the smallest is written. The sizes are exact, so a baseline that is
+//! never sent can still be counted byte by byte ([`IndexSizer`]).
 //!
-//! Inside a datacenter that is all: [`encode`] is as fast as memory. Between datacenters bytes are dear, and
-//! [`encode_compact`] also codes indexes and values to their entropy.
+//! Inside a datacenter that is all: [`encode`] is as fast as memory. Between datacenters bytes are
+//! dear, and [`encode_compact`] also codes indexes and values to their entropy.
 //!
 //! ```text
 //! payload  = header count [first body] values
@@ -21,11 +21,12 @@
 //! values   = count values in the order of their indexes, to the end of the payload
 //! ```
 //!
-//! The table, and whether values are deltas, stand in the message around the payload. A set of rows (read requests,
-//! selective barriers) is the same payload without values.
+//! The table, and whether values are deltas, stand in the message around the payload. A set of rows
+//! (read requests, selective barriers) is the same payload without values.
 //!
-//! What arrives is not trusted: every size is checked before memory is set aside for it, so a payload of `n` bytes
-//! costs at most `16 * n` elements where it has values, and at most what the caller has room for where it has none.
+//! What arrives is not trusted: every size is checked before memory is set aside for it, so a
+//! payload of `n` bytes costs at most `16 * n` elements where it has values, and at most what the
+//! caller has room for where it has none.
 
 mod ans;
 mod arithmetic;
@@ -51,7 +52,8 @@ pub enum ValueEncoding {
     Absent = 0,
     /// Four bytes, little-endian.
     F32 = 1,
-    /// The upper two bytes of an f32, little-endian, where the lower two are zero; only between datacenters.
+    /// The upper two bytes of an f32, little-endian, where the lower two are zero; only between
+    /// datacenters.
     Bf16 = 2,
     /// Multiples of a power of two, to their entropy; only between datacenters.
     Grid = 5,
@@ -177,11 +179,12 @@ pub fn encoded_len(elements: &Elements) -> usize {
     IndexSizer::of(&elements.indexes).elements_len()
 }
 
-/// Appends the smallest payload of `elements` to `out`, of a table whose rows have `width` elements.
+/// Appends the smallest payload of `elements` to `out`, of a table whose rows have `width`
+/// elements.
 ///
-/// Values that are small multiples of a common power of two are coded to their entropy, and so are indexes, by rows
-/// and the columns within them. It takes several times as long as [`encode`], which only a WAN repays. Indexes
-/// without rows have a `width` of one.
+/// Values that are small multiples of a common power of two are coded to their entropy, and so are
+/// indexes, by rows and the columns within them. It takes several times as long as [`encode`],
+/// which only a WAN repays. Indexes without rows have a `width` of one.
 ///
 /// # Panics
 ///
@@ -261,7 +264,8 @@ fn compact_indexes(indexes: &[u32], width: u32) -> (IndexEncoding, Vec<u8>) {
 ///
 /// # Errors
 ///
-/// Whatever `bytes` are: where they are not exactly one payload of ascending indexes below `capacity`.
+/// Whatever `bytes` are: where they are not exactly one payload of ascending indexes below
+/// `capacity`.
 pub fn decode(bytes: &[u8], table: TableId, capacity: u32) -> Result<Elements, CodecError> {
     let (header, mut reader) = Header::read(bytes, capacity)?;
     let count = header.count;
@@ -309,11 +313,13 @@ pub fn encoded_indexes_len(indexes: &[u32]) -> usize {
 
 /// Reads a set of at most `most` indexes below `capacity`, strictly ascending.
 ///
-/// A few bytes can name a whole table, and a message hold many sets: `most` is what the caller has room for.
+/// A few bytes can name a whole table, and a message hold many sets: `most` is what the caller has
+/// room for.
 ///
 /// # Errors
 ///
-/// Whatever `bytes` are: where they are not exactly one payload of at most `most` ascending indexes below `capacity`.
+/// Whatever `bytes` are: where they are not exactly one payload of at most `most` ascending indexes
+/// below `capacity`.
 pub fn decode_indexes(bytes: &[u8], capacity: u32, most: usize) -> Result<Vec<u32>, CodecError> {
     let (header, mut reader) = Header::read(bytes, capacity)?;
     let Header { count, values: found, .. } = header;

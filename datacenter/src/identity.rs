@@ -1,19 +1,23 @@
-//! Who a process is, and who its peers are: mutual TLS 1.3, inside a datacenter and between datacenters.
+//! Who a process is, and who its peers are: mutual TLS 1.3, inside a datacenter and between
+//! datacenters.
 //!
 //! Kind: time-free.
 //!
-//! Both ends of a connection show a certificate of the job's authority, which names the datacenter and the role as a
-//! DNS name: `virginia.server.gaia`. The dialer checks it against whom it meant to reach ([`server_name`]); the
-//! acceptor asks [`peer_name_of`] who has come, and decides whether that peer belongs here.
+//! Both ends of a connection show a certificate of the job's authority, which names the datacenter
+//! and the role as a DNS name: `virginia.server.gaia`. The dialer checks it against whom it meant
+//! to reach ([`server_name`]); the acceptor asks [`peer_name_of`] who has come, and decides whether
+//! that peer belongs here.
 //!
-//! Certificates are short-lived and jobs are not, so an [`Identity`] can be [replaced](Identity::replace) while
-//! connections run. TLS settings are therefore made anew for each connection, which is cheap, and never kept.
-//! Established connections go on as they are, but for those of a peer whose certificate is revoked meanwhile. TLS asks
-//! only once, so whoever keeps a connection waits for [`Identity::revoked`] as well, and closes it.
+//! Certificates are short-lived and jobs are not, so an [`Identity`] can be
+//! [replaced](Identity::replace) while connections run. TLS settings are therefore made anew for
+//! each connection, which is cheap, and never kept. Established connections go on as they are, but
+//! for those of a peer whose certificate is revoked meanwhile. TLS asks only once, so whoever keeps
+//! a connection waits for [`Identity::revoked`] as well, and closes it.
 //!
-//! What is here serves every transport: [`Identity::acceptor`] and [`Identity::connector`] for TLS on TCP, which is the
-//! LAN's ([`handshake`] uses them), and [`Identity::server`] and [`Identity::client`] for QUIC, which the `wan` crate makes of them. When a
-//! handshake fails, [`Identity::explain`] says who refused whom, and why.
+//! What is here serves every transport: [`Identity::acceptor`] and [`Identity::connector`] for TLS
+//! on TCP, which is the LAN's ([`handshake`] uses them), and [`Identity::server`] and
+//! [`Identity::client`] for QUIC, which the `wan` crate makes of them. When a handshake fails,
+//! [`Identity::explain`] says who refused whom, and why.
 
 mod certificate;
 mod credentials;
@@ -50,7 +54,8 @@ pub use self::{
 };
 use self::{credentials::Checked, name::DOMAIN};
 
-/// The application protocol of a LAN's connections; its number changes with the first incompatible message.
+/// The application protocol of a LAN's connections; its number changes with the first incompatible
+/// message.
 const LAN_ALPN: &[u8] = b"gaia-lan/1";
 
 /// Why a process or its peer has no usable identity.
@@ -90,7 +95,8 @@ pub enum IdentityError {
     },
 }
 
-/// What one process shows to its peers, and how it checks what they show: TLS settings for both ends of connections.
+/// What one process shows to its peers, and how it checks what they show: TLS settings for both
+/// ends of connections.
 ///
 /// Clones share it: what replaces one replaces all.
 #[derive(Clone)]
@@ -104,11 +110,13 @@ pub struct Identity {
 impl Identity {
     /// The identity that `credentials` prove; all certificates are judged by `dates`.
     ///
-    /// Our own certificate may well have expired: what peers will make of it, [`check_own`](Self::check_own) says.
+    /// Our own certificate may well have expired: what peers will make of it,
+    /// [`check_own`](Self::check_own) says.
     ///
     /// # Errors
     ///
-    /// When the leaf names no peer, the key does not fit it, or a certificate or revocation list is unusable.
+    /// When the leaf names no peer, the key does not fit it, or a certificate or revocation list is
+    /// unusable.
     pub fn new(credentials: Credentials, dates: Dates) -> Result<Self, IdentityError> {
         let checked = Checked::new(credentials)?;
         let name = checked.name().clone();
@@ -116,8 +124,8 @@ impl Identity {
         Ok(Self { name, dates, current, generation })
     }
 
-    /// From now on, handshakes use `credentials`. Established connections are not disturbed, unless they are with somebody
-    /// whose certificate the new revocation lists name.
+    /// From now on, handshakes use `credentials`. Established connections are not disturbed, unless
+    /// they are with somebody whose certificate the new revocation lists name.
     ///
     /// # Errors
     ///
@@ -158,8 +166,8 @@ impl Identity {
         self.current().revocations.contain(certificate)
     }
 
-    /// Returns once the revocation lists name one of the `certificates` of a peer, and yields that one; at once if they do
-    /// now.
+    /// Returns once the revocation lists name one of the `certificates` of a peer, and yields that
+    /// one; at once if they do now.
     pub async fn revoked(&self, certificates: &[CertificateDer<'_>]) -> Certificate {
         // First, so that a list that comes while the certificates are looked up is a change.
         let mut generations = self.generations();
@@ -172,8 +180,9 @@ impl Identity {
         }
     }
 
-    /// When the next revocation list should have come, if any list says so; the earliest of several. An outdated list
-    /// is used all the same: refusing everybody would stop a run because somebody forgot a date.
+    /// When the next revocation list should have come, if any list says so; the earliest of
+    /// several. An outdated list is used all the same: refusing everybody would stop a run because
+    /// somebody forgot a date.
     pub fn next_revocation_list(&self) -> Option<Date> {
         self.current().revocations.next_update()
     }
@@ -185,8 +194,8 @@ impl Identity {
         Some(Refused::by_us(&error, Some(current.own.clone())).turned())
     }
 
-    /// TLS settings to dial one connection with, for the application protocol `alpn`; `shown` will know the other
-    /// side's certificate, also if it is refused.
+    /// TLS settings to dial one connection with, for the application protocol `alpn`; `shown` will
+    /// know the other side's certificate, also if it is refused.
     pub fn client(&self, alpn: &[u8], shown: &Shown) -> ClientConfig {
         let mut client = self.current().client(self.dates, shown);
         client.alpn_protocols = vec![alpn.to_vec()];
@@ -200,7 +209,8 @@ impl Identity {
         server
     }
 
-    /// Accepts one connection of the LAN. Ask for it again for each: it shows the certificate of that moment.
+    /// Accepts one connection of the LAN. Ask for it again for each: it shows the certificate of
+    /// that moment.
     pub fn acceptor(&self) -> TlsAcceptor {
         self.acceptor_seeing(&Shown::default())
     }
@@ -210,20 +220,24 @@ impl Identity {
         self.connector_seeing(&Shown::default())
     }
 
-    /// An [`acceptor`](Self::acceptor) that keeps the certificate it was shown, for [`explain`](Self::explain).
+    /// An [`acceptor`](Self::acceptor) that keeps the certificate it was shown, for
+    /// [`explain`](Self::explain).
     pub fn acceptor_seeing(&self, shown: &Shown) -> TlsAcceptor {
         TlsAcceptor::from(Arc::new(self.server(LAN_ALPN, shown)))
     }
 
-    /// A [`connector`](Self::connector) that keeps the certificate it was shown, for [`explain`](Self::explain).
+    /// A [`connector`](Self::connector) that keeps the certificate it was shown, for
+    /// [`explain`](Self::explain).
     pub fn connector_seeing(&self, shown: &Shown) -> TlsConnector {
         TlsConnector::from(Arc::new(self.client(LAN_ALPN, shown)))
     }
 
-    /// Who refused whom, when TLS on TCP failed with `error`; nothing if it failed otherwise, as when the network did.
+    /// Who refused whom, when TLS on TCP failed with `error`; nothing if it failed otherwise, as
+    /// when the network did.
     ///
-    /// Ask it of errors of the handshake, and of those of the first read after it: in TLS 1.3 the dialer is through
-    /// before the acceptor has seen its certificate, and hears of a refusal only when it reads.
+    /// Ask it of errors of the handshake, and of those of the first read after it: in TLS 1.3 the
+    /// dialer is through before the acceptor has seen its certificate, and hears of a refusal only
+    /// when it reads.
     pub fn explain(&self, error: &std::io::Error, shown: &Shown) -> Option<Refused> {
         let tls = error.get_ref()?.downcast_ref::<rustls::Error>()?;
         Some(match tls {
@@ -234,8 +248,8 @@ impl Identity {
         })
     }
 
-    /// What it means that one side ended a handshake with TLS's `alert`, and with `reason` where the transport can say
-    /// more.
+    /// What it means that one side ended a handshake with TLS's `alert`, and with `reason` where
+    /// the transport can say more.
     pub fn explain_alert(&self, by: Party, alert: u8, reason: &str, shown: &Shown) -> Refused {
         let certificate = match by {
             Party::Us => shown.certificate(),

@@ -1,14 +1,17 @@
 //! Workers and servers in different processes: frames over TLS on TCP.
 //!
-//! A worker's process keeps one connection to each server of its datacenter ([`worker`]); a server's process accepts
-//! them ([`server`]). Operators come to the same door ([`operator`]). Both sides show a certificate of the job's authority, which must name this datacenter and the
-//! right role; then the hello says whether they run the same job over the same protocol. Connections break; a worker
-//! dials again and says again what was not confirmed, and as flushes count by their clock, that does no harm.
+//! A worker's process keeps one connection to each server of its datacenter ([`worker`]); a
+//! server's process accepts them ([`server`]). Operators come to the same door ([`operator`]). Both
+//! sides show a certificate of the job's authority, which must name this datacenter and the right
+//! role; then the hello says whether they run the same job over the same protocol. Connections
+//! break; a worker dials again and says again what was not confirmed, and as flushes count by their
+//! clock, that does no harm.
 //!
-//! Whoever refuses the other says why before it hangs up, also when that shows later, as when a revocation list comes
-//! that names the other's certificate.
+//! Whoever refuses the other says why before it hangs up, also when that shows later, as when a
+//! revocation list comes that names the other's certificate.
 //!
-//! Frames are preceded by their length, four bytes, big-endian; what is in them is [`wire`](crate::wire)'s.
+//! Frames are preceded by their length, four bytes, big-endian; what is in them is
+//! [`wire`](crate::wire)'s.
 //!
 //! Kind: driver.
 
@@ -82,14 +85,15 @@ pub struct Terms {
 /// Why there is no session.
 #[derive(Debug, Error)]
 pub enum LanError {
-    /// The connection could not be made, or broke. It is no source: what it says is for those who know TLS and TCP.
+    /// The connection could not be made, or broke. It is no source: what it says is for those who
+    /// know TLS and TCP.
     #[error("{}", of_connection(_0))]
     Io(io::Error),
     /// TLS could not be agreed on.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// One side refused the other's certificate after the handshake, as TLS 1.3 has it for dialers; or it speaks TLS and
-    /// we do not.
+    /// One side refused the other's certificate after the handshake, as TLS 1.3 has it for dialers;
+    /// or it speaks TLS and we do not.
     #[error(transparent)]
     Certificate(identity::Refused),
     /// A frame does not decode.
@@ -161,8 +165,8 @@ fn framed(way: Way) -> Frames {
     Framed::new(stream, codec)
 }
 
-/// Says why the other side is refused, and hangs up once it has. If we did so with bytes of its own unread, TCP would
-/// reset the connection, and a reset overtakes what was said.
+/// Says why the other side is refused, and hangs up once it has. If we did so with bytes of its own
+/// unread, TCP would reset the connection, and a reset overtakes what was said.
 async fn dismiss(frames: &mut Frames, told: Bytes) {
     // It is refused already; how it takes that changes nothing.
     if let Ok(Ok(())) = timeout(LINGER, frames.send(told)).await {
@@ -248,7 +252,8 @@ impl LanError {
 }
 
 impl Stream {
-    /// Checks that the other side's certificate, if it has one, is that of the process with this index.
+    /// Checks that the other side's certificate, if it has one, is that of the process with this
+    /// index.
     fn check_index(&self, index: u32) -> Result<(), LanError> {
         let Some(certificate) = self.peer().and_then(|peer| Certificate::read(&peer).ok()) else {
             return Ok(());

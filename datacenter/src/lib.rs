@@ -1,12 +1,14 @@
 //! A complete parameter server for the LAN of one datacenter.
 //!
-//! Read [`shard::Shard`] first: it holds tables, keeps the vector clock of its workers and decides when a read may be
-//! answered. [`client::Client`] is the worker's side: a cache of rows and a buffer of deltas. [`codec`] is how
-//! elements look on a wire. All of these are plain values without I/O; [`local`] moves their messages inside one
-//! process, and [`identity`] is who may connect to whom (feature `net`, on by default).
+//! Read [`shard::Shard`] first: it holds tables, keeps the vector clock of its workers and decides
+//! when a read may be answered. [`client::Client`] is the worker's side: a cache of rows and a
+//! buffer of deltas. [`codec`] is how elements look on a wire. All of these are plain values
+//! without I/O; [`local`] moves their messages inside one process, and [`identity`] is who may
+//! connect to whom (feature `net`, on by default).
 //!
-//! What is deliberately not here: anything between datacenters. The `wan` crate puts its conditions on reads through
-//! [`shard::ReadGate`], and hears of every local update from the driver that owns both.
+//! What is deliberately not here: anything between datacenters. The `wan` crate puts its conditions
+//! on reads through [`shard::ReadGate`], and hears of every local update from the driver that owns
+//! both.
 
 pub mod causes;
 pub mod client;

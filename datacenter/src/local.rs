@@ -1,10 +1,11 @@
 //! A worker's session with the shards of its datacenter, over channels.
 //!
-//! Requests go into one channel for each shard, answers come back through one of the worker's own. Whether a shard's
-//! task reads the channel directly or a socket stands in between is not visible from here.
+//! Requests go into one channel for each shard, answers come back through one of the worker's own.
+//! Whether a shard's task reads the channel directly or a socket stands in between is not visible
+//! from here.
 //!
-//! Channels are bounded: a shard that does not keep up slows its workers down. A worker has at most one read waiting
-//! on each shard, so a channel for answers needs room for one from each.
+//! Channels are bounded: a shard that does not keep up slows its workers down. A worker has at most
+//! one read waiting on each shard, so a channel for answers needs room for one from each.
 //!
 //! Kind: driver.
 
@@ -30,7 +31,8 @@ pub struct Port {
     pub replies: mpsc::Receiver<ReadReply>,
 }
 
-/// What a worker's process, or its connection, asks of the task that owns the shards, besides requests to them.
+/// What a worker's process, or its connection, asks of the task that owns the shards, besides
+/// requests to them.
 #[derive(Debug)]
 pub enum Call {
     /// A session begins, or is resumed.
@@ -59,12 +61,14 @@ pub enum Call {
         worker: WorkerId,
         /// At which clock.
         clock: Clock,
-        /// Where to tell its clock on each shard: where they differ, it joins again at the latest of them.
+        /// Where to tell its clock on each shard: where they differ, it joins again at the latest
+        /// of them.
         answer: oneshot::Sender<Vec<(ShardId, Clock)>>,
     },
 }
 
-/// Why a session has been ended by the task that owns the shards: a request of it made no sense. Clones are one.
+/// Why a session has been ended by the task that owns the shards: a request of it made no sense.
+/// Clones are one.
 #[derive(Clone, Debug, Default)]
 pub struct Refusal(Arc<OnceLock<String>>);
 
@@ -123,11 +127,11 @@ impl Session {
         &mut self.client
     }
 
-    /// Makes `wanted` rows (ascending) fresh enough. Yields for how long reads were held, by reason; shards hold at
-    /// the same time, so that of each reason the longest counts.
+    /// Makes `wanted` rows (ascending) fresh enough. Yields for how long reads were held, by
+    /// reason; shards hold at the same time, so that of each reason the longest counts.
     ///
-    /// Afterwards the worker's clock may be further than it was, where shards are: then it goes on there, and what is fresh
-    /// enough may be less.
+    /// Afterwards the worker's clock may be further than it was, where shards are: then it goes on
+    /// there, and what is fresh enough may be less.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! What workers and shards say to each other.
 //!
-//! Messages between one worker and one shard stay in order; the client counts on it when it promises a worker its own
-//! updates.
+//! Messages between one worker and one shard stay in order; the client counts on it when it
+//! promises a worker its own updates.
 
 use std::fmt;
 use std::time::Duration;
@@ -57,7 +57,8 @@ pub struct Read {
 pub struct RowGroup {
     /// The table.
     pub table: TableId,
-    /// The shard's version when the worker last had these rows; zero for never. Rows unchanged since are left out.
+    /// The shard's version when the worker last had these rows; zero for never. Rows unchanged
+    /// since are left out.
     pub since: u64,
     /// Slots on the shard, strictly ascending.
     pub slots: Vec<u32>,
@@ -70,8 +71,8 @@ pub struct ReadReply {
     pub shard: ShardId,
     /// Who asked.
     pub worker: WorkerId,
-    /// The shard's clock: all local updates stamped below it are included, but of workers that are not waited for. One that
-    /// is behind it goes on there.
+    /// The shard's clock: all local updates stamped below it are included, but of workers that are
+    /// not waited for. One that is behind it goes on there.
     pub clock: Clock,
     /// The shard's version, for the next request's `since`.
     pub version: u64,
@@ -113,7 +114,8 @@ pub enum Notice {
     Serving,
     /// It is about to stop: a worker ends its clock, and leaves.
     Leaving,
-    /// Nobody trains any more, anywhere, and everything has arrived: what is read now is the result.
+    /// Nobody trains any more, anywhere, and everything has arrived: what is read now is the
+    /// result.
     Settled {
         /// What the result lacks, in words, if it is not all that the job was to be.
         lacks: Option<String>,

@@ -4,8 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The addresses that one party can be taken to have at will: one of IPv4, and of IPv6 the 64 bits that name a network, as
-/// whoever has one machine there has all its addresses.
+/// The addresses that one party can be taken to have at will: one of IPv4, and of IPv6 the 64 bits
+/// that name a network, as whoever has one machine there has all its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Prefix {
     /// An address.

@@ -1,10 +1,11 @@
 //! Text that others have written, as it may be logged and shown.
 //!
-//! A certificate's name, the reason for which a peer hangs up, the name of an object in a store: all of it is chosen by
-//! somebody else. Written raw, a line break in it begins a line of the log that nobody has logged, an escape sequence
-//! moves the cursor of whoever reads it, and a bidirectional override shows one name as another. So such text is
-//! [escaped to one line](line()) where it enters; and what is written to logs and terminals is [escaped once more](lines()),
-//! as it may have come by a way that nobody thought of. Escaping twice changes nothing.
+//! A certificate's name, the reason for which a peer hangs up, the name of an object in a store:
+//! all of it is chosen by somebody else. Written raw, a line break in it begins a line of the log
+//! that nobody has logged, an escape sequence moves the cursor of whoever reads it, and a
+//! bidirectional override shows one name as another. So such text is [escaped to one line](line())
+//! where it enters; and what is written to logs and terminals is [escaped once more](lines()), as
+//! it may have come by a way that nobody thought of. Escaping twice changes nothing.
 //!
 //! Kind: time-free.
 
@@ -78,7 +79,8 @@ impl<W: Write> Write for Escaping<W> {
     }
 }
 
-/// JSON with every such character inside its strings as JSON escapes it. JSON itself asks that of few of them.
+/// JSON with every such character inside its strings as JSON escapes it. JSON itself asks that of
+/// few of them.
 pub fn json(text: &str) -> Cow<'_, str> {
     // Outside of strings there is only white space of these.
     let is_escaped = |character| is_hidden(character) && !matches!(character, '\n' | '\r' | '\t');

@@ -16,8 +16,8 @@ pub struct Refused {
     pub by_us: bool,
 }
 
-/// Causes that one side tells the other by name, before it closes a connection; TLS has names of its own for those of handshakes,
-/// [`identity::Cause`](crate::identity::Cause).
+/// Causes that one side tells the other by name, before it closes a connection; TLS has names of
+/// its own for those of handshakes, [`identity::Cause`](crate::identity::Cause).
 const CAUSES: [&str; 12] = [
     "version",
     "job",

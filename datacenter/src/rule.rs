@@ -1,12 +1,12 @@
 //! What a server makes of what workers push to a table.
 //!
-//! Workers may push changes, which are added; or gradients, of which the server makes changes by a rule
-//! that remembers what came before. A rule belongs to a table, and its memory to the shard: it goes into
-//! checkpoints, and to nobody else. What others hear of, the filter above all, is the change that was
-//! made.
+//! Workers may push changes, which are added; or gradients, of which the server makes changes by a
+//! rule that remembers what came before. A rule belongs to a table, and its memory to the shard: it
+//! goes into checkpoints, and to nobody else. What others hear of, the filter above all, is the
+//! change that was made.
 //!
-//! In what follows `x` is an element's value, and `g` what one worker's flush has for it. Elements that
-//! a flush does not name are left alone, and so is what a rule remembers of them.
+//! In what follows `x` is an element's value, and `g` what one worker's flush has for it. Elements
+//! that a flush does not name are left alone, and so is what a rule remembers of them.
 //!
 //! | rule | what it does |
 //! | --- | --- |
@@ -44,8 +44,8 @@ pub enum Rule {
         /// The step size of the first gradient, whatever its size; above zero.
         rate: f32,
     },
-    /// The same for workers that read late: what has come between a worker's read and its flush is taken
-    /// into account.
+    /// The same for workers that read late: what has come between a worker's read and its flush is
+    /// taken into account.
     Adarevision {
         /// The step size; above zero.
         rate: f32,
@@ -64,8 +64,8 @@ impl Rule {
         }
     }
 
-    /// Whether workers push changes, which they see at once; else gradients, of which they see what came of
-    /// them when they read the row again.
+    /// Whether workers push changes, which they see at once; else gradients, of which they see what
+    /// came of them when they read the row again.
     pub fn takes_changes(self) -> bool {
         self == Self::Add
     }
@@ -260,9 +260,9 @@ mod tests {
         assert_eq!(changes(ALL[3], &[0.0, 2.0]), [0.0, -0.5]);
     }
 
-    /// Two workers that both read before either flushes. With gradients of one sign the second step is smaller than AdaGrad's,
-    /// and the first is taken back in part, as if they had come one after the other with larger squares; the figures are those
-    /// of algorithm 1 by hand.
+    /// Two workers that both read before either flushes. With gradients of one sign the second step
+    /// is smaller than AdaGrad's, and the first is taken back in part, as if they had come one
+    /// after the other with larger squares; the figures are those of algorithm 1 by hand.
     #[test]
     fn what_a_worker_did_not_know_of_is_revised() {
         let rule = Rule::Adarevision { rate: 1.0 };

@@ -1,8 +1,8 @@
 //! One shard: its part of every table, its workers' clocks, and the reads that wait.
 //!
-//! A read may be answered when local workers have come far enough (stale synchronous parallel) and when nothing from
-//! outside holds it. What holds from outside is a [`ReadGate`]'s business; between datacenters that is the `wan`
-//! crate's, in a datacenter alone it is [`Open`].
+//! A read may be answered when local workers have come far enough (stale synchronous parallel) and
+//! when nothing from outside holds it. What holds from outside is a [`ReadGate`]'s business;
+//! between datacenters that is the `wan` crate's, in a datacenter alone it is [`Open`].
 //!
 //! Kind: time-passed (only to account how long reads were held).
 
@@ -28,8 +28,8 @@ pub trait ReadGate {
     /// Why one of these rows may not be read now; `slots` ascend.
     fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait>;
 
-    /// Makes of a row's values what a worker is to read; by default they are that. Whoever answers otherwise
-    /// [tells the shard](Shard::touch) when the answer changes.
+    /// Makes of a row's values what a worker is to read; by default they are that. Whoever answers
+    /// otherwise [tells the shard](Shard::touch) when the answer changes.
     fn adjust(&self, table: TableId, slot: u32, row: &mut [f32]) {
         let _ = (table, slot, row);
     }
@@ -116,7 +116,8 @@ pub enum RequestError {
         /// The largest that may be.
         allowed: String,
     },
-    /// A delta would make a sum larger than any may be: the model has diverged, or the worker is hostile.
+    /// A delta would make a sum larger than any may be: the model has diverged, or the worker is
+    /// hostile.
     #[error(
         "{worker} flushed a delta of {found} at {clock}, which would bring {sum} beyond {MAX_SUM:e}: {table}, row in \
          slot {slot} of this shard; the model has diverged"
@@ -138,7 +139,8 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// That a delta of `flush` would bring `sum` too far: element `index` of `table`, whose rows have `width` elements.
+    /// That a delta of `flush` would bring `sum` too far: element `index` of `table`, whose rows
+    /// have `width` elements.
     pub fn sum_too_large(
         flush: &Flush,
         (table, width): (TableId, u32),
@@ -167,16 +169,19 @@ pub struct Shard {
     workers: VectorClock,
     staleness: Option<u32>,
     non_finite: NonFinite,
-    /// By table: the largest magnitude of a worker's delta; none for any. Empty where no table has one.
+    /// By table: the largest magnitude of a worker's delta; none for any. Empty where no table has
+    /// one.
     max_delta: Vec<Option<f32>>,
-    /// By table: how large deltas usually are, where what is allowed is a multiple of that. Empty where it is for no table.
+    /// By table: how large deltas usually are, where what is allowed is a multiple of that. Empty
+    /// where it is for no table.
     usual: Vec<Option<UsualDelta>>,
     /// By table; empty where workers push changes to all.
     rules: Vec<RuleState>,
     /// Of all values.
     reach: Reach,
-    /// How many flushes and how many other additions there have been, by which values are rounded: each by a count of its own,
-    /// as an element that is in every flush is best rounded evenly if nothing comes between them.
+    /// How many flushes and how many other additions there have been, by which values are rounded:
+    /// each by a count of its own, as an element that is in every flush is best rounded evenly if
+    /// nothing comes between them.
     flushes: u64,
     additions: u64,
     /// Whether it has come from the beginning of the job, and not back.
@@ -205,7 +210,8 @@ struct Parked {
 }
 
 impl Shard {
-    /// A shard whose tables hold `initial` (one vector for each shape, `[slots * width]`), for `workers` workers.
+    /// A shard whose tables hold `initial` (one vector for each shape, `[slots * width]`), for
+    /// `workers` workers.
     ///
     /// `staleness` is `s` of SSP; `None` never waits for other workers.
     ///
@@ -246,14 +252,15 @@ impl Shard {
         }
     }
 
-    /// The same with another rule for deltas that are NaN or infinite, and for those that would make sums too large; by default
-    /// they are refused.
+    /// The same with another rule for deltas that are NaN or infinite, and for those that would
+    /// make sums too large; by default they are refused.
     #[must_use]
     pub fn with_non_finite(self, non_finite: NonFinite) -> Self {
         Self { non_finite, ..self }
     }
 
-    /// The same, refusing workers' deltas beyond these magnitudes, by table, as far as it refuses any.
+    /// The same, refusing workers' deltas beyond these magnitudes, by table, as far as it refuses
+    /// any.
     ///
     /// # Panics
     ///
@@ -264,7 +271,8 @@ impl Shard {
         Self { max_delta, ..self }
     }
 
-    /// The same, refusing workers' deltas beyond so many times the [usual](crate::usual), by table, as far as it refuses any.
+    /// The same, refusing workers' deltas beyond so many times the [usual](crate::usual), by table,
+    /// as far as it refuses any.
     ///
     /// # Panics
     ///
@@ -299,7 +307,8 @@ impl Shard {
         tables.flat_map(|(table, rule)| rule.memory().map(move |(name, values)| (table, name, values)))
     }
 
-    /// Has the rule of a table remember something else; false if it remembers nothing of that name and size.
+    /// Has the rule of a table remember something else; false if it remembers nothing of that name
+    /// and size.
     pub fn remember(&mut self, table: TableId, name: &str, values: &[f32]) -> bool {
         self.rules.get_mut(table.index()).is_some_and(|rule| rule.remember(name, values))
     }
@@ -319,8 +328,9 @@ impl Shard {
         self.id
     }
 
-    /// The same as it was at some time, with the values of then as its initial ones: at `clock`, and with the flushes of
-    /// each worker up to its clock in `flushed` (see [`flushed`](Self::flushed)). Nobody trains on it; who comes joins.
+    /// The same as it was at some time, with the values of then as its initial ones: at `clock`,
+    /// and with the flushes of each worker up to its clock in `flushed` (see
+    /// [`flushed`](Self::flushed)). Nobody trains on it; who comes joins.
     ///
     /// # Panics
     ///
@@ -331,8 +341,9 @@ impl Shard {
         Self { workers: VectorClock::restored(clock, flushed), is_new: false, ..self }
     }
 
-    /// Whether it is at the job's beginning: it was neither [restored](Self::restored) nor [overwritten](Self::overwrite), and
-    /// has completed no clock. Where the others are far ahead, its server has forgotten what it had.
+    /// Whether it is at the job's beginning: it was neither [restored](Self::restored) nor
+    /// [overwritten](Self::overwrite), and has completed no clock. Where the others are far ahead,
+    /// its server has forgotten what it had.
     pub fn is_new(&self) -> bool {
         self.is_new && self.clock() == Clock(0)
     }
@@ -343,7 +354,8 @@ impl Shard {
         Standing { shard: self.id, clock, worker: self.flushed(worker), is_new }
     }
 
-    /// The shard's clock: the least clock of its live workers, or what it has [jumped](Self::jump) to.
+    /// The shard's clock: the least clock of its live workers, or what it has [jumped](Self::jump)
+    /// to.
     pub fn clock(&self) -> Clock {
         self.workers.minimum()
     }
@@ -382,7 +394,8 @@ impl Shard {
         self.workers.clock_of(worker)
     }
 
-    /// The clock of the last flush of a worker that is in, whether it is live or not; none if there is no such worker.
+    /// The clock of the last flush of a worker that is in, whether it is live or not; none if there
+    /// is no such worker.
     pub fn flushed(&self, worker: WorkerId) -> Option<Clock> {
         self.workers.flushed(worker)
     }
@@ -413,11 +426,12 @@ impl Shard {
         self.workers.join(worker, clock)
     }
 
-    /// Adds a worker's deltas and advances its clock, which may leave out some: a worker that finds the shard ahead of it
-    /// goes on there.
+    /// Adds a worker's deltas and advances its clock, which may leave out some: a worker that finds
+    /// the shard ahead of it goes on there.
     ///
-    /// A flush that has come before changes nothing: a worker whose connection broke says again what was not confirmed.
-    /// One of a worker that is not live, as it was suspended or has left meanwhile, is late, and added all the same.
+    /// A flush that has come before changes nothing: a worker whose connection broke says again
+    /// what was not confirmed. One of a worker that is not live, as it was suspended or has left
+    /// meanwhile, is late, and added all the same.
     ///
     /// # Errors
     ///
@@ -427,7 +441,8 @@ impl Shard {
         Ok(Flushed::Now(self.add_flush(&mut flush.clone(), most)))
     }
 
-    /// The largest magnitude of a flush that is to be added: it makes sense, and has not come before.
+    /// The largest magnitude of a flush that is to be added: it makes sense, and has not come
+    /// before.
     ///
     /// # Errors
     ///
@@ -451,9 +466,10 @@ impl Shard {
         Ok(Some(most))
     }
 
-    /// Adds a flush that is [to be added](Self::check_flush), in which no delta is larger than `most`, by the rules of its
-    /// tables, and makes each delta what its value has changed by: a value has steps, and what somebody else is to add must be what was added here.
-    /// Yields the shard's clock if it moved.
+    /// Adds a flush that is [to be added](Self::check_flush), in which no delta is larger than
+    /// `most`, by the rules of its tables, and makes each delta what its value has changed by: a
+    /// value has steps, and what somebody else is to add must be what was added here. Yields the
+    /// shard's clock if it moved.
     pub fn add_flush(&mut self, flush: &mut Flush, most: f32) -> Option<Clock> {
         self.reach.extend(most);
         self.flushes += 1;
@@ -508,8 +524,9 @@ impl Shard {
         self.workers.remove(worker)
     }
 
-    /// Stops waiting for `worker`, of which nothing is heard, until it [resumes](Self::resume); yields the shard's new clock
-    /// if it moved. A read of it stays: the worker may still be there, and takes the answer if it comes back in time.
+    /// Stops waiting for `worker`, of which nothing is heard, until it [resumes](Self::resume);
+    /// yields the shard's new clock if it moved. A read of it stays: the worker may still be there,
+    /// and takes the answer if it comes back in time.
     pub fn suspend(&mut self, worker: WorkerId) -> Option<Clock> {
         self.workers.suspend(worker)
     }
@@ -519,14 +536,14 @@ impl Shard {
         self.workers.resume(worker)
     }
 
-    /// Makes the shard's clock at least `clock`, wherever its workers are: what they have yet to flush of before is added
-    /// when it comes, and not waited for. Yields the clock if it moved.
+    /// Makes the shard's clock at least `clock`, wherever its workers are: what they have yet to
+    /// flush of before is added when it comes, and not waited for. Yields the clock if it moved.
     pub fn jump(&mut self, clock: Clock) -> Option<Clock> {
         self.workers.jump(clock)
     }
 
-    /// Takes the flushes of all workers up to `clock` to be in, since their deltas have come another way: they count as
-    /// having come before.
+    /// Takes the flushes of all workers up to `clock` to be in, since their deltas have come
+    /// another way: they count as having come before.
     pub fn presume_flushed(&mut self, clock: Clock) {
         self.workers.presume_flushed(clock);
     }
@@ -599,7 +616,8 @@ impl Shard {
         let version = self.version;
         let table = &mut self.tables[table.index()];
         let width = table.shape.width;
-        // Indexes ascend, so the row's end is found by comparison; dividing for each element would cost more.
+        // Indexes ascend, so the row's end is found by comparison; dividing for each element would
+        // cost more.
         let mut row_end = 0;
         for (index, value) in elements {
             let place = &mut table.values[index as usize];
@@ -616,7 +634,8 @@ impl Shard {
         }
     }
 
-    /// Answers a read if it may be answered now; otherwise keeps it until [`poll_reply`](Self::poll_reply) can.
+    /// Answers a read if it may be answered now; otherwise keeps it until
+    /// [`poll_reply`](Self::poll_reply) can.
     ///
     /// # Errors
     ///
@@ -628,7 +647,8 @@ impl Shard {
         gate: &impl ReadGate,
     ) -> Result<Option<ReadReply>, RequestError> {
         self.check_read(&read)?;
-        // A worker that has left out clocks, as a shard elsewhere was ahead, says so by what it asks.
+        // A worker that has left out clocks, as a shard elsewhere was ahead, says so by what it
+        // asks.
         self.workers.reach(read.worker, read.clock);
         // A worker has one read at a time: it asks again when its connection broke.
         self.parked.retain(|p| p.read.worker != read.worker);
@@ -644,7 +664,8 @@ impl Shard {
         })
     }
 
-    /// The next waiting read that may be answered now. Call it until `None` after anything has changed.
+    /// The next waiting read that may be answered now. Call it until `None` after anything has
+    /// changed.
     pub fn poll_reply(&mut self, now: Instant, gate: &impl ReadGate) -> Option<ReadReply> {
         for i in 0..self.parked.len() {
             let why = self.why_held(&self.parked[i].read, gate);
@@ -668,8 +689,8 @@ impl Shard {
 
     fn why_held(&self, read: &Read, gate: &impl ReadGate) -> Option<Wait> {
         if let Some(s) = self.staleness {
-            // All updates stamped <= c - s - 1 are in when the shard's clock is at least c - s. Where nobody trains, no more
-            // will come.
+            // All updates stamped <= c - s - 1 are in when the shard's clock is at least c - s.
+            // Where nobody trains, no more will come.
             if self.clock().0 < read.clock.0.saturating_sub(s) && !self.is_idle() {
                 return Some(Wait::Stale);
             }
@@ -728,7 +749,8 @@ impl Shard {
         }
     }
 
-    /// Never trusts a worker to have looked: what is in the table once goes to every other datacenter.
+    /// Never trusts a worker to have looked: what is in the table once goes to every other
+    /// datacenter.
     fn check_finite(&self, flush: &Flush) -> Result<(), RequestError> {
         let found =
             flush.deltas.iter().find_map(|d| d.non_finite().map(|(index, value)| (d.table, index, value)));

@@ -2,21 +2,25 @@
 //!
 //! Two things go wrong when a great many deltas are added to an f32, though each delta is a number.
 //!
-//! *Large ones overflow.* So no sum is let beyond [`MAX_SUM`], which is far from where f32 ends: what one party has brought
-//! near that bound leaves room for everybody else's. Whoever's delta would go beyond is refused. A delta that does not take
-//! a sum further from zero never is, wherever the sum stands: a party that keeps to the rules is not refused for what others did.
+//! *Large ones overflow.* So no sum is let beyond [`MAX_SUM`], which is far from where f32 ends:
+//! what one party has brought near that bound leaves room for everybody else's. Whoever's delta
+//! would go beyond is refused. A delta that does not take a sum further from zero never is,
+//! wherever the sum stands: a party that keeps to the rules is not refused for what others did.
 //!
-//! *Small ones vanish.* Next to one, f32 has steps of 1.2e-7; a delta of less than half a step, rounded to nearest, is
-//! lost however often it comes. So sums are rounded to one of their two neighbours in turn, as often to each as makes the
-//! sum right on average ([`Rounding`]). Sums that are exact, such as those of integers, stay exact.
+//! *Small ones vanish.* Next to one, f32 has steps of 1.2e-7; a delta of less than half a step,
+//! rounded to nearest, is lost however often it comes. So sums are rounded to one of their two
+//! neighbours in turn, as often to each as makes the sum right on average ([`Rounding`]). Sums that
+//! are exact, such as those of integers, stay exact.
 
 use crate::Elements;
 
-/// The largest magnitude to which anybody may bring a sum, 2^96 or 7.9e28: 2^32 times less than f32 holds, so that what a few
-/// thousand parties have each brought to the bound is a number in sum. No model that is of use has such values.
+/// The largest magnitude to which anybody may bring a sum, 2^96 or 7.9e28: 2^32 times less than f32
+/// holds, so that what a few thousand parties have each brought to the bound is a number in sum. No
+/// model that is of use has such values.
 pub const MAX_SUM: f32 = f32::from_bits((127 + 96) << 23);
 
-/// Whether `delta` may be added to `sum`: it brings the sum no further than `limit`, or no further from zero than it is.
+/// Whether `delta` may be added to `sum`: it brings the sum no further than `limit`, or no further
+/// from zero than it is.
 pub fn may_add(sum: f32, delta: f32, limit: f32) -> bool {
     (sum + delta).abs() <= limit.max(sum.abs())
 }
@@ -31,8 +35,8 @@ pub fn largest_of(deltas: &[Elements]) -> f32 {
     f32::from_bits(deltas.iter().map(|delta| largest_bits(&delta.values)).max().unwrap_or(0))
 }
 
-/// Magnitudes as bits order like the numbers, with infinity and then NaN above them all. A maximum of integers has no
-/// branches and no order, so that the compiler makes vectors of it.
+/// Magnitudes as bits order like the numbers, with infinity and then NaN above them all. A maximum
+/// of integers has no branches and no order, so that the compiler makes vectors of it.
 fn largest_bits(values: &[f32]) -> u32 {
     values.iter().fold(0, |most, value| most.max(value.to_bits() & !SIGN))
 }
@@ -40,13 +44,14 @@ fn largest_bits(values: &[f32]) -> u32 {
 /// The bit of an `f32` that is its sign.
 const SIGN: u32 = 1 << 31;
 
-/// A bound on every sum of a shard, by which sums need not be looked at one by one: what they would be if the largest
-/// value of all that was ever added had met in one element, with one sign.
+/// A bound on every sum of a shard, by which sums need not be looked at one by one: what they would
+/// be if the largest value of all that was ever added had met in one element, with one sign.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reach(f64);
 
 impl Reach {
-    /// Takes in that deltas of which none is larger than `most` were added, at most one to each sum; or that sums are no larger.
+    /// Takes in that deltas of which none is larger than `most` were added, at most one to each
+    /// sum; or that sums are no larger.
     pub fn extend(&mut self, most: f32) {
         self.0 += f64::from(most);
     }
@@ -60,10 +65,11 @@ impl Reach {
 
 /// Which of the two neighbours of a sum its rounding takes, for one addition to a table.
 ///
-/// For one element over many additions, and for neighbouring elements in one, thresholds are spread as evenly as can be: they
-/// are multiples of the golden ratio. So what rounding adds and takes stays within a few steps of nothing, where thresholds
-/// that are drawn would stray as the root of the number of additions. Nothing is drawn: the same additions in the same order
-/// give the same values.
+/// For one element over many additions, and for neighbouring elements in one, thresholds are spread
+/// as evenly as can be: they are multiples of the golden ratio. So what rounding adds and takes
+/// stays within a few steps of nothing, where thresholds that are drawn would stray as the root of
+/// the number of additions. Nothing is drawn: the same additions in the same order give the same
+/// values.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounding(u32);
 
@@ -80,8 +86,9 @@ impl Rounding {
     pub fn add(self, value: f32, delta: f32, index: u32) -> f32 {
         // Another multiple, so that elements do not go in step with additions.
         let threshold = self.0.wrapping_add(index.wrapping_mul(0x85eb_ca6b));
-        // An f64 has 29 bits more. Adding up to as much as these hold carries into the others as often as these say,
-        // in either sign; where they are zero, as they are in what is infinite or NaN, it never does.
+        // An f64 has 29 bits more. Adding up to as much as these hold carries into the others as
+        // often as these say, in either sign; where they are zero, as they are in what is infinite
+        // or NaN, it never does.
         let sum = (f64::from(value) + f64::from(delta)).to_bits() + u64::from(threshold >> 3);
         f64::from_bits(sum & !((1 << 29) - 1)) as f32
     }

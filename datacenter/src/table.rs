@@ -1,13 +1,15 @@
 //! The shape of a model: tables of dense rows, and how their rows spread over shards.
 //!
-//! Row `r` lives on shard `r mod shards`, in slot `r div shards`. Every datacenter uses the same function, so shard
-//! `i` holds the same rows everywhere, and neighbouring rows (popular items, in many data sets) land on different
-//! shards. Inside a shard an element is named by its flat index `slot * width + column`.
+//! Row `r` lives on shard `r mod shards`, in slot `r div shards`. Every datacenter uses the same
+//! function, so shard `i` holds the same rows everywhere, and neighbouring rows (popular items, in
+//! many data sets) land on different shards. Inside a shard an element is named by its flat index
+//! `slot * width + column`.
 
 use crate::sums::largest;
 use crate::{Rule, ShardId, TableId};
 
-/// The most elements that one shard may hold of one table: flat indexes are 32 bits wide on the wire.
+/// The most elements that one shard may hold of one table: flat indexes are 32 bits wide on the
+/// wire.
 pub const MAX_SHARD_ELEMENTS: u64 = u32::MAX as u64;
 
 /// A dense table of `rows x width` f32 values.
@@ -101,8 +103,8 @@ pub fn shard_tables(specs: &[TableSpec], placement: Placement, shard: ShardId) -
     specs.iter().map(|t| ShardTable { slots: placement.slot_count(shard, t.rows), width: t.width }).collect()
 }
 
-/// What becomes of deltas that are NaN or infinite: one of them in a table is soon in all of its rows, in every
-/// datacenter, and never goes away again.
+/// What becomes of deltas that are NaN or infinite: one of them in a table is soon in all of its
+/// rows, in every datacenter, and never goes away again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NonFinite {
     /// They are refused, with all that came with them.
@@ -124,7 +126,8 @@ pub(crate) fn what_is(value: f32) -> &'static str {
 
 /// Some elements of one table of one shard, by flat index.
 ///
-/// It carries deltas (to be added) and values (to be read) alike; the message it stands in says which.
+/// It carries deltas (to be added) and values (to be read) alike; the message it stands in says
+/// which.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Elements {
     /// The table.

@@ -56,7 +56,8 @@ impl Throttle {
 /// So many things are told apart; who they are about may be chosen by others.
 const MOST_REPEATED: usize = 256;
 
-/// What is said again and again: of each thing, which has a key, one line, and one a minute with a count of the others.
+/// What is said again and again: of each thing, which has a key, one line, and one a minute with a
+/// count of the others.
 #[derive(Debug)]
 pub struct Repeats<K>(BTreeMap<K, Throttle>);
 

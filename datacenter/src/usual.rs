@@ -1,13 +1,15 @@
-//! How large the deltas of a table usually are, and from where on one is too large to be one of them (time-free).
+//! How large the deltas of a table usually are, and from where on one is too large to be one of
+//! them (time-free).
 //!
-//! What is too large for a delta depends on the model, on the data and on the learning rate, and few people know a figure. What
-//! they know is that no healthy delta is a thousand times as large as the others. So the root mean square of what workers
-//! have added lately is kept for each table, over about [`WINDOW`] clocks of all workers, and a delta beyond a multiple of that
-//! is refused. Elements that are zero say nothing, and do not count.
+//! What is too large for a delta depends on the model, on the data and on the learning rate, and
+//! few people know a figure. What they know is that no healthy delta is a thousand times as large
+//! as the others. So the root mean square of what workers have added lately is kept for each table,
+//! over about [`WINDOW`] clocks of all workers, and a delta beyond a multiple of that is refused.
+//! Elements that are zero say nothing, and do not count.
 //!
-//! At first nothing is known, and in the first [`WARM_UP`] clocks nothing is refused. Later the mean follows deltas that grow,
-//! but an element counts as at most [`CLIP`] times the usual: whoever is let in with a large delta does not make the next
-//! one usual.
+//! At first nothing is known, and in the first [`WARM_UP`] clocks nothing is refused. Later the
+//! mean follows deltas that grow, but an element counts as at most [`CLIP`] times the usual:
+//! whoever is let in with a large delta does not make the next one usual.
 
 /// Clocks of all workers in which nothing is refused.
 pub const WARM_UP: u64 = 8;
@@ -47,8 +49,8 @@ impl UsualDelta {
         Some((self.times * usual).min(f64::from(f32::MAX)) as f32)
     }
 
-    /// The largest magnitude that has been allowed at any time: deltas become smaller while a model is trained, and sums of
-    /// them still have the first.
+    /// The largest magnitude that has been allowed at any time: deltas become smaller while a model
+    /// is trained, and sums of them still have the first.
     pub fn largest_allowed(&self) -> Option<f32> {
         self.largest
     }

@@ -1,8 +1,9 @@
 //! Messages between workers and shards, as bytes.
 //!
-//! A frame is one protocol buffer (`proto/datacenter.proto`), preceded by its length as a varint where the transport
-//! does not keep frames apart. Index sets and elements inside are the payload [`codec`]'s. Decoding
-//! checks everything against the shapes of the tables before it allocates for it.
+//! A frame is one protocol buffer (`proto/datacenter.proto`), preceded by its length as a varint
+//! where the transport does not keep frames apart. Index sets and elements inside are the payload
+//! [`codec`]'s. Decoding checks everything against the shapes of the tables before it allocates for
+//! it.
 
 mod session;
 

@@ -1,10 +1,11 @@
-//! How soon a killed server of 100 MB of tables serves again: from its own checkpoint, and from another region when its disk
-//! is lost with it.
+//! How soon a killed server of 100 MB of tables serves again: from its own checkpoint, and from
+//! another region when its disk is lost with it.
 //!
-//! Three regions of real processes, whose checkpoints are made up beforehand so that nobody has to train so far. A server
-//! serves when a clock of its workers is complete that was not before: they have read from it, and it has taken their updates. It
-//! has recovered when it has kept that up for some clocks.
-//! What comes from another region is compared with the time that the link needs for the values alone.
+//! Three regions of real processes, whose checkpoints are made up beforehand so that nobody has to
+//! train so far. A server serves when a clock of its workers is complete that was not before: they
+//! have read from it, and it has taken their updates. It has recovered when it has kept that up for
+//! some clocks. What comes from another region is compared with the time that the link needs for
+//! the values alone.
 
 use std::fmt;
 use std::path::Path;

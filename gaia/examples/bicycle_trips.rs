@@ -1,12 +1,13 @@
-//! A model of one's own: Poisson regression of bicycle trips, with a table of stations and a table of hours.
+//! A model of one's own: Poisson regression of bicycle trips, with a table of stations and a table
+//! of hours.
 //!
-//! How many trips start at station `s` in hour `h` of the week is taken to be Poisson distributed with the rate
-//! `exp(a_s + b_h)`: stations differ by size, hours by habit. The objective is the mean negative log-likelihood of the
-//! counts, `mean(exp(a_s + b_h) - k (a_s + b_h))` up to a constant. Each city's counts stay in its own region, and all
-//! of them train one model.
+//! How many trips start at station `s` in hour `h` of the week is taken to be Poisson distributed
+//! with the rate `exp(a_s + b_h)`: stations differ by size, hours by habit. The objective is the
+//! mean negative log-likelihood of the counts, `mean(exp(a_s + b_h) - k (a_s + b_h))` up to a
+//! constant. Each city's counts stay in its own region, and all of them train one model.
 //!
-//! The counts are synthetic, so the true rates are known and the model can be judged by how near it gets. It is trained
-//! over three simulated regions: `cargo run --release --example bicycle_trips`.
+//! The counts are synthetic, so the true rates are known and the model can be judged by how near it
+//! gets. It is trained over three simulated regions: `cargo run --release --example bicycle_trips`.
 
 use std::error::Error;
 use std::time::Duration;
@@ -44,7 +45,8 @@ struct BicycleTrips {
     observations: Vec<Observation>,
 }
 
-/// The rate that the synthetic trips follow: rush hours on weekdays, a slow weekend, larger stations first.
+/// The rate that the synthetic trips follow: rush hours on weekdays, a slow weekend, larger
+/// stations first.
 fn true_log_rate(station: u32, hour: u32) -> f64 {
     let size = 1.5 - 2.0 * f64::from(station) / f64::from(STATION_COUNT);
     let rush = match (hour / 24, hour % 24) {
@@ -139,7 +141,8 @@ impl Learner for Counter<'_> {
     }
 }
 
-/// Three regions with two workers each, joined by links of 20 Mbit/s and 80 ms; a clock takes about half a second.
+/// Three regions with two workers each, joined by links of 20 Mbit/s and 80 ms; a clock takes about
+/// half a second.
 fn over_three_regions(clocks: u32) -> Simulation {
     let mut job = Job::of_own_model("bicycle-trips", clocks);
     job.evaluate_every = 5;

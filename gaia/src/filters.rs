@@ -6,7 +6,8 @@ use datacenter::{TableId, TableSpec};
 use serde::{Deserialize, Serialize};
 use wan::replica::Replica;
 
-/// What a table is filtered by, and what reads of it expect of other regions. Magnitudes are in units of the table's values.
+/// What a table is filtered by, and what reads of it expect of other regions. Magnitudes are in
+/// units of the table's values.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FilterStatus {
@@ -14,7 +15,8 @@ pub struct FilterStatus {
     pub table: String,
     /// The significance function, as settings call it.
     pub function: String,
-    /// What the significance of an element had to exceed at the last release, as the schedule and idle links have moved it.
+    /// What the significance of an element had to exceed at the last release, as the schedule and
+    /// idle links have moved it.
     pub significance_threshold: Option<f64>,
     /// By what a budget had raised that; none without a budget.
     pub raised: Option<f64>,
@@ -26,7 +28,8 @@ pub struct FilterStatus {
     pub usual_update: Option<f64>,
     /// Where reads anticipate: how many times what is unanswered they add.
     pub gain: Option<f64>,
-    /// How alike updates of each other region are: near 1 where it does the same, negative where it undoes it.
+    /// How alike updates of each other region are: near 1 where it does the same, negative where it
+    /// undoes it.
     pub likeness: Option<f64>,
     /// Elements that local updates have touched since the process started, counted once a clock.
     pub updated_elements: u64,
@@ -35,7 +38,8 @@ pub struct FilterStatus {
 }
 
 impl FilterStatus {
-    /// Those of the tables of `replica`, which are called as `tables` says; none where everything is shipped.
+    /// Those of the tables of `replica`, which are called as `tables` says; none where everything
+    /// is shipped.
     pub fn of(replica: &Replica, tables: &[TableSpec]) -> Vec<Self> {
         let of_table = |(id, spec): (TableId, &TableSpec)| {
             let figures = replica.filter().figures(id)?;
@@ -62,8 +66,8 @@ impl FilterStatus {
     }
 }
 
-/// One for each table, in the order in which they first come: means over those that have a figure, the coarsest step, sums of
-/// elements.
+/// One for each table, in the order in which they first come: means over those that have a figure,
+/// the coarsest step, sums of elements.
 pub fn by_table<'a>(filters: impl IntoIterator<Item = &'a FilterStatus>) -> Vec<FilterStatus> {
     let mut tables: Vec<Vec<&FilterStatus>> = Vec::new();
     for filter in filters {

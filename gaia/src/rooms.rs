@@ -1,4 +1,5 @@
-//! The walls between the rooms of this crate: which of them may know of which. docs/ARCHITECTURE.md draws the same arrows.
+//! The walls between the rooms of this crate: which of them may know of which. docs/ARCHITECTURE.md
+//! draws the same arrows.
 
 use std::fs;
 use std::path::{Path, PathBuf};

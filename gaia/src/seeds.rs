@@ -1,5 +1,5 @@
-//! Labels of the seeds that are derived from a job's, in simulations and for real alike: the same worker draws the same
-//! mini-batches in both.
+//! Labels of the seeds that are derived from a job's, in simulations and for real alike: the same
+//! worker draws the same mini-batches in both.
 
 /// What a derived seed is for.
 pub(crate) mod purpose {

@@ -149,7 +149,8 @@ threshold = 0.01
 
 const GOOD_CSV: &str = "x,y,label\n1,2,0\n2,3,1\n3,1,0\n5,2,1\n";
 
-/// Compares `settings` over `csv`; yields what the program says on standard error, having found nothing else wrong.
+/// Compares `settings` over `csv`; yields what the program says on standard error, having found
+/// nothing else wrong.
 fn refused(settings: &str, csv: &[u8]) -> String {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("bad.toml");
@@ -339,7 +340,8 @@ fn blocks_of_documents_are_found_and_replaced() {
     assert_eq!(error, "line 2: neither a fence nor a table: words");
 }
 
-/// Starts a demo whose files go below `scratch`, interrupts it some time after its first words, and yields its exit code.
+/// Starts a demo whose files go below `scratch`, interrupts it some time after its first words, and
+/// yields its exit code.
 fn interrupted_demo(scratch: &std::path::Path, after: std::time::Duration) -> Option<i32> {
     use rustix::process::{Pid, Signal, kill_process};
     use std::io::BufRead;

@@ -1,6 +1,7 @@
 //! Data in a store that speaks S3, as a user reads it.
 //!
-//! `tests/object_store.sh` starts such a store and names it in `GAIA_S3_ENDPOINT`; without one there is nothing to test.
+//! `tests/object_store.sh` starts such a store and names it in `GAIA_S3_ENDPOINT`; without one
+//! there is nothing to test.
 
 use std::fs;
 use std::io::{Read, Write};

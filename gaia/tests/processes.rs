@@ -1,7 +1,8 @@
 //! Three regions as real processes on loopback, over emulated links.
 //!
-//! What is compared with the simulation is what does not depend on the machine's speed: the objective, and how many bytes
-//! crossed the WAN. The declared cost of computing makes clocks long enough that a busy machine keeps up.
+//! What is compared with the simulation is what does not depend on the machine's speed: the
+//! objective, and how many bytes crossed the WAN. The declared cost of computing makes clocks long
+//! enough that a busy machine keeps up.
 
 mod common;
 
@@ -77,7 +78,8 @@ async fn stop_one(region: &str, part: Part) {
     let stopped = rehearsal.processes.iter_mut().find(|process| is_it(process)).unwrap();
     stopped.stop();
     assert_eq!(ended(stopped).await, Some(0), "it hands over what it has:\n{}", logs(&rehearsal));
-    // Without one of its servers the workers of a region wait for it, and go on when they are stopped.
+    // Without one of its servers the workers of a region wait for it, and go on when they are
+    // stopped.
     let waits = |process: &Process| matches!(part, Part::Server(_)) && process.region == region;
     for at in 0..rehearsal.processes.len() {
         let process = &mut rehearsal.processes[at];
@@ -85,7 +87,8 @@ async fn stop_one(region: &str, part: Part) {
             continue;
         }
         let (code, who) = (ended(process).await, format!("{} of {}", process.part.role(), process.region));
-        // What the region of a server that does not come back would have done is missing in its shards, as workers hear as well.
+        // What the region of a server that does not come back would have done is missing in its
+        // shards, as workers hear as well.
         let lacks = match (part, process.part) {
             (Part::Server(gone), Part::Server(index)) => gone == index,
             (Part::Server(_), Part::Worker(_)) => true,
@@ -174,7 +177,8 @@ async fn a_worker_whose_model_diverges_says_so_and_spreads_nothing() {
     }
 }
 
-/// Workers that are killed, or hang, hold up the others for the grace time and no longer; who is back goes on.
+/// Workers that are killed, or hang, hold up the others for the grace time and no longer; who is
+/// back goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_others_go_on_without_a_worker_that_is_gone_until_it_is_back() {
     let _alone = ONE_AT_A_TIME.lock().await;
@@ -390,7 +394,8 @@ async fn regions_whose_columns_mean_something_else_refuse_each_other_and_name_th
     assert_eq!(written, 0, "nobody has trained");
 }
 
-/// The same regions train one model of all digits once the job says which there are; one of them has a single one.
+/// The same regions train one model of all digits once the job says which there are; one of them
+/// has a single one.
 #[tokio::test(flavor = "multi_thread")]
 async fn regions_with_declared_labels_train_one_model_of_all_classes() {
     let _alone = ONE_AT_A_TIME.lock().await;

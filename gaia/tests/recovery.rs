@@ -1,4 +1,5 @@
-//! Whole processes die, and come back: from their checkpoints, from other regions, or not at all. Regions are cut off, or late.
+//! Whole processes die, and come back: from their checkpoints, from other regions, or not at all.
+//! Regions are cut off, or late.
 
 mod common;
 
@@ -197,8 +198,8 @@ fn plan_in(directory: &Path, clocks: u32, grace: [(&str, &str); 3]) -> Plan {
     plan(directory, &[&set[..], &grace[..]].concat())
 }
 
-/// Lets `story` happen, and everybody who is there at the end must have finished, with equal replicas, and have learned what a
-/// run without any faults learns, within 2 %.
+/// Lets `story` happen, and everybody who is there at the end must have finished, with equal
+/// replicas, and have learned what a run without any faults learns, within 2 %.
 async fn rehearse(story: &[Act]) {
     rehearse_with(CLOCKS, &[], story).await;
 }
@@ -277,8 +278,9 @@ async fn a_server_returns_with_nothing_and_hears_nobody_for_longer_than_the_grac
     rehearse_with(240, &[], &[&lost[..], &[Wait(8000), Join("ireland"), Further(5)]].concat()).await;
 }
 
-/// Its workers leave its sibling, for which the other regions would wait; one of them starts anew meanwhile. That the sibling is
-/// there shows the others, none of whose processes has a link to both, that it is not the region that is gone.
+/// Its workers leave its sibling, for which the other regions would wait; one of them starts anew
+/// meanwhile. That the sibling is there shows the others, none of whose processes has a link to
+/// both, that it is not the region that is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_away_for_long_and_nobody_waits_for_its_sibling() {
     const SERVER: Option<Part> = Some(Part::Server(0));

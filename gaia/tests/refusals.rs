@@ -1,9 +1,10 @@
-//! Who does not belong is refused, both sides say why, it is counted, and those who belong train on undisturbed.
+//! Who does not belong is refused, both sides say why, it is counted, and those who belong train on
+//! undisturbed.
 //!
-//! Three regions run as real processes. Intruders come to the server of one of them: real processes where the program lets
-//! itself be started that way, and its own drivers with other certificates, other names or another version where it does
-//! not. Both its ports are tried, the workers' (TLS on TCP) and the other regions' (QUIC). Then the run must end as it
-//! does without them.
+//! Three regions run as real processes. Intruders come to the server of one of them: real processes
+//! where the program lets itself be started that way, and its own drivers with other certificates,
+//! other names or another version where it does not. Both its ports are tried, the workers' (TLS on
+//! TCP) and the other regions' (QUIC). Then the run must end as it does without them.
 //!
 //! Nothing here is a matter of time: whatever should happen is waited for.
 
@@ -37,7 +38,8 @@ use wan::node::Greeting;
 use wan::transport::{Carries, DialError, Path as WanPath};
 use wan::wire::{Channel, Hello, encode_hello};
 
-/// What happens to real processes that come with the settings of another job, or with certificates of their own.
+/// What happens to real processes that come with the settings of another job, or with certificates
+/// of their own.
 async fn processes_are_refused(scene: &Scene) {
     // Another job: the digest of each side is said on both.
     let other_job = ("job.clocks", "77".to_owned());
@@ -71,7 +73,8 @@ async fn processes_are_refused(scene: &Scene) {
     .await;
     drop(server);
 
-    // A whole authority of its own: the intruder is the first to refuse, and the server hears of it.
+    // A whole authority of its own: the intruder is the first to refuse, and the server hears of
+    // it.
     let elsewhere = Directory::new(scene.directory.path().join("elsewhere"));
     let validity = Validity { now: now(), days: 9 };
     elsewhere.init(validity, false).unwrap();
@@ -302,7 +305,8 @@ async fn a_worker_does_not_serve(scene: &Scene) {
 
     let identity = scene.valid("virginia-worker-0");
     let fake = endpoint(&identity);
-    // Singapore would let it in as what it is, and end its link with the real one: so it finds nobody there.
+    // Singapore would let it in as what it is, and end its link with the real one: so it finds
+    // nobody there.
     let own = [
         ("servers.addresses", format!("[\"{}\"]", free_tcp())),
         ("wan.listen", format!("[\"{}\"]", free_udp())),

@@ -1,8 +1,10 @@
-//! Three regions of real processes to which something happens every few seconds, for as long as `GAIA_SOAK_SECONDS` says.
+//! Three regions of real processes to which something happens every few seconds, for as long as
+//! `GAIA_SOAK_SECONDS` says.
 //!
-//! Nobody may stand still, whoever was started again must come back, memory must not grow, and in the end, when all has been
-//! put right and the job has come to its end, replicas must be equal, and have learned what they learn without faults.
-//! `GAIA_SOAK_SEED` tells the same [`story`] again, though not at the same clocks.
+//! Nobody may stand still, whoever was started again must come back, memory must not grow, and in
+//! the end, when all has been put right and the job has come to its end, replicas must be equal,
+//! and have learned what they learn without faults. `GAIA_SOAK_SEED` tells the same [`story`]
+//! again, though not at the same clocks.
 
 mod common;
 #[path = "soak/memory.rs"]
@@ -296,7 +298,8 @@ impl Soak {
                     self.returns(at);
                 }
                 (Standing::Stopping { then_down, .. }, Some(code)) => {
-                    // 1 says that it could not hand over what it had, to whom something was done at the same time.
+                    // 1 says that it could not hand over what it had, to whom something was done at
+                    // the same time.
                     if !matches!(code, Some(0 | 1)) {
                         self.fail(&format!("{} was stopped, and ended with {code:?}", self.name(at)));
                     }
@@ -410,7 +413,8 @@ impl Soak {
             assert_eq!(scores.len(), 3, "one worker of each region scores");
             assert_eq!(outputs.values().map(Vec::len).collect::<Vec<_>>(), [3; 4], "every shard is written");
             assert_near(&scores, &undisturbed, 0.02);
-            // Each addition rounds one way or the other: what that comes to grows with the root of their number.
+            // Each addition rounds one way or the other: what that comes to grows with the root of
+            // their number.
             let many = (self.clocks as f32 / 1000.0).max(1.0).sqrt();
             assert_within(&outputs, ROUNDING * many);
         });

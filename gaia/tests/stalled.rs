@@ -122,7 +122,8 @@ fn thin_links_and_long_ones_train() {
         ..LinkConfig::clean(bits / 8, Duration::from_millis(80))
     };
     let long = |delay| LinkConfig::clean(12_500_000, delay);
-    // All that is sent has to fit through the thin ones, and each clock on the long ones is a lead that has to be waited for.
+    // All that is sent has to fit through the thin ones, and each clock on the long ones is a lead
+    // that has to be waited for.
     for (link, within) in
         [(thin(10_000), 300), (thin(14_000), 300), (long(secs(8)), 300), (long(secs(60)), 1800)]
     {

@@ -136,7 +136,8 @@ fn what_a_job_has_learned_is_evaluated_exported_and_asked() {
     let of_training = json(&["model.safetensors", "--data", train, "--predictions", "predictions.csv"]);
     assert_eq!(of_training["objective"], of_output["objective"], "it is what the model was trained on");
     assert_eq!(of_training["test_examples"], 1437);
-    // The data that it was trained on is not needed for that: what its rows and columns stand for is with the model.
+    // The data that it was trained on is not needed for that: what its rows and columns stand for
+    // is with the model.
     for model in [&["model.safetensors"][..], &["out"], &[]] {
         let without = json(&[model, &["--data", train, "--data-path", "nowhere"]].concat());
         assert_eq!(
@@ -196,7 +197,8 @@ fn what_a_job_has_learned_is_evaluated_exported_and_asked() {
     }
 }
 
-/// Where ids are hashed, any id has a row: a model is judged by users and items that nobody has trained on.
+/// Where ids are hashed, any id has a row: a model is judged by users and items that nobody has
+/// trained on.
 #[test]
 fn a_model_of_hashed_ids_is_judged_by_ids_that_it_has_never_seen() {
     let directory = tempfile::tempdir().expect("a directory");

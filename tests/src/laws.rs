@@ -1,4 +1,5 @@
-//! What must hold, judged from outside: by what was sent, delivered and read, not by what a node believes.
+//! What must hold, judged from outside: by what was sent, delivered and read, not by what a node
+//! believes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -82,8 +83,8 @@ impl Witness {
         stream == self.stream
     }
 
-    /// Whether the first update from `from_seq` on that has `row` was delivered. An update of which nothing is known may
-    /// have it.
+    /// Whether the first update from `from_seq` on that has `row` was delivered. An update of which
+    /// nothing is known may have it.
     fn has_come(&self, row: (u16, u32), from_seq: u64) -> bool {
         let has_row = |seq| self.rows.get(&(self.stream, seq)).map(|rows| rows.contains(&row));
         let first = (from_seq..).find(|seq| has_row(*seq) != Some(false)).expect("some number is unknown");
@@ -97,17 +98,17 @@ impl Witness {
         whole.map(|p| p.covered).max().unwrap_or_default().max(self.arrived_before)
     }
 
-    /// The sender's clock by what has been delivered, whatever it claims: where everything is shipped and each of its
-    /// `workers` adds one to the first element at each clock.
+    /// The sender's clock by what has been delivered, whatever it claims: where everything is
+    /// shipped and each of its `workers` adds one to the first element at each clock.
     pub fn counted_clock(&self, workers: u32) -> Clock {
         Clock(self.counted as u32 / workers)
     }
 
-    /// Law 4: no read returns a row announced and not arrived, nor any row when the lead exceeds `lead`, as which counts that of
-    /// the reader or of its shard, whichever is less.
+    /// Law 4: no read returns a row announced and not arrived, nor any row when the lead exceeds
+    /// `lead`, as which counts that of the reader or of its shard, whichever is less.
     ///
-    /// Only what was announced before `before` counts: where the answer was given at the same instant, which of the two
-    /// came first may not be known.
+    /// Only what was announced before `before` counts: where the answer was given at the same
+    /// instant, which of the two came first may not be known.
     ///
     /// # Errors
     ///

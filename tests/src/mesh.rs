@@ -1,9 +1,10 @@
 //! Datacenters of pure nodes, joined by links that misbehave, in one thread and no real time.
 //!
-//! A link has two queues of its own for data and control. Each message draws its delay, so any two may swap; updates
-//! may be delivered twice; and a link may be cut, which loses everything on its way in both directions, until it comes
-//! up again and both ends exchange what they have applied. Deltas are small integers, so that sums in any order are
-//! exact and replicas can be compared bit for bit.
+//! A link has two queues of its own for data and control. Each message draws its delay, so any two
+//! may swap; updates may be delivered twice; and a link may be cut, which loses everything on its
+//! way in both directions, until it comes up again and both ends exchange what they have applied.
+//! Deltas are small integers, so that sums in any order are exact and replicas can be compared bit
+//! for bit.
 
 #![expect(clippy::disallowed_methods, reason = "any instant will do as the start of a test")]
 
@@ -132,8 +133,8 @@ pub fn random_policy(rng: &mut impl RngExt, tables: usize) -> Policy {
     }
 }
 
-/// A random budget, from one that lets hardly anything pass to one that is in nobody's way. A rate is at least one by which what
-/// clocks wait for comes within the times that laws allow.
+/// A random budget, from one that lets hardly anything pass to one that is in nobody's way. A rate
+/// is at least one by which what clocks wait for comes within the times that laws allow.
 fn random_budget(rng: &mut impl RngExt) -> Budget {
     let (rate, of_clock) = (10f64.powi(rng.random_range(4..7)), 10f64.powi(rng.random_range(1..6)));
     let limits = [Limit::BytesPerSec(rate), Limit::BytesPerClock(of_clock)];
@@ -155,7 +156,8 @@ pub struct Mesh {
     now: Duration,
     queue: Queue<Event>,
     sites: Vec<Site>,
-    /// By pair `(lower, higher)`: counts the connections, so that what was sent on a former one is lost.
+    /// By pair `(lower, higher)`: counts the connections, so that what was sent on a former one is
+    /// lost.
     links: BTreeMap<(usize, usize), LinkState>,
     expected: Vec<Vec<Vec<f32>>>,
     shapes: Vec<Vec<ShardTable>>,
@@ -273,7 +275,8 @@ impl Mesh {
         mesh
     }
 
-    /// Runs all workers to the end and the links until nothing is pending, checking the laws at each event.
+    /// Runs all workers to the end and the links until nothing is pending, checking the laws at
+    /// each event.
     ///
     /// # Errors
     ///
@@ -382,7 +385,8 @@ impl Mesh {
                 let clock = Clock(worker.clock);
                 let flush = |deltas| Flush { worker: WorkerId(0), clock, deltas };
                 for s in 0..self.config.shards {
-                    // The table gets it once, as it should, and so does the filter, which it should not.
+                    // The table gets it once, as it should, and so does the filter, which it should
+                    // not.
                     let own = s as usize == shard;
                     let deltas = if own { update.deltas.clone() } else { vec![] };
                     let request = Request::Flush(flush(deltas));
@@ -414,7 +418,8 @@ impl Mesh {
         if clock.0 == self.config.clocks {
             self.finish_if_done(site)?;
         } else {
-            // All questions are noted before the first is put, as an answer to the last one ends the turn.
+            // All questions are noted before the first is put, as an answer to the last one ends
+            // the turn.
             for shard in 0..self.config.shards {
                 let read = Read { worker: id, clock, groups: self.random_rows(shard as usize) };
                 self.sites[site].workers[worker].asked.insert(shard, read);
@@ -520,7 +525,8 @@ impl Mesh {
         Ok(())
     }
 
-    /// Laws 1, 2 and 5 at the end: everybody is done and answered, and every replica is the sum of all deltas.
+    /// Laws 1, 2 and 5 at the end: everybody is done and answered, and every replica is the sum of
+    /// all deltas.
     fn check_end(&self) -> Result<(), String> {
         for (i, site) in self.sites.iter().enumerate() {
             if !site.finished || !site.node.is_settled() {
@@ -547,7 +553,8 @@ impl Mesh {
             let mut delta = Elements::new(TableId(t as u16));
             let density = [0.05, 0.9][self.rng.random_range(0..2)];
             for index in 0..shape.elements() as u32 {
-                // The first element counts flushes: by it the laws see how much of a clock has really come.
+                // The first element counts flushes: by it the laws see how much of a clock has
+                // really come.
                 let counts = t == 0 && index == 0;
                 if self.rng.random_bool(density) || counts {
                     let value = self.rng.random_range(-3i16..=4) * self.config.scale;

@@ -1,4 +1,5 @@
-//! What is to happen in a simulated cluster, in order of time; at the same time in the order in which it was said.
+//! What is to happen in a simulated cluster, in order of time; at the same time in the order in
+//! which it was said.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! One datacenter of the real stack: a node behind its server task, and links over an emulated network.
+//! One datacenter of the real stack: a node behind its server task, and links over an emulated
+//! network.
 
 use std::sync::Arc;
 
@@ -171,8 +172,8 @@ impl Site {
     }
 }
 
-/// Keeps the links of a datacenter, which tell `events` what comes: it dials the peers after it and accepts those
-/// before it.
+/// Keeps the links of a datacenter, which tell `events` what comes: it dials the peers after it and
+/// accepts those before it.
 pub fn keep_links(world: &World, plan: &SitePlan, model: &Model, endpoint: &Endpoint, events: EventSender) {
     let peer = |(at, path): &(u16, Path)| Peer {
         id: ServerId::first(DatacenterId(*at)),

@@ -1,8 +1,10 @@
-//! Datacenters of the real stack over links that misbehave: nodes, drivers and QUIC as they ship, in virtual time.
+//! Datacenters of the real stack over links that misbehave: nodes, drivers and QUIC as they ship,
+//! in virtual time.
 //!
-//! What a link tells the node's task, and what workers ask and hear, passes through taps that judge it. Taps take no
-//! virtual time, so that all they see of one instant happened then; in which order within the instant they cannot
-//! know, and give the node the benefit of the doubt. Deltas are small integers, as in [`mesh`](crate::mesh).
+//! What a link tells the node's task, and what workers ask and hear, passes through taps that judge
+//! it. Taps take no virtual time, so that all they see of one instant happened then; in which order
+//! within the instant they cannot know, and give the node the benefit of the doubt. Deltas are
+//! small integers, as in [`mesh`](crate::mesh).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -120,7 +122,8 @@ impl Stack {
         Self::random(&mut ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// Runs all workers to the end and the links until everything is applied, and judges by the laws.
+    /// Runs all workers to the end and the links until everything is applied, and judges by the
+    /// laws.
     ///
     /// # Errors
     ///
@@ -245,7 +248,8 @@ impl Stack {
         session.leave().await
     }
 
-    /// Laws 1 and 2: every replica is the sum of all deltas, and nothing is held. Yields how many rows were announced.
+    /// Laws 1 and 2: every replica is the sum of all deltas, and nothing is held. Yields how many
+    /// rows were announced.
     async fn check_end(&self, at: usize, site: &Site, judges: &[SharedJudge]) -> Result<u64, String> {
         let (values, held, announced) = site
             .inspect(|node| {
@@ -314,7 +318,8 @@ struct Judge {
     held_reads: u64,
     updates: u64,
     links_up: u64,
-    /// By peer: what might be on its way when that was looked at last; a window that has shrunk since takes nothing back.
+    /// By peer: what might be on its way when that was looked at last; a window that has shrunk
+    /// since takes nothing back.
     allowed: BTreeMap<usize, u64>,
     /// The first violation.
     broken: Option<String>,

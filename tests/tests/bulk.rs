@@ -1,5 +1,5 @@
-//! A large update over a long link, by the way that the product sends it: what of the link it uses, and whether clocks and
-//! barriers keep coming meanwhile.
+//! A large update over a long link, by the way that the product sends it: what of the link it uses,
+//! and whether clocks and barriers keep coming meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -55,8 +55,9 @@ struct Seen {
     last_update: Duration,
 }
 
-/// One region flushes `elements` values at its first clock, and then a clock each 50 ms: clock `c` changes row `c`, which has
-/// left by then, waits again behind all others, and so has to be announced.
+/// One region flushes `elements` values at its first clock, and then a clock each 50 ms: clock `c`
+/// changes row `c`, which has left by then, waits again behind all others, and so has to be
+/// announced.
 fn run(seed: u64, loss: f64, queue_bdp: f64, elements: u32) -> Report {
     let clock = VirtualClock::new();
     clock
@@ -171,8 +172,8 @@ async fn send(clock: VirtualClock, seed: u64, loss: f64, queue_bdp: f64, element
     }
 }
 
-/// Asserts what a link of this loss and queue must do; shorter transfers are not judged, as the first round trips and the
-/// last cannot be full.
+/// Asserts what a link of this loss and queue must do; shorter transfers are not judged, as the
+/// first round trips and the last cannot be full.
 fn check(seed: u64, loss: f64, queue_bdp: f64) {
     let report = run(seed, loss, queue_bdp, 17_500_000);
     let late = |all: &[Duration]| all.iter().filter(|late| **late > LATE).count();
@@ -192,7 +193,8 @@ fn check(seed: u64, loss: f64, queue_bdp: f64) {
     let least = if loss > 0.0 { 0.8 } else { 0.85 };
     assert!(report.share(report.payload_bytes) >= least, "{what}: {report:?}");
     assert!(report.barriers_late.len() >= 60, "{what}: {} barriers", report.barriers_late.len());
-    // The first message may be lost: only after it does bulk begin, during which each is sent more than once.
+    // The first message may be lost: only after it does bulk begin, during which each is sent more
+    // than once.
     let most = usize::from(loss > 0.0);
     assert!(clocks <= most && barriers == 0, "{what}: {clocks} clocks and {barriers} barriers are late");
 }
@@ -222,7 +224,8 @@ fn seventy_megabytes_fill_a_link_that_loses_one_packet_in_a_hundred() {
     }
 }
 
-/// What crosses the wire until two regions with a small model are linked and have said their first, both ways.
+/// What crosses the wire until two regions with a small model are linked and have said their first,
+/// both ways.
 #[test]
 fn a_pair_is_set_up_with_few_bytes() {
     let clock = VirtualClock::new();

@@ -1,7 +1,7 @@
 //! The shipped simulations keep what their files promise, on real data where it is to be had.
 //!
-//! `GAIA_DATA` names a directory with `mnist/` and `ml-100k/`; without it, `../shared/data` beside the workspace is
-//! tried. Where neither is there, the tests that need it say so and pass.
+//! `GAIA_DATA` names a directory with `mnist/` and `ml-100k/`; without it, `../shared/data` beside
+//! the workspace is tried. Where neither is there, the tests that need it say so and pass.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,8 @@ fn data(name: &str) -> Option<String> {
     None
 }
 
-/// `asp` reaches the target with at least 20 times fewer bytes than `bsp`, in at most 1.2 times the time of `lan`.
+/// `asp` reaches the target with at least 20 times fewer bytes than `bsp`, in at most 1.2 times the
+/// time of `lan`.
 fn assert_asp_pays(comparison: &Comparison) {
     let reached = |strategy| {
         let run = run(comparison, strategy);

@@ -1,4 +1,5 @@
-//! Law 6 for what a user runs: one simulation file and one seed give one result, whatever else runs beside it.
+//! Law 6 for what a user runs: one simulation file and one seed give one result, whatever else runs
+//! beside it.
 
 use std::path::Path;
 use std::time::Duration;

@@ -60,9 +60,11 @@ fn what_was_found_before_ends_well() {
 
 /// Seeds whose stories something was found over, beyond those that are always run.
 const FOUND_STORIES: &[u64] = &[
-    // A server came back from a checkpoint that did not say how far the others had come, and a flush counted twice.
+    // A server came back from a checkpoint that did not say how far the others had come, and a
+    // flush counted twice.
     1414,
-    // A worker that came back while one of its servers stood still joined the other, and all regions waited for it.
+    // A worker that came back while one of its servers stood still joined the other, and all
+    // regions waited for it.
     3051,
 ];
 
@@ -91,7 +93,8 @@ fn random_faults_end_well() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Over how many of the first `seeds` a mechanism that is taken out is missed in the scenario of this name.
+/// Over how many of the first `seeds` a mechanism that is taken out is missed in the scenario of
+/// this name.
 fn missed(sabotage: Sabotage, name: &str, seeds: u64) -> usize {
     let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name).expect("there is such a scenario");
     let is_broken = |seed: &u64| {

@@ -1,4 +1,5 @@
-//! The fuzz targets over their committed corpora, and over mutations of them: what fuzzing has found stays found.
+//! The fuzz targets over their committed corpora, and over mutations of them: what fuzzing has
+//! found stays found.
 //!
 //! `docs/TESTING.md` tells how to fuzz, and what to do with what is found.
 

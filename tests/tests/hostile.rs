@@ -1,4 +1,5 @@
-//! Peers that are not who they should be, or do not keep to the protocol: each costs its connection, and the others go on.
+//! Peers that are not who they should be, or do not keep to the protocol: each costs its
+//! connection, and the others go on.
 
 use std::time::Duration;
 
@@ -298,7 +299,8 @@ fn frame_of(update: &Update) -> Vec<u8> {
     bytes
 }
 
-/// Sums that are no numbers, of deltas that are: by whole rows and by deltas, one after the other and ahead of each other.
+/// Sums that are no numbers, of deltas that are: by whole rows and by deltas, one after the other
+/// and ahead of each other.
 #[test]
 fn sums_that_overflow_cost_the_link_and_change_nothing() {
     let clock = VirtualClock::new();
@@ -346,7 +348,8 @@ fn sums_that_overflow_cost_the_link_and_change_nothing() {
     });
 }
 
-/// A worker with a good certificate that wants the model to overflow: it is told, and nobody else is refused, here or elsewhere.
+/// A worker with a good certificate that wants the model to overflow: it is told, and nobody else
+/// is refused, here or elsewhere.
 #[test]
 fn a_worker_that_makes_sums_overflow_costs_itself_alone() {
     let clock = VirtualClock::new();

@@ -38,7 +38,8 @@ fn the_laws_hold_over_random_clusters() {
 fn strained(sabotage: Option<Sabotage>) -> MeshConfig {
     let selection = Selection::Everything;
     let barrier_max_delay = Some(Duration::ZERO);
-    // Judged by what has come, a clock that came wrong would break law 4 before the end shows that it breaks law 1.
+    // Judged by what has come, a clock that came wrong would break law 4 before the end shows that
+    // it breaks law 1.
     let adds_up = matches!(sabotage, None | Some(Sabotage::IgnoreBarriers | Sabotage::IgnoreLead));
     let lead = if adds_up { Lead::Limit(2) } else { Lead::Unlimited };
     MeshConfig {
@@ -95,8 +96,8 @@ fn an_ignored_lead_is_noticed() {
     assert!(broken(Some(Sabotage::IgnoreLead), "law 4") > 90);
 }
 
-/// Law 1 in floats: a datacenter's values, and what a mirror has of its updates, for long runs of updates that are small against the
-/// values.
+/// Law 1 in floats: a datacenter's values, and what a mirror has of its updates, for long runs of
+/// updates that are small against the values.
 mod small_updates {
     use super::*;
 
@@ -105,9 +106,10 @@ mod small_updates {
     /// How many steps of an f32 a value may be off after any number of updates.
     const TOLERANCE: f64 = 40.0;
 
-    /// Initial values, what the first datacenter adds in its first clock, and what it and the second add at each other: less
-    /// than half a step of an f32 there, about one, and more. Where the first clock undoes what was there, the value is small and what
-    /// the datacenter has contributed in sum is not.
+    /// Initial values, what the first datacenter adds in its first clock, and what it and the
+    /// second add at each other: less than half a step of an f32 there, about one, and more. Where
+    /// the first clock undoes what was there, the value is small and what the datacenter has
+    /// contributed in sum is not.
     const CASES: [(f32, f32, f32, f32); 10] = [
         (1.0, 0.0, 2.5e-8, 0.0),
         (-1.0, 0.0, 2.5e-8, -1e-8),
@@ -192,7 +194,8 @@ mod small_updates {
         (f64::from(value) - expected).abs() / f64::from(magnitude.next_up() - magnitude)
     }
 
-    /// Values are what the datacenter began with, what all have contributed as it knows it, and what it holds back.
+    /// Values are what the datacenter began with, what all have contributed as it knows it, and
+    /// what it holds back.
     fn check_parts(replica: &Replica, at: u32) {
         let (ledgers, held) = (replica.ledgers(), replica.filter().accumulated(TABLE));
         for (i, (initial, ..)) in CASES.iter().enumerate() {
@@ -228,7 +231,8 @@ mod small_updates {
             for (i, (initial, ..)) in CASES.iter().enumerate() {
                 let [here, there] = [0, 1].map(|at| replicas[at].shard().values(TABLE)[i]);
                 let sum = f64::from(*initial) + added(i);
-                // A step is one of what was there, where that was undone in the first clock: what else was added in it counts so much.
+                // A step is one of what was there, where that was undone in the first clock: what
+                // else was added in it counts so much.
                 let magnitude = here.abs().max(there.abs()).max(initial.abs());
                 let off = |value, expected| off_beside(magnitude, value, expected);
                 let (apart, lost) = (off(here, f64::from(there)), off(here, sum).max(off(there, sum)));

@@ -15,10 +15,11 @@ use wan::wire;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// An empty message in a list takes two bytes, and some tens once it is decoded; a list that grows allocates them twice.
+/// An empty message in a list takes two bytes, and some tens once it is decoded; a list that grows
+/// allocates them twice.
 const MOST_FOR_A_BYTE: usize = 100;
-/// Rows may be named without values: as many as the LAN's tables below have, or as a control frame may name. Each takes
-/// four bytes.
+/// Rows may be named without values: as many as the LAN's tables below have, or as a control frame
+/// may name. Each takes four bytes.
 const MOST_FOR_ROWS: usize = 4 * 32 * 1024;
 /// Long enough to tell a multiple from a constant.
 const FRAME_BYTES: usize = 64 * 1024;

@@ -1,7 +1,7 @@
 //! Laws 1 to 6 over the whole stack: nodes, drivers and QUIC over random links, in virtual time.
 //!
-//! A seed that fails is run alone by `GAIA_SEED=17 cargo test -p gaia-tests --test stack`; `GAIA_SEEDS=100000` runs more of
-//! them.
+//! A seed that fails is run alone by `GAIA_SEED=17 cargo test -p gaia-tests --test stack`;
+//! `GAIA_SEEDS=100000` runs more of them.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,8 @@ fn run(seed: u64) -> Outcome {
     }
 }
 
-/// Runs seeds in two threads; each has a runtime of its own. Fails with the first of the seeds that fail.
+/// Runs seeds in two threads; each has a runtime of its own. Fails with the first of the seeds that
+/// fail.
 fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Vec<Outcome> {
     let seeds = Mutex::new(seeds);
     let outcomes = Mutex::new(Vec::new());

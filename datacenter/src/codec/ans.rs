@@ -1,16 +1,18 @@
 //! Bytes coded by a table of their frequencies: asymmetric numeral systems (time-free).
 //!
-//! The adaptive range coder takes ten to twenty nanoseconds a value, as each decision waits for the one before. In a
-//! payload of many values a table of frequencies costs little, and with it a symbol is one multiplication (rANS: Duda,
-//! arXiv:1311.2540; the division by a frequency as a multiplication is Giesen's). Symbols take turns on four states,
-//! which do not wait for each other.
+//! The adaptive range coder takes ten to twenty nanoseconds a value, as each decision waits for the
+//! one before. In a payload of many values a table of frequencies costs little, and with it a
+//! symbol is one multiplication (rANS: Duda, arXiv:1311.2540; the division by a frequency as a
+//! multiplication is Giesen's). Symbols take turns on four states, which do not wait for each
+//! other.
 //!
 //! ```text
 //! states   = 4 times 4 bytes, little-endian: states[i % 4] yields symbol i
 //! words    = 2 bytes each, little-endian, taken whenever a state falls below 2^15
 //! ```
 //!
-//! The decoder ends with all states at 2^15, where the encoder began, and no word left: damage is noticed.
+//! The decoder ends with all states at 2^15, where the encoder began, and no word left: damage is
+//! noticed.
 
 use super::CodecError;
 use super::arithmetic::{Decoder, Encoder, NumberModel};
@@ -25,7 +27,8 @@ const STATES: usize = 4;
 /// What the states take at the beginning.
 const STATES_LEN: usize = 4 * STATES;
 
-/// How often each symbol comes, in 4096ths. At least two come, so that each leaves a state room to grow.
+/// How often each symbol comes, in 4096ths. At least two come, so that each leaves a state room to
+/// grow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Frequencies([u16; 256]);
 
@@ -82,7 +85,8 @@ impl Frequencies {
     }
 }
 
-/// How often each symbol comes. Equal neighbours would wait for each other's count, so there are four.
+/// How often each symbol comes. Equal neighbours would wait for each other's count, so there are
+/// four.
 fn count(symbols: &[u8]) -> [u32; 256] {
     let mut counts = [[0u32; 256]; 4];
     let (fours, rest) = symbols.as_chunks::<4>();
@@ -115,7 +119,8 @@ impl SymbolCode {
         let limit = frequency << (31 - SCALE_BITS);
         let complement = SCALE - frequency;
         if frequency < 2 {
-            // The reciprocal 2^32 does not fit; with the next smaller one the quotient is x - 1, which the bias makes good.
+            // The reciprocal 2^32 does not fit; with the next smaller one the quotient is x - 1,
+            // which the bias makes good.
             return Self { limit, reciprocal: u32::MAX, shift: 0, bias: start + SCALE - 1, complement };
         }
         let shift = 32 - (frequency - 1).leading_zeros();
@@ -172,7 +177,8 @@ pub(super) fn read(bytes: &[u8], frequencies: &Frequencies, symbols: &mut [u8]) 
             return Err(CodecError::Padding);
         }
     }
-    // For each 4096th: its symbol, the frequency, and how many of the symbol's 4096ths are before it.
+    // For each 4096th: its symbol, the frequency, and how many of the symbol's 4096ths are before
+    // it.
     let mut slots = [0u32; SCALE as usize];
     let mut start = 0;
     for (symbol, &frequency) in frequencies.0.iter().enumerate() {

@@ -1,13 +1,15 @@
 //! An adaptive binary range coder: decisions at the cost of their surprise (time-free).
 //!
-//! Signs and small numbers carry a bit or two, often less than one; whole bits a symbol, as Rice and Huffman codes take
-//! them, waste a third of that. A range coder spends fractions of bits, and with probabilities that follow what has
-//! been coded, no table has to be sent first, which pays off in payloads of a few values.
+//! Signs and small numbers carry a bit or two, often less than one; whole bits a symbol, as Rice
+//! and Huffman codes take them, waste a third of that. A range coder spends fractions of bits, and
+//! with probabilities that follow what has been coded, no table has to be sent first, which pays
+//! off in payloads of a few values.
 //!
-//! The coder is that of LZMA (Martin 1979; Pavlov): a 32-bit range is divided in proportion to the probability of a
-//! decision, and a byte leaves whenever the range falls below 2^24. Two things differ. A carry goes straight into the
-//! bytes that are already written, and the end takes only as many bytes as tell the last range from its neighbours
-//! (at most two, LZMA's takes five); behind the end a decoder reads zeros.
+//! The coder is that of LZMA (Martin 1979; Pavlov): a 32-bit range is divided in proportion to the
+//! probability of a decision, and a byte leaves whenever the range falls below 2^24. Two things
+//! differ. A carry goes straight into the bytes that are already written, and the end takes only as
+//! many bytes as tell the last range from its neighbours (at most two, LZMA's takes five); behind
+//! the end a decoder reads zeros.
 
 use super::CodecError;
 
@@ -24,7 +26,8 @@ const MAX_END_BYTES: usize = 2;
 
 /// The probability that a decision is `false`, as its past suggests.
 ///
-/// It begins as about the mean of what was seen, so that ten values already profit, and goes on as a moving average.
+/// It begins as about the mean of what was seen, so that ten values already profit, and goes on as
+/// a moving average.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probability {
     /// In 65536ths; stays within 63 of both ends, as smaller steps than one are not taken.
@@ -45,7 +48,8 @@ impl Probability {
     }
 
     fn learn(&mut self, decision: bool) {
-        // The weight of a decision is a half, and halves when the 2nd, 6th, 14th, 30th and 62nd is behind.
+        // The weight of a decision is a half, and halves when the 2nd, 6th, 14th, 30th and 62nd is
+        // behind.
         let rate = (u32::from(self.seen) + 2).ilog2().min(6);
         self.seen += u8::from(self.seen < Self::SETTLED);
         if decision {
@@ -59,7 +63,8 @@ impl Probability {
 /// Appends decisions to a payload.
 pub(super) struct Encoder<'a> {
     out: &'a mut Vec<u8>,
-    /// Below the range, which begins here; bit 32 is a carry that is still to be added to the bytes written.
+    /// Below the range, which begins here; bit 32 is a carry that is still to be added to the bytes
+    /// written.
     low: u64,
     range: u32,
 }
@@ -142,8 +147,8 @@ impl<'a> Encoder<'a> {
 
 /// Takes decisions from the rest of a payload.
 ///
-/// Any bytes are decisions of some kind. Whoever decodes bounds how many there are, and asks at the end whether they
-/// were this stream ([`Self::finish`]).
+/// Any bytes are decisions of some kind. Whoever decodes bounds how many there are, and asks at the
+/// end whether they were this stream ([`Self::finish`]).
 pub(super) struct Decoder<'a> {
     bytes: &'a [u8],
     /// How many bytes were taken, counting zeros behind the end.
@@ -194,12 +199,14 @@ impl<'a> Decoder<'a> {
         value
     }
 
-    /// Whether more was taken than there is: the stream is cut off, or its decisions are not those of an encoder.
+    /// Whether more was taken than there is: the stream is cut off, or its decisions are not those
+    /// of an encoder.
     pub(super) fn is_exhausted(&self) -> bool {
         self.position > self.bytes.len() + LOOKAHEAD_BYTES
     }
 
-    /// That the stream ends where the payload does, which may be padded with zeros up to `padded_len` bytes.
+    /// That the stream ends where the payload does, which may be padded with zeros up to
+    /// `padded_len` bytes.
     pub(super) fn finish(self, padded_len: usize, count: u32) -> Result<(), CodecError> {
         if self.is_exhausted() {
             return Err(CodecError::Truncated { count: count.into() });
@@ -227,16 +234,19 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// How many bits below the highest one follow probabilities of their own; those after them are near to even.
+/// How many bits below the highest one follow probabilities of their own; those after them are near
+/// to even.
 const TREE_BITS: u32 = 3;
 /// How many bits a number of 32 bits has below its highest one.
 const MAX_LENGTH: usize = 31;
 
-/// Codes natural numbers of an unknown distribution: small ones exactly as often as they come, large ones by magnitude.
+/// Codes natural numbers of an unknown distribution: small ones exactly as often as they come,
+/// large ones by magnitude.
 ///
-/// A number `n` is the Elias-gamma code of `n + 1` in decisions: how many bits it has, in unary, each with a
-/// probability of its own; then the bits below the highest, the first three in a tree of probabilities for each
-/// length, the others as they are. Up to 14 each number thus has its own probability, as in a table of frequencies.
+/// A number `n` is the Elias-gamma code of `n + 1` in decisions: how many bits it has, in unary,
+/// each with a probability of its own; then the bits below the highest, the first three in a tree
+/// of probabilities for each length, the others as they are. Up to 14 each number thus has its own
+/// probability, as in a table of frequencies.
 #[derive(Clone, Debug)]
 pub(super) struct NumberModel {
     lengths: [Probability; MAX_LENGTH],

@@ -1,11 +1,13 @@
 //! Values that are small multiples of a power of two, coded to their entropy (time-free).
 //!
-//! What passes a significance filter lies just above its threshold. Rounded to multiples of a step, which costs nothing
-//! as the rest stays behind, most of it is plus or minus one step: a bit and a half of information where an f32 takes
+//! What passes a significance filter lies just above its threshold. Rounded to multiples of a step,
+//! which costs nothing as the rest stays behind, most of it is plus or minus one step: a bit and a
+//! half of information where an f32 takes
 //! 32. Sums of multiples are multiples, so what was added up while it waited is coded as well.
 //!
-//! The encoder is told of no step. It looks for the largest power of two that divides all values, and where the
-//! multiples are small it writes that step once and then a sign and a magnitude for each value, range-coded.
+//! The encoder is told of no step. It looks for the largest power of two that divides all values,
+//! and where the multiples are small it writes that step once and then a sign and a magnitude for
+//! each value, range-coded.
 //!
 //! ```text
 //! values     = step stream [padding]
@@ -14,16 +16,17 @@
 //! padding    = zeros, until there is a byte for each 16 values
 //! ```
 //!
-//! That is for fewer than 16384 values. More are coded in blocks by tables of their frequencies, several times sooner: first
-//! the table and what it has no symbols for, range-coded, then the symbols.
+//! That is for fewer than 16384 values. More are coded in blocks by tables of their frequencies,
+//! several times sooner: first the table and what it has no symbols for, range-coded, then the
+//! symbols.
 //!
 //! ```text
 //! values     = step block...
 //! block      = varint(length of table) table varint(length of symbols) symbols
 //! ```
 //!
-//! Without the padding a payload of a few bytes could stand for a whole table of equal values, and a reader would have
-//! to set memory aside for it. Signs that are even alone fill twice as much.
+//! Without the padding a payload of a few bytes could stand for a whole table of equal values, and
+//! a reader would have to set memory aside for it. Signs that are even alone fill twice as much.
 
 use prost::encoding::encode_varint;
 
@@ -66,8 +69,9 @@ pub(super) fn write(step: Step, values: &[f32], out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Appends `values`, which are multiples of `step`, by tables: sooner than [`write`], and about as short where there
-/// are many. Whether it is worth it: few values, or so alike that they would take too few bytes, are left to [`write`].
+/// Appends `values`, which are multiples of `step`, by tables: sooner than [`write`], and about as
+/// short where there are many. Whether it is worth it: few values, or so alike that they would take
+/// too few bytes, are left to [`write`].
 pub(super) fn write_by_tables(step: Step, values: &[f32], out: &mut Vec<u8>) -> bool {
     if values.len() < TABLES_FROM {
         return false;
@@ -183,8 +187,8 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// The largest power of two whose multiples `values` are; `None` where multiples would be too large, a zero has a
-    /// sign, or something is no number. Then only f32s give back the same bits.
+    /// The largest power of two whose multiples `values` are; `None` where multiples would be too
+    /// large, a zero has a sign, or something is no number. Then only f32s give back the same bits.
     pub(super) fn of(values: &[f32]) -> Option<Self> {
         let (mut exponent, mut largest, mut has_zero, mut has_negative_zero) = (i32::MAX, 0, false, false);
         // Without an early exit, and all in integers of 32 bits, so that it vectorises.
@@ -199,7 +203,8 @@ impl Step {
         if has_negative_zero || exponent == i32::MAX {
             return None;
         }
-        // Infinity and NaN have larger bits than every number; a power of two has only its exponent.
+        // Infinity and NaN have larger bits than every number; a power of two has only its
+        // exponent.
         let limit = exponent + MAX_MAGNITUDE.ilog2() as i32;
         let largest = f32::from_bits(largest as u32);
         let is_small = largest.is_finite()
@@ -282,12 +287,14 @@ fn unzigzag(number: u32) -> i32 {
     (number >> 1) as i32 ^ -((number & 1) as i32)
 }
 
-/// The exponent of the largest power of two that divides the f32 with these bits, whose sign is cleared.
+/// The exponent of the largest power of two that divides the f32 with these bits, whose sign is
+/// cleared.
 fn trailing_exponent(bits: u32) -> i32 {
     let biased = (bits >> 23) as i32;
     let is_normal = i32::from(biased > 0);
     let mantissa = (bits & 0x007f_ffff) as i32 | is_normal << 23;
-    // The exponent of the lowest bit as a float is its position, without an instruction that counts zeros.
+    // The exponent of the lowest bit as a float is its position, without an instruction that counts
+    // zeros.
     let lowest = (mantissa & -mantissa) as f32;
     let position = (lowest.to_bits() >> 23) as i32 - 127;
     if bits == 0 { i32::MAX } else { position + biased - is_normal + MIN_EXPONENT }
@@ -295,7 +302,8 @@ fn trailing_exponent(bits: u32) -> i32 {
 
 /// Two powers of two whose product is two to the power of `exponent`, which alone may be no f32.
 ///
-/// Multiplied by the first the multiples of a grid are ordinary floats, so that both products are exact.
+/// Multiplied by the first the multiples of a grid are ordinary floats, so that both products are
+/// exact.
 fn powers(exponent: i32) -> [f32; 2] {
     let half = exponent / 2;
     [half, exponent - half].map(|exponent| f32::from_bits(((127 + exponent) as u32) << 23))
@@ -303,8 +311,8 @@ fn powers(exponent: i32) -> [f32; 2] {
 
 /// The integer that `value` is, at most [`MAX_MAGNITUDE`] in size.
 ///
-/// Next to 1.5 * 2^23 floats are integers, and their low bits count; a cast would check for what cannot be, and does
-/// not vectorise.
+/// Next to 1.5 * 2^23 floats are integers, and their low bits count; a cast would check for what
+/// cannot be, and does not vectorise.
 fn to_integer(value: f32) -> i32 {
     const NEAR: f32 = 12_582_912.0;
     (value + NEAR).to_bits() as i32 - NEAR.to_bits() as i32

@@ -12,8 +12,8 @@ use super::{CodecError, ValueEncoding, rice, rows};
 pub enum IndexEncoding {
     /// No bytes: the set has no gaps.
     Dense = 0,
-    /// Runs of neighbours: `length - 1` of the first as a varint, then for each other the number of indexes left out
-    /// before it, less one, and its `length - 1`.
+    /// Runs of neighbours: `length - 1` of the first as a varint, then for each other the number of
+    /// indexes left out before it, less one, and its `length - 1`.
     Runs = 1,
     /// A bit for each index after the first and up to the last, lowest bit first.
     Bitmap = 2,
@@ -160,7 +160,8 @@ fn read_runs(set: Unread, reader: &mut Reader<'_>, indexes: &mut Vec<u32>) -> Re
 
 fn write_bitmap(indexes: &[u32], out: &mut Vec<u8>) {
     let (first, last) = (indexes[0], indexes[indexes.len() - 1]);
-    // One word at a time stays in a register; a read and a write of memory for each bit would wait on each other.
+    // One word at a time stays in a register; a read and a write of memory for each bit would wait
+    // on each other.
     let (mut word, mut word_index) = (0u64, 0);
     for &index in &indexes[1..] {
         let bit = index - first - 1;

@@ -1,11 +1,12 @@
 //! Gaps as Golomb-Rice codes: the encoding of sparse sets (time-free).
 //!
-//! The gaps of a random sparse set are geometrically distributed, for which Rice codes come within a few hundredths of
-//! a bit of the entropy: 1,000 elements out of 1,000,000 cost 11.5 bits each (entropy 11.4; byte varints 14 to 15).
+//! The gaps of a random sparse set are geometrically distributed, for which Rice codes come within
+//! a few hundredths of a bit of the entropy: 1,000 elements out of 1,000,000 cost 11.5 bits each
+//! (entropy 11.4; byte varints 14 to 15).
 //!
-//! A block of up to [`BLOCK`] gaps starts with its parameter `k` in five bits, so that dense and sparse parts of
-//! a table each get their own. A gap `g` is `g >> k` zero bits, a one bit, and the low `k` bits of `g`. Bits fill bytes
-//! from the lowest; the last byte is padded with zeros.
+//! A block of up to [`BLOCK`] gaps starts with its parameter `k` in five bits, so that dense and
+//! sparse parts of a table each get their own. A gap `g` is `g >> k` zero bits, a one bit, and the
+//! low `k` bits of `g`. Bits fill bytes from the lowest; the last byte is padded with zeros.
 
 use super::CodecError;
 use super::size::{BLOCK, write_gaps};
@@ -20,7 +21,8 @@ pub(super) fn block_bits(gaps: &[u32]) -> u64 {
     u64::from(PARAMETER_BITS) + best_parameter(gaps).1
 }
 
-/// The size of a block of `count` gaps that are all zero, in bits: the parameter is zero, and each takes one.
+/// The size of a block of `count` gaps that are all zero, in bits: the parameter is zero, and each
+/// takes one.
 pub(super) fn contiguous_bits(count: usize) -> u64 {
     u64::from(PARAMETER_BITS) + count as u64
 }
@@ -47,7 +49,8 @@ pub(super) fn write(indexes: &[u32], out: &mut Vec<u8>) {
     bits.finish();
 }
 
-/// Reads a body of `count` indexes after `first` and appends them to `indexes`; returns how many bytes it took.
+/// Reads a body of `count` indexes after `first` and appends them to `indexes`; returns how many
+/// bytes it took.
 ///
 /// The caller has made room for `count`, and checked that `first` is below `capacity`.
 pub(super) fn read(
@@ -79,8 +82,9 @@ pub(super) fn read(
 
 /// The parameter with which `gaps` take the fewest bits, and how many.
 ///
-/// The cost is nearly convex in `k` and lowest near the logarithm of the mean, so a few steps from there find it.
-/// Should they stop at a local minimum nothing breaks: sizes and bytes come from the same function.
+/// The cost is nearly convex in `k` and lowest near the logarithm of the mean, so a few steps from
+/// there find it. Should they stop at a local minimum nothing breaks: sizes and bytes come from the
+/// same function.
 fn best_parameter(gaps: &[u32]) -> (u32, u64) {
     let count = gaps.len() as u64;
     let cost = |k: u32| count * u64::from(k + 1) + shifted_sum(gaps, k);
@@ -177,7 +181,8 @@ impl BitReader<'_> {
         Some(value)
     }
 
-    /// Takes one gap with parameter `k`. A hostile one may not fit in 32 bits; it stays far below 64.
+    /// Takes one gap with parameter `k`. A hostile one may not fit in 32 bits; it stays far below
+    /// 64.
     fn take_code(&mut self, k: u32) -> Option<u64> {
         let word = self.peek();
         let zeros = word.trailing_zeros();
@@ -196,7 +201,8 @@ impl BitReader<'_> {
             }
         }
         self.advance(1)?;
-        // Only a payload of half a gigabyte could hold more zeros; as a gap it is beyond every table.
+        // Only a payload of half a gigabyte could hold more zeros; as a gap it is beyond every
+        // table.
         let zeros = zeros.min(u32::MAX.into());
         Some((zeros << k) | u64::from(self.take(k)?))
     }

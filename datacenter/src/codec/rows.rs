@@ -1,9 +1,11 @@
-//! Rows, then columns within them, range-coded: index sets whose elements keep together (time-free).
+//! Rows, then columns within them, range-coded: index sets whose elements keep together
+//! (time-free).
 //!
-//! A user who rated something, a word that came, a neuron that fired: what an update touches is rows, and of a touched
-//! row a large part. Gaps between elements see that only as disorder. Here the gaps are between touched rows, and a
-//! touched row has a bit for each column, with the probability that those before suggest; with rows one element wide
-//! what is left is gaps coded to their entropy, at every density.
+//! A user who rated something, a word that came, a neuron that fired: what an update touches is
+//! rows, and of a touched row a large part. Gaps between elements see that only as disorder. Here
+//! the gaps are between touched rows, and a touched row has a bit for each column, with the
+//! probability that those before suggest; with rows one element wide what is left is gaps coded to
+//! their entropy, at every density.
 //!
 //! ```text
 //! body     = length width stream
@@ -20,11 +22,12 @@ use super::CodecError;
 use super::arithmetic::{Decoder, Encoder, NumberModel, Probability};
 use super::indexes::{Reader, Unread};
 
-/// How many columns may be looked at for each index. A row of a million columns with one index would cost more time
-/// than such a set is worth, and a reader as much for a few bytes.
+/// How many columns may be looked at for each index. A row of a million columns with one index
+/// would cost more time than such a set is worth, and a reader as much for a few bytes.
 const MAX_COLUMNS_PER_INDEX: u64 = 32;
 
-/// Up to how many indexes are written so: there each takes up to fifty nanoseconds, and more are seldom so sparse.
+/// Up to how many indexes are written so: there each takes up to fifty nanoseconds, and more are
+/// seldom so sparse.
 pub(super) const MAX_COUNT: usize = 1 << 16;
 
 /// Whether rows of `width` suit `indexes`.

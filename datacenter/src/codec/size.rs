@@ -1,17 +1,20 @@
 //! The size of an index set in every encoding that can be counted, without encoding it (time-free).
 //!
-//! Indexes are looked at as gaps (how many are left out between neighbours), in blocks of [`BLOCK`], which is also the
-//! block of the Rice encoding. A block without gaps, the common one in dense data, costs a comparison.
+//! Indexes are looked at as gaps (how many are left out between neighbours), in blocks of
+//! [`BLOCK`], which is also the block of the Rice encoding. A block without gaps, the common one in
+//! dense data, costs a comparison.
 
 use prost::encoding::encoded_len_varint;
 
 use super::indexes::IndexEncoding;
 use super::rice;
 
-/// How many gaps share a Rice parameter: large enough that its five bits vanish, small enough to follow density.
+/// How many gaps share a Rice parameter: large enough that its five bits vanish, small enough to
+/// follow density.
 pub(super) const BLOCK: usize = 128;
 
-/// Adds up what a set of indexes costs in each encoding, as the indexes are pushed in ascending order.
+/// Adds up what a set of indexes costs in each encoding, as the indexes are pushed in ascending
+/// order.
 ///
 /// ```
 /// # use datacenter::{Elements, codec, codec::IndexSizer};
@@ -128,7 +131,8 @@ impl IndexSizer {
         self.count
     }
 
-    /// The smallest encoding of those that can be counted; of equals, the one that is faster to read.
+    /// The smallest encoding of those that can be counted; of equals, the one that is faster to
+    /// read.
     pub fn encoding(&self) -> IndexEncoding {
         self.smallest().0
     }
@@ -144,7 +148,8 @@ impl IndexSizer {
         self.indexes_len() + self.count * size_of::<f32>()
     }
 
-    /// The length in bytes of the body in `encoding`; `None` where it cannot express the set, or is not counted.
+    /// The length in bytes of the body in `encoding`; `None` where it cannot express the set, or is
+    /// not counted.
     pub(super) fn body_len(&self, encoding: IndexEncoding) -> Option<usize> {
         let mut closed;
         let sizer = if self.pending == 0 {

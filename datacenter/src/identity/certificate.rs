@@ -114,8 +114,8 @@ pub fn name_in(certificate: &CertificateDer<'_>) -> Result<PeerName, IdentityErr
     one_peer(&found).ok_or(IdentityError::NotOnePeer { found })
 }
 
-/// Which datacenter and role is at the other end of an established connection, by the certificates that it has shown:
-/// rustls's `peer_certificates()`, leaf first.
+/// Which datacenter and role is at the other end of an established connection, by the certificates
+/// that it has shown: rustls's `peer_certificates()`, leaf first.
 ///
 /// # Errors
 ///
@@ -137,7 +137,8 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     dns.collect()
 }
 
-/// Other names may stand beside it, such as the machine's; two peers in one certificate would be ambiguous.
+/// Other names may stand beside it, such as the machine's; two peers in one certificate would be
+/// ambiguous.
 fn one_peer(names: &[String]) -> Option<PeerName> {
     let mut peers = names.iter().filter_map(|name| name.parse().ok());
     match (peers.next(), peers.next()) {

@@ -2,9 +2,9 @@
 //!
 //! Kind: time-free.
 //!
-//! Revocation lists are optional. An authority without a list has revoked nothing; a list that is out of date still
-//! says what it says; a list that cannot be read, or that none of our authorities has signed, is an error at once, and
-//! not a refusal of everybody later.
+//! Revocation lists are optional. An authority without a list has revoked nothing; a list that is
+//! out of date still says what it says; a list that cannot be read, or that none of our authorities
+//! has signed, is an error at once, and not a refusal of everybody later.
 
 use std::sync::Arc;
 
@@ -119,7 +119,8 @@ impl Checked {
             .expect("ring's provider does TLS 1.3")
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.key.clone())));
-        // A ticket would let a peer come back without showing its certificate, which may have been revoked.
+        // A ticket would let a peer come back without showing its certificate, which may have been
+        // revoked.
         server.send_tls13_tickets = 0;
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server

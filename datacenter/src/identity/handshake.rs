@@ -2,9 +2,10 @@
 //!
 //! Kind: driver.
 //!
-//! In TLS 1.3 the dialer is done before the acceptor has looked at its certificate, and may already be sending. If the
-//! acceptor then closed its socket with those bytes unread, TCP would reset the connection, and a reset overtakes the
-//! alert: the dialer would learn that something is wrong, and never what. So the acceptor lingers.
+//! In TLS 1.3 the dialer is done before the acceptor has looked at its certificate, and may already
+//! be sending. If the acceptor then closed its socket with those bytes unread, TCP would reset the
+//! connection, and a reset overtakes the alert: the dialer would learn that something is wrong, and
+//! never what. So the acceptor lingers.
 
 use std::{io, time::Duration};
 
@@ -67,8 +68,8 @@ where
 
 /// Dials TLS on `io`, to `peer` and nobody else.
 ///
-/// Its success says that we accept the peer. Whether it accepts us shows at the first read, whose error
-/// [`Identity::explain`] explains.
+/// Its success says that we accept the peer. Whether it accepts us shows at the first read, whose
+/// error [`Identity::explain`] explains.
 ///
 /// # Errors
 ///
@@ -90,7 +91,8 @@ fn explained(identity: &Identity, error: io::Error, shown: &Shown) -> HandshakeE
     identity.explain(&error, shown).map_or(HandshakeError::Io(error), HandshakeError::Refused)
 }
 
-/// Hangs up on a refused peer so that it learns of it: once it has hung up too, or after [`LINGER`].
+/// Hangs up on a refused peer so that it learns of it: once it has hung up too, or after
+/// [`LINGER`].
 pub(crate) async fn linger<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO) {
     let hang_up = async {
         io.shutdown().await?;

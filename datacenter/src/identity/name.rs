@@ -18,7 +18,8 @@ pub enum Role {
     Server,
     /// Computes deltas inside its datacenter.
     Worker,
-    /// Takes datacenters out of the job for good, by its own datacenter's servers. It is not needed to look at status.
+    /// Takes datacenters out of the job for good, by its own datacenter's servers. It is not needed
+    /// to look at status.
     Operator,
 }
 
@@ -98,8 +99,8 @@ impl PeerName {
     }
 }
 
-/// The index in the name of one process of `peer`, written `2.virginia.worker.gaia`. It has a label more than a
-/// [`PeerName`], so that neither is ever taken for the other.
+/// The index in the name of one process of `peer`, written `2.virginia.worker.gaia`. It has a label
+/// more than a [`PeerName`], so that neither is ever taken for the other.
 pub(super) fn index_in(name: &str, peer: &PeerName) -> Option<u32> {
     let (index, rest) = name.split_once('.')?;
     (rest == peer.to_string()).then(|| index.parse().ok())?

@@ -2,10 +2,11 @@
 //!
 //! Kind: time-free.
 //!
-//! Whoever refuses knows everything; the refused one gets a number, TLS's alert, and over QUIC a sentence. Both logs
-//! should tell an operator what to do, so both are brought into one form here: who refused whom, one of few causes,
-//! and which certificate it was about. The same alert can mean several things (rustls says `certificate_expired` also
-//! of a certificate from the future), and then our own certificate tells them apart.
+//! Whoever refuses knows everything; the refused one gets a number, TLS's alert, and over QUIC a
+//! sentence. Both logs should tell an operator what to do, so both are brought into one form here:
+//! who refused whom, one of few causes, and which certificate it was about. The same alert can mean
+//! several things (rustls says `certificate_expired` also of a certificate from the future), and
+//! then our own certificate tells them apart.
 
 use std::fmt;
 
@@ -123,10 +124,11 @@ impl Refused {
         Self { by: Party::Us, cause, certificate: shown.map(Box::new), detail }
     }
 
-    /// One side ended it with TLS's `alert`, having been shown `certificate`; QUIC also brings a `reason`.
+    /// One side ended it with TLS's `alert`, having been shown `certificate`; QUIC also brings a
+    /// `reason`.
     ///
-    /// The numbers are those of RFC 8446, section 6, and RFC 7301; what rustls means by each is in its
-    /// `impl From<CertificateError> for AlertDescription`.
+    /// The numbers are those of RFC 8446, section 6, and RFC 7301; what rustls means by each is in
+    /// its `impl From<CertificateError> for AlertDescription`.
     pub(super) fn by_alert(
         by: Party,
         alert: u8,
@@ -252,7 +254,8 @@ fn untrusted(certificate: Option<&Certificate>) -> String {
     format!("its issuer{issuer} is not a trusted authority")
 }
 
-/// Whether a certificate is for another role of the datacenter that was meant, or for somebody else.
+/// Whether a certificate is for another role of the datacenter that was meant, or for somebody
+/// else.
 fn name_or_role(meant: Option<&PeerName>, shown: &Certificate) -> Cause {
     match (meant, shown.peer()) {
         (Some(meant), Some(found)) if meant.datacenter() == found.datacenter() => Cause::Role,
@@ -260,7 +263,8 @@ fn name_or_role(meant: Option<&PeerName>, shown: &Certificate) -> Cause {
     }
 }
 
-/// The name that the peer meant to reach, out of rustls's sentence: `... not valid for name "a.server.gaia"; ...`.
+/// The name that the peer meant to reach, out of rustls's sentence: `... not valid for name
+/// "a.server.gaia"; ...`.
 fn expected_name(reason: &str) -> Option<PeerName> {
     let (_, rest) = reason.split_once("for name \"")?;
     rest.split_once('"')?.0.parse().ok()

@@ -2,7 +2,8 @@
 //!
 //! Kind: time-free.
 //!
-//! rustls asks the lists during a handshake. We ask them afterwards as well, for connections that were there first.
+//! rustls asks the lists during a handshake. We ask them afterwards as well, for connections that
+//! were there first.
 
 use std::collections::BTreeSet;
 
@@ -31,8 +32,8 @@ pub enum RevocationError {
 
 /// What several lists say together.
 ///
-/// Lists are optional. An authority without one has revoked nothing, and one that is out of date still says what it
-/// says: refusing everybody would stop a run because somebody forgot a date.
+/// Lists are optional. An authority without one has revoked nothing, and one that is out of date
+/// still says what it says: refusing everybody would stop a run because somebody forgot a date.
 #[derive(Debug, Default)]
 pub struct Revocations {
     /// Issuer and serial number, both as they are encoded.
@@ -72,7 +73,8 @@ impl Revocations {
         Ok(revocations)
     }
 
-    /// Whether one of the lists names `certificate`. One that cannot be read is in no list, and in no handshake either.
+    /// Whether one of the lists names `certificate`. One that cannot be read is in no list, and in
+    /// no handshake either.
     pub fn contain(&self, certificate: &CertificateDer<'_>) -> bool {
         parse_x509_certificate(certificate).is_ok_and(|(_, certificate)| {
             let issuer = certificate.issuer().as_raw().to_vec();

@@ -2,8 +2,9 @@
 //!
 //! Kind: time-free.
 //!
-//! When rustls refuses a certificate it says why, but not which one it was, and a failed handshake has no peer to ask.
-//! So the verifier of each connection leaves a note. It decides nothing: rustls's own verifiers do.
+//! When rustls refuses a certificate it says why, but not which one it was, and a failed handshake
+//! has no peer to ask. So the verifier of each connection leaves a note. It decides nothing:
+//! rustls's own verifiers do.
 
 use std::{
     fmt,
@@ -31,7 +32,8 @@ impl Shown {
 
     fn note(&self, certificate: &CertificateDer<'_>) {
         if let Ok(certificate) = Certificate::read(certificate) {
-            // A handshake shows one certificate; if there ever were a second, the first is the one to name.
+            // A handshake shows one certificate; if there ever were a second, the first is the one
+            // to name.
             let _ = self.0.set(certificate);
         }
     }

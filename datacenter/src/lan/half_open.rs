@@ -1,16 +1,19 @@
 //! Connections that have yet to say who they are.
 //!
-//! Anybody can open connections, and each takes a place until its handshake is over or given up. So there is a bound on all
-//! of them, and on those from one [`Prefix`]. Where a bound is reached, whoever comes takes the place of one that has got
-//! less far, the oldest first: somebody who opens connections and says nothing, or begins handshakes and never ends one,
-//! takes places from itself, and a worker that comes from the same address has its certificate looked at in the time
-//! in which as many others come as there are places. One whose certificate is good is safe from others.
+//! Anybody can open connections, and each takes a place until its handshake is over or given up. So
+//! there is a bound on all of them, and on those from one [`Prefix`]. Where a bound is reached,
+//! whoever comes takes the place of one that has got less far, the oldest first: somebody who opens
+//! connections and says nothing, or begins handshakes and never ends one, takes places from itself,
+//! and a worker that comes from the same address has its certificate looked at in the time in which
+//! as many others come as there are places. One whose certificate is good is safe from others.
 //!
-//! Within half a second, which a handshake on a LAN ends in, the oldest is no better choice than any other: where all are
-//! younger, one is drawn. To hang up on whoever comes would be to have a worker wait for the luck to come just when a place
-//! is free, and to have the first to go would be to give every handshake the same time, however few are that quick: of
-//! those who are drawn, the quick ones end soon and the slow ones sometimes. At 4,000 strangers a second from a worker's
-//! own address, of 128 places one is taken 31 times a second, and a handshake of 20 ms ends in more than half of all tries.
+//! Within half a second, which a handshake on a LAN ends in, the oldest is no better choice than
+//! any other: where all are younger, one is drawn. To hang up on whoever comes would be to have a
+//! worker wait for the luck to come just when a place is free, and to have the first to go would be
+//! to give every handshake the same time, however few are that quick: of those who are drawn, the
+//! quick ones end soon and the slow ones sometimes. At 4,000 strangers a second from a worker's own
+//! address, of 128 places one is taken 31 times a second, and a handshake of 20 ms ends in more
+//! than half of all tries.
 //!
 //! Kind: time-passed.
 
@@ -77,7 +80,8 @@ impl HalfOpen {
         Self(Arc::new(Mutex::new(registry)))
     }
 
-    /// A place for a connection from `address`, if need be that of another one; none where all others are proven.
+    /// A place for a connection from `address`, if need be that of another one; none where all
+    /// others are proven.
     pub(super) fn come(&self, address: IpAddr, now: Instant) -> Option<Place> {
         let mut registry = self.lock();
         let prefix = Prefix::of(address);
@@ -132,7 +136,8 @@ impl Registry {
     }
 }
 
-/// Draws numbers: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). What is drawn decides over nothing but who dials again.
+/// Draws numbers: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). What is drawn decides over
+/// nothing but who dials again.
 #[derive(Debug)]
 struct Drawing(u64);
 
@@ -217,8 +222,9 @@ mod tests {
         assert_eq!(half_open.len(), 0, "nothing is kept of who has gone");
     }
 
-    /// The strangers and the worker are behind one address. Each stranger says something at once and never ends its
-    /// handshake; the worker's takes 20 ms, and when it is hung up on it dials again a tenth of a second later.
+    /// The strangers and the worker are behind one address. Each stranger says something at once
+    /// and never ends its handshake; the worker's takes 20 ms, and when it is hung up on it dials
+    /// again a tenth of a second later.
     #[test]
     fn a_worker_comes_in_beside_thousands_of_strangers_a_second_from_its_own_address() {
         const RATE: u32 = 4_000;

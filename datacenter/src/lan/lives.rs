@@ -1,11 +1,12 @@
 //! Which process is a worker, where several say so.
 //!
-//! A worker that is started again may find its former life still running: cut off and back, or never stopped. Both would
-//! take the worker's place from each other for ever. So a hello says when its process started, and as long as the
-//! later one is there, the earlier one is not let in.
+//! A worker that is started again may find its former life still running: cut off and back, or
+//! never stopped. Both would take the worker's place from each other for ever. So a hello says when
+//! its process started, and as long as the later one is there, the earlier one is not let in.
 //!
-//! Clocks of machines differ, so the order is not kept for longer than that: a worker that has moved to a machine whose
-//! clock is behind is let in once its former life has been gone for a while.
+//! Clocks of machines differ, so the order is not kept for longer than that: a worker that has
+//! moved to a machine whose clock is behind is let in once its former life has been gone for a
+//! while.
 //!
 //! Kind: time-passed.
 
@@ -40,7 +41,8 @@ pub(super) struct Stay {
     pub(super) is_new: bool,
 }
 
-/// What a process that starts now calls this life of its worker: the time in microseconds since 1970.
+/// What a process that starts now calls this life of its worker: the time in microseconds since
+/// 1970.
 #[expect(clippy::disallowed_methods, reason = "two real processes are told apart by when they started")]
 pub fn incarnation() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -1,7 +1,9 @@
-//! The operator's side: asks a server whether a datacenter can leave the job for good, and has it done.
+//! The operator's side: asks a server whether a datacenter can leave the job for good, and has it
+//! done.
 //!
-//! An operator speaks to each server of a datacenter by itself, as they do not speak to each other. It asks all of them
-//! before it confirms to any: what one of them has to object to stops it before anything has happened.
+//! An operator speaks to each server of a datacenter by itself, as they do not speak to each other.
+//! It asks all of them before it confirms to any: what one of them has to object to stops it before
+//! anything has happened.
 //!
 //! Kind: driver.
 
@@ -30,8 +32,8 @@ pub enum Answer {
     Problem(String),
 }
 
-/// Asks the server of `datacenter` at `address` whether the datacenter `leaving` can leave the job with this digest; shows
-/// it the certificate of `identity`.
+/// Asks the server of `datacenter` at `address` whether the datacenter `leaving` can leave the job
+/// with this digest; shows it the certificate of `identity`.
 ///
 /// # Errors
 ///

@@ -1,7 +1,8 @@
 //! Which workers are connected to a server, and since when the others are not.
 //!
-//! A worker whose connection has broken dials again at once, and is back in moments unless it is gone. So it is waited for
-//! during a time of grace, counted from when something was last heard of it.
+//! A worker whose connection has broken dials again at once, and is back in moments unless it is
+//! gone. So it is waited for during a time of grace, counted from when something was last heard of
+//! it.
 //!
 //! Kind: time-passed.
 
@@ -73,8 +74,9 @@ impl Presence {
         (!self.is_here(worker)).then(|| self.lost.get(&worker).cloned().unwrap_or_else(never))
     }
 
-    /// The workers of `live` that have been away for `grace`, with how they went. Who has never come counts only if the
-    /// others `have_begun`: at the start of a job all are waited for, however long they take.
+    /// The workers of `live` that have been away for `grace`, with how they went. Who has never
+    /// come counts only if the others `have_begun`: at the start of a job all are waited for,
+    /// however long they take.
     pub fn overdue(
         &self,
         live: impl IntoIterator<Item = WorkerId>,

@@ -1,4 +1,5 @@
-//! The server's side: lets workers in, and passes their requests to the shards and the answers back.
+//! The server's side: lets workers in, and passes their requests to the shards and the answers
+//! back.
 //!
 //! Kind: driver.
 
@@ -30,8 +31,9 @@ use crate::throttle::Throttle;
 use crate::wire::{OperatorHello, Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
 use crate::{ShardId, WorkerId};
 
-/// Frames other than answers that may wait for a connection: more than a worker has flushes unconfirmed, so that reading
-/// never waits for writing, on which the worker may be waiting. One that does not keep to that slows itself down.
+/// Frames other than answers that may wait for a connection: more than a worker has flushes
+/// unconfirmed, so that reading never waits for writing, on which the worker may be waiting. One
+/// that does not keep to that slows itself down.
 const OUT_QUEUE: usize = 2 * super::worker::MAX_UNCONFIRMED;
 
 /// How long to wait when the system has no connection to give.
@@ -73,7 +75,8 @@ pub struct Door {
 impl Door {
     /// Lets workers in that come to `listener`, for ever.
     pub async fn serve(self, listener: TcpListener) {
-        // Whoever could foresee who is drawn would gain nothing: it is a stranger's place as often as before.
+        // Whoever could foresee who is drawn would gain nothing: it is a stranger's place as often
+        // as before.
         let half_open = HalfOpen::new(self.incarnation);
         let throttle = Arc::new(Mutex::new(Throttle::new(Instant::now())));
         let mut failures = Throttle::rare(Instant::now());

@@ -56,7 +56,8 @@ struct Host {
 }
 
 impl Host {
-    /// Stops at once, as a process does that is killed. Yields where it was, so that another life may begin there.
+    /// Stops at once, as a process does that is killed. Yields where it was, so that another life
+    /// may begin there.
     async fn kill(self) -> (String, Arc<std::sync::Mutex<Shard>>) {
         for task in self.tasks {
             task.abort();
@@ -612,7 +613,8 @@ fn flood(address: &str, rate: u32) -> Flood {
     Flood { _opening: opening, opened, hung_up }
 }
 
-/// `GAIA_FLOOD_SECONDS` says for how long: a worker that restarts all the time comes in within 3 s each time.
+/// `GAIA_FLOOD_SECONDS` says for how long: a worker that restarts all the time comes in within 3 s
+/// each time.
 #[tokio::test]
 async fn a_worker_comes_in_beside_strangers_from_its_own_address() {
     let seconds = std::env::var("GAIA_FLOOD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
@@ -679,7 +681,8 @@ async fn all_in(host: &Host, clock: u32) {
     timeout(LIMIT, waiting).await.unwrap();
 }
 
-/// Ends a clock without having read for it, as a worker does whose server has gone while it computed.
+/// Ends a clock without having read for it, as a worker does whose server has gone while it
+/// computed.
 async fn blind_clock(session: &mut Session) {
     session.client().add(TableId(0), 1, &[1.0, 2.0]);
     session.clock().await.unwrap();

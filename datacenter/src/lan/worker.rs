@@ -1,13 +1,15 @@
 //! The worker's side: one connection to each server, made again when it breaks.
 //!
-//! A [`Line`] keeps the connection to one server. It stands between a worker's [`Session`](crate::local::Session) and
-//! the server's shards, and hides from the session that connections break: a flush is kept until the server says that
-//! its shard has it, a read until it is answered, and on a new connection both are said again. Flushes count by their
-//! clock and a worker has one read at a time on a shard, so that does no harm.
+//! A [`Line`] keeps the connection to one server. It stands between a worker's
+//! [`Session`](crate::local::Session) and the server's shards, and hides from the session that
+//! connections break: a flush is kept until the server says that its shard has it, a read until it
+//! is answered, and on a new connection both are said again. Flushes count by their clock and a
+//! worker has one read at a time on a shard, so that does no harm.
 //!
-//! What a line cannot hide is a server that has started anew: what the worker has read there means nothing to the new
-//! life. Then the line only takes what its session still says, and ends with it; the worker begins a new session, whose
-//! line says first to the new life what the former one had not confirmed. The shards know by the clocks what they have.
+//! What a line cannot hide is a server that has started anew: what the worker has read there means
+//! nothing to the new life. Then the line only takes what its session still says, and ends with it;
+//! the worker begins a new session, whose line says first to the new life what the former one had
+//! not confirmed. The shards know by the clocks what they have.
 //!
 //! Kind: driver.
 
@@ -37,10 +39,12 @@ use crate::{Clock, ShardId, WorkerId};
 /// The first pause before dialling again, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
 
-/// A connection that has lasted that long was a good one: after it the pauses start from the first again.
+/// A connection that has lasted that long was a good one: after it the pauses start from the first
+/// again.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// The pause of a worker whose place a later start has taken. It does not give up, as that one may end.
+/// The pause of a worker whose place a later start has taken. It does not give up, as that one may
+/// end.
 const REPLACED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Flushes that may wait for the server's word; a session that is further ahead waits.
@@ -88,8 +92,8 @@ pub enum State {
     Departed(String),
     /// The server has refused what the session said, and ended it; why, as the server says.
     Refused(String),
-    /// The server has started anew, and what was read of it is of no use any more; or another process has taken the worker's
-    /// place, and who comes back to it has to join again.
+    /// The server has started anew, and what was read of it is of no use any more; or another
+    /// process has taken the worker's place, and who comes back to it has to join again.
     Lost,
 }
 
@@ -102,8 +106,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Says that the worker trains from now on, at `clock` or later; yields its clock on each of the server's shards.
-    /// None if the connection broke meanwhile: ask again.
+    /// Says that the worker trains from now on, at `clock` or later; yields its clock on each of
+    /// the server's shards. None if the connection broke meanwhile: ask again.
     pub async fn join(&self, clock: Clock) -> Option<Vec<(ShardId, Clock)>> {
         let (answer, joined) = oneshot::channel();
         self.joins.send((clock, answer)).await.ok()?;
@@ -142,7 +146,8 @@ impl std::fmt::Debug for Plan {
 }
 
 impl Line {
-    /// A line that takes `requests` of a session to the server of `plan`, and puts its answers into `replies`.
+    /// A line that takes `requests` of a session to the server of `plan`, and puts its answers into
+    /// `replies`.
     pub fn new(
         plan: Plan,
         requests: mpsc::Receiver<(ShardId, Request)>,
@@ -162,8 +167,9 @@ impl Line {
         self
     }
 
-    /// Keeps the connection until the session is dropped and all it said is confirmed; or, if the server has started anew,
-    /// until the session is dropped. Yields what is not confirmed then, for the next line to [carry](Self::carrying).
+    /// Keeps the connection until the session is dropped and all it said is confirmed; or, if the
+    /// server has started anew, until the session is dropped. Yields what is not confirmed then,
+    /// for the next line to [carry](Self::carrying).
     pub async fn run(mut self) -> Carried {
         let mut pause = BACKOFF[0];
         let mut said = Repeats::default();
@@ -236,8 +242,8 @@ impl Line {
         }
     }
 
-    /// What the server has not confirmed, once the session is dropped: what it has yet to say of the clock that it is in must
-    /// not be lost, for the other servers have it.
+    /// What the server has not confirmed, once the session is dropped: what it has yet to say of
+    /// the clock that it is in must not be lost, for the other servers have it.
     async fn left_over(self) -> Carried {
         let Self { mut requests, mut unconfirmed, joins, .. } = self;
         // Who wants to join must not wait for an answer.
@@ -306,8 +312,8 @@ impl Line {
         Ok(welcome)
     }
 
-    /// Talks over a connection until it breaks, or nobody has anything to say any more, or the server's certificate is
-    /// revoked.
+    /// Talks over a connection until it breaks, or nobody has anything to say any more, or the
+    /// server's certificate is revoked.
     pub(super) async fn talk(&mut self, mut frames: Frames, welcome: Welcome) -> Result<(), LanError> {
         let (security, peer) = (self.plan.security.clone(), frames.get_ref().peer());
         let talked = tokio::select! {
@@ -320,7 +326,8 @@ impl Line {
         talked
     }
 
-    /// The same; whatever it waits for, it may be dropped then, and nothing is forgotten that was not confirmed.
+    /// The same; whatever it waits for, it may be dropped then, and nothing is forgotten that was
+    /// not confirmed.
     async fn exchange(&mut self, frames: &mut Frames, welcome: Welcome) -> Result<(), LanError> {
         let heard = frames.get_ref().heard.clone();
         let (mut sink, mut stream) = frames.split();
@@ -332,8 +339,8 @@ impl Line {
         let (mut is_open, mut is_flushed) = (true, true);
         let mut said = Instant::now();
         loop {
-            // One frame at a time is under way, and it is read meanwhile: the other side may wait for that, and it is
-            // also how we know that it is there.
+            // One frame at a time is under way, and it is read meanwhile: the other side may wait
+            // for that, and it is also how we know that it is there.
             if is_flushed && let Some((shard, request)) = again.pop_front() {
                 sink.feed(ToServer::Request(shard, request).encode()).await?;
                 is_flushed = false;
@@ -386,7 +393,8 @@ impl Line {
                     None => is_open = false,
                 },
                 Some((clock, answer)) = self.joins.recv(), if is_flushed => {
-                    // Who no longer waits for it may have left meanwhile, and must not be counted again.
+                    // Who no longer waits for it may have left meanwhile, and must not be counted
+                    // again.
                     if answer.is_closed() {
                         continue;
                     }

@@ -345,8 +345,9 @@ struct Model {
 }
 
 proptest! {
-    /// Whatever becomes of workers and clocks: each flush counts once, the clock never goes back nor waits for who is not
-    /// live, and what a read sees holds all that was flushed as early as staleness promises, by whoever was live all along.
+    /// Whatever becomes of workers and clocks: each flush counts once, the clock never goes back
+    /// nor waits for who is not live, and what a read sees holds all that was flushed as early as
+    /// staleness promises, by whoever was live all along.
     #[test]
     fn clocks_that_jump_and_workers_that_come_and_go_lose_nothing(steps in steps(), staleness in 0..3u32) {
         let (mut shard, now) = (shard(3, Some(staleness)), Instant::now());
@@ -376,7 +377,8 @@ proptest! {
                     if let Some(reply) = reply {
                         prop_assert_eq!(reply.clock, shard.clock());
                         prop_assert_eq!(reply.blocks[0].values[0], sum);
-                        // Who was live all along has flushed its clocks up to then, unless the shard has jumped past it.
+                        // Who was live all along has flushed its clocks up to then, unless the
+                        // shard has jumped past it.
                         for live in workers.iter().filter(|worker| worker.live_since.is_some()) {
                             prop_assert!(live.clock >= least, "{live:?}, {least}");
                         }

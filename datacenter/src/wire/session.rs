@@ -21,7 +21,8 @@ const ENVELOPE_BYTES: usize = 64 * 1024;
 pub struct Shapes(pub Vec<Vec<ShardTable>>);
 
 impl Shapes {
-    /// The longest frame that a correct side could send: every element of the largest shard with its index.
+    /// The longest frame that a correct side could send: every element of the largest shard with
+    /// its index.
     pub fn max_frame_bytes(&self) -> usize {
         let elements = |tables: &Vec<ShardTable>| tables.iter().map(|t| t.elements()).sum::<usize>();
         self.0.iter().map(elements).max().unwrap_or(0).saturating_mul(9).saturating_add(ENVELOPE_BYTES)
@@ -45,7 +46,8 @@ pub struct WorkerHello {
     pub job_digest: Vec<u8>,
     /// Who it is.
     pub worker: WorkerId,
-    /// When its process started, in microseconds since 1970: of two with the same index the later one counts.
+    /// When its process started, in microseconds since 1970: of two with the same index the later
+    /// one counts.
     pub incarnation: u64,
 }
 
@@ -58,7 +60,8 @@ pub struct OperatorHello {
     pub datacenter: String,
     /// Which datacenter is to leave the job for good.
     pub leaving: String,
-    /// The digest of the job that the operator means, or at least its first [`Self::MIN_DIGEST_BYTES`].
+    /// The digest of the job that the operator means, or at least its first
+    /// [`Self::MIN_DIGEST_BYTES`].
     pub job_digest: Vec<u8>,
 }
 

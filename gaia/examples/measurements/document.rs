@@ -8,8 +8,8 @@
 //! <!-- from: sweep configs/simulations/mnist-softmax.toml --data-path DATA/mnist -->
 //! ```
 //!
-//! The first word is the program; `DATA` stands for a directory with the public data sets; `slowly` is said of what takes more
-//! than seconds.
+//! The first word is the program; `DATA` stands for a directory with the public data sets; `slowly`
+//! is said of what takes more than seconds.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! Writes what commands print into the documents that show it: the README's first result, and the tables of
-//! docs/MEASUREMENTS.md.
+//! Writes what commands print into the documents that show it: the README's first result, and the
+//! tables of docs/MEASUREMENTS.md.
 //!
 //! ```text
 //! cargo run --release --example measurements                        what takes seconds and needs no data
@@ -7,7 +7,8 @@
 //! cargo run --release --example measurements -- --check             tells what is out of date, and changes nothing
 //! ```
 //!
-//! `--only TEXT` takes the commands that contain it. How a document says what is printed by what stands in `document`.
+//! `--only TEXT` takes the commands that contain it. How a document says what is printed by what
+//! stands in `document`.
 
 mod document;
 #[path = "../sweep/grid.rs"]
@@ -76,7 +77,8 @@ fn main() -> Result<ExitCode, Failure> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Puts what commands have printed into a document, which somebody may have written in while they ran.
+/// Puts what commands have printed into a document, which somebody may have written in while they
+/// ran.
 fn write(path: &Path, printed: &BTreeMap<String, String>) -> Result<(), Failure> {
     let text = fs::read_to_string(path)?;
     let blocks = document::blocks(&text).map_err(|error| format!("{}: {error}", path.display()))?;

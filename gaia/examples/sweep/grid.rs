@@ -1,5 +1,5 @@
-//! A grid of settings over a simulation file, run and shown as a Markdown table: what `sweep` prints, and what the tables of
-//! docs/MEASUREMENTS.md are made of.
+//! A grid of settings over a simulation file, run and shown as a Markdown table: what `sweep`
+//! prints, and what the tables of docs/MEASUREMENTS.md are made of.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -26,7 +26,8 @@ pub(crate) struct Arguments {
     /// An axis of the grid: KEY=A,B,C
     #[arg(long)]
     vary: Vec<String>,
-    /// Settings that make one row of each point, beside a row without them: NAME: KEY=VALUE; KEY=VALUE
+    /// Settings that make one row of each point, beside a row without them: NAME: KEY=VALUE;
+    /// KEY=VALUE
     #[arg(long)]
     variant: Vec<String>,
     /// What holds for every point: KEY=VALUE
@@ -155,7 +156,8 @@ fn named(text: &str) -> Result<(String, Point), Failure> {
     Ok((name.to_owned(), settings.collect::<Result<_, _>>()?))
 }
 
-/// Whether two runs have the same result: strategies without a filter do not depend on its settings.
+/// Whether two runs have the same result: strategies without a filter do not depend on its
+/// settings.
 fn is_same(a: &Task, b: &Task) -> bool {
     let filters = a.1.name().starts_with("asp");
     let matters = |(key, _): &(&String, &String)| filters || !key.starts_with("job.asp.");

@@ -1,7 +1,9 @@
-//! The settings that regions must agree on, each by its key, as they are told to a region whose job is another one.
+//! The settings that regions must agree on, each by its key, as they are told to a region whose job
+//! is another one.
 //!
-//! They are the same values that the [digest](super::Job::digest) is made of, so nothing can differ that is not among them; the
-//! keys are those of the job's file, as far as one can be told from how the settings are kept.
+//! They are the same values that the [digest](super::Job::digest) is made of, so nothing can differ
+//! that is not among them; the keys are those of the job's file, as far as one can be told from how
+//! the settings are kept.
 //!
 //! Kind: time-free.
 
@@ -10,7 +12,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-/// How the fields of a job are called in its file, where that is not what they are called in code; the first that fits.
+/// How the fields of a job are called in its file, where that is not what they are called in code;
+/// the first that fits.
 const NAMES: [(&str, &str); 7] = [
     ("model.settings.", "model."),
     ("data.source.", "data."),

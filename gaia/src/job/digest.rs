@@ -1,8 +1,9 @@
 //! What regions compare before they exchange updates of a job.
 //!
-//! The settings are written as JSON with their fields in the order of their declaration, and hashed. So the digest changes
-//! when a setting does, and when the settings that a version of the program knows do: regions that run versions with
-//! different settings refuse each other, which is what one wants of them. It does not change with the compiler.
+//! The settings are written as JSON with their fields in the order of their declaration, and
+//! hashed. So the digest changes when a setting does, and when the settings that a version of the
+//! program knows do: regions that run versions with different settings refuse each other, which is
+//! what one wants of them. It does not change with the compiler.
 
 use std::sync::Arc;
 
@@ -26,7 +27,8 @@ impl Job {
     }
 }
 
-// The protocol's own enums are not made to be written. These have the same variants, which the compiler checks.
+// The protocol's own enums are not made to be written. These have the same variants, which the
+// compiler checks.
 
 #[derive(Serialize)]
 #[serde(remote = "Lead")]
@@ -178,7 +180,8 @@ mod tests {
 
     #[test]
     fn the_digest_is_pinned() {
-        // It may change with the settings, and with nothing else: regions must be able to agree across builds.
+        // It may change with the settings, and with nothing else: regions must be able to agree
+        // across builds.
         let hex: String = job().digest(1, "asp").iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "f132d431a3200d0b8dca2f69f7315b903bbc0d4841e4b9b5e875d4e6ea3caaf5");
     }

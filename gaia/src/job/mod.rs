@@ -1,7 +1,7 @@
 //! What a job trains, on what, and how: checked settings, in code's units.
 //!
-//! These are made by `config` from TOML and by tests directly; whoever holds one may rely on the stated ranges. They are
-//! written (by `serde`) for the digest alone, which `digest` makes.
+//! These are made by `config` from TOML and by tests directly; whoever holds one may rely on the
+//! stated ranges. They are written (by `serde`) for the digest alone, which `digest` makes.
 
 mod by_key;
 pub mod config;
@@ -29,7 +29,8 @@ pub struct Job {
     pub name: String,
     /// How many clocks every worker runs; at least one.
     pub clocks: u32,
-    /// `s` of stale synchronous parallel inside a datacenter; `None` is asynchronous. Default 0 (BSP).
+    /// `s` of stale synchronous parallel inside a datacenter; `None` is asynchronous. Default 0
+    /// (BSP).
     pub staleness: Option<u32>,
     /// How many shards the model is cut into; at least one.
     pub shards: u16,
@@ -49,8 +50,8 @@ pub struct Job {
     pub asp: AspSettings,
     /// `s` of the strategy `ssp` between datacenters. Default 3.
     pub ssp_lead: u32,
-    /// What becomes of deltas that are NaN or infinite. Simulations pass them on in any case. Default
-    /// [`NonFinite::Refuse`].
+    /// What becomes of deltas that are NaN or infinite. Simulations pass them on in any case.
+    /// Default [`NonFinite::Refuse`].
     #[serde(with = "digest::NonFiniteText")]
     pub non_finite: NonFinite,
     /// The largest deltas that servers take. Default any; simulations take any in any case.
@@ -72,7 +73,8 @@ pub struct MaxDelta {
 pub enum DeltaBound {
     /// Its magnitude is larger than this; above zero.
     Magnitude(f32),
-    /// Its magnitude is larger than so many times the [usual](datacenter::usual) one of its table; above one.
+    /// Its magnitude is larger than so many times the [usual](datacenter::usual) one of its table;
+    /// above one.
     TimesTheUsual(f32),
 }
 
@@ -94,8 +96,9 @@ impl Job {
         Input::new(&self.model, &self.data, self.partition, seed)
     }
 
-    /// A job that trains a model of one's own, which a program gives to [`crate::simulator::compare_application`] or
-    /// [`crate::simulator::run_one`]. Everything else is as documented for its field; change what should differ.
+    /// A job that trains a model of one's own, which a program gives to
+    /// [`crate::simulator::compare_application`] or [`crate::simulator::run_one`]. Everything else
+    /// is as documented for its field; change what should differ.
     pub fn of_own_model(name: &str, clocks: u32) -> Self {
         Self {
             name: name.to_owned(),
@@ -137,7 +140,8 @@ pub struct AspSettings {
     pub filter: Filter,
     /// Filters by table name.
     pub tables: Vec<(String, Filter)>,
-    /// Whether idle bandwidth is spent on updates below the threshold (Gaia, section 3.4). Default false.
+    /// Whether idle bandwidth is spent on updates below the threshold (Gaia, section 3.4). Default
+    /// false.
     pub soft_threshold: bool,
     /// `barrier.max_delay`. Default 200 ms; `None` turns barriers off.
     pub barrier_max_delay: Option<Duration>,
@@ -149,7 +153,8 @@ pub struct AspSettings {
     /// At which clocks is released. Default derived.
     #[serde(with = "digest::ReleaseEveryText")]
     pub release_every: ReleaseEvery,
-    /// What each region may send while it trains, all that crosses the wire. Default as much as the filter lets pass.
+    /// What each region may send while it trains, all that crosses the wire. Default as much as the
+    /// filter lets pass.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "digest::budget")]
     pub budget: Option<Budget>,
 }
@@ -162,7 +167,8 @@ impl Default for AspSettings {
 }
 
 impl AspSettings {
-    /// What depends on nothing but the updates, and on how many steps of training a clock is, as far as that is known.
+    /// What depends on nothing but the updates, and on how many steps of training a clock is, as
+    /// far as that is known.
     pub fn automatic(steps_per_clock: Option<u32>) -> Self {
         Self {
             filter: Filter::automatic(AspGoal::default(), steps_per_clock),
@@ -176,14 +182,16 @@ impl AspSettings {
         }
     }
 
-    /// The paper's filter (Gaia, section 3.2), whose updates are shipped as they are and once they are significant.
+    /// The paper's filter (Gaia, section 3.2), whose updates are shipped as they are and once they
+    /// are significant.
     pub fn paper() -> Self {
         let (anticipation, release_every) = (false, ReleaseEvery::Clocks(1));
         Self { filter: Filter::paper(), anticipation, release_every, ..Self::default() }
     }
 }
 
-/// How much of the quality that shipping everything gets is given for bytes, as far as a threshold that follows updates decides it.
+/// How much of the quality that shipping everything gets is given for bytes, as far as a threshold
+/// that follows updates decides it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AspGoal {
     /// As little as can be.
@@ -196,13 +204,14 @@ pub enum AspGoal {
 }
 
 impl AspGoal {
-    /// How many times the usual update of a clock is held back, where a clock is so many steps of training; where that is not
-    /// known, many.
+    /// How many times the usual update of a clock is held back, where a clock is so many steps of
+    /// training; where that is not known, many.
     ///
-    /// What is held back of updates disturbs the model as the noise of mini-batches does, so how much that may be follows the
-    /// update of one step: less than that of a clock by the square root of how many steps it is where all of it is noise, and by how
-    /// many where none is. The power between the two is found by trial, as the figures are. However many steps there are, a few updates
-    /// of a clock do no harm.
+    /// What is held back of updates disturbs the model as the noise of mini-batches does, so how
+    /// much that may be follows the update of one step: less than that of a clock by the square
+    /// root of how many steps it is where all of it is noise, and by how many where none is. The
+    /// power between the two is found by trial, as the figures are. However many steps there are, a
+    /// few updates of a clock do no harm.
     pub fn threshold(self, steps_per_clock: Option<u32>) -> f64 {
         let (of_clocks, of_steps) = match self {
             Self::Quality => (2.0, 15.0),
@@ -237,7 +246,8 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// A threshold that follows updates, where a clock is so many steps of training, as far as that is known.
+    /// A threshold that follows updates, where a clock is so many steps of training, as far as that
+    /// is known.
     pub fn automatic(goal: AspGoal, steps_per_clock: Option<u32>) -> Self {
         Self {
             function: Significance::UsualUpdate,
@@ -257,8 +267,8 @@ impl Filter {
         }
     }
 
-    /// What is not said beside this function: nothing that depends on the data where thresholds follow updates, else as in the
-    /// paper.
+    /// What is not said beside this function: nothing that depends on the data where thresholds
+    /// follow updates, else as in the paper.
     pub fn of(function: Significance, steps_per_clock: Option<u32>) -> Self {
         let rest = match function {
             Significance::UsualUpdate => Self::automatic(AspGoal::default(), steps_per_clock),

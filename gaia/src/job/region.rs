@@ -1,7 +1,7 @@
 //! One region of a job that runs for real: its processes, where they are, and whom they talk to.
 //!
-//! Like [`crate::job::scenario`], these are checked settings in code's units: `config` makes them from TOML, and whoever holds
-//! one may rely on the stated ranges.
+//! Like [`crate::job::scenario`], these are checked settings in code's units: `config` makes them
+//! from TOML, and whoever holds one may rely on the stated ranges.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,10 +28,11 @@ pub struct Region {
     pub seed: u64,
     /// What crosses the WAN; the same in all regions, and one that mirrors. Default `asp`.
     pub strategy: Strategy,
-    /// All regions of the job, in the order of the job file, with distinct names; the same in all of them.
+    /// All regions of the job, in the order of the job file, with distinct names; the same in all
+    /// of them.
     pub members: Vec<Member>,
-    /// How many server processes host this region's shards: shard `i` is on server `i` mod this. At least one, at most as
-    /// many as there are shards.
+    /// How many server processes host this region's shards: shard `i` is on server `i` mod this. At
+    /// least one, at most as many as there are shards.
     pub servers: u16,
     /// Where the region's workers reach server `i`.
     pub server_addresses: Vec<Address>,
@@ -55,7 +56,8 @@ pub struct Region {
     pub at_end: AtEnd,
     /// How long others wait for who is gone.
     pub grace: Grace,
-    /// For how many regions, this one among them, the start of a job waits in any case, once `grace.start` is over. Default 1.
+    /// For how many regions, this one among them, the start of a job waits in any case, once
+    /// `grace.start` is over. Default 1.
     pub min_regions: u32,
     /// How often a worker tries a step of the model again that fails, before it ends. Default 2.
     pub step_retries: u32,
@@ -65,7 +67,8 @@ pub struct Region {
     pub output: Option<PathBuf>,
     /// Where servers keep checkpoints, and how often, if they do.
     pub checkpoint: Option<CheckpointSettings>,
-    /// A declared cost of computing, to rehearse a job of another size: a clock takes at least this long.
+    /// A declared cost of computing, to rehearse a job of another size: a clock takes at least this
+    /// long.
     pub compute: Option<ComputeSettings>,
 }
 
@@ -89,7 +92,8 @@ pub struct PeerRegion {
     pub rate_bytes_per_sec: Option<u64>,
     /// There and back, where that is known.
     pub round_trip: Option<Duration>,
-    /// How much of the link each of its servers takes at most for getting back what it has lost; all of it where not set.
+    /// How much of the link each of its servers takes at most for getting back what it has lost;
+    /// all of it where not set.
     pub transfer_bytes_per_sec: Option<u64>,
 }
 
@@ -98,8 +102,8 @@ pub struct PeerRegion {
 pub struct TlsSettings {
     /// Holds `ca.pem`, `crl.pem` if there is one, and the files below.
     pub directory: PathBuf,
-    /// The certificate of a process, in `directory`, with `{datacenter}`, `{role}` and `{index}` to be filled in.
-    /// Default `{datacenter}-{role}-{index}.pem`.
+    /// The certificate of a process, in `directory`, with `{datacenter}`, `{role}` and `{index}` to
+    /// be filled in. Default `{datacenter}-{role}-{index}.pem`.
     pub certificate: String,
     /// Its key, likewise. Default `{datacenter}-{role}-{index}.key`.
     pub key: String,
@@ -118,7 +122,8 @@ pub struct AdminSettings {
     pub listen: Option<SocketAddr>,
 }
 
-/// For how long those are waited for of whom nothing is heard, before the others go on without them.
+/// For how long those are waited for of whom nothing is heard, before the others go on without
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grace {
     /// A worker, by each server: counted from when the server last heard of it, and so at least
@@ -128,8 +133,8 @@ pub struct Grace {
     pub server: Duration,
     /// A whole other region. Default 60 s.
     pub datacenter: Duration,
-    /// All other regions, at the start of a job; none for as long as it takes. Default none, and `datacenter` where
-    /// [`Region::min_regions`] is set.
+    /// All other regions, at the start of a job; none for as long as it takes. Default none, and
+    /// `datacenter` where [`Region::min_regions`] is set.
     pub start: Option<Duration>,
 }
 
@@ -146,7 +151,8 @@ pub enum AtEnd {
     /// It exits.
     #[default]
     Exit,
-    /// It goes on to answer until it is stopped, as an orchestrator wants that would start it again.
+    /// It goes on to answer until it is stopped, as an orchestrator wants that would start it
+    /// again.
     Stay,
 }
 
@@ -179,7 +185,8 @@ impl Region {
         self.members.iter().map(|member| member.workers).sum()
     }
 
-    /// How many workers the members before this one have: by it, workers are numbered over all regions.
+    /// How many workers the members before this one have: by it, workers are numbered over all
+    /// regions.
     pub fn first_worker(&self) -> u32 {
         self.members[..self.place()].iter().map(|member| member.workers).sum()
     }
@@ -222,8 +229,9 @@ impl Region {
         })
     }
 
-    /// SHA-256 of everything that regions must agree on before they exchange updates: the job with its members, the seed,
-    /// the strategy, the tables that each makes of its data, and what their rows and columns stand for.
+    /// SHA-256 of everything that regions must agree on before they exchange updates: the job with
+    /// its members, the seed, the strategy, the tables that each makes of its data, and what their
+    /// rows and columns stand for.
     pub fn digest(&self, tables: &[TableSpec], vocabulary: Option<&Vocabulary>) -> [u8; 32] {
         let tables: Vec<_> = tables.iter().map(|t| (&t.name, t.rows, t.width, rule(t))).collect();
         let names = vocabulary.map(Vocabulary::digest);
@@ -239,8 +247,9 @@ fn rule(table: &TableSpec) -> Option<String> {
     (!table.rule.takes_changes()).then(|| format!("{:?}", table.rule).to_lowercase())
 }
 
-/// What each feature is called, so that regions can say which is the first that differs; of many the first, since a frame of
-/// settings has room for so many bytes alone. That others differ shows in the digest of all.
+/// What each feature is called, so that regions can say which is the first that differs; of many
+/// the first, since a frame of settings has room for so many bytes alone. That others differ shows
+/// in the digest of all.
 fn features_by_key(vocabulary: &Vocabulary) -> impl Iterator<Item = (String, String)> {
     const MOST_BYTES: usize = 24 << 10;
     let mut left = MOST_BYTES;
@@ -265,7 +274,8 @@ pub struct CheckpointSettings {
     pub every_clocks: Option<u32>,
     /// And when the last one is as old as this. Default five minutes, where neither is said.
     pub every: Option<Duration>,
-    /// How many of each shard are kept; at least one. Default 2, since the newest may turn out to be damaged.
+    /// How many of each shard are kept; at least one. Default 2, since the newest may turn out to
+    /// be damaged.
     pub keep: u32,
     /// What a server begins with.
     pub start: CheckpointStart,
@@ -281,10 +291,12 @@ impl CheckpointSettings {
 /// What a server begins with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckpointStart {
-    /// With the newest checkpoint that can be used. Where there are some and none can be used, it does not begin.
+    /// With the newest checkpoint that can be used. Where there are some and none can be used, it
+    /// does not begin.
     #[default]
     Newest,
-    /// At clock 0, whatever there is. The first checkpoint that is made then replaces those of later clocks.
+    /// At clock 0, whatever there is. The first checkpoint that is made then replaces those of
+    /// later clocks.
     Zero,
 }
 

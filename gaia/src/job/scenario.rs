@@ -1,7 +1,7 @@
 //! Where a job is simulated: regions, the links between them, and what computing costs.
 //!
-//! Like [`crate::job`], these are checked settings in code's units: `config` makes them from TOML, tests make them
-//! directly, and whoever holds one may rely on the stated ranges.
+//! Like [`crate::job`], these are checked settings in code's units: `config` makes them from TOML,
+//! tests make them directly, and whoever holds one may rely on the stated ranges.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -39,8 +39,9 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// `job` over `regions` of equal speed, each with one server and its number of workers, joined as `link(from, to)` says. Everything
-    /// else is as documented for its field; change what should differ.
+    /// `job` over `regions` of equal speed, each with one server and its number of workers, joined
+    /// as `link(from, to)` says. Everything else is as documented for its field; change what should
+    /// differ.
     pub fn new(
         job: Job,
         regions: &[(&str, u32)],
@@ -91,8 +92,8 @@ impl Simulation {
 pub struct Region {
     /// Its name: lower-case letters, digits and hyphens.
     pub name: String,
-    /// How many server processes host its shards: shard `i` is on server `i` mod this. At least one, at most as many as
-    /// there are shards. Default 1.
+    /// How many server processes host its shards: shard `i` is on server `i` mod this. At least
+    /// one, at most as many as there are shards. Default 1.
     pub servers: u16,
     /// How many workers train there; at least one.
     pub workers: u32,
@@ -151,23 +152,25 @@ impl Default for LanSettings {
     }
 }
 
-/// What computing costs in virtual time. It is declared, not measured, so that results do not depend on the machine.
+/// What computing costs in virtual time. It is declared, not measured, so that results do not
+/// depend on the machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ComputeSettings {
     /// What one worker of a region with speed 1 processes; above zero.
     pub examples_per_second: f64,
     /// Of every clock, whatever it processes. Default zero.
     pub overhead: Duration,
-    /// A clock takes up to this share longer, at random: 0.1 is up to 10 %. At or above zero. Default zero.
+    /// A clock takes up to this share longer, at random: 0.1 is up to 10 %. At or above zero.
+    /// Default zero.
     pub jitter: f64,
 }
 
 impl ComputeSettings {
     /// The virtual time of a clock that did `work` in a region of `speed`.
     ///
-    /// It is `(overhead + examples / examples_per_second / speed) * (1 + jitter * draw)`, where `draw` is
-    /// uniform in `0..1` and comes from the run's seeded generator. Time that the work says was measured
-    /// stands in the place of `examples / examples_per_second / speed`.
+    /// It is `(overhead + examples / examples_per_second / speed) * (1 + jitter * draw)`, where
+    /// `draw` is uniform in `0..1` and comes from the run's seeded generator. Time that the work
+    /// says was measured stands in the place of `examples / examples_per_second / speed`.
     pub fn clock_time(&self, work: Work, speed: f64, draw: f64) -> Duration {
         let declared = work.examples as f64 / self.examples_per_second / speed;
         let seconds = work.measured.map_or(declared, |measured| measured.as_secs_f64());

@@ -1,7 +1,8 @@
 //! What a run may let cross the WAN, by name.
 //!
-//! Those that mirror the model between datacenters are points in the space of [`wan::policy`]; `lan`, `stretched` and
-//! `isolated` differ in where workers and shards stand, which the simulation arranges.
+//! Those that mirror the model between datacenters are points in the space of [`wan::policy`];
+//! `lan`, `stretched` and `isolated` differ in where workers and shards stand, which the simulation
+//! arranges.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +24,8 @@ pub enum Strategy {
     Lan,
     /// Approximate synchronous parallel: what Gaia is for.
     Asp,
-    /// Mirrors that exchange every update and wait for each other at every clock: the naive baseline.
+    /// Mirrors that exchange every update and wait for each other at every clock: the naive
+    /// baseline.
     Bsp,
     /// Mirrors that exchange every update and may run some clocks apart.
     Ssp,
@@ -31,7 +33,8 @@ pub enum Strategy {
     Async,
     /// Each region trains on its own data alone; nothing crosses the WAN.
     Isolated,
-    /// One parameter server spread over the regions, workers pull and push over the WAN: the paper's Baseline.
+    /// One parameter server spread over the regions, workers pull and push over the WAN: the
+    /// paper's Baseline.
     Stretched,
     /// `asp` without selective barriers.
     AspNoBarrier,
@@ -116,7 +119,8 @@ impl Strategy {
 
     /// What mirrors do under this strategy, or `None` where there are no mirrors.
     ///
-    /// `tables` are those of the job's application, in order. See [`check_tables`] for names that match none.
+    /// `tables` are those of the job's application, in order. See [`check_tables`] for names that
+    /// match none.
     pub fn policy(self, job: &Job, tables: &[TableSpec]) -> Option<Policy> {
         let goal = if job.asp.soft_threshold { Goal::Fastest } else { Goal::Cheapest };
         let asp = || Policy {
@@ -187,7 +191,8 @@ fn suggestion(table: &str, known: &[String]) -> String {
         .unwrap_or_default()
 }
 
-/// Checks that every table with settings of its own in `job` is one of `tables`, and that these can be.
+/// Checks that every table with settings of its own in `job` is one of `tables`, and that these can
+/// be.
 ///
 /// # Errors
 ///
@@ -218,8 +223,8 @@ impl ScheduleFunction for LearningRate {
     }
 }
 
-/// What may be held back at first: a tenth of what is by default, whatever the goal, since nothing is known then that would
-/// make more of it safe.
+/// What may be held back at first: a tenth of what is by default, whatever the goal, since nothing
+/// is known then that would make more of it safe.
 fn leeway(job: &Job) -> Leeway {
     Leeway::beginning_with(AspGoal::Balanced.threshold(job.model.training().steps_per_clock()) / 10.0)
 }

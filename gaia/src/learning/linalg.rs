@@ -1,13 +1,16 @@
 //! Products of dense matrices of f32: fast, and the same bits on every machine.
 //!
-//! A library of linear algebra picks its kernel by what the processor offers: one that fuses multiply and add, or cuts
-//! its sums into other blocks, rounds differently, and the same job would train another model on another machine (see
-//! `lanes`). Here every element of the result is summed in one stated order, that of the inner dimension, whatever the
-//! blocks are: vectors run over *different* elements, so a compiler may take any width and changes nothing. The price:
-//! with what every x86-64 processor has, a core does about 12 GFLOP/s; a library with AVX-512 does four times that.
+//! A library of linear algebra picks its kernel by what the processor offers: one that fuses
+//! multiply and add, or cuts its sums into other blocks, rounds differently, and the same job would
+//! train another model on another machine (see `lanes`). Here every element of the result is summed
+//! in one stated order, that of the inner dimension, whatever the blocks are: vectors run over
+//! *different* elements, so a compiler may take any width and changes nothing. The price: with what
+//! every x86-64 processor has, a core does about 12 GFLOP/s; a library with AVX-512 does four times
+//! that.
 //!
-//! The blocks: four rows of the result by eight columns stay in registers while the inner dimension goes by. For that
-//! both factors are packed, so that the loop reads them in order, without strides and without checks of bounds.
+//! The blocks: four rows of the result by eight columns stay in registers while the inner dimension
+//! goes by. For that both factors are packed, so that the loop reads them in order, without strides
+//! and without checks of bounds.
 
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
@@ -17,8 +20,8 @@ const ROWS: usize = 4;
 /// Columns of a block of the result.
 const COLUMNS: usize = 8;
 
-/// How much of the inner dimension is packed at a time: 256 steps of both factors' blocks are 12 KiB, a part of any
-/// first-level cache.
+/// How much of the inner dimension is packed at a time: 256 steps of both factors' blocks are 12
+/// KiB, a part of any first-level cache.
 const DEPTH: usize = 256;
 
 /// A matrix that lies in a slice, or its transpose.
@@ -61,7 +64,8 @@ impl<'a> Matrix<'a> {
 impl<'a> From<ArrayView2<'a, f32>> for Matrix<'a> {
     /// # Panics
     ///
-    /// If neither rows nor columns follow each other in memory: [`Products::add`] copies such a view.
+    /// If neither rows nor columns follow each other in memory: [`Products::add`] copies such a
+    /// view.
     fn from(view: ArrayView2<'a, f32>) -> Self {
         let (rows, columns) = view.dim();
         match view.to_slice() {
@@ -74,8 +78,9 @@ impl<'a> From<ArrayView2<'a, f32>> for Matrix<'a> {
     }
 }
 
-/// `left . right`; shapes `[m, k]`, `[k, n]` and `[m, n]`. Every element is summed in the order of the inner
-/// dimension, so that it has the same bits on every machine, which [`ndarray`]'s own `dot` does not promise.
+/// `left . right`; shapes `[m, k]`, `[k, n]` and `[m, n]`. Every element is summed in the order of
+/// the inner dimension, so that it has the same bits on every machine, which [`ndarray`]'s own
+/// `dot` does not promise.
 ///
 /// # Panics
 ///
@@ -123,7 +128,8 @@ pub(crate) struct Products {
 impl Products {
     /// `out += left . right`; shapes `[m, k]`, `[k, n]` and `[m, n]`.
     ///
-    /// Every element is `((out + left[0] right[0]) + left[1] right[1]) + ...`, in this order and rounded at each step.
+    /// Every element is `((out + left[0] right[0]) + left[1] right[1]) + ...`, in this order and
+    /// rounded at each step.
     ///
     /// # Panics
     ///
@@ -170,7 +176,8 @@ impl Products {
     }
 }
 
-/// One block of the result, to which the outer products of `left` and `right` are added one after the other.
+/// One block of the result, to which the outer products of `left` and `right` are added one after
+/// the other.
 fn block(
     left: &[[f32; ROWS]],
     right: &[[f32; COLUMNS]],

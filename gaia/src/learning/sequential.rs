@@ -1,7 +1,8 @@
-//! Trains an application on one thread, without any network: the reference for what clusters should reach.
+//! Trains an application on one thread, without any network: the reference for what clusters should
+//! reach.
 //!
-//! All workers read the same model, and their deltas are added at the end of the clock, in the order of the workers:
-//! BSP, as one datacenter with staleness 0 has it.
+//! All workers read the same model, and their deltas are added at the end of the clock, in the
+//! order of the workers: BSP, as one datacenter with staleness 0 has it.
 
 use datacenter::{TableId, TableSpec};
 
@@ -20,7 +21,8 @@ pub struct Sequential<'a> {
 }
 
 impl<'a> Sequential<'a> {
-    /// A new model for `workers` workers, each with its part of the data; worker `w` has the seed `seed + w`.
+    /// A new model for `workers` workers, each with its part of the data; worker `w` has the seed
+    /// `seed + w`.
     ///
     /// # Panics
     ///

@@ -1,7 +1,7 @@
 //! How runs are going: bars on a terminal, now and then a line elsewhere. Always on standard error.
 //!
-//! Kind: driver. Observers are told of every clock, from several threads at once; what is shown is limited by the bars'
-//! own drawing rate, or to one line for every tenth of a run.
+//! Kind: driver. Observers are told of every clock, from several threads at once; what is shown is
+//! limited by the bars' own drawing rate, or to one line for every tenth of a run.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};

@@ -1,9 +1,10 @@
-//! Three regions as real processes on this machine, joined through emulated links: what `gaia demo` shows, and what tests
-//! measure.
+//! Three regions as real processes on this machine, joined through emulated links: what `gaia demo`
+//! shows, and what tests measure.
 //!
-//! Every server and every worker is a process of its own, with its own certificate, on loopback ports that were free; what
-//! crosses between regions goes through a [`Relay`] in this process, which delays it as the WAN would. The settings are
-//! the shipped ones, `configs/regions` and `configs/jobs`, with the addresses of this run over them.
+//! Every server and every worker is a process of its own, with its own certificate, on loopback
+//! ports that were free; what crosses between regions goes through a [`Relay`] in this process,
+//! which delays it as the WAN would. The settings are the shipped ones, `configs/regions` and
+//! `configs/jobs`, with the addresses of this run over them.
 //!
 //! Kind: driver.
 
@@ -65,13 +66,14 @@ pub struct Plan {
     pub links: [((usize, usize), LinkConfig); 3],
     /// Decides losses and jitter on them.
     pub seed: u64,
-    /// Regions whose processes are not started with the others: [`Process::start_again`] does so when it is time.
+    /// Regions whose processes are not started with the others: [`Process::start_again`] does so
+    /// when it is time.
     pub late: Vec<&'static str>,
 }
 
 impl Plan {
-    /// Writes the files of the regions and the job, and the shipped data, into its directory; [`Rehearsal::start`] does it
-    /// too.
+    /// Writes the files of the regions and the job, and the shipped data, into its directory;
+    /// [`Rehearsal::start`] does it too.
     ///
     /// # Errors
     ///
@@ -151,7 +153,8 @@ struct Ports {
     workers: Vec<SocketAddr>,
 }
 
-/// Sockets on ports that were free. They are held until all ports of a run are known, or one could be found twice.
+/// Sockets on ports that were free. They are held until all ports of a run are known, or one could
+/// be found twice.
 #[derive(Default)]
 struct Held {
     tcp: Vec<TcpListener>,
@@ -182,8 +185,8 @@ impl Held {
     }
 }
 
-/// A port of loopback that nobody has. None that systems give to connections by themselves: one of those might be given away
-/// before the process that it is meant for has started.
+/// A port of loopback that nobody has. None that systems give to connections by themselves: one of
+/// those might be given away before the process that it is meant for has started.
 fn free_port<T>(bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     const PORTS: Range<u16> = 10_000..32_000;
     const TRIES: usize = 100;
@@ -279,7 +282,8 @@ impl Rehearsal {
         self.processes.iter().map(target).collect()
     }
 
-    /// The settings of a region in this run: its ports, and the relay's addresses in the place of the others'.
+    /// The settings of a region in this run: its ports, and the relay's addresses in the place of
+    /// the others'.
     fn overrides(&self, plan: &Plan, ports: &[Ports], place: usize) -> Vec<(String, String)> {
         let list = |addresses: &[SocketAddr]| {
             let quoted: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
@@ -316,8 +320,9 @@ impl Rehearsal {
 }
 
 impl Process {
-    /// Starts `part` of `region` in the directory of `plan`, with the settings `set`, which should say that it answers at
-    /// `admin`. Those of the rehearsal are started by it; this is for one more, such as somebody who does not belong.
+    /// Starts `part` of `region` in the directory of `plan`, with the settings `set`, which should
+    /// say that it answers at `admin`. Those of the rehearsal are started by it; this is for one
+    /// more, such as somebody who does not belong.
     ///
     /// # Errors
     ///
@@ -369,7 +374,8 @@ impl Process {
         let _ = self.child.as_mut().map(Child::wait);
     }
 
-    /// Starts it again, once it has ended, or for the first time if it is late. What it logs is added to what it has logged.
+    /// Starts it again, once it has ended, or for the first time if it is late. What it logs is
+    /// added to what it has logged.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! What a person sees of a job: regions, each with its clock, what holds it up, and its links.
 //!
-//! Kind: time-free, but for its terminal, which is a driver. What processes said goes into a [`History`]; a page is a
-//! pure function of that and of the width. [`text`] prints it once; [`run`] keeps it on a terminal, until it is told to
-//! end.
+//! Kind: time-free, but for its terminal, which is a driver. What processes said goes into a
+//! [`History`]; a page is a pure function of that and of the width. [`text`] prints it once;
+//! [`run`] keeps it on a terminal, until it is told to end.
 
 mod filters;
 mod kept;
@@ -24,7 +24,8 @@ use crate::service::status::fetch::{Fetched, Url};
 use crate::service::status::totals::Totals;
 use crate::service::status::{Status, WHOLE_REGION};
 
-/// Rates are means over this time: long enough that a clock of some seconds does not make them jump.
+/// Rates are means over this time: long enough that a clock of some seconds does not make them
+/// jump.
 const WINDOW: Duration = Duration::from_secs(5);
 
 /// What processes said at one moment.
@@ -33,7 +34,8 @@ struct Moment {
     /// Since the history began.
     at: Duration,
     fetched: Vec<Fetched>,
-    /// Of those that do not answer, who had said before that it was at its end: the last that it said.
+    /// Of those that do not answer, who had said before that it was at its end: the last that it
+    /// said.
     ended: BTreeMap<Url, Status>,
     /// What had crossed between regions by then, as far as anybody has said so far.
     totals: Totals,
@@ -56,8 +58,8 @@ impl Moment {
 pub struct History {
     /// The first is about [`WINDOW`] before the last.
     moments: VecDeque<Moment>,
-    /// What was last answered at some URL. So that one who no longer answers has a name, and an end that it had spoken of
-    /// is not taken for a crash.
+    /// What was last answered at some URL. So that one who no longer answers has a name, and an end
+    /// that it had spoken of is not taken for a crash.
     last: BTreeMap<Url, Status>,
     /// So that nothing that was counted is taken back.
     totals: Totals,
@@ -73,8 +75,8 @@ impl History {
 
     /// Adds what was fetched `at` some time after the history began.
     ///
-    /// Processes that do not answer are left out where one process has all roles of their region: a region's file has
-    /// addresses for both ways to run it.
+    /// Processes that do not answer are left out where one process has all roles of their region: a
+    /// region's file has addresses for both ways to run it.
     pub fn push(&mut self, at: Duration, mut fetched: Vec<Fetched>) {
         for fetched in &fetched {
             if let Ok(status) = &fetched.status {

@@ -1,7 +1,8 @@
-//! What a server begins with: the checkpoints of its shards; for those without, the model's first values, and what other
-//! regions have of them.
+//! What a server begins with: the checkpoints of its shards; for those without, the model's first
+//! values, and what other regions have of them.
 //!
-//! First values of a large model take a while to draw. What other regions have is on its way meanwhile: all of it adds up.
+//! First values of a large model take a while to draw. What other regions have is on its way
+//! meanwhile: all of it adds up.
 //!
 //! Kind: driver (reads checkpoints).
 
@@ -76,7 +77,8 @@ pub(super) fn read(setup: &Setup, index: u16) -> Result<Beginning, ServiceError>
 /// Draws the first values of `shards`, and tells them as they come. Blocks.
 pub(super) fn draw(setup: &Setup, shards: Vec<ShardId>, tell: &Tell) {
     let is_wanted = AtomicBool::new(true);
-    // One is left to those who take what others send meanwhile: if it came late, their links would seem slow.
+    // One is left to those who take what others send meanwhile: if it came late, their links would
+    // seem slow.
     in_parallel(cores() - 1, shards, |shard| {
         if is_wanted.load(Ordering::Relaxed) {
             let values = initial_values_of(shard, setup.application.as_ref(), &setup.specs, setup.placement);
@@ -114,7 +116,8 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
             transfer_bytes_per_sec: peer.transfer_bytes_per_sec,
         })
         .collect();
-    // A process that starts later has a larger number, also where the machine's clock says otherwise.
+    // A process that starts later has a larger number, also where the machine's clock says
+    // otherwise.
     let here = setup.datacenter(&region.name);
     let lives = checkpoints.iter().filter_map(|checkpoint| checkpoint.state.life_of(here?));
     let life = life_after(lives.max().unwrap_or(0), datacenter::lan::incarnation());

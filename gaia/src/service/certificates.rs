@@ -1,13 +1,14 @@
 //! The certificates of a job: made by `gaia certs`, read by every process.
 //!
-//! TLS between processes needs an authority that they all trust, and nothing else of a public key infrastructure. So
-//! one directory holds it all: the authority, one certificate and key for each process, and the list of those that are
-//! no longer to be trusted.
+//! TLS between processes needs an authority that they all trust, and nothing else of a public key
+//! infrastructure. So one directory holds it all: the authority, one certificate and key for each
+//! process, and the list of those that are no longer to be trusted.
 //!
 //! - [`Authority`] signs; it does no I/O.
 //! - [`Directory`] keeps its work in files: what `gaia certs` does.
-//! - [`TlsFiles`] are the files of one process. Reading them checks everything that a peer would refuse later, and says
-//!   which file, which certificate and which date is wrong. [`Watcher`] reads them again when they change.
+//! - [`TlsFiles`] are the files of one process. Reading them checks everything that a peer would
+//!   refuse later, and says which file, which certificate and which date is wrong. [`Watcher`]
+//!   reads them again when they change.
 
 mod authority;
 mod directory;

@@ -1,7 +1,8 @@
 //! The region's copy of the model, scored on the region's data while it is trained.
 //!
-//! Scoring may take longer than a clock, and must not delay the worker that has the model at hand: so it is given a copy
-//! and a thread of its own, one at a time. While one is being scored, others are not even copied.
+//! Scoring may take longer than a clock, and must not delay the worker that has the model at hand:
+//! so it is given a copy and a thread of its own, one at a time. While one is being scored, others
+//! are not even copied.
 //!
 //! Kind: driver.
 

@@ -15,11 +15,12 @@ use super::part::Part;
 use crate::job::region::Region;
 use crate::service::certificates::{ProcessName, TlsFiles, Watcher};
 
-/// How often certificates are looked at. What has changed is read a moment later, once it has settled, so that a revocation
-/// counts within 10 s of its list's arrival.
+/// How often certificates are looked at. What has changed is read a moment later, once it has
+/// settled, so that a revocation counts within 10 s of its list's arrival.
 const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(5);
 
-/// Who this process is, by the certificates of its parts. They are watched, and replaced when their files change.
+/// Who this process is, by the certificates of its parts. They are watched, and replaced when their
+/// files change.
 pub(super) struct Identities {
     servers: Vec<(u16, Identity)>,
     pub(super) worker: Option<Identity>,

@@ -1,9 +1,9 @@
 //! Logs: for people, or as JSON for programs, always on standard error.
 //!
-//! Kind: driver. A simulation's logs carry no time, as that of the machine says nothing about it. Those of a process
-//! carry the time, and on every line the region and role of the process, in whichever task the line was written. What a
-//! line is about beyond that comes from its spans and fields, such as `server` for the tasks of one, `shard` and `clock`
-//! where they matter.
+//! Kind: driver. A simulation's logs carry no time, as that of the machine says nothing about it.
+//! Those of a process carry the time, and on every line the region and role of the process, in
+//! whichever task the line was written. What a line is about beyond that comes from its spans and
+//! fields, such as `server` for the tasks of one, `shard` and `clock` where they matter.
 //!
 //! Keys, certificates and what is trained on are never logged.
 
@@ -34,11 +34,12 @@ pub struct Process {
     pub role: String,
 }
 
-/// What a process logs unless `RUST_LOG` says otherwise: what it does, and of TLS and QUIC only what went wrong.
+/// What a process logs unless `RUST_LOG` says otherwise: what it does, and of TLS and QUIC only
+/// what went wrong.
 const PROCESS_LEVELS: &str = "info,quinn=warn,quinn_proto=warn,rustls=warn,hyper=warn";
 
-/// Sets up the logs of a process that serves or trains. `RUST_LOG` wins over what is logged by default; a part of it
-/// that makes no sense is reported and left out.
+/// Sets up the logs of a process that serves or trains. `RUST_LOG` wins over what is logged by
+/// default; a part of it that makes no sense is reported and left out.
 ///
 /// # Panics
 ///
@@ -50,7 +51,8 @@ pub fn init_process(format: LogFormat, process: &Process) {
     tracing::subscriber::set_global_default(subscriber).expect("logs are set up once");
 }
 
-/// Sets up the logs of commands that show something else: only errors, unless `RUST_LOG` asks for more, and no time.
+/// Sets up the logs of commands that show something else: only errors, unless `RUST_LOG` asks for
+/// more, and no time.
 ///
 /// # Panics
 ///
@@ -66,8 +68,8 @@ pub fn init_command() {
         .init();
 }
 
-/// The last line of a process that ends with an error, as JSON like the others. It does not go through the filter, as
-/// somebody has to be told, nor does it need logs to be set up.
+/// The last line of a process that ends with an error, as JSON like the others. It does not go
+/// through the filter, as somebody has to be told, nor does it need logs to be set up.
 pub fn json_error(process: &Process, error: &str) -> String {
     /// In the order of the others.
     #[derive(Serialize)]
@@ -119,8 +121,8 @@ where
     }
 }
 
-/// A line for people: the time, the process, and what happened. A span around everything would not do for the process:
-/// tasks that a library starts are outside of it.
+/// A line for people: the time, the process, and what happened. A span around everything would not
+/// do for the process: tasks that a library starts are outside of it.
 struct Text<F> {
     process: String,
     inner: F,
@@ -170,7 +172,8 @@ where
     }
 }
 
-/// Fields as text. Whatever others have written into their values stays on the line, and moves no cursor.
+/// Fields as text. Whatever others have written into their values stays on the line, and moves no
+/// cursor.
 struct TextFields;
 
 impl<'writer> FormatFields<'writer> for TextFields {

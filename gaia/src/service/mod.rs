@@ -1,16 +1,17 @@
 //! A region's processes: servers, workers, or all of them in one.
 //!
-//! Shards, workers and the WAN protocol are the same as in a simulation; only the drivers differ: sockets instead of
-//! emulated links, and time that passes.
+//! Shards, workers and the WAN protocol are the same as in a simulation; only the drivers differ:
+//! sockets instead of emulated links, and time that passes.
 //!
 //! - `setup`: what every process of a region starts from;
 //! - `beginning`: what a server begins with;
 //! - `orders`: what operators want of a server, above all that a region leaves for good;
 //! - `server`: one server: its shards, its WAN socket, and the door through which workers come;
 //! - `worker`: one worker's life, and `session` for how it reaches its shards;
-//! - `process`: puts these together and stops them in order, with `part` for which of them it has, `identities` for their
-//!   certificates, and `report` for their status;
-//! - `evaluation`: the region's copy of the model, scored while it is trained, and `output`: written when it is.
+//! - `process`: puts these together and stops them in order, with `part` for which of them it has,
+//!   `identities` for their certificates, and `report` for their status;
+//! - `evaluation`: the region's copy of the model, scored while it is trained, and `output`:
+//!   written when it is.
 //!
 //! Kind: driver.
 

@@ -1,9 +1,10 @@
 //! The trained tables as files, one for each shard of each region, in safetensors.
 //!
-//! A tensor is named after its table and has shape `[slots, width]`; slot `i` of shard `s` of `n` is row `i * n + s`.
-//! The metadata says which shard of how many it is, at which clock, and up to which clock of its own each region took part.
-//! That of shard 0 also says what rows and columns stand for ([`crate::learning::data::Vocabulary`], as JSON), so that the model can be
-//! used without the data that it was trained on.
+//! A tensor is named after its table and has shape `[slots, width]`; slot `i` of shard `s` of `n`
+//! is row `i * n + s`. The metadata says which shard of how many it is, at which clock, and up to
+//! which clock of its own each region took part. That of shard 0 also says what rows and columns
+//! stand for ([`crate::learning::data::Vocabulary`], as JSON), so that the model can be used
+//! without the data that it was trained on.
 //!
 //! Kind: driver.
 
@@ -21,7 +22,8 @@ use super::setup::Setup;
 use crate::learning::application::ShardValues;
 use crate::service::participation::Participation;
 
-/// Makes `directory`, and sees that a file can be written there: a result that is lost for it would show only at the end.
+/// Makes `directory`, and sees that a file can be written there: a result that is lost for it would
+/// show only at the end.
 pub(crate) fn prepare(directory: &Path) -> Result<(), ServiceError> {
     let tried = std::fs::create_dir_all(directory).and_then(|()| tempfile::tempfile_in(directory));
     tried
@@ -29,8 +31,8 @@ pub(crate) fn prepare(directory: &Path) -> Result<(), ServiceError> {
         .map_err(|source| ServiceError::OutputDirectory { path: directory.display().to_string(), source })
 }
 
-/// Files of a directory that appear together, once all of them are on disk, or not at all: where one cannot, all that have
-/// its name or that of another are what they were before.
+/// Files of a directory that appear together, once all of them are on disk, or not at all: where
+/// one cannot, all that have its name or that of another are what they were before.
 pub(super) struct Staged {
     directory: PathBuf,
     files: Vec<(NamedTempFile, PathBuf)>,
@@ -134,8 +136,8 @@ impl Published {
         }
     }
 
-    /// Brings back what was there: a part of a model is worse than none, as somebody may take it for all. Yields `error`
-    /// with whatever else goes wrong.
+    /// Brings back what was there: a part of a model is worse than none, as somebody may take it
+    /// for all. Yields `error` with whatever else goes wrong.
     fn take_back(self, error: io::Error) -> io::Error {
         self.0.into_iter().rev().fold(error, |error, (path, former)| match former {
             Some(former) => match former.persist(&path) {
@@ -153,7 +155,8 @@ impl Published {
     }
 }
 
-/// Gives the file at `path` another name beside it, under which it is found until it is known to be needed no more.
+/// Gives the file at `path` another name beside it, under which it is found until it is known to be
+/// needed no more.
 fn aside(directory: &Path, path: &Path) -> io::Result<TempPath> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let prefix = format!(".gaia-{name}-");
@@ -165,7 +168,8 @@ fn aside(directory: &Path, path: &Path) -> io::Result<TempPath> {
     Ok(tempfile::Builder::new().prefix(&prefix).make_in(directory, move_to)?.into_temp_path())
 }
 
-/// `error`, and that the former file of `path` is not there again, but still has the name under which it was put aside.
+/// `error`, and that the former file of `path` is not there again, but still has the name under
+/// which it was put aside.
 fn kept(error: io::Error, path: &Path, lost: tempfile::PathPersistError) -> io::Error {
     let (source, aside) = (lost.error, lost.path);
     let place = aside.keep().map_or_else(|_| "nowhere".to_owned(), |place| place.display().to_string());
@@ -214,8 +218,8 @@ fn serialize(
     safetensors::serialize(views, Some(metadata)).map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// The vocabulary that goes beside `shard`. It is as long as all names together, and a warning where that is too long:
-/// whoever does not need it does not have it made.
+/// The vocabulary that goes beside `shard`. It is as long as all names together, and a warning
+/// where that is too long: whoever does not need it does not have it made.
 fn vocabulary_beside(shard: u16, make: impl FnOnce() -> Option<String>) -> Option<String> {
     (shard == 0).then(make).flatten()
 }

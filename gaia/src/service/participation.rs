@@ -1,4 +1,5 @@
-//! Which regions took part in a model, and to which clock of each: what the end of a job, its exit code and its files say.
+//! Which regions took part in a model, and to which clock of each: what the end of a job, its exit
+//! code and its files say.
 //!
 //! Kind: time-free.
 
@@ -23,7 +24,8 @@ pub struct RegionPart {
     pub datacenter: String,
     /// All its updates up to this clock of its own are in the model.
     pub clock: u32,
-    /// How many of the clocks up to that one it has left out: it was away, and went on where the others were.
+    /// How many of the clocks up to that one it has left out: it was away, and went on where the
+    /// others were.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u32,
     /// Whether it has left the job for good, as somebody wanted: then nobody misses the rest.
@@ -58,13 +60,14 @@ impl RegionPart {
 }
 
 impl Participation {
-    /// The regions that have not trained all clocks of the job, or whose updates are not all in the model, although they
-    /// should be.
+    /// The regions that have not trained all clocks of the job, or whose updates are not all in the
+    /// model, although they should be.
     pub fn lacking(&self) -> impl Iterator<Item = &RegionPart> {
         self.regions.iter().filter(|part| (part.clock < self.clocks || part.left_out > 0) && !part.left)
     }
 
-    /// What several servers of one process have of the same job: of each region what all of them have.
+    /// What several servers of one process have of the same job: of each region what all of them
+    /// have.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
         self.regions =
@@ -83,7 +86,8 @@ impl Participation {
         parts.map(|part| (part.datacenter.as_str(), part.left_out)).collect()
     }
 
-    /// "singapore (clock 7 of 20)", "ireland (clock 20 of 20, 3 of them left out)", for each that is lacking.
+    /// "singapore (clock 7 of 20)", "ireland (clock 20 of 20, 3 of them left out)", for each that
+    /// is lacking.
     pub fn lacks(&self) -> String {
         let lacking = self.lacking().map(|part| {
             let left_out = match part.left_out {

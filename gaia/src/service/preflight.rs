@@ -1,9 +1,11 @@
-//! Everything that can be known of a region before it runs, each thing with its remedy where it is not right: `gaia check`.
+//! Everything that can be known of a region before it runs, each thing with its remedy where it is
+//! not right: `gaia check`.
 //!
-//! What goes wrong in a deployment mostly shows at its start, one thing after the other, and at somebody else's end: a
-//! port that is taken, a certificate for another name, a firewall, another version of the job. So all of it is looked at
-//! first, from one place, and reported together. [`local`] looks at this machine: data, certificates, ports, names,
-//! memory. [`Lookout`] looks at the others, and lets them look at us: two regions that are checked at the same time see each
+//! What goes wrong in a deployment mostly shows at its start, one thing after the other, and at
+//! somebody else's end: a port that is taken, a certificate for another name, a firewall, another
+//! version of the job. So all of it is looked at first, from one place, and reported together.
+//! [`local`] looks at this machine: data, certificates, ports, names, memory. [`Lookout`] looks at
+//! the others, and lets them look at us: two regions that are checked at the same time see each
 //! other before either runs.
 //!
 //! - `model`: data, memory, and the digest that regions compare;

@@ -1,7 +1,7 @@
 //! One process of a region: starts its parts, answers for them, and stops them in order.
 //!
-//! Asked to stop (SIGTERM, Ctrl-C), its workers end their clock and leave, its servers ship all they have and wait until
-//! the other regions have confirmed it. A second signal ends it at once.
+//! Asked to stop (SIGTERM, Ctrl-C), its workers end their clock and leave, its servers ship all
+//! they have and wait until the other regions have confirmed it. A second signal ends it at once.
 //!
 //! Kind: driver.
 
@@ -158,7 +158,8 @@ async fn train(
             let ended = worker.await;
             ended.unwrap_or_else(|_| panic!("a worker's thread ends with a result"))
         });
-        // Servers say when the job is done, and workers read the result then: neither can wait for the other.
+        // Servers say when the job is done, and workers read the result then: neither can wait for
+        // the other.
         tokio::try_join!(try_join_all(ended), serve_to_end(&servers, stop, &state, part))
     };
     let outcome = match working.await {
@@ -217,7 +218,8 @@ async fn asked(stop: &watch::Receiver<bool>) {
     }
 }
 
-/// Waits a little for whoever watches, if anybody does, to be told that this process comes to its end.
+/// Waits a little for whoever watches, if anybody does, to be told that this process comes to its
+/// end.
 async fn tell_of_the_end(mut told: watch::Receiver<Told>) {
     if told.borrow().is_none_or(|(at, _)| at.elapsed() > WATCHED) {
         return;
@@ -267,7 +269,8 @@ async fn serve_to_end(
             servers.iter().for_each(|server| server.tell_settled(lacks.as_deref()));
             if part != Part::Region {
                 let last_reads = join_all(servers.iter().map(Server::no_worker_connected));
-                // Those wait for the other servers of the region too, which may yet have somebody to give up.
+                // Those wait for the other servers of the region too, which may yet have somebody
+                // to give up.
                 let graces = servers.iter().map(|server| server.setup.region.grace);
                 let grace = graces.map(|grace| grace.server.max(grace.datacenter)).max().unwrap_or_default();
                 let _ = timeout(LAST_READS + grace, last_reads).await;

@@ -164,8 +164,8 @@ impl Answers {
         }
     }
 
-    /// Whether somebody whom a server waits for has never been there. What is lost later is waited for as well, but does not
-    /// keep it from serving.
+    /// Whether somebody whom a server waits for has never been there. What is lost later is waited
+    /// for as well, but does not keep it from serving.
     fn is_new(&self, server: &ServerStatus) -> bool {
         let clock = server.shards.iter().map(|shard| shard.clock).min();
         let untried = expected_links(server).any(|link| !link.up && link.connects == 0);
@@ -430,7 +430,8 @@ fn shard(node: &Node, place: usize, setup: &Setup, now: std::time::Instant) -> S
     }
 }
 
-/// The workers that hold the shard's clock where it is, unless all do, with for how long others have waited for them.
+/// The workers that hold the shard's clock where it is, unless all do, with for how long others
+/// have waited for them.
 fn stragglers(shard: &Shard, now: std::time::Instant) -> Vec<Straggler> {
     let first = shard.live_workers().map(|(_, clock)| clock).max().unwrap_or_default();
     let stale = shard.waiting_since(now).filter(|(_, why, _)| *why == Wait::Stale);

@@ -1,4 +1,5 @@
-//! One server of a region: its shards and their task, its WAN socket and links, and the door through which workers come.
+//! One server of a region: its shards and their task, its WAN socket and links, and the door
+//! through which workers come.
 //!
 //! Kind: driver.
 
@@ -350,7 +351,8 @@ impl Server {
             let looking = peers.clone().look_for(siblings, heartbeat, rng);
             self.tasks.spawn(looking.instrument(span.clone()));
             for peer in linked {
-                // It dials from the socket on which it listens, unless something on the way translates addresses.
+                // It dials from the socket on which it listens, unless something on the way
+                // translates addresses.
                 let numbers = peer.addresses.iter().filter_map(|address| match address {
                     Address::Socket(address) => Some(*address),
                     Address::Name(_) => None,
@@ -379,7 +381,8 @@ impl Server {
         }
     }
 
-    /// The servers of another region that host some of our shards, and of those that do not the ones that can be dialled.
+    /// The servers of another region that host some of our shards, and of those that do not the
+    /// ones that can be dialled.
     fn servers_of(&self, region: &PeerRegion) -> (Vec<Peer>, Vec<Peer>) {
         let Some(datacenter) = self.setup.datacenter(&region.name) else { return Default::default() };
         let count = region.servers.len() as u16;
@@ -436,8 +439,8 @@ impl Server {
         }
     }
 
-    /// Returns once it is certain that this server and another region's refuse each other for as long as nobody puts something
-    /// right, and the job has not begun; yields what differs.
+    /// Returns once it is certain that this server and another region's refuse each other for as
+    /// long as nobody puts something right, and the job has not begun; yields what differs.
     pub(super) async fn hopeless(&self) -> String {
         let why = self.board.hopeless().await;
         if self.look(Node::has_begun).await != Some(false) {

@@ -61,7 +61,8 @@ pub(super) struct Links {
     lines: JoinSet<Ended>,
 }
 
-/// By server, what it did not take before it started anew: to be said to its new life before anything else.
+/// By server, what it did not take before it started anew: to be said to its new life before
+/// anything else.
 pub(super) type LeftOver = BTreeMap<usize, Carried>;
 
 /// How a line ended.
@@ -132,7 +133,8 @@ impl Together {
 }
 
 impl Links {
-    /// Links of `worker` over `route`, and the session's side of them; they say first what former links were left with.
+    /// Links of `worker` over `route`, and the session's side of them; they say first what former
+    /// links were left with.
     pub(super) async fn open(
         setup: &Setup,
         worker: WorkerId,
@@ -179,14 +181,15 @@ impl Links {
         (Self { worker, ends, lines }, Session::new(client, port))
     }
 
-    /// Waits until all servers are there and serve; says meanwhile what is waited for. None if a server has started anew
-    /// since it was there.
+    /// Waits until all servers are there and serve; says meanwhile what is waited for. None if a
+    /// server has started anew since it was there.
     pub(super) async fn ready(&self, mut tell: impl FnMut(Vec<String>)) -> Option<Vec<Standing>> {
         loop {
             if self.together() == Together::Lost {
                 return None;
             }
-            // Looked at once: a connection that breaks between two looks would be there without a standing.
+            // Looked at once: a connection that breaks between two looks would be there without a
+            // standing.
             let (mut waiting, mut standings) = (Vec::new(), Vec::new());
             for (index, end) in self.ends.iter().enumerate() {
                 match end.standings(index) {
@@ -207,12 +210,14 @@ impl Links {
         }
     }
 
-    /// Counts the worker among those that train, at `clock` or later, the same on all shards; yields that clock.
+    /// Counts the worker among those that train, at `clock` or later, the same on all shards;
+    /// yields that clock.
     ///
     /// # Errors
     ///
-    /// How the servers are, if one has started anew meanwhile, so that there is nothing to join with these links, or has been away
-    /// for `grace`: those that count the worker already would wait for it as long.
+    /// How the servers are, if one has started anew meanwhile, so that there is nothing to join
+    /// with these links, or has been away for `grace`: those that count the worker already would
+    /// wait for it as long.
     pub(super) async fn join(&self, clock: Clock, grace: Duration) -> Result<Clock, Together> {
         tokio::select! {
             joined = self.join_all(clock) => joined.ok_or(Together::Lost),
@@ -242,7 +247,8 @@ impl Links {
         Together::of(self.ends.iter().map(End::heard))
     }
 
-    /// What the result of a job that is done lacks, as the servers say it, each of its own shards; none if it lacks nothing.
+    /// What the result of a job that is done lacks, as the servers say it, each of its own shards;
+    /// none if it lacks nothing.
     pub(super) fn lacks(&self) -> Option<String> {
         let said = self.ends.iter().filter_map(|end| match end.heard() {
             Heard::Notice(Notice::Settled { lacks }) => lacks,
@@ -259,7 +265,8 @@ impl Links {
         self.ends.iter().find_map(End::refusal)
     }
 
-    /// Returns once some server has been away for `grace`, neither sooner nor later: other regions wait for as long.
+    /// Returns once some server has been away for `grace`, neither sooner nor later: other regions
+    /// wait for as long.
     pub(super) async fn away_for(&self, grace: Duration) {
         let mut until = None;
         loop {
@@ -294,7 +301,8 @@ impl Links {
         }
     }
 
-    /// Says now and then what servers are waited for, for ever: beside something that takes long only while they are away.
+    /// Says now and then what servers are waited for, for ever: beside something that takes long
+    /// only while they are away.
     pub(super) async fn keep_telling(&self, mut tell: impl FnMut(Vec<String>)) -> Infallible {
         loop {
             sleep(LOOK).await;
@@ -307,11 +315,11 @@ impl Links {
         self.ends.iter().enumerate().filter_map(|(index, end)| end.why_not(index)).collect()
     }
 
-    /// Waits until all that the session said, which is dropped, has been delivered; says meanwhile what is waited for.
-    /// Yields what servers did not take that have started anew.
+    /// Waits until all that the session said, which is dropped, has been delivered; says meanwhile
+    /// what is waited for. Yields what servers did not take that have started anew.
     ///
-    /// There is no other limit to that than `stop`: the servers wait for it too, and would for ever. Who is asked to stop
-    /// gives them [`DELIVERY`] more.
+    /// There is no other limit to that than `stop`: the servers wait for it too, and would for
+    /// ever. Who is asked to stop gives them [`DELIVERY`] more.
     ///
     /// # Errors
     ///
@@ -401,7 +409,8 @@ impl End {
 
     async fn changed(&self) {
         let ended = match self {
-            // What has changed already was looked at; what changes in between is found at the next look.
+            // What has changed already was looked at; what changes in between is found at the next
+            // look.
             Self::Here(counter, ..) => {
                 let mut notice = counter.notice.clone();
                 notice.mark_unchanged();
@@ -518,7 +527,8 @@ mod tests {
         assert_eq!(left.unwrap(), BTreeMap::from([(2, vec![(ShardId(0), request)])]));
     }
 
-    /// Lets a worker in, as the given life of server 0, and hangs up at the next thing that it says.
+    /// Lets a worker in, as the given life of server 0, and hangs up at the next thing that it
+    /// says.
     async fn welcome_once(listener: &TcpListener, incarnation: u64) {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut said = [0; 1024];

@@ -134,7 +134,8 @@ impl Setup {
         shard.0 % self.region.servers
     }
 
-    /// The examples of each of this region's workers, and each one's share of all that train the model.
+    /// The examples of each of this region's workers, and each one's share of all that train the
+    /// model.
     pub(crate) fn parts(&self) -> Vec<(Vec<u32>, f64)> {
         let (first, count) = (self.region.first_worker() as usize, self.region.workers() as usize);
         let all = self.region.all_workers() as usize;
@@ -147,7 +148,8 @@ impl Setup {
                 .map(|(s, p)| (p, s))
                 .collect();
         }
-        // Each region has files of its own, and nobody knows how many examples the others have: its workers count.
+        // Each region has files of its own, and nobody knows how many examples the others have: its
+        // workers count.
         let parts = self.application.partition(count);
         let total: usize = parts.iter().map(Vec::len).sum();
         let weight = count as f64 / all as f64;

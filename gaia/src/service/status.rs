@@ -1,8 +1,10 @@
-//! What a process tells of itself: the content of `/status`, and what `/metrics` and `gaia status` are made of.
+//! What a process tells of itself: the content of `/status`, and what `/metrics` and `gaia status`
+//! are made of.
 //!
-//! Kind: time-free. One value, taken at one moment, from which all faces are derived, so that they never disagree.
-//! Counters only grow while a process lives; those of bytes between regions, of elements and of holds go on from where the
-//! process before it was, as far as that was kept (`checkpoint::Counts`). Durations are in seconds, sizes in bytes on the wire unless a name says
+//! Kind: time-free. One value, taken at one moment, from which all faces are derived, so that they
+//! never disagree. Counters only grow while a process lives; those of bytes between regions, of
+//! elements and of holds go on from where the process before it was, as far as that was kept
+//! (`checkpoint::Counts`). Durations are in seconds, sizes in bytes on the wire unless a name says
 //! payload.
 
 pub mod fetch;
@@ -24,8 +26,8 @@ pub struct Status {
     pub version: String,
     /// The region.
     pub datacenter: String,
-    /// What this process is: `server-0`, `worker-2`, or `region` for all of a region's roles in one. Logs and metrics
-    /// call it the same.
+    /// What this process is: `server-0`, `worker-2`, or `region` for all of a region's roles in
+    /// one. Logs and metrics call it the same.
     pub role: String,
     /// How far it is.
     pub phase: Phase,
@@ -35,7 +37,8 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// What is trained.
     pub job: JobStatus,
-    /// Which regions have taken part in the model that its servers have, and up to which clock of each; empty where it has none.
+    /// Which regions have taken part in the model that its servers have, and up to which clock of
+    /// each; empty where it has none.
     #[serde(default)]
     pub regions: Vec<RegionPart>,
     /// The servers in this process.
@@ -169,7 +172,8 @@ pub struct ShardStatus {
     pub shard: u16,
     /// How many clocks its workers have completed.
     pub clock: u32,
-    /// Whether it has begun with nothing, and what the other regions have of it is not here yet. Workers do not come before.
+    /// Whether it has begun with nothing, and what the other regions have of it is not here yet.
+    /// Workers do not come before.
     #[serde(default)]
     pub fetching: bool,
     /// Its mirrors in the other regions.
@@ -293,7 +297,8 @@ pub struct LinkStatus {
     pub round_trip_seconds: Option<f64>,
     /// What it has been seen to carry, or what the settings say, in bytes of payload a second.
     pub rate_bytes_per_sec: Option<f64>,
-    /// What the budget allowed to send in the last ten seconds, in bytes a second on the wire; none without a budget.
+    /// What the budget allowed to send in the last ten seconds, in bytes a second on the wire; none
+    /// without a budget.
     pub budget_bytes_per_sec: Option<f64>,
     /// Which share of that was sent.
     pub budget_used: Option<f64>,
@@ -336,7 +341,8 @@ pub struct WorkerStatus {
     /// How many of its steps have failed.
     #[serde(default)]
     pub failed_steps: u64,
-    /// The region's copy of the model, scored on the region's data; the worker with index 0 does that.
+    /// The region's copy of the model, scored on the region's data; the worker with index 0 does
+    /// that.
     pub score: Option<ScoreStatus>,
 }
 
@@ -371,8 +377,9 @@ pub struct CertificateStatus {
 pub struct Refusals {
     /// `lan` or `wan`.
     pub scope: String,
-    /// `unknown_authority`, `expired`, `not_yet_valid`, `revoked`, `name`, `role`, `no_certificate`, `plaintext`, `version`,
-    /// `job`, `unknown_datacenter`, `own_name`, `unknown_worker`, `replaced`, `left`, `protocol`.
+    /// `unknown_authority`, `expired`, `not_yet_valid`, `revoked`, `name`, `role`,
+    /// `no_certificate`, `plaintext`, `version`, `job`, `unknown_datacenter`, `own_name`,
+    /// `unknown_worker`, `replaced`, `left`, `protocol`.
     pub cause: String,
     /// Who refused: `us` or `them`.
     pub by: String,

@@ -1,10 +1,11 @@
 //! One worker's life: it waits for its servers, joins them, trains, and leaves.
 //!
-//! Computing blocks, so a worker has a thread of its own; its connections live in the process's runtime. When a server
-//! is about to stop, the worker ends its clock, leaves, and waits for it to come back. A server that has gone without a
-//! word is waited for too. When it has started anew the worker begins a new session with all servers, in which it says
-//! first what the server's former life had not confirmed. A server that has forgotten the model is waited for while it may
-//! get it from another region; where there is none, there is nothing to go on with.
+//! Computing blocks, so a worker has a thread of its own; its connections live in the process's
+//! runtime. When a server is about to stop, the worker ends its clock, leaves, and waits for it to
+//! come back. A server that has gone without a word is waited for too. When it has started anew the
+//! worker begins a new session with all servers, in which it says first what the server's former
+//! life had not confirmed. A server that has forgotten the model is waited for while it may get it
+//! from another region; where there is none, there is nothing to go on with.
 //!
 //! Kind: driver.
 
@@ -77,8 +78,8 @@ impl Noted {
 }
 
 impl Notes {
-    /// As of `now`: a wait that goes on counts like one that is over, or a worker that is held for long would seem to
-    /// compute.
+    /// As of `now`: a wait that goes on counts like one that is over, or a worker that is held for
+    /// long would seem to compute.
     pub(super) fn read(&self, now: Instant) -> Noted {
         let mut noted = self.lock().clone();
         noted.turn_to(None, now);
@@ -101,7 +102,8 @@ pub(super) struct Ended {
     pub(super) lacks: Option<String>,
 }
 
-/// Starts worker `index` of the region in a thread of its own. It stops early, in order, when `stop` turns true.
+/// Starts worker `index` of the region in a thread of its own. It stops early, in order, when
+/// `stop` turns true.
 pub(super) fn start(
     setup: Arc<Setup>,
     index: u32,
@@ -190,8 +192,8 @@ impl Worker<'_> {
         let mut seen = Clock(0);
         let mut left_over = LeftOver::new();
         let mut forgotten = None;
-        // Whether all servers have the model, as far as is known: one that has not is told nothing, or it would take that for
-        // the beginning of one.
+        // Whether all servers have the model, as far as is known: one that has not is told nothing,
+        // or it would take that for the beginning of one.
         let mut may_be_told = true;
         loop {
             let held_back = if may_be_told { LeftOver::new() } else { std::mem::take(&mut left_over) };
@@ -202,7 +204,8 @@ impl Worker<'_> {
                 () = asked(self.stop.clone()) => None,
             };
             let Some((links, mut session)) = opened else {
-                // Servers of this process answer when they may be joined: before that nothing was said that they could lack.
+                // Servers of this process answer when they may be joined: before that nothing was
+                // said that they could lack.
                 self.route.leave(self.setup, WorkerId(self.index)).await;
                 return Ok(Ended::default());
             };
@@ -329,7 +332,8 @@ impl Worker<'_> {
         links.deliver(self.stop.clone(), |waiting| self.notes.lock().waiting = waiting).await
     }
 
-    /// The same, also what servers did not take before they started anew: for a worker that has nothing else to do.
+    /// The same, also what servers did not take before they started anew: for a worker that has
+    /// nothing else to do.
     async fn deliver_all(&self, links: Links) -> Result<(), ServiceError> {
         let mut left_over = self.deliver(links).await?;
         while !left_over.is_empty() {
@@ -340,7 +344,8 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Ends with the region's part in the job: its servers wait for what was said to them, unless nobody wants it any more.
+    /// Ends with the region's part in the job: its servers wait for what was said to them, unless
+    /// nobody wants it any more.
     async fn depart(mut self, together: Together, links: Links) -> Result<Ended, ServiceError> {
         if let Some(reason) = links.refusal() {
             return Err(self.failed(SessionError::Refused(reason)));
@@ -359,8 +364,8 @@ impl Worker<'_> {
         ServiceError::Session { worker: self.index, source }
     }
 
-    /// What is waited for where a server has forgotten the model: that it gets it from another region, which it may not
-    /// have heard for the time of grace.
+    /// What is waited for where a server has forgotten the model: that it gets it from another
+    /// region, which it may not have heard for the time of grace.
     ///
     /// # Errors
     ///
@@ -436,8 +441,8 @@ impl Worker<'_> {
         Ok(Stopped::Done)
     }
 
-    /// Reads rows. Yields why training has to stop, if it has: whoever stops here has told nobody anything
-    /// of this clock, and so loses nothing.
+    /// Reads rows. Yields why training has to stop, if it has: whoever stops here has told nobody
+    /// anything of this clock, and so loses nothing.
     async fn fetch(
         &self,
         rows: &mut RowSet,
@@ -486,8 +491,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Counts a step that failed, and waits until it is tried again; fails where that has been done often
-    /// enough.
+    /// Counts a step that failed, and waits until it is tried again; fails where that has been done
+    /// often enough.
     async fn count_failure(
         &self,
         failures: &mut u32,
@@ -527,8 +532,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Waits until the job is done everywhere, and hears what its result lacks; scores it, where this worker does so. None if a
-    /// server starts anew before that.
+    /// Waits until the job is done everywhere, and hears what its result lacks; scores it, where
+    /// this worker does so. None if a server starts anew before that.
     async fn result(&mut self, session: &mut Session, links: &Links) -> Result<Option<Ended>, ServiceError> {
         let mut ended = Ended { is_finished: true, ..Ended::default() };
         self.notes.lock().waiting = vec!["the last updates of other regions".into()];
@@ -584,11 +589,12 @@ impl Worker<'_> {
     }
 }
 
-/// A shard that is far behind the others, or what has been `seen` of them, and has not come back with what it had: its
-/// server has forgotten the model. With it how far the others are.
+/// A shard that is far behind the others, or what has been `seen` of them, and has not come back
+/// with what it had: its server has forgotten the model. With it how far the others are.
 fn forgotten(standings: &[Standing], seen: Clock, staleness: Option<u32>) -> Option<(Standing, Clock)> {
     let known = standings.iter().map(|s| s.clock).max().unwrap_or_default().max(seen);
-    // What another worker may be ahead by, at the beginning too: its staleness, and the clock that it is in.
+    // What another worker may be ahead by, at the beginning too: its staleness, and the clock that
+    // it is in.
     let slack = staleness?.saturating_add(1);
     standings.iter().find(|s| s.is_new && known.lead_over(s.clock) > slack).map(|s| (*s, known))
 }

@@ -1,9 +1,9 @@
 //! Reads a table of settings into a type of serde's, with the manners of all other settings: every
 //! problem at once, each with its key, what was found and what is allowed.
 //!
-//! Kind: time-free. serde stops at the first thing that is wrong. So what is wrong is noted, a value
-//! that fits stands in for it, and the type is read again, until nothing is: the result counts only if
-//! nothing ever was.
+//! Kind: time-free. serde stops at the first thing that is wrong. So what is wrong is noted, a
+//! value that fits stands in for it, and the type is read again, until nothing is: the result
+//! counts only if nothing ever was.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,9 +23,9 @@ use super::reader::Section;
 use crate::settings::suggest::nearest;
 
 impl Section<'_> {
-    /// Reads all of the table but what has been asked for before (of a model: its `kind`) into a type of
-    /// serde's: fields are keys, defaults are serde's, and what `deserialize_with` refuses is told as it says
-    /// it. Problems are noted; `None` if there are any.
+    /// Reads all of the table but what has been asked for before (of a model: its `kind`) into a
+    /// type of serde's: fields are keys, defaults are serde's, and what `deserialize_with` refuses
+    /// is told as it says it. Problems are noted; `None` if there are any.
     pub fn deserialize<T: DeserializeOwned>(&self) -> Option<T> {
         let state = State::default();
         let asked = self.asked();
@@ -84,11 +84,13 @@ struct State {
     takes_any_key: std::cell::Cell<bool>,
 }
 
-/// What stands in for a number or the length of an array, one after the other: a type may refuse some.
+/// What stands in for a number or the length of an array, one after the other: a type may refuse
+/// some.
 const STAND_INS: [u8; 5] = [1, 2, 0, 10, 100];
 
 impl State {
-    /// Notes a problem. Where something stands in already, and that is refused, yields whether something else may.
+    /// Notes a problem. Where something stands in already, and that is refused, yields whether
+    /// something else may.
     fn note(&self, problem: Problem) -> bool {
         let Problem { mut path, message, missing } = problem;
         if let Some(name) = missing {
@@ -117,7 +119,8 @@ impl State {
         STAND_INS[turn.map_or(0, |(_, turn)| *turn).min(STAND_INS.len() - 1)]
     }
 
-    /// Says of a key that is missing what is allowed there, which is known once something stands in for it.
+    /// Says of a key that is missing what is allowed there, which is known once something stands in
+    /// for it.
     fn complete(&self, path: &[String], allowed: &str) {
         let mut problems = self.problems.borrow_mut();
         let found = problems.iter_mut().find(|(of, message)| of == path && message == MISSING);
@@ -478,7 +481,8 @@ impl<'de> Deserializer<'de> for Node<'_> {
         visitor.visit_unit()
     }
 
-    /// For types that look at a value before they know what it is: those that are flattened, or told by a tag.
+    /// For types that look at a value before they know what it is: those that are flattened, or
+    /// told by a tag.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         let Some(value) = self.value() else { return visitor.visit_u64(1) };
         match &self.structured(value).kind {

@@ -59,8 +59,8 @@ impl<'a> Toml<'a> {
         format!("{}:{line}", self.name)
     }
 
-    /// The key of the line at `offset`, if nothing but a comment is behind its equals sign. The parser takes what is
-    /// missing there for a string without quotes.
+    /// The key of the line at `offset`, if nothing but a comment is behind its equals sign. The
+    /// parser takes what is missing there for a string without quotes.
     fn key_without_value(&self, offset: usize) -> Option<&'a str> {
         let line = self.lines.partition_point(|start| *start <= offset).checked_sub(1)?;
         let text = self.text[self.lines[line]..].lines().next()?;
@@ -114,7 +114,8 @@ impl<'a> Toml<'a> {
     }
 }
 
-/// Parses what an override says where a table or an array is asked for: TOML as it stands behind an equals sign.
+/// Parses what an override says where a table or an array is asked for: TOML as it stands behind an
+/// equals sign.
 pub(crate) fn inline(text: &str, origin: &str) -> Option<Value> {
     let value = DeValue::parse(text.trim()).ok()?;
     let mut toml = Toml::new(origin, text);

@@ -20,7 +20,8 @@ use crate::settings::suggest::{NotOneOf, nearest};
 /// A value as it was found.
 pub(crate) struct Raw<'a> {
     pub(crate) value: &'a Value,
-    /// Whether it comes from a text without types (the environment, a flag), where "50" may be a number.
+    /// Whether it comes from a text without types (the environment, a flag), where "50" may be a
+    /// number.
     pub(crate) loose: bool,
     /// The directory to which a relative path is relative; `None` is the working directory.
     pub(crate) directory: Option<&'a Path>,
@@ -220,13 +221,15 @@ pub fn duration() -> Kind<Duration> {
     Kind::new(units::DURATION, |raw| units::duration(raw.text()?)).with_unit("ms")
 }
 
-/// How long a message may be on its way: an hour is beyond the inner planets, and its products with rates are numbers.
+/// How long a message may be on its way: an hour is beyond the inner planets, and its products with
+/// rates are numbers.
 pub(crate) fn delay() -> Kind<Duration> {
     const MOST: Duration = Duration::from_secs(3600);
     duration().only(", at most 1 h", |delay| *delay <= MOST)
 }
 
-/// Of a link between regions: a handshake over a longer one takes many minutes, and so does each clock that waits for others.
+/// Of a link between regions: a handshake over a longer one takes many minutes, and so does each
+/// clock that waits for others.
 pub(crate) fn link_delay() -> Kind<Duration> {
     const MOST: Duration = Duration::from_secs(60);
     duration().only(", at most 1 min", |delay| *delay <= MOST)
@@ -290,7 +293,8 @@ pub(crate) fn queue() -> Kind<Queue> {
     .with_unit(" bdp")
 }
 
-/// A path; a relative one is relative to the file that says it, or to the working directory where no file does.
+/// A path; a relative one is relative to the file that says it, or to the working directory where
+/// no file does.
 pub(crate) fn path() -> Kind<PathBuf> {
     Kind::new("a path", |raw| {
         let text = raw.text().filter(|text| !text.is_empty() && !text.contains('\0'))?;
@@ -349,7 +353,8 @@ fn named<T: 'static>(names: Vec<&'static str>, find: impl Fn(&str) -> Option<T> 
     Kind { allowed, read }
 }
 
-/// An array, or, from the environment or a flag, a list with commas; problems of items are those of the whole.
+/// An array, or, from the environment or a flag, a list with commas; problems of items are those of
+/// the whole.
 pub fn list<T: 'static>(item: Kind<T>) -> Kind<Vec<T>> {
     let allowed = format!("an array; each entry: {}", item.allowed);
     let read: Read<Vec<T>> = Box::new(move |raw| {

@@ -1,11 +1,11 @@
 //! Raw settings: a TOML file, over it the environment, over that the flags.
 //!
-//! Kind: driver. Reads files and the environment, and merges the layers with the `config` crate. Nothing here knows
-//! which settings exist. Each value remembers its place (file and line, variable, flag), so that a problem with it can
-//! name it.
+//! Kind: driver. Reads files and the environment, and merges the layers with the `config` crate.
+//! Nothing here knows which settings exist. Each value remembers its place (file and line,
+//! variable, flag), so that a problem with it can name it.
 //!
-//! An override reaches into an array by position or by name: `regions.1.workers` and `regions.ireland.workers` are the
-//! same key where the second region is called ireland.
+//! An override reaches into an array by position or by name: `regions.1.workers` and
+//! `regions.ireland.workers` are the same key where the second region is called ireland.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,8 @@ use super::problem::{ConfigError, Problem};
 use crate::settings::paths::tidy;
 use config::{Config, Environment, Map, Source, Value, ValueKind};
 
-/// The prefix of environment variables that are settings; levels are separated by two underscores too.
+/// The prefix of environment variables that are settings; levels are separated by two underscores
+/// too.
 pub const ENVIRONMENT_PREFIX: &str = "GAIA";
 const SEPARATOR: &str = "__";
 
@@ -64,7 +65,8 @@ impl Overrides {
         Ok(Self { environment: environment.collect(), flags: Vec::new() })
     }
 
-    /// Adds a setting from `flag`, as the user wrote it; flags win over the environment, later flags over earlier ones.
+    /// Adds a setting from `flag`, as the user wrote it; flags win over the environment, later
+    /// flags over earlier ones.
     pub fn flag(&mut self, flag: &str, key: &str, value: &str) {
         self.flags.push(Override { place: flag.to_owned(), key: key.to_owned(), text: value.to_owned() });
     }
@@ -84,8 +86,8 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    /// Reads `path`, and `overrides` over it. A string at the root key `include` is the path of a file whose content
-    /// stands there as a table.
+    /// Reads `path`, and `overrides` over it. A string at the root key `include` is the path of a
+    /// file whose content stands there as a table.
     pub(crate) fn read(path: &Path, overrides: &Overrides, include: &str) -> Result<Self, ConfigError> {
         let mut layers = Self::empty(path);
         let main = layers.read_file(path)?;
@@ -146,14 +148,16 @@ impl Layers {
         Ok(self)
     }
 
-    /// The directory to which a relative path in a value of `origin` is relative: that of its file, or none where it
-    /// comes from the environment or a flag, whose paths are relative to the working directory.
+    /// The directory to which a relative path in a value of `origin` is relative: that of its file,
+    /// or none where it comes from the environment or a flag, whose paths are relative to the
+    /// working directory.
     pub(crate) fn directory(&self, origin: Option<&str>) -> Option<&Path> {
         let (name, _line) = file_and_line(origin?)?;
         self.directories.iter().find(|(file, _)| file == name).map(|(_, directory)| directory.as_path())
     }
 
-    /// Where `value` was said. Merging forgets where a table stands; then it is where its first key does.
+    /// Where `value` was said. Merging forgets where a table stands; then it is where its first key
+    /// does.
     pub(crate) fn place<'a>(&self, value: &'a Value) -> Option<&'a str> {
         if let Some(origin) = value.origin() {
             return Some(origin);
@@ -218,7 +222,8 @@ impl Layers {
         Toml::new(&name, &text).read()
     }
 
-    /// Drops root keys that `config` would take for paths into the tree: no setting has such a name.
+    /// Drops root keys that `config` would take for paths into the tree: no setting has such a
+    /// name.
     fn plain_keys(&mut self, table: Map<String, Value>) -> Map<String, Value> {
         let (plain, odd): (Map<_, _>, Map<_, _>) = table.into_iter().partition(|(key, _)| is_plain(key));
         for (key, value) in odd.into_iter().collect::<BTreeMap<_, _>>() {
@@ -261,7 +266,8 @@ fn file_and_line(origin: &str) -> Option<(&str, usize)> {
 
 /// Turns `regions.ireland.workers` into the `config` crate's `regions[1].workers`.
 ///
-/// Positions are looked up here and not left to `config`, which makes an array as long as the position asks for.
+/// Positions are looked up here and not left to `config`, which makes an array as long as the
+/// position asks for.
 fn address(root: &Value, key: &str) -> Result<String, String> {
     // Deeper than any setting; a tree without a bound would end the program when it is dropped.
     const DEEPEST: usize = 16;
@@ -297,7 +303,8 @@ fn address(root: &Value, key: &str) -> Result<String, String> {
     Ok(path)
 }
 
-/// The position of the item that is called `segment` (environment variables write "sao_paulo"), or that position.
+/// The position of the item that is called `segment` (environment variables write "sao_paulo"), or
+/// that position.
 fn position(items: &[Value], segment: &str) -> Option<usize> {
     let named = |name: &str| items.iter().position(|item| name_of(item) == Some(name));
     named(segment)

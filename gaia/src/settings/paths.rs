@@ -4,8 +4,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// The same path without detours: `configs/regions/../jobs/digits.toml` is `configs/jobs/digits.toml`. Not behind a symbolic
-/// link, where `..` leads elsewhere.
+/// The same path without detours: `configs/regions/../jobs/digits.toml` is
+/// `configs/jobs/digits.toml`. Not behind a symbolic link, where `..` leads elsewhere.
 pub(crate) fn tidy(path: &Path) -> PathBuf {
     let mut tidy = PathBuf::new();
     for component in path.components() {

@@ -1,8 +1,9 @@
 //! From raw values to checked ones, gathering every problem on the way.
 //!
-//! Kind: time-free. A [`Section`] is a table that is being read: each key is asked for with the [`Kind`] of value that
-//! is allowed there, and what nobody asked for is an unknown key. A value that is wrong yields `None` and a problem;
-//! reading goes on, so that a user sees all problems at once.
+//! Kind: time-free. A [`Section`] is a table that is being read: each key is asked for with the
+//! [`Kind`] of value that is allowed there, and what nobody asked for is an unknown key. A value
+//! that is wrong yields `None` and a problem; reading goes on, so that a user sees all problems at
+//! once.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -41,7 +42,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the root table for the sake of the keys that are asked for, such as `regions[].workers`.
+    /// Reads the root table for the sake of the keys that are asked for, such as
+    /// `regions[].workers`.
     #[cfg(test)]
     pub(crate) fn keys_asked<T>(self, read: impl FnOnce(&Section<'_>) -> Option<T>) -> BTreeSet<String> {
         self.section(&self.layers.root, String::new(), String::new(), read);
@@ -81,8 +83,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A table that is being read: each key is asked for with what is allowed there, and what nobody has
-/// asked for is an unknown key. Problems are gathered; a key with one reads as `None`.
+/// A table that is being read: each key is asked for with what is allowed there, and what nobody
+/// has asked for is an unknown key. Problems are gathered; a key with one reads as `None`.
 pub struct Section<'a> {
     reader: &'a Reader<'a>,
     value: &'a Value,
@@ -129,20 +131,22 @@ impl Section<'_> {
         self.optional(name, kind).unwrap_or(default)
     }
 
-    /// Reads a key that decides which other keys there are: the default if it is missing, nothing if it is wrong. Then the
-    /// keys of all choices are to be called [`undecided`](Self::undecided), so that one mistake is one problem.
+    /// Reads a key that decides which other keys there are: the default if it is missing, nothing
+    /// if it is wrong. Then the keys of all choices are to be called
+    /// [`undecided`](Self::undecided), so that one mistake is one problem.
     pub fn chosen<T>(&self, name: &str, default: T, kind: Kind<T>) -> Option<T> {
         let found = self.optional(name, kind);
         if self.has(name) { found } else { Some(default) }
     }
 
-    /// Says that `names` are no unknown keys: some choice has them, and which one it is could not be read.
+    /// Says that `names` are no unknown keys: some choice has them, and which one it is could not
+    /// be read.
     pub fn undecided(&self, names: &[&str]) {
         self.names.borrow_mut().extend(names.iter().map(|name| (*name).to_owned()));
     }
 
-    /// Reads a table. One that is missing reads as an empty one, so that its defaults hold and what it must have is
-    /// reported.
+    /// Reads a table. One that is missing reads as an empty one, so that its defaults hold and what
+    /// it must have is reported.
     pub fn section<T>(&self, name: &str, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Option<T> {
         self.ask(name);
         let empty = Value::new(None, Map::<String, Value>::new());
@@ -184,7 +188,8 @@ impl Section<'_> {
         items.iter().enumerate().map(item).collect()
     }
 
-    /// Reads a table of tables with free names, in the order of the names; `any` stands for them in the documentation.
+    /// Reads a table of tables with free names, in the order of the names; `any` stands for them in
+    /// the documentation.
     pub(crate) fn entries<T>(
         &self,
         name: &str,
@@ -205,7 +210,8 @@ impl Section<'_> {
         entries
     }
 
-    /// Says that keys which are known elsewhere mean nothing here, unless `condition` holds (it does not).
+    /// Says that keys which are known elsewhere mean nothing here, unless `condition` holds (it
+    /// does not).
     pub fn only_with(&self, condition: &str, names: &[&str]) {
         for name in names.iter().filter(|name| self.has(name)) {
             self.names.borrow_mut().insert((*name).to_owned());
@@ -267,8 +273,8 @@ impl Section<'_> {
         self.reader.raw(value)
     }
 
-    /// Reports that something is wrong at the end of `path`, a key below this table, and so on; `[2]` is the
-    /// third item of an array.
+    /// Reports that something is wrong at the end of `path`, a key below this table, and so on;
+    /// `[2]` is the third item of an array.
     pub(crate) fn problem_at(&self, path: &[String], message: &str) {
         let (mut value, mut key) = (self.value, self.key.clone());
         let mut is_there = true;

@@ -1,8 +1,9 @@
 //! Quantities with units: "80ms", "100 Mbit/s", "2.5 MB", "0.1 %".
 //!
-//! Kind: time-free. A number alone says nothing about its unit, so one is always asked for, except with shares. Prefixes
-//! are those of the standards: k, M, G, T are powers of 1000 and Ki, Mi, Gi, Ti powers of 1024; a bit is an eighth of a
-//! byte. Case counts: "mbit/s" would be a thousandth of a bit, so it is refused, not guessed at.
+//! Kind: time-free. A number alone says nothing about its unit, so one is always asked for, except
+//! with shares. Prefixes are those of the standards: k, M, G, T are powers of 1000 and Ki, Mi, Gi,
+//! Ti powers of 1024; a bit is an eighth of a byte. Case counts: "mbit/s" would be a thousandth of
+//! a bit, so it is refused, not guessed at.
 
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ const MOST_BYTES: f64 = 1e18;
 
 /// Parses a duration.
 pub fn duration(text: &str) -> Option<Duration> {
-    // humantime 2.4 overflows on a sum such as "18446744073709551615s 1000ms"; nobody means numbers that long, nor so many.
+    // humantime 2.4 overflows on a sum such as "18446744073709551615s 1000ms"; nobody means numbers
+    // that long, nor so many.
     const LONGEST_NUMBER: usize = 10;
     const LONGEST_TEXT: usize = 64;
     let text = text.trim();

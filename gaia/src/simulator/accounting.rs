@@ -39,8 +39,8 @@ impl Cluster<'_> {
             let sent = sent.iter().filter(|(id, _)| id.datacenter.index() == other);
             let payload = sent.map(|(_, sent)| sent.payload_bytes).sum::<u64>()
                 + site.stretched_payload[other].load(Ordering::Relaxed);
-            // A run ends when all updates are confirmed: what they carry has crossed. Of a stretched one the last answers
-            // may be on their way.
+            // A run ends when all updates are confirmed: what they carry has crossed. Of a
+            // stretched one the last answers may be on their way.
             let total: u64 = site.servers.iter().map(total).sum();
             let crossed: u64 = site.servers.iter().map(crossed).sum();
             let payload = payload.min(crossed);

@@ -25,8 +25,8 @@ use crate::learning::application::{Application, Evaluation, ShardValues, initial
 use crate::seeds::purpose;
 use crate::simulator::outcome::{MetricValue, Point, RegionWait, Run};
 
-/// Virtual time after which a run is given up though it moves: no job that is worth simulating takes a hundred days. One
-/// that does not move is given up long before, see [`Vigil`].
+/// Virtual time after which a run is given up though it moves: no job that is worth simulating
+/// takes a hundred days. One that does not move is given up long before, see [`Vigil`].
 const LIMIT: Duration = Duration::from_secs(100 * 24 * 3600);
 
 /// Runs `application` under `strategy`.
@@ -97,8 +97,9 @@ impl<'a> Cluster<'a> {
     async fn run(self) -> Result<Run, RunError> {
         let names: Vec<String> = self.topology.sites.iter().map(|s| s.name.clone()).collect();
         self.observer.run_started(self.strategy, &names, self.simulation.job.clocks);
-        // Without a bound of its own: a sample stands for a clock, which takes a flush of every worker, and workers advance in
-        // the same task that takes samples first. So there are no more than flushes that fit into the queue of a server.
+        // Without a bound of its own: a sample stands for a clock, which takes a flush of every
+        // worker, and workers advance in the same task that takes samples first. So there are no
+        // more than flushes that fit into the queue of a server.
         let (samples, mut sampled) = mpsc::unbounded_channel();
         let authority = Authority::new(self.seed(purpose::AUTHORITY, 0));
         let mut sites = Vec::new();
@@ -122,8 +123,9 @@ impl<'a> Cluster<'a> {
         let training = async {
             let spent = try_join_all((0..sites.len()).map(|site| self.train_site(site, &sites))).await?;
             let trained_at = self.time.now();
-            // Once every region is done, what filters hold back is shipped, so that all end with the same model.
-            // A server without shards has nothing to settle, and nobody ever wakes it to say so.
+            // Once every region is done, what filters hold back is shipped, so that all end with
+            // the same model. A server without shards has nothing to settle, and nobody ever wakes
+            // it to say so.
             join_all(self.topology.hosts().map(|(site, server)| {
                 let mut settled = sites[site].servers[server].settled.clone();
                 async move { _ = settled.wait_for(|settled| *settled).await }

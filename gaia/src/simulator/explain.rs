@@ -1,8 +1,9 @@
 //! Why `asp` missed a target: the same job with what `asp` does taken away, one thing at a time.
 //!
-//! Two things set `asp` apart from `bsp`: its filter holds updates back, and regions run apart, so that updates come late.
-//! Either can cost a model its target, and no figure of the run itself says which it was. In virtual time it is cheap to find
-//! out: run it once without the one, and once without the other.
+//! Two things set `asp` apart from `bsp`: its filter holds updates back, and regions run apart, so
+//! that updates come late. Either can cost a model its target, and no figure of the run itself says
+//! which it was. In virtual time it is cheap to find out: run it once without the one, and once
+//! without the other.
 
 use wan::policy::Lead;
 
@@ -13,8 +14,9 @@ use crate::job::strategy::Strategy;
 use crate::learning::application::Application;
 use crate::simulator::outcome::{Change, Comparison, Run, Trial};
 
-/// Adds to `comparison`, which is one of `simulation`, the trials that explain why `asp` missed its target. Where it did not, or
-/// where `lan` missed it too, so that the WAN is not to blame, there are none.
+/// Adds to `comparison`, which is one of `simulation`, the trials that explain why `asp` missed its
+/// target. Where it did not, or where `lan` missed it too, so that the WAN is not to blame, there
+/// are none.
 ///
 /// # Errors
 ///

@@ -19,7 +19,8 @@ impl Wire {
     pub(super) fn new(settings: LanSettings, ports: u64) -> Self {
         let rate = settings.rate_bytes_per_sec.saturating_mul(ports);
         let config = LinkConfig::clean(rate, settings.one_way_delay);
-        // A switch that drops is not what is simulated here; workers wait for answers, which bounds the queue.
+        // A switch that drops is not what is simulated here; workers wait for answers, which bounds
+        // the queue.
         Self(Arc::new(Mutex::new(Link::new(LinkConfig { queue_bytes: u64::MAX, ..config }, 0))))
     }
 
@@ -31,7 +32,8 @@ impl Wire {
     }
 }
 
-/// Carries messages from `from` to `to`, each as long after it was sent as `wire` takes for its `bytes`.
+/// Carries messages from `from` to `to`, each as long after it was sent as `wire` takes for its
+/// `bytes`.
 pub(super) async fn carry<T>(
     clock: VirtualClock,
     wire: Wire,

@@ -1,12 +1,13 @@
 //! Runs a job over simulated regions in virtual time.
 //!
-//! Shards, workers, the WAN protocol and QUIC are the real ones; only the network ([`wan::emulation`]) and the cost of
-//! computing are simulated. Every region lives in one thread, so that a run is the same bytes at the same nanoseconds
-//! each time; different strategies run in threads of their own.
+//! Shards, workers, the WAN protocol and QUIC are the real ones; only the network
+//! ([`wan::emulation`]) and the cost of computing are simulated. Every region lives in one thread,
+//! so that a run is the same bytes at the same nanoseconds each time; different strategies run in
+//! threads of their own.
 //!
 //! - `topology`: which datacenter hosts which shards and workers under a strategy;
-//! - `cluster`: builds that, and runs it to the end, with `site` for one datacenter's server and links, `sessions` for
-//!   how workers reach shards, and `accounting` for what it cost;
+//! - `cluster`: builds that, and runs it to the end, with `site` for one datacenter's server and
+//!   links, `sessions` for how workers reach shards, and `accounting` for what it cost;
 //! - `lan`: what messages inside a datacenter cost;
 //! - `worker`: one worker's loop;
 //! - `vigil`: when a run that has stopped is given up, and `stalled` for why;
@@ -51,7 +52,8 @@ pub trait Observer: Send + Sync {
     /// Something in the data is allowed, and yet worth a thought.
     fn remark(&self, _remark: &str) {}
 
-    /// A run begins; `regions` are the datacenters of this run (one alone under `lan`), each to complete `clocks`.
+    /// A run begins; `regions` are the datacenters of this run (one alone under `lan`), each to
+    /// complete `clocks`.
     fn run_started(&self, strategy: Strategy, regions: &[String], clocks: u32);
 
     /// A datacenter completed a clock.
@@ -79,7 +81,8 @@ pub struct Progress {
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulationError {
-    /// The operator's: data that cannot be read, or settings that do not fit it. The message names file or key.
+    /// The operator's: data that cannot be read, or settings that do not fit it. The message names
+    /// file or key.
     #[error(transparent)]
     Input(Box<dyn Error + Send + Sync>),
     /// The run broke.
@@ -138,7 +141,8 @@ pub enum RunError {
 
 /// Runs `simulation` under one strategy.
 ///
-/// The target is judged only where the job states a value: "within 1 % of `lan`" needs a [`compare`].
+/// The target is judged only where the job states a value: "within 1 % of `lan`" needs a
+/// [`compare`].
 ///
 /// # Errors
 ///
@@ -159,8 +163,9 @@ pub fn simulate(
 
 /// Runs `simulation` under each of `strategies`.
 ///
-/// A target "within a share of `lan`" makes a run of `lan` necessary, which is added to the result if it was not asked
-/// for. A run that breaks takes none of the others with it: it is in the result, with its reason.
+/// A target "within a share of `lan`" makes a run of `lan` necessary, which is added to the result
+/// if it was not asked for. A run that breaks takes none of the others with it: it is in the
+/// result, with its reason.
 ///
 /// # Errors
 ///
@@ -181,7 +186,8 @@ pub fn compare(
 ///
 /// # Errors
 ///
-/// If the job has a filter for a table that the application has not, or the run that the target depends on breaks.
+/// If the job has a filter for a table that the application has not, or the run that the target
+/// depends on breaks.
 pub fn compare_application(
     simulation: &Simulation,
     application: &dyn Application,
@@ -298,7 +304,8 @@ pub(crate) enum Unfit {
     Memory { workers: u32, regions: usize, elements: u64, bytes: u64 },
 }
 
-/// The most memory that a run may be known to need: more is a slip, and would end the program without a word.
+/// The most memory that a run may be known to need: more is a slip, and would end the program
+/// without a word.
 const MOST_BYTES: u64 = 64_000_000_000;
 
 /// Checks what depends on the model.
@@ -386,8 +393,8 @@ fn run_all(
     strategies.iter().copied().zip(run_all_of(&tasks, application, observer)).collect()
 }
 
-/// Runs each of `tasks`, as many at once as there are processors; results are in their order. The order in which threads
-/// get to them changes nothing: a run depends on nothing but its own seed.
+/// Runs each of `tasks`, as many at once as there are processors; results are in their order. The
+/// order in which threads get to them changes nothing: a run depends on nothing but its own seed.
 fn run_all_of(
     tasks: &[(&Simulation, Strategy)],
     application: &dyn Application,
@@ -411,8 +418,8 @@ fn run_all_of(
     results.into_inner().expect("all threads are done").into_values().collect()
 }
 
-/// Fills in when and at what cost `run` reached `target`, by the points of its training: the last point is that after the
-/// final exchange.
+/// Fills in when and at what cost `run` reached `target`, by the points of its training: the last
+/// point is that after the final exchange.
 pub fn judge(run: &mut Run, target: &Target) {
     let is_reached = |objective: f64, metric: f64| match target.metric.as_str() {
         "objective" => objective <= target.value,

@@ -1,6 +1,7 @@
 //! What a comparison found: plain data that reports render and `--json` writes as it stands.
 //!
-//! Bytes are bytes on the wire (IP and UDP headers included) unless a name says payload; seconds are virtual.
+//! Bytes are bytes on the wire (IP and UDP headers included) unless a name says payload; seconds
+//! are virtual.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,8 @@ pub struct Comparison {
     pub target: Target,
     /// One entry for each strategy whose run ended, in the order asked for.
     pub runs: Vec<Run>,
-    /// Where `asp` missed the target: what it does with one setting changed. Not written where there is nothing to explain.
+    /// Where `asp` missed the target: what it does with one setting changed. Not written where
+    /// there is nothing to explain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trials: Vec<Trial>,
     /// Those whose run broke; not written where there are none.
@@ -29,7 +31,8 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Whether `asp` missed a target that is not known to be out of reach of one datacenter as well.
+    /// Whether `asp` missed a target that is not known to be out of reach of one datacenter as
+    /// well.
     pub fn needs_explanation(&self) -> bool {
         let of = |strategy: Strategy| self.runs.iter().find(|run| run.strategy == strategy.name());
         self.target.value.is_finite()
@@ -82,8 +85,8 @@ pub struct Target {
 pub struct Run {
     /// The strategy's name.
     pub strategy: String,
-    /// Whether every region's copy of the model reached the target in training: what the final exchange adds, when
-    /// filters ship all that they still hold back, does not count.
+    /// Whether every region's copy of the model reached the target in training: what the final
+    /// exchange adds, when filters ship all that they still hold back, does not count.
     pub reached_target: bool,
     /// When the last region reached it.
     pub seconds_to_target: Option<f64>,
@@ -95,8 +98,8 @@ pub struct Run {
     pub wan_bytes: u64,
     /// Of these, indexes and values of updates, counted once.
     pub wan_payload_bytes: u64,
-    /// What shipping every update of this run, summed per clock, would have cost on the wire; `null` where nothing was
-    /// mirrored, and so nothing counted.
+    /// What shipping every update of this run, summed per clock, would have cost on the wire;
+    /// `null` where nothing was mirrored, and so nothing counted.
     pub naive_wan_bytes: Option<u64>,
     /// Clocks completed by the slowest region.
     pub clocks: u32,
@@ -104,23 +107,27 @@ pub struct Run {
     pub objective: f64,
     /// The metric at the end, of the worst region's copy.
     pub metric: MetricValue,
-    /// Seconds that a worker's reads were held, by reason, as the mean over workers. They add up to no more than the
-    /// worker waited: where shards held a read for different reasons at the same time, these share the time.
+    /// Seconds that a worker's reads were held, by reason, as the mean over workers. They add up to
+    /// no more than the worker waited: where shards held a read for different reasons at the same
+    /// time, these share the time.
     pub holds: BTreeMap<String, f64>,
     /// Seconds that a worker computed, as the mean over workers.
     pub computing_seconds: f64,
-    /// The same as `holds`, region by region, and for which other region: which link or region costs the time.
+    /// The same as `holds`, region by region, and for which other region: which link or region
+    /// costs the time.
     pub waits: Vec<RegionWait>,
     /// One entry for each directed pair of regions that exchanged anything.
     pub links: Vec<LinkBytes>,
-    /// The objective over time: the start, then every clock that is scored, the last one among them. The last point is
-    /// the end of the run, after the final exchange.
+    /// The objective over time: the start, then every clock that is scored, the last one among
+    /// them. The last point is the end of the run, after the final exchange.
     pub curve: Vec<Point>,
     /// Mean virtual seconds of a clock.
     pub clock_seconds: f64,
-    /// Share of updated elements that the significance filter shipped; `null` where nothing was mirrored.
+    /// Share of updated elements that the significance filter shipped; `null` where nothing was
+    /// mirrored.
     pub filter_hit_rate: Option<f64>,
-    /// What the filter decided by, at every clock that is scored; not written where everything is shipped.
+    /// What the filter decided by, at every clock that is scored; not written where everything is
+    /// shipped.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filter: Vec<FilterPoint>,
 }
@@ -130,7 +137,8 @@ pub struct Run {
 pub struct FilterPoint {
     /// The clock.
     pub clock: u32,
-    /// How many clocks there were from one release to the next, as the mean over the shards of all regions.
+    /// How many clocks there were from one release to the next, as the mean over the shards of all
+    /// regions.
     pub release_every: f64,
     /// The same of each table.
     pub tables: Vec<TablePoint>,
@@ -147,7 +155,8 @@ pub struct TablePoint {
 }
 
 impl FilterPoint {
-    /// What `filters`, of all shards of all regions, come to, which release `every` so many clocks; none where there are none.
+    /// What `filters`, of all shards of all regions, come to, which release `every` so many clocks;
+    /// none where there are none.
     pub fn over(clock: u32, filters: &[FilterStatus], every: &[u32]) -> Option<Self> {
         let tables = by_table(filters).into_iter();
         let tables = tables.map(|filter| TablePoint { shipped_share: filter.shipped_share(), filter });

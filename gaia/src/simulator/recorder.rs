@@ -1,25 +1,29 @@
 //! The objective over time: the model as of a clock, scored.
 //!
-//! Each datacenter has a copy of its own, and they differ. What is reported is the worst copy's figure, at the time at
-//! which the last datacenter had that copy: a job is as far as its slowest region.
+//! Each datacenter has a copy of its own, and they differ. What is reported is the worst copy's
+//! figure, at the time at which the last datacenter had that copy: a job is as far as its slowest
+//! region.
 //!
-//! Every strategy is scored by the same cut through the run: *the copy as of clock `c`* is the initial values, and of each
-//! region what it had done, and let others have, when it completed `c`. That is
+//! Every strategy is scored by the same cut through the run: *the copy as of clock `c`* is the
+//! initial values, and of each region what it had done, and let others have, when it completed `c`.
+//! That is
 //!
 //! ```text
 //! initial + released by every region up to clock c + what the region's own filter holds back at clock c
 //! ```
 //!
-//! and a region has it once it has completed `c` itself, and what the others released up to then has arrived. Under `bsp`,
-//! `ssp` and `async` nothing is held back, so all copies are the same and are the model that `lan` has at that clock, but
-//! for what late reads do to it; under `asp` a copy lacks what the others' filters hold back. `lan` and `stretched` have one
-//! copy, in which a clock is complete when its workers have flushed it; under `isolated` nothing is ever released.
+//! and a region has it once it has completed `c` itself, and what the others released up to then
+//! has arrived. Under `bsp`, `ssp` and `async` nothing is held back, so all copies are the same and
+//! are the model that `lan` has at that clock, but for what late reads do to it; under `asp` a copy
+//! lacks what the others' filters hold back. `lan` and `stretched` have one copy, in which a clock
+//! is complete when its workers have flushed it; under `isolated` nothing is ever released.
 //!
-//! The live values at the moment at which a region completes `c` are no measure: they have the region's own part of that
-//! clock, and not yet the others'. Where regions have different data (labels, users) such a copy leans towards its own,
-//! the more the longer a clock is, and no strategy but `lan` would ever get to the target, though one exchange later, which
-//! is when workers read it under `bsp`, the copy is as good as `lan`'s. Nor do the live values treat strategies alike: how
-//! much of the others' a copy has depends on how far regions may run apart.
+//! The live values at the moment at which a region completes `c` are no measure: they have the
+//! region's own part of that clock, and not yet the others'. Where regions have different data
+//! (labels, users) such a copy leans towards its own, the more the longer a clock is, and no
+//! strategy but `lan` would ever get to the target, though one exchange later, which is when
+//! workers read it under `bsp`, the copy is as good as `lan`'s. Nor do the live values treat
+//! strategies alike: how much of the others' a copy has depends on how far regions may run apart.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -71,11 +75,13 @@ fn tables(replica: &Replica) -> impl Iterator<Item = TableId> {
     (0..replica.shard().table_count()).map(|table| TableId(table as u16))
 }
 
-/// The most models that wait for regions which have not completed their clock, and the most that these take.
+/// The most models that wait for regions which have not completed their clock, and the most that
+/// these take.
 const MOST_CUTS: usize = 1024;
 const MOST_CUT_BYTES: u64 = 1 << 30;
 
-/// What models that wait to be scored take at most, where one has so many `elements` and regions have so many `copies`.
+/// What models that wait to be scored take at most, where one has so many `elements` and regions
+/// have so many `copies`.
 pub(super) fn most_bytes(elements: u64, copies: u64, clocks: u64) -> u64 {
     // The values, and an index and a value of each that a region holds back.
     let of_cut = elements.saturating_mul(4u64.saturating_add(copies.saturating_mul(8)));
@@ -84,8 +90,9 @@ pub(super) fn most_bytes(elements: u64, copies: u64, clocks: u64) -> u64 {
     all.min(MOST_CUT_BYTES.saturating_add(of_cut.saturating_mul(2)))
 }
 
-/// Which clocks are scored: every so many, and the last one, at which a target that is reached is reached in training.
-/// Where a region is far behind the others, fewer: every second of these, every fourth, and so on. Clones are the same.
+/// Which clocks are scored: every so many, and the last one, at which a target that is reached is
+/// reached in training. Where a region is far behind the others, fewer: every second of these,
+/// every fourth, and so on. Clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct ScoredClocks {
     every: u32,
@@ -98,7 +105,8 @@ impl ScoredClocks {
         Self { every, end, stride: Arc::new(AtomicU32::new(1)) }
     }
 
-    /// Whether one of the clocks after `last` up to `clock` is to be scored, of which `clock` is the one that was seen.
+    /// Whether one of the clocks after `last` up to `clock` is to be scored, of which `clock` is
+    /// the one that was seen.
     fn is_due(&self, last: u32, clock: u32) -> bool {
         (clock / self.every > last / self.every || clock == self.end) && self.has(clock)
     }
@@ -164,7 +172,8 @@ pub(super) struct Sample {
 pub(super) enum SampleEvent {
     /// It has completed a clock.
     Completed(Sample),
-    /// It has completed a clock that is to be scored, and of all others what they released up to then has arrived.
+    /// It has completed a clock that is to be scored, and of all others what they released up to
+    /// then has arrived.
     Arrived { clock: Clock, at: Duration },
 }
 
@@ -228,7 +237,8 @@ pub(super) struct Layout<'a> {
     pub(super) models: usize,
     /// How many servers have a part of one.
     pub(super) servers: usize,
-    /// The initial values, by shard, where datacenters mirror each other's shards and parts are what is added to them.
+    /// The initial values, by shard, where datacenters mirror each other's shards and parts are
+    /// what is added to them.
     pub(super) initial: Option<&'a [ShardValues]>,
     /// Which clocks are scored.
     pub(super) scored: ScoredClocks,
@@ -236,8 +246,9 @@ pub(super) struct Layout<'a> {
 
 /// Joins samples into models, and scores of models into points.
 ///
-/// Memory: for each clock that some regions have completed and others have not, one model, and what each region holds
-/// back. Where a region is so far behind that these would be too many, every other of them is given up.
+/// Memory: for each clock that some regions have completed and others have not, one model, and what
+/// each region holds back. Where a region is so far behind that these would be too many, every
+/// other of them is given up.
 pub(super) struct Recorder<'a> {
     layout: Layout<'a>,
     cuts: BTreeMap<u32, Cut>,
@@ -339,7 +350,8 @@ impl<'a> Recorder<'a> {
         Self { layout, cuts, points: Vec::new(), filter: Vec::new(), most_cut_bytes }
     }
 
-    /// A server has completed `clock`, with these parts of `model`. Yields all models' scores if it was the last one.
+    /// A server has completed `clock`, with these parts of `model`. Yields all models' scores if it
+    /// was the last one.
     pub(super) fn complete(
         &mut self,
         clock: Clock,
@@ -364,8 +376,9 @@ impl<'a> Recorder<'a> {
         Some(&cut.scores)
     }
 
-    /// Gives up every other of the clocks that wait for regions to complete them, if they are too many; yields of how many
-    /// clocks that are to be scored one is from now on, if that has changed.
+    /// Gives up every other of the clocks that wait for regions to complete them, if they are too
+    /// many; yields of how many clocks that are to be scored one is from now on, if that has
+    /// changed.
     pub(super) fn thin_out(&mut self) -> Option<u32> {
         let mut stride = None;
         while self.is_crowded()
@@ -427,8 +440,8 @@ mod tests {
 
     const CLOCKS: u32 = 40_000;
 
-    /// Region 0 of two runs ahead of region 1 for as long as it likes; yields the recorder, the clocks at which it thinned
-    /// out, and how many models waited at most.
+    /// Region 0 of two runs ahead of region 1 for as long as it likes; yields the recorder, the
+    /// clocks at which it thinned out, and how many models waited at most.
     fn lagging(most_cut_bytes: u64) -> (Recorder<'static>, Vec<u32>, usize) {
         let initial: &'static [ShardValues] = Vec::leak(vec![vec![vec![0.0; 256]]]);
         let scored = ScoredClocks::new(1, CLOCKS);

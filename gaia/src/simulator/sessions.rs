@@ -1,5 +1,5 @@
-//! How workers reach their shards: over the LAN where they are in the same datacenter, over the WAN where a parameter
-//! server is stretched over several.
+//! How workers reach their shards: over the LAN where they are in the same datacenter, over the WAN
+//! where a parameter server is stretched over several.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -59,8 +59,8 @@ impl Cluster<'_> {
         Ok(())
     }
 
-    /// The settings of a connection of the stretched parameter server. There is no protocol above it that would make it
-    /// again, so it has to live through any outage that ends.
+    /// The settings of a connection of the stretched parameter server. There is no protocol above
+    /// it that would make it again, so it has to live through any outage that ends.
     fn stretched_path(&self, from: usize, to: usize) -> Settings {
         let outages = self.simulation.links.iter().flat_map(|(_, _, link)| &link.outages);
         let path = self.path(from, to);
@@ -95,7 +95,8 @@ impl Cluster<'_> {
         Ok(try_join_all(workers.collect::<Vec<_>>()).await?)
     }
 
-    /// A session of a worker of site `at` with all shards: over the LAN where they are here, over the WAN elsewhere.
+    /// A session of a worker of site `at` with all shards: over the LAN where they are here, over
+    /// the WAN elsewhere.
     pub(super) fn session(&self, at: usize, worker: WorkerId, sites: &[Running]) -> Session {
         let (replies, answers) = mpsc::channel::<ReadReply>(self.simulation.job.shards as usize);
         let mut routes: BTreeMap<ShardId, mpsc::Sender<(ShardId, Request)>> = BTreeMap::new();

@@ -202,7 +202,8 @@ impl Cluster<'_> {
         }
     }
 
-    /// Dials the servers of sites after this one that have a shard in common with it, and accepts those of sites before it.
+    /// Dials the servers of sites after this one that have a shard in common with it, and accepts
+    /// those of sites before it.
     fn keep_links(
         &self,
         at: usize,

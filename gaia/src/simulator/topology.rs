@@ -21,14 +21,14 @@ pub(super) struct Topology {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Site {
     pub(super) name: String,
-    /// What each of its server processes hosts. Regions without mirrors have one process, whatever their settings say:
-    /// it makes no difference to what is learned, nor to what crosses the WAN.
+    /// What each of its server processes hosts. Regions without mirrors have one process, whatever
+    /// their settings say: it makes no difference to what is learned, nor to what crosses the WAN.
     pub(super) servers: Vec<Vec<ShardId>>,
     pub(super) workers: Vec<WorkerSite>,
     /// Which copy of the model its shards belong to.
     pub(super) model: usize,
-    /// How many machines' ports each of these processes has on the LAN: over all sites as many under every strategy, so
-    /// that a `lan` of all workers has as many as the regions together.
+    /// How many machines' ports each of these processes has on the LAN: over all sites as many
+    /// under every strategy, so that a `lan` of all workers has as many as the regions together.
     pub(super) ports: u64,
 }
 
@@ -78,8 +78,8 @@ impl Topology {
         Self { sites: sites.collect(), mirrored, stretched, models: if stretched { 1 } else { count } }
     }
 
-    /// The servers that host shards, as (site, server): of a stretched parameter server with fewer shards than there are
-    /// sites, some host none.
+    /// The servers that host shards, as (site, server): of a stretched parameter server with fewer
+    /// shards than there are sites, some host none.
     pub(super) fn hosts(&self) -> impl Iterator<Item = (usize, usize)> {
         let servers = |(at, site): (usize, &Site)| {
             let hosts = site.servers.iter().enumerate().filter(|(_, shards)| !shards.is_empty());

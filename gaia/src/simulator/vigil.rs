@@ -1,9 +1,10 @@
 //! Notices a run that has stopped for good, so that it ends with a reason instead of never.
 //!
-//! A worker that computes will be done; a worker that waits may wait for ever, behind a link that is down or so thin that
-//! nothing worth the name crosses it. So the time counts in which nobody computes and no clock completes. How much of it
-//! is too much follows from the links: several times what a whole model takes, within an hour and a day, and on top of
-//! it any outage of which the settings say that it ends.
+//! A worker that computes will be done; a worker that waits may wait for ever, behind a link that
+//! is down or so thin that nothing worth the name crosses it. So the time counts in which nobody
+//! computes and no clock completes. How much of it is too much follows from the links: several
+//! times what a whole model takes, within an hour and a day, and on top of it any outage of which
+//! the settings say that it ends.
 //!
 //! Kind: time-passed.
 
@@ -82,7 +83,8 @@ impl Vigil {
         let patient_until = self.still_since().saturating_add(self.patience);
         self.outages.iter().fold(patient_until, |until, outage| {
             let healed = outage.start.saturating_add(outage.length);
-            // A connection that lives on tries again at intervals that double: it may need as long again to find out.
+            // A connection that lives on tries again at intervals that double: it may need as long
+            // again to find out.
             let noticed = healed.saturating_add(self.patience.max(outage.length));
             if outage.start <= until { until.max(noticed) } else { until }
         })

@@ -55,7 +55,8 @@ pub(super) struct Worker<'a> {
     pub(super) session: Session,
     pub(super) tables: usize,
     pub(super) clocks: u32,
-    /// Whether its shards stand in other datacenters too, so that the way to them is worth an account.
+    /// Whether its shards stand in other datacenters too, so that the way to them is worth an
+    /// account.
     pub(super) is_remote: bool,
     pub(super) compute: ComputeSettings,
     pub(super) speed: f64,
@@ -110,9 +111,9 @@ impl Worker<'_> {
     }
 }
 
-/// What of the time that a read `waited` goes to which cause. Shards hold at the same time, so that of each reason the
-/// longest counts (two peers' barriers are one reason, and the peer is the one that took longest), and together they cannot
-/// be longer than the read took.
+/// What of the time that a read `waited` goes to which cause. Shards hold at the same time, so that
+/// of each reason the longest counts (two peers' barriers are one reason, and the peer is the one
+/// that took longest), and together they cannot be longer than the read took.
 fn shares(held: Vec<(Wait, Duration)>, waited: Duration, is_remote: bool) -> Holds {
     let mut longest: BTreeMap<&'static str, (Duration, Cause)> = BTreeMap::new();
     for (why, time) in held {

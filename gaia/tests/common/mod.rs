@@ -57,7 +57,8 @@ pub fn plan(directory: &Path, set: &[(&str, &str)]) -> Plan {
     }
 }
 
-/// A rehearsal of three `gaia run`, none of which is started yet: each has all of its region in one process.
+/// A rehearsal of three `gaia run`, none of which is started yet: each has all of its region in one
+/// process.
 pub fn whole_regions(plan: &Plan) -> Rehearsal {
     let plan = Plan { servers: 1, late: vec!["virginia", "ireland", "singapore"], ..plan.clone() };
     let mut rehearsal = Rehearsal::start(&plan).unwrap();
@@ -130,8 +131,8 @@ pub async fn ended(process: &mut Process) -> Option<i32> {
     }
 }
 
-/// Whether a process of a job in which regions were away has ended as it should: with code 0, or with 3 if it says that some of them
-/// have left out clocks.
+/// Whether a process of a job in which regions were away has ended as it should: with code 0, or
+/// with 3 if it says that some of them have left out clocks.
 pub fn is_truthful(process: &Process, code: Option<i32>) -> bool {
     let log = std::fs::read_to_string(&process.log).unwrap_or_default();
     let last = log.lines().rfind(|line| line.starts_with("error: ")).unwrap_or_default();
@@ -146,7 +147,8 @@ pub fn assert_truthful(process: &Process, code: Option<i32>) {
     assert!(is_truthful(process, code), "{who}: {code:?}\n{log}");
 }
 
-/// By shard: the tables that each region has written, as the bytes of their safetensors file behind its header.
+/// By shard: the tables that each region has written, as the bytes of their safetensors file behind
+/// its header.
 pub fn outputs(directory: &Path) -> BTreeMap<String, Vec<(String, Vec<f32>)>> {
     let mut shards: BTreeMap<String, Vec<(String, Vec<f32>)>> = BTreeMap::new();
     for entry in std::fs::read_dir(directory.join("out")).unwrap() {
@@ -191,7 +193,8 @@ impl Observer for Silent {
     fn run_finished(&self, _: &gaia::simulator::outcome::Run) {}
 }
 
-/// The same job over the same links in virtual time, with so many servers in each region, and `set` over its settings.
+/// The same job over the same links in virtual time, with so many servers in each region, and `set`
+/// over its settings.
 pub fn simulated(directory: &Path, servers: u16, set: &[(&str, &str)]) -> gaia::simulator::outcome::Run {
     let mut overrides = Overrides::default();
     for (key, value) in set {

@@ -1,4 +1,5 @@
-//! A rehearsal that intruders come to: starts it, lets them try, and judges what both sides make of it.
+//! A rehearsal that intruders come to: starts it, lets them try, and judges what both sides make of
+//! it.
 
 #![allow(unreachable_pub, reason = "the tests are in another file of the same binary")]
 
@@ -87,7 +88,8 @@ pub struct Expected<'a> {
     pub cause: &'static str,
     /// Whether it is the server that refuses.
     pub by_server: bool,
-    /// What the intruder counts, if it is somebody who counts: the alert of TLS over TCP tells less than the server knows.
+    /// What the intruder counts, if it is somebody who counts: the alert of TLS over TCP tells less
+    /// than the server knows.
     pub counted: Option<&'static str>,
     /// What both sides say; then only the intruder, then only the server.
     pub both: &'a [&'a str],
@@ -217,7 +219,8 @@ impl Scene {
         Seen { said, counted: refusals.all().into_keys().collect() }
     }
 
-    /// The first try of a server with this `identity` at the server, which it takes for one of `target`.
+    /// The first try of a server with this `identity` at the server, which it takes for one of
+    /// `target`.
     pub async fn as_server(&self, identity: &Identity, terms: WanTerms, target: &str) -> Seen {
         let endpoint = endpoint(identity);
         let (events, mut queue) = event_queue();
@@ -252,7 +255,8 @@ impl Scene {
         Seen { said, counted: board.refusals().all().into_keys().collect() }
     }
 
-    /// Starts the program as `part` of `region`, with these settings over those that its process in the rehearsal has.
+    /// Starts the program as `part` of `region`, with these settings over those that its process in
+    /// the rehearsal has.
     pub fn intruder(&self, region: &'static str, part: Part, set: &[(&str, String)]) -> Process {
         let own = self.process(region, part);
         let mut all = own.set.clone();

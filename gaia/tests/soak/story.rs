@@ -2,8 +2,9 @@
 //!
 //! Kind: time-free. Any number of faults may be under way at a time, but
 //! - nobody is struck again before they have had time to come back,
-//! - the servers of one region at most are being lost. Two that go at the same moment may take with them what each had
-//!   released to the other alone; replicas would be equal all the same, but what they learn is not what it was.
+//! - the servers of one region at most are being lost. Two that go at the same moment may take with
+//!   them what each had released to the other alone; replicas would be equal all the same, but what
+//!   they learn is not what it was.
 
 #![allow(unreachable_pub, reason = "a module of one test")]
 

@@ -1,5 +1,5 @@
-//! `gaia` with one more kind of model: a perceptron of two layers, `relu(x W1 + b1) W2 + b2`, trained by
-//! one step of SGD a clock on the mean negative log-likelihood.
+//! `gaia` with one more kind of model: a perceptron of two layers, `relu(x W1 + b1) W2 + b2`,
+//! trained by one step of SGD a clock on the mean negative log-likelihood.
 
 use gaia::learning::application::{
     Application, BuildError, Evaluation, Input, Learner, Model, ModelKind, RowSet, StepError,

@@ -1,8 +1,10 @@
-//! What must be in the model in the end: every delta that a server has taken, but for what died with it.
+//! What must be in the model in the end: every delta that a server has taken, but for what died
+//! with it.
 //!
-//! Deltas are positive whole numbers, so that sums are exact in any order, and more of an element is always later. Of what a
-//! dead server had taken, what is left is what its checkpoint has, held back or released, or what a mirror had of its
-//! releases: an element that was released after the checkpoint was released whole, so that it is the larger of the two.
+//! Deltas are positive whole numbers, so that sums are exact in any order, and more of an element
+//! is always later. Of what a dead server had taken, what is left is what its checkpoint has, held
+//! back or released, or what a mirror had of its releases: an element that was released after the
+//! checkpoint was released whole, so that it is the larger of the two.
 
 use datacenter::message::Flush;
 use datacenter::{Elements, ShardId, ShardTable, TableId};
@@ -44,8 +46,9 @@ impl Account {
         add(&mut self.most[site][shard.index()], &flush.deltas);
     }
 
-    /// The server of a shard has died. `saved` is its checkpoint, `mirrors` what others have of its releases. Where all others
-    /// are there to tell, that is exactly what is left; where they are not, it may be more, and no less than was saved.
+    /// The server of a shard has died. `saved` is its checkpoint, `mirrors` what others have of its
+    /// releases. Where all others are there to tell, that is exactly what is left; where they are
+    /// not, it may be more, and no less than was saved.
     pub fn die<'a>(
         &mut self,
         site: usize,
@@ -55,7 +58,8 @@ impl Account {
         is_exact: bool,
     ) {
         let mirrors: Vec<&Ledger> = mirrors.collect();
-        // A state that was kept while somebody was gone has rows beyond what it covers: neither it nor mirrors have all of those.
+        // A state that was kept while somebody was gone has rows beyond what it covers: neither it
+        // nor mirrors have all of those.
         let own = saved.and_then(|saved| saved.origins.iter().find(|own| own.datacenter.index() == site));
         let is_ahead = |own: &OriginState| {
             own.tables.iter().flat_map(|table| &table.stamps).any(|stamp| *stamp > own.covered)
@@ -85,8 +89,9 @@ impl Account {
         }
     }
 
-    /// Somebody else has died before the server of this shard, which is down or has just come back, could get from it what it had of
-    /// its releases: no more than what was `saved` is sure to be left.
+    /// Somebody else has died before the server of this shard, which is down or has just come back,
+    /// could get from it what it had of its releases: no more than what was `saved` is sure to be
+    /// left.
     pub fn weaken(&mut self, site: usize, shard: ShardId, saved: Option<&ReplicaState>) {
         let most = self.most[site][shard.index()].clone();
         let least = self.least[site][shard.index()].clone();

@@ -1,8 +1,9 @@
-//! Datacenters of several servers, pure nodes all of them, to which the faults of a scenario happen.
+//! Datacenters of several servers, pure nodes all of them, to which the faults of a scenario
+//! happen.
 //!
-//! Links and workers are as simple as can be: a message takes a random time, and none is lost on a connection that stays; a
-//! connection ends some time after either end has died or the way is cut. What a worker has said to a server that is not
-//! there it says again when that is back.
+//! Links and workers are as simple as can be: a message takes a random time, and none is lost on a
+//! connection that stays; a connection ends some time after either end has died or the way is cut.
+//! What a worker has said to a server that is not there it says again when that is back.
 
 mod checks;
 mod disks;
@@ -74,7 +75,8 @@ pub struct Plan {
     pub scenario: Scenario,
     /// What happens.
     pub story: Vec<(When, Fault)>,
-    /// Datacenters to which nothing happens, and that must not wait for longer than the grace, and two round trips.
+    /// Datacenters to which nothing happens, and that must not wait for longer than the grace, and
+    /// two round trips.
     pub bystanders: Vec<usize>,
     /// Clocks that every worker runs.
     pub clocks: u32,

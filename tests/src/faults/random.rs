@@ -1,13 +1,14 @@
-//! Stories that nobody has thought of: any faults in any order, as many at once as a job is to survive without losing more than
-//! `docs/OPERATIONS.md` says.
+//! Stories that nobody has thought of: any faults in any order, as many at once as a job is to
+//! survive without losing more than `docs/OPERATIONS.md` says.
 //!
 //! What it says that a job does not survive is not in them:
 //!
-//! - A flush whose word was lost with its server is said again, and counts twice if only a region that is away by then knows
-//!   better: so nobody goes away while a server is down, or just before, and stays away when that is back.
+//! - A flush whose word was lost with its server is said again, and counts twice if only a region
+//!   that is away by then knows better: so nobody goes away while a server is down, or just before,
+//!   and stays away when that is back.
 //! - What is on no disk and in no process is lost: of two datacenters one keeps its disk.
-//! - A process asks its mirrors for what the one before it has released, and knows nothing of those before that: so no server
-//!   dies twice while somebody else is away.
+//! - A process asks its mirrors for what the one before it has released, and knows nothing of those
+//!   before that: so no server dies twice while somebody else is away.
 
 use rand::RngExt;
 
@@ -15,7 +16,8 @@ use super::scenario::{Fault, Scenario, When};
 
 /// How many may be away at the same time.
 const AT_ONCE: usize = 2;
-/// How long those who hear each other again take to exchange what they have, and somewhat more, in milliseconds.
+/// How long those who hear each other again take to exchange what they have, and somewhat more, in
+/// milliseconds.
 const SETTLES: u64 = 600;
 
 /// Somebody is away from one moment to another, in milliseconds.
@@ -24,7 +26,8 @@ struct Outage {
     who: Who,
     from: u64,
     until: u64,
-    /// The worse of two ways: its disk is empty, another takes its place, only one way is cut, what comes makes no sense.
+    /// The worse of two ways: its disk is empty, another takes its place, only one way is cut, what
+    /// comes makes no sense.
     is_bad: bool,
 }
 
@@ -104,7 +107,8 @@ impl Outage {
         !(collide || lose_all || self.is_outlived_by(other) || other.is_outlived_by(self))
     }
 
-    /// Whether somebody else goes away while a process is down, or just before, and stays away when it is back.
+    /// Whether somebody else goes away while a process is down, or just before, and stays away when
+    /// it is back.
     fn is_outlived_by(&self, other: &Self) -> bool {
         let is_elsewhere = self.dies_at().is_some_and(|site| other.dies_at() != Some(site));
         is_elsewhere
@@ -146,8 +150,8 @@ impl Outage {
     }
 }
 
-/// A random story of three to eight outages for datacenters as `scenario` has them, those to which nothing happens in it, and
-/// how many times the grace these may wait at most.
+/// A random story of three to eight outages for datacenters as `scenario` has them, those to which
+/// nothing happens in it, and how many times the grace these may wait at most.
 pub fn story(scenario: &Scenario, rng: &mut impl RngExt) -> (Vec<(When, Fault)>, Vec<usize>, u32) {
     let wanted = rng.random_range(3..9);
     let mut outages: Vec<Outage> = Vec::new();

@@ -22,7 +22,8 @@ pub enum Fault {
     KillDatacenter(usize),
     /// They start again, from their disks.
     ReturnDatacenter(usize),
-    /// They start again, and their disks are empty: also a datacenter that comes for the first time.
+    /// They start again, and their disks are empty: also a datacenter that comes for the first
+    /// time.
     ReturnDatacenterEmpty(usize),
     /// Everything dies.
     KillAll,
@@ -42,7 +43,8 @@ pub enum Fault {
     Leave(usize),
     /// The connections between two datacenters break; they are made again.
     Break(usize, usize),
-    /// What comes from the first is nothing that the second can read: it hangs up, and they begin again.
+    /// What comes from the first is nothing that the second can read: it hangs up, and they begin
+    /// again.
     Garble(usize, usize),
     /// Nothing can be written to a datacenter's disks any more.
     FillDisk(usize),
@@ -80,7 +82,8 @@ pub struct Scenario {
     pub absent: &'static [usize],
     /// What happens, in order.
     pub story: &'static [(When, Fault)],
-    /// Datacenters to which nothing happens, and that must not wait for longer than the grace, and two round trips.
+    /// Datacenters to which nothing happens, and that must not wait for longer than the grace, and
+    /// two round trips.
     pub bystanders: &'static [usize],
     /// How long a checkpoint takes at most until it is there, where that matters.
     pub max_write: Option<Duration>,

@@ -14,17 +14,20 @@ use tokio::time::{Instant, timeout};
 /// What a socket holds that nobody reads from.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// What the listener answers with, whatever it is asked; 400 and 431 are hyper's, of heads that are wrong or too long.
+/// What the listener answers with, whatever it is asked; 400 and 431 are hyper's, of heads that are
+/// wrong or too long.
 const CODES: [&str; 8] = ["200", "400", "404", "405", "414", "431", "501", "503"];
 
-/// The first byte says how many bytes come at a time, or 0 for all at once; the others are a request.
+/// The first byte says how many bytes come at a time, or 0 for all at once; the others are a
+/// request.
 pub fn admin_requests(data: &[u8]) {
     let Some((piece, request)) = data.split_first() else { return };
     let whole = answer(request, request.len());
     check(&whole);
     if *piece > 0 {
         let split = answer(request, usize::from(*piece));
-        // What is no request, or too long, is refused one way or another, or hung up on: hyper goes by what it has seen of it.
+        // What is no request, or too long, is refused one way or another, or hung up on: hyper goes
+        // by what it has seen of it.
         let is_wrong = |answer: &[u8]| answer.is_empty() || answer.starts_with(b"HTTP/1.1 4");
         assert!(
             is_wrong(&split) && is_wrong(&whole) || without_date(&split) == without_date(&whole),

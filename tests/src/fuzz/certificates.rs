@@ -6,7 +6,8 @@ use quinn::rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use super::files::{directory, parts};
 
-/// The first byte chooses: a certificate, or a revocation list, in DER; or the PEM files of a process.
+/// The first byte chooses: a certificate, or a revocation list, in DER; or the PEM files of a
+/// process.
 pub fn certificates(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     match choice % 3 {

@@ -1,4 +1,5 @@
-//! Files of checkpoints: refused, or states from which a replica begins, and which are written as they were read.
+//! Files of checkpoints: refused, or states from which a replica begins, and which are written as
+//! they were read.
 
 use std::time::Duration;
 

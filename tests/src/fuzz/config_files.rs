@@ -13,7 +13,8 @@ use super::files::{directory, parts};
 /// Flags are many times slower to merge than a file is to read.
 const MAX_FLAGS: usize = 8;
 
-/// The first byte chooses what is asked for. Then come the file, `job.toml` beside it, and flags, `key=value` in each line.
+/// The first byte chooses what is asked for. Then come the file, `job.toml` beside it, and flags,
+/// `key=value` in each line.
 pub fn config_files(data: &[u8]) {
     let Some((kind, files)) = data.split_first() else { return };
     let files = parts(files, 3);
@@ -38,8 +39,8 @@ fn flags(text: &[u8]) -> Overrides {
     overrides
 }
 
-/// Whatever is wrong is told; and what is right is right again, and the same, when the file is written anew: without
-/// comments, its keys sorted.
+/// Whatever is wrong is told; and what is right is right again, and the same, when the file is
+/// written anew: without comments, its keys sorted.
 fn settings<T: Debug + PartialEq>(
     path: &Path,
     flags: &Overrides,

@@ -20,7 +20,8 @@ enum Operation {
     Datagram { place: u8, again: bool },
 }
 
-/// The first byte chooses: what an honest sender sends, in some order, or whatever a hostile one does.
+/// The first byte chooses: what an honest sender sends, in some order, or whatever a hostile one
+/// does.
 pub fn control_copies(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let mut bytes = Unstructured::new(rest);
@@ -98,7 +99,8 @@ fn collect(arrivals: &mut Arrivals, sent: &[Vec<u8>], came: &mut [bool]) {
     }
 }
 
-/// Bytes of any kind, on the stream or as a datagram: refused, or messages of which none is too long.
+/// Bytes of any kind, on the stream or as a datagram: refused, or messages of which none is too
+/// long.
 fn hostile(pieces: Vec<(bool, Vec<u8>)>) {
     let (mut arrivals, mut bytes) = (Arrivals::default(), 0);
     for (is_datagram, piece) in pieces {

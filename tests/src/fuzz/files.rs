@@ -21,7 +21,8 @@ pub(super) fn parts(data: &[u8], most: usize) -> Vec<&[u8]> {
     parts
 }
 
-/// A directory in memory, where the system has such: on a busy disk the fuzzers would do little else than wait.
+/// A directory in memory, where the system has such: on a busy disk the fuzzers would do little
+/// else than wait.
 const IN_MEMORY: &str = "/dev/shm";
 
 /// A directory with files of these names and contents, which is gone when it is dropped.

@@ -198,7 +198,8 @@ impl Model {
         }
     }
 
-    /// What was shipped is all that was waiting of the element, but for less than half of it where values are rounded.
+    /// What was shipped is all that was waiting of the element, but for less than half of it where
+    /// values are rounded.
     fn ship(&mut self, out: &[Elements]) {
         assert!(out.is_sorted_by(|a, b| a.table < b.table), "at most one entry for each table");
         for delta in out {

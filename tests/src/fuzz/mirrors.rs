@@ -232,7 +232,8 @@ impl Link {
         self.barriers = self.outbox.handle_resume(&self.inbox.resume()).expect("all were sent");
     }
 
-    /// Nothing that was announced and has not arrived may be read, and no clock has arrived before its data.
+    /// Nothing that was announced and has not arrived may be read, and no clock has arrived before
+    /// its data.
     fn check(&self) {
         let through = (1..).take_while(|seq| self.delivered.contains(seq)).last().unwrap_or(0);
         assert_eq!(self.inbox.applied_through(), through);

@@ -1,17 +1,19 @@
 //! What the fuzzers run: functions from bytes to nothing, which panic where a law is broken.
 //!
-//! libFuzzer feeds them bytes in `tests/fuzz`, and `tests/tests/fuzz.rs` the committed corpora and mutations of them, so
-//! that an ordinary `cargo test` keeps what fuzzing has found. There are three kinds:
+//! libFuzzer feeds them bytes in `tests/fuzz`, and `tests/tests/fuzz.rs` the committed corpora and
+//! mutations of them, so that an ordinary `cargo test` keeps what fuzzing has found. There are
+//! three kinds:
 //!
-//! - decoders: whatever the bytes are, they are refused or understood; what is understood is written anew and understood
-//!   as the same; and what it takes in memory is bounded by the bytes and by the shapes that both sides know;
-//! - what operators and strangers write: files, quantities, names in a store, requests and answers over HTTP; likewise, with a
-//!   file of its own for each part of the input;
-//! - state machines: the bytes are a list of operations, run on the real thing and on a model that is too simple to be
-//!   wrong.
+//! - decoders: whatever the bytes are, they are refused or understood; what is understood is
+//!   written anew and understood as the same; and what it takes in memory is bounded by the bytes
+//!   and by the shapes that both sides know;
+//! - what operators and strangers write: files, quantities, names in a store, requests and answers
+//!   over HTTP; likewise, with a file of its own for each part of the input;
+//! - state machines: the bytes are a list of operations, run on the real thing and on a model that
+//!   is too simple to be wrong.
 //!
-//! A new target is a function here, a line in [`TARGETS`], and an entry in `tests/fuzz/Cargo.toml` with its three lines of
-//! program. `docs/TESTING.md` tells how to run it.
+//! A new target is a function here, a line in [`TARGETS`], and an entry in `tests/fuzz/Cargo.toml`
+//! with its three lines of program. `docs/TESTING.md` tells how to run it.
 
 mod admin_requests;
 mod certificates;
@@ -60,7 +62,8 @@ pub struct Target {
     pub name: &'static str,
     /// What it runs.
     pub run: fn(&[u8]),
-    /// With how many mutations of each entry of its corpus the smoke test runs it: as many as a few seconds have room for.
+    /// With how many mutations of each entry of its corpus the smoke test runs it: as many as a few
+    /// seconds have room for.
     pub mutations: usize,
 }
 
@@ -83,7 +86,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "wan_frames", run: wan_frames, mutations: 5000 },
 ];
 
-/// Decodes `frame`, and what it says once more after it is written anew. Yields what it says, if anything.
+/// Decodes `frame`, and what it says once more after it is written anew. Yields what it says, if
+/// anything.
 fn reread<T: Debug + PartialEq, E: Debug>(
     frame: &[u8],
     decode: impl Fn(Bytes) -> Result<T, E>,

@@ -19,7 +19,8 @@ use super::files::directory;
 
 /// Each file takes several requests.
 const MAX_NAMES: usize = 12;
-/// Longer parts of a name are none in a directory, and folders deeper than this are not looked into there.
+/// Longer parts of a name are none in a directory, and folders deeper than this are not looked into
+/// there.
 const MAX_PART_BYTES: usize = 255;
 const DEEPEST: usize = 4;
 /// What is listed where no folder is asked for; and where checkpoints are.
@@ -32,7 +33,8 @@ pub fn object_names(data: &[u8]) {
     if let Some(first) = names.first() {
         names.iter().for_each(|name| data_file(first, name));
     }
-    // By the name in the store; none that begins like another's folder, of which there is no such thing in a directory.
+    // By the name in the store; none that begins like another's folder, of which there is no such
+    // thing in a directory.
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for (at, name) in names.iter().enumerate() {
         let Ok(path) = Path::parse(name) else { continue };
@@ -93,7 +95,8 @@ fn store(files: &BTreeMap<String, Vec<u8>>) -> Place {
     Place::of_store(Arc::new(store) as Arc<dyn ObjectStore>)
 }
 
-/// All that is listed is there under that name, below the folder that was asked for, and nowhere else.
+/// All that is listed is there under that name, below the folder that was asked for, and nowhere
+/// else.
 fn listed(place: &Place, files: &BTreeMap<String, Vec<u8>>) -> Vec<Entry> {
     for folder in FOLDERS {
         for entry in place.list(folder).expect("it can be listed") {

@@ -9,7 +9,8 @@ const CAPACITIES: [u32; 6] = [0, 1, 100, 5000, 1 << 20, u32::MAX];
 /// For how many indexes there is room.
 const MOST: usize = 4096;
 
-/// The first byte chooses the table's size, the others are the payload: as elements, and as a set of indexes.
+/// The first byte chooses the table's size, the others are the payload: as elements, and as a set
+/// of indexes.
 pub fn payloads(data: &[u8]) {
     let Some((choice, payload)) = data.split_first() else { return };
     let capacity = CAPACITIES[usize::from(*choice) % CAPACITIES.len()];
@@ -56,8 +57,8 @@ fn index_set(payload: &[u8], indexes: &[u32], capacity: u32) {
     }
 }
 
-/// Ours is the smallest encoding, but that the parameter of a Rice block may be another's better guess, and that rows are
-/// written only where they are asked for.
+/// Ours is the smallest encoding, but that the parameter of a Rice block may be another's better
+/// guess, and that rows are written only where they are asked for.
 fn check_size(written: &[u8], payload: &[u8]) {
     let encoding = payload[0] & 0x0f;
     let may_be_smaller = [IndexEncoding::Rice, IndexEncoding::Rows].iter().any(|e| *e as u8 == encoding);

@@ -1,7 +1,8 @@
-//! Shards, and the clients of the workers that use them, while workers leave and come back and a gate holds rows.
+//! Shards, and the clients of the workers that use them, while workers leave and come back and a
+//! gate holds rows.
 //!
-//! All deltas are positive, so that what a worker must see is a bound from below: its own updates, and those of the others
-//! that the staleness says.
+//! All deltas are positive, so that what a worker must see is a bound from below: its own updates,
+//! and those of the others that the staleness says.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -68,7 +69,8 @@ enum Operation {
     },
 }
 
-/// The first byte is the staleness, the others are a list of operations; then everybody is answered.
+/// The first byte is the staleness, the others are a list of operations; then everybody is
+/// answered.
 pub fn shards(data: &[u8]) {
     let Some((staleness, rest)) = data.split_first() else { return };
     let mut cluster = Cluster::new([Some(0), Some(1), Some(3), None][usize::from(staleness % 4)]);
@@ -97,7 +99,8 @@ struct Worker {
     /// What it waits for.
     asked: BTreeMap<ShardId, Read>,
     wanted: Vec<Vec<u32>>,
-    /// The clocks of shards that have answered while nobody trained there: they wait for nobody who comes later.
+    /// The clocks of shards that have answered while nobody trained there: they wait for nobody who
+    /// comes later.
     idle: BTreeMap<ShardId, Clock>,
     /// What it has added, by stamp.
     added: BTreeMap<u32, Sums>,
@@ -250,7 +253,8 @@ impl Cluster {
         }
     }
 
-    /// Once all that it has said before has come, it joins every shard, and goes on with the furthest of them.
+    /// Once all that it has said before has come, it joins every shard, and goes on with the
+    /// furthest of them.
     fn join(&mut self, worker: usize) {
         let Worker { is_live, asked, requests, .. } = &self.workers[worker];
         if *is_live || !asked.is_empty() || requests.iter().any(|requests| !requests.is_empty()) {
@@ -334,7 +338,8 @@ impl Cluster {
         }
     }
 
-    /// The gate opens, all requests come, and the slower workers catch up: then everybody is answered.
+    /// The gate opens, all requests come, and the slower workers catch up: then everybody is
+    /// answered.
     fn settle(&mut self) {
         self.gate = Gate::default();
         let furthest = self.workers.iter().map(|worker| worker.client.clock()).max().unwrap_or_default();

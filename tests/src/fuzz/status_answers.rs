@@ -1,4 +1,5 @@
-//! What `gaia status` makes of what a process says, or of what something else says where one should listen.
+//! What `gaia status` makes of what a process says, or of what something else says where one should
+//! listen.
 
 use std::time::Duration;
 

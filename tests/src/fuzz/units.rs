@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use gaia::settings::units::{bandwidth_delay_products, days, duration, rate, share, size, times_the_usual};
 
-/// The whole input is one text: what any of the parsers takes for a quantity is written plainly, and read as the same.
+/// The whole input is one text: what any of the parsers takes for a quantity is written plainly,
+/// and read as the same.
 pub fn units(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     if let Some(time) = duration(text) {

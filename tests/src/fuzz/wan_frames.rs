@@ -11,7 +11,8 @@ use super::{assert_same, reread};
 /// The rows that a control frame names at most (`docs/PROTOCOL.md`, "Limits").
 const MAX_FRAME_SLOTS: usize = 32 * 1024;
 
-/// Two shards: small tables, and one whose rows must never be set aside because somebody names them.
+/// Two shards: small tables, and one whose rows must never be set aside because somebody names
+/// them.
 fn shapes() -> Shapes {
     let small = vec![ShardTable { slots: 100, width: 4 }, ShardTable { slots: 3, width: 1 }];
     let huge = vec![ShardTable { slots: 1 << 28, width: 1 }, ShardTable { slots: 40, width: 5 }];
@@ -40,7 +41,8 @@ pub fn wan_frames(data: &[u8]) {
     reread(data, wire::decode_probe_report, wire::encode_probe_report);
 }
 
-/// Control messages may be written as several frames, so that they are compared by what they say of whom.
+/// Control messages may be written as several frames, so that they are compared by what they say of
+/// whom.
 fn control(data: &[u8], shapes: &Shapes) {
     let Ok(first) = wire::decode_control(Bytes::copy_from_slice(data), shapes) else { return };
     let first = first.shards;

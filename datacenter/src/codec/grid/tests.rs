@@ -82,7 +82,8 @@ fn grids_are_pinned() {
     let hex = |values: &[f32]| {
         encoded(&elements(values.to_vec())).iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
     };
-    // 0.25 is 2^-2: 14 more than the usual exponent, 28 as zigzag, 56 with the bit that tells of zeros.
+    // 0.25 is 2^-2: 14 more than the usual exponent, 28 as zigzag, 56 with the bit that tells of
+    // zeros.
     assert_eq!(hex(&[0.25, -0.25, 0.5, 0.25, 1.75, -0.25]), "50 06 00 38 2e 8b 4f");
     assert_eq!(hex(&[0.25, 0.0, -0.75]), "50 03 00 39 83 a9");
     assert_eq!(hex(&[3.0]), "50 01 00 40 a0");

@@ -1,5 +1,5 @@
-//! Reads what regions agree on beside the job itself, which stands in the job's table too: the seed, the strategy, and
-//! who takes part.
+//! Reads what regions agree on beside the job itself, which stands in the job's table too: the
+//! seed, the strategy, and who takes part.
 
 use std::collections::BTreeSet;
 

@@ -22,10 +22,12 @@ use crate::settings::units::{self, BudgetText};
 /// The key under which a job stands in a file, as a table or as the path of a file of its own.
 pub(super) const KEY: &str = "job";
 
-/// Rows of a table, and ratings, that are drawn and not read: more would be a slip, and end in want of memory.
+/// Rows of a table, and ratings, that are drawn and not read: more would be a slip, and end in want
+/// of memory.
 const MOST_ROWS: u32 = 10_000_000;
 const MOST_RATINGS: u32 = 100_000_000;
-/// Clocks of a run: thresholds that follow the learning rate and points of the curve are kept for all of them.
+/// Clocks of a run: thresholds that follow the learning rate and points of the curve are kept for
+/// all of them.
 const MOST_CLOCKS: u32 = 1_000_000;
 /// Shards: each costs every worker a message at every clock.
 pub(super) const MOST_SHARDS: u16 = 1024;
@@ -140,7 +142,8 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
     ];
     let format = s.required("format", choice(FORMATS));
     let root = match format {
-        // Nothing is read: a path does no harm, so that --data-path may stand in a script for all files.
+        // Nothing is read: a path does no harm, so that --data-path may stand in a script for all
+        // files.
         Some(Format::Planted | Format::Own) => Some(s.or("path", PathBuf::from(".").into(), data_root())),
         Some(_) | None => s.required("path", data_root()),
     };
@@ -214,7 +217,8 @@ fn declared(s: &Section<'_>, has_classes: bool, has_names: bool) -> Declared {
 
 /// How ids become rows; `None` if that could not be read.
 ///
-/// Where rows follow from hashes, nothing of the model follows from files: so the figures that else do are said too.
+/// Where rows follow from hashes, nothing of the model follows from files: so the figures that else
+/// do are said too.
 fn hashed(s: &Section<'_>) -> Option<Option<HashedIds>> {
     const IDS: &[(&str, bool)] = &[("named", false), ("hashed", true)];
     const KEYS: [&str; 4] = ["users", "items", "range", "mean"];
@@ -342,7 +346,8 @@ const FUNCTIONS: &[(&str, Significance)] = &[
     ("table-rms", Significance::TableRms),
 ];
 
-/// Reads how updates are held back, in a job of which a clock is so many steps of training, as far as that is known.
+/// Reads how updates are held back, in a job of which a clock is so many steps of training, as far
+/// as that is known.
 fn asp(s: &Section<'_>, steps_per_clock: Option<u32>) -> Option<AspSettings> {
     const PRESETS: &[(&str, Significance)] =
         &[("automatic", Significance::UsualUpdate), ("paper", Significance::Relative)];

@@ -11,7 +11,8 @@ use crate::settings::units;
 
 /// The largest delta that may be: a number, or a multiple of what deltas usually are.
 pub(super) fn delta_bound() -> Kind<DeltaBound> {
-    /// The largest of a thousand numbers that are normally distributed is four times the usual, and gradients are wilder.
+    /// The largest of a thousand numbers that are normally distributed is four times the usual, and
+    /// gradients are wilder.
     const LEAST_TIMES: f64 = 10.0;
     let allowed =
         format!("a number above 0, or a multiple of at least {LEAST_TIMES} such as \"1000 times the usual\"");
@@ -48,8 +49,8 @@ pub(super) fn labels() -> Kind<Names> {
     list(label).only(&condition, is_sound).map(Names::from_iter)
 }
 
-/// Where data lies. A relative path is relative to the file that says it, or to the working directory where no file
-/// does; a URL stands for itself.
+/// Where data lies. A relative path is relative to the file that says it, or to the working
+/// directory where no file does; a URL stands for itself.
 pub(super) fn data_root() -> Kind<DataRoot> {
     let allowed = "a path, or a URL of a store such as \"s3://bucket/prefix\" (s3, gs, az, http, https), without password \
                    and query";

@@ -1,4 +1,5 @@
-//! Reads the links between regions: `[link]` for all, and `[[links]]` over it for some; later ones win.
+//! Reads the links between regions: `[link]` for all, and `[[links]]` over it for some; later ones
+//! win.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use crate::settings::kind::{
 };
 use crate::settings::suggest::nearest;
 
-/// A queue this long or longer, unless the file says otherwise: short links want more than one product.
+/// A queue this long or longer, unless the file says otherwise: short links want more than one
+/// product.
 const DEFAULT_QUEUE_BYTES: u64 = 200_000;
 /// A queue that cannot hold a few datagrams makes a link that carries nothing.
 const LEAST_QUEUE_BYTES: u64 = 4_500;
@@ -164,7 +166,8 @@ fn missing(regions: &[String], matrix: &[RawLink]) -> Option<String> {
     })
 }
 
-/// The ends of the links that a table of `[[links]]` is about, as indexes into `regions`; empty where those are unknown.
+/// The ends of the links that a table of `[[links]]` is about, as indexes into `regions`; empty
+/// where those are unknown.
 fn ends(s: &Section<'_>, regions: Option<&[String]>) -> Option<Vec<(usize, usize)>> {
     let between = s.optional("between", list(name()));
     let from = s.optional("from", name());

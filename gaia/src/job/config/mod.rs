@@ -1,6 +1,6 @@
-//! The files of jobs, simulations, regions and links: which keys they have. How settings are read is
-//! [`settings`](crate::settings)'s business. What comes out
-//! is a [`Simulation`], a [`Region`] or a [`LinkFile`], in whose ranges all code may trust. `docs/CONFIGURATION.md` lists the keys.
+//! The files of jobs, simulations, regions and links: which keys they have. How settings are read
+//! is [`settings`](crate::settings)'s business. What comes out is a [`Simulation`], a [`Region`] or
+//! a [`LinkFile`], in whose ranges all code may trust. `docs/CONFIGURATION.md` lists the keys.
 
 mod agreement;
 mod job;
@@ -46,7 +46,8 @@ impl FileKind {
     }
 }
 
-/// Tells what kind of file `path` is. One that cannot be read is taken for a simulation, whose loader says what is wrong.
+/// Tells what kind of file `path` is. One that cannot be read is taken for a simulation, whose
+/// loader says what is wrong.
 pub fn kind_of(path: &Path) -> FileKind {
     let keys = root_keys(path);
     let has = |wanted: &[&str]| wanted.iter().any(|wanted| keys.iter().any(|key| key == wanted));
@@ -64,10 +65,12 @@ fn root_keys(path: &Path) -> Vec<String> {
     layers.map(|layers| layers.root_keys()).unwrap_or_default()
 }
 
-/// Refuses a file that is plainly of another kind than `wanted`: a list of its keys, each unknown, would be no help.
+/// Refuses a file that is plainly of another kind than `wanted`: a list of its keys, each unknown,
+/// would be no help.
 fn refuse_other_kinds(path: &Path, wanted: FileKind) -> Result<(), ConfigError> {
     let found = kind_of(path);
-    // A key that these kinds have, and the wanted one has not; one that is there by mistake is a problem of its own.
+    // A key that these kinds have, and the wanted one has not; one that is there by mistake is a
+    // problem of its own.
     let marks: &[&str] = match (wanted, found) {
         (FileKind::Region, FileKind::Simulation) => &["strategies", "regions", "lan", "link"],
         (FileKind::Region | FileKind::Links, FileKind::Job) => &["data"],
@@ -99,8 +102,8 @@ pub struct JobFile {
     pub members: Vec<Member>,
 }
 
-/// Reads and checks a job file, with `overrides` over it, whose keys begin with `job.` as everywhere. Its model is one of
-/// `kinds`.
+/// Reads and checks a job file, with `overrides` over it, whose keys begin with `job.` as
+/// everywhere. Its model is one of `kinds`.
 ///
 /// # Errors
 ///
@@ -118,7 +121,8 @@ pub fn load_job(path: &Path, overrides: &Overrides, kinds: &ModelKinds) -> Resul
 ///
 /// # Errors
 ///
-/// Everything that is wrong with the settings, whoever said them. Whether the data exists is not asked here.
+/// Everything that is wrong with the settings, whoever said them. Whether the data exists is not
+/// asked here.
 pub fn load_simulation(
     path: &Path,
     overrides: &Overrides,
@@ -129,12 +133,13 @@ pub fn load_simulation(
     Reader::new(&layers).read(|s| simulation::simulation(s, kinds))
 }
 
-/// Reads and checks a region file and the job file that it names, with `overrides` over both. Its model is one of `kinds`.
+/// Reads and checks a region file and the job file that it names, with `overrides` over both. Its
+/// model is one of `kinds`.
 ///
 /// # Errors
 ///
-/// Everything that is wrong with the settings, whoever said them. Whether certificates, data and peers are there is not
-/// asked here.
+/// Everything that is wrong with the settings, whoever said them. Whether certificates, data and
+/// peers are there is not asked here.
 pub fn load_region(path: &Path, overrides: &Overrides, kinds: &ModelKinds) -> Result<Region, ConfigError> {
     refuse_other_kinds(path, FileKind::Region)?;
     let layers = Layers::read(path, overrides, job::KEY)?;

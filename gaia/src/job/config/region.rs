@@ -124,7 +124,8 @@ fn hint(name: &str, members: &[Member]) -> String {
     }
 }
 
-/// Reads for how long others are waited for; `has_minimum` if it is said how many regions are to be there at the start.
+/// Reads for how long others are waited for; `has_minimum` if it is said how many regions are to be
+/// there at the start.
 fn grace(s: &Section<'_>, has_minimum: bool) -> Grace {
     let default = Grace::default();
     const LONGEST: Duration = Duration::from_secs(3600);

@@ -1,4 +1,5 @@
-//! Reads a file of links between real processes: the same links as in simulations, and what can be dialled over each.
+//! Reads a file of links between real processes: the same links as in simulations, and what can be
+//! dialled over each.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,7 +15,8 @@ use crate::settings::kind::{host_and_port, list, name, socket_address, whole};
 pub struct LinkFile {
     /// Decides losses, jitter and duplicates. Default 1.
     pub seed: u64,
-    /// At least one, with distinct names; with at least one route, and no two of them at the same address.
+    /// At least one, with distinct names; with at least one route, and no two of them at the same
+    /// address.
     pub links: Vec<RelayLink>,
 }
 

@@ -1,4 +1,5 @@
-//! Reads a simulation file: regions, the network between and inside them, what computing costs, and the job.
+//! Reads a simulation file: regions, the network between and inside them, what computing costs, and
+//! the job.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -89,9 +90,11 @@ fn strategies(s: &Section<'_>) -> Option<Vec<Strategy>> {
     Some(strategies)
 }
 
-/// Reads the regions, which are those of the job unless the file has others: `None` there if they could not be read.
+/// Reads the regions, which are those of the job unless the file has others: `None` there if they
+/// could not be read.
 fn regions(s: &Section<'_>, members: Option<&[Member]>) -> Option<Vec<Region>> {
-    // Under `stretched` each worker has a stream of its own on its region's connections, and there are no more of these.
+    // Under `stretched` each worker has a stream of its own on its region's connections, and there
+    // are no more of these.
     const MOST_WORKERS: u32 = 128;
     let mut names = BTreeSet::new();
     let regions = s.sections("regions", |s| {

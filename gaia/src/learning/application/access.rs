@@ -9,13 +9,13 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 use super::{Learner, Model, RowSet, StepError, Work};
 
-/// A learner's view of the rows that it declared, its own deltas included. Matrices have a row for each
-/// declared one, in the order of declaration.
+/// A learner's view of the rows that it declared, its own deltas included. Matrices have a row for
+/// each declared one, in the order of declaration.
 pub trait Tables {
     /// The current values of all declared rows of a table; shape `[declared, width]`.
     ///
-    /// Rows that were declared in a piece, `a..b`, are read where they lie; others are gathered, once for
-    /// each time that the table was changed.
+    /// Rows that were declared in a piece, `a..b`, are read where they lie; others are gathered,
+    /// once for each time that the table was changed.
     fn rows(&self, table: TableId) -> ArrayView2<'_, f32>;
 
     /// The current values of one row; shape `[width]`.
@@ -25,8 +25,8 @@ pub trait Tables {
     /// If the row was never declared: that is a bug of the learner.
     fn row(&self, table: TableId, row: u32) -> &[f32];
 
-    /// Adds `deltas`, shape `[declared, width]`, to the declared rows of a table; visible to this worker at
-    /// once, to others after the clock.
+    /// Adds `deltas`, shape `[declared, width]`, to the declared rows of a table; visible to this
+    /// worker at once, to others after the clock.
     ///
     /// # Panics
     ///
@@ -34,18 +34,20 @@ pub trait Tables {
     fn scatter_add(&mut self, table: TableId, deltas: ArrayView2<'_, f32>);
 
     /// What this step adds to the declared rows of a table, to be written in place; shape
-    /// `[declared, width]`, zero at first. It is added when the step returns, and not visible before.
+    /// `[declared, width]`, zero at first. It is added when the step returns, and not visible
+    /// before.
     fn deltas(&mut self, table: TableId) -> ArrayViewMut2<'_, f32>;
 
-    /// Adds `delta`, shape `[width]`, to one row, as [`scatter_add`](Self::scatter_add) does to all.
+    /// Adds `delta`, shape `[width]`, to one row, as [`scatter_add`](Self::scatter_add) does to
+    /// all.
     ///
     /// # Panics
     ///
     /// If the width is another.
     fn add(&mut self, table: TableId, row: u32, delta: &[f32]);
 
-    /// Asks for more rows, which the step turns out to need: they are declared behind the others, and the
-    /// step is called again once they are there.
+    /// Asks for more rows, which the step turns out to need: they are declared behind the others,
+    /// and the step is called again once they are there.
     fn extend(&mut self, table: TableId, rows: &[u32]);
 }
 
@@ -54,8 +56,8 @@ pub(crate) trait RowStore {
     /// How many elements a row of `table` has.
     fn width(&self, table: TableId) -> usize;
 
-    /// Rows `first..first + count` as they lie in memory, shape `[count * width]`; none where they do not
-    /// lie side by side.
+    /// Rows `first..first + count` as they lie in memory, shape `[count * width]`; none where they
+    /// do not lie side by side.
     fn block(&self, table: TableId, first: u32, count: usize) -> Option<&[f32]>;
 
     /// A row; shape `[width]`.
@@ -105,7 +107,8 @@ impl RowStore for Model {
     }
 }
 
-/// What a worker's clocks work with: the declared rows, and memory that is kept from clock to clock.
+/// What a worker's clocks work with: the declared rows, and memory that is kept from clock to
+/// clock.
 pub(crate) struct Workspace {
     declared: RowSet,
     /// What the step has asked for on top.
@@ -154,8 +157,8 @@ impl Workspace {
         &mut self.declared
     }
 
-    /// Has `learner` train on what is in `store`. None where it needs [more rows](Self::extension) first; once they
-    /// have been fetched, this is to be called again.
+    /// Has `learner` train on what is in `store`. None where it needs [more rows](Self::extension)
+    /// first; once they have been fetched, this is to be called again.
     pub(crate) fn step(
         &mut self,
         learner: &mut dyn Learner,

@@ -9,11 +9,11 @@ use crate::learning::data::{
     classification_to_judge, load_classification, load_classification_slice, load_ratings, ratings_to_judge,
 };
 
-/// The data of a job, as far as a process needs them, for a [`ModelKind`](super::ModelKind) to make its
-/// application of.
+/// The data of a job, as far as a process needs them, for a [`ModelKind`](super::ModelKind) to make
+/// its application of.
 ///
-/// Everything random about an application (planted data, partition, initial values) follows from the
-/// seed, and is the same in every datacenter that has the same files.
+/// Everything random about an application (planted data, partition, initial values) follows from
+/// the seed, and is the same in every datacenter that has the same files.
 #[derive(Debug)]
 pub struct Input<'a> {
     model: &'a ModelSettings,
@@ -31,13 +31,15 @@ enum Needs<'a> {
     All,
     /// The same, read by the names and figures of a model that has been trained.
     Known(&'a Vocabulary),
-    /// Of the training data these parts of so many: the features of other examples are not kept in memory.
+    /// Of the training data these parts of so many: the features of other examples are not kept in
+    /// memory.
     ///
-    /// Ratings are kept whole: one has two ids, which the partition and the step sizes go by, and a value.
+    /// Ratings are kept whole: one has two ids, which the partition and the step sizes go by, and a
+    /// value.
     Parts { of: usize, mine: &'a [usize] },
-    /// These files in the place of all data, as what a model is judged by. The names and figures that make sense
-    /// of the model are the known ones; where there are none, as beside models of older versions, they are found
-    /// in the job's data.
+    /// These files in the place of all data, as what a model is judged by. The names and figures
+    /// that make sense of the model are the known ones; where there are none, as beside models of
+    /// older versions, they are found in the job's data.
     Judging { known: Option<&'a Vocabulary>, files: &'a [DataFile] },
 }
 
@@ -88,7 +90,8 @@ impl<'a> Input<'a> {
         self.seed
     }
 
-    /// How the training data are dealt out to workers: see [`partition`](crate::learning::data::partition).
+    /// How the training data are dealt out to workers: see
+    /// [`partition`](crate::learning::data::partition).
     pub fn partition(&self) -> Partition {
         self.partition
     }
@@ -146,7 +149,8 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// How many examples to judge by were left out, since the model knows nothing of whom they are about.
+    /// How many examples to judge by were left out, since the model knows nothing of whom they are
+    /// about.
     pub fn left_out(&self) -> u64 {
         self.left_out.get()
     }

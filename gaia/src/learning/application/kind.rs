@@ -25,14 +25,14 @@ pub trait ModelKind: Send + Sync + 'static {
     /// What `job.model.kind` calls it.
     fn name(&self) -> &'static str;
 
-    /// Regions train together only if they have the same version: a change of the model that makes its
-    /// tables mean something else needs another one. Default 1.
+    /// Regions train together only if they have the same version: a change of the model that makes
+    /// its tables mean something else needs another one. Default 1.
     fn version(&self) -> u32 {
         1
     }
 
-    /// Reads the settings: [`section.deserialize()`](Section::deserialize) for a type of serde's, or key by
-    /// key. Problems are noted in `section`; `None` if there are any.
+    /// Reads the settings: [`section.deserialize()`](Section::deserialize) for a type of serde's,
+    /// or key by key. Problems are noted in `section`; `None` if there are any.
     fn settings(&self, section: &Section<'_>) -> Option<Self::Settings>;
 
     /// What is known of the training from the settings alone.
@@ -70,7 +70,8 @@ impl BuildError {
 /// What is known of a training from its settings alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Training {
-    /// The step size: thresholds that are tied to it fall as it does. Default one that does not fall.
+    /// The step size: thresholds that are tied to it fall as it does. Default one that does not
+    /// fall.
     pub learning_rate: LearningRate,
     /// What a worker does in a clock, where that is known. Default unknown.
     pub clock: Option<ClockWork>,
@@ -83,7 +84,8 @@ impl Default for Training {
 }
 
 impl Training {
-    /// How many steps a worker takes in a clock, each from the gradient of a mini-batch, where that is known.
+    /// How many steps a worker takes in a clock, each from the gradient of a mini-batch, where that
+    /// is known.
     pub fn steps_per_clock(&self) -> Option<u32> {
         self.clock?.steps()
     }
@@ -107,8 +109,8 @@ pub enum ClockWork {
 }
 
 impl ClockWork {
-    /// How many steps that is, each from the gradient of a mini-batch; none where there are as many as
-    /// examples.
+    /// How many steps that is, each from the gradient of a mini-batch; none where there are as many
+    /// as examples.
     pub fn steps(self) -> Option<u32> {
         match self {
             Self::MiniBatches { batches, .. } => Some(batches),
@@ -279,7 +281,8 @@ impl ModelKinds {
         self.0.iter().map(|kind| AnyKind::name(&**kind))
     }
 
-    /// Reads the settings of the kind that is called `name`, which is one of [`names`](Self::names).
+    /// Reads the settings of the kind that is called `name`, which is one of
+    /// [`names`](Self::names).
     pub(crate) fn read(&self, name: &str, section: &Section<'_>) -> Option<ModelSettings> {
         let kind = self.0.iter().find(|kind| AnyKind::name(&***kind) == name)?;
         kind.clone().read(section)
@@ -292,7 +295,8 @@ impl fmt::Debug for ModelKinds {
     }
 }
 
-/// What [`crate::simulator::run_one`] trains when it is given an application: nothing that a job names.
+/// What [`crate::simulator::run_one`] trains when it is given an application: nothing that a job
+/// names.
 #[derive(Debug)]
 pub(crate) struct Given;
 

@@ -26,8 +26,8 @@
 //! }
 //! ```
 //!
-//! For results to be the same on every machine, arithmetic should keep to IEEE operations in a fixed order and take
-//! `exp` and `ln` from the `libm` crate, not from the platform.
+//! For results to be the same on every machine, arithmetic should keep to IEEE operations in a
+//! fixed order and take `exp` and `ln` from the `libm` crate, not from the platform.
 
 mod access;
 mod input;
@@ -61,47 +61,52 @@ pub trait Application: Send + Sync {
 
     /// Writes the initial values of `row`; `out` has shape `[width]` and comes zeroed.
     ///
-    /// Every datacenter calls this with its own copy of the application, so it must depend on nothing but the
-    /// application's own seed.
+    /// Every datacenter calls this with its own copy of the application, so it must depend on
+    /// nothing but the application's own seed.
     fn initialise(&self, table: TableId, row: u32, out: &mut [f32]);
 
-    /// Splits the training data into `parts` of about equal size, by the configured partition; called once.
+    /// Splits the training data into `parts` of about equal size, by the configured partition;
+    /// called once.
     ///
     /// `result[p]` holds the indexes of the examples of part `p`, in any order.
     fn partition(&self, parts: usize) -> Vec<Vec<u32>>;
 
     /// The learner of a worker that trains on `examples` (indexes into the training data).
     ///
-    /// `share` is how many of the examples that train the same model this worker has, between zero and one; the shares
-    /// of all its workers add up to one. A learner whose deltas are meant to be averaged multiplies them by it, so
-    /// that parts of unequal size weigh as much as they hold. `seed` is the learner's own.
+    /// `share` is how many of the examples that train the same model this worker has, between zero
+    /// and one; the shares of all its workers add up to one. A learner whose deltas are meant to be
+    /// averaged multiplies them by it, so that parts of unequal size weigh as much as they hold.
+    /// `seed` is the learner's own.
     fn learner(&self, examples: Vec<u32>, share: f64, seed: u64) -> Box<dyn Learner + '_>;
 
     /// Scores `model` on all training data and, where there are any, on the test data.
     fn evaluate(&self, model: &Model) -> Evaluation;
 
-    /// Scores `model` on the test data alone: both the objective and the metric. None where there are no test data, and for
-    /// an application that does not do this.
+    /// Scores `model` on the test data alone: both the objective and the metric. None where there
+    /// are no test data, and for an application that does not do this.
     fn judge(&self, _model: &Model) -> Option<Judgement> {
         None
     }
 
-    /// The names of the figures that [`predict`](Self::predict) tells; none for a model that predicts nothing.
+    /// The names of the figures that [`predict`](Self::predict) tells; none for a model that
+    /// predicts nothing.
     fn predicted(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Where a figure of [`predict`](Self::predict) is the place of a name and not a quantity: among which names, by the
-    /// `column` of the figure.
+    /// Where a figure of [`predict`](Self::predict) is the place of a name and not a quantity:
+    /// among which names, by the `column` of the figure.
     fn predicted_names(&self, _column: usize) -> Option<&Names> {
         None
     }
 
-    /// Tells `each` what `model` predicts for each example of the test data, or of the training data where there are none,
-    /// in the order of the file: one figure for each name in [`predicted`](Self::predicted).
+    /// Tells `each` what `model` predicts for each example of the test data, or of the training
+    /// data where there are none, in the order of the file: one figure for each name in
+    /// [`predicted`](Self::predicted).
     fn predict(&self, _model: &Model, _each: &mut dyn FnMut(&[f64])) {}
 
-    /// What the rows and columns of the model stand for, to be kept beside it; none where there is nothing to say.
+    /// What the rows and columns of the model stand for, to be kept beside it; none where there is
+    /// nothing to say.
     fn vocabulary(&self) -> Option<Arc<Vocabulary>> {
         None
     }
@@ -114,22 +119,22 @@ pub trait Application: Send + Sync {
 
 /// One worker's part of the training.
 pub trait Learner: Send {
-    /// Declares the rows that [`step`](Self::step) will read at this clock (counted from zero). Clocks
-    /// may be left out, also after their rows have been declared: a worker that was cut off goes on
-    /// where the others are.
+    /// Declares the rows that [`step`](Self::step) will read at this clock (counted from zero).
+    /// Clocks may be left out, also after their rows have been declared: a worker that was cut off
+    /// goes on where the others are.
     fn rows(&mut self, clock: u32, rows: &mut RowSet);
 
     /// Trains for one clock; reads declared rows, adds deltas to them, and tells how much work that
     /// was.
     ///
-    /// A step that has asked for [more rows](Tables::extend) is called again for the same clock once
-    /// these are there; what it added meanwhile stays, and the work of all its calls adds up.
+    /// A step that has asked for [more rows](Tables::extend) is called again for the same clock
+    /// once these are there; what it added meanwhile stays, and the work of all its calls adds up.
     ///
     /// # Errors
     ///
-    /// What went wrong, in the model's own words. Nothing of this clock is sent. A simulation ends with
-    /// it; a worker of a real region tries the clock again, as often as `workers.step_retries` allows,
-    /// and then ends.
+    /// What went wrong, in the model's own words. Nothing of this clock is sent. A simulation ends
+    /// with it; a worker of a real region tries the clock again, as often as `workers.step_retries`
+    /// allows, and then ends.
     fn step(&mut self, clock: u32, tables: &mut dyn Tables) -> Result<Work, StepError>;
 }
 
@@ -142,8 +147,8 @@ pub type StepError = Box<dyn Error + Send + Sync>;
 pub struct Work {
     /// Training examples processed.
     pub examples: u64,
-    /// How long that took elsewhere, such as on an accelerator, where it was measured; else it is told
-    /// from the number of examples. Default none.
+    /// How long that took elsewhere, such as on an accelerator, where it was measured; else it is
+    /// told from the number of examples. Default none.
     pub measured: Option<Duration>,
 }
 

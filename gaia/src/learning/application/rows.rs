@@ -105,8 +105,8 @@ impl RowSet {
         &self.tables[table.index()].rows
     }
 
-    /// The first row and the number of rows, where the declared rows of a table follow each other without
-    /// a gap; a table of which none is declared has none.
+    /// The first row and the number of rows, where the declared rows of a table follow each other
+    /// without a gap; a table of which none is declared has none.
     pub(crate) fn as_range(&self, table: TableId) -> Option<(u32, usize)> {
         let Declared { rows, ascends, .. } = &self.tables[table.index()];
         let (first, last) = (*rows.first()?, *rows.last()?);

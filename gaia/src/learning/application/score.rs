@@ -9,11 +9,11 @@ use crate::learning::data::{Classification, Examples};
 const PIECE: usize = 1024;
 
 impl Evaluation {
-    /// The mean negative log-likelihood of what there is of the training data, plus `penalty`, and the
-    /// accuracy on the test data, or else on the training data.
+    /// The mean negative log-likelihood of what there is of the training data, plus `penalty`, and
+    /// the accuracy on the test data, or else on the training data.
     ///
-    /// `probabilities` tells those of all classes for some examples; shape `[indexes, classes]`. Of equally
-    /// likely classes the first counts as the model's choice.
+    /// `probabilities` tells those of all classes for some examples; shape `[indexes, classes]`. Of
+    /// equally likely classes the first counts as the model's choice.
     pub fn of_classes(
         data: &Classification,
         penalty: f64,

@@ -10,7 +10,8 @@ const TABLE: TableId = TableId(0);
 /// What a step does.
 type Act = fn(&mut dyn Tables) -> Result<Work, StepError>;
 
-/// A model of one table of shape `[6, 2]`, `row, 10 row` at first, that is trained by what it is told to do.
+/// A model of one table of shape `[6, 2]`, `row, 10 row` at first, that is trained by what it is
+/// told to do.
 struct Told {
     declared: Vec<u32>,
     act: Act,

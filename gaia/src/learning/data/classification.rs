@@ -1,7 +1,8 @@
 //! Examples of classes, as sparse rows.
 //!
-//! Most classification data is mostly zeros: four fifths of MNIST's pixels are, and nearly all of a bag of words.
-//! So examples are kept in compressed sparse rows, and a model only ever touches the weights of non-zero features.
+//! Most classification data is mostly zeros: four fifths of MNIST's pixels are, and nearly all of a
+//! bag of words. So examples are kept in compressed sparse rows, and a model only ever touches the
+//! weights of non-zero features.
 
 use ndarray::Array2;
 
@@ -9,7 +10,8 @@ use super::names::{Name, NameColumn, Names, Scaling, Vocabulary};
 use super::partition::{Attributes, partition};
 use crate::learning::data::Partition;
 
-/// The most features of a data set: 2^26. A stray index in a file must not become a table of terabytes.
+/// The most features of a data set: 2^26. A stray index in a file must not become a table of
+/// terabytes.
 pub const MAX_FEATURES: u32 = 1 << 26;
 
 /// The most classes of a data set. More is surely a mistaken column.
@@ -100,8 +102,8 @@ impl Examples {
         self.classes.is_empty()
     }
 
-    /// Deals the examples out to `parts` parts: `result[p]` has the indexes of part `p`. What must stay
-    /// together, or is sorted out, are classes.
+    /// Deals the examples out to `parts` parts: `result[p]` has the indexes of part `p`. What must
+    /// stay together, or is sorted out, are classes.
     pub fn deal(&self, kind: Partition, parts: usize, seed: u64) -> Vec<Vec<u32>> {
         partition(kind, Attributes { keys: &self.classes, labels: &self.classes }, parts, seed)
     }
@@ -165,7 +167,8 @@ impl Classification {
         }
     }
 
-    /// In how many training examples each feature is non-zero, whether they were kept or not; shape `[features]`.
+    /// In how many training examples each feature is non-zero, whether they were kept or not; shape
+    /// `[features]`.
     pub fn occurrences(&self) -> Vec<u32> {
         let mut occurrences = match &self.slice {
             Some(slice) => slice.occurrences.clone(),
@@ -177,8 +180,8 @@ impl Classification {
     }
 }
 
-/// A part of the training data that has its features in memory. All other examples have their places and classes still,
-/// so that indexes mean the same as in the whole, and no features.
+/// A part of the training data that has its features in memory. All other examples have their
+/// places and classes still, so that indexes mean the same as in the whole, and no features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slice {
     /// The examples that were kept, ascending.
@@ -214,7 +217,8 @@ pub(crate) struct Labelled {
 }
 
 impl Labelled {
-    /// Appends a row, or an empty one in its place if it is not kept; features must come in ascending order.
+    /// Appends a row, or an empty one in its place if it is not kept; features must come in
+    /// ascending order.
     pub(crate) fn push(&mut self, keep: Keep<'_>, row: impl Iterator<Item = (u32, f32)> + Clone) {
         let Keep::Those(kept) = keep else {
             return self.rows.push(row);
@@ -252,7 +256,8 @@ pub enum ClassesError {
         /// How many.
         found: usize,
     },
-    /// A label that the model does not know: training never saw it, or it is not among those that were given.
+    /// A label that the model does not know: training never saw it, or it is not among those that
+    /// were given.
     #[error("example {example}: label {found} is none of the {classes} known labels: {known}")]
     Unknown {
         /// Counted from one.

@@ -1,7 +1,7 @@
 //! CSV of examples, one a line: numbers, and a class label in one of the columns.
 //!
-//! A feature is a row of the model. Which column it stands in is told by the header, where the file has one and the names of
-//! the model's features are known; else by the order of columns.
+//! A feature is a row of the model. Which column it stands in is told by the header, where the file
+//! has one and the names of the model's features are known; else by the order of columns.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::BufRead;
@@ -208,8 +208,8 @@ impl<'a, R: BufRead> Records<'a, R> {
     }
 }
 
-/// The columns of the features that are called `names`. Of several features that are called the same, each has a column in
-/// the order of both.
+/// The columns of the features that are called `names`. Of several features that are called the
+/// same, each has a column in the order of both.
 fn places_by_name(header: &Header, label: usize, names: &[String]) -> Result<Vec<usize>, CsvError> {
     let Header { line, names: found } = header;
     let line = *line;
@@ -255,7 +255,8 @@ fn value(text: &str, features: Features<'_>, feature: usize) -> Option<f32> {
     value.is_finite().then_some(value)
 }
 
-/// The mean and the sum of squared deviations from it, kept up to date value by value (Welford, Technometrics 4(3), 1962).
+/// The mean and the sum of squared deviations from it, kept up to date value by value (Welford,
+/// Technometrics 4(3), 1962).
 #[derive(Clone, Copy, Debug, Default)]
 struct Moment {
     count: f64,

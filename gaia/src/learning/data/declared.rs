@@ -1,8 +1,9 @@
-//! Names that are said and not found: where each region has data of its own, the numbering of classes, users and items must
-//! not follow from whatever its files happen to have.
+//! Names that are said and not found: where each region has data of its own, the numbering of
+//! classes, users and items must not follow from whatever its files happen to have.
 //!
-//! They stand in a file of names ([`NamesFile`]), which is made once: each region [finds](find) what its own data has, and
-//! these are put [together](NamesFile::merge). Only names travel between regions for that, and no data.
+//! They stand in a file of names ([`NamesFile`]), which is made once: each region [finds](find)
+//! what its own data has, and these are put [together](NamesFile::merge). Only names travel between
+//! regions for that, and no data.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -26,7 +27,8 @@ pub struct NamesFile {
     /// The names, without standardisation.
     #[serde(flatten)]
     pub vocabulary: Vocabulary,
-    /// How many training examples have them, by which means of several files are weighed. At least one.
+    /// How many training examples have them, by which means of several files are weighed. At least
+    /// one.
     #[serde(default = "one")]
     pub examples: u64,
 }
@@ -104,8 +106,8 @@ impl NamesFile {
     }
 }
 
-/// The names of the features of both, each with how many it has: in the order of the first that has names, since columns are
-/// found by name wherever there is a header.
+/// The names of the features of both, each with how many it has: in the order of the first that has
+/// names, since columns are found by name wherever there is a header.
 fn one_order(
     (ours, our_count): (Option<Vec<String>>, u32),
     (theirs, their_count): (Option<Vec<String>>, u32),
@@ -170,7 +172,8 @@ fn read_text(file: &DataFile) -> io::Result<String> {
     Ok(text)
 }
 
-/// The names in the file that the job declares, or what stands in for them, unless others are `known`.
+/// The names in the file that the job declares, or what stands in for them, unless others are
+/// `known`.
 pub(super) fn read(data: &DataSettings, known: Known<'_>) -> Result<Option<Vocabulary>, DataError> {
     if let Some(ids) = data.declared.hashed.as_ref().filter(|_| known.is_none()) {
         return Ok(Some(Vocabulary::Hashed(ids.clone())));
@@ -187,7 +190,8 @@ pub(super) fn read(data: &DataSettings, known: Known<'_>) -> Result<Option<Vocab
     }
 }
 
-/// The names that the files of `data` have, training and test data alike, whatever the job declares.
+/// The names that the files of `data` have, training and test data alike, whatever the job
+/// declares.
 ///
 /// # Errors
 ///

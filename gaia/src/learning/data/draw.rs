@@ -35,14 +35,15 @@ pub(crate) fn stream(seed: u64, purpose: Purpose, number: u64) -> ChaCha8Rng {
 
 /// A draw from the standard normal distribution, by Box and Muller's transform.
 ///
-/// `rand_distr` has a faster one, but takes `exp` and `ln` from the platform, whose last bits differ between machines.
+/// `rand_distr` has a faster one, but takes `exp` and `ln` from the platform, whose last bits
+/// differ between machines.
 pub(crate) fn gaussian(random: &mut impl Rng) -> f64 {
     let radius = (-2.0 * libm::log(1.0 - random.random::<f64>())).sqrt();
     radius * libm::cos(std::f64::consts::TAU * random.random::<f64>())
 }
 
-/// Fills a row of a table with draws from the normal distribution of mean zero, as initial values: the
-/// same on every machine for the same seed, table and row.
+/// Fills a row of a table with draws from the normal distribution of mean zero, as initial values:
+/// the same on every machine for the same seed, table and row.
 pub fn normal_row(seed: u64, table: TableId, row: u32, deviation: f64, out: &mut [f32]) {
     let mut random = stream(seed, Purpose::InitialRow, u64::from(table.0) << 32 | u64::from(row));
     out.iter_mut().for_each(|value| *value = (deviation * gaussian(&mut random)) as f32);

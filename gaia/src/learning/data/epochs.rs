@@ -6,8 +6,8 @@ use super::draw::{Purpose, stream};
 
 /// A worker's examples, shuffled anew for every pass (epoch).
 ///
-/// The order of an epoch follows from the seed and the epoch's number alone, so that a worker that starts again at
-/// some clock goes on exactly as it would have.
+/// The order of an epoch follows from the seed and the epoch's number alone, so that a worker that
+/// starts again at some clock goes on exactly as it would have.
 #[derive(Clone, Debug)]
 pub struct Epochs {
     examples: Vec<u32>,

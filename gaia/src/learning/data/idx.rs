@@ -1,6 +1,7 @@
 //! IDX, the format of MNIST: a big-endian header, then unsigned bytes.
 //!
-//! Images have the magic number `0x00000803` and three sizes (count, height, width), labels `0x00000801` and one.
+//! Images have the magic number `0x00000803` and three sizes (count, height, width), labels
+//! `0x00000801` and one.
 
 use std::io::{self, Read};
 

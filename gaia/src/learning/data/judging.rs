@@ -1,7 +1,8 @@
 //! Other test data than the job's, for a model that has been trained.
 //!
-//! What the numbers of a model mean, which class a label is, which row a user has, how features are scaled, is its
-//! [`Vocabulary`]: other files are read by it, and the data that the model was trained on is not needed.
+//! What the numbers of a model mean, which class a label is, which row a user has, how features are
+//! scaled, is its [`Vocabulary`]: other files are read by it, and the data that the model was
+//! trained on is not needed.
 
 use super::classification::{Classification, Examples, Keep};
 use super::load::{DataError, Loaded, csv_form, features_of, idx_pair, read_file};
@@ -10,7 +11,8 @@ use super::ratings::{RatingList, Ratings};
 use super::{csv, libsvm, movielens};
 use crate::learning::data::{DataFile, DataSettings, DataSource};
 
-/// A data set without training data, whose test data are the examples of `files`, which have the format of `settings`.
+/// A data set without training data, whose test data are the examples of `files`, which have the
+/// format of `settings`.
 ///
 /// # Errors
 ///
@@ -63,8 +65,8 @@ pub(crate) fn classification_to_judge(
     })
 }
 
-/// A data set without training data, whose test data are the ratings of `files`; also tells how many of them are of users
-/// or items that the model does not know, and were left out.
+/// A data set without training data, whose test data are the ratings of `files`; also tells how
+/// many of them are of users or items that the model does not know, and were left out.
 ///
 /// # Errors
 ///

@@ -1,6 +1,7 @@
 //! LIBSVM text: one example a line, `label index:value ...`, indexes ascending from one.
 //!
-//! What follows a `#` is a comment. Labels are integers of any set; values are finite numbers of 32 bits.
+//! What follows a `#` is a comment. Labels are integers of any set; values are finite numbers of 32
+//! bits.
 
 use std::io::BufRead;
 
@@ -54,7 +55,8 @@ pub enum LibsvmError {
     },
 }
 
-/// Reads all lines; `features` limits the indexes and is how many there are, else the largest index found is.
+/// Reads all lines; `features` limits the indexes and is how many there are, else the largest index
+/// found is.
 pub(crate) fn read(
     input: impl BufRead,
     features: Option<u32>,

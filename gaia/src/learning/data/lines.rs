@@ -4,8 +4,8 @@ use std::io::{self, BufRead, Read};
 
 use datacenter::printable;
 
-/// The longest line, in bytes: 16 MiB, far above any sane example and far below a machine's memory, also where a loader makes
-/// ten times as much of it.
+/// The longest line, in bytes: 16 MiB, far above any sane example and far below a machine's memory,
+/// also where a loader makes ten times as much of it.
 pub(crate) const MAX_LINE_BYTES: u64 = 16 << 20;
 
 /// What is allowed where a feature or a rating stands.
@@ -53,7 +53,8 @@ impl<R: BufRead> Lines<R> {
         self.input
     }
 
-    /// The next line that is not blank, with its number, without surrounding white space or a byte order mark.
+    /// The next line that is not blank, with its number, without surrounding white space or a byte
+    /// order mark.
     pub(crate) fn next_filled(&mut self) -> Result<Option<(u64, &str)>, LineError> {
         Ok(self.next_whole()?.map(|(line, text)| (line, text.trim())))
     }

@@ -143,13 +143,13 @@ pub enum FileError {
 /// What is known before data is read: the names and figures of a model, by which it is read then.
 pub type Known<'a> = Option<&'a Vocabulary>;
 
-/// Loads examples with classes. Where names are `known`, a label's class is its place among them; else among those that the
-/// training file has.
+/// Loads examples with classes. Where names are `known`, a label's class is its place among them;
+/// else among those that the training file has.
 ///
 /// # Errors
 ///
-/// If a file cannot be used, if files do not fit together or do not fit what is known, or if the source has ratings
-/// instead.
+/// If a file cannot be used, if files do not fit together or do not fit what is known, or if the
+/// source has ratings instead.
 pub fn load_classification(data: &DataSettings, known: Known<'_>) -> Result<Classification, DataError> {
     let declared = declared::read(data, known)?;
     let reading = Reading::new(data, known, declared.as_ref())?;
@@ -157,10 +157,11 @@ pub fn load_classification(data: &DataSettings, known: Known<'_>) -> Result<Clas
     reading.classification(train)
 }
 
-/// Loads examples with classes, and keeps the features of those training examples that `choose` names when it is told
-/// the classes of all.
+/// Loads examples with classes, and keeps the features of those training examples that `choose`
+/// names when it is told the classes of all.
 ///
-/// The training file is read twice: what is kept may depend on all labels. An example that is not kept costs 12 bytes.
+/// The training file is read twice: what is kept may depend on all labels. An example that is not
+/// kept costs 12 bytes.
 ///
 /// # Errors
 ///
@@ -270,8 +271,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Reads the test examples, where there are any, as training examples of another file: by the names of the features in
-    /// `train`, whatever their order there.
+    /// Reads the test examples, where there are any, as training examples of another file: by the
+    /// names of the features in `train`, whatever their order there.
     pub(super) fn test(&self, train: &Loaded) -> Result<Option<Loaded>, DataError> {
         let mut source = self.data.source.clone();
         let is_there = match &mut source {
@@ -344,14 +345,14 @@ pub(super) fn features_of(scale: Scale, scaling: Option<&Scaling>) -> Features<'
     }
 }
 
-/// Whether every file states how many features an example has. A LIBSVM file shows only the largest index that occurs in
-/// it.
+/// Whether every file states how many features an example has. A LIBSVM file shows only the largest
+/// index that occurs in it.
 fn has_same_features(source: &DataSource) -> bool {
     !matches!(source, DataSource::Libsvm { .. })
 }
 
-/// Loads or draws ratings; `seed` matters for drawn ones alone. Where names are `known`, the index of a user or an item is
-/// its place among them.
+/// Loads or draws ratings; `seed` matters for drawn ones alone. Where names are `known`, the index
+/// of a user or an item is its place among them.
 ///
 /// # Errors
 ///

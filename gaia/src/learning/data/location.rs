@@ -12,8 +12,8 @@ use crate::settings::paths::tidy;
 pub enum DataRoot {
     /// A directory.
     Directory(PathBuf),
-    /// A place in an object store or below a web address, such as `s3://bucket/prefix`; it has a host and carries no
-    /// secrets.
+    /// A place in an object store or below a web address, such as `s3://bucket/prefix`; it has a
+    /// host and carries no secrets.
     Store(Url),
 }
 
@@ -30,8 +30,9 @@ impl DataRoot {
     /// The schemes of URLs that can be read.
     pub const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "az", "abfs", "abfss", "http", "https"];
 
-    /// Reads what a user wrote: a URL with one of the schemes, or else a path, relative to `directory` where there is one.
-    /// A URL that cannot be used, or that has a password, a query or a fragment, is nothing.
+    /// Reads what a user wrote: a URL with one of the schemes, or else a path, relative to
+    /// `directory` where there is one. A URL that cannot be used, or that has a password, a query
+    /// or a fragment, is nothing.
     pub fn parse(text: &str, directory: Option<&Path>) -> Option<Self> {
         if text.is_empty() || text.contains('\0') {
             return None;

@@ -1,13 +1,15 @@
-//! Training and test data: file formats, one planted generator, and how examples are dealt out to workers.
+//! Training and test data: file formats, one planted generator, and how examples are dealt out to
+//! workers.
 //!
-//! A loader turns bytes into one of two data sets, [`Classification`] (sparse rows with a class each) or [`Ratings`]
-//! (user, item, value). What a file claims about itself is never believed: sizes are compared with limits before
-//! anything is allocated for them, and every complaint names the file, the place in it, what was found and what is
-//! allowed. Files are plain or gzip-compressed, told by their first bytes, and lie on disk or in an object store, from
-//! which they are read as they come.
+//! A loader turns bytes into one of two data sets, [`Classification`] (sparse rows with a class
+//! each) or [`Ratings`] (user, item, value). What a file claims about itself is never believed:
+//! sizes are compared with limits before anything is allocated for them, and every complaint names
+//! the file, the place in it, what was found and what is allowed. Files are plain or
+//! gzip-compressed, told by their first bytes, and lie on disk or in an object store, from which
+//! they are read as they come.
 //!
-//! What the rows and columns of a model stand for is a value of its own, a [`Vocabulary`]: loaders make one of what they
-//! read, or read by one that is known.
+//! What the rows and columns of a model stand for is a value of its own, a [`Vocabulary`]: loaders
+//! make one of what they read, or read by one that is known.
 //!
 //! Read [`load_classification`] and [`load_ratings`] first, then [`partition`].
 

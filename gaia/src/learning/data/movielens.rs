@@ -6,14 +6,15 @@
 //! | `ratings.dat` | `user::item::rating::seconds` |
 //! | `ratings.csv` | `userId,movieId,rating,timestamp`, under a header of these words |
 //!
-//! A header decides which column is which: its names are looked up among those that are known, in any order, and a name that
-//! is not known is refused, since columns that are mistaken for each other train to nonsense without a word. Without a header
-//! the order is that of the table above. The settings may say which column is which instead; all others are then left out.
+//! A header decides which column is which: its names are looked up among those that are known, in
+//! any order, and a name that is not known is refused, since columns that are mistaken for each
+//! other train to nonsense without a word. Without a header the order is that of the table above.
+//! The settings may say which column is which instead; all others are then left out.
 //!
-//! The time may be missing and is not read. Ids are names: whole numbers or texts. They become dense indexes in the order of
-//! all names of training and test file together, so that no rating of a test file is without a row; or rows that follow from
-//! their hashes, which are the same whatever files there are. Of several ratings of an item by one user in a file the last one
-//! counts.
+//! The time may be missing and is not read. Ids are names: whole numbers or texts. They become
+//! dense indexes in the order of all names of training and test file together, so that no rating of
+//! a test file is without a row; or rows that follow from their hashes, which are the same whatever
+//! files there are. Of several ratings of an item by one user in a file the last one counts.
 
 use std::io::BufRead;
 use std::sync::Arc;
@@ -150,8 +151,8 @@ enum Role {
 const NEEDED: [(Role, &str, &str); 3] =
     [(Role::User, "users", "user"), (Role::Item, "items", "item"), (Role::Rating, "ratings", "rating")];
 
-/// What a column of this name has, if that is known: case, `_`, `-` and blanks do not matter, nor a type behind a colon
-/// (`user_id:token`, as RecBole writes it).
+/// What a column of this name has, if that is known: case, `_`, `-` and blanks do not matter, nor a
+/// type behind a colon (`user_id:token`, as RecBole writes it).
 fn role_of(name: &str) -> Option<Role> {
     let bare = name.split(':').next().unwrap_or_default();
     let plain: String = bare.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
@@ -317,8 +318,8 @@ pub(crate) fn preview(
     Ok(shown)
 }
 
-/// Gives users and items dense indexes: those of their names among all, or among the `known` ones; or their rows, where these
-/// follow from hashes.
+/// Gives users and items dense indexes: those of their names among all, or among the `known` ones;
+/// or their rows, where these follow from hashes.
 pub(crate) fn index(
     train: RawRatings,
     test: Option<RawRatings>,
@@ -404,7 +405,8 @@ impl Rows {
         Self { users: rows(users, ids.users), items: rows(items, ids.items) }
     }
 
-    /// From places among names to rows. Only after repetitions are gone: users who share a row do not repeat each other.
+    /// From places among names to rows. Only after repetitions are gone: users who share a row do
+    /// not repeat each other.
     fn of_list(&self, mut list: RatingList) -> RatingList {
         list.users.iter_mut().for_each(|user| *user = self.users[*user as usize]);
         list.items.iter_mut().for_each(|item| *item = self.items[*item as usize]);
@@ -436,8 +438,8 @@ pub(crate) fn index_hashed(raw: &RawRatings, ids: &HashedIds) -> RatingList {
     rows.of_list(index_known(raw, &users, &items).0)
 }
 
-/// Gives ratings of another file the indexes of the names that are known; also tells how many are of users or items that
-/// are not, and were left out.
+/// Gives ratings of another file the indexes of the names that are known; also tells how many are
+/// of users or items that are not, and were left out.
 pub(crate) fn index_known(raw: &RawRatings, users: &Names, items: &Names) -> (RatingList, u64) {
     let mut list = RatingList::default();
     for ((user, item), value) in raw.users.places(users).iter().zip(raw.items.places(items)).zip(&raw.values)

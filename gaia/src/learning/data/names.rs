@@ -1,9 +1,10 @@
 //! Names of classes, users and items, and what the rows and columns of a model stand for.
 //!
-//! Kind: time-free. A model knows numbers alone: row 17, column 3. Which user has row 17 and which class has column 3 follows
-//! from the files that somebody read, and is lost with them unless it is written down. [`Vocabulary`] writes it down: it
-//! is made when data is read, or given so that other data is read by it, it is kept beside a trained model, and it has a
-//! digest by which two processes see that they mean the same.
+//! Kind: time-free. A model knows numbers alone: row 17, column 3. Which user has row 17 and which
+//! class has column 3 follows from the files that somebody read, and is lost with them unless it is
+//! written down. [`Vocabulary`] writes it down: it is made when data is read, or given so that
+//! other data is read by it, it is kept beside a trained model, and it has a digest by which two
+//! processes see that they mean the same.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -25,9 +26,10 @@ const MOST_METADATA_BYTES: usize = 24 << 20;
 
 /// The name of a class, a user or an item, as files have it: a whole number or else a text.
 ///
-/// Names of users and items identify: `0012` and `12` are two, and only a number as a table of numbers has it (`12`, `-3`,
-/// `12.0`) is one. Labels of classes are small numbers that tools write in their own ways, LIBSVM `+1` and NumPy
-/// `1.000000000000000000e+00`, and here a number is the same class however it is written.
+/// Names of users and items identify: `0012` and `12` are two, and only a number as a table of
+/// numbers has it (`12`, `-3`, `12.0`) is one. Labels of classes are small numbers that tools write
+/// in their own ways, LIBSVM `+1` and NumPy `1.000000000000000000e+00`, and here a number is the
+/// same class however it is written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Name {
@@ -49,7 +51,8 @@ pub enum NotAName {
     /// Prose.
     #[error("a text of more than {MAX_NAME_BYTES} bytes")]
     Long,
-    /// A line break or another control character: a quote that was never meant as one, or no text at all.
+    /// A line break or another control character: a quote that was never meant as one, or no text
+    /// at all.
     #[error("a text with control characters")]
     Control,
 }
@@ -79,7 +82,8 @@ fn parse(text: &str, rule: Rule) -> Result<Parsed<'_>, NotAName> {
     }
     match text.parse::<f64>() {
         _ if text.is_empty() => Err(NotAName::Empty),
-        // Words that happen to be read as numbers, such as `nan`, and digits beyond 64 bits are names like others.
+        // Words that happen to be read as numbers, such as `nan`, and digits beyond 64 bits are
+        // names like others.
         Ok(number) if number.is_finite() && number.fract() != 0.0 => Err(NotAName::Fraction),
         _ if text.len() > MAX_NAME_BYTES => Err(NotAName::Long),
         _ if text.contains(char::is_control) => Err(NotAName::Control),
@@ -87,8 +91,8 @@ fn parse(text: &str, rule: Rule) -> Result<Parsed<'_>, NotAName> {
     }
 }
 
-/// `0`, or digits that do not begin with zero, after a minus sign or none; behind them perhaps `.0`, as tools write that
-/// keep ids as floats.
+/// `0`, or digits that do not begin with zero, after a minus sign or none; behind them perhaps
+/// `.0`, as tools write that keep ids as floats.
 fn canonical_number(text: &str) -> Option<i64> {
     let whole = text.strip_suffix(".0").unwrap_or(text);
     let digits = whole.strip_prefix('-').unwrap_or(whole);
@@ -135,12 +139,13 @@ impl From<Parsed<'_>> for Name {
     }
 }
 
-/// The row of `name` among `rows`, at least one, where rows follow from names alone: the first eight bytes of the SHA-256 of its
-/// text, as a number with the first byte highest, modulo the number of rows. A whole number's text is its shortest, however
-/// a file writes it.
+/// The row of `name` among `rows`, at least one, where rows follow from names alone: the first
+/// eight bytes of the SHA-256 of its text, as a number with the first byte highest, modulo the
+/// number of rows. A whole number's text is its shortest, however a file writes it.
 ///
-/// It is part of what a trained model means, the same in every version and easily had in other programs. A hash that is
-/// not made to withstand anybody would do, and be no faster where it matters: it is taken once for each name of a file.
+/// It is part of what a trained model means, the same in every version and easily had in other
+/// programs. A hash that is not made to withstand anybody would do, and be no faster where it
+/// matters: it is taken once for each name of a file.
 pub fn hashed_row(name: &Name, rows: u32) -> u32 {
     let digest = match name {
         Name::Number(number) => ring::digest::digest(&ring::digest::SHA256, number.to_string().as_bytes()),
@@ -166,7 +171,8 @@ impl fmt::Display for Name {
     }
 }
 
-/// Different names in a fixed order, so that a name's place stands for it: numbers ascending, then texts by their bytes.
+/// Different names in a fixed order, so that a name's place stands for it: numbers ascending, then
+/// texts by their bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Names(Vec<Name>);
@@ -197,7 +203,8 @@ impl Names {
         self.0.binary_search(name).ok().map(|place| place as u32)
     }
 
-    /// The names in a few words: the first and last of numbers, the first of texts, and how many there are.
+    /// The names in a few words: the first and last of numbers, the first of texts, and how many
+    /// there are.
     pub fn summary(&self) -> String {
         match (self.0.first(), self.0.last()) {
             (Some(Name::Number(first)), Some(Name::Number(last))) if self.len() > SHOWN => {
@@ -219,7 +226,8 @@ impl Names {
 }
 
 impl Names {
-    /// The same; where it leaves names out, or whoever shows it may, behind the beginning of a digest of all.
+    /// The same; where it leaves names out, or whoever shows it may, behind the beginning of a
+    /// digest of all.
     fn identified(&self) -> String {
         let summary = self.summary();
         const SHORT: usize = 36;
@@ -297,7 +305,8 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
-/// A column of names as a file has them: each name is kept once, and has a code in the order of its first occurrence.
+/// A column of names as a file has them: each name is kept once, and has a code in the order of its
+/// first occurrence.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct NameColumn {
     /// One for each row.
@@ -380,8 +389,8 @@ impl NameColumn {
     }
 }
 
-/// Standardisation: a feature `x` becomes `(x - mean) / deviation`. Both are those of the training data; the deviation of a
-/// feature that is the same everywhere is one.
+/// Standardisation: a feature `x` becomes `(x - mean) / deviation`. Both are those of the training
+/// data; the deviation of a feature that is the same everywhere is one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scaling {
     /// Shape `[features]`.
@@ -390,11 +399,12 @@ pub struct Scaling {
     pub deviations: Vec<f32>,
 }
 
-/// What the rows and columns of a model stand for: all that is needed to use a trained model, or to read further data for
-/// it, without the data that it was trained on.
+/// What the rows and columns of a model stand for: all that is needed to use a trained model, or to
+/// read further data for it, without the data that it was trained on.
 ///
-/// It is an explicit value: loaders make one of what they read, or take one and read by it, refusing names that it lacks.
-/// Two processes train the same model only if their vocabularies are equal, which their [`digest`](Self::digest)s tell.
+/// It is an explicit value: loaders make one of what they read, or take one and read by it,
+/// refusing names that it lacks. Two processes train the same model only if their vocabularies are
+/// equal, which their [`digest`](Self::digest)s tell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Vocabulary {
@@ -404,7 +414,8 @@ pub enum Vocabulary {
         labels: Names,
         /// How many features an example has.
         features: u32,
-        /// What they are called, in order, where the training file has a header; as many as there are features.
+        /// What they are called, in order, where the training file has a header; as many as there
+        /// are features.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         feature_names: Option<Vec<String>>,
         /// How features are standardised, if they are.
@@ -422,7 +433,8 @@ pub enum Vocabulary {
         /// The lowest and the highest training rating, to which predictions are clipped.
         range: (f32, f32),
     },
-    /// Of a factorisation whose rows follow from the [hashes](hashed_row) of ids: any id has a row, and may share it.
+    /// Of a factorisation whose rows follow from the [hashes](hashed_row) of ids: any id has a row,
+    /// and may share it.
     Hashed(HashedIds),
 }
 
@@ -475,7 +487,8 @@ impl Vocabulary {
         serde_json::to_string(self).expect("it is plain data")
     }
 
-    /// The same as metadata of a file, unless it would be too long for any: at ten bytes a name, that is two million names.
+    /// The same as metadata of a file, unless it would be too long for any: at ten bytes a name,
+    /// that is two million names.
     pub fn to_metadata(&self) -> Option<String> {
         Some(self.to_json()).filter(|json| json.len() <= MOST_METADATA_BYTES)
     }
@@ -514,8 +527,8 @@ impl Vocabulary {
         Ok(read)
     }
 
-    /// In what `other` differs from this one, for a message such as "its labels are 5 to 9, ours 0 to 4"; none if they are the
-    /// same.
+    /// In what `other` differs from this one, for a message such as "its labels are 5 to 9, ours 0
+    /// to 4"; none if they are the same.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let names = |what: &str, ours: &Names, theirs: &Names| {
             let (mine, others) = (ours.summary(), theirs.summary());

@@ -1,11 +1,13 @@
 //! How training examples are dealt out to workers.
 //!
-//! Data born in many regions is seldom a fair sample in any of them. The kinds of [`Partition`] range from fair
-//! (random) to as skewed as it gets (sorted by label), with Dirichlet shares in between: the smaller their
-//! concentration, the fewer labels a part sees (Hsu, Qi and Brown, arXiv:1909.06335, section 3).
+//! Data born in many regions is seldom a fair sample in any of them. The kinds of [`Partition`]
+//! range from fair (random) to as skewed as it gets (sorted by label), with Dirichlet shares in
+//! between: the smaller their concentration, the fewer labels a part sees (Hsu, Qi and Brown,
+//! arXiv:1909.06335, section 3).
 //!
-//! Every example goes to exactly one part, and no part is empty unless there are fewer examples (by key: fewer keys)
-//! than parts. Random, contiguous and label-skewed parts differ by at most one example.
+//! Every example goes to exactly one part, and no part is empty unless there are fewer examples (by
+//! key: fewer keys) than parts. Random, contiguous and label-skewed parts differ by at most one
+//! example.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -49,7 +51,8 @@ pub fn partition(kind: Partition, attributes: Attributes<'_>, parts: usize, seed
     }
 }
 
-/// What is worth a thought where parts of `sizes` are dealt out to workers: those that have no example, or a single one.
+/// What is worth a thought where parts of `sizes` are dealt out to workers: those that have no
+/// example, or a single one.
 pub(crate) fn idle_workers(sizes: &[usize]) -> Option<String> {
     let count = |size| sizes.iter().filter(|found| **found == size).count();
     let have = |count: usize| if count == 1 { "has" } else { "have" };
@@ -89,7 +92,8 @@ fn groups(attribute: &[u32], order: Vec<u32>) -> Vec<Vec<u32>> {
     groups.into_values().collect()
 }
 
-/// Largest key first, each to the part that has least so far (Graham's rule): at most a third above the best possible.
+/// Largest key first, each to the part that has least so far (Graham's rule): at most a third above
+/// the best possible.
 fn by_key(keys: &[u32], parts: usize, random: &mut impl Rng) -> Vec<Vec<u32>> {
     let mut groups = groups(keys, (0..keys.len() as u32).collect());
     groups.shuffle(random);
@@ -126,8 +130,8 @@ fn dirichlet(labels: &[u32], concentration: f64, parts: usize, random: &mut impl
 
 /// One draw from the Dirichlet distribution over `parts` parts: gamma draws over their sum.
 ///
-/// `rand_distr` takes `ln` from the platform, which may differ in the last bit. Shares only ever become whole numbers
-/// of examples, so that does not show.
+/// `rand_distr` takes `ln` from the platform, which may differ in the last bit. Shares only ever
+/// become whole numbers of examples, so that does not show.
 fn shares(concentration: f64, parts: usize, random: &mut impl Rng) -> Vec<f64> {
     let draws: Vec<f64> = match Gamma::new(concentration, 1.0) {
         Ok(gamma) => (0..parts).map(|_| gamma.sample(random)).collect(),

@@ -1,14 +1,15 @@
 //! Ratings drawn from a planted truth, for simulations at any size without a licence.
 //!
-//! The truth has the form of the model that is to find it (matrix factorisation with biases): with standard normal
-//! `z`, a rating is `3.5 + 0.4 z_u + 0.4 z_i + 0.6 (x_u . y_i) / sqrt(rank) + noise * z`, `x` and `y` vectors of
-//! standard normals. Mean and spread are about those of MovieLens. Ratings are neither rounded nor clipped, so a
-//! perfect model's test RMSE is `noise`.
+//! The truth has the form of the model that is to find it (matrix factorisation with biases): with
+//! standard normal `z`, a rating is `3.5 + 0.4 z_u + 0.4 z_i + 0.6 (x_u . y_i) / sqrt(rank) + noise
+//! * z`, `x` and `y` vectors of standard normals. Mean and spread are about those of MovieLens.
+//! Ratings are neither rounded nor clipped, so a perfect model's test RMSE is `noise`.
 //!
-//! Users are drawn uniformly, items by the law of Zipf and Mandelbrot: the item at place `k` of the ranking has weight
-//! `(k + items / 50) ^ -1.2`, and ranks are dealt out to items at random. As in MovieLens, the best-known item of a few
-//! thousand has about one in a hundred ratings, a tenth of the items has half of them, and a long tail has few. A pair
-//! may be drawn more than once, as when someone rates again.
+//! Users are drawn uniformly, items by the law of Zipf and Mandelbrot: the item at place `k` of the
+//! ranking has weight `(k + items / 50) ^ -1.2`, and ranks are dealt out to items at random. As in
+//! MovieLens, the best-known item of a few thousand has about one in a hundred ratings, a tenth of
+//! the items has half of them, and a long tail has few. A pair may be drawn more than once, as when
+//! someone rates again.
 
 use rand::{Rng, RngExt, seq::SliceRandom};
 

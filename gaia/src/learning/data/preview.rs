@@ -1,4 +1,5 @@
-//! The first rows of training data as they are understood: what a user looks at before anything is trained.
+//! The first rows of training data as they are understood: what a user looks at before anything is
+//! trained.
 
 use super::csv::{self, Features};
 use super::load::{DataError, csv_form, read_file};

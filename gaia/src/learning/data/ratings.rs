@@ -25,7 +25,8 @@ impl RatingList {
         self.values.push(value);
     }
 
-    /// The list with the last of several ratings of an item by one user alone, and how many others there were.
+    /// The list with the last of several ratings of an item by one user alone, and how many others
+    /// there were.
     pub(crate) fn without_repetitions(self) -> (Self, usize) {
         let pair = |at: u32| (self.users[at as usize], self.items[at as usize]);
         let mut order: Vec<u32> = (0..self.len() as u32).collect();
@@ -115,7 +116,8 @@ pub struct Ratings {
     pub items: u32,
     /// Whom and what the indexes stand for; none where they are all there is.
     pub vocabulary: Option<Arc<Vocabulary>>,
-    /// How many ratings were left out, since the same user rates the same item again later in the file.
+    /// How many ratings were left out, since the same user rates the same item again later in the
+    /// file.
     pub repeated: usize,
     /// Where rows follow from hashes: how many users and items of this data share one.
     pub shared_rows: Option<[SharedRows; 2]>,

@@ -29,14 +29,15 @@ impl DataSettings {
     }
 }
 
-/// The names of a model that the job says, so that they mean the same whatever the files of a region have.
+/// The names of a model that the job says, so that they mean the same whatever the files of a
+/// region have.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Declared {
     /// The labels of classes; at least two.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Names>,
-    /// A file of names. Where it lies is each region's own business: what stands in it is compared with the names that
-    /// follow from data, as part of the model's vocabulary.
+    /// A file of names. Where it lies is each region's own business: what stands in it is compared
+    /// with the names that follow from data, as part of the model's vocabulary.
     #[serde(skip)]
     pub file: Option<PathBuf>,
     /// That the rows of users and items follow from their ids alone.
@@ -44,7 +45,8 @@ pub struct Declared {
     pub hashed: Option<HashedIds>,
 }
 
-/// Rows of users and items that follow from their ids, and figures that would else follow from the ratings of all regions.
+/// Rows of users and items that follow from their ids, and figures that would else follow from the
+/// ratings of all regions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HashedIds {
     /// How many rows there are for users; at least one.
@@ -91,8 +93,8 @@ pub enum DataSource {
         /// What becomes of features. Default `Times(1.0)`.
         scale: Scale,
     },
-    /// Ratings: MovieLens `u.data` (and the folds `u1.base`, `u1.test`), `ratings.dat` or `ratings.csv`, and other tables of a
-    /// user, an item and a rating in each line.
+    /// Ratings: MovieLens `u.data` (and the folds `u1.base`, `u1.test`), `ratings.dat` or
+    /// `ratings.csv`, and other tables of a user, an item and a rating in each line.
     MovieLens {
         /// Training ratings.
         train: PathBuf,
@@ -100,7 +102,8 @@ pub enum DataSource {
         test: Option<PathBuf>,
         /// The dialect.
         layout: Layout,
-        /// Where users, items and ratings are, as far as the header does not say so in words that are known.
+        /// Where users, items and ratings are, as far as the header does not say so in words that
+        /// are known.
         columns: RatingColumns,
     },
     /// Ratings drawn from a planted low-rank truth; every count is at least one.
@@ -119,7 +122,8 @@ pub enum DataSource {
 }
 
 impl DataSource {
-    /// CSV as most people have it: the class last, features as they are, the dialect found in the file.
+    /// CSV as most people have it: the class last, features as they are, the dialect found in the
+    /// file.
     pub fn csv(train: impl Into<PathBuf>, test: Option<&str>) -> Self {
         Self::Csv {
             train: train.into(),
@@ -162,8 +166,8 @@ pub struct Layout {
     pub delimiter: Option<Delimiter>,
     /// Whether the first line is a header.
     pub header: Option<bool>,
-    /// Whether fields may stand in double quotes. Where it is not said they may, and a quote that seems to have been left
-    /// open is refused.
+    /// Whether fields may stand in double quotes. Where it is not said they may, and a quote that
+    /// seems to have been left open is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quotes: Option<bool>,
 }
@@ -233,13 +237,16 @@ impl Default for Scale {
     }
 }
 
-/// Whose training data the files of a region hold. A simulation has one set of files, and deals it out to all.
+/// Whose training data the files of a region hold. A simulation has one set of files, and deals it
+/// out to all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum DataScope {
-    /// The job's: every region sees the same files, and their examples are dealt out to the workers of all regions.
+    /// The job's: every region sees the same files, and their examples are dealt out to the workers
+    /// of all regions.
     #[default]
     Shared,
-    /// The region's own, dealt out to its own workers. Its weight in the job is that of its workers among all.
+    /// The region's own, dealt out to its own workers. Its weight in the job is that of its workers
+    /// among all.
     Own,
 }
 
@@ -254,6 +261,7 @@ pub enum Partition {
     ByKey,
     /// Sorted by label (by item, in ratings), then cut: as skewed as it gets.
     LabelSkewed,
-    /// For each label, shares drawn from a Dirichlet distribution with this concentration; above zero.
+    /// For each label, shares drawn from a Dirichlet distribution with this concentration; above
+    /// zero.
     Dirichlet(f64),
 }

@@ -13,8 +13,9 @@ use crate::learning::data::DataFile;
 /// The first bytes of a gzip member (RFC 1952, section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// How much more than its packed bytes a file may become when it is unpacked. Numbers in text become ten times as much, and
-/// those that are mostly the same value thirty times; a thousand times is the most that gzip can do, and made to do harm.
+/// How much more than its packed bytes a file may become when it is unpacked. Numbers in text
+/// become ten times as much, and those that are mostly the same value thirty times; a thousand
+/// times is the most that gzip can do, and made to do harm.
 const MOST_GROWTH: u64 = 100;
 /// A file that becomes no more than this may grow as it likes.
 const FREE_BYTES: u64 = 64 << 20;
@@ -23,8 +24,8 @@ const FREE_BYTES: u64 = 64 << 20;
 pub(crate) struct Source(Box<dyn BufRead>);
 
 impl Source {
-    /// Opens `file`, packed or unpacked as it may be there, and looks at its first bytes to tell whether it has to be
-    /// unpacked.
+    /// Opens `file`, packed or unpacked as it may be there, and looks at its first bytes to tell
+    /// whether it has to be unpacked.
     pub(crate) fn open(file: &DataFile) -> io::Result<Self> {
         match file {
             DataFile::Path(path) => Self::unpacked(BufReader::with_capacity(1 << 16, open_file(path)?)),
@@ -108,7 +109,8 @@ pub(crate) fn look(file: &DataFile) -> io::Result<()> {
     }
 }
 
-/// Opens `path`. Where there is no such file, it may stand there packed, or unpacked, with `.gz` after its name or without.
+/// Opens `path`. Where there is no such file, it may stand there packed, or unpacked, with `.gz`
+/// after its name or without.
 fn open_file(path: &Path) -> io::Result<File> {
     File::open(path).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => File::open(repacked(path)).map_err(|_| error),

@@ -2,14 +2,15 @@
 //!
 //! Kind: driver.
 //!
-//! Loaders read one file from its beginning to its end, and block. Object stores are asked asynchronously. So each file
-//! has a thread with a small runtime of its own, which hands over what has arrived through a bounded channel: a loader
-//! never has more than a few megabytes of a file before it, however large that is, and nothing of it touches the clock
-//! or the runtime of whoever loads. Requests that fail are repeated by the client, and a download that breaks off is
-//! taken up where it broke where the store names versions (ETag).
+//! Loaders read one file from its beginning to its end, and block. Object stores are asked
+//! asynchronously. So each file has a thread with a small runtime of its own, which hands over what
+//! has arrived through a bounded channel: a loader never has more than a few megabytes of a file
+//! before it, however large that is, and nothing of it touches the clock or the runtime of whoever
+//! loads. Requests that fail are repeated by the client, and a download that breaks off is taken up
+//! where it broke where the store names versions (ETag).
 //!
-//! Settings and credentials come from where each store's other tools take them: `AWS_...`, `GOOGLE_...` and `AZURE_...`
-//! variables, and the machine's metadata service.
+//! Settings and credentials come from where each store's other tools take them: `AWS_...`,
+//! `GOOGLE_...` and `AZURE_...` variables, and the machine's metadata service.
 
 use std::error::Error as _;
 use std::io::{self, BufRead, Read};
@@ -28,14 +29,16 @@ use object_store::{ClientConfigKey, ClientOptions, Error, GetResult, ObjectStore
 use object_store::{ObjectStoreScheme, RetryConfig};
 use url::{Position, Url};
 
-/// Pieces that wait for the loader. Each is what the client has read at a time, at most about 400 kB.
+/// Pieces that wait for the loader. Each is what the client has read at a time, at most about 400
+/// kB.
 const PIECES: usize = 8;
 /// A store that sends nothing for so long is asked again. There is no limit to a whole download.
 const READ_TIMEOUT: &str = "30 s";
 /// The same for one that is given an object, as it says nothing before it has all of it.
 pub(crate) const PUT_TIMEOUT: &str = "15 min";
 const NO_TIMEOUT: &str = "1000 days";
-/// With pauses of 0.1 s and growing: about half a minute at the most, in which a store that restarts is back.
+/// With pauses of 0.1 s and growing: about half a minute at the most, in which a store that
+/// restarts is back.
 const RETRIES: usize = if cfg!(test) { 2 } else { 8 };
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -50,8 +53,8 @@ pub(super) struct StoreReader {
 /// The next bytes, or nothing at the end of the object.
 type Piece = io::Result<Option<Bytes>>;
 
-/// Opens the object at `url`. Where there is none, it may stand there packed, or unpacked, with `.gz` after its name or
-/// without.
+/// Opens the object at `url`. Where there is none, it may stand there packed, or unpacked, with
+/// `.gz` after its name or without.
 pub(super) fn open(url: &Url) -> io::Result<StoreReader> {
     let (sender, pieces) = sync_channel(PIECES);
     let url = url.clone();
@@ -63,7 +66,8 @@ pub(super) fn open(url: &Url) -> io::Result<StoreReader> {
         };
     })?;
     let mut reader = StoreReader { pieces, rest: Bytes::new(), is_over: false };
-    // Whether there is such an object is known before its first line, and whether it is packed from two bytes.
+    // Whether there is such an object is known before its first line, and whether it is packed from
+    // two bytes.
     let mut first = BytesMut::new();
     while first.len() < 2 && !reader.is_over {
         reader.receive()?;
@@ -98,7 +102,8 @@ pub(crate) fn start<T: Send + 'static>(
 }
 
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    // The client takes whatever provider of TLS the process has; this one, unless somebody chose another.
+    // The client takes whatever provider of TLS the process has; this one, unless somebody chose
+    // another.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Generic { store: "runtime", source: error.into() })?;
@@ -132,7 +137,8 @@ fn repacked(path: &Path) -> Path {
     Path::from(name.strip_suffix(".gz").map_or_else(|| format!("{name}.gz"), str::to_owned))
 }
 
-/// The store of a URL, and the object's path in it. One that does not answer within `read_timeout` is asked again.
+/// The store of a URL, and the object's path in it. One that does not answer within `read_timeout`
+/// is asked again.
 pub(crate) fn store(url: &Url, read_timeout: &str) -> Result<(Box<dyn ObjectStore>, Path), Error> {
     let (scheme, path) = ObjectStoreScheme::parse(url)?;
     let retry = RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };

@@ -1,12 +1,14 @@
 //! Tables of text: lines of fields between delimiters, in the dialects that people have.
 //!
-//! The delimiter and whether there is a header are found in the first line that is no comment, unless the settings say them.
-//! Fields may stand in quotes, lines that begin with `#` are comments, and blank lines mean nothing. The `csv` crate takes
-//! lines apart; what is here bounds what a line may cost and finds the dialect.
+//! The delimiter and whether there is a header are found in the first line that is no comment,
+//! unless the settings say them. Fields may stand in quotes, lines that begin with `#` are
+//! comments, and blank lines mean nothing. The `csv` crate takes lines apart; what is here bounds
+//! what a line may cost and finds the dialect.
 //!
-//! Between quotes a field goes on over the ends of lines, as prose may. A quote that was not meant as one does the same, and
-//! whole rows are gone inside of a field: so no field that is used has a line break, and none that looks as if it had
-//! swallowed a row, unless the settings say that quotes are what they seem.
+//! Between quotes a field goes on over the ends of lines, as prose may. A quote that was not meant
+//! as one does the same, and whole rows are gone inside of a field: so no field that is used has a
+//! line break, and none that looks as if it had swallowed a row, unless the settings say that
+//! quotes are what they seem.
 
 use std::io::{self, BufRead, Cursor, Read};
 
@@ -15,7 +17,8 @@ use ::csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use super::lines::{LineError, Lines, MAX_LINE_BYTES, excerpt};
 use crate::learning::data::{Column, Delimiter, Layout};
 
-/// The most columns of a table: 2^20. A line of delimiters must not become a gigabyte of empty fields.
+/// The most columns of a table: 2^20. A line of delimiters must not become a gigabyte of empty
+/// fields.
 pub(super) const MAX_COLUMNS: usize = 1 << 20;
 
 /// Why a file is not usable as a table.
@@ -90,8 +93,8 @@ pub(super) struct Header {
 }
 
 impl<R: BufRead> Table<R> {
-    /// Looks at the first line of `input`. A table whose columns are `named` in the settings has a header unless they say
-    /// otherwise.
+    /// Looks at the first line of `input`. A table whose columns are `named` in the settings has a
+    /// header unless they say otherwise.
     pub(super) fn open(input: R, layout: Layout, named: bool) -> Result<Self, TableError> {
         let mut lines = Lines::new(input);
         let start = loop {
@@ -184,8 +187,8 @@ impl<R: BufRead> Table<R> {
         Ok(Some((line, &self.record)))
     }
 
-    /// Refuses the record that begins in `line` if a field of it is used and goes on over the end of a line, or if one
-    /// looks as if it had swallowed a row.
+    /// Refuses the record that begins in `line` if a field of it is used and goes on over the end
+    /// of a line, or if one looks as if it had swallowed a row.
     fn without_line_breaks(&self, line: u64) -> Result<(), TableError> {
         let is_whole = self.record.len() == self.columns && self.columns > 1;
         for (place, field) in self.record.iter().enumerate().filter(|(_, field)| field.contains('\n')) {
@@ -250,13 +253,14 @@ impl<R: BufRead> Table<R> {
             self.reader.get_mut().used = 0;
             let next = self.reader.read_record(&mut self.record);
             let line = self.reader.position().line() + self.skipped;
-            // Unless the reading broke off, a record and the end of its line have just been read. (The position of the record
-            // itself is that of comments and blank lines before it.)
+            // Unless the reading broke off, a record and the end of its line have just been read.
+            // (The position of the record itself is that of comments and blank lines before it.)
             let line = if matches!(&next, Err(error) if error.is_io_error()) { line } else { line - 1 };
             if !next.map_err(|error| self.why(line, error))? {
                 return Ok(None);
             }
-            // All lines end, the last one too: a record that goes on to the end of the file has a quote that was left open.
+            // All lines end, the last one too: a record that goes on to the end of the file has a
+            // quote that was left open.
             self.is_open = self.reader.get_ref().is_over;
             // Before blanks around fields are taken away, and line breaks among them.
             let breaks = self.record.as_slice().bytes().filter(|byte| *byte == b'\n').count() as u64;
@@ -316,8 +320,9 @@ fn byte(delimiter: Delimiter) -> u8 {
     }
 }
 
-/// The delimiter of a file that begins with `line`: the first of them that is in it, outside of quotes if it `has_quotes`.
-/// Those that hardly occur inside of fields come first; a comma comes after a semicolon, beside which it is in numbers.
+/// The delimiter of a file that begins with `line`: the first of them that is in it, outside of
+/// quotes if it `has_quotes`. Those that hardly occur inside of fields come first; a comma comes
+/// after a semicolon, beside which it is in numbers.
 fn recognised(line: &str, has_quotes: bool) -> Delimiter {
     // Quotes in pairs alone are quotes.
     let is_quoted = has_quotes && line.matches('"').count().is_multiple_of(2);
@@ -346,8 +351,9 @@ pub(super) fn quoted<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Strin
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
-/// Counts what is read for one record, and ends the reading where that is more than any sane one has: the `csv` crate holds
-/// a whole record in memory. Lines end with a line feed alone here, the last one too, so that counting them is simple.
+/// Counts what is read for one record, and ends the reading where that is more than any sane one
+/// has: the `csv` crate holds a whole record in memory. Lines end with a line feed alone here, the
+/// last one too, so that counting them is simple.
 struct Bounded<R> {
     input: R,
     used: u64,

@@ -6,8 +6,8 @@ use crate::settings::kind::whole;
 
 /// Examples of a mini-batch; a worker takes no more than it has.
 const MOST_BATCH: u32 = 10_000_000;
-/// Examples of several mini-batches, which may be more than there are: a worker has all of a clock's at
-/// hand.
+/// Examples of several mini-batches, which may be more than there are: a worker has all of a
+/// clock's at hand.
 const MOST_DRAWN: u64 = 1_000_000;
 
 /// Examples of a mini-batch, and mini-batches of a clock.

@@ -1,4 +1,5 @@
-//! What models that tell classes apart have in common: probabilities, scores, and what is said of labels.
+//! What models that tell classes apart have in common: probabilities, scores, and what is said of
+//! labels.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +54,8 @@ fn evaluation(objective: f64, correct: usize, judged: usize) -> Evaluation {
     Evaluation { objective, metric: Metric::accuracy(accuracy) }
 }
 
-/// The names of what is predicted for an example: its label, the likeliest one, and the probability of each.
+/// The names of what is predicted for an example: its label, the likeliest one, and the probability
+/// of each.
 pub(crate) fn predicted(labels: &Names) -> Vec<String> {
     let probabilities = labels.all().iter().map(|label| format!("p({label})"));
     ["label", "predicted"].map(str::to_owned).into_iter().chain(probabilities).collect()
@@ -92,12 +94,12 @@ pub(crate) fn remarks(labels: &Names, examples: &[u32]) -> Vec<String> {
     }
 }
 
-/// Whether labels look like measurements, and not like names of classes: of so many different numbers from the first to the
-/// last, which examples have these.
+/// Whether labels look like measurements, and not like names of classes: of so many different
+/// numbers from the first to the last, which examples have these.
 ///
-/// Two things tell. A class has examples to learn it from, and a quantity has nearly as many values as it was measured times.
-/// And whoever numbers classes counts them, from 0 or 1, while years, prices and counts of people lie far from zero or far
-/// apart.
+/// Two things tell. A class has examples to learn it from, and a quantity has nearly as many values
+/// as it was measured times. And whoever numbers classes counts them, from 0 or 1, while years,
+/// prices and counts of people lie far from zero or far apart.
 fn is_quantity((first, last): (i64, i64), labels: usize, examples: &[u32]) -> bool {
     /// So few numbers may always be classes: ten digits, or the parties of a parliament.
     const FEW: usize = 15;

@@ -1,10 +1,11 @@
 //! Inner loops over slices of f32: fast, and the same bits on every machine.
 //!
-//! A float sum depends on its order. A compiler may not change that order, so a plain loop gives the same bits
-//! everywhere but uses one element of a vector register at a time; libraries reorder and fuse by what the processor
-//! offers, so their bits differ between machines. Here each sum has a stated number of lanes, element `i` going to
-//! lane `i mod lanes`: a compiler maps lanes to whatever vectors there are, and the result cannot change. There is no
-//! fused multiply-add either, since Rust never fuses `a * b + c` by itself.
+//! A float sum depends on its order. A compiler may not change that order, so a plain loop gives
+//! the same bits everywhere but uses one element of a vector register at a time; libraries reorder
+//! and fuse by what the processor offers, so their bits differ between machines. Here each sum has
+//! a stated number of lanes, element `i` going to lane `i mod lanes`: a compiler maps lanes to
+//! whatever vectors there are, and the result cannot change. There is no fused multiply-add either,
+//! since Rust never fuses `a * b + c` by itself.
 
 /// Lanes of a sum over one long slice.
 const LANES: usize = 8;
@@ -43,10 +44,12 @@ pub(crate) fn padded(width: usize) -> usize {
 
 /// `out += values . rows[indexes]`: a sparse vector times a dense matrix.
 ///
-/// `indexes` and `values` have shape `[non-zeros]`, `rows` has shape `[rows, stride]`, `out` has shape `[stride]` and
-/// `stride` is a multiple of [`BLOCK`]. Every output is summed in the order of `indexes`.
+/// `indexes` and `values` have shape `[non-zeros]`, `rows` has shape `[rows, stride]`, `out` has
+/// shape `[stride]` and `stride` is a multiple of [`BLOCK`]. Every output is summed in the order of
+/// `indexes`.
 pub(crate) fn sparse_product(indexes: &[u32], values: &[f32], rows: &[f32], out: &mut [f32]) {
-    // Outputs stay in registers while the rows go by; four blocks are about as many as there are registers for.
+    // Outputs stay in registers while the rows go by; four blocks are about as many as there are
+    // registers for.
     let stride = out.len();
     let mut start = 0;
     while start < stride {
@@ -81,7 +84,8 @@ fn blocks<const N: usize>(
     N * BLOCK
 }
 
-/// `rows[indexes[i]] += values[i] * x`: the outer product of a sparse and a dense vector, added to a dense matrix.
+/// `rows[indexes[i]] += values[i] * x`: the outer product of a sparse and a dense vector, added to
+/// a dense matrix.
 ///
 /// Shapes as in [`sparse_product`], with `x` of shape `[stride]`.
 pub(crate) fn add_outer(indexes: &[u32], values: &[f32], x: &[f32], rows: &mut [f32]) {
@@ -118,7 +122,8 @@ mod tests {
 
     #[test]
     fn dot_sums_in_the_stated_order() {
-        // In lanes the two large terms meet first and cancel; in a plain loop they swallow the ones between them.
+        // In lanes the two large terms meet first and cancel; in a plain loop they swallow the ones
+        // between them.
         let a = [1e8, 1.0, 1.0, 1.0, -1e8, 1.0, 1.0, 1.0];
         assert_eq!(dot(&a, &[1.0; 8]), 6.0);
     }

@@ -1,8 +1,9 @@
 //! A learner's private copy of the rows of one table, for the length of one clock.
 //!
-//! The steps inside a clock read each other's results, but what is added to a table is what the others
-//! will get: a learner that weighs its delta must not read the weighed one. So a clock copies its rows
-//! once, works on the copy, and adds the difference once: inner loops run over one dense matrix.
+//! The steps inside a clock read each other's results, but what is added to a table is what the
+//! others will get: a learner that weighs its delta must not read the weighed one. So a clock
+//! copies its rows once, works on the copy, and adds the difference once: inner loops run over one
+//! dense matrix.
 
 use datacenter::TableId;
 
@@ -10,13 +11,14 @@ use crate::learning::application::{RowSet, Tables};
 
 const NONE: u32 = u32::MAX;
 
-/// Rows of one table, in the order in which they were claimed: a dense matrix of shape `[slots, stride]`.
+/// Rows of one table, in the order in which they were claimed: a dense matrix of shape `[slots,
+/// stride]`.
 pub(crate) struct LocalRows {
     table: TableId,
     /// At least the width of the table; what is beyond it stays zero.
     stride: usize,
-    /// The slot of each row of the table, or `NONE`; shape `[rows]`. A look-up without hashing, for the price of one
-    /// more element a row.
+    /// The slot of each row of the table, or `NONE`; shape `[rows]`. A look-up without hashing, for
+    /// the price of one more element a row.
     slot_of: Vec<u32>,
     /// The row in each slot.
     rows: Vec<u32>,

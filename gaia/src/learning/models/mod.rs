@@ -1,7 +1,9 @@
-//! The built-in applications: [`Softmax`] regression, a multi-layer [`Perceptron`] and matrix [`Factorisation`].
+//! The built-in applications: [`Softmax`] regression, a multi-layer [`Perceptron`] and matrix
+//! [`Factorisation`].
 //!
-//! Their arithmetic gives the same bits on every machine: sums run in a stated order (see `lanes` and [`linalg`](crate::learning::linalg)),
-//! `exp` and `ln` come from the `libm` crate, and every random choice has a seed.
+//! Their arithmetic gives the same bits on every machine: sums run in a stated order (see `lanes`
+//! and [`linalg`](crate::learning::linalg)), `exp` and `ln` come from the `libm` crate, and every
+//! random choice has a seed.
 
 mod batches;
 mod classes;

@@ -171,13 +171,15 @@ pub(super) enum Command {
     /// Make and look after the certificates of a job's processes
     #[command(subcommand, after_help = CERTS_EXAMPLES)]
     Certs(CertsCommand),
-    /// Put links of a file between real processes: a relay of UDP datagrams with delay, rate and loss
+    /// Put links of a file between real processes: a relay of UDP datagrams with delay, rate and
+    /// loss
     Link(LinkArguments),
     /// Three regions as real processes on this machine, over emulated links, with their status
     Demo(DemoArguments),
     /// Show how the processes of a job are: clocks, holds, links, bytes saved
     Status(StatusArguments),
-    /// Find the names of classes, users and items in data, and put those of several regions together
+    /// Find the names of classes, users and items in data, and put those of several regions
+    /// together
     Names(NamesArguments),
     /// Score a trained model, and write what it predicts
     Evaluate(EvaluateArguments),
@@ -231,7 +233,8 @@ pub(super) struct SettingsArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct OverArguments {
-    /// Override any key of the file, such as job.clocks=50 or compute.examples_per_second=640; may be repeated
+    /// Override any key of the file, such as job.clocks=50 or compute.examples_per_second=640; may
+    /// be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub(super) set: Vec<(String, String)>,
     /// Where the data is (job.data.path): a directory, or a URL such as s3://bucket/prefix
@@ -297,7 +300,8 @@ pub(super) struct CheckArguments {
     /// Of a region: look at this machine alone, and ask no other region
     #[arg(long, conflicts_with = "wait")]
     pub(super) offline: bool,
-    /// Of a region: wait so long for other regions to answer, such as 5min; they are checked meanwhile
+    /// Of a region: wait so long for other regions to answer, such as 5min; they are checked
+    /// meanwhile
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) wait: Option<Duration>,
 }
@@ -390,11 +394,12 @@ pub(super) struct LinkArguments {
 #[derive(Args, Debug)]
 #[command(after_help = DEMO_EXAMPLES)]
 pub(super) struct DemoArguments {
-    /// Train this job instead of the shipped one: a job file (TOML) of the regions virginia, ireland and singapore, with
-    /// three workers each
+    /// Train this job instead of the shipped one: a job file (TOML) of the regions virginia,
+    /// ireland and singapore, with three workers each
     #[arg(long, value_name = "FILE")]
     pub(super) job: Option<PathBuf>,
-    /// Where settings, certificates, logs and results go, to be looked at afterwards [default: nowhere that stays]
+    /// Where settings, certificates, logs and results go, to be looked at afterwards [default:
+    /// nowhere that stays]
     #[arg(long, value_name = "DIR")]
     pub(super) directory: Option<PathBuf>,
     /// Override any key of the regions' files, such as job.clocks=200; may be repeated

@@ -132,8 +132,8 @@ fn written(directory: &Directory, processes: &[ProcessName]) -> String {
     text
 }
 
-/// One line for each, of no more than 80 columns where a datacenter's name is not a long one. Whom a certificate names is
-/// said where its file's name does not say it.
+/// One line for each, of no more than 80 columns where a datacenter's name is not a long one. Whom
+/// a certificate names is said where its file's name does not say it.
 fn table(certificates: &[Listed], now: Date) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);

@@ -9,8 +9,8 @@ use datacenter::identity::Role;
 use crate::service::certificates::ProcessName;
 use crate::settings::units;
 
-/// How long certificates of processes are valid: long enough not to be in the way, short enough to notice that nobody
-/// renews them.
+/// How long certificates of processes are valid: long enough not to be in the way, short enough to
+/// notice that nobody renews them.
 const LEAF_DAYS: u32 = 90;
 /// The authority's: longer than any job.
 const CA_DAYS: u32 = 3650;

@@ -195,7 +195,8 @@ fn model(file: &config::JobFile) -> Result<(String, Vec<String>), String> {
     Ok((format!("model: {}", shapes.collect::<Vec<_>>().join(", ")), remarks))
 }
 
-/// The first rows of the training data as they are understood; the data itself has been found sound.
+/// The first rows of the training data as they are understood; the data itself has been found
+/// sound.
 fn rows(job: &Job) -> Vec<Finding> {
     let rows = preview(&job.data).unwrap_or_default();
     rows.iter().map(|row| Finding::ok("rows", row)).collect()

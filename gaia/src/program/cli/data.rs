@@ -1,4 +1,5 @@
-//! Whether the files of a job are there: asked before anything runs, so that the answer can name the key.
+//! Whether the files of a job are there: asked before anything runs, so that the answer can name
+//! the key.
 
 use std::path::Path;
 

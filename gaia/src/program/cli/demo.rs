@@ -1,4 +1,5 @@
-//! `gaia demo`: three regions as real processes on this machine, in one command that cleans up after itself.
+//! `gaia demo`: three regions as real processes on this machine, in one command that cleans up
+//! after itself.
 //!
 //! Kind: driver.
 
@@ -31,8 +32,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long processes may take to stop.
 const STOP: Duration = Duration::from_secs(30);
 
-/// What a clock costs unless something else is asked for: some 0.12 s, so that links of up to 220 ms matter, and 150 clocks
-/// are soon over.
+/// What a clock costs unless something else is asked for: some 0.12 s, so that links of up to 220
+/// ms matter, and 150 clocks are soon over.
 const COMPUTE: [(&str, &str); 2] = [("compute.examples_per_second", "6400"), ("compute.overhead", "100 ms")];
 
 /// The job to be trained, as text, and settings over it that come from where its file is.
@@ -80,8 +81,8 @@ enum Ending {
     Interrupted,
 }
 
-/// Ctrl-C, SIGTERM, and a terminal that goes away. From when these are asked for, none of them ends the program by itself:
-/// so it always cleans up.
+/// Ctrl-C, SIGTERM, and a terminal that goes away. From when these are asked for, none of them ends
+/// the program by itself: so it always cleans up.
 struct Signals([Signal; 3]);
 
 impl Signals {
@@ -132,7 +133,8 @@ async fn play(
     directory: PathBuf,
     signals: &mut Signals,
 ) -> Result<(), CommandError> {
-    // Processes stay when they are done, so that what they have to say can be heard; then they are stopped.
+    // Processes stay when they are done, so that what they have to say can be heard; then they are
+    // stopped.
     let mut set = vec![("at_end".to_owned(), "stay".to_owned())];
     set.extend(COMPUTE.map(|(key, value)| (key.to_owned(), value.to_owned())));
     set.extend(job.set);

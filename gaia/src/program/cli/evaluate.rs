@@ -109,7 +109,8 @@ pub(super) fn evaluate(arguments: &EvaluateArguments, kinds: &ModelKinds) -> Res
     tell(arguments, &found)
 }
 
-/// What the model's files say that its rows and columns stand for: of several jobs' files, those of `about`.
+/// What the model's files say that its rows and columns stand for: of several jobs' files, those of
+/// `about`.
 fn known(
     arguments: &EvaluateArguments,
     about: &About,
@@ -129,8 +130,8 @@ fn known(
     Ok(Some(fitting.map_or(first, |(_, vocabulary)| vocabulary)))
 }
 
-/// The model's application, to be judged by `files`, or by the job's own data where there are none; and how many examples
-/// are left out.
+/// The model's application, to be judged by `files`, or by the job's own data where there are none;
+/// and how many examples are left out.
 fn build(
     about: &About,
     known: Option<&Vocabulary>,

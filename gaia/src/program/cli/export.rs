@@ -72,7 +72,8 @@ impl About {
         Ok(Self { job: region.job.clone(), seed: region.seed, region: Some(region) })
     }
 
-    /// Where the model's files are: the checkpoints, if there are any, or the output of the job's end.
+    /// Where the model's files are: the checkpoints, if there are any, or the output of the job's
+    /// end.
     fn sources(&self) -> Vec<Source> {
         let Some(region) = &self.region else { return Vec::new() };
         let folder = format!("{}/{}", region.job.name, region.name);
@@ -104,14 +105,16 @@ pub(super) fn sources(
     if sources.is_empty() { Err(ModelError::Nowhere.into()) } else { Ok(sources) }
 }
 
-/// Reads the model that the arguments name, and tells what was passed over; `digest` is that of the job.
+/// Reads the model that the arguments name, and tells what was passed over; `digest` is that of the
+/// job.
 pub(super) fn read(
     arguments: &ModelArguments,
     about: Option<&About>,
     digest: Option<String>,
 ) -> Result<Read, CommandError> {
     let sources = sources(arguments, about)?;
-    // A file that was named says itself whose it is; among several it is our region's that is meant.
+    // A file that was named says itself whose it is; among several it is our region's that is
+    // meant.
     let own = about.and_then(|about| about.region.as_ref()).map(|region| region.name.clone());
     let own = own.filter(|_| {
         arguments.files.is_empty() || arguments.files.len() > 1 || is_directory(&arguments.files[0])

@@ -1,4 +1,5 @@
-//! `gaia completions` and `gaia man`: what shells and `man` are told, made from the command line's own definition.
+//! `gaia completions` and `gaia man`: what shells and `man` are told, made from the command line's
+//! own definition.
 
 use std::path::Path;
 use std::{fs, io};

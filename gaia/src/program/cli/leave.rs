@@ -191,7 +191,8 @@ impl Order {
     }
 }
 
-/// What has been done by these servers, each with what it answered, and who has not done it and why.
+/// What has been done by these servers, each with what it answered, and who has not done it and
+/// why.
 fn outcome(
     leaving: &str,
     is_own: bool,

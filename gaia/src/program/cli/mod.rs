@@ -1,7 +1,7 @@
 //! The command line: what can be asked for, and how it is answered.
 //!
-//! Kind: driver. Everything that a command does besides talking goes through an [`Engine`], so that the face can be
-//! tested without the simulator behind it.
+//! Kind: driver. Everything that a command does besides talking goes through an [`Engine`], so that
+//! the face can be tested without the simulator behind it.
 
 mod arguments;
 mod certs;
@@ -132,7 +132,8 @@ enum CommandError {
     /// A result that could not be written after all.
     #[error(transparent)]
     Output(OutputError),
-    /// A comparison from which strategies are missing; their reasons have been shown with the others' results.
+    /// A comparison from which strategies are missing; their reasons have been shown with the
+    /// others' results.
     #[error("no result for {}", _0.join(", "))]
     Incomplete(Vec<String>),
     /// Models that are NaN, infinite, or worse than they began; the results have been shown.
@@ -272,11 +273,12 @@ const FAILED: u8 = 1;
 /// Exit code of input that has to be put right; clap uses the same for the command line.
 const INPUT: u8 = 2;
 
-/// Exit code of a job that has ended without a region: there is a result, and it lacks what that one would have done.
+/// Exit code of a job that has ended without a region: there is a result, and it lacks what that
+/// one would have done.
 const LACKING: u8 = 3;
 
-/// The whole `gaia` program, to which models of one's own can be added: they are then had in all of its
-/// commands, wherever a built-in one is.
+/// The whole `gaia` program, to which models of one's own can be added: they are then had in all of
+/// its commands, wherever a built-in one is.
 ///
 /// ```no_run
 /// # struct MyModel;
@@ -431,7 +433,8 @@ fn compare(
     trained(&comparison.runs)
 }
 
-/// Whether anything came of these runs: a job that trains under no strategy was not done, though every run ended.
+/// Whether anything came of these runs: a job that trains under no strategy was not done, though
+/// every run ended.
 fn trained(runs: &[Run]) -> Result<(), CommandError> {
     let has_diverged = |run: &Run| {
         let start = run.curve.first().map_or(f64::INFINITY, |start| start.objective);
@@ -473,7 +476,8 @@ fn problem(place: &str, message: String) -> Problem {
 }
 
 impl ResultArguments {
-    /// Sees, before anything runs, that results can be written where they are wanted, each in a place of its own.
+    /// Sees, before anything runs, that results can be written where they are wanted, each in a
+    /// place of its own.
     fn check(&self) -> Result<(), CommandError> {
         if let (Some(json), Some(csv)) = (&self.json, &self.csv)
             && json.is_same(csv)
@@ -511,8 +515,8 @@ fn terminal_width() -> Option<u16> {
     comfy_table::Table::new().width()
 }
 
-/// `text` in lines of at most `width`, broken between words alone: paths and keys are to be copied. What goes on is indented
-/// a little more than its line.
+/// `text` in lines of at most `width`, broken between words alone: paths and keys are to be copied.
+/// What goes on is indented a little more than its line.
 fn wrapped(text: &str, width: usize) -> String {
     let wrap = |line: &str| {
         let indent = line.len() - line.trim_start_matches(' ').len();

@@ -30,7 +30,8 @@ job's own format (idx: twice, images and then labels); both are then of that fil
 /// Which model.
 #[derive(Args, Debug)]
 pub(super) struct ModelArguments {
-    /// Files of a model, or directories and stores that hold them [default: the checkpoints of --config, or its output]
+    /// Files of a model, or directories and stores that hold them [default: the checkpoints of
+    /// --config, or its output]
     pub(super) files: Vec<String>,
     #[command(flatten)]
     pub(super) over: OverArguments,

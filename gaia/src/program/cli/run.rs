@@ -64,8 +64,8 @@ fn start(region: Region, part: Part) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(CommandError::Runtime)?;
     let outcome = runtime.block_on(service::run(region, part));
-    // The process ends in a moment, and whatever still runs ends with it: threads of workers that wait for a timer would panic
-    // in a runtime that is shut down.
+    // The process ends in a moment, and whatever still runs ends with it: threads of workers that
+    // wait for a timer would panic in a runtime that is shut down.
     std::mem::forget(runtime);
     let Outcome::Finished { score, lacks } = outcome? else { return Ok(()) };
     if let Some(score) = score {

@@ -1,4 +1,5 @@
-//! `gaia status`: who is at which clock, who waits for what and why, what each link carries and saves.
+//! `gaia status`: who is at which clock, who waits for what and why, what each link carries and
+//! saves.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;

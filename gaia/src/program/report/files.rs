@@ -72,7 +72,8 @@ impl Destination {
         }
     }
 
-    /// Writes `text`: to a file beside the final one, which is then renamed, so that nobody sees half a result.
+    /// Writes `text`: to a file beside the final one, which is then renamed, so that nobody sees
+    /// half a result.
     ///
     /// # Errors
     ///
@@ -121,7 +122,8 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// The comparison as one JSON object; figures that are no numbers (a model that diverged) are `null`.
+/// The comparison as one JSON object; figures that are no numbers (a model that diverged) are
+/// `null`.
 pub fn json(comparison: &Comparison) -> String {
     let mut text =
         serde_json::to_string_pretty(comparison).expect("an outcome is plain data with string keys");
@@ -129,11 +131,12 @@ pub fn json(comparison: &Comparison) -> String {
     text
 }
 
-/// Reasons of holds that have a column whether or not there were any, so that files of different runs have the same.
+/// Reasons of holds that have a column whether or not there were any, so that files of different
+/// runs have the same.
 const REASONS: [&str; 4] = ["stale", "barrier", "mirror_clock", "network"];
 
-/// The comparison as CSV with a header: a line for each point of each strategy's curve. What is so of the whole run is on
-/// each of its lines; what is not there is empty.
+/// The comparison as CSV with a header: a line for each point of each strategy's curve. What is so
+/// of the whole run is on each of its lines; what is not there is empty.
 pub fn csv(comparison: &Comparison) -> String {
     let seen = comparison.runs.iter().flat_map(|run| run.holds.keys().map(String::as_str));
     let mut reasons = REASONS.to_vec();

@@ -1,8 +1,9 @@
 //! Where the time went that a run took longer than one datacenter would have.
 //!
-//! A run can be slower in two ways: it needs more clocks, since what comes late or is held back teaches less, or its clocks take
-//! longer, since workers wait. Both are counted in seconds against `lan`, so that causes are named by what they cost, and not
-//! because they were the largest of their kind.
+//! A run can be slower in two ways: it needs more clocks, since what comes late or is held back
+//! teaches less, or its clocks take longer, since workers wait. Both are counted in seconds against
+//! `lan`, so that causes are named by what they cost, and not because they were the largest of
+//! their kind.
 
 use super::reading::{listed, words};
 use super::{FASTEST, run_of};
@@ -32,7 +33,8 @@ impl Span {
     }
 }
 
-/// Why `run` takes longer than `lan`, in a sentence; none where it does not, or by less than `allowed` times.
+/// Why `run` takes longer than `lan`, in a sentence; none where it does not, or by less than
+/// `allowed` times.
 pub(super) fn lost(comparison: &Comparison, run: &Run, allowed: f64) -> Option<String> {
     let lan = run_of(comparison, FASTEST)?;
     let (span, of_lan, what) = match Span::to_target(run).zip(Span::to_target(lan)) {
@@ -103,7 +105,8 @@ fn causes(run: &Run, lan: &Run, span: Span, of_lan: Span) -> Vec<(f64, String)> 
     causes
 }
 
-/// Which region waited most for that reason, and for which other one: ", most in singapore for virginia".
+/// Which region waited most for that reason, and for which other one: ", most in singapore for
+/// virginia".
 fn mostly(run: &Run, reason: &str) -> String {
     let waits = || run.waits.iter().filter(|wait| wait.reason == reason && wait.waits_for.is_some());
     match waits().max_by(|a, b| a.seconds.total_cmp(&b.seconds)) {

@@ -6,8 +6,8 @@ use crate::human::{bytes, percent, seconds};
 use crate::job::strategy::Strategy;
 use crate::simulator::outcome::{Change, Comparison, Run, Trial};
 
-/// That `asp` missed the target, and what would have to change: measured where it was, and else only what follows from the other
-/// strategies.
+/// That `asp` missed the target, and what would have to change: measured where it was, and else
+/// only what follows from the other strategies.
 pub(super) fn missed(comparison: &Comparison, asp: &Run) -> Vec<String> {
     let mut sentences =
         vec![format!("asp did not reach the target: it ends with {}.", ending(comparison, asp))];

@@ -32,7 +32,8 @@ fn time_ratio(comparison: &Comparison, run: &Run) -> Option<f64> {
     Some(run.seconds_to_target? / lan)
 }
 
-/// By how many times fewer bytes `run` reached the target with than the naive mirrors; below one, it took more.
+/// By how many times fewer bytes `run` reached the target with than the naive mirrors; below one,
+/// it took more.
 fn saving(comparison: &Comparison, run: &Run) -> Option<f64> {
     let naive = run_of(comparison, NAIVE)?.wan_bytes_to_target?;
     let bytes = run.wan_bytes_to_target.filter(|bytes| *bytes > 0)?;

@@ -81,8 +81,8 @@ fn no_yardstick(comparison: &Comparison) -> Option<String> {
     })
 }
 
-/// Of which interval a time to the target is the end: how many clocks, and seconds of `run`. Both are none where it was
-/// not scored in between.
+/// Of which interval a time to the target is the end: how many clocks, and seconds of `run`. Both
+/// are none where it was not scored in between.
 fn interval(run: &Run) -> Option<(u32, f64)> {
     // The first point is the start, the last the end.
     let [_, first, .., _] = run.curve.as_slice() else { return None };

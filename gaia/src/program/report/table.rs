@@ -285,7 +285,8 @@ fn right(text: String) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// "12.3 s: barrier 8.1 s, mirror clock 4.2 s", the longest first; what is too short to matter is left out.
+/// "12.3 s: barrier 8.1 s, mirror clock 4.2 s", the longest first; what is too short to matter is
+/// left out.
 fn holds(run: &Run) -> String {
     const SHORTEST: f64 = 1e-4;
     let mut holds: Vec<_> = run.holds.iter().filter(|(_, seconds)| **seconds >= SHORTEST).collect();

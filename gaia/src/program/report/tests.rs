@@ -7,7 +7,8 @@ use crate::simulator::outcome::{
     Change, Failure, FilterPoint, LinkBytes, MetricValue, Point, RegionWait, TablePoint, Target, Trial,
 };
 
-/// A run with round figures: the objective, seconds and bytes to the target and in all, seconds of a clock.
+/// A run with round figures: the objective, seconds and bytes to the target and in all, seconds of
+/// a clock.
 fn made_up(
     strategy: Strategy,
     objective: f64,
@@ -51,7 +52,8 @@ fn holds(mut run: Run, holds: &[(&str, f64)]) -> Run {
     run
 }
 
-/// A filter of one table that follows its updates, at a clock, with its threshold and gain and between releases.
+/// A filter of one table that follows its updates, at a clock, with its threshold and gain and
+/// between releases.
 pub(crate) fn filter_point(clock: u32, threshold: f64, gain: f64, release_every: f64) -> FilterPoint {
     let filter = FilterStatus {
         table: "weights".to_owned(),
@@ -128,7 +130,8 @@ fn bad() -> Comparison {
     comparison
 }
 
-/// `run` as it would be had it reached the target after `seconds` and `clocks`, of 200, with reads held for so many seconds.
+/// `run` as it would be had it reached the target after `seconds` and `clocks`, of 200, with reads
+/// held for so many seconds.
 fn slow(run: &Run, seconds: f64, clocks: u32, held: f64) -> Run {
     let mut run = run.clone();
     run.clock_seconds = seconds / f64::from(clocks);

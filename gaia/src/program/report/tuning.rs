@@ -7,8 +7,9 @@ use crate::filters::FilterStatus;
 use crate::human::{magnitude, times};
 use crate::simulator::outcome::Run;
 
-/// "threshold 0.031 to 0.0007, gain 1.9 to 0.2 and a release every 1 to 16 clocks": what followed the updates in `run`, from its
-/// beginning to its end; none where settings alone decided. Of several tables it is that of which most was updated.
+/// "threshold 0.031 to 0.0007, gain 1.9 to 0.2 and a release every 1 to 16 clocks": what followed
+/// the updates in `run`, from its beginning to its end; none where settings alone decided. Of
+/// several tables it is that of which most was updated.
 pub(super) fn tuning(run: &Run) -> Option<String> {
     let last = &run.filter.last()?.tables;
     let filters = last.iter().map(|table| &table.filter);

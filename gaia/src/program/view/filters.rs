@@ -14,8 +14,9 @@ use crate::service::status::totals::sum;
 /// A table with fewer of the updated elements than this share of them is left to `/status`.
 const SMALL: f64 = 0.1;
 
-/// By table "threshold 0.0031 (10x usual)   2.9 % shipped   gain 1.7 (alike)", and after the last "a release every 8 clocks";
-/// nothing before something was released. Tables have their names where there are several.
+/// By table "threshold 0.0031 (10x usual) 2.9 % shipped gain 1.7 (alike)", and after the last "a
+/// release every 8 clocks"; nothing before something was released. Tables have their names where
+/// there are several.
 pub(super) fn filters(region: &Region<'_>) -> Vec<Vec<Item>> {
     let tables = by_table(region.shards().flat_map(|shard| &shard.filters));
     let all = sum(tables.iter().map(|filter| filter.updated_elements)) as f64;

@@ -8,7 +8,8 @@ use crate::human::{bytes, seconds};
 use crate::service::status::CheckpointStatus;
 use crate::service::status::totals::sum;
 
-/// "clock 110   3.70 s ago   41.6 kB   2 failed: no space left on device"; nothing where no checkpoints are made.
+/// "clock 110 3.70 s ago 41.6 kB 2 failed: no space left on device"; nothing where no checkpoints
+/// are made.
 ///
 /// Clock and age are those of the shard that would fall back furthest.
 pub(super) fn kept(region: &Region<'_>) -> Vec<Item> {

@@ -68,7 +68,8 @@ fn round_trip(time: f64) -> String {
     if (0.0995..0.9995).contains(&time) { format!("{:.0} ms", time * 1000.0) } else { seconds(time) }
 }
 
-/// Below one where the link has sent more than every update would have taken, as one that has just brought a region back.
+/// Below one where the link has sent more than every update would have taken, as one that has just
+/// brought a region back.
 fn saved(row: &Row<'_>) -> String {
     if row.link.sent_bytes == 0 || row.link.naive_bytes == 0 {
         return NONE.to_owned();

@@ -152,7 +152,8 @@ impl Writer<'_> {
         let leads = region.leads();
         if !leads.is_empty() {
             let lead = |(datacenter, lead): (&&str, &super::region::Lead)| {
-                // Not "of": it keeps reads from being answered, and those that were before it was reached lead on.
+                // Not "of": it keeps reads from being answered, and those that were before it was
+                // reached lead on.
                 let limit = lead.limit.map(|limit| format!(" (limit {limit})")).unwrap_or_default();
                 let idle = if lead.is_idle { ", idle" } else { "" };
                 let is_full = lead.limit.is_some_and(|limit| lead.clocks >= limit) && !lead.is_idle;
@@ -305,8 +306,8 @@ impl Writer<'_> {
         items
     }
 
-    /// Each reason on a line of its own. There are as many lines as there were lately: holds come and go, and what is
-    /// below must not jump with them.
+    /// Each reason on a line of its own. There are as many lines as there were lately: holds come
+    /// and go, and what is below must not jump with them.
     fn holds(&self, region: &Region<'_>, add: &mut impl FnMut(&str, &[Item])) {
         if region.shards().next().is_none() || region.is_over() {
             return;
@@ -408,8 +409,8 @@ fn answers(now: &Moment) -> (Ink, String) {
     (ink, text)
 }
 
-/// How what was sent compares with what every update would have taken, which is `ratio` times as much: "21.8x less",
-/// "than".
+/// How what was sent compares with what every update would have taken, which is `ratio` times as
+/// much: "21.8x less", "than".
 pub(super) fn saving(ratio: f64) -> (String, &'static str) {
     let (less, more) = (times(ratio), times(1.0 / ratio));
     match () {

@@ -129,7 +129,8 @@ fn words(item: &Item) -> Vec<Item> {
     words
 }
 
-/// `left` at the left and `right` at the right, and at least a space between; on two lines where that is too much.
+/// `left` at the left and `right` at the right, and at least a space between; on two lines where
+/// that is too much.
 pub(super) fn justified(left: Line<'static>, right: Line<'static>, width: u16) -> Vec<Line<'static>> {
     let used = left.width() + right.width();
     let width = usize::from(width);

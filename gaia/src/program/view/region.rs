@@ -32,7 +32,8 @@ pub(super) struct Lead {
     pub(super) limit: Option<u32>,
     /// Whether the other region has no workers, so that nobody waits for it.
     pub(super) is_idle: bool,
-    /// For how many seconds some server of it has been silent, where nobody waits for that any more.
+    /// For how many seconds some server of it has been silent, where nobody waits for that any
+    /// more.
     pub(super) gone_seconds: Option<f64>,
     /// Whether the other region has left the job for good.
     pub(super) has_left: bool,
@@ -52,8 +53,8 @@ pub(super) struct Held {
     pub(super) stragglers: BTreeMap<u32, u32>,
 }
 
-/// The regions of a moment, in the order in which their first processes were asked for; then those who never said
-/// which region they are of.
+/// The regions of a moment, in the order in which their first processes were asked for; then those
+/// who never said which region they are of.
 pub(super) fn regions(moment: &Moment) -> (Vec<Region<'_>>, Vec<&Fetched>) {
     let mut regions: Vec<Region<'_>> = Vec::new();
     let mut nameless = Vec::new();
@@ -118,7 +119,8 @@ impl<'a> Region<'a> {
             .or_else(|| span(&mut self.workers().map(|worker| worker.clock)))
     }
 
-    /// Of a region whose servers have finished: by region, its part in the model, as all of its servers have it.
+    /// Of a region whose servers have finished: by region, its part in the model, as all of its
+    /// servers have it.
     pub(super) fn parts(&self) -> BTreeMap<&'a str, RegionPart> {
         let mut parts: BTreeMap<&str, RegionPart> = BTreeMap::new();
         for part in
@@ -135,7 +137,8 @@ impl<'a> Region<'a> {
         self.known().map(|status| status.job.clocks).max().filter(|clocks| *clocks > 0)
     }
 
-    /// How many of its processes are in each phase. One that said that it was finished is that for ever.
+    /// How many of its processes are in each phase. One that said that it was finished is that for
+    /// ever.
     pub(super) fn phases(&self) -> BTreeMap<Phase, usize> {
         let mut phases = BTreeMap::new();
         let finished = self.ended.iter().filter(|status| status.phase == Phase::Finished);
@@ -217,7 +220,8 @@ impl<'a> Region<'a> {
         held
     }
 
-    /// The workers that some of its servers do not hear of, each as the server has it that has missed it longest.
+    /// The workers that some of its servers do not hear of, each as the server has it that has
+    /// missed it longest.
     pub(super) fn missing(&self) -> BTreeMap<u32, &'a MissingWorker> {
         let mut missing: BTreeMap<u32, &MissingWorker> = BTreeMap::new();
         let servers = self.statuses.iter().flat_map(|status| &status.servers);

@@ -1,7 +1,7 @@
 //! Keeps the page on a terminal.
 //!
-//! Kind: driver. The terminal is given back as it was, whatever happens: on return, on an error, when the future is
-//! dropped, and when something panics.
+//! Kind: driver. The terminal is given back as it was, whatever happens: on return, on an error,
+//! when the future is dropped, and when something panics.
 
 use std::io::{self, Stdout, Write};
 use std::time::Duration;
@@ -32,11 +32,11 @@ pub enum Ended<T> {
     Done(T),
 }
 
-/// Shows what `source` fetches, every second, until `until` is ready or somebody quits. What was shown last stays on the
-/// terminal, as plain text.
+/// Shows what `source` fetches, every second, until `until` is ready or somebody quits. What was
+/// shown last stays on the terminal, as plain text.
 ///
-/// `source` is called for each round; a round that takes long delays the next, but not the keys. To go on with `until`
-/// after somebody has quit, pass it by `&mut`.
+/// `source` is called for each round; a round that takes long delays the next, but not the keys. To
+/// go on with `until` after somebody has quit, pass it by `&mut`.
 ///
 /// # Errors
 ///
@@ -174,8 +174,8 @@ impl View<'_> {
         std::ops::ControlFlow::Continue(())
     }
 
-    /// The head at the top, keys at the bottom, and between them what fits of the body. Where the screen is so low that
-    /// nothing of the body would fit, the body is all that is shown.
+    /// The head at the top, keys at the bottom, and between them what fits of the body. Where the
+    /// screen is so low that nothing of the body would fit, the body is all that is shown.
     fn draw(&mut self, area: Rect, buffer: &mut Buffer) {
         let Page { head, body } = page(self.history, area.width, self.palette);
         let height = usize::from(area.height);

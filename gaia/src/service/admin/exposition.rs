@@ -1,11 +1,11 @@
 //! From a [`Status`] to Prometheus' text format.
 //!
-//! Kind: time-free. The metrics of each scrape are made anew, from one value: nothing is global, no series outlives
-//! what it tells of, and a metric cannot disagree with `/status`.
+//! Kind: time-free. The metrics of each scrape are made anew, from one value: nothing is global, no
+//! series outlives what it tells of, and a metric cannot disagree with `/status`.
 //!
-//! The crate `metrics` with its Prometheus exporter was the first thought, but its counters are whole numbers, and
-//! held, computed and waited seconds are not. `prometheus-client` has such counters, but writes OpenMetrics, which
-//! `promtool check metrics` does not read.
+//! The crate `metrics` with its Prometheus exporter was the first thought, but its counters are
+//! whole numbers, and held, computed and waited seconds are not. `prometheus-client` has such
+//! counters, but writes OpenMetrics, which `promtool check metrics` does not read.
 
 use datacenter::printable;
 use prometheus::{CounterVec, Encoder, GaugeVec, Opts, Registry, TextEncoder};
@@ -21,7 +21,8 @@ pub(super) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 ///
 /// # Errors
 ///
-/// If a label or name is none that Prometheus allows, which is our own mistake; the listener answers with it.
+/// If a label or name is none that Prometheus allows, which is our own mistake; the listener
+/// answers with it.
 pub fn text(status: &Status) -> Result<String, prometheus::Error> {
     let registry = Registry::new();
     for metric in METRICS {

@@ -1,13 +1,14 @@
 //! Every metric: its name, type, unit, labels and meaning, and where in a [`Status`] it is found.
 //!
-//! Kind: time-free. [`METRICS`] is the only place that knows a metric. The exporter describes and fills what is
-//! there, and a test holds docs/OPERATIONS.md against it.
+//! Kind: time-free. [`METRICS`] is the only place that knows a metric. The exporter describes and
+//! fills what is there, and a test holds docs/OPERATIONS.md against it.
 //!
-//! Names follow Prometheus: a prefix, base units last, `_total` for what only grows. Each series also carries
-//! `datacenter` and `role` of its process (`server-0`, `worker-2`, `region`).
+//! Names follow Prometheus: a prefix, base units last, `_total` for what only grows. Each series
+//! also carries `datacenter` and `role` of its process (`server-0`, `worker-2`, `region`).
 //!
-//! **Invariant:** the number of series is bounded by what is configured: shards, tables, servers, workers, peers. No address,
-//! problem or other text of a peer becomes a label; a reason or cause that is not known here is written `other`.
+//! **Invariant:** the number of series is bounded by what is configured: shards, tables, servers,
+//! workers, peers. No address, problem or other text of a peer becomes a label; a reason or cause
+//! that is not known here is written `other`.
 
 use super::sources::{
     Sample, build, certificates, checkpoints, filters, holds, info, job, kept, link_figures, links, mirrors,

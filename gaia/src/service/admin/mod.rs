@@ -1,7 +1,8 @@
-//! The admin listener: what a process tells of itself over HTTP, to Prometheus, to whoever restarts it, to people.
+//! The admin listener: what a process tells of itself over HTTP, to Prometheus, to whoever restarts
+//! it, to people.
 //!
-//! Kind: driver. Every answer is made from one [`Status`], asked for when the request comes. The listener has no other
-//! access to the process, and changes nothing in it.
+//! Kind: driver. Every answer is made from one [`Status`], asked for when the request comes. The
+//! listener has no other access to the process, and changes nothing in it.
 //!
 //! | path | answer |
 //! | --- | --- |
@@ -11,12 +12,14 @@
 //! | `/status` | the [`Status`], as JSON |
 //! | `/` | a short index |
 //!
-//! It is meant for a trusted network: there is neither TLS nor a password, nor anything secret to see.
+//! It is meant for a trusted network: there is neither TLS nor a password, nor anything secret to
+//! see.
 //!
-//! **Invariant:** a client costs its connection at most. One request is answered on each connection, which lives no
-//! longer than [`CONNECTION_LIMIT`]; its head fits into [`HEAD_LIMIT_BYTES`] and comes within [`HEAD_LIMIT`], its body is not
-//! read; there are no more than [`CONNECTIONS`], and a further one takes the place of the oldest that has not asked yet. So a
-//! health probe is answered at once, whoever else is connected.
+//! **Invariant:** a client costs its connection at most. One request is answered on each
+//! connection, which lives no longer than [`CONNECTION_LIMIT`]; its head fits into
+//! [`HEAD_LIMIT_BYTES`] and comes within [`HEAD_LIMIT`], its body is not read; there are no more
+//! than [`CONNECTIONS`], and a further one takes the place of the oldest that has not asked yet. So
+//! a health probe is answered at once, whoever else is connected.
 
 mod exposition;
 mod metrics;
@@ -91,9 +94,9 @@ const INDEX: &str = "\
 
 /// Who knows a process's status.
 ///
-/// The status is put together anew for each request, and within [`STATUS_LIMIT`]: what does not answer until then
-/// counts as stuck. It should ask the very tasks that do the work, so that the answer means something. The future is
-/// dropped when the limit has passed or the client has gone.
+/// The status is put together anew for each request, and within [`STATUS_LIMIT`]: what does not
+/// answer until then counts as stuck. It should ask the very tasks that do the work, so that the
+/// answer means something. The future is dropped when the limit has passed or the client has gone.
 pub trait StatusSource: Send + Sync + 'static {
     /// The status now.
     fn status(&self) -> BoxFuture<'_, Status>;
@@ -153,8 +156,9 @@ pub async fn serve_connection(
 
 /// Serves one connection.
 ///
-/// By hyper itself, as `axum::serve` knows no limits. One request for each connection makes them simple: a limit on
-/// the connection's life is one on everything, be it that heads come byte by byte or that answers are not read.
+/// By hyper itself, as `axum::serve` knows no limits. One request for each connection makes them
+/// simple: a limit on the connection's life is one on everything, be it that heads come byte by
+/// byte or that answers are not read.
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     routes: Router,

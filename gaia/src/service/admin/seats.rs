@@ -33,7 +33,8 @@ impl Seats {
         Self { taken: VecDeque::new(), most, patience }
     }
 
-    /// Makes room for one more: ends the oldest connection that is idle, or the oldest of all if it has had its time.
+    /// Makes room for one more: ends the oldest connection that is idle, or the oldest of all if it
+    /// has had its time.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 //! Where in a [`Status`] the values of metrics are.
 //!
-//! Kind: time-free. Each function here walks one kind of thing, and makes the labels that go with it.
+//! Kind: time-free. Each function here walks one kind of thing, and makes the labels that go with
+//! it.
 
 use std::collections::BTreeMap;
 
@@ -130,8 +131,8 @@ pub(super) fn mirrors(status: &Status, value: impl Fn(&MirrorStatus) -> Option<f
     samples
 }
 
-/// For each shard and reason: from the reads that are held for it now, and the seconds of all that ever were. Reasons
-/// that never occurred have series too, so that a rate sees the first one.
+/// For each shard and reason: from the reads that are held for it now, and the seconds of all that
+/// ever were. Reasons that never occurred have series too, so that a rate sees the first one.
 pub(super) fn holds(status: &Status, value: impl Fn(&[&HoldStatus], f64) -> f64) -> Vec<Sample> {
     let mut samples = Vec::new();
     for shard in status.servers.iter().flat_map(|server| &server.shards) {
@@ -189,7 +190,8 @@ pub(super) fn certificates(status: &Status) -> Vec<Sample> {
     first.into_iter().map(|(name, seconds)| Sample::new([name.clone()], seconds)).collect()
 }
 
-/// Every known scope, cause and side, refused or not: an alert on the first refusal needs the zero before it.
+/// Every known scope, cause and side, refused or not: an alert on the first refusal needs the zero
+/// before it.
 pub(super) fn refusals(status: &Status) -> Vec<Sample> {
     let mut samples: Vec<Sample> = Vec::new();
     for scope in SCOPES {

@@ -19,9 +19,9 @@ struct Family {
     series: Vec<Series>,
 }
 
-/// Reads Prometheus' text format, version 0.0.4, and is strict about it: help and type of a family come once and before
-/// its series, which stand together; names, labels and values have the form that the format gives them; no series
-/// comes twice.
+/// Reads Prometheus' text format, version 0.0.4, and is strict about it: help and type of a family
+/// come once and before its series, which stand together; names, labels and values have the form
+/// that the format gives them; no series comes twice.
 fn parse(text: &str) -> BTreeMap<String, Family> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut current = String::new();
@@ -352,7 +352,8 @@ async fn nothing_that_is_sent_harms_the_process() {
     assert_eq!(admin.get("/healthz").await.0, 0);
     admin.fake.panics.store(false, Ordering::Relaxed);
     assert_eq!(admin.get("/healthz").await.0, 200);
-    // When they are too many, the first of them makes room, and whoever asks is answered at once all the same.
+    // When they are too many, the first of them makes room, and whoever asks is answered at once
+    // all the same.
     for _ in 0..2 * CONNECTIONS {
         let start = tokio::time::Instant::now();
         silent.push(TcpStream::connect(admin.address).await.expect("it listens"));

@@ -2,8 +2,8 @@
 //!
 //! Kind: time-passed.
 //!
-//! ECDSA on P-256, which every TLS library reads. Keys and serial numbers are the system's randomness: nothing here can
-//! be repeated, and nothing should.
+//! ECDSA on P-256, which every TLS library reads. Keys and serial numbers are the system's
+//! randomness: nothing here can be repeated, and nothing should.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ use super::{DAY_SECONDS, ProcessName};
 const BACKDATED: Duration = Duration::from_secs(10 * 60);
 /// How long a revocation list promises to be the newest. It counts also after that.
 const LIST_DAYS: u64 = 90;
-/// RFC 5280, section 4.1.2.2, allows 20; 8 random ones do not repeat in one authority, and people can still compare them.
+/// RFC 5280, section 4.1.2.2, allows 20; 8 random ones do not repeat in one authority, and people
+/// can still compare them.
 const SERIAL_BYTES: usize = 8;
 
 /// From when to when something is valid.
@@ -59,7 +60,8 @@ impl Authority {
     pub fn create(validity: Validity) -> Result<(Self, Issued), rcgen::Error> {
         let serial = random_serial()?;
         let mut params = params(validity, &serial);
-        // A part of the serial number keeps successive authorities apart: lists are found by their issuer's name.
+        // A part of the serial number keeps successive authorities apart: lists are found by their
+        // issuer's name.
         let name = format!("Gaia authority {}", hex(&serial[..4]));
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -86,7 +88,8 @@ impl Authority {
     pub fn issue(&self, process: &ProcessName, validity: Validity) -> Result<Issued, rcgen::Error> {
         let serial = random_serial()?;
         let mut params = params(validity, &serial);
-        // The first is what peers look for; the second keeps a process from speaking for another of its role.
+        // The first is what peers look for; the second keeps a process from speaking for another of
+        // its role.
         let names = [process.peer().to_string(), process.peer().with_index(process.index())];
         for name in names {
             params.subject_alt_names.push(rcgen::SanType::DnsName(name.try_into()?));
@@ -101,8 +104,8 @@ impl Authority {
         Ok(issued(params.signed_by(&key, &self.issuer)?.pem(), &key, &serial, &params))
     }
 
-    /// The list of certificates that are revoked, by serial number, each since a date; `number` must grow from list to
-    /// list.
+    /// The list of certificates that are revoked, by serial number, each since a date; `number`
+    /// must grow from list to list.
     ///
     /// # Errors
     ///

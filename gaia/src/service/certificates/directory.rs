@@ -2,9 +2,10 @@
 //!
 //! Kind: driver.
 //!
-//! `ca.pem`, `ca.key`, `crl.pem`, `issued.json`, and `NAME.pem` and `NAME.key` for each process. What is issued is
-//! recorded first and written afterwards, and a key before its certificate: whatever is interrupted, nothing is valid
-//! that the record does not know, and no certificate is there without its key.
+//! `ca.pem`, `ca.key`, `crl.pem`, `issued.json`, and `NAME.pem` and `NAME.key` for each process.
+//! What is issued is recorded first and written afterwards, and a key before its certificate:
+//! whatever is interrupted, nothing is valid that the record does not know, and no certificate is
+//! there without its key.
 
 use std::fs::{self, File};
 use std::io;
@@ -155,8 +156,8 @@ impl Directory {
         self.path.join(format!("{process}.key"))
     }
 
-    /// Makes an authority and an empty revocation list. With `force`, in the place of another one, of which no
-    /// certificate is accepted any more.
+    /// Makes an authority and an empty revocation list. With `force`, in the place of another one,
+    /// of which no certificate is accepted any more.
     ///
     /// # Errors
     ///
@@ -178,7 +179,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Issues a certificate and key to each of `processes`; none if one of them has one and `force` is not given.
+    /// Issues a certificate and key to each of `processes`; none if one of them has one and `force`
+    /// is not given.
     ///
     /// # Errors
     ///
@@ -213,8 +215,8 @@ impl Directory {
         self.publish(&authority, &mut record, validity.now)
     }
 
-    /// Revokes everything that is valid under each of `names`, which may also be serial numbers or paths of
-    /// certificate files; all or, if one is unknown, none.
+    /// Revokes everything that is valid under each of `names`, which may also be serial numbers or
+    /// paths of certificate files; all or, if one is unknown, none.
     ///
     /// # Errors
     ///
@@ -235,8 +237,8 @@ impl Directory {
         Ok(all)
     }
 
-    /// The processes whose newest certificate ends within `seconds`, or has ended. Those that are revoked are none: who
-    /// wants them back issues or renews them by name.
+    /// The processes whose newest certificate ends within `seconds`, or has ended. Those that are
+    /// revoked are none: who wants them back issues or renews them by name.
     ///
     /// # Errors
     ///

@@ -2,8 +2,9 @@
 //!
 //! Kind: driver.
 //!
-//! Whatever is wrong with them would otherwise show as a peer's refusal, later and at the other end of the world. So
-//! reading them asks the questions that a peer will ask, and names the file, the certificate and the date.
+//! Whatever is wrong with them would otherwise show as a peer's refusal, later and at the other end
+//! of the world. So reading them asks the questions that a peer will ask, and names the file, the
+//! certificate and the date.
 
 use std::fs;
 use std::io;
@@ -24,7 +25,8 @@ use crate::job::region::TlsSettings;
 pub struct TlsFiles {
     /// Certificates of the authority; several while one succeeds another.
     pub ca: PathBuf,
-    /// Its revocation list. If there is no such file, nothing is revoked; one that cannot be read is an error.
+    /// Its revocation list. If there is no such file, nothing is revoked; one that cannot be read
+    /// is an error.
     pub revocations: Option<PathBuf>,
     /// Our certificate.
     pub certificate: PathBuf,
@@ -216,8 +218,8 @@ impl TlsFiles {
 
     /// Reads them again for an `identity` that is in use.
     ///
-    /// A new certificate that peers would refuse is an error. Not so the one that is in use: the other files may be
-    /// better than those from before, above all the revocation list.
+    /// A new certificate that peers would refuse is an error. Not so the one that is in use: the
+    /// other files may be better than those from before, above all the revocation list.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Who refuses whom, over real sockets: TLS on TCP and QUIC, with certificates of the real authority.
+//! Who refuses whom, over real sockets: TLS on TCP and QUIC, with certificates of the real
+//! authority.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;

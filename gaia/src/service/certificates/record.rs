@@ -2,8 +2,8 @@
 //!
 //! Kind: time-free.
 //!
-//! A certificate file is overwritten when it is renewed, but what was in it stays valid until its end. To revoke all
-//! that a process ever had, somebody must remember their serial numbers.
+//! A certificate file is overwritten when it is renewed, but what was in it stays valid until its
+//! end. To revoke all that a process ever had, somebody must remember their serial numbers.
 
 use std::str::FromStr;
 
@@ -31,14 +31,15 @@ pub(super) struct Entry {
 }
 
 impl Record {
-    /// What is revoked, since when. Also what has expired since then: a list may only grow, and stays short.
+    /// What is revoked, since when. Also what has expired since then: a list may only grow, and
+    /// stays short.
     pub(super) fn revoked(&self) -> Vec<(String, Date)> {
         let since = |entry: &Entry| Some((entry.serial.clone(), Date(entry.revoked?)));
         self.certificates.iter().filter_map(since).collect()
     }
 
-    /// Revokes all certificates of that name or serial number. Answers the serial numbers that are now revoked and were
-    /// not before, or nothing if none is known by that name.
+    /// Revokes all certificates of that name or serial number. Answers the serial numbers that are
+    /// now revoked and were not before, or nothing if none is known by that name.
     pub(super) fn revoke(&mut self, name_or_serial: &str, now: Date) -> Option<Vec<String>> {
         let is_it = |entry: &&mut Entry| entry.name == name_or_serial || entry.serial == name_or_serial;
         let mut known = self.certificates.iter_mut().filter(is_it).peekable();

@@ -2,7 +2,8 @@
 //!
 //! Kind: driver.
 //!
-//! Works where the authority's key is not: a host of a region has `ca.pem`, `crl.pem` and its own files.
+//! Works where the authority's key is not: a host of a region has `ca.pem`, `crl.pem` and its own
+//! files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,7 +69,8 @@ pub struct Listed {
 }
 
 impl Directory {
-    /// All certificates of the directory, the authority's first, and when the next revocation list is due.
+    /// All certificates of the directory, the authority's first, and when the next revocation list
+    /// is due.
     ///
     /// # Errors
     ///

@@ -2,9 +2,9 @@
 //!
 //! Kind: driver.
 //!
-//! A few calls of `stat` every some seconds, since that works on every file system and through the symbolic links of
-//! mounted secrets. Key and certificate are two files and cannot change at once, so a change is taken up only when
-//! nothing has changed since the last look.
+//! A few calls of `stat` every some seconds, since that works on every file system and through the
+//! symbolic links of mounted secrets. Key and certificate are two files and cannot change at once,
+//! so a change is taken up only when nothing has changed since the last look.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ use tracing::{info, warn};
 use super::files::{FilesError, Loaded, TlsFiles, Warning};
 use crate::human::with_causes;
 
-/// For how long nothing may change before what has changed is read: certificate and key are written one after the other.
+/// For how long nothing may change before what has changed is read: certificate and key are written
+/// one after the other.
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// What a look at the files has led to.
@@ -85,7 +86,8 @@ impl Watcher {
         // Also if they turn out to be broken: they are not read again until they change.
         self.read.clone_from(&self.seen);
         if self.had_list && !has_list(&self.files) {
-            // Somebody's accident should not make valid again what was revoked. A restart takes it for what it is.
+            // Somebody's accident should not make valid again what was revoked. A restart takes it
+            // for what it is.
             let path = self.files.revocations.clone().unwrap_or_default();
             let remedy = "put it back, or restart if nothing is to be revoked any more".to_owned();
             return Reload::Kept(FilesError::Missing { path, remedy });
@@ -104,8 +106,9 @@ impl Watcher {
         self.seen != self.read
     }
 
-    /// Looks every so often, and again soon when something has changed, and reads at once when `hurry` is notified, as SIGHUP should do. Says what comes of it in
-    /// the log; once a day also that a certificate ends soon. Never ends.
+    /// Looks every so often, and again soon when something has changed, and reads at once when
+    /// `hurry` is notified, as SIGHUP should do. Says what comes of it in the log; once a day also
+    /// that a certificate ends soon. Never ends.
     pub async fn run(mut self, every: Duration, hurry: Arc<Notify>) {
         loop {
             let pause = if self.is_unsettled() { every.min(SETTLING) } else { every };

@@ -50,7 +50,8 @@ struct CountsFile {
 struct Known {
     /// Of this process, or of one before it.
     ours: BTreeSet<(ShardId, Clock)>,
-    /// There when a shard began, which did not begin with them; or of a process whose place this one has taken.
+    /// There when a shard began, which did not begin with them; or of a process whose place this
+    /// one has taken.
     outdated: BTreeSet<(ShardId, Clock)>,
 }
 
@@ -95,7 +96,8 @@ pub enum RestoreError {
         /// Why.
         source: io::Error,
     },
-    /// There are checkpoints, and none can be used. To begin at clock 0 all the same is for somebody to decide.
+    /// There are checkpoints, and none can be used. To begin at clock 0 all the same is for
+    /// somebody to decide.
     #[error(
         "shard {shard} has checkpoints, and none can be used{}\n  to begin at clock 0 all the same, say checkpoint.start = \"zero\"",
         lines(passed_over)
@@ -142,8 +144,9 @@ impl Archive {
         self.place.sweep(&self.folder(shard))
     }
 
-    /// What `shard` begins with, as the settings say: the newest checkpoint that can be used, or nothing where there are none.
-    /// Asked for once, by the process that is to write them: what another has left half written is deleted.
+    /// What `shard` begins with, as the settings say: the newest checkpoint that can be used, or
+    /// nothing where there are none. Asked for once, by the process that is to write them: what
+    /// another has left half written is deleted.
     ///
     /// # Errors
     ///
@@ -180,8 +183,8 @@ impl Archive {
         Err(RestoreError::NoneUsable { shard: shard.0, passed_over })
     }
 
-    /// What server `index` of `servers` goes on with of what has been counted before: once each of its shards has
-    /// [begun](Self::begin). Nothing where it begins at clock 0 all the same.
+    /// What server `index` of `servers` goes on with of what has been counted before: once each of
+    /// its shards has [begun](Self::begin). Nothing where it begins at clock 0 all the same.
     pub fn begin_counts(&self, index: u16, servers: u16) -> Counts {
         if self.start == CheckpointStart::Zero {
             return Counts::default();
@@ -213,9 +216,9 @@ impl Archive {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).raise(counts);
     }
 
-    /// Writes that now, beside the checkpoints of server `index`, for a process that begins before there is another
-    /// checkpoint. Only in a directory, where that costs next to nothing; it outlives the process, though not always a crash
-    /// of the machine.
+    /// Writes that now, beside the checkpoints of server `index`, for a process that begins before
+    /// there is another checkpoint. Only in a directory, where that costs next to nothing; it
+    /// outlives the process, though not always a crash of the machine.
     ///
     /// # Errors
     ///
@@ -268,14 +271,15 @@ impl Archive {
         Ok(checkpoint)
     }
 
-    /// Writes `state`; yields how many bytes. When this returns it is safely there, and then those that are not kept any
-    /// longer are deleted: all but the newest, and those of later clocks that this shard has passed over when it began. Those
-    /// that have come since are of a process that has taken this one's place, and stay.
+    /// Writes `state`; yields how many bytes. When this returns it is safely there, and then those
+    /// that are not kept any longer are deleted: all but the newest, and those of later clocks that
+    /// this shard has passed over when it began. Those that have come since are of a process that
+    /// has taken this one's place, and stay.
     ///
     /// # Errors
     ///
-    /// If it could not be written, or a process that was started later keeps checkpoints there; whatever was there is there
-    /// still. That an old one could not be deleted is only logged.
+    /// If it could not be written, or a process that was started later keeps checkpoints there;
+    /// whatever was there is there still. That an old one could not be deleted is only logged.
     pub fn write(&self, state: &ReplicaState, written_at: SystemTime) -> io::Result<u64> {
         self.see_who_else_writes(state)?;
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -290,7 +294,8 @@ impl Archive {
         Ok(bytes)
     }
 
-    /// Another process of the same server may write here too: one that has taken this one's place, or the one before it.
+    /// Another process of the same server may write here too: one that has taken this one's place,
+    /// or the one before it.
     fn see_who_else_writes(&self, state: &ReplicaState) -> io::Result<()> {
         let Some(here) = self.subject.datacenter(&self.subject.region) else { return Ok(()) };
         // That there may be no list yet is for the writing to find out.

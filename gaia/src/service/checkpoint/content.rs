@@ -1,6 +1,7 @@
 //! Safetensors, as far as checkpoints go: texts by key, and tensors of 32-bit numbers by name.
 //!
-//! Kind: time-free. What a file says of itself is compared with what is expected before anything is allocated for it.
+//! Kind: time-free. What a file says of itself is compared with what is expected before anything is
+//! allocated for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +10,9 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensorError};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// The most that the texts and the list of tensors may take. 64 regions with ten tables make 130 kB, and the names of two
-/// million users and items 24 MB, which are written as a text inside a text, where quotes take twice their place.
+/// The most that the texts and the list of tensors may take. 64 regions with ten tables make 130
+/// kB, and the names of two million users and items 24 MB, which are written as a text inside a
+/// text, where quotes take twice their place.
 pub(crate) const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// Why a file is not what it should be.

@@ -1,12 +1,13 @@
 //! What a region's servers have counted of what costs money: bytes between regions, and elements.
 //!
-//! A process that starts anew goes on counting where the one before it was. So its counts go into every checkpoint, and,
-//! where checkpoints lie in a directory, into a small file beside them before they are told to anybody
-//! (`<job>/<region>/counts/server-<i>.json`). Which of all these is the newest does not matter: counts only grow, so the
-//! largest of each is taken.
+//! A process that starts anew goes on counting where the one before it was. So its counts go into
+//! every checkpoint, and, where checkpoints lie in a directory, into a small file beside them
+//! before they are told to anybody (`<job>/<region>/counts/server-<i>.json`). Which of all these is
+//! the newest does not matter: counts only grow, so the largest of each is taken.
 //!
-//! Each server adds to the counts of its own index and to those of its shards. Where a region comes back with fewer servers,
-//! server `i` of `n` goes on with the counts of all whose index leaves `i` when divided by `n`: as it does with shards.
+//! Each server adds to the counts of its own index and to those of its shards. Where a region comes
+//! back with fewer servers, server `i` of `n` goes on with the counts of all whose index leaves `i`
+//! when divided by `n`: as it does with shards.
 //!
 //! Kind: time-free.
 
@@ -36,7 +37,8 @@ pub struct ServerCounts {
     pub links: BTreeMap<String, BTreeMap<u16, LinkCounts>>,
 }
 
-/// What crossed the link to one server of another region; see [`LinkStatus`](crate::service::status::LinkStatus).
+/// What crossed the link to one server of another region; see
+/// [`LinkStatus`](crate::service::status::LinkStatus).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinkCounts {

@@ -101,7 +101,8 @@ fn is_zero(count: &u32) -> bool {
 
 /// Writes `state` as a file, with what its server has counted.
 ///
-/// The file takes as much memory as it has bytes, and for a moment once more as much as its largest table.
+/// The file takes as much memory as it has bytes, and for a moment once more as much as its largest
+/// table.
 ///
 /// # Panics
 ///
@@ -154,21 +155,23 @@ pub fn encode(subject: &Subject, state: &ReplicaState, counts: &Counts, written_
 /// | `released.<region>.<table>` | F32 `[slots, width]` | the sum of what a region has released |
 /// | `stamps.<region>.<table>` | U32 `[slots]` | how many releases it had counted when a row became what it is there |
 ///
-/// and the metadata, as text or JSON: `checkpoint`, the version of the format; `job`, `digest`, `region`, `shard`,
-/// `shards`; `clock`; `tables`, their names in the job's order; `workers`, by worker the clock of its last flush in the
-/// values; `origins`, of each region whose releases are there its `life`, how many releases are `covered`, which clock it was
-/// `heard` to have completed, up to which clock all its updates are `included`, how many clocks it has
-/// `left_out`, and whether it has `left` the job for good; `counts`, what its server has counted of what costs
-/// money, which files of earlier versions lack; `left_out`, how many of the clocks up to `clock` the region itself has left
-/// out, if it has; `written_at`; and `sha256`, over everything. In
-/// shard 0 there may be `vocabulary` too: what rows and columns stand for, for whoever uses the model.
+/// and the metadata, as text or JSON: `checkpoint`, the version of the format; `job`, `digest`,
+/// `region`, `shard`, `shards`; `clock`; `tables`, their names in the job's order; `workers`, by
+/// worker the clock of its last flush in the values; `origins`, of each region whose releases are
+/// there its `life`, how many releases are `covered`, which clock it was `heard` to have completed,
+/// up to which clock all its updates are `included`, how many clocks it has `left_out`, and whether
+/// it has `left` the job for good; `counts`, what its server has counted of what costs money, which
+/// files of earlier versions lack; `left_out`, how many of the clocks up to `clock` the region
+/// itself has left out, if it has; `written_at`; and `sha256`, over everything. In shard 0 there
+/// may be `vocabulary` too: what rows and columns stand for, for whoever uses the model.
 ///
 /// # Errors
 ///
 /// If it is anything else. Sizes are checked before memory is taken, and no bytes make this panic.
 pub fn decode(subject: &Subject, shard: ShardId, file: &[u8]) -> Result<Checkpoint, DecodeError> {
     let content = Content::open(file);
-    // A damaged file may be anything else as well; only a version that we do not know is told apart before.
+    // A damaged file may be anything else as well; only a version that we do not know is told apart
+    // before.
     if let Ok(content) = &content
         && let Ok(version) = content.text("checkpoint")
         && version != VERSION

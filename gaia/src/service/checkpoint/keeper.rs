@@ -1,11 +1,11 @@
 //! Writes checkpoints beside the training.
 //!
-//! One thread for all shards of a server writes one file at a time: so only one file is in memory, and disks are written in
-//! order. Where states come faster than they are written, a newer one of a shard takes the place of
-//! the one that waits.
+//! One thread for all shards of a server writes one file at a time: so only one file is in memory,
+//! and disks are written in order. Where states come faster than they are written, a newer one of a
+//! shard takes the place of the one that waits.
 //!
-//! A state that cannot be written is given up: the log says so, it is counted, and the next one is tried as if nothing had
-//! been. Training goes on.
+//! A state that cannot be written is given up: the log says so, it is counted, and the next one is
+//! tried as if nothing had been. Training goes on.
 //!
 //! Kind: driver.
 
@@ -83,7 +83,8 @@ impl Keeper {
         Ok(Self { shared })
     }
 
-    /// A shard has begun with `checkpoint`, which is safely there: the newest, until there is another.
+    /// A shard has begun with `checkpoint`, which is safely there: the newest, until there is
+    /// another.
     pub fn begin(&self, checkpoint: &Checkpoint) {
         let Checkpoint { state, written_at, bytes, .. } = checkpoint;
         let age = date().duration_since(*written_at).unwrap_or_default();
@@ -91,12 +92,14 @@ impl Keeper {
         self.shared.keep(state.shard, kept);
     }
 
-    /// Takes a state to be written, in the place of an older one of the same shard that waits. Never blocks.
+    /// Takes a state to be written, in the place of an older one of the same shard that waits.
+    /// Never blocks.
     pub fn offer(&self, state: ReplicaState) {
         let (shard, clock) = (state.shard, state.clock);
         let former = self.shared.queue().waiting.insert(shard, state);
         if let Some(former) = former {
-            // Not a failure, but it says that checkpoints are asked for faster than they can be written.
+            // Not a failure, but it says that checkpoints are asked for faster than they can be
+            // written.
             debug!(shard = shard.0, clock = former.clock.0, newer = clock.0, "a checkpoint was overtaken");
         }
         self.shared.changed.notify_all();
@@ -115,7 +118,8 @@ impl Keeper {
 
     /// Waits until that is so.
     pub async fn idle(&self) {
-        // For the last checkpoints of a process that stops: nothing else waits, and a few more milliseconds are no matter.
+        // For the last checkpoints of a process that stops: nothing else waits, and a few more
+        // milliseconds are no matter.
         const LOOK: Duration = Duration::from_millis(20);
         while !self.is_idle() {
             tokio::time::sleep(LOOK).await;

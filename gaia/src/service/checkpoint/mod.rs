@@ -1,23 +1,28 @@
 //! Checkpoints: what a server knows of its shards, kept outside of it.
 //!
-//! A server that dies takes with it the values of its shards, what its filter holds back, and what the other regions have
-//! released so far. With checkpoints it begins again where the newest one was made, and the rest comes from the mirrors.
+//! A server that dies takes with it the values of its shards, what its filter holds back, and what
+//! the other regions have released so far. With checkpoints it begins again where the newest one
+//! was made, and the rest comes from the mirrors.
 //!
-//! A checkpoint is one file for one shard at one clock, in safetensors, so that other tools open it: see [`decode`] for
-//! what is in it. Files lie in a directory or in an object store, at `<job>/<region>/shard-<i>/clock-<c>.safetensors`,
-//! and appear there whole or not at all. A [`Keeper`] writes them beside the training and deletes those that newer ones
-//! have replaced; an [`Archive`] finds the newest that can be used.
+//! A checkpoint is one file for one shard at one clock, in safetensors, so that other tools open
+//! it: see [`decode`] for what is in it. Files lie in a directory or in an object store, at
+//! `<job>/<region>/shard-<i>/clock-<c>.safetensors`, and appear there whole or not at all. A
+//! [`Keeper`] writes them beside the training and deletes those that newer ones have replaced; an
+//! [`Archive`] finds the newest that can be used.
 //!
-//! There is nothing in a checkpoint about where workers are in their data, nor about step sizes: both follow from the clock
-//! alone. A worker that goes on at clock `c` draws the examples that it would have drawn, and takes steps of the size that
-//! it would have taken. Only what AdaGrad adds up stays with the worker: one whose process starts anew begins with zero
-//! there, and so with larger steps for a while, whether or not there are checkpoints.
+//! There is nothing in a checkpoint about where workers are in their data, nor about step sizes:
+//! both follow from the clock alone. A worker that goes on at clock `c` draws the examples that it
+//! would have drawn, and takes steps of the size that it would have taken. Only what AdaGrad adds
+//! up stays with the worker: one whose process starts anew begins with zero there, and so with
+//! larger steps for a while, whether or not there are checkpoints.
 //!
 //! Beside the state a checkpoint has what its server has [counted](Counts) of what costs money.
 //!
-//! - `subject`: whose state it is, `counts`, and `seal`, `content`, `format`, `tables`: the bytes (time-free);
+//! - `subject`: whose state it is, `counts`, and `seal`, `content`, `format`, `tables`: the bytes
+//!   (time-free);
 //! - `schedule`: when it is time for the next (time-passed);
-//! - `place`, `objects`: directories and stores; `archive`: a region's checkpoints there; `keeper`: writes them (drivers).
+//! - `place`, `objects`: directories and stores; `archive`: a region's checkpoints there; `keeper`:
+//!   writes them (drivers).
 
 mod archive;
 mod content;
@@ -53,7 +58,8 @@ pub(crate) use self::tables::Shard;
 
 use crate::job::region::CheckpointSettings;
 
-/// Sees that files can be written where they are to be kept: one that is lost for it would show only when it is needed.
+/// Sees that files can be written where they are to be kept: one that is lost for it would show
+/// only when it is needed.
 ///
 /// # Errors
 ///

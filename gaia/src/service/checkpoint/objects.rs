@@ -1,7 +1,7 @@
 //! Files in an object store, for somebody who blocks.
 //!
-//! Kind: driver. Each operation has a thread with a small runtime of its own, as reading data has: whoever asks may be in a
-//! runtime or not.
+//! Kind: driver. Each operation has a thread with a small runtime of its own, as reading data has:
+//! whoever asks may be in a runtime or not.
 
 use std::fmt;
 use std::io;
@@ -140,9 +140,9 @@ impl fmt::Debug for Objects {
     }
 }
 
-/// The path of `name`, whose words have slashes between. A word is as the store has it: one with `%` or `[`, which the store's
-/// client would write otherwise, may be listed, and then has to be found. What cannot stand in a path, such as `..`, is written so
-/// that it can.
+/// The path of `name`, whose words have slashes between. A word is as the store has it: one with
+/// `%` or `[`, which the store's client would write otherwise, may be listed, and then has to be
+/// found. What cannot stand in a path, such as `..`, is written so that it can.
 fn below(prefix: &Path, name: &str) -> Path {
     let words = name.split('/').filter(|word| !word.is_empty());
     let part = |word| PathPart::parse(word).unwrap_or_else(|_| PathPart::from(word));

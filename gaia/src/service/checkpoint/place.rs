@@ -12,7 +12,8 @@ use crate::learning::data::DataRoot;
 
 /// A directory, or what corresponds to one in an object store.
 ///
-/// Files in it have names of several words with slashes between, as in `digits/virginia/shard-3/clock-000120.safetensors`.
+/// Files in it have names of several words with slashes between, as in
+/// `digits/virginia/shard-3/clock-000120.safetensors`.
 #[derive(Clone, Debug)]
 pub struct Place(Kind);
 
@@ -71,8 +72,8 @@ impl Place {
         }
     }
 
-    /// Writes a file, over one of the same name if there is one. It is on disk when this returns, and it is there whole or,
-    /// if this fails, as it was before.
+    /// Writes a file, over one of the same name if there is one. It is on disk when this returns,
+    /// and it is there whole or, if this fails, as it was before.
     ///
     /// # Errors
     ///
@@ -84,8 +85,8 @@ impl Place {
         }
     }
 
-    /// Writes a small file that may be lost when the machine crashes, and never is half there. Object stores, where every
-    /// file costs money, do without.
+    /// Writes a small file that may be lost when the machine crashes, and never is half there.
+    /// Object stores, where every file costs money, do without.
     ///
     /// # Errors
     ///
@@ -101,7 +102,8 @@ impl Place {
         Ok(())
     }
 
-    /// The files whose names begin with the words of `folder`, in order; none if there is no such folder.
+    /// The files whose names begin with the words of `folder`, in order; none if there is no such
+    /// folder.
     ///
     /// # Errors
     ///
@@ -173,7 +175,8 @@ impl Place {
         }
     }
 
-    /// Deletes what processes that died have left half written in `folder`. A store has nothing of the kind.
+    /// Deletes what processes that died have left half written in `folder`. A store has nothing of
+    /// the kind.
     ///
     /// # Errors
     ///

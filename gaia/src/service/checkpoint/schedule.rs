@@ -11,9 +11,9 @@ use crate::job::region::CheckpointSettings;
 
 /// Says at which clocks a server's shards are kept.
 ///
-/// All of them at the same clocks: a model is put together from checkpoints of one clock. Those that are due by their
-/// number are the same on all servers of a region; one that is due by the time that has passed is for the first clock that
-/// no shard here has completed yet.
+/// All of them at the same clocks: a model is put together from checkpoints of one clock. Those
+/// that are due by their number are the same on all servers of a region; one that is due by the
+/// time that has passed is for the first clock that no shard here has completed yet.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     every_clocks: Option<u32>,
@@ -24,7 +24,8 @@ pub struct Schedule {
     since: Instant,
     /// What is due by the time that has passed.
     target: Option<Clock>,
-    /// By shard, the last clock that it was asked for. Shards skip clocks when their slowest worker leaves.
+    /// By shard, the last clock that it was asked for. Shards skip clocks when their slowest worker
+    /// leaves.
     seen: BTreeMap<ShardId, Clock>,
 }
 
@@ -45,7 +46,8 @@ impl Schedule {
         let newest = self.seen.values().copied().max().unwrap_or_default();
         if self.every.is_some_and(|every| now.duration_since(self.since) >= every) {
             self.since = now;
-            // This shard may be the first to complete this very clock, and the others do so after it.
+            // This shard may be the first to complete this very clock, and the others do so after
+            // it.
             self.target = Some(if clock > newest { clock } else { newest.next() });
         }
         let before = self.seen.insert(shard, clock).unwrap_or_default();
@@ -96,7 +98,8 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut due = |shard, clock, seconds| schedule.is_due(ShardId(shard), Clock(clock), at(seconds));
         assert!(!due(0, 1, 30) && !due(1, 1, 30) && !due(0, 2, 59));
-        // The first that comes after a minute is one clock behind the other: both are kept at the next.
+        // The first that comes after a minute is one clock behind the other: both are kept at the
+        // next.
         assert!(!due(1, 2, 61));
         assert!(due(0, 3, 62) && due(1, 3, 70));
         assert!(!due(0, 4, 120), "not a minute later");

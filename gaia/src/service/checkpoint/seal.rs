@@ -1,8 +1,9 @@
 //! A checksum in the file that it is of.
 //!
-//! The metadata of a file has `sha256`: 64 hexadecimal digits, the hash of the whole file as it is with 64 zeros in their
-//! place. So there is one file, whole or not, and no second one that could belong to another version of it; and whatever
-//! is cut off or flipped anywhere, be it in the length, the metadata or the values, the hash is another.
+//! The metadata of a file has `sha256`: 64 hexadecimal digits, the hash of the whole file as it is
+//! with 64 zeros in their place. So there is one file, whole or not, and no second one that could
+//! belong to another version of it; and whatever is cut off or flipped anywhere, be it in the
+//! length, the metadata or the values, the hash is another.
 //!
 //! Kind: time-free.
 
@@ -12,13 +13,15 @@ use ring::digest::{Context, SHA256};
 
 use super::content::MAX_HEADER_BYTES;
 
-/// What stands before the digits. JSON writes quotes inside of a text with a backslash, so no text looks like it.
+/// What stands before the digits. JSON writes quotes inside of a text with a backslash, so no text
+/// looks like it.
 const KEY: &[u8] = b"\"sha256\":\"";
 const DIGITS: usize = 64;
 /// What is in their place while the hash is computed.
 pub(super) const BLANK: [u8; DIGITS] = [b'0'; DIGITS];
 
-/// Writes the checksum into `file`, a safetensors file with a text of 64 characters at `sha256` in its metadata.
+/// Writes the checksum into `file`, a safetensors file with a text of 64 characters at `sha256` in
+/// its metadata.
 ///
 /// Yields whether there was a place for it.
 pub fn seal(file: &mut [u8]) -> bool {

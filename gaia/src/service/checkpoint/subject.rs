@@ -18,13 +18,15 @@ pub struct Subject {
     pub region: String,
     /// How many workers it has.
     pub workers: u32,
-    /// The names of all regions, in the job's order: files have names, where code has a [`DatacenterId`].
+    /// The names of all regions, in the job's order: files have names, where code has a
+    /// [`DatacenterId`].
     pub members: Vec<String>,
     /// How many shards the model is cut into.
     pub shards: u16,
     /// The tables of the model, with distinct names.
     pub tables: Vec<TableSpec>,
-    /// What their rows and columns stand for ([`crate::learning::data::Vocabulary`]), as it goes into the metadata.
+    /// What their rows and columns stand for ([`crate::learning::data::Vocabulary`]), as it goes
+    /// into the metadata.
     pub vocabulary: Option<String>,
 }
 
@@ -55,7 +57,8 @@ impl Subject {
         let origins = self.members.len() as u64;
         let table = |shape: ShardTable| {
             let elements = shape.elements() as u64;
-            // Values, a remainder of all elements with their indexes, and of each origin sums and stamps.
+            // Values, a remainder of all elements with their indexes, and of each origin sums and
+            // stamps.
             4 * (3 * elements + origins * (elements + u64::from(shape.slots)))
         };
         MAX_HEADER_BYTES + self.shapes(shard).into_iter().map(table).sum::<u64>()

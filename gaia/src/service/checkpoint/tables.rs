@@ -30,7 +30,8 @@ impl<'a> Shard<'a> {
         self.is_damaged
     }
 
-    /// The names of its tables: in the job's order where the file says so, else in that of the alphabet.
+    /// The names of its tables: in the job's order where the file says so, else in that of the
+    /// alphabet.
     pub(crate) fn tables(&self) -> Result<Vec<String>, ContentError> {
         match self.content.text("tables") {
             Ok(_) => self.content.json("tables", "an array of names", |_| true),

@@ -34,7 +34,8 @@ pub(super) fn subject() -> Subject {
     }
 }
 
-/// What a shard might have at `clock`: values that no formatting would keep, and all kinds of parts.
+/// What a shard might have at `clock`: values that no formatting would keep, and all kinds of
+/// parts.
 pub(super) fn state(shard: u16, clock: u32) -> ReplicaState {
     let shapes = subject().shapes(ShardId(shard));
     let number = |seed: u32| f32::from_bits(seed.wrapping_mul(2_654_435_761) >> 2);

@@ -8,7 +8,8 @@ use crate::job::region::Region;
 use crate::service::Part;
 use crate::service::certificates::{FilesError, ProcessName, TlsFiles, Warning};
 
-/// Looks at the certificates that `part` needs; yields the servers' identities, for those that have one.
+/// Looks at the certificates that `part` needs; yields the servers' identities, for those that have
+/// one.
 pub(super) fn findings(region: &Region, part: Part) -> (Vec<Finding>, Vec<(u16, Identity)>) {
     let mut findings = Vec::new();
     let mut identities = Vec::new();
@@ -62,7 +63,8 @@ pub(super) fn findings(region: &Region, part: Part) -> (Vec<Finding>, Vec<(u16, 
 /// The processes that show a certificate to somebody.
 fn processes(region: &Region, part: Part) -> Vec<(Role, u32)> {
     let servers = (0..region.servers).map(|index| (Role::Server, u32::from(index)));
-    // Without other regions and with a plaintext LAN nobody asks; servers listen to both all the same.
+    // Without other regions and with a plaintext LAN nobody asks; servers listen to both all the
+    // same.
     let workers =
         (0..region.workers()).filter(|_| !region.tls.plaintext_lan).map(|index| (Role::Worker, index));
     servers.chain(workers).filter(|(role, index)| part.is(*role, *index)).collect()

@@ -43,8 +43,9 @@ fn data(setup: &Setup, sizes: &[usize]) -> String {
     )
 }
 
-/// What processes keep of the model at most: a server has values, what its filter holds back, and for each other region what it
-/// has released and what may wait for it; a worker has its cache and its deltas.
+/// What processes keep of the model at most: a server has values, what its filter holds back, and
+/// for each other region what it has released and what may wait for it; a worker has its cache and
+/// its deltas.
 fn memory(setup: &Setup, part: Part, available: Option<u64>) -> Finding {
     let region = &setup.region;
     let elements = |tables: &Vec<ShardTable>| tables.iter().map(|table| table.elements() as u64).sum::<u64>();

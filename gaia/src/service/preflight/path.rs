@@ -14,7 +14,8 @@ use super::Finding;
 use crate::human::{bit_rate, seconds, with_causes};
 use crate::service::short;
 
-/// Clocks that differ by more than this make certificates begin or end at the wrong time, and logs hard to read.
+/// Clocks that differ by more than this make certificates begin or end at the wrong time, and logs
+/// hard to read.
 const MOST_SKEW_MILLIS: i64 = 5000;
 
 /// What is known on our side of a path between two servers.

@@ -1,4 +1,5 @@
-//! How a server ends: its workers leave, everything is shipped and kept, and the others hear goodbye.
+//! How a server ends: its workers leave, everything is shipped and kept, and the others hear
+//! goodbye.
 //!
 //! Kind: driver.
 
@@ -17,7 +18,8 @@ use wan::replica::Replica;
 use super::Server;
 use crate::service::ServiceError;
 
-/// Of the time that a server has to stop, what it keeps for shipping: workers have the rest to end their clocks.
+/// Of the time that a server has to stop, what it keeps for shipping: workers have the rest to end
+/// their clocks.
 const SHIPPING: f64 = 0.25;
 
 /// How often something that has no signal of its own is looked at.
@@ -30,12 +32,14 @@ const FAREWELL: Duration = Duration::from_secs(3);
 const LAST_NOTICE: Duration = Duration::from_secs(5);
 
 impl Server {
-    /// Hands over what there is: asks the workers to leave at the end of their clocks, ships everything, and waits until all
-    /// peers that are there have confirmed it. Workers that are not connected are not waited for.
+    /// Hands over what there is: asks the workers to leave at the end of their clocks, ships
+    /// everything, and waits until all peers that are there have confirmed it. Workers that are not
+    /// connected are not waited for.
     ///
     /// # Errors
     ///
-    /// With whose clock did not end, or what was not delivered, within the time that the settings allow.
+    /// With whose clock did not end, or what was not delivered, within the time that the settings
+    /// allow.
     pub(in crate::service) async fn drain(&self) -> Result<(), ServiceError> {
         let (started, within) = (Instant::now(), self.setup.region.drain);
         if *self.notice.borrow() == Notice::Serving {
@@ -73,8 +77,8 @@ impl Server {
         Err(ServiceError::Undelivered(format!("server {}: {}", self.index, what.join(", "))))
     }
 
-    /// Takes out workers that are gone, and where it is late all the others too; yields these. As long as none may join there is
-    /// no clock that one could end.
+    /// Takes out workers that are gone, and where it is late all the others too; yields these. As
+    /// long as none may join there is no clock that one could end.
     async fn take_out_workers(&self, is_late: bool) -> BTreeSet<WorkerId> {
         let mut unfinished = BTreeSet::new();
         let may_train = self.look(Node::is_ready).await.unwrap_or_default();
@@ -105,7 +109,8 @@ impl Server {
         let _ = self.departing.subscribe().wait_for(|departing| *departing).await;
     }
 
-    /// It has nothing left to hand over, and will say goodbye for good. One that was not asked to leave is now.
+    /// It has nothing left to hand over, and will say goodbye for good. One that was not asked to
+    /// leave is now.
     pub(in crate::service) fn depart(&self) {
         *self.goodbye.lock().unwrap_or_else(PoisonError::into_inner) = Goodbye::ForGood;
     }
@@ -122,7 +127,8 @@ impl Server {
         reason.unwrap_or_default()
     }
 
-    /// Tells workers that the region has left for good, and waits a little until they have heard it.
+    /// Tells workers that the region has left for good, and waits a little until they have heard
+    /// it.
     pub(in crate::service) async fn tell_expelled(&self) {
         self.notice.send_replace(Notice::Expelled);
         if self.has_door {
@@ -131,7 +137,8 @@ impl Server {
         }
     }
 
-    /// Makes a checkpoint of everything now, and waits until it is written, if checkpoints are kept.
+    /// Makes a checkpoint of everything now, and waits until it is written, if checkpoints are
+    /// kept.
     ///
     /// # Errors
     ///

@@ -12,7 +12,8 @@ use wan::driver::address::Address;
 use crate::service::ServiceError;
 use crate::service::setup::Setup;
 
-/// What the kernel may keep of a WAN socket's datagrams: a burst of a fast link while this process is busy.
+/// What the kernel may keep of a WAN socket's datagrams: a burst of a fast link while this process
+/// is busy.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 /// The sockets of a server, opened before anything else so that a port that is taken shows at once.
@@ -23,8 +24,8 @@ pub(in crate::service) struct Sockets {
 }
 
 impl Sockets {
-    /// Opens the sockets of server `index`. Where its workers are in the same process, its door is for operators alone, and
-    /// it does without where there can be none.
+    /// Opens the sockets of server `index`. Where its workers are in the same process, its door is
+    /// for operators alone, and it does without where there can be none.
     pub(in crate::service) async fn open(
         setup: &Setup,
         index: u16,

@@ -19,7 +19,8 @@ use crate::settings::Overrides;
 
 const PART: Part = Part::Server(0);
 
-/// Two regions of one server and one worker each, between which nothing is significant enough to be shipped.
+/// Two regions of one server and one worker each, between which nothing is significant enough to be
+/// shipped.
 fn write_files(directory: &Path, wan: &[SocketAddr]) {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/jobs/digits.toml");
     let shipped = fs::read_to_string(shipped).unwrap();

@@ -23,7 +23,8 @@ use super::look;
 /// How often it is looked for workers that are gone.
 const LOOK_FOR_LOSSES: Duration = Duration::from_secs(1);
 
-/// Looks after workers that train: those of which nothing is heard for too long are not waited for any more.
+/// Looks after workers that train: those of which nothing is heard for too long are not waited for
+/// any more.
 pub(super) struct Vigil {
     pub(super) events: EventSender,
     pub(super) calls: mpsc::Sender<Call>,

@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 
 use super::Status;
 
-/// How long a process may take to answer, where there is no hurry. More than the two seconds after which it says by
-/// itself that it is stuck.
+/// How long a process may take to answer, where there is no hurry. More than the two seconds after
+/// which it says by itself that it is stuck.
 pub const TIME_LIMIT: Duration = Duration::from_secs(3);
 /// The largest answer that is read.
 const ANSWER_LIMIT_BYTES: usize = 16 * 1024 * 1024;
@@ -81,8 +81,8 @@ impl fmt::Display for Url {
 pub struct Target {
     /// Where it answers.
     pub url: Url,
-    /// Which one it should be, where that is known: its region, and its role as in [`Status::role`]. Said of a process
-    /// that does not answer.
+    /// Which one it should be, where that is known: its region, and its role as in
+    /// [`Status::role`]. Said of a process that does not answer.
     pub name: Option<(String, String)>,
 }
 
@@ -164,7 +164,8 @@ async fn ask(url: &Url) -> Result<Status, FetchError> {
     read(&body)
 }
 
-/// What a process answers, with its texts as they may be shown: whatever listens there has written them.
+/// What a process answers, with its texts as they may be shown: whatever listens there has written
+/// them.
 ///
 /// # Errors
 ///

@@ -1,7 +1,8 @@
 //! Processes that do not exist, for tests of what is shown of them.
 //!
-//! Three regions of two servers and three workers each. What they say follows from how far they are, so that a view of
-//! them moves: virginia is ahead, ireland has a barrier open to it, singapore is slow.
+//! Three regions of two servers and three workers each. What they say follows from how far they
+//! are, so that a view of them moves: virginia is ahead, ireland has a barrier open to it,
+//! singapore is slow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -252,8 +253,8 @@ fn worker(region: usize, index: u32, clock: u32) -> WorkerStatus {
     }
 }
 
-/// Serves what moves, on the ports that [`fetched`] names, to be looked at:
-/// `cargo test -p gaia --lib made_up -- --ignored`, and then `gaia status --watch --url 127.0.0.1:7500 ...`.
+/// Serves what moves, on the ports that [`fetched`] names, to be looked at: `cargo test -p gaia
+/// --lib made_up -- --ignored`, and then `gaia status --watch --url 127.0.0.1:7500 ...`.
 #[test]
 #[ignore = "serves for ten minutes, to be looked at"]
 fn serve() {

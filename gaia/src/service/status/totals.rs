@@ -2,13 +2,15 @@
 //!
 //! Kind: time-free.
 //!
-//! What is paid for does not become less because a process dies. Its own counts go with it; but the other end of each of its
-//! links has counted what arrived there. So of what a link has carried, the larger of the two counts holds: that of the
-//! sender, which also has what was lost on the way, and that of the receiver. Whoever goes on watching remembers besides what
-//! was told before. A server that starts anew goes on from its checkpoint, and from what it had told where checkpoints lie in
-//! a directory.
+//! What is paid for does not become less because a process dies. Its own counts go with it; but the
+//! other end of each of its links has counted what arrived there. So of what a link has carried,
+//! the larger of the two counts holds: that of the sender, which also has what was lost on the way,
+//! and that of the receiver. Whoever goes on watching remembers besides what was told before. A
+//! server that starts anew goes on from its checkpoint, and from what it had told where checkpoints
+//! lie in a directory.
 //!
-//! What is lost for all that: what a dead server had sent and nobody received since it was last asked.
+//! What is lost for all that: what a dead server had sent and nobody received since it was last
+//! asked.
 
 use std::collections::BTreeMap;
 
@@ -91,8 +93,8 @@ impl Totals {
         sum(self.links_of(region).map(|link| link.naive_bytes))
     }
 
-    /// What they say themselves that they have sent: what is to be compared with [`naive_bytes`](Self::naive_bytes), of which
-    /// the others know nothing either.
+    /// What they say themselves that they have sent: what is to be compared with
+    /// [`naive_bytes`](Self::naive_bytes), of which the others know nothing either.
     pub fn told_sent_bytes(&self, region: &str) -> u64 {
         sum(self.of_region(region).map(|own| own.sent_bytes))
     }
@@ -208,8 +210,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever dies and comes back from whatever it has kept, who watches never sees a sum fall. Who asks once sees no
-        /// less than what arrived at those who live.
+        /// Whatever dies and comes back from whatever it has kept, who watches never sees a sum
+        /// fall. Who asks once sees no less than what arrived at those who live.
         #[test]
         fn sums_never_fall(acts in prop::collection::vec(act(), 1..80)) {
             let (mut world, mut watched, mut before) = (World::default(), Totals::default(), 0);
@@ -240,8 +242,9 @@ mod tests {
             }
         }
 
-        /// With nothing lost on the way, and everything kept before it is told, who asks anew each time sees none fall either
-        /// but for what was said beside the links, while its process is away.
+        /// With nothing lost on the way, and everything kept before it is told, who asks anew each
+        /// time sees none fall either but for what was said beside the links, while its process is
+        /// away.
         #[test]
         fn who_asks_once_sees_the_share_of_the_dead(acts in prop::collection::vec(act(), 1..80), victim in 0..3usize) {
             let mut world = World::default();

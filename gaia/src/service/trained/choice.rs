@@ -12,7 +12,8 @@ use super::read::ReadError;
 pub struct Wanted {
     /// Whose copy.
     pub region: Option<String>,
-    /// The beginning of the job's digest, 16 digits. Where no file has it, others are taken, and that is noted.
+    /// The beginning of the job's digest, 16 digits. Where no file has it, others are taken, and
+    /// that is noted.
     pub digest: Option<String>,
     /// At which clock; else the newest that all shards have in common.
     pub clock: Option<u32>,
@@ -20,7 +21,8 @@ pub struct Wanted {
     pub is_mixed: bool,
 }
 
-/// A way to put the model together: one file for each shard, and the clock that all of them had completed.
+/// A way to put the model together: one file for each shard, and the clock that all of them had
+/// completed.
 pub(super) struct Candidate {
     pub(super) clock: u32,
     /// By shard; a whole model is a single one.

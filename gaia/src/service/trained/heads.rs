@@ -16,7 +16,8 @@ use crate::service::checkpoint::{Entry, MAX_HEADER_BYTES, Place};
 /// Enough for nearly all headers.
 const FIRST_BYTES: u64 = 1 << 16;
 
-/// Where files are looked for: a directory or a place in a store with all below it, or a single file.
+/// Where files are looked for: a directory or a place in a store with all below it, or a single
+/// file.
 #[derive(Clone, Debug)]
 pub struct Source {
     place: Place,
@@ -63,7 +64,8 @@ pub(super) struct Head {
     /// Which shard of how many; none for a whole model.
     pub(super) shard: Option<(u16, u16)>,
     pub(super) clock: u32,
-    /// By region, the clock up to which all its updates are there; empty where the file does not say.
+    /// By region, the clock up to which all its updates are there; empty where the file does not
+    /// say.
     pub(super) regions: BTreeMap<String, u32>,
     /// By region, how many of these clocks it has left out, where it has.
     pub(super) left_out: BTreeMap<String, u32>,
@@ -201,7 +203,8 @@ fn regions(texts: &BTreeMap<String, String>) -> BTreeMap<String, u32> {
     regions
 }
 
-/// Which regions have left out clocks, and how many: a result says it by region, a checkpoint of itself and of each origin.
+/// Which regions have left out clocks, and how many: a result says it by region, a checkpoint of
+/// itself and of each origin.
 fn left_out(texts: &BTreeMap<String, String>) -> BTreeMap<String, u32> {
     #[derive(Deserialize)]
     struct Origin {
@@ -219,7 +222,8 @@ fn left_out(texts: &BTreeMap<String, String>) -> BTreeMap<String, u32> {
     }
     let origins = texts.get("origins").and_then(|origins| serde_json::from_str::<Vec<Origin>>(origins).ok());
     let others = origins.into_iter().flatten().map(|origin| {
-        // It was said of the clock that was heard; those whose updates are not included may be the ones.
+        // It was said of the clock that was heard; those whose updates are not included may be the
+        // ones.
         let beyond = origin.heard.saturating_sub(origin.included);
         (origin.datacenter, origin.left_out.saturating_sub(beyond))
     });

@@ -1,8 +1,9 @@
 //! Trained models as files: put together from their shards, and written as one.
 //!
-//! What is read are checkpoints, the files that servers leave at the end (`output.directory`), and what was written here
-//! before: safetensors all of them, told apart by their metadata. A model is put together from the shards of one region at
-//! one clock; slot `i` of shard `s` of `n` is row `i * n + s`.
+//! What is read are checkpoints, the files that servers leave at the end (`output.directory`), and
+//! what was written here before: safetensors all of them, told apart by their metadata. A model is
+//! put together from the shards of one region at one clock; slot `i` of shard `s` of `n` is row `i
+//! * n + s`.
 //!
 //! - `heads`: what files say that they are; `choice`: which of them make a model (time-free);
 //! - `read`: reads those; `write`: one file for all tables, or for each (drivers).
@@ -38,7 +39,8 @@ pub struct Trained {
     pub region: String,
     /// The clock that all its shards had completed.
     pub clock: u32,
-    /// By region, the clock up to which all its updates are in it; empty where the files do not say.
+    /// By region, the clock up to which all its updates are in it; empty where the files do not
+    /// say.
     pub regions: BTreeMap<String, u32>,
     /// By region, how many of these clocks it has left out, where it has.
     pub left_out: BTreeMap<String, u32>,

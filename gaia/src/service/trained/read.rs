@@ -91,8 +91,8 @@ enum ShardError {
     Fit,
 }
 
-/// Reads the model that is wanted from `sources`. Where its newest files are damaged, those of the clock before are taken,
-/// unless a clock was asked for.
+/// Reads the model that is wanted from `sources`. Where its newest files are damaged, those of the
+/// clock before are taken, unless a clock was asked for.
 ///
 /// # Errors
 ///
@@ -118,8 +118,8 @@ pub fn read(sources: &[Source], wanted: &Wanted) -> Result<Read, ReadError> {
     Err(ReadError::Unusable { problems: notes })
 }
 
-/// What the models in `sources` stand for, each with the beginning of the digest of its job; those are left out that say
-/// nothing of it.
+/// What the models in `sources` stand for, each with the beginning of the digest of its job; those
+/// are left out that say nothing of it.
 ///
 /// # Errors
 ///

@@ -20,7 +20,8 @@ pub enum Format {
     Safetensors,
     /// NumPy's format, one table in a file: `<f4`, shape `[rows, width]`.
     Npy,
-    /// Text, one table in a file: a line for each row, with its number and its elements, under a header.
+    /// Text, one table in a file: a line for each row, with its number and its elements, under a
+    /// header.
     Csv,
 }
 
@@ -67,9 +68,10 @@ impl FromStr for Format {
     }
 }
 
-/// Writes `model`, or one table of it, to `path`; yields the files. In a format that has one table in a file, several are
-/// written to files of their own, with their names before the ending: `model-users.npy`. What rows and columns stand for, and
-/// how features are scaled, is in the metadata of safetensors, and beside other formats in a file `model-vocabulary.json`.
+/// Writes `model`, or one table of it, to `path`; yields the files. In a format that has one table
+/// in a file, several are written to files of their own, with their names before the ending:
+/// `model-users.npy`. What rows and columns stand for, and how features are scaled, is in the
+/// metadata of safetensors, and beside other formats in a file `model-vocabulary.json`.
 ///
 /// # Errors
 ///
@@ -161,8 +163,9 @@ fn safetensors(model: &Trained, tables: &[&Table]) -> Vec<u8> {
     safetensors::serialize(tensors, Some(texts)).expect("the values of a table fill it")
 }
 
-/// Version 1.0 of NumPy's format (NEP 1): a magic number, a line of text that is padded to a multiple of 64, and the values.
-/// With one type and one order there is nothing in it that would earn a dependency.
+/// Version 1.0 of NumPy's format (NEP 1): a magic number, a line of text that is padded to a
+/// multiple of 64, and the values. With one type and one order there is nothing in it that would
+/// earn a dependency.
 fn npy(table: &Table, out: &mut dyn Write) -> io::Result<()> {
     let mut header =
         format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", table.rows, table.width);

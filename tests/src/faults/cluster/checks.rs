@@ -23,7 +23,8 @@ impl Cluster {
             let alive = self.processes.iter().filter(|p| p.server.0 != site && !p.is_frozen);
             let others = alive.filter_map(|p| p.node.as_ref()).flat_map(|node| node.replicas());
             let others: Vec<_> = others.filter(|other| other.shard().id() == id).collect();
-            // One that stands still may yet tell others what it has, before they hear of who has replaced it.
+            // One that stands still may yet tell others what it has, before they hear of who has
+            // replaced it.
             let is_final = !self.processes[process].is_frozen;
             let is_exact = others.len() + 1 == self.sites.len() && !replica.is_recovering() && is_final;
             let owner = DatacenterId(site as u16);

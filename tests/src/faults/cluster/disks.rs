@@ -1,4 +1,5 @@
-//! Checkpoints: written beside the training, one file at a time, and given up where the disk is full.
+//! Checkpoints: written beside the training, one file at a time, and given up where the disk is
+//! full.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +31,8 @@ impl Keeper {
         Self { seen: begins.collect(), ..Self::default() }
     }
 
-    /// Whether the state of a shard that has completed `clock` is to be kept, in a job with so many clocks.
+    /// Whether the state of a shard that has completed `clock` is to be kept, in a job with so many
+    /// clocks.
     fn is_due(&mut self, shard: ShardId, clock: Clock, every: u32, last: u32) -> bool {
         let before = self.seen.insert(shard, clock).unwrap_or_default();
         before.0 / every < clock.0 / every || (before.0 < last && last <= clock.0)
@@ -67,8 +69,8 @@ impl Cluster {
         }
     }
 
-    /// A checkpoint is there, or could not be written. Only the newest are kept, and none of later clocks of a process whose
-    /// place this one has taken.
+    /// A checkpoint is there, or could not be written. Only the newest are kept, and none of later
+    /// clocks of a process whose place this one has taken.
     pub(super) fn written(&mut self, process: usize) {
         let Process { server: (site, _), node, is_frozen, keeper, .. } = &mut self.processes[process];
         let here = DatacenterId(*site as u16);

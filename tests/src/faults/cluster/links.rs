@@ -21,8 +21,8 @@ pub(super) struct Link {
     pub(super) number: u64,
     /// Whether anything passes on the latest.
     pub(super) is_up: bool,
-    /// The connection that each end takes to be up, the lower end first. An end has one since it has had the other's hello,
-    /// and until it notices that there is no more, or has another.
+    /// The connection that each end takes to be up, the lower end first. An end has one since it
+    /// has had the other's hello, and until it notices that there is no more, or has another.
     pub(super) sessions: [Option<u64>; 2],
 }
 
@@ -40,8 +40,8 @@ fn end(here: usize, there: usize) -> usize {
 }
 
 impl Cluster {
-    /// As `wan::driver::peers` has it: whoever dials asks its node first, whether or not anybody is there, and says hello once
-    /// there is a connection.
+    /// As `wan::driver::peers` has it: whoever dials asks its node first, whether or not anybody is
+    /// there, and says hello once there is a connection.
     pub(super) fn dial(&mut self, one: usize, other: usize) {
         let is_up = self.link(one, other).is_up;
         let is_there = self.processes[other].node.is_some();
@@ -116,8 +116,8 @@ impl Cluster {
             }
             return Ok(());
         }
-        // Of what was on its way when a connection broke some comes, as long as this end has not noticed. Nothing does of who is
-        // dead: what is left of it has been counted.
+        // Of what was on its way when a connection broke some comes, as long as this end has not
+        // noticed. Nothing does of who is dead: what is left of it has been counted.
         if !is_latest && (self.processes[from].is_written_off || self.rng.random_bool(0.5)) {
             return Ok(());
         }
@@ -238,7 +238,8 @@ impl Cluster {
         self.at(self.now + REDIAL, Event::Dial { one: at, other: peer });
     }
 
-    /// `here` makes no sense of what the other says: it closes the connection, of which the other learns.
+    /// `here` makes no sense of what the other says: it closes the connection, of which the other
+    /// learns.
     fn hang_up(&mut self, here: usize, there: usize, number: u64) {
         if self.link(here, there).number == number {
             self.break_link(here, there);
@@ -286,7 +287,8 @@ impl Cluster {
         }
     }
 
-    /// Nothing passes any more on this connection; its ends notice that later, each at its time, and try again.
+    /// Nothing passes any more on this connection; its ends notice that later, each at its time,
+    /// and try again.
     fn break_link(&mut self, one: usize, other: usize) {
         let Some(link) = self.links.get_mut(&ordered(one, other)).filter(|link| link.is_up) else { return };
         link.is_up = false;

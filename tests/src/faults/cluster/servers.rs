@@ -71,7 +71,8 @@ impl Cluster {
             shards.iter().filter_map(|s| self.sites[site].disk[usize::from(*s)].back()).collect();
         let begins = saved.iter().map(|state| (state.shard, state.clock)).collect::<Vec<_>>().into_iter();
         let known = saved.iter().filter_map(|state| state.life_of(here)).max();
-        // As `gaia::service` has it: by the clock of the machine, and later than those that the checkpoints know.
+        // As `gaia::service` has it: by the clock of the machine, and later than those that the
+        // checkpoints know.
         let date = self.date(site);
         let life = match self.plan.sabotage {
             Some(Sabotage::SameLife) => 1,

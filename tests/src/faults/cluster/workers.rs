@@ -19,7 +19,8 @@ pub(super) struct Worker {
     /// Servers that count it.
     pub(super) joined: BTreeSet<u16>,
     pub(super) asked: BTreeMap<u16, Read>,
-    /// The last flush to each shard, and when it was said: it may have been taken without the word of that having come.
+    /// The last flush to each shard, and when it was said: it may have been taken without the word
+    /// of that having come.
     pub(super) last: BTreeMap<u16, (Duration, Flush)>,
     /// The time at which each server was lost last.
     pub(super) lost: BTreeMap<u16, Duration>,
@@ -67,7 +68,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Workers that cannot go on without one server leave the others, so that nobody waits for them.
+    /// Workers that cannot go on without one server leave the others, so that nobody waits for
+    /// them.
     pub(super) fn leave_servers(&mut self, site: usize) -> Result<(), String> {
         for worker in 0..self.sites[site].workers.len() {
             for server in std::mem::take(&mut self.sites[site].workers[worker].joined) {
@@ -101,7 +103,8 @@ impl Cluster {
         }
     }
 
-    /// Another process of a worker is there: it comes to the servers, and joins when all of them are there.
+    /// Another process of a worker is there: it comes to the servers, and joins when all of them
+    /// are there.
     pub(super) fn return_worker(&mut self, site: usize, worker: usize) -> Result<(), String> {
         self.sites[site].workers[worker].is_alive = true;
         let life = self.sites[site].workers[worker].life;
@@ -131,7 +134,8 @@ impl Cluster {
     pub(super) fn step(&mut self, site: usize, worker: usize) -> Result<(), String> {
         let id = WorkerId(worker as u32);
         let servers = self.sites[site].servers;
-        // Who is with none of the servers joins when all are there, or those that are would wait for it.
+        // Who is with none of the servers joins when all are there, or those that are would wait
+        // for it.
         let may_join = !self.sites[site].workers[worker].joined.is_empty()
             || (0..servers).all(|server| self.open_process(site, server).is_some());
         for server in 0..servers {
@@ -314,7 +318,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Law 4 between two to whom nothing happens, whatever becomes of the others: a read leads a mirror by no more than it may.
+    /// Law 4 between two to whom nothing happens, whatever becomes of the others: a read leads a
+    /// mirror by no more than it may.
     fn check_lead(&self, site: usize, reply: &ReadReply) -> Result<(), String> {
         let process = self.open_process(site, reply.shard.0 % self.sites[site].servers);
         let Some(node) = process.and_then(|at| self.processes[at].node.as_ref()) else { return Ok(()) };

@@ -83,7 +83,8 @@ fn one_key_of_asp_decides_what_the_others_are_where_they_are_not_said() {
     }
     let with_soft_threshold = AspSettings { soft_threshold: true, ..AspSettings::paper() };
     assert_eq!(asp("preset = \"paper\"\nsoft_threshold = true"), with_soft_threshold);
-    // A table whose function is of the other kind takes nothing that would mean something else there.
+    // A table whose function is of the other kind takes nothing that would mean something else
+    // there.
     let other = asp("[job.asp.tables.w]\nfunction = \"absolute\"");
     let absolute = Filter { function: Significance::Absolute, ..Filter::paper() };
     assert_eq!((other.filter, &other.tables[0].1), (automatic.filter, &absolute));

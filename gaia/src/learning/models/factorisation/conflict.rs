@@ -1,19 +1,22 @@
 //! Deltas of many workers to one row.
 //!
-//! Workers add up what each found alone, from the same start. For a row with few ratings in a clock that is as good as
-//! one worker going through all of them. But a popular item has hundreds: each worker takes it most of the way to its
-//! optimum, and the sum of six overshoots five times and diverges.
+//! Workers add up what each found alone, from the same start. For a row with few ratings in a clock
+//! that is as good as one worker going through all of them. But a popular item has hundreds: each
+//! worker takes it most of the way to its optimum, and the sum of six overshoots five times and
+//! diverges.
 //!
-//! So a worker scales its delta to what it adds in the presence of the others. Stepping through ratings with total
-//! pull `a` (rate times the sum of squared inputs, `|q|^2 + 1` for a user row with a bias) leaves `exp(-a)` of a row's
-//! distance from its optimum; `w` workers after each other would leave `exp(-a w)`. Each of them covers
-//! `1 - exp(-a)` alone, so with `(1 - exp(-a w)) / (w (1 - exp(-a)))` of its delta all of them together cover what
-//! they would in turn. For small pulls that is one, the plain sum; for large ones `1 / w`, the mean.
+//! So a worker scales its delta to what it adds in the presence of the others. Stepping through
+//! ratings with total pull `a` (rate times the sum of squared inputs, `|q|^2 + 1` for a user row
+//! with a bias) leaves `exp(-a)` of a row's distance from its optimum; `w` workers after each other
+//! would leave `exp(-a w)`. Each of them covers `1 - exp(-a)` alone, so with `(1 - exp(-a w)) / (w
+//! (1 - exp(-a)))` of its delta all of them together cover what they would in turn. For small pulls
+//! that is one, the plain sum; for large ones `1 / w`, the mean.
 
 /// How many workers' worth of ratings each row of a table has; shape `[rows]`.
 ///
-/// `mine` and `all` count the ratings of each row that this worker and all workers have, and `share` is the worker's
-/// share of all ratings that train the model. A row whose ratings are all at one worker has one.
+/// `mine` and `all` count the ratings of each row that this worker and all workers have, and
+/// `share` is the worker's share of all ratings that train the model. A row whose ratings are all
+/// at one worker has one.
 pub(super) fn workers(mine: &[u32], all: &[u32], share: f64) -> Vec<f32> {
     let most = if share > 0.0 { 1.0 / share } else { 1.0 };
     let workers =
@@ -21,9 +24,11 @@ pub(super) fn workers(mine: &[u32], all: &[u32], share: f64) -> Vec<f32> {
     mine.iter().zip(all).map(|pair| workers(pair) as f32).collect()
 }
 
-/// What part of its delta one of `workers` workers adds, each of which steps with total pull `pull`.
+/// What part of its delta one of `workers` workers adds, each of which steps with total pull
+/// `pull`.
 pub(super) fn scale(pull: f32, workers: f32) -> f32 {
-    // Below this, the quotient is one to within the precision of f32; it also keeps zero out of the divisor.
+    // Below this, the quotient is one to within the precision of f32; it also keeps zero out of the
+    // divisor.
     if pull * workers < 1e-6 {
         return 1.0;
     }

@@ -14,8 +14,9 @@ pub(crate) const MOST_RANK: u32 = 10_000;
 
 /// Matrix factorisation: squared error of `mean + b_u + b_i + p_u . q_i`, with L2.
 ///
-/// Each worker goes through its ratings once in `clocks_per_epoch` clocks; workers' deltas add up, scaled down where
-/// many workers have many ratings of one item. Penalties count once for each rating of a user or an item.
+/// Each worker goes through its ratings once in `clocks_per_epoch` clocks; workers' deltas add up,
+/// scaled down where many workers have many ratings of one item. Penalties count once for each
+/// rating of a user or an item.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FactorisationSettings {
     /// Length of a factor vector; at least one.

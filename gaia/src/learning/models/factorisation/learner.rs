@@ -20,7 +20,8 @@ pub(super) struct FactorisationLearner<'a> {
     items: LocalRows,
     user_conflict: Conflict,
     item_conflict: Conflict,
-    /// Sums of squared gradients, where AdaGrad is on: of all users, then of all items; shape `[rows, width]` each.
+    /// Sums of squared gradients, where AdaGrad is on: of all users, then of all items; shape
+    /// `[rows, width]` each.
     squares: Option<[Vec<f32>; 2]>,
 }
 

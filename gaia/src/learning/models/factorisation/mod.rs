@@ -1,14 +1,14 @@
 //! Matrix factorisation by stochastic gradient descent.
 //!
-//! A rating of item `i` by user `u` is predicted as `p_u . q_i`, or with biases as `mean + b_u + b_i + p_u . q_i`,
-//! where `mean` is that of the training ratings. Tables `users` and `items` hold a row `[rank]` each, or `[rank + 1]`
-//! with the bias as the last element.
+//! A rating of item `i` by user `u` is predicted as `p_u . q_i`, or with biases as `mean + b_u +
+//! b_i + p_u . q_i`, where `mean` is that of the training ratings. Tables `users` and `items` hold
+//! a row `[rank]` each, or `[rank + 1]` with the bias as the last element.
 //!
-//! The objective is the mean over training ratings `r` of
-//! `(r - prediction)^2 + l2 (|p_u|^2 + |q_i|^2) + bias_l2 (b_u^2 + b_i^2)`: mean squared error plus penalties that
-//! weigh each row by how often it is rated (Koren, Bell and Volinsky, IEEE Computer 42(8), 2009, equation 5). It is
-//! what the steps go down, `gamma` times half of a rating's gradient at a time:
-//! `p_u += gamma (e q_i - l2 p_u)` with `e = r - prediction`, and likewise for the others.
+//! The objective is the mean over training ratings `r` of `(r - prediction)^2 + l2 (|p_u|^2 +
+//! |q_i|^2) + bias_l2 (b_u^2 + b_i^2)`: mean squared error plus penalties that weigh each row by
+//! how often it is rated (Koren, Bell and Volinsky, IEEE Computer 42(8), 2009, equation 5). It is
+//! what the steps go down, `gamma` times half of a rating's gradient at a time: `p_u += gamma (e
+//! q_i - l2 p_u)` with `e = r - prediction`, and likewise for the others.
 
 mod conflict;
 mod kind;
@@ -80,15 +80,16 @@ impl Factorisation {
         mean + biases + dot(&user[..rank], &item[..rank])
     }
 
-    /// What is predicted where nothing is known of the user or of the item: the mean training rating and the biases that there
-    /// are, since a bias that was never trained is zero, and factors that were never trained are chance.
+    /// What is predicted where nothing is known of the user or of the item: the mean training
+    /// rating and the biases that there are, since a bias that was never trained is zero, and
+    /// factors that were never trained are chance.
     fn predict_by_biases(&self, user: &[f32], item: &[f32]) -> f32 {
         let rank = self.rank();
         self.mean + user[rank..].iter().sum::<f32>() + item[rank..].iter().sum::<f32>()
     }
 
-    /// Whether anybody has trained `row`: it has training ratings here, or is no longer what it was at first. Regions with data
-    /// of their own train rows that have no ratings elsewhere.
+    /// Whether anybody has trained `row`: it has training ratings here, or is no longer what it was
+    /// at first. Regions with data of their own train rows that have no ratings elsewhere.
     fn is_trained(&self, table: TableId, index: u32, row: &[f32]) -> bool {
         if self.counts[table.index()][index as usize] > 0 {
             return true;
@@ -128,8 +129,8 @@ impl Application for Factorisation {
         Box::new(FactorisationLearner::new(self, examples, share, seed))
     }
 
-    /// The metric is the root mean squared error of test ratings (of training ratings where there are none), with
-    /// predictions clipped to the range of the training ratings.
+    /// The metric is the root mean squared error of test ratings (of training ratings where there
+    /// are none), with predictions clipped to the range of the training ratings.
     fn evaluate(&self, model: &Model) -> Evaluation {
         let judged = self.data.test.as_ref().unwrap_or(&self.data.train);
         let rows = Rows::of(self, model, judged);

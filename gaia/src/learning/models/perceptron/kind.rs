@@ -9,21 +9,25 @@ use crate::learning::models::batches::batches;
 use crate::settings::Section;
 use crate::settings::kind::{Kind, list, real, whole};
 
-/// Units of a hidden layer, and hidden layers: what is wider or deeper than this is trained otherwise.
+/// Units of a hidden layer, and hidden layers: what is wider or deeper than this is trained
+/// otherwise.
 const MOST_UNITS: u32 = 65_536;
 const MOST_HIDDEN: usize = 64;
 
-/// A multi-layer perceptron: layers of ReLU, and `mean NLL + (l2 / 2) sum |W|^2` with the biases not penalised.
+/// A multi-layer perceptron: layers of ReLU, and `mean NLL + (l2 / 2) sum |W|^2` with the biases
+/// not penalised.
 ///
-/// Each worker takes `batches` steps of SGD a clock on its own data; its delta is multiplied by its share of the
-/// examples, so that a clock moves the model by the mean of what the workers would do.
+/// Each worker takes `batches` steps of SGD a clock on its own data; its delta is multiplied by its
+/// share of the examples, so that a clock moves the model by the mean of what the workers would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PerceptronSettings {
-    /// The widths of the hidden layers, from the input on; at least one layer, of at least one unit each.
+    /// The widths of the hidden layers, from the input on; at least one layer, of at least one unit
+    /// each.
     pub hidden: Vec<u32>,
     /// L2 penalty.
     pub l2: f64,
-    /// Examples in a mini-batch of one worker; at least one. A worker that has fewer takes all of them.
+    /// Examples in a mini-batch of one worker; at least one. A worker that has fewer takes all of
+    /// them.
     pub batch: u32,
     /// Mini-batches of one worker in a clock; at least one.
     pub batches: u32,

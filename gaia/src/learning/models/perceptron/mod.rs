@@ -1,7 +1,8 @@
 //! A multi-layer perceptron for classification.
 //!
-//! Softmax regression draws one plane between two classes; classes that no plane parts need units between input and output.
-//! With `n_0` features, hidden layers of `n_1 .. n_{L-1}` units and `n_L` classes, an example `x` of shape `[n_0]` becomes
+//! Softmax regression draws one plane between two classes; classes that no plane parts need units
+//! between input and output. With `n_0` features, hidden layers of `n_1 .. n_{L-1}` units and `n_L`
+//! classes, an example `x` of shape `[n_0]` becomes
 //!
 //! ```text
 //! h_0     = x                                       [n_0]
@@ -9,19 +10,22 @@
 //! z       = W_{L-1} h_{L-1} + b_{L-1}               [n_L]          logits, in nats
 //! ```
 //!
-//! and the objective over all examples, with `y` an example's class, is
-//! `mean(-ln softmax(z)[y]) + (l2 / 2) sum_l |W_l|^2`; biases are not penalised. With `e_L = softmax(z) - onehot(y)` and
-//! `e_l = (W_l^T e_{l+1}) * [h_l > 0]`, the gradient of an example's loss is `e_{l+1} h_l^T` by `W_l` and `e_{l+1}` by
-//! `b_l` (Rumelhart, Hinton and Williams, Nature 323, 1986). At a unit's kink its slope is taken to be zero.
+//! and the objective over all examples, with `y` an example's class, is `mean(-ln softmax(z)[y]) +
+//! (l2 / 2) sum_l |W_l|^2`; biases are not penalised. With `e_L = softmax(z) - onehot(y)` and `e_l
+//! = (W_l^T e_{l+1}) * [h_l > 0]`, the gradient of an example's loss is `e_{l+1} h_l^T` by `W_l`
+//! and `e_{l+1}` by `b_l` (Rumelhart, Hinton and Williams, Nature 323, 1986). At a unit's kink its
+//! slope is taken to be zero.
 //!
-//! Tables `layers.l.weight` of shape `[n_{l+1}, n_l]` and `layers.l.bias` of shape `[1, n_{l+1}]`: a row is a unit with all
-//! its incoming weights, as `torch.nn.Linear` has it. All biases of a layer are one row, since rows of one element would
-//! cost more in what is kept about a row than in values. Weights begin as He et al. (ICCV 2015, equation 10) draw them for
-//! ReLU, normal with a variance of `2 / n_l`, each row from a stream of the job's seed alone; biases begin with zero.
+//! Tables `layers.l.weight` of shape `[n_{l+1}, n_l]` and `layers.l.bias` of shape `[1, n_{l+1}]`:
+//! a row is a unit with all its incoming weights, as `torch.nn.Linear` has it. All biases of a
+//! layer are one row, since rows of one element would cost more in what is kept about a row than in
+//! values. Weights begin as He et al. (ICCV 2015, equation 10) draw them for ReLU, normal with a
+//! variance of `2 / n_l`, each row from a stream of the job's seed alone; biases begin with zero.
 //!
-//! A worker takes `batches` steps of SGD a clock, each on `batch` examples of its own, on a copy of what it has read. Its
-//! delta is the sum of these steps, times its share of all examples: together the workers move the model by the mean of
-//! what they would do alone, so that one step size suits any number of workers (as in softmax regression).
+//! A worker takes `batches` steps of SGD a clock, each on `batch` examples of its own, on a copy of
+//! what it has read. Its delta is the sum of these steps, times its share of all examples: together
+//! the workers move the model by the mean of what they would do alone, so that one step size suits
+//! any number of workers (as in softmax regression).
 
 mod kind;
 mod learner;
@@ -40,8 +44,8 @@ use crate::learning::data::{Classification, DataError, Examples, Names, Vocabula
 
 pub use self::kind::{PerceptronKind, PerceptronSettings};
 
-/// The first layer goes through non-zeros alone where fewer than one value in so many is one: dense products are about as
-/// much faster for each value that they touch.
+/// The first layer goes through non-zeros alone where fewer than one value in so many is one: dense
+/// products are about as much faster for each value that they touch.
 const SPARSE: u64 = 8;
 
 /// A multi-layer perceptron on a data set.
@@ -69,7 +73,8 @@ impl Perceptron {
         let widths: Vec<_> =
             [data.features as usize].into_iter().chain(hidden).chain([data.labels.len()]).collect();
         widths.windows(2).try_for_each(|pair| check_size(pair[1] as u64, pair[0] as u64))?;
-        // Of the whole data set, also where only a part is kept: all processes sum in the same order.
+        // Of the whole data set, also where only a part is kept: all processes sum in the same
+        // order.
         let non_zeros: u64 = data.occurrences().into_iter().map(u64::from).sum();
         let is_sparse = non_zeros.saturating_mul(SPARSE) < u64::from(data.features) * data.train.len() as u64;
         Ok(Self { settings, data, partition, seed, network: Network::new(widths, is_sparse) })

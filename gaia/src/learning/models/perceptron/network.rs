@@ -1,11 +1,11 @@
 //! The arithmetic of a perceptron: its layers, a pass forward, a pass backward.
 //!
-//! Examples go through in pieces of a few hundred, so that a layer is one product of matrices, and so that memory does not
-//! grow with the mini-batch. Sums over examples go on from piece to piece in the order of the examples: how they are cut
-//! changes no bit.
+//! Examples go through in pieces of a few hundred, so that a layer is one product of matrices, and
+//! so that memory does not grow with the mini-batch. Sums over examples go on from piece to piece
+//! in the order of the examples: how they are cut changes no bit.
 //!
-//! Widths are padded to whole blocks of `lanes` in memory. What is beyond a width is zero, and stays zero by itself: a unit
-//! without weights has an activation of zero and passes nothing back.
+//! Widths are padded to whole blocks of `lanes` in memory. What is beyond a width is zero, and
+//! stays zero by itself: a unit without weights has an activation of zero and passes nothing back.
 
 use std::ops::Range;
 
@@ -18,8 +18,8 @@ use crate::learning::linalg::{Matrix, Products};
 use crate::learning::models::classes::softmax;
 use crate::learning::models::lanes::{add_outer, axpy, padded, sparse_product};
 
-/// The most examples that go through at a time: enough for products to be fast, few enough for their activations to stay in
-/// a processor's cache.
+/// The most examples that go through at a time: enough for products to be fast, few enough for
+/// their activations to stay in a processor's cache.
 const MOST_EXAMPLES: usize = 128;
 
 /// The most values of the examples that go through at a time, where they are dense: 16 MiB.
@@ -27,9 +27,10 @@ const MOST_INPUTS: usize = 1 << 22;
 
 /// The shape of a perceptron, and how its values lie in memory.
 ///
-/// Table `2 l` has the weights of layer `l`, shape `[out, in]`, and table `2 l + 1` its biases, shape `[1, out]`. In memory
-/// weights have shape `[padded(out), padded(in)]` and biases `[padded(out)]`, but for the first layer: its inputs are not
-/// padded, and where they are sparse its weights are kept by input, shape `[in, padded(out)]`.
+/// Table `2 l` has the weights of layer `l`, shape `[out, in]`, and table `2 l + 1` its biases,
+/// shape `[1, out]`. In memory weights have shape `[padded(out), padded(in)]` and biases
+/// `[padded(out)]`, but for the first layer: its inputs are not padded, and where they are sparse
+/// its weights are kept by input, shape `[in, padded(out)]`.
 #[derive(Debug)]
 pub(super) struct Network {
     /// Of the input, of each hidden layer, and of the output; at least two.
@@ -101,7 +102,8 @@ impl Network {
         (0..self.layers()).flat_map(layer).collect()
     }
 
-    /// Where a row of a table lies in memory: the element in column 0, and the distance to the next.
+    /// Where a row of a table lies in memory: the element in column 0, and the distance to the
+    /// next.
     fn place(&self, table: usize, row: usize) -> (usize, usize) {
         match self.part(table) {
             Part::Biases => (0, 1),
@@ -149,7 +151,8 @@ impl Network {
         (MOST_INPUTS / inputs).clamp(1, MOST_EXAMPLES)
     }
 
-    /// Sends examples forward; `values` are those of the network. Their logits are in [`Passes::logits`].
+    /// Sends examples forward; `values` are those of the network. Their logits are in
+    /// [`Passes::logits`].
     pub(super) fn forward(
         &self,
         values: &[Vec<f32>],
@@ -240,7 +243,8 @@ impl Network {
         }
     }
 
-    /// Takes a step of `rate` down the mean gradient of `examples` examples and the penalty, and clears the gradient.
+    /// Takes a step of `rate` down the mean gradient of `examples` examples and the penalty, and
+    /// clears the gradient.
     pub(super) fn descend(
         &self,
         values: &mut [Vec<f32>],
@@ -281,7 +285,8 @@ impl Network {
 pub(super) struct Gradient {
     /// By table.
     sums: Vec<Vec<f32>>,
-    /// Features with a gradient, where the first layer's weights are kept by input; more than once each.
+    /// Features with a gradient, where the first layer's weights are kept by input; more than once
+    /// each.
     touched: Vec<u32>,
 }
 
@@ -295,15 +300,18 @@ impl Gradient {
 /// What passes leave behind; memory that is kept between them.
 #[derive(Debug, Default)]
 pub(super) struct Passes {
-    /// What goes into each layer, and last the logits; shape `[examples, stride]` each. Sparse examples are not copied.
+    /// What goes into each layer, and last the logits; shape `[examples, stride]` each. Sparse
+    /// examples are not copied.
     inputs: Vec<Vec<f32>>,
-    /// The gradient of the loss by what comes out of a layer, before ReLU, and that of the layer below.
+    /// The gradient of the loss by what comes out of a layer, before ReLU, and that of the layer
+    /// below.
     errors: [Vec<f32>; 2],
     products: Products,
 }
 
 impl Passes {
-    /// The logits of the examples that went forward last, each of shape `[classes]`; they may be written over.
+    /// The logits of the examples that went forward last, each of shape `[classes]`; they may be
+    /// written over.
     pub(super) fn logits(&mut self, network: &Network) -> impl Iterator<Item = &mut [f32]> {
         let classes: Range<usize> = 0..network.classes();
         let logits = self.inputs.last_mut().map(Vec::as_mut_slice).unwrap_or_default();

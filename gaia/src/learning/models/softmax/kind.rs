@@ -12,13 +12,14 @@ use crate::settings::kind::{flag, real};
 
 /// Softmax regression: `mean NLL + (l2 / 2) |W|^2`, the intercept not penalised.
 ///
-/// Each worker takes `batches` steps of SGD a clock on its own data; its delta is multiplied by its share of the
-/// examples, so that a clock moves the model by the mean of what the workers would do.
+/// Each worker takes `batches` steps of SGD a clock on its own data; its delta is multiplied by its
+/// share of the examples, so that a clock moves the model by the mean of what the workers would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SoftmaxSettings {
     /// L2 penalty.
     pub l2: f64,
-    /// Examples in a mini-batch of one worker; at least one. A worker that has fewer takes all of them.
+    /// Examples in a mini-batch of one worker; at least one. A worker that has fewer takes all of
+    /// them.
     pub batch: u32,
     /// Mini-batches of one worker in a clock; at least one.
     pub batches: u32,

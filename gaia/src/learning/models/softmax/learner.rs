@@ -25,7 +25,8 @@ pub(super) struct SoftmaxLearner<'a> {
     /// Slot 0 is the intercept.
     local: LocalRows,
     gradient: Gradient,
-    /// Sums of squared gradients by row of the table, where AdaGrad is on; shape `[features + 1, stride]`.
+    /// Sums of squared gradients by row of the table, where AdaGrad is on; shape `[features + 1,
+    /// stride]`.
     squares: Option<Vec<f32>>,
 }
 
@@ -102,7 +103,8 @@ impl<'a> SoftmaxLearner<'a> {
             let penalty = penalty * counts[slot as usize] as f32 * mean;
             match &mut self.squares {
                 None => {
-                    // The penalty's step is implicit: of a rare feature it may be too large for a plain one.
+                    // The penalty's step is implicit: of a rare feature it may be too large for a
+                    // plain one.
                     let shrink = 1.0 / (1.0 + rate * penalty);
                     for (w, g) in weights.iter_mut().zip(&*gradient) {
                         *w = (*w - rate * mean * g) * shrink;

@@ -1,14 +1,15 @@
 //! Softmax (multinomial logistic) regression.
 //!
-//! The objective over examples `x` of class `y` is `mean(-ln softmax(x W + b)[y]) + (l2 / 2) |W|^2`; the intercept
-//! `b` is not penalised. One table, `weights`, has a row for each feature and the intercept as its last row, and a
-//! column for each class: a sparse example touches the rows of its non-zero features and no others.
+//! The objective over examples `x` of class `y` is `mean(-ln softmax(x W + b)[y]) + (l2 / 2)
+//! |W|^2`; the intercept `b` is not penalised. One table, `weights`, has a row for each feature and
+//! the intercept as its last row, and a column for each class: a sparse example touches the rows of
+//! its non-zero features and no others.
 //!
-//! The penalty would spoil that, since its gradient touches every row at every step. It is therefore spread over the
-//! examples in which a feature occurs (Recht et al., Hogwild!, NIPS 2011, section 2): with `n_j` of `n` examples
-//! having feature `j`, example `x` carries `(l2 / 2) sum_{j in x} (n / n_j) |w_j|^2`. The mean over all examples is
-//! the same objective, and a mini-batch stays sparse. A feature that never occurs keeps its initial weight, zero,
-//! which is its optimum.
+//! The penalty would spoil that, since its gradient touches every row at every step. It is
+//! therefore spread over the examples in which a feature occurs (Recht et al., Hogwild!, NIPS 2011,
+//! section 2): with `n_j` of `n` examples having feature `j`, example `x` carries `(l2 / 2) sum_{j
+//! in x} (n / n_j) |w_j|^2`. The mean over all examples is the same objective, and a mini-batch
+//! stays sparse. A feature that never occurs keeps its initial weight, zero, which is its optimum.
 
 mod kind;
 mod learner;

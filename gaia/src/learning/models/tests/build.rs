@@ -44,7 +44,8 @@ fn jobs_become_applications() {
     let application = build(&job(softmax(), digits), 1).unwrap();
     let tables = application.tables();
     assert_eq!((tables[0].name.as_str(), tables[0].rows, tables[0].width), ("weights", 65, 10));
-    // No test set: the metric is that of the training set, where all-zero weights choose the first class.
+    // No test set: the metric is that of the training set, where all-zero weights choose the first
+    // class.
     let evaluation = trained(&*application, 2, 0);
     assert!((evaluation.objective - libm::log(10.0)).abs() < 1e-6);
     assert_eq!(evaluation.metric.value, 143.0 / 1437.0);

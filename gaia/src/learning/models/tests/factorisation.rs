@@ -49,7 +49,8 @@ fn a_planted_truth_is_found() {
 
 #[test]
 fn many_workers_on_one_popular_item_do_not_diverge() {
-    // 10,000 ratings of three items, and two clocks an epoch: plain sums of what twelve workers find diverge at once.
+    // 10,000 ratings of three items, and two clocks an epoch: plain sums of what twelve workers
+    // find diverge at once.
     let data = planted(2_000, 3, 1, 10_000);
     let crowded = FactorisationSettings { clocks_per_epoch: 2, ..settings(2, 0.03, 0.05, 1.0) };
     let application = Factorisation::new(crowded, data, Partition::Random, 1);

@@ -1,4 +1,5 @@
-//! What a learner steps along is the gradient of what `evaluate` scores: checked by finite differences.
+//! What a learner steps along is the gradient of what `evaluate` scores: checked by finite
+//! differences.
 
 use datacenter::TableId;
 
@@ -72,7 +73,8 @@ impl Rows {
         gradient
     }
 
-    /// Panics unless every element is `factor` times that of `other`, up to `tolerance` of the largest.
+    /// Panics unless every element is `factor` times that of `other`, up to `tolerance` of the
+    /// largest.
     fn assert_multiple(&self, factor: f32, other: &Self, tolerance: f32) {
         let largest = other.0.iter().flatten().flatten().fold(0.0f32, |most, x| most.max(x.abs()));
         assert!(largest > 0.01, "a vanishing gradient proves nothing");

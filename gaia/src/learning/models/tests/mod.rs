@@ -30,8 +30,8 @@ fn build(job: &Job, seed: u64) -> Result<Box<dyn Application>, BuildError> {
     job.input(seed).application()
 }
 
-/// A folder of larger data sets, which cannot ship: that of `GAIA_DATA`, else `shared/data` beside the workspace.
-/// Tests that need one pass without it, and say so.
+/// A folder of larger data sets, which cannot ship: that of `GAIA_DATA`, else `shared/data` beside
+/// the workspace. Tests that need one pass without it, and say so.
 fn collected(name: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let folder = std::env::var_os("GAIA_DATA").map_or_else(beside, PathBuf::from).join(name);

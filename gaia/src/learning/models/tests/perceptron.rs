@@ -1,8 +1,9 @@
-//! The perceptron against numbers computed elsewhere, against differences in double precision, and against itself.
+//! The perceptron against numbers computed elsewhere, against differences in double precision, and
+//! against itself.
 //!
-//! Reference numbers: NumPy 2.4 in double precision, a network of widths 7, 6, 4 and 5 on the forty examples of
-//! `gradients`, with row `r`, column `c` of table `t` at `0.11 ((5 t + 7 r + 3 c) mod 13) - 0.63`; a script written for
-//! this test, from the equations in the module's documentation.
+//! Reference numbers: NumPy 2.4 in double precision, a network of widths 7, 6, 4 and 5 on the forty
+//! examples of `gradients`, with row `r`, column `c` of table `t` at `0.11 ((5 t + 7 r + 3 c) mod
+//! 13) - 0.63`; a script written for this test, from the equations in the module's documentation.
 
 use datacenter::TableId;
 
@@ -143,7 +144,8 @@ fn a_full_batch_steps_down_the_gradient() {
     for (t, table) in before.iter().enumerate() {
         for (r, row) in table.iter().enumerate() {
             for (c, value) in row.iter().enumerate() {
-                // No unit of the reference is nearer than this to its kink: differences do not go over one.
+                // No unit of the reference is nearer than this to its kink: differences do not go
+                // over one.
                 const STEP: f64 = 1e-5;
                 let mut objective = |step: f64| {
                     moved[t][r][c] = value + step;
@@ -159,7 +161,8 @@ fn a_full_batch_steps_down_the_gradient() {
 
 #[test]
 fn sparse_examples_are_learned_from_as_dense_ones_are() {
-    // Feature 0 alone, or features 0 and 1, of 3 or of 30: the same but for columns that nothing goes through.
+    // Feature 0 alone, or features 0 and 1, of 3 or of 30: the same but for columns that nothing
+    // goes through.
     let data = |features: u32| {
         let mut train = Examples { rows: SparseRows::default(), classes: Vec::new() };
         for n in 0..50u32 {
@@ -267,13 +270,15 @@ fn digits_64(batches: u32, partition: Partition) -> Perceptron {
     Perceptron::new(settings(&[64], 1e-4, 32, batches, 0.3), data, partition, 1).expect("it is small")
 }
 
-/// The digits to test with are other writers' than those to train on: an objective of zero does not classify them all.
+/// The digits to test with are other writers' than those to train on: an objective of zero does not
+/// classify them all.
 #[test]
 fn digits_train_as_the_reference_does() {
     let application = digits_64(8, Partition::Random);
     for workers in [1, 6] {
         let evaluation = trained(&application, workers, 120);
-        // The same in NumPy, six workers, five seeds: objective 0.0388 to 0.0399, accuracy 0.908 to 0.922.
+        // The same in NumPy, six workers, five seeds: objective 0.0388 to 0.0399, accuracy 0.908 to
+        // 0.922.
         assert_near(evaluation.objective, 0.0392, 0.0025);
         assert_near(evaluation.metric.value, 0.915, 0.015);
     }

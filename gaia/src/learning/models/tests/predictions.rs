@@ -96,7 +96,8 @@ fn softmax_predicts_what_a_plain_computation_does() {
         "{judgement:?} is not {objective}"
     );
 
-    // The test file in its own place changes nothing; the training file is judged as a run scores it.
+    // The test file in its own place changes nothing; the training file is judged as a run scores
+    // it.
     let by = |name: &str| {
         let file = DataFile::Path(shipped().join(name));
         build_judging(&digits_job(), 1, None, &[file]).expect("the shipped data").0
@@ -125,8 +126,8 @@ fn factorisation_predicts_what_a_plain_computation_does() {
     let (model, values) = any_model(&application.tables());
     assert_eq!(application.predicted(), ["user", "item", "rating", "predicted"]);
     let width = 4;
-    // Users 10, 20, 30 and items 700, 800, 900, the training mean 3 and range 1 to 5. Nobody has rated item 900, but the model
-    // is any: somebody elsewhere may have.
+    // Users 10, 20, 30 and items 700, 800, 900, the training mean 3 and range 1 to 5. Nobody has
+    // rated item 900, but the model is any: somebody elsewhere may have.
     let predicted = |user: usize, item: usize| {
         let (user, item) = (&values[0][user * width..][..width], &values[1][item * width..][..width]);
         let dot: f64 = (0..3).map(|i| f64::from(user[i]) * f64::from(item[i])).sum();

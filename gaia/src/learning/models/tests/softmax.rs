@@ -1,7 +1,8 @@
 //! Softmax regression against optima computed elsewhere.
 //!
-//! The optima are of `mean NLL + (l2 / 2) |W|^2` with a free intercept, found by SciPy's L-BFGS-B in double precision
-//! on the same files (analytic gradient, all elements of it below 1e-8 at the end).
+//! The optima are of `mean NLL + (l2 / 2) |W|^2` with a free intercept, found by SciPy's L-BFGS-B
+//! in double precision on the same files (analytic gradient, all elements of it below 1e-8 at the
+//! end).
 
 use super::*;
 
@@ -43,8 +44,8 @@ fn digits_reach_the_optimum_exactly_by_full_batches() {
 
 #[test]
 fn uneven_and_skewed_parts_weigh_by_their_size() {
-    // With one step a clock, workers' weighted steps are a step on all data, however it is dealt out; but for the
-    // penalty's implicit step, which differs in second order.
+    // With one step a clock, workers' weighted steps are a step on all data, however it is dealt
+    // out; but for the penalty's implicit step, which differs in second order.
     let one_step = settings(1e-3, u32::MAX, 1, 2.0, u32::MAX);
     let objective = |partition| trained(&digits(one_step.clone(), partition), 5, 100).objective;
     let fair = objective(Partition::Contiguous);
@@ -93,8 +94,8 @@ fn mnist_reaches_the_optimum() {
 
 #[test]
 fn two_classes_reach_the_optimum_of_logistic_regression() {
-    // With two classes, `w = w_1 - w_0` is logistic regression: at the optimum `w_1 = -w_0 = w / 2`, so that a
-    // penalty of `l2` on both columns is one of `l2 / 2` on `w`.
+    // With two classes, `w = w_1 - w_0` is logistic regression: at the optimum `w_1 = -w_0 = w /
+    // 2`, so that a penalty of `l2` on both columns is one of `l2 / 2` on `w`.
     let Some(root) = collected("libsvm") else { return };
     let source = DataSource::Libsvm { train: "a1a".into(), test: None, features: Some(123) };
     let data = load_classification(&DataSettings::new(root, source), None).unwrap();
