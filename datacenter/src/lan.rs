@@ -1,11 +1,11 @@
 //! Workers and servers in different processes: frames over TLS on TCP.
 //!
 //! A worker's process keeps one connection to each server of its datacenter ([`worker`]); a
-//! server's process accepts them ([`server`]). Operators come to the same door ([`operator`]). Both
-//! sides show a certificate of the job's authority, which must name this datacenter and the right
-//! role; then the hello says whether they run the same job over the same protocol. Connections
-//! break; a worker dials again and says again what was not confirmed, and as flushes count by their
-//! clock, that does no harm.
+//! server's process accepts them ([`server`]). Operators come to the same listener ([`operator`]).
+//! Both sides show a certificate of the job's authority, which must name this datacenter and the
+//! right role; then the hello says whether they run the same job over the same protocol.
+//! Connections break; a worker dials again and says again what was not confirmed, and as flushes
+//! count by their clock, that does no harm.
 //!
 //! Whoever refuses the other says why before it hangs up, also when that shows later, as when a
 //! revocation list comes that names the other's certificate.
@@ -16,14 +16,14 @@
 //! Kind: driver.
 
 mod half_open;
+mod incarnations;
 mod life;
-mod lives;
 pub mod operator;
 mod presence;
 pub mod server;
 pub mod worker;
 
-pub use self::lives::{Lives, incarnation};
+pub use self::incarnations::{Incarnations, incarnation};
 pub use self::presence::{Loss, Presence};
 
 use std::io;

@@ -17,7 +17,7 @@ use gaia::job::config;
 use gaia::job::region::{CheckpointSettings, CheckpointStart};
 use gaia::learning::data::DataRoot;
 use gaia::learning::models;
-use gaia::program::rehearsal::{Plan, Rehearsal};
+use gaia::program::local_cluster::{LocalCluster, Plan};
 use gaia::service::checkpoint::{Archive, Subject};
 use gaia::service::status::Status;
 use gaia::service::status::fetch::fetch;
@@ -142,9 +142,9 @@ fn write_checkpoints(plan: &Plan) -> (u64, u64) {
     bytes
 }
 
-async fn status(rehearsal: &Rehearsal) -> Option<Status> {
-    let targets = rehearsal.targets();
-    let at = rehearsal.processes.iter().position(|p| p.region == REGIONS[0] && p.part == Part::Server(0))?;
+async fn status(cluster: &LocalCluster) -> Option<Status> {
+    let targets = cluster.targets();
+    let at = cluster.processes.iter().position(|p| p.region == REGIONS[0] && p.part == Part::Server(0))?;
     fetch(&targets[at..=at], Duration::from_secs(2)).await.pop()?.status.ok()
 }
 
@@ -171,12 +171,12 @@ impl fmt::Display for Times {
 }
 
 /// Kills virginia's server, with its disk or not, and starts it again.
-async fn restart(rehearsal: &mut Rehearsal, plan: &Plan, loses_disk: bool) -> Times {
-    let server = |rehearsal: &mut Rehearsal| {
-        rehearsal.processes.iter().position(|p| p.region == REGIONS[0] && p.part == Part::Server(0))
+async fn restart(cluster: &mut LocalCluster, plan: &Plan, loses_disk: bool) -> Times {
+    let server = |cluster: &mut LocalCluster| {
+        cluster.processes.iter().position(|p| p.region == REGIONS[0] && p.part == Part::Server(0))
     };
-    let at = server(rehearsal).expect("it is one of them");
-    rehearsal.processes[at].kill();
+    let at = server(cluster).expect("it is one of them");
+    cluster.processes[at].kill();
     if loses_disk {
         let kept = plan.directory.join("checkpoints/digits").join(REGIONS[0]);
         match std::fs::remove_dir_all(kept) {
@@ -190,10 +190,10 @@ async fn restart(rehearsal: &mut Rehearsal, plan: &Plan, loses_disk: bool) -> Ti
     sleep(Duration::from_secs(1)).await;
     #[expect(clippy::disallowed_methods, reason = "this is real time")]
     let started = Instant::now();
-    rehearsal.processes[at].start_again(plan).expect("it starts");
+    cluster.processes[at].start_again(plan).expect("it starts");
     let (mut answers, mut last, mut serves, mut on) = (None, None, None, 0);
     loop {
-        if let Some(clock) = status(rehearsal).await.as_ref().and_then(clock) {
+        if let Some(clock) = status(cluster).await.as_ref().and_then(clock) {
             let since = started.elapsed();
             answers.get_or_insert(since);
             // Where it begins is not yet where the others are: what it leaves out does not count.
@@ -217,17 +217,17 @@ async fn main() {
     let plan = plan(directory.path());
     let (values, file) = write_checkpoints(&plan);
     println!("tables of {:.1} MB, checkpoints of {:.1} MB", values as f64 / 1e6, file as f64 / 1e6);
-    let mut rehearsal = Rehearsal::start(&plan).expect("processes");
-    while status(&rehearsal).await.as_ref().and_then(clock).is_none_or(|clock| clock < CLOCK + 10) {
+    let mut cluster = LocalCluster::start(&plan).expect("processes");
+    while status(&cluster).await.as_ref().and_then(clock).is_none_or(|clock| clock < CLOCK + 10) {
         sleep(Duration::from_millis(100)).await;
     }
     for _ in 0..ROUNDS {
-        println!("from its checkpoint: {}", restart(&mut rehearsal, &plan, false).await);
+        println!("from its checkpoint: {}", restart(&mut cluster, &plan, false).await);
         sleep(Duration::from_secs(5)).await;
     }
     let link = Duration::from_secs_f64(values as f64 / RATE as f64);
     for _ in 0..ROUNDS {
-        let times = restart(&mut rehearsal, &plan, true).await;
+        let times = restart(&mut cluster, &plan, true).await;
         println!(
             "from another region: {times}; it serves after {:.2} times the {:.2} s that the link needs",
             times.serves.as_secs_f64() / link.as_secs_f64(),

@@ -22,7 +22,7 @@ use gaia::learning::application::{
 use gaia::program::progress::Silent;
 use gaia::program::report;
 use gaia::program::report::Style;
-use gaia::simulator::outcome::Comparison;
+use gaia::simulator::results::Comparison;
 use gaia::simulator::{SimulationError, compare_application};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

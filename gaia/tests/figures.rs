@@ -11,7 +11,7 @@ use gaia::job::strategy::Strategy::{self, Asp, Bsp, Isolated, Lan, Stretched};
 use gaia::learning::models;
 use gaia::program::progress::Silent;
 use gaia::settings::Overrides;
-use gaia::simulator::outcome::{Change, RegionWait, Run};
+use gaia::simulator::results::{Change, RegionWait, Run};
 use gaia::simulator::{self, Observer, Progress};
 use wan::link::{LinkConfig, Outage};
 use wan::policy::Lead;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{assert_equal, assert_truthful, ended, finished, logs, outputs, plan, statuses, until};
 use datacenter::identity::{Date, Dates, PeerName, Role};
 use datacenter::lan::operator::ask;
-use gaia::program::rehearsal::{Plan, Rehearsal};
+use gaia::program::local_cluster::{LocalCluster, Plan};
 use gaia::service::Part;
 use gaia::service::certificates::{Directory, ProcessName, TlsFiles, Validity};
 use gaia::service::status::fetch::Fetched;
@@ -30,13 +30,13 @@ fn clock(fetched: &[Fetched]) -> u32 {
     shards.map(|shard| shard.clock).max().unwrap_or(0)
 }
 
-async fn start(plan: &Plan) -> Rehearsal {
-    let mut rehearsal = Rehearsal::start(plan).unwrap();
+async fn start(plan: &Plan) -> LocalCluster {
+    let mut cluster = LocalCluster::start(plan).unwrap();
     let operators = ["virginia", "ireland"].map(|region| name(region, Role::Operator));
     let validity = Validity { now: Date::from(Dates::System.now()), days: 7 };
     Directory::new(plan.directory.join("certs")).issue(&operators, validity, true).unwrap();
-    until(&mut rehearsal, |fetched| clock(fetched) >= 25 && fetched.iter().all(|f| f.status.is_ok())).await;
-    rehearsal
+    until(&mut cluster, |fetched| clock(fetched) >= 25 && fetched.iter().all(|f| f.status.is_ok())).await;
+    cluster
 }
 
 fn name(region: &str, role: Role) -> ProcessName {
@@ -44,8 +44,8 @@ fn name(region: &str, role: Role) -> ProcessName {
 }
 
 /// `gaia leave` with the settings of a region, and `more`.
-fn leave(rehearsal: &Rehearsal, plan: &Plan, leaving: &str, of: &str, more: &[&str]) -> Output {
-    let process = rehearsal.processes.iter().find(|process| process.region == of).unwrap();
+fn leave(cluster: &LocalCluster, plan: &Plan, leaving: &str, of: &str, more: &[&str]) -> Output {
+    let process = cluster.processes.iter().find(|process| process.region == of).unwrap();
     let mut command = std::process::Command::new(&plan.program);
     command
         .args(["leave", leaving, "--config"])
@@ -58,8 +58,8 @@ fn leave(rehearsal: &Rehearsal, plan: &Plan, leaving: &str, of: &str, more: &[&s
 }
 
 /// The same, by somebody who means it.
-fn leave_surely(rehearsal: &Rehearsal, plan: &Plan, leaving: &str, of: &str) -> Output {
-    leave(rehearsal, plan, leaving, of, &["--yes"])
+fn leave_surely(cluster: &LocalCluster, plan: &Plan, leaving: &str, of: &str) -> Output {
+    leave(cluster, plan, leaving, of, &["--yes"])
 }
 
 fn said(output: &Output) -> String {
@@ -72,7 +72,7 @@ fn presences<'a>(status: &'a Status, region: &'a str) -> impl Iterator<Item = Mi
 }
 
 /// Waits until all servers that are asked say that `region` has left, and nobody waits for it.
-async fn left(rehearsal: &mut Rehearsal, region: &'static str) {
+async fn left(cluster: &mut LocalCluster, region: &'static str) {
     let have_heard = |fetched: &[Fetched]| {
         let servers =
             statuses(fetched).filter(|status| !status.servers.is_empty() && status.datacenter != region);
@@ -84,19 +84,19 @@ async fn left(rehearsal: &mut Rehearsal, region: &'static str) {
     };
     let started = Instant::now();
     loop {
-        let fetched = gaia::service::status::fetch::fetch(&rehearsal.targets(), Duration::from_secs(2)).await;
+        let fetched = gaia::service::status::fetch::fetch(&cluster.targets(), Duration::from_secs(2)).await;
         if have_heard(&fetched) {
             return;
         }
-        assert!(started.elapsed() < Duration::from_secs(60), "{region} is still there:\n{}", logs(rehearsal));
+        assert!(started.elapsed() < Duration::from_secs(60), "{region} is still there:\n{}", logs(cluster));
         sleep(Duration::from_millis(100)).await;
     }
 }
 
 /// Those who remain have finished, with equal replicas.
-async fn conclude(mut rehearsal: Rehearsal, directory: &Path) {
-    finished(&mut rehearsal).await;
-    for process in &mut rehearsal.processes {
+async fn conclude(mut cluster: LocalCluster, directory: &Path) {
+    finished(&mut cluster).await;
+    for process in &mut cluster.processes {
         process.stop();
         let code = ended(process).await;
         assert_truthful(process, code);
@@ -110,15 +110,15 @@ async fn conclude(mut rehearsal: Rehearsal, directory: &Path) {
 async fn a_region_that_is_dead_is_said_to_have_left() {
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(directory.path(), &SETTINGS);
-    let mut rehearsal = start(&plan).await;
-    let virginia = rehearsal.processes[0].set.clone();
+    let mut cluster = start(&plan).await;
+    let virginia = cluster.processes[0].set.clone();
 
     // Whoever has no business here changes nothing.
-    let unknown = leave_surely(&rehearsal, &plan, "tokyo", "virginia");
+    let unknown = leave_surely(&cluster, &plan, "tokyo", "virginia");
     assert_eq!(unknown.status.code(), Some(2), "{}", said(&unknown));
     let allowed = "REGION: found \"tokyo\"; allowed: a region of the job, virginia, ireland, singapore";
     assert!(said(&unknown).contains(allowed), "{}", said(&unknown));
-    let without = leave_surely(&rehearsal, &plan, "ireland", "singapore");
+    let without = leave_surely(&cluster, &plan, "ireland", "singapore");
     assert_eq!(without.status.code(), Some(2), "{}", said(&without));
     assert!(
         said(&without).contains("singapore-operator-0.pem is missing; `gaia certs issue` makes"),
@@ -158,17 +158,17 @@ async fn a_region_that_is_dead_is_said_to_have_left() {
         (&[], 2, "there is no terminal to ask on"),
         (&["--dry-run"], 0, "would be told\nRegion singapore would leave job "),
     ] {
-        let output = leave(&rehearsal, &plan, "singapore", "virginia", more);
+        let output = leave(&cluster, &plan, "singapore", "virginia", more);
         assert_eq!(output.status.code(), Some(code), "{more:?}: {}", said(&output));
         assert!(said(&output).contains(expected), "{more:?}: {}", said(&output));
     }
 
-    rehearsal.processes.iter_mut().filter(|p| p.region == "singapore").for_each(|p| p.kill());
-    let output = leave_surely(&rehearsal, &plan, "singapore", "virginia");
+    cluster.processes.iter_mut().filter(|p| p.region == "singapore").for_each(|p| p.kill());
+    let output = leave_surely(&cluster, &plan, "singapore", "virginia");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(said(&output).matches(": told").count(), 2, "none knew it: {}", said(&output));
-    left(&mut rehearsal, "singapore").await;
-    let again = leave_surely(&rehearsal, &plan, "singapore", "ireland");
+    left(&mut cluster, "singapore").await;
+    let again = leave_surely(&cluster, &plan, "singapore", "ireland");
     assert_eq!(
         (again.status.code(), said(&again).matches("knew it").count()),
         (Some(0), 2),
@@ -177,46 +177,46 @@ async fn a_region_that_is_dead_is_said_to_have_left() {
     );
 
     // One that restarts learns it from the others, and waits for nobody.
-    let restarted = rehearsal.processes.iter_mut();
+    let restarted = cluster.processes.iter_mut();
     let server = restarted.into_iter().find(|p| (p.region, p.part) == ("ireland", Part::Server(1))).unwrap();
     server.kill();
-    let partly = leave_surely(&rehearsal, &plan, "singapore", "ireland");
+    let partly = leave_surely(&cluster, &plan, "singapore", "ireland");
     assert_eq!(partly.status.code(), Some(1), "{}", said(&partly));
     assert!(said(&partly).contains("server 0 of ireland") && said(&partly).contains("server 1 of ireland"));
-    let server = rehearsal.processes.iter_mut().find(|p| (p.region, p.part) == ("ireland", Part::Server(1)));
+    let server = cluster.processes.iter_mut().find(|p| (p.region, p.part) == ("ireland", Part::Server(1)));
     server.unwrap().start_again(&plan).unwrap();
 
     // And so does the one that is dead no more.
-    for process in rehearsal.processes.iter_mut().filter(|p| p.region == "singapore") {
+    for process in cluster.processes.iter_mut().filter(|p| p.region == "singapore") {
         process.start_again(&plan).unwrap();
     }
-    for process in rehearsal.processes.iter_mut().filter(|p| p.region == "singapore") {
+    for process in cluster.processes.iter_mut().filter(|p| p.region == "singapore") {
         let code = ended(process).await;
         let log = std::fs::read_to_string(&process.log).unwrap();
         assert_eq!(code, Some(1), "{}: {log}", process.part.role());
         let last = log.lines().rfind(|line| line.starts_with("error: ")).unwrap_or_default();
         assert!(last.contains("region singapore has left this job for good"), "{log}");
     }
-    rehearsal.processes.retain(|process| process.region != "singapore");
-    left(&mut rehearsal, "singapore").await;
-    conclude(rehearsal, directory.path()).await;
+    cluster.processes.retain(|process| process.region != "singapore");
+    left(&mut cluster, "singapore").await;
+    conclude(cluster, directory.path()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_leaves_while_it_lives() {
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(directory.path(), &SETTINGS);
-    let mut rehearsal = start(&plan).await;
-    let output = leave_surely(&rehearsal, &plan, "ireland", "ireland");
+    let mut cluster = start(&plan).await;
+    let output = leave_surely(&cluster, &plan, "ireland", "ireland");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    for process in rehearsal.processes.iter_mut().filter(|p| p.region == "ireland") {
+    for process in cluster.processes.iter_mut().filter(|p| p.region == "ireland") {
         let log = || std::fs::read_to_string(&process.log).unwrap_or_default();
         let (log, role) = (log(), process.part.role());
         assert_eq!(ended(process).await, Some(0), "{role}: {log}");
     }
-    rehearsal.processes.retain(|process| process.region != "ireland");
-    left(&mut rehearsal, "ireland").await;
-    let gone = leave_surely(&rehearsal, &plan, "ireland", "virginia");
+    cluster.processes.retain(|process| process.region != "ireland");
+    left(&mut cluster, "ireland").await;
+    let gone = leave_surely(&cluster, &plan, "ireland", "virginia");
     assert_eq!((gone.status.code(), said(&gone).matches("knew it").count()), (Some(0), 2), "{}", said(&gone));
-    conclude(rehearsal, directory.path()).await;
+    conclude(cluster, directory.path()).await;
 }

@@ -16,7 +16,7 @@ use common::{
     parts, plan, simulated, statuses, stop_all, until, whole_regions,
 };
 use flate2::read::GzDecoder;
-use gaia::program::rehearsal::{Plan, Process, Rehearsal};
+use gaia::program::local_cluster::{LocalCluster, Plan, Process};
 use gaia::service::Part;
 use gaia::service::status::fetch::{Fetched, fetch};
 use gaia::service::status::{Absence, MissingWorker, Phase, ServerStatus, Status};
@@ -27,9 +27,9 @@ async fn run_to_the_end(servers: u16) {
     let _alone = ONE_AT_A_TIME.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let plan = Plan { servers, ..plan(directory.path(), &[("at_end", "stay")]) };
-    let mut rehearsal = Rehearsal::start(&plan).unwrap();
-    let fetched = finished(&mut rehearsal).await;
-    let counters = rehearsal.relay.counters();
+    let mut cluster = LocalCluster::start(&plan).unwrap();
+    let fetched = finished(&mut cluster).await;
+    let counters = cluster.relay.counters();
     let bytes = |link: &RelayCounters| link.forward.link.offered_bytes + link.backward.link.offered_bytes;
     let relayed: u64 = counters.iter().map(bytes).sum();
     let sent: u64 = statuses(&fetched).flat_map(|s| &s.servers).map(|server| server.wan_sent_bytes).sum();
@@ -68,21 +68,21 @@ async fn stop_one(region: &str, part: Part) {
         ("grace.server", "3 s"),
         ("grace.datacenter", "4 s"),
     ];
-    let mut rehearsal = Rehearsal::start(&plan(directory.path(), &set)).unwrap();
+    let mut cluster = LocalCluster::start(&plan(directory.path(), &set)).unwrap();
     let is_it = |process: &Process| process.region == region && process.part == part;
-    until(&mut rehearsal, |fetched| {
+    until(&mut cluster, |fetched| {
         let clock = statuses(fetched).flat_map(|s| &s.servers).flat_map(|s| &s.shards).map(|s| s.clock).min();
         clock.is_some_and(|clock| clock >= 20) && fetched.iter().all(|f| f.status.is_ok())
     })
     .await;
-    let stopped = rehearsal.processes.iter_mut().find(|process| is_it(process)).unwrap();
+    let stopped = cluster.processes.iter_mut().find(|process| is_it(process)).unwrap();
     stopped.stop();
-    assert_eq!(ended(stopped).await, Some(0), "it hands over what it has:\n{}", logs(&rehearsal));
+    assert_eq!(ended(stopped).await, Some(0), "it hands over what it has:\n{}", logs(&cluster));
     // Without one of its servers the workers of a region wait for it, and go on when they are
     // stopped.
     let waits = |process: &Process| matches!(part, Part::Server(_)) && process.region == region;
-    for at in 0..rehearsal.processes.len() {
-        let process = &mut rehearsal.processes[at];
+    for at in 0..cluster.processes.len() {
+        let process = &mut cluster.processes[at];
         if is_it(process) || (waits(process) && matches!(process.part, Part::Worker(_))) {
             continue;
         }
@@ -96,19 +96,19 @@ async fn stop_one(region: &str, part: Part) {
         };
         let is_left_alone = waits(process);
         match (lacks || is_left_alone, process.part) {
-            (true, _) => assert_eq!(code, Some(3), "{who}:\n{}", logs(&rehearsal)),
+            (true, _) => assert_eq!(code, Some(3), "{who}:\n{}", logs(&cluster)),
             // Others hear that the rest of that region was left alone.
             (false, Part::Server(_)) => assert_truthful(process, code),
-            (false, _) => assert_eq!(code, Some(0), "{who}:\n{}", logs(&rehearsal)),
+            (false, _) => assert_eq!(code, Some(0), "{who}:\n{}", logs(&cluster)),
         }
     }
-    for process in &rehearsal.processes {
+    for process in &cluster.processes {
         let text = std::fs::read_to_string(&process.log).unwrap();
         assert!(text.contains(&format!(" {} ", process.part.role())), "{text}");
         // A field says it once: `worker=2`.
         assert!(!text.contains("worker=worker ") && !text.contains("shard=shard "), "{text}");
     }
-    for process in rehearsal.processes.iter_mut().filter(|process| waits(process)) {
+    for process in cluster.processes.iter_mut().filter(|process| waits(process)) {
         process.stop();
         ended(process).await;
     }
@@ -133,20 +133,20 @@ async fn a_server_that_is_stopped_loses_nothing() {
 async fn a_job_without_workers_is_not_done() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let directory = tempfile::tempdir().unwrap();
-    let mut rehearsal = Rehearsal::start(&plan(directory.path(), &[])).unwrap();
-    until(&mut rehearsal, |fetched| {
+    let mut cluster = LocalCluster::start(&plan(directory.path(), &[])).unwrap();
+    until(&mut cluster, |fetched| {
         let clocks = statuses(fetched).flat_map(|s| &s.servers).flat_map(|s| &s.shards).map(|s| s.clock);
         clocks.min().is_some_and(|clock| clock >= 5) && fetched.iter().all(|f| f.status.is_ok())
     })
     .await;
     let (workers, servers): (Vec<_>, Vec<_>) =
-        rehearsal.processes.drain(..).partition(|process| matches!(process.part, Part::Worker(_)));
+        cluster.processes.drain(..).partition(|process| matches!(process.part, Part::Worker(_)));
     for mut worker in workers {
         worker.stop();
         assert_eq!(ended(&mut worker).await, Some(0), "worker of {}", worker.region);
     }
-    rehearsal.processes = servers;
-    until(&mut rehearsal, |fetched| {
+    cluster.processes = servers;
+    until(&mut cluster, |fetched| {
         let waits = |status: &Status| {
             let left = status.waiting_for.iter().any(|what| what == "workers, all of which have left");
             status.phase == Phase::Waiting && left
@@ -154,7 +154,7 @@ async fn a_job_without_workers_is_not_done() {
         fetched.len() == 6 && fetched.iter().all(|f| f.status.as_ref().is_ok_and(waits))
     })
     .await;
-    stop_all(rehearsal).await;
+    stop_all(cluster).await;
     let written = std::fs::read_dir(directory.path().join("out")).unwrap().count();
     assert_eq!(written, 0, "there is no result of a job that is not done");
 }
@@ -165,13 +165,13 @@ async fn a_worker_whose_model_diverges_says_so_and_spreads_nothing() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let set = [("job.model.learning_rate.initial", "1e39")];
-    let mut rehearsal = Rehearsal::start(&plan(directory.path(), &set)).unwrap();
-    let process = rehearsal.processes.iter_mut().find(|p| matches!(p.part, Part::Worker(_))).unwrap();
+    let mut cluster = LocalCluster::start(&plan(directory.path(), &set)).unwrap();
+    let process = cluster.processes.iter_mut().find(|p| matches!(p.part, Part::Worker(_))).unwrap();
     assert_eq!(ended(process).await, Some(1));
     let text = std::fs::read_to_string(&process.log).unwrap();
     let said = error_of(&text);
     assert!(said.contains("table `weights` row ") && said.contains("the delta is "), "{text}");
-    for server in rehearsal.processes.iter().filter(|p| matches!(p.part, Part::Server(_))) {
+    for server in cluster.processes.iter().filter(|p| matches!(p.part, Part::Server(_))) {
         let text = std::fs::read_to_string(&server.log).unwrap();
         assert!(!text.contains("refused a worker's request"), "the worker itself has seen it: {text}");
     }
@@ -184,22 +184,22 @@ async fn the_others_go_on_without_a_worker_that_is_gone_until_it_is_back() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(directory.path(), &[("job.clocks", "80"), ("grace.worker", "15 s")]);
-    let mut rehearsal = Rehearsal::start(&plan).unwrap();
+    let mut cluster = LocalCluster::start(&plan).unwrap();
     let clock = |fetched: &[Fetched]| {
         let clocks = statuses(fetched).flat_map(|s| &s.servers).flat_map(|s| &s.shards).map(|s| s.clock);
         clocks.min().unwrap_or(0)
     };
-    until(&mut rehearsal, |fetched| clock(fetched) >= 10 && fetched.iter().all(|f| f.status.is_ok())).await;
-    let position = |rehearsal: &Rehearsal, region: &str, part: Part| {
-        rehearsal.processes.iter().position(|p| p.region == region && p.part == part).unwrap()
+    until(&mut cluster, |fetched| clock(fetched) >= 10 && fetched.iter().all(|f| f.status.is_ok())).await;
+    let position = |cluster: &LocalCluster, region: &str, part: Part| {
+        cluster.processes.iter().position(|p| p.region == region && p.part == part).unwrap()
     };
-    let at = position(&rehearsal, "virginia", Part::Worker(1));
-    let killed = rehearsal.processes.remove(at);
+    let at = position(&cluster, "virginia", Part::Worker(1));
+    let killed = cluster.processes.remove(at);
     let (part, admin, set) = (killed.part, killed.admin, killed.set.clone());
     let log = killed.log.with_extension("again.log");
     drop(killed);
-    let frozen = position(&rehearsal, "ireland", Part::Worker(2));
-    rehearsal.processes[frozen].freeze(true);
+    let frozen = position(&cluster, "ireland", Part::Worker(2));
+    cluster.processes[frozen].freeze(true);
     let gone = |fetched: &[Fetched], region: &str, worker: u32| {
         let servers = statuses(fetched).filter(|s| s.datacenter == region).flat_map(|s| &s.servers);
         let is_gone = |missing: &MissingWorker| {
@@ -208,41 +208,41 @@ async fn the_others_go_on_without_a_worker_that_is_gone_until_it_is_back() {
         let gone = servers.filter(|s| s.suspensions == 1 && s.missing_workers.iter().any(is_gone));
         gone.count() == 2
     };
-    let without = until(&mut rehearsal, |fetched| {
+    let without = until(&mut cluster, |fetched| {
         gone(fetched, "virginia", 1) && gone(fetched, "ireland", 2) && clock(fetched) >= 15
     })
     .await;
     let left = clock(&without);
     assert!(left < 70, "{left}: too late to come back");
-    rehearsal.processes[frozen].freeze(false);
+    cluster.processes[frozen].freeze(false);
     let again = Process::start(&plan, "virginia", part, admin, set, log).unwrap();
-    rehearsal.processes.push(again);
-    until(&mut rehearsal, |fetched| {
+    cluster.processes.push(again);
+    until(&mut cluster, |fetched| {
         let is_whole = |s: &ServerStatus| s.workers.len() == 3 && s.missing_workers.is_empty();
         statuses(fetched).flat_map(|s| &s.servers).filter(|s| is_whole(s)).count() == 6
     })
     .await;
-    for at in 0..rehearsal.processes.len() {
-        let process = &mut rehearsal.processes[at];
+    for at in 0..cluster.processes.len() {
+        let process = &mut cluster.processes[at];
         let (code, who) = (ended(process).await, format!("{} of {}", process.part.role(), process.region));
-        assert_eq!(code, Some(0), "{who}:\n{}", logs(&rehearsal));
+        assert_eq!(code, Some(0), "{who}:\n{}", logs(&cluster));
     }
     let outputs = outputs(directory.path());
     assert_eq!(outputs.len(), 4, "every shard is written");
     assert_equal(&outputs);
 }
 
-/// Starts a rehearsal's process, and waits until it answers `done`.
-async fn wait_for(rehearsal: &Rehearsal, at: usize, done: impl Fn(&Status) -> bool) -> Status {
+/// Starts a cluster's process, and waits until it answers `done`.
+async fn wait_for(cluster: &LocalCluster, at: usize, done: impl Fn(&Status) -> bool) -> Status {
     let started = tokio::time::Instant::now();
     loop {
-        let fetched = fetch(&rehearsal.targets()[at..=at], Duration::from_secs(2)).await;
+        let fetched = fetch(&cluster.targets()[at..=at], Duration::from_secs(2)).await;
         if let Some(Ok(status)) = fetched.into_iter().next().map(|fetched| fetched.status)
             && done(&status)
         {
             return status;
         }
-        assert!(started.elapsed() < LIMIT, "it takes too long:\n{}", logs(rehearsal));
+        assert!(started.elapsed() < LIMIT, "it takes too long:\n{}", logs(cluster));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -253,21 +253,21 @@ async fn a_region_that_is_alone_waits_for_the_others_and_says_so() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(directory.path(), &[("job.clocks", "20"), ("grace.datacenter", "2 s")]);
-    let mut rehearsal = whole_regions(&plan);
-    rehearsal.processes[0].start_again(&plan).unwrap();
-    let status = wait_for(&rehearsal, 0, |status| status.uptime_seconds > 8.0).await;
+    let mut cluster = whole_regions(&plan);
+    cluster.processes[0].start_again(&plan).unwrap();
+    let status = wait_for(&cluster, 0, |status| status.uptime_seconds > 8.0).await;
     assert_eq!(status.phase, Phase::Waiting);
     for region in ["ireland", "singapore"] {
         assert!(status.waiting_for.iter().any(|what| what.contains(region)), "{:?}", status.waiting_for);
     }
     assert!(status.servers[0].shards.iter().all(|shard| shard.clock == 0));
-    for process in &mut rehearsal.processes[1..] {
+    for process in &mut cluster.processes[1..] {
         process.start_again(&plan).unwrap();
     }
     for at in 0..3 {
-        assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(0), "{}", logs(&rehearsal));
+        assert_eq!(ended(&mut cluster.processes[at]).await, Some(0), "{}", logs(&cluster));
     }
-    let text = std::fs::read_to_string(&rehearsal.processes[0].log).unwrap();
+    let text = std::fs::read_to_string(&cluster.processes[0].log).unwrap();
     let waits = text.lines().find(|line| line.contains("waits_for")).unwrap_or_default();
     assert!(waits.contains("ireland") && waits.contains("singapore"), "{text}");
     assert!(text.contains("everything has arrived everywhere"), "{text}");
@@ -284,11 +284,11 @@ async fn a_region_that_waits_for_the_others_is_stopped_at_once() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(directory.path(), &[]);
-    let mut rehearsal = whole_regions(&plan);
-    rehearsal.processes[0].start_again(&plan).unwrap();
-    wait_for(&rehearsal, 0, |status| status.phase == Phase::Waiting && !status.waiting_for.is_empty()).await;
+    let mut cluster = whole_regions(&plan);
+    cluster.processes[0].start_again(&plan).unwrap();
+    wait_for(&cluster, 0, |status| status.phase == Phase::Waiting && !status.waiting_for.is_empty()).await;
     let asked = tokio::time::Instant::now();
-    let process = &mut rehearsal.processes[0];
+    let process = &mut cluster.processes[0];
     process.stop();
     let (code, took) = (ended(process).await, asked.elapsed());
     let text = std::fs::read_to_string(&process.log).unwrap();
@@ -305,11 +305,11 @@ async fn a_result_that_lacks_a_region_is_not_told_as_one_that_has_it() {
     let directory = tempfile::tempdir().unwrap();
     let set = [("job.clocks", "10"), ("regions.min", "2"), ("grace.start", "2 s")];
     let plan = plan(directory.path(), &set);
-    let mut rehearsal = whole_regions(&plan);
-    rehearsal.processes[..2].iter_mut().for_each(|process| process.start_again(&plan).unwrap());
+    let mut cluster = whole_regions(&plan);
+    cluster.processes[..2].iter_mut().for_each(|process| process.start_again(&plan).unwrap());
     for at in 0..2 {
-        assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(3), "{}", logs(&rehearsal));
-        let text = std::fs::read_to_string(&rehearsal.processes[at].log).unwrap();
+        assert_eq!(ended(&mut cluster.processes[at]).await, Some(3), "{}", logs(&cluster));
+        let text = std::fs::read_to_string(&cluster.processes[at].log).unwrap();
         assert!(text.contains("a region has not come: starting without it"), "{text}");
         assert!(text.contains("singapore (clock 0 of 10)") && !text.contains("arrived everywhere"), "{text}");
         assert!(text.contains("clock 10: objective "), "there is a result all the same: {text}");
@@ -335,14 +335,14 @@ async fn regions_of_different_jobs_end_and_name_what_differs() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(directory.path(), &[("grace.datacenter", "2 s")]);
-    let mut rehearsal = whole_regions(&plan);
-    for (process, clocks) in rehearsal.processes[..2].iter_mut().zip(["20", "21"]) {
+    let mut cluster = whole_regions(&plan);
+    for (process, clocks) in cluster.processes[..2].iter_mut().zip(["20", "21"]) {
         process.set.push(("job.clocks".to_owned(), clocks.to_owned()));
         process.start_again(&plan).unwrap();
     }
     for at in 0..2 {
-        assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(2), "{}", logs(&rehearsal));
-        let text = std::fs::read_to_string(&rehearsal.processes[at].log).unwrap();
+        assert_eq!(ended(&mut cluster.processes[at]).await, Some(2), "{}", logs(&cluster));
+        let text = std::fs::read_to_string(&cluster.processes[at].log).unwrap();
         let last = error_of(&text);
         assert!(last.contains("job.clocks is "), "{text}");
         assert!(last.contains("20 in virginia") && last.contains("21 in ireland"), "{text}");
@@ -379,13 +379,13 @@ async fn regions_whose_columns_mean_something_else_refuse_each_other_and_name_th
     let _alone = ONE_AT_A_TIME.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(directory.path(), &[("job.data.scope", "own")]);
-    let mut rehearsal = whole_regions(&plan);
-    for (process, labels) in rehearsal.processes[..2].iter_mut().zip([0..=4, 5..=9]) {
+    let mut cluster = whole_regions(&plan);
+    for (process, labels) in cluster.processes[..2].iter_mut().zip([0..=4, 5..=9]) {
         process.start_again(&with_digits_of(&plan, process.region, labels)).unwrap();
     }
     for at in 0..2 {
-        assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(2), "{}", logs(&rehearsal));
-        let text = std::fs::read_to_string(&rehearsal.processes[at].log).unwrap();
+        assert_eq!(ended(&mut cluster.processes[at]).await, Some(2), "{}", logs(&cluster));
+        let text = std::fs::read_to_string(&cluster.processes[at].log).unwrap();
         let last = error_of(&text);
         assert!(last.contains("job.data.labels is "), "{text}");
         assert!(last.contains("0 to 4 in virginia") && last.contains("5 to 9 in ireland"), "{text}");
@@ -406,12 +406,12 @@ async fn regions_with_declared_labels_train_one_model_of_all_classes() {
         ("job.clocks", "20"),
     ];
     let plan = plan(directory.path(), &set);
-    let mut rehearsal = whole_regions(&plan);
-    for (process, labels) in rehearsal.processes.iter_mut().zip([0..=4, 5..=9, 3..=3]) {
+    let mut cluster = whole_regions(&plan);
+    for (process, labels) in cluster.processes.iter_mut().zip([0..=4, 5..=9, 3..=3]) {
         process.start_again(&with_digits_of(&plan, process.region, labels)).unwrap();
     }
     for at in 0..3 {
-        assert_eq!(ended(&mut rehearsal.processes[at]).await, Some(0), "{}", logs(&rehearsal));
+        assert_eq!(ended(&mut cluster.processes[at]).await, Some(0), "{}", logs(&cluster));
     }
     assert_equal(&outputs(directory.path()));
     for entry in std::fs::read_dir(directory.path().join("out")).unwrap() {
@@ -431,8 +431,8 @@ async fn a_stop_whose_last_checkpoint_cannot_be_written_says_which_one_is_safe()
     let location = kept.display().to_string();
     let set = [("checkpoint.location", location.as_str()), ("checkpoint.every_clocks", "1")];
     let plan = plan(directory.path(), &set);
-    let mut rehearsal = whole_regions(&plan);
-    rehearsal.processes.iter_mut().for_each(|process| process.start_again(&plan).unwrap());
+    let mut cluster = whole_regions(&plan);
+    cluster.processes.iter_mut().for_each(|process| process.start_again(&plan).unwrap());
     let has_kept = |status: &Status| {
         let mut shards = status.servers.iter().flat_map(|server| &server.shards).peekable();
         let is_kept = |shard: &gaia::service::status::ShardStatus| {
@@ -440,14 +440,14 @@ async fn a_stop_whose_last_checkpoint_cannot_be_written_says_which_one_is_safe()
         };
         shards.peek().is_some() && shards.all(is_kept)
     };
-    wait_for(&rehearsal, 0, has_kept).await;
+    wait_for(&cluster, 0, has_kept).await;
     // As a disk that is gone.
     std::fs::rename(&kept, &moved).unwrap();
     std::fs::write(&kept, "").unwrap();
-    let process = &mut rehearsal.processes[0];
+    let process = &mut cluster.processes[0];
     process.stop();
-    assert_eq!(ended(process).await, Some(1), "{}", logs(&rehearsal));
-    let text = std::fs::read_to_string(&rehearsal.processes[0].log).unwrap();
+    assert_eq!(ended(process).await, Some(1), "{}", logs(&cluster));
+    let text = std::fs::read_to_string(&cluster.processes[0].log).unwrap();
     let last = error_of(&text);
     assert!(last.contains("the last checkpoint of shard 0 could not be written"), "{text}");
     assert!(last.contains("the checkpoints of clock ") && last.contains(" are safe"), "{text}");
@@ -462,19 +462,19 @@ async fn a_finished_job_that_is_started_again_ends_with_its_result() {
     let location = directory.path().join("kept").display().to_string();
     let set = [("job.clocks", "10"), ("checkpoint.location", location.as_str())];
     let plan = plan(directory.path(), &set);
-    let mut rehearsal = whole_regions(&plan);
+    let mut cluster = whole_regions(&plan);
     for restart in 0..=restarts {
-        for process in &mut rehearsal.processes {
+        for process in &mut cluster.processes {
             let _ = std::fs::remove_file(&process.log);
             process.start_again(&plan).unwrap();
         }
         for at in 0..3 {
-            let code = ended(&mut rehearsal.processes[at]).await;
-            assert_eq!(code, Some(0), "restart {restart}:\n{}", logs(&rehearsal));
-            let text = std::fs::read_to_string(&rehearsal.processes[at].log).unwrap();
+            let code = ended(&mut cluster.processes[at]).await;
+            assert_eq!(code, Some(0), "restart {restart}:\n{}", logs(&cluster));
+            let text = std::fs::read_to_string(&cluster.processes[at].log).unwrap();
             assert!(text.contains("clock 10: objective "), "restart {restart}: no objective:\n{text}");
         }
-        assert_eq!(parts(directory.path()).len(), 12, "restart {restart}: no output:\n{}", logs(&rehearsal));
+        assert_eq!(parts(directory.path()).len(), 12, "restart {restart}: no output:\n{}", logs(&cluster));
         assert_equal(&outputs(directory.path()));
         std::fs::remove_dir_all(directory.path().join("out")).unwrap();
     }

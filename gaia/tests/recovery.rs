@@ -11,7 +11,7 @@ use common::{
     assert_equal, assert_near, assert_truthful, ended, finished, furthest, left_out, logs, outputs, parts,
     plan, simulated, statuses, until, whole_regions,
 };
-use gaia::program::rehearsal::{Plan, Process, Rehearsal};
+use gaia::program::local_cluster::{LocalCluster, Plan, Process};
 use gaia::service::Part;
 use gaia::service::status::Phase;
 use gaia::service::status::fetch::{Fetched, fetch};
@@ -113,48 +113,53 @@ fn clocks(fetched: &[Fetched]) -> [u32; 3] {
 }
 
 /// Asks everybody until `done` says so.
-async fn ask(rehearsal: &Rehearsal, told: &mut Told, wanted: &Act, mut done: impl FnMut(&[Fetched]) -> bool) {
+async fn ask(
+    cluster: &LocalCluster,
+    told: &mut Told,
+    wanted: &Act,
+    mut done: impl FnMut(&[Fetched]) -> bool,
+) {
     let started = Instant::now();
     loop {
-        let fetched = fetch(&rehearsal.targets(), Duration::from_secs(2)).await;
+        let fetched = fetch(&cluster.targets(), Duration::from_secs(2)).await;
         told.hear(&fetched);
         if done(&fetched) {
             return;
         }
-        assert!(started.elapsed() < common::LIMIT, "no {wanted:?}:\n{}", logs(rehearsal));
+        assert!(started.elapsed() < common::LIMIT, "no {wanted:?}:\n{}", logs(cluster));
         sleep(Duration::from_millis(100)).await;
     }
 }
 
-async fn act(rehearsal: &mut Rehearsal, told: &mut Told, plan: &Plan, act: Act) {
+async fn act(cluster: &mut LocalCluster, told: &mut Told, plan: &Plan, act: Act) {
     let is_meant = |region: &str, part: Option<Part>, process: &Process| {
         process.region == region && part.is_none_or(|part| process.part == part)
     };
     match act {
         Kill(region, part) => {
-            told.hear(&fetch(&rehearsal.targets(), Duration::from_secs(2)).await);
-            rehearsal.processes.iter_mut().filter(|p| is_meant(region, part, p)).for_each(|p| p.kill());
+            told.hear(&fetch(&cluster.targets(), Duration::from_secs(2)).await);
+            cluster.processes.iter_mut().filter(|p| is_meant(region, part, p)).for_each(|p| p.kill());
         }
         Stop(region, part) => {
-            for process in rehearsal.processes.iter_mut().filter(|p| is_meant(region, part, p)) {
+            for process in cluster.processes.iter_mut().filter(|p| is_meant(region, part, p)) {
                 process.stop();
-                assert_eq!(ended(process).await, Some(0), "{act:?}:\n{}", logs(rehearsal));
+                assert_eq!(ended(process).await, Some(0), "{act:?}:\n{}", logs(cluster));
             }
         }
         Start(region, part) => {
-            let meant = rehearsal.processes.iter_mut().filter(|p| is_meant(region, part, p));
+            let meant = cluster.processes.iter_mut().filter(|p| is_meant(region, part, p));
             meant.for_each(|process| process.start_again(plan).unwrap());
         }
         CutOff(region) => {
             for other in REGIONS.into_iter().filter(|other| *other != region) {
-                rehearsal.cut(region, other);
-                rehearsal.cut(other, region);
+                cluster.cut(region, other);
+                cluster.cut(other, region);
             }
         }
         Join(region) => {
             for other in REGIONS.into_iter().filter(|other| *other != region) {
-                rehearsal.heal(region, other);
-                rehearsal.heal(other, region);
+                cluster.heal(region, other);
+                cluster.heal(other, region);
             }
         }
         LoseDisk(region) => {
@@ -163,17 +168,17 @@ async fn act(rehearsal: &mut Rehearsal, told: &mut Told, plan: &Plan, act: Act) 
             told.forget(region);
         }
         Wait(millis) => sleep(Duration::from_millis(millis)).await,
-        Until(wanted) => ask(rehearsal, told, &act, |fetched| clock(fetched) >= wanted).await,
+        Until(wanted) => ask(cluster, told, &act, |fetched| clock(fetched) >= wanted).await,
         Soon(wanted) => {
             let started = Instant::now();
-            ask(rehearsal, told, &act, |fetched| clock(fetched) >= wanted).await;
+            ask(cluster, told, &act, |fetched| clock(fetched) >= wanted).await;
             let took = started.elapsed();
             assert!(took < Duration::from_secs(40), "{act:?} took {took:?}");
         }
         Further(by) => {
             let mut from = None;
             let trains = |f: &Fetched| f.status.as_ref().is_ok_and(|status| status.phase == Phase::Training);
-            ask(rehearsal, told, &act, |fetched| {
+            ask(cluster, told, &act, |fetched| {
                 let all_train = fetched.iter().all(trains);
                 let now = clocks(fetched);
                 if all_train && from.is_none() {
@@ -218,32 +223,32 @@ async fn rehearse_under(grace: [(&str, &str); 3], clocks: u32, late: &[&'static 
         // Longer than the others take to start.
         plan.set.push(("grace.start".to_owned(), "10 s".to_owned()));
     }
-    let mut rehearsal = Rehearsal::start(&plan).unwrap();
+    let mut cluster = LocalCluster::start(&plan).unwrap();
     let is_late = |fetched: &Fetched| {
         fetched.target.name.as_ref().is_some_and(|(region, _)| late.contains(&region.as_str()))
     };
-    until(&mut rehearsal, |fetched| {
+    until(&mut cluster, |fetched| {
         clock(fetched) >= 25 && fetched.iter().all(|f| f.status.is_ok() || is_late(f))
     })
     .await;
     let mut told = Told::default();
     for step in story {
-        act(&mut rehearsal, &mut told, &plan, *step).await;
+        act(&mut cluster, &mut told, &plan, *step).await;
     }
     let mut dead = Vec::new();
-    for at in (0..rehearsal.processes.len()).rev() {
-        if let Some(status) = rehearsal.processes[at].ended().unwrap() {
-            assert_eq!(status.code(), None, "it was killed, or should be there:\n{}", logs(&rehearsal));
-            dead.push(rehearsal.processes.remove(at));
+    for at in (0..cluster.processes.len()).rev() {
+        if let Some(status) = cluster.processes[at].ended().unwrap() {
+            assert_eq!(status.code(), None, "it was killed, or should be there:\n{}", logs(&cluster));
+            dead.push(cluster.processes.remove(at));
         }
     }
-    let is_lacking = REGIONS.iter().any(|region| rehearsal.processes.iter().all(|p| p.region != *region));
-    let fetched = finished(&mut rehearsal).await;
+    let is_lacking = REGIONS.iter().any(|region| cluster.processes.iter().all(|p| p.region != *region));
+    let fetched = finished(&mut cluster).await;
     told.hear(&fetched);
     let undisturbed = simulated(directory.path(), 2, &[("job.clocks", &clocks.to_string())]);
     let scores = statuses(&fetched).flat_map(|s| &s.workers).filter_map(|worker| worker.score.clone());
     assert_near(&scores.collect::<Vec<_>>(), &undisturbed, 0.02);
-    for process in &mut rehearsal.processes {
+    for process in &mut cluster.processes {
         process.stop();
         let (code, who) = (ended(process).await, format!("{} of {}", process.part.role(), process.region));
         // What a region that has not come back would have done is missing, and that is said.
@@ -301,14 +306,14 @@ async fn clocks_that_a_region_was_away_for_are_missing_and_everybody_says_so() {
     let _turn = TURNS.acquire().await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let plan = plan_in(directory.path(), 100, [GRACE[0], GRACE[1], ("grace.datacenter", "2 s")]);
-    let mut rehearsal = whole_regions(&plan);
-    rehearsal.processes.iter_mut().for_each(|process| process.start_again(&plan).unwrap());
+    let mut cluster = whole_regions(&plan);
+    cluster.processes.iter_mut().for_each(|process| process.start_again(&plan).unwrap());
     let mut told = Told::default();
-    act(&mut rehearsal, &mut told, &plan, Until(15)).await;
-    act(&mut rehearsal, &mut told, &plan, Kill("singapore", None)).await;
-    act(&mut rehearsal, &mut told, &plan, Until(40)).await;
-    act(&mut rehearsal, &mut told, &plan, Start("singapore", None)).await;
-    let fetched = finished(&mut rehearsal).await;
+    act(&mut cluster, &mut told, &plan, Until(15)).await;
+    act(&mut cluster, &mut told, &plan, Kill("singapore", None)).await;
+    act(&mut cluster, &mut told, &plan, Until(40)).await;
+    act(&mut cluster, &mut told, &plan, Start("singapore", None)).await;
+    let fetched = finished(&mut cluster).await;
     let counts: Vec<_> = statuses(&fetched)
         .flat_map(|status| &status.regions)
         .filter(|part| part.datacenter == "singapore")
@@ -317,7 +322,7 @@ async fn clocks_that_a_region_was_away_for_are_missing_and_everybody_says_so() {
     let count = counts[0].1;
     assert!((10..60).contains(&count), "{count}");
     assert_eq!(counts, [(100, count); 3], "all say the same");
-    for process in &mut rehearsal.processes {
+    for process in &mut cluster.processes {
         process.stop();
         assert_eq!(ended(process).await, Some(3), "{}", process.region);
         let text = std::fs::read_to_string(&process.log).unwrap();

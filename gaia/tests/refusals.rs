@@ -22,7 +22,7 @@ use datacenter::identity::{Date, PeerName, Role};
 use datacenter::lan::{Security, Terms as LanTerms};
 use datacenter::refusals::Refused;
 use datacenter::wire::{ToServer, ToWorker, WorkerHello};
-use gaia::program::rehearsal::Rehearsal;
+use gaia::program::local_cluster::LocalCluster;
 use gaia::service::Part;
 use gaia::service::certificates::{Authority, Directory, Validity};
 use scene::{
@@ -422,8 +422,8 @@ async fn server_of_version(scene: &Scene, version: u32) -> Seen {
 }
 
 /// How often each link between the real processes has come up.
-async fn connects(rehearsal: &mut Rehearsal) -> Vec<u64> {
-    let fetched = until(rehearsal, |fetched| fetched.iter().all(|f| f.status.is_ok())).await;
+async fn connects(cluster: &mut LocalCluster) -> Vec<u64> {
+    let fetched = until(cluster, |fetched| fetched.iter().all(|f| f.status.is_ok())).await;
     statuses(&fetched).flat_map(|s| &s.servers).flat_map(|s| &s.links).map(|link| link.connects).collect()
 }
 
@@ -432,7 +432,7 @@ async fn intruders_are_refused_and_disturb_nobody() {
     let _alone = ONE_AT_A_TIME.lock().await;
     const CLOCKS: &str = "100";
     let mut scene = Scene::start(CLOCKS).await;
-    let before = connects(&mut scene.rehearsal).await;
+    let before = connects(&mut scene.cluster).await;
 
     processes_are_refused(&scene).await;
     certificates_are_judged(&mut scene).await;
@@ -440,13 +440,8 @@ async fn intruders_are_refused_and_disturb_nobody() {
     a_worker_does_not_serve(&scene).await;
     other_languages_are_refused(&scene).await;
 
-    finished(&mut scene.rehearsal).await;
-    assert_eq!(
-        connects(&mut scene.rehearsal).await,
-        before,
-        "no link has broken:\n{}",
-        logs(&scene.rehearsal)
-    );
+    finished(&mut scene.cluster).await;
+    assert_eq!(connects(&mut scene.cluster).await, before, "no link has broken:\n{}", logs(&scene.cluster));
     scene.ends_well(CLOCKS).await;
 }
 

@@ -7,12 +7,12 @@
 //! again, though not at the same clocks.
 
 mod common;
+#[path = "soak/fault_schedule.rs"]
+mod fault_schedule;
 #[path = "soak/memory.rs"]
 mod memory;
 #[path = "soak/progress.rs"]
 mod progress;
-#[path = "soak/story.rs"]
-mod story;
 
 use std::panic::catch_unwind;
 use std::time::Duration;
@@ -21,14 +21,14 @@ use common::{
     CLOCK, ONE_AT_A_TIME, ROUNDING, assert_near, assert_within, is_truthful, logs, outputs, plan, simulated,
     statuses,
 };
-use gaia::program::rehearsal::{Plan, Rehearsal};
+use fault_schedule::{Event, Fault, REGIONS, Target};
+use gaia::program::local_cluster::{LocalCluster, Plan};
 use gaia::service::Part;
 use gaia::service::status::Phase;
 use gaia::service::status::fetch::{Fetched, fetch};
 use memory::Memory;
 use progress::Progress;
 use rand::RngExt;
-use story::{Event, Fault, REGIONS, Target};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -82,7 +82,7 @@ struct Soak {
     seed: u64,
     plan: Plan,
     directory: Option<TempDir>,
-    rehearsal: Rehearsal,
+    cluster: LocalCluster,
     clocks: u32,
     started: Instant,
     /// By the place of the process.
@@ -111,7 +111,7 @@ async fn whatever_happens_nothing_is_lost() {
     let length = Duration::from_secs(seconds);
     let mut soak = Soak::start(seed, length);
     soak.until("begin", |soak| soak.progress.slowest() >= 5).await;
-    soak.suffer(story::story(seed, length), length).await;
+    soak.suffer(fault_schedule::story(seed, length), length).await;
     soak.until("end", |soak| soak.all_have_finished()).await;
     soak.judge().await;
 }
@@ -125,13 +125,13 @@ impl Soak {
             (clocks.to_string(), directory.path().join("checkpoints").display().to_string());
         let own = [("job.clocks", text.as_str()), ("checkpoint.location", checkpoints.as_str())];
         let plan = plan(directory.path(), &[&own[..], &SETTINGS[..]].concat());
-        let rehearsal = Rehearsal::start(&plan).unwrap();
-        let (started, count) = (Instant::now(), rehearsal.processes.len());
+        let cluster = LocalCluster::start(&plan).unwrap();
+        let (started, count) = (Instant::now(), cluster.processes.len());
         Self {
             seed,
             plan,
             directory: Some(directory),
-            rehearsal,
+            cluster,
             clocks,
             started,
             standings: vec![Standing::Returning { undisturbed: Duration::ZERO }; count],
@@ -156,7 +156,7 @@ impl Soak {
     }
 
     fn name(&self, at: usize) -> String {
-        let process = &self.rehearsal.processes[at];
+        let process = &self.cluster.processes[at];
         format!("{} of {}", process.part.role(), process.region)
     }
 
@@ -211,7 +211,7 @@ impl Soak {
 
     fn strike(&mut self, event: Event) {
         let is_busy = |soak: &Self, target: Target| {
-            let processes = soak.rehearsal.processes.iter().zip(&soak.standings);
+            let processes = soak.cluster.processes.iter().zip(&soak.standings);
             processes
                 .clone()
                 .any(|(process, standing)| target.includes(process) && !matches!(standing, Standing::Up))
@@ -219,7 +219,7 @@ impl Soak {
         let (now, lasts) = (Instant::now(), event.lasts);
         if let Some(region) = event.fault.loses_servers_of() {
             // On a slow machine who is lost may be away for longer than the story says.
-            let away = self.rehearsal.processes.iter().zip(&self.standings).find(|(process, standing)| {
+            let away = self.cluster.processes.iter().zip(&self.standings).find(|(process, standing)| {
                 let is_away = !matches!(standing, Standing::Up | Standing::Frozen { .. });
                 process.region != region && matches!(process.part, Part::Server(_)) && is_away
             });
@@ -234,7 +234,7 @@ impl Soak {
                 return self.tell(&format!("not now: {event}"));
             }
             Fault::Kill { target, disk } => self.each(target, |soak, at| {
-                soak.rehearsal.processes[at].kill();
+                soak.cluster.processes[at].kill();
                 soak.standings[at] = Standing::Down { until: now + lasts };
                 if disk {
                     let checkpoints = soak.plan.directory.join("checkpoints/digits").join(target.region);
@@ -243,17 +243,17 @@ impl Soak {
                 }
             }),
             Fault::Restart(target) => self.each(target, |soak, at| {
-                soak.rehearsal.processes[at].stop();
+                soak.cluster.processes[at].stop();
                 soak.standings[at] = Standing::Stopping { since: now, then_down: lasts };
             }),
             Fault::Freeze(target) => self.each(target, |soak, at| {
-                soak.rehearsal.processes[at].freeze(true);
+                soak.cluster.processes[at].freeze(true);
                 soak.standings[at] = Standing::Frozen { until: now + lasts };
             }),
             Fault::Cut { from, to, both } => {
                 let ways = [(from, to), (to, from)].into_iter().take(if both { 2 } else { 1 });
                 for (from, to) in ways {
-                    self.rehearsal.cut(from, to);
+                    self.cluster.cut(from, to);
                     self.cuts.push((from, to, now + lasts));
                 }
             }
@@ -263,7 +263,7 @@ impl Soak {
 
     fn each(&mut self, target: Target, strike: impl Fn(&mut Self, usize)) {
         for at in 0..self.standings.len() {
-            if target.includes(&self.rehearsal.processes[at]) {
+            if target.includes(&self.cluster.processes[at]) {
                 strike(self, at);
             }
         }
@@ -283,18 +283,18 @@ impl Soak {
     fn put_right(&mut self) {
         let now = Instant::now();
         for at in 0..self.standings.len() {
-            let code = self.rehearsal.processes[at].ended().unwrap().map(|status| status.code());
+            let code = self.cluster.processes[at].ended().unwrap().map(|status| status.code());
             match (self.standings[at], code) {
                 (Standing::Up | Standing::Frozen { .. } | Standing::Returning { .. }, Some(code)) => {
                     self.fail(&format!("{} ended by itself, with {code:?}", self.name(at)));
                 }
                 (Standing::Down { until }, _) if until <= now => {
-                    self.rehearsal.processes[at].start_again(&self.plan).unwrap();
+                    self.cluster.processes[at].start_again(&self.plan).unwrap();
                     self.births[at] = now;
                     self.returns(at);
                 }
                 (Standing::Frozen { until }, None) if until <= now => {
-                    self.rehearsal.processes[at].freeze(false);
+                    self.cluster.processes[at].freeze(false);
                     self.returns(at);
                 }
                 (Standing::Stopping { then_down, .. }, Some(code)) => {
@@ -316,7 +316,7 @@ impl Soak {
         let (over, cuts): (Vec<_>, Vec<_>) = self.cuts.drain(..).partition(|(_, _, until)| *until <= now);
         self.cuts = cuts;
         for (from, to, _) in over {
-            self.rehearsal.heal(from, to);
+            self.cluster.heal(from, to);
             self.tell(&format!("{from} -> {to} is whole again"));
         }
     }
@@ -330,13 +330,13 @@ impl Soak {
     fn is_disturbed(&self, region: &str, but: Option<usize>) -> bool {
         let away = |standing: &Standing| !matches!(standing, Standing::Up | Standing::Returning { .. });
         (0..self.standings.len())
-            .filter(|at| Some(*at) != but && self.rehearsal.processes[*at].region == region)
+            .filter(|at| Some(*at) != but && self.cluster.processes[*at].region == region)
             .any(|at| away(&self.standings[at]))
     }
 
     /// Asks those who run how they are, `passed` after they were last asked.
     async fn look(&mut self, passed: Duration) {
-        let targets = self.rehearsal.targets();
+        let targets = self.cluster.targets();
         let runs = |at: &usize| matches!(self.standings[*at], Standing::Up | Standing::Returning { .. });
         let running: Vec<_> = (0..targets.len()).filter(runs).collect();
         let asked: Vec<_> = running.iter().map(|at| targets[*at].clone()).collect();
@@ -344,7 +344,7 @@ impl Soak {
         for (index, at) in running.into_iter().enumerate() {
             let status = self.last[index].status.as_ref().ok();
             let trains = status.is_some_and(|s| matches!(s.phase, Phase::Training | Phase::Finished));
-            let region = self.rehearsal.processes[at].region;
+            let region = self.cluster.processes[at].region;
             if let Some(status) = status {
                 self.progress.see(region, status);
             }
@@ -358,7 +358,7 @@ impl Soak {
                     self.standings[at] = Standing::Returning { undisturbed: undisturbed + more };
                 }
             }
-            let process = &self.rehearsal.processes[at];
+            let process = &self.cluster.processes[at];
             let (age, id) = (self.births[at].elapsed(), process.id().expect("it runs"));
             self.memory.sample(format!("{} ({id})", self.name(at)), age, id);
         }
@@ -397,11 +397,11 @@ impl Soak {
         println!("{} of those who were stopped could not hand over all", self.ended_with_an_error);
         let clocks = self.clocks.to_string();
         let set = [("job.clocks", clocks.as_str()), ("job.evaluate_every", "10")];
-        let undisturbed = simulated(&self.plan.directory, story::SERVERS, &set);
+        let undisturbed = simulated(&self.plan.directory, fault_schedule::SERVERS, &set);
         let scores: Vec<_> =
             statuses(&self.last).flat_map(|s| &s.workers).filter_map(|worker| worker.score.clone()).collect();
         for at in 0..self.standings.len() {
-            let process = &mut self.rehearsal.processes[at];
+            let process = &mut self.cluster.processes[at];
             process.stop();
             let code = common::ended(process).await;
             if !is_truthful(process, code) {
@@ -431,7 +431,7 @@ impl Soak {
             Ok(status) => progress::line(status),
             Err(error) => format!("{:?}: {error}", fetched.target.name),
         }));
-        lines.push(logs(&self.rehearsal));
+        lines.push(logs(&self.cluster));
         if let Some(directory) = self.directory.take() {
             lines.push(format!("all of it is in {}", directory.keep().display()));
         }

@@ -11,7 +11,7 @@ use gaia::job::config::load_region;
 use gaia::job::region::{CheckpointSettings, CheckpointStart};
 use gaia::learning::models;
 use gaia::service::checkpoint::{Archive, Subject};
-use gaia::service::trained::{Source, Wanted, read};
+use gaia::service::model_files::{Source, Wanted, read};
 use gaia::service::{Part, Setup};
 use gaia::settings::Overrides;
 use wan::state::ReplicaState;

@@ -19,7 +19,7 @@ struct Awaited {
 
 /// One receiver's knowledge of one sender, for one shard.
 #[derive(Clone, Debug, Default)]
-pub struct Witness {
+pub struct InvariantChecker {
     /// The latest stream of which something was delivered: numbers count anew in each.
     stream: u32,
     /// Announced rows: `(table, slot)`.
@@ -35,7 +35,7 @@ pub struct Witness {
     progress: Vec<Progress>,
 }
 
-impl Witness {
+impl InvariantChecker {
     /// The sender made an update. Where this is not told, only what is delivered is known.
     pub fn see_sent(&mut self, update: &Update, shapes: &[ShardTable]) {
         let rows = update.deltas.iter().flat_map(|delta| {

@@ -28,7 +28,7 @@ use wan::policy::{
 };
 use wan::replica::Replica;
 
-use crate::laws::Witness;
+use crate::laws::InvariantChecker;
 use crate::queue::{Queue, ordered};
 
 /// A mechanism to break on purpose, between the nodes and the laws.
@@ -183,7 +183,7 @@ struct Site {
     peers: Vec<usize>,
     workers: Vec<Worker>,
     /// By peer and shard.
-    witnesses: Vec<Vec<Witness>>,
+    witnesses: Vec<Vec<InvariantChecker>>,
     finished: bool,
 }
 
@@ -242,7 +242,7 @@ impl Mesh {
             }
             Site {
                 node,
-                witnesses: vec![vec![Witness::default(); config.shards as usize]; peers.len()],
+                witnesses: vec![vec![InvariantChecker::default(); config.shards as usize]; peers.len()],
                 peers,
                 workers: (0..config.workers).map(|_| Worker { clock: 0, asked: BTreeMap::new() }).collect(),
                 finished: false,
@@ -446,11 +446,11 @@ impl Mesh {
         let here = &mut self.sites[site];
         let worker = &mut here.workers[reply.worker.index()];
         let read = worker.asked.remove(&reply.shard.0).ok_or("law 5: a read was answered twice")?;
-        for witness in &here.witnesses {
-            let witness = &witness[reply.shard.index()];
-            witness.check_read(&read, &reply, lead, Duration::MAX).map_err(|e| format!("law 4: {e}"))?;
+        for checker in &here.witnesses {
+            let checker = &checker[reply.shard.index()];
+            checker.check_read(&read, &reply, lead, Duration::MAX).map_err(|e| format!("law 4: {e}"))?;
             if let (Some(lead), Selection::Everything) = (lead, &self.config.policy.selection) {
-                let counted = witness.counted_clock(self.config.workers);
+                let counted = checker.counted_clock(self.config.workers);
                 let clock = reply.clock.min(read.clock);
                 if clock.lead_over(counted) > lead {
                     return Err(format!("law 4: read at {clock} with the data of {counted}, DS is {lead}"));

@@ -27,7 +27,7 @@ use wan::policy::{Lead, Policy};
 use wan::seed;
 use wan::transport::Path;
 
-use crate::laws::Witness;
+use crate::laws::InvariantChecker;
 use crate::mesh::random_policy;
 use crate::site::{Model, Site, SitePlan, World, copy_values, keep_links, server_name};
 
@@ -306,7 +306,7 @@ struct Judge {
     lead: Option<u32>,
     elements: u64,
     /// By datacenter and shard.
-    witnesses: Vec<Vec<Witness>>,
+    witnesses: Vec<Vec<InvariantChecker>>,
     shapes: Vec<Vec<datacenter::ShardTable>>,
     /// Sums of the local deltas, by shard and table.
     sums: Vec<Vec<Vec<f32>>>,
@@ -368,10 +368,10 @@ impl Judge {
             self.broken.get_or_insert("law 5: a read was answered twice".into());
             return;
         };
-        for (at, witness) in self.witnesses.iter().enumerate() {
+        for (at, checker) in self.witnesses.iter().enumerate() {
             // Nobody mirrors itself.
-            let Some(witness) = witness.get(reply.shard.index()) else { continue };
-            if let Err(broken) = witness.check_read(&read, reply, self.lead, now) {
+            let Some(checker) = checker.get(reply.shard.index()) else { continue };
+            if let Err(broken) = checker.check_read(&read, reply, self.lead, now) {
                 self.broken.get_or_insert(format!("law 4: at {now:?}, of datacenter {at}: {broken}"));
             }
         }
@@ -392,7 +392,7 @@ struct SharedJudge(Arc<Mutex<Judge>>);
 impl SharedJudge {
     fn new(stack: &Stack, at: u16) -> Self {
         let shards = stack.model.shapes.len();
-        let witnesses_of = |peer| vec![Witness::default(); if peer == at { 0 } else { shards }];
+        let witnesses_of = |peer| vec![InvariantChecker::default(); if peer == at { 0 } else { shards }];
         let lead = match stack.policy.lead {
             Lead::Limit(limit) => Some(limit),
             Lead::Derived | Lead::Unlimited => None,

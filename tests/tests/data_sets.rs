@@ -13,7 +13,7 @@ use gaia::program::progress::Silent;
 use gaia::program::report;
 use gaia::settings::Overrides;
 use gaia::simulator;
-use gaia::simulator::outcome::{Comparison, Run};
+use gaia::simulator::results::{Comparison, Run};
 
 /// The optimum of softmax regression on MNIST with an L2 penalty of 1e-4, found by L-BFGS.
 const MNIST_OBJECTIVE: f64 = 0.259248;

@@ -18,7 +18,7 @@ struct Silent;
 impl Observer for Silent {
     fn run_started(&self, _: Strategy, _: &[String], _: u32) {}
     fn clock(&self, _: Strategy, _: &Progress) {}
-    fn run_finished(&self, _: &gaia::simulator::outcome::Run) {}
+    fn run_finished(&self, _: &gaia::simulator::results::Run) {}
 }
 
 /// The main job, shortened, over links with everything that may go wrong.

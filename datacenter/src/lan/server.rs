@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::half_open::{HalfOpen, Place, Stage};
+use super::incarnations::{Incarnations, Registration};
 use super::life::{HEARTBEAT, Heard};
-use super::lives::{Lives, Stay};
 use super::presence::Presence;
 use super::{
     DEPARTED, Frames, HANDSHAKE, LEFT, LanError, SENSELESS, Security, Terms, Way, dismiss, framed, next,
@@ -43,7 +43,7 @@ const FIRST_WORD: Duration = Duration::from_secs(2);
 
 /// A server's way to its shards, and what it lets workers in by.
 #[derive(Clone)]
-pub struct Door {
+pub struct Listener {
     /// What both sides must agree on.
     pub terms: Terms,
     /// Our index in the datacenter.
@@ -65,23 +65,23 @@ pub struct Door {
     /// Where refusals are counted.
     pub refusals: Refusals,
     /// Which processes the workers are.
-    pub lives: Lives,
+    pub incarnations: Incarnations,
     /// The workers that are connected, and how the others went.
     pub presence: watch::Sender<Presence>,
     /// Who does what operators want; none where they are not let in.
     pub operators: Option<Operators>,
 }
 
-impl Door {
-    /// Lets workers in that come to `listener`, for ever.
-    pub async fn serve(self, listener: TcpListener) {
+impl Listener {
+    /// Lets workers in that come to `socket`, for ever.
+    pub async fn serve(self, socket: TcpListener) {
         // Whoever could foresee who is drawn would gain nothing: it is a stranger's place as often
         // as before.
         let half_open = HalfOpen::new(self.incarnation);
         let throttle = Arc::new(Mutex::new(Throttle::new(Instant::now())));
         let mut failures = Throttle::rare(Instant::now());
         loop {
-            let (stream, address) = match listener.accept().await {
+            let (stream, address) = match socket.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, mostly: others may be given back.
@@ -108,7 +108,7 @@ impl Door {
         };
         match welcomed {
             Ok(Welcomed::Operator(mut frames, hello)) => self.attend(&mut frames, hello).await,
-            Ok(Welcomed::Worker(guest)) => self.serve_worker(guest).await,
+            Ok(Welcomed::Worker(session)) => self.serve_worker(session).await,
             Err(error) => {
                 let error = error.explained(&self.security);
                 error.refused().into_iter().for_each(|refused| self.refusals.count(refused));
@@ -121,12 +121,12 @@ impl Door {
         }
     }
 
-    async fn serve_worker(&self, guest: Guest) {
-        let worker = guest.worker;
+    async fn serve_worker(&self, session: WorkerSession) {
+        let worker = session.worker;
         info!(worker = worker.0, "a worker is connected");
-        let heard = guest.frames.get_ref().heard.clone();
+        let heard = session.frames.get_ref().heard.clone();
         self.presence.send_modify(|presence| presence.come(worker));
-        let error = self.host(guest).await;
+        let error = self.host(session).await;
         self.presence.send_modify(|presence| presence.go(worker, heard.last(), error.to_string()));
         debug!(?error, "the connection in the system's words");
         match error.refused() {
@@ -165,9 +165,9 @@ impl Door {
         let mut frames = framed(stream);
         match self.greet(&mut frames, name.as_ref(), place).await {
             Ok(Greeted::Operator(hello)) => Ok(Welcomed::Operator(frames, hello)),
-            Ok(Greeted::Worker(worker, stay, answers, refusal)) => {
+            Ok(Greeted::Worker(worker, registration, answers, refusal)) => {
                 frames.codec_mut().set_max_frame_length(self.shapes.max_frame_bytes());
-                Ok(Welcomed::Worker(Guest { worker, stay, frames, answers, refusal }))
+                Ok(Welcomed::Worker(WorkerSession { worker, registration, frames, answers, refusal }))
             }
             Err(error) => {
                 dismiss_for(&mut frames, &error).await;
@@ -206,15 +206,15 @@ impl Door {
         }
         self.check(&hello, name).map_err(refused)?;
         frames.get_ref().check_index(hello.worker.0)?;
-        let stay = self.lives.admit(hello.worker, hello.incarnation, Instant::now());
-        let stay = stay.map_err(|()| LanError::superseded(hello.worker))?;
+        let registration = self.incarnations.admit(hello.worker, hello.incarnation, Instant::now());
+        let registration = registration.map_err(|()| LanError::superseded(hello.worker))?;
         // It is no stranger, and may have to wait for long.
         drop(place);
         let (replies, answers) = mpsc::channel(self.shapes.0.len());
         let (refusal, (answer, standings)) = (Refusal::default(), oneshot::channel());
         let attach = Call::Attach {
             worker: hello.worker,
-            is_new: stay.is_new,
+            is_new: registration.is_new,
             replies,
             refusal: refusal.clone(),
             answer,
@@ -232,7 +232,7 @@ impl Door {
         let (server, incarnation) = (self.server, self.incarnation);
         let welcome = Welcome { version: VERSION, server, incarnation, standings };
         frames.send(ToWorker::Welcome(welcome).encode()).await?;
-        Ok(Greeted::Worker(hello.worker, stay, answers, refusal))
+        Ok(Greeted::Worker(hello.worker, registration, answers, refusal))
     }
 
     fn check(&self, hello: &WorkerHello, name: Option<&PeerName>) -> Result<(), (&'static str, String)> {
@@ -354,8 +354,8 @@ impl Door {
     }
 
     /// Serves a worker until its connection ends.
-    pub(super) async fn host(&self, guest: Guest) -> LanError {
-        let Guest { worker, stay, mut frames, answers, refusal } = guest;
+    pub(super) async fn host(&self, session: WorkerSession) -> LanError {
+        let WorkerSession { worker, registration, mut frames, answers, refusal } = session;
         let (peer, heard) = (frames.get_ref().peer(), frames.get_ref().heard.clone());
         let (sink, stream) = (&mut frames).split();
         let (out, queue) = mpsc::channel::<ToWorker>(OUT_QUEUE);
@@ -365,7 +365,7 @@ impl Door {
             error = self.security.revoked(peer) => Err(error),
         };
         let error = match ended {
-            Err(LanError::Replaced) if stay.is_over() => LanError::superseded(worker),
+            Err(LanError::Replaced) if registration.is_over() => LanError::superseded(worker),
             Err(LanError::Replaced) => match refusal.reason() {
                 Some(reason) => {
                     LanError::Refused { cause: SENSELESS, reason: reason.to_owned(), by_us: true }
@@ -483,13 +483,13 @@ pub struct Operators {
 
 /// Who comes.
 enum Greeted {
-    Worker(WorkerId, Stay, mpsc::Receiver<ReadReply>, Refusal),
+    Worker(WorkerId, Registration, mpsc::Receiver<ReadReply>, Refusal),
     Operator(OperatorHello),
 }
 
 /// Who was let in.
 enum Welcomed {
-    Worker(Guest),
+    Worker(WorkerSession),
     Operator(Frames, OperatorHello),
 }
 
@@ -501,9 +501,9 @@ async fn speaks_tls(stream: &TcpStream) -> std::io::Result<bool> {
 }
 
 /// A worker that was let in.
-pub(super) struct Guest {
+pub(super) struct WorkerSession {
     pub(super) worker: WorkerId,
-    pub(super) stay: Stay,
+    pub(super) registration: Registration,
     pub(super) frames: Frames,
     pub(super) answers: mpsc::Receiver<ReadReply>,
     pub(super) refusal: Refusal,

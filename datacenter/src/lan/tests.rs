@@ -13,9 +13,9 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use super::half_open::MAX_HALF_OPEN_OF_ONE;
 use super::life::{HEARTBEAT, SILENCE};
 
-use super::server::{Door, Guest};
-use super::worker::{Carried, Line, Plan, State};
-use super::{LanError, Lives, Presence, Security, Terms, Way, framed};
+use super::server::{Listener, WorkerSession};
+use super::worker::{LinkState, Plan, ServerLink, Unsent};
+use super::{Incarnations, LanError, Presence, Security, Terms, Way, framed};
 use crate::client::Client;
 use crate::local::{Call, Port, Refusal, Session};
 use crate::message::{Notice, ReadReply, Request};
@@ -80,21 +80,21 @@ async fn life(address: &str, incarnation: u64, shard: Shard, shards: u16) -> Hos
     let binding = async {
         loop {
             match TcpListener::bind(address).await {
-                Ok(listener) => return listener,
+                Ok(socket) => return socket,
                 // Connections of the former life are about to close.
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
         }
     };
-    let listener = timeout(LIMIT, binding).await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let socket = timeout(LIMIT, binding).await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
     let (requests, mut queue) = mpsc::channel::<(ShardId, Request)>(16);
     let (calls, mut asked) = mpsc::channel(16);
     let (notice, noticed) = watch::channel(Notice::Serving);
     let refusals = Refusals::default();
     let (presence, present) = watch::channel(Presence::new(Instant::now()));
     let workers = shard.worker_count();
-    let door = Door {
+    let listener = Listener {
         terms: terms(),
         server: shard.id().0,
         incarnation,
@@ -105,11 +105,11 @@ async fn life(address: &str, incarnation: u64, shard: Shard, shards: u16) -> Hos
         calls,
         notice: noticed,
         refusals: refusals.clone(),
-        lives: Lives::default(),
+        incarnations: Incarnations::default(),
         presence,
         operators: None,
     };
-    let serving = tokio::spawn(door.serve(listener));
+    let serving = tokio::spawn(listener.serve(socket));
     let shard = Arc::new(std::sync::Mutex::new(shard));
     let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
     let (task, hearing) = (shard.clone(), heard.clone());
@@ -179,25 +179,28 @@ fn plan(address: &str, worker: u32) -> Plan {
     }
 }
 
-fn open(plan: Plan) -> (Session, super::worker::Handle, tokio::task::JoinHandle<Carried>) {
-    open_carrying(plan, Carried::new())
+fn open(plan: Plan) -> (Session, super::worker::Handle, tokio::task::JoinHandle<Unsent>) {
+    open_carrying(plan, Unsent::new())
 }
 
 fn open_carrying(
     plan: Plan,
-    carried: Carried,
-) -> (Session, super::worker::Handle, tokio::task::JoinHandle<Carried>) {
+    carried: Unsent,
+) -> (Session, super::worker::Handle, tokio::task::JoinHandle<Unsent>) {
     let (requests, queue) = mpsc::channel(16);
     let (replies, answers) = mpsc::channel(4);
     let client = Client::new(plan.worker, &specs(), Placement::new(1), Some(0));
-    let (line, handle) = Line::new(plan, queue, replies);
-    let running = tokio::spawn(line.carrying(carried).run());
+    let (link, handle) = ServerLink::new(plan, queue, replies);
+    let running = tokio::spawn(link.carrying(carried).run());
     (Session::new(client, Port { shards: vec![requests], replies: answers }), handle, running)
 }
 
 async fn connected(handle: &super::worker::Handle) {
     let mut state = handle.state.clone();
-    timeout(LIMIT, state.wait_for(|state| matches!(state, State::Connected { .. }))).await.unwrap().unwrap();
+    timeout(LIMIT, state.wait_for(|state| matches!(state, LinkState::Connected { .. })))
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 async fn one_clock(session: &mut Session) {
@@ -249,8 +252,9 @@ async fn a_worker_whose_flush_is_refused_is_told_why_and_does_not_come_back() {
         one_clock(&mut honest).await;
     }
     let mut state = handle.state.clone();
-    let refused = timeout(LIMIT, state.wait_for(|state| matches!(state, State::Refused(_)))).await.unwrap();
-    let State::Refused(why) = refused.unwrap().clone() else { unreachable!("waited for") };
+    let refused =
+        timeout(LIMIT, state.wait_for(|state| matches!(state, LinkState::Refused(_)))).await.unwrap();
+    let LinkState::Refused(why) = refused.unwrap().clone() else { unreachable!("waited for") };
     assert!(
         why.contains("worker 0 flushed a delta of 5e28 at clock 2, which would bring 5e28 beyond"),
         "{why}"
@@ -317,7 +321,7 @@ async fn who_does_not_agree_is_told_why_on_both_sides() {
         let theirs = plan.refusals.clone();
         let (_session, handle, running) = open(plan);
         let mut state = handle.state.clone();
-        let told = |state: &State| matches!(state, State::Waiting(why) if why.starts_with("refused by the other side"));
+        let told = |state: &LinkState| matches!(state, LinkState::Waiting(why) if why.starts_with("refused by the other side"));
         timeout(LIMIT, state.wait_for(told)).await.unwrap().unwrap();
         running.abort();
         assert!(theirs.all().contains_key(&Refused { cause, by_us: false }), "{cause}: {:?}", theirs.all());
@@ -362,7 +366,8 @@ async fn a_worker_tells_the_server_whom_it_has_found() {
     let theirs = plan.refusals.clone();
     let (_session, handle, running) = open(plan);
     let mut state = handle.state.clone();
-    let told = |state: &State| matches!(state, State::Waiting(why) if why.contains("you are server 0"));
+    let told =
+        |state: &LinkState| matches!(state, LinkState::Waiting(why) if why.contains("you are server 0"));
     timeout(LIMIT, state.wait_for(told)).await.unwrap().unwrap();
     running.abort();
     assert!(theirs.all().contains_key(&Refused { cause: "name", by_us: true }), "{:?}", theirs.all());
@@ -389,16 +394,16 @@ async fn nonsense_costs_its_connection_and_notices_reach_the_others() {
     one_clock(&mut session).await;
     host.notice.send_replace(Notice::Leaving);
     let mut state = handle.state.clone();
-    let leaving = |state: &State| matches!(state, State::Connected { notice: Notice::Leaving, .. });
+    let leaving = |state: &LinkState| matches!(state, LinkState::Connected { notice: Notice::Leaving, .. });
     timeout(LIMIT, state.wait_for(leaving)).await.unwrap().unwrap();
     counted(&host, "protocol").await;
 }
 
-/// A door to no shards, for a connection that is let in already.
-fn bare_door() -> (Door, watch::Sender<Notice>, mpsc::Receiver<(ShardId, Request)>) {
+/// A listener to no shards, for a connection that is let in already.
+fn bare_listener() -> (Listener, watch::Sender<Notice>, mpsc::Receiver<(ShardId, Request)>) {
     let (requests, queue) = mpsc::channel(16);
     let (notice, noticed) = watch::channel(Notice::Serving);
-    let door = Door {
+    let listener = Listener {
         operators: None,
         terms: terms(),
         server: 0,
@@ -410,22 +415,29 @@ fn bare_door() -> (Door, watch::Sender<Notice>, mpsc::Receiver<(ShardId, Request
         calls: mpsc::channel(1).0,
         notice: noticed,
         refusals: Refusals::default(),
-        lives: Lives::default(),
+        incarnations: Incarnations::default(),
         presence: watch::channel(Presence::new(Instant::now())).0,
     };
-    (door, notice, queue)
+    (listener, notice, queue)
 }
 
 /// Serves worker 0 over memory until the connection ends; yields its end and the worker's.
-fn served(door: Door) -> (tokio::task::JoinHandle<(LanError, Duration)>, DuplexStream) {
+fn served(listener: Listener) -> (tokio::task::JoinHandle<(LanError, Duration)>, DuplexStream) {
     let (ours, theirs) = duplex(64);
     let serving = tokio::spawn(async move {
         let (_replies, answers) = mpsc::channel(1);
         let frames = framed(Way::Memory(ours));
         let start = Instant::now();
-        let stay = door.lives.admit(WorkerId(0), 1, start).unwrap();
+        let registration = listener.incarnations.admit(WorkerId(0), 1, start).unwrap();
         (
-            door.host(Guest { worker: WorkerId(0), stay, frames, answers, refusal: Refusal::default() })
+            listener
+                .host(WorkerSession {
+                    worker: WorkerId(0),
+                    registration,
+                    frames,
+                    answers,
+                    refusal: Refusal::default(),
+                })
                 .await,
             start.elapsed(),
         )
@@ -435,13 +447,13 @@ fn served(door: Door) -> (tokio::task::JoinHandle<(LanError, Duration)>, DuplexS
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_vanishes_is_let_go_and_one_that_only_waits_is_kept() {
-    let (door, _notice, _queue) = bare_door();
-    let (serving, _vanished) = served(door.clone());
+    let (listener, _notice, _queue) = bare_listener();
+    let (serving, _vanished) = served(listener.clone());
     let (error, lasted) = serving.await.unwrap();
     assert!(matches!(error, LanError::Gone), "{error}");
     assert_eq!(lasted, SILENCE);
 
-    let (serving, waiting) = served(door);
+    let (serving, waiting) = served(listener);
     let mut frames = Framed::new(waiting, LengthDelimitedCodec::new());
     for _ in 0..20 {
         // It hears of the server as often as the server of it.
@@ -454,8 +466,8 @@ async fn a_worker_that_vanishes_is_let_go_and_one_that_only_waits_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_takes_minutes_is_a_sign_of_life() {
-    let (door, _notice, mut queue) = bare_door();
-    let (serving, mut slow) = served(door);
+    let (listener, _notice, mut queue) = bare_listener();
+    let (serving, mut slow) = served(listener);
     let request = Request::Leave(WorkerId(0));
     let frame = ToServer::Request(ShardId(0), request.clone()).encode();
     let mut bytes = (frame.len() as u32).to_be_bytes().to_vec();
@@ -474,7 +486,7 @@ async fn a_frame_that_takes_minutes_is_a_sign_of_life() {
 async fn a_server_that_vanishes_is_noticed_also_while_it_is_written_to() {
     for is_writing in [false, true] {
         let (requests, queue) = mpsc::channel(16);
-        let (mut line, _handle) = Line::new(plan("nowhere", 0), queue, mpsc::channel(1).0);
+        let (mut link, _handle) = ServerLink::new(plan("nowhere", 0), queue, mpsc::channel(1).0);
         let (ours, mut theirs) = duplex(64);
         if is_writing {
             // More than the connection holds, to a machine that takes nothing any more.
@@ -485,7 +497,7 @@ async fn a_server_that_vanishes_is_noticed_also_while_it_is_written_to() {
         let welcome = Welcome { version: VERSION, server: 0, incarnation: 1, standings: Vec::new() };
         let frames = framed(Way::Memory(ours));
         let start = Instant::now();
-        let error = line.talk(frames, welcome).await.unwrap_err();
+        let error = link.talk(frames, welcome).await.unwrap_err();
         assert!(matches!(error, LanError::Gone), "{error}");
         assert_eq!(start.elapsed(), SILENCE);
         let mut said = Vec::new();
@@ -497,7 +509,7 @@ async fn a_server_that_vanishes_is_noticed_also_while_it_is_written_to() {
 #[tokio::test(start_paused = true)]
 async fn what_a_worker_says_again_does_not_keep_it_from_listening() {
     let (requests, queue) = mpsc::channel(16);
-    let (mut line, handle) = Line::new(plan("nowhere", 0), queue, mpsc::channel(1).0);
+    let (mut link, handle) = ServerLink::new(plan("nowhere", 0), queue, mpsc::channel(1).0);
     requests.send((ShardId(0), Request::Leave(WorkerId(0)))).await.unwrap();
     for life in 0..2 {
         let (ours, theirs) = duplex(64);
@@ -510,9 +522,9 @@ async fn what_a_worker_says_again_does_not_keep_it_from_listening() {
             let leave = ToServer::Request(ShardId(0), Request::Leave(WorkerId(0)));
             assert_eq!(ToServer::decode(frame, &shapes()).unwrap(), leave, "life {life}");
         };
-        let (talked, ()) = tokio::join!(line.talk(frames, welcome), server);
+        let (talked, ()) = tokio::join!(link.talk(frames, welcome), server);
         assert!(matches!(talked, Err(LanError::Closed | LanError::Io(_))), "{talked:?}");
-        let noticed = matches!(*handle.state.borrow(), State::Connected { notice: Notice::Leaving, .. });
+        let noticed = matches!(*handle.state.borrow(), LinkState::Connected { notice: Notice::Leaving, .. });
         assert!(noticed, "life {life}");
     }
 }
@@ -527,15 +539,16 @@ async fn of_two_processes_that_are_one_worker_the_later_start_has_its_place() {
     connected(&later).await;
     let (_session, earlier, _running) = start(0);
     let mut state = earlier.state.clone();
-    let told = |state: &State| matches!(state, State::Waiting(why) if why.contains("was started later"));
+    let told =
+        |state: &LinkState| matches!(state, LinkState::Waiting(why) if why.contains("was started later"));
     timeout(LIMIT, state.wait_for(told)).await.unwrap().unwrap();
     // If it comes back, it is not counted any more.
     lost(&former).await;
     counted(&host, "replaced").await;
     // They do not come back at once, to take the place again.
     sleep(Duration::from_secs(1)).await;
-    assert!(matches!(*earlier.state.borrow(), State::Waiting(_)));
-    assert!(matches!(*later.state.borrow(), State::Connected { .. }));
+    assert!(matches!(*earlier.state.borrow(), LinkState::Waiting(_)));
+    assert!(matches!(*later.state.borrow(), LinkState::Connected { .. }));
 }
 
 #[tokio::test]
@@ -562,12 +575,12 @@ async fn who_says_nothing_is_hung_up_on_before_its_handshake_would_be_over() {
 #[tokio::test]
 async fn workers_that_wait_to_be_attached_keep_nobody_from_the_door() {
     let waiting = MAX_HALF_OPEN_OF_ONE as u32;
-    let (mut door, _notice, _queue) = bare_door();
+    let (mut listener, _notice, _queue) = bare_listener();
     let (calls, mut asked) = mpsc::channel(1);
-    (door.calls, door.workers) = (calls, waiting + 1);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(door.serve(listener));
+    (listener.calls, listener.workers) = (calls, waiting + 1);
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    tokio::spawn(listener.serve(socket));
     let mut lines: Vec<_> = (0..waiting).map(|worker| open(plan(&address, worker))).collect();
     let mut unanswered = Vec::new();
     while unanswered.len() < lines.len() {
@@ -618,12 +631,12 @@ fn flood(address: &str, rate: u32) -> Flood {
 #[tokio::test]
 async fn a_worker_comes_in_beside_strangers_from_its_own_address() {
     let seconds = std::env::var("GAIA_FLOOD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
-    let (mut door, _notice, _queue) = bare_door();
+    let (mut listener, _notice, _queue) = bare_listener();
     let (calls, mut asked) = mpsc::channel(1);
-    door.calls = calls;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(door.serve(listener));
+    listener.calls = calls;
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    tokio::spawn(listener.serve(socket));
     let mut flood = flood(&address, 400);
     // Until they have taken all that they can get: then some are hung up on for others.
     let full = flood.hung_up.wait_for(|hung_up| *hung_up >= MAX_HALF_OPEN_OF_ONE);
@@ -660,7 +673,7 @@ fn restored(shard: &std::sync::Mutex<Shard>) -> Shard {
 
 async fn lost(handle: &super::worker::Handle) {
     let mut state = handle.state.clone();
-    timeout(LIMIT, state.wait_for(|state| *state == State::Lost)).await.unwrap().unwrap();
+    timeout(LIMIT, state.wait_for(|state| *state == LinkState::Lost)).await.unwrap().unwrap();
 }
 
 /// The clocks of what is a flush.
@@ -798,14 +811,14 @@ async fn of_several_servers_one_starts_anew_and_the_others_keep_what_they_have()
     let kept = life("127.0.0.1:0", 1, fresh(0), 2).await;
     let restarted = life("127.0.0.1:0", 1, fresh(1), 2).await;
     let addresses = [kept.address.clone(), restarted.address.clone()];
-    let open = |carried: [Carried; 2]| {
+    let open = |carried: [Unsent; 2]| {
         let (replies, answers) = mpsc::channel(4);
         let (mut ways, mut handles, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for (server, carried) in carried.into_iter().enumerate() {
             let (requests, queue) = mpsc::channel(16);
             let plan = Plan { server: server as u16, shapes: shapes_of(2), ..plan(&addresses[server], 0) };
-            let (line, handle) = Line::new(plan, queue, replies.clone());
-            lines.push(tokio::spawn(line.carrying(carried).run()));
+            let (link, handle) = ServerLink::new(plan, queue, replies.clone());
+            lines.push(tokio::spawn(link.carrying(carried).run()));
             ways.push(requests);
             handles.push(handle);
         }
@@ -818,7 +831,7 @@ async fn of_several_servers_one_starts_anew_and_the_others_keep_what_they_have()
         (0..4).for_each(|row| session.client().add(TableId(0), row, &[1.0, 0.0]));
         session.clock().await.unwrap();
     };
-    let (mut session, handles, lines) = open([Carried::new(), Carried::new()]);
+    let (mut session, handles, lines) = open([Unsent::new(), Unsent::new()]);
     for _ in 0..5 {
         every_row(&mut session).await;
     }
@@ -834,11 +847,11 @@ async fn of_several_servers_one_starts_anew_and_the_others_keep_what_they_have()
     session.leave().await.unwrap();
     drop(session);
     let mut carried = Vec::new();
-    for line in lines {
-        carried.push(timeout(LIMIT, line).await.unwrap().unwrap());
+    for link in lines {
+        carried.push(timeout(LIMIT, link).await.unwrap().unwrap());
     }
     assert!(carried[0].is_empty(), "the other one has it all");
-    let carried: [Carried; 2] = carried.try_into().unwrap();
+    let carried: [Unsent; 2] = carried.try_into().unwrap();
     let (mut session, handles, _lines) = open(carried);
     for (at, handle) in handles.iter().enumerate() {
         connected(handle).await;

@@ -1,14 +1,14 @@
 //! The worker's side: one connection to each server, made again when it breaks.
 //!
-//! A [`Line`] keeps the connection to one server. It stands between a worker's
+//! A [`ServerLink`] keeps the connection to one server. It stands between a worker's
 //! [`Session`](crate::local::Session) and the server's shards, and hides from the session that
 //! connections break: a flush is kept until the server says that its shard has it, a read until it
 //! is answered, and on a new connection both are said again. Flushes count by their clock and a
 //! worker has one read at a time on a shard, so that does no harm.
 //!
-//! What a line cannot hide is a server that has started anew: what the worker has read there means
-//! nothing to the new life. Then the line only takes what its session still says, and ends with it;
-//! the worker begins a new session, whose line says first to the new life what the former one had
+//! What a link cannot hide is a server that has started anew: what the worker has read there means
+//! nothing to the new life. Then the link only takes what its session still says, and ends with it;
+//! the worker begins a new session, whose link says first to the new life what the former one had
 //! not confirmed. The shards know by the clocks what they have.
 //!
 //! Kind: driver.
@@ -74,9 +74,9 @@ pub struct Plan {
 /// A request to join at a clock, and where to answer with the worker's clock on each shard.
 type Joining = (Clock, oneshot::Sender<Vec<(ShardId, Clock)>>);
 
-/// How a line is.
+/// How a link is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum LinkState {
     /// It is not connected; why, as far as that is known.
     Waiting(String),
     /// It is connected: how far the server's shards were then, and how the server is.
@@ -97,11 +97,11 @@ pub enum State {
     Lost,
 }
 
-/// A line's other end, for the session's owner.
+/// A link's other end, for the session's owner.
 #[derive(Debug)]
 pub struct Handle {
-    /// How the line is.
-    pub state: watch::Receiver<State>,
+    /// How the link is.
+    pub state: watch::Receiver<LinkState>,
     joins: mpsc::Sender<Joining>,
 }
 
@@ -116,7 +116,7 @@ impl Handle {
 }
 
 /// Flushes for the shards of a server that it has not confirmed, in order.
-pub type Carried = Vec<(ShardId, Request)>;
+pub type Unsent = Vec<(ShardId, Request)>;
 
 /// What has been said to a server and may have to be said again.
 #[derive(Debug, Default)]
@@ -129,12 +129,12 @@ struct Unconfirmed {
 
 /// The connection to one server, for as long as its session wants it.
 #[derive(Debug)]
-pub struct Line {
+pub struct ServerLink {
     plan: Plan,
     requests: mpsc::Receiver<(ShardId, Request)>,
     replies: mpsc::Sender<ReadReply>,
     joins: mpsc::Receiver<Joining>,
-    state: watch::Sender<State>,
+    state: watch::Sender<LinkState>,
     unconfirmed: Unconfirmed,
     incarnation: Option<u64>,
 }
@@ -145,32 +145,32 @@ impl std::fmt::Debug for Plan {
     }
 }
 
-impl Line {
-    /// A line that takes `requests` of a session to the server of `plan`, and puts its answers into
+impl ServerLink {
+    /// A link that takes `requests` of a session to the server of `plan`, and puts its answers into
     /// `replies`.
     pub fn new(
         plan: Plan,
         requests: mpsc::Receiver<(ShardId, Request)>,
         replies: mpsc::Sender<ReadReply>,
     ) -> (Self, Handle) {
-        let (state, watched) = watch::channel(State::Waiting("not tried yet".into()));
+        let (state, watched) = watch::channel(LinkState::Waiting("not tried yet".into()));
         let (join, joins) = mpsc::channel(1);
         let unconfirmed = Unconfirmed::default();
-        let line = Self { plan, requests, replies, joins, state, unconfirmed, incarnation: None };
-        (line, Handle { state: watched, joins: join })
+        let link = Self { plan, requests, replies, joins, state, unconfirmed, incarnation: None };
+        (link, Handle { state: watched, joins: join })
     }
 
-    /// The same, saying first what a former line to this server was left with.
+    /// The same, saying first what a former link to this server was left with.
     #[must_use]
-    pub fn carrying(mut self, carried: Carried) -> Self {
+    pub fn carrying(mut self, carried: Unsent) -> Self {
         self.unconfirmed.flushes.extend(carried);
         self
     }
 
     /// Keeps the connection until the session is dropped and all it said is confirmed; or, if the
     /// server has started anew, until the session is dropped. Yields what is not confirmed then,
-    /// for the next line to [carry](Self::carrying).
-    pub async fn run(mut self) -> Carried {
+    /// for the next link to [carry](Self::carrying).
+    pub async fn run(mut self) -> Unsent {
         let mut pause = BACKOFF[0];
         let mut said = Repeats::default();
         loop {
@@ -179,13 +179,13 @@ impl Line {
             let error = match connected {
                 Ok((frames, welcome)) => {
                     if self.incarnation.is_some_and(|known| known != welcome.incarnation) {
-                        warn!(line = ?self.plan, "the server has started anew");
+                        warn!(link = ?self.plan, "the server has started anew");
                         drop(frames);
-                        self.state.send_replace(State::Lost);
+                        self.state.send_replace(LinkState::Lost);
                         return self.left_over().await;
                     }
                     self.incarnation = Some(welcome.incarnation);
-                    info!(line = ?self.plan, "connected");
+                    info!(link = ?self.plan, "connected");
                     let since = Instant::now();
                     let talked = self.talk(frames, welcome).await;
                     if since.elapsed() >= STABLE {
@@ -193,12 +193,12 @@ impl Line {
                         said.forget(|_| true);
                     }
                     match talked {
-                        Ok(()) => return Carried::new(),
+                        Ok(()) => return Unsent::new(),
                         Err(error) => error,
                     }
                 }
                 Err(error) => {
-                    // A server that keeps us at its door is there: we are back before it opens.
+                    // A server that keeps us at its listener is there: we are back before it opens.
                     if dialled.elapsed() >= HANDSHAKE / 2 {
                         pause = BACKOFF[0];
                     }
@@ -212,27 +212,27 @@ impl Line {
             // A server that is away or refuses us says the same at every try.
             let cause = error.refused().map_or_else(|| problem.clone(), |refused| refused.cause.to_owned());
             match said.pass(&cause, Instant::now()) {
-                None => debug!(line = ?self.plan, error = %problem, "still no connection"),
+                None => debug!(link = ?self.plan, error = %problem, "still no connection"),
                 Some(unsaid) => {
                     let times = (unsaid > 0).then_some(unsaid + 1);
-                    warn!(line = ?self.plan, times, error = %problem, "no connection, will try again");
+                    warn!(link = ?self.plan, times, error = %problem, "no connection, will try again");
                 }
             }
             if let LanError::Refused { cause: SENSELESS, reason, .. } = &error {
                 // To say it again would be to be refused again.
-                self.state.send_replace(State::Refused(reason.clone()));
-                return Carried::new();
+                self.state.send_replace(LinkState::Refused(reason.clone()));
+                return Unsent::new();
             }
             self.state.send_replace(match &error {
-                LanError::Refused { cause: DEPARTED, reason, .. } => State::Departed(reason.clone()),
-                _ => State::Waiting(problem),
+                LanError::Refused { cause: DEPARTED, reason, .. } => LinkState::Departed(reason.clone()),
+                _ => LinkState::Waiting(problem),
             });
             if self.requests.is_closed() && self.requests.is_empty() && self.unconfirmed.is_empty() {
-                return Carried::new();
+                return Unsent::new();
             }
             if matches!(error, LanError::Refused { cause: REPLACED, .. }) {
                 if self.incarnation.is_some() {
-                    self.state.send_replace(State::Lost);
+                    self.state.send_replace(LinkState::Lost);
                     return self.left_over().await;
                 }
                 pause = REPLACED_PAUSE;
@@ -244,7 +244,7 @@ impl Line {
 
     /// What the server has not confirmed, once the session is dropped: what it has yet to say of
     /// the clock that it is in must not be lost, for the other servers have it.
-    async fn left_over(self) -> Carried {
+    async fn left_over(self) -> Unsent {
         let Self { mut requests, mut unconfirmed, joins, .. } = self;
         // Who wants to join must not wait for an answer.
         drop(joins);
@@ -334,7 +334,7 @@ impl Line {
         self.unconfirmed.forget_known(&welcome.standings);
         let mut again = VecDeque::from(self.unconfirmed.to_repeat());
         let Welcome { standings, incarnation, .. } = welcome;
-        self.state.send_replace(State::Connected { standings, incarnation, notice: Notice::Serving });
+        self.state.send_replace(LinkState::Connected { standings, incarnation, notice: Notice::Serving });
         let mut joining: Option<oneshot::Sender<Vec<(ShardId, Clock)>>> = None;
         let (mut is_open, mut is_flushed) = (true, true);
         let mut said = Instant::now();
@@ -370,7 +370,7 @@ impl Line {
                             }
                         }
                         ToWorker::Notice(told) => self.state.send_modify(|state| {
-                            if let State::Connected { notice, .. } = state {
+                            if let LinkState::Connected { notice, .. } = state {
                                 *notice = told;
                             }
                         }),

@@ -16,7 +16,7 @@ use gaia::program::progress::Silent;
 use gaia::settings::Overrides;
 use gaia::settings::suggest::NotOneOf;
 use gaia::simulator;
-use gaia::simulator::outcome::{Run, Target};
+use gaia::simulator::results::{Run, Target};
 
 /// What is to be run, and shown.
 #[derive(Parser)]

@@ -1,8 +1,8 @@
 //! The program: its command line, what it shows, and three regions on one machine.
 
 mod cli;
+pub mod local_cluster;
 pub mod progress;
-pub mod rehearsal;
 pub mod report;
 pub mod view;
 

@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::human::{bytes, counted, figure, rate, seconds};
 use crate::job::strategy::Strategy;
-use crate::simulator::outcome::Run;
+use crate::simulator::results::Run;
 use crate::simulator::{Observer, Progress};
 
 /// The observer that suits standard error, or one that shows nothing.

@@ -23,6 +23,7 @@ mod counting;
 mod evaluation;
 mod identities;
 pub mod logs;
+pub mod model_files;
 mod orders;
 mod output;
 mod part;
@@ -34,7 +35,6 @@ mod server;
 mod session;
 mod setup;
 pub mod status;
-pub mod trained;
 mod worker;
 
 use std::io;

@@ -4,8 +4,8 @@
 //! What goes wrong in a deployment mostly shows at its start, one thing after the other, and at
 //! somebody else's end: a port that is taken, a certificate for another name, a firewall, another
 //! version of the job. So all of it is looked at first, from one place, and reported together.
-//! [`local`] looks at this machine: data, certificates, ports, names, memory. [`Lookout`] looks at
-//! the others, and lets them look at us: two regions that are checked at the same time see each
+//! [`local`] looks at this machine: data, certificates, ports, names, memory. [`PeerProbe`] looks
+//! at the others, and lets them look at us: two regions that are checked at the same time see each
 //! other before either runs.
 //!
 //! - `model`: data, memory, and the digest that regions compare;
@@ -27,7 +27,7 @@ use crate::human::with_causes;
 use crate::job::region::Region;
 use crate::service::{Part, Setup, prepare_output};
 
-pub use self::peers::Lookout;
+pub use self::peers::PeerProbe;
 pub(crate) use self::ports::why_not_listening;
 
 /// One thing that was looked at.
@@ -61,7 +61,7 @@ struct Known {
 }
 
 /// Looks at what `part` of `region` needs of this machine.
-pub async fn local(region: Region, part: Part) -> (Vec<Finding>, Lookout) {
+pub async fn local(region: Region, part: Part) -> (Vec<Finding>, PeerProbe) {
     let mut findings = vec![Finding::ok("settings", settings(&region))];
     let mut known = Known::default();
     match Setup::new(region.clone(), Part::Region) {
@@ -90,7 +90,7 @@ pub async fn local(region: Region, part: Part) -> (Vec<Finding>, Lookout) {
     findings.extend(ports::names(&region).await);
     let (of_ports, open) = ports::findings(&region, part).await;
     findings.extend(of_ports);
-    (findings, Lookout::open(region, part, known, identities, open))
+    (findings, PeerProbe::open(region, part, known, identities, open))
 }
 
 fn settings(region: &Region) -> String {

@@ -24,7 +24,7 @@ use wan::driver::address::Address;
 
 use super::identities::Identities;
 use super::part::Part;
-use super::report::{Answers, Desk, State, Told};
+use super::report::{Answers, Reported, StatusReporter, Told};
 use super::server::{Server, Sockets, own_address};
 use super::session::Route;
 use super::setup::Setup;
@@ -81,12 +81,12 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
     if let Some(checkpoint) = region.checkpoint.as_ref().filter(|_| !part.servers(&region).is_empty()) {
         super::checkpoint::prepare(checkpoint)?;
     }
-    let desk = Arc::new(Desk::new(&region, part, started));
-    let serving = listener.map(|listener| tokio::spawn(admin::serve(listener, desk.clone())));
-    let outcome = train(region, part, &identities, &stop, &desk).await;
+    let reporter = Arc::new(StatusReporter::new(&region, part, started));
+    let serving = listener.map(|listener| tokio::spawn(admin::serve(listener, reporter.clone())));
+    let outcome = train(region, part, &identities, &stop, &reporter).await;
     if let Some(serving) = serving {
         if outcome.is_ok() {
-            tell_of_the_end(desk.told()).await;
+            tell_of_the_end(reporter.told()).await;
         }
         serving.abort();
         let _ = serving.await;
@@ -100,7 +100,7 @@ async fn train(
     part: Part,
     identities: &Identities,
     stop: &watch::Receiver<bool>,
-    desk: &Desk,
+    reporter: &StatusReporter,
 ) -> Result<Outcome, ServiceError> {
     #[expect(clippy::disallowed_methods, reason = "this is real time, in which reading takes long")]
     let reading = tokio::task::spawn_blocking(move || Setup::new(region, part));
@@ -127,18 +127,18 @@ async fn train(
     let servers = Arc::new(servers);
     let refusals = Refusals::default();
     let notes: Vec<Notes> = part.workers(region).iter().map(|_| Notes::default()).collect();
-    let state = watch::channel(State::default()).0;
+    let state = watch::channel(Reported::default()).0;
     let answers = Arc::new(Answers {
         setup: setup.clone(),
         part,
-        started: desk.started(),
+        started: reporter.started(),
         servers: servers.clone(),
         workers: notes.clone(),
         refusals: refusals.clone(),
         identities: identities.all(),
         state: state.subscribe(),
     });
-    desk.open(answers.clone());
+    reporter.open(answers.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { answers.log_waits().await }.in_current_span());
 
@@ -178,7 +178,7 @@ async fn conclude(
     workers: Vec<Ended>,
     served: Served,
     stop: &watch::Receiver<bool>,
-    state: &watch::Sender<State>,
+    state: &watch::Sender<Reported>,
 ) -> Result<Outcome, ServiceError> {
     let participation = match served {
         Served::Done(participation) => Some(participation),
@@ -244,7 +244,7 @@ enum Served {
 async fn serve_to_end(
     servers: &[Server],
     stop: &watch::Receiver<bool>,
-    state: &watch::Sender<State>,
+    state: &watch::Sender<Reported>,
     part: Part,
 ) -> Result<Served, ServiceError> {
     if servers.is_empty() {
@@ -299,7 +299,7 @@ async fn serve_to_end(
 }
 
 /// Hands over what there is.
-async fn drain(servers: &[Server], state: &watch::Sender<State>) -> Result<(), ServiceError> {
+async fn drain(servers: &[Server], state: &watch::Sender<Reported>) -> Result<(), ServiceError> {
     state.send_modify(|state| state.phase = Some(Phase::Draining));
     let drained = try_join_all(servers.iter().map(Server::drain)).await;
     // Also of what could not be handed over: it comes from there.

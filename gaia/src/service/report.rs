@@ -40,13 +40,13 @@ const REPEAT_WAITS: Duration = Duration::from_secs(60);
 
 /// What a process knows of itself as a whole.
 #[derive(Clone, Debug, Default)]
-pub(super) struct State {
+pub(super) struct Reported {
     /// How far it is, where its parts do not say.
     pub(super) phase: Option<Phase>,
 }
 
 /// Where a process answers from its start: first that it starts, and then what its parts say.
-pub(super) struct Desk {
+pub(super) struct StatusReporter {
     starting: Status,
     started: Instant,
     answers: OnceLock<Arc<Answers>>,
@@ -54,10 +54,10 @@ pub(super) struct Desk {
     told: watch::Sender<Told>,
 }
 
-/// See [`Desk`].
+/// See [`StatusReporter`].
 pub(super) type Told = Option<(Instant, Phase)>;
 
-impl Desk {
+impl StatusReporter {
     pub(super) fn new(region: &Region, part: Part, started: Instant) -> Self {
         let starting = Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -83,7 +83,7 @@ impl Desk {
     }
 }
 
-impl StatusSource for Desk {
+impl StatusSource for StatusReporter {
     fn status(&self) -> BoxFuture<'_, Status> {
         Box::pin(async {
             let status = match self.answers.get() {
@@ -108,7 +108,7 @@ pub(super) struct Answers {
     pub(super) workers: Vec<Notes>,
     pub(super) refusals: Refusals,
     pub(super) identities: Vec<Identity>,
-    pub(super) state: watch::Receiver<State>,
+    pub(super) state: watch::Receiver<Reported>,
 }
 
 /// The first bytes of a digest, in hex.

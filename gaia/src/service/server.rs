@@ -4,16 +4,16 @@
 //! Kind: driver.
 
 mod ending;
+mod failure_detector;
 mod sockets;
-mod vigil;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use datacenter::identity::Identity;
-use datacenter::lan::server::{Door, Operators};
-use datacenter::lan::{Lives, Presence};
+use datacenter::lan::server::{Listener, Operators};
+use datacenter::lan::{Incarnations, Presence};
 use datacenter::local::{Call, REQUEST_QUEUE};
 use datacenter::message::{Notice, Request};
 use datacenter::refusals::Refusals;
@@ -40,8 +40,8 @@ use wan::node::Node;
 use wan::transport::{Carries, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
 use wan::wire::Shapes;
 
+use self::failure_detector::FailureDetector;
 pub(super) use self::sockets::{Sockets, own_address};
-use self::vigil::Vigil;
 use super::beginning::{self, Beginning, Keeping};
 use super::counting::Counting;
 use super::orders::OrderBook;
@@ -287,7 +287,7 @@ impl Server {
             departing: self.departing.clone(),
         };
         self.tasks.spawn(order_book.keep(queue).instrument(span.clone()));
-        let door = Door {
+        let door = Listener {
             operators: Some(Operators { identity: identity.clone(), orders }),
             terms: self.setup.terms(),
             server: self.index,
@@ -300,21 +300,21 @@ impl Server {
             calls: self.calls.clone(),
             notice: self.notice.subscribe(),
             refusals: self.lan_refusals.clone(),
-            lives: Lives::default(),
+            incarnations: Incarnations::default(),
             presence: self.presence.clone(),
         };
         self.tasks.spawn(door.serve(listener).instrument(span.clone()));
         if !self.has_door {
             return;
         }
-        let vigil = Vigil {
+        let failure_detector = FailureDetector {
             events: self.events.clone(),
             calls: self.calls.clone(),
             presence: self.presence.subscribe(),
             grace: self.setup.region.grace.worker,
             suspensions: self.suspensions.clone(),
         };
-        self.tasks.spawn(vigil.keep().instrument(span.clone()));
+        self.tasks.spawn(failure_detector.keep().instrument(span.clone()));
     }
 
     fn keep_links(&mut self, span: &Span) {

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use datacenter::client::Client;
-use datacenter::lan::worker::{Carried, Handle, Line, Plan, State};
+use datacenter::lan::worker::{Handle, LinkState, Plan, ServerLink, Unsent};
 use datacenter::local::{Call, Port, REQUEST_QUEUE, Refusal, Session, SessionError};
 use datacenter::message::{Notice, Request, Standing};
 use datacenter::{Clock, ShardId, WorkerId};
@@ -63,12 +63,12 @@ pub(super) struct Links {
 
 /// By server, what it did not take before it started anew: to be said to its new life before
 /// anything else.
-pub(super) type LeftOver = BTreeMap<usize, Carried>;
+pub(super) type LeftOver = BTreeMap<usize, Unsent>;
 
 /// How a line ended.
 struct Ended {
     server: usize,
-    left_over: Carried,
+    left_over: Unsent,
 }
 
 enum End {
@@ -165,7 +165,7 @@ impl Links {
             Route::Lan(plans) => {
                 for (server, plan) in plans.iter().enumerate() {
                     let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
-                    let (line, handle) = Line::new(plan.clone(), queue, replies.clone());
+                    let (line, handle) = ServerLink::new(plan.clone(), queue, replies.clone());
                     let line = line.carrying(left_over.remove(&server).unwrap_or_default());
                     lines.spawn(async move { Ended { server, left_over: line.run().await } });
                     ends.push(End::Lan(handle));
@@ -376,7 +376,7 @@ impl End {
             Self::Lan(handle) => {
                 let state = handle.state.borrow();
                 match (why_not(&state, index), &*state) {
-                    (None, State::Connected { standings, .. }) => Ok(standings.clone()),
+                    (None, LinkState::Connected { standings, .. }) => Ok(standings.clone()),
                     (why, _) => Err(why.unwrap_or_default()),
                 }
             }
@@ -388,11 +388,11 @@ impl End {
             Self::Here(_, _, refusal) if refusal.reason().is_some() => Heard::Refused,
             Self::Here(counter, ..) => Heard::Notice(counter.notice.borrow().clone()),
             Self::Lan(handle) => match &*handle.state.borrow() {
-                State::Connected { notice, .. } => Heard::Notice(notice.clone()),
-                State::Departed(_) => Heard::Notice(Notice::Expelled),
-                State::Waiting(_) => Heard::Nothing,
-                State::Refused(_) => Heard::Refused,
-                State::Lost => Heard::Lost,
+                LinkState::Connected { notice, .. } => Heard::Notice(notice.clone()),
+                LinkState::Departed(_) => Heard::Notice(Notice::Expelled),
+                LinkState::Waiting(_) => Heard::Nothing,
+                LinkState::Refused(_) => Heard::Refused,
+                LinkState::Lost => Heard::Lost,
             },
         }
     }
@@ -401,8 +401,11 @@ impl End {
         match self {
             Self::Here(_, _, refusal) => refusal.reason().map(str::to_owned),
             Self::Lan(handle) => match &*handle.state.borrow() {
-                State::Refused(why) => Some(why.clone()),
-                State::Waiting(_) | State::Connected { .. } | State::Departed(_) | State::Lost => None,
+                LinkState::Refused(why) => Some(why.clone()),
+                LinkState::Waiting(_)
+                | LinkState::Connected { .. }
+                | LinkState::Departed(_)
+                | LinkState::Lost => None,
             },
         }
     }
@@ -440,16 +443,16 @@ impl End {
 }
 
 /// Why a server that is in `state` does not serve, if it does not.
-fn why_not(state: &State, index: usize) -> Option<String> {
+fn why_not(state: &LinkState, index: usize) -> Option<String> {
     match state {
-        State::Waiting(why) | State::Departed(why) | State::Refused(why) => {
+        LinkState::Waiting(why) | LinkState::Departed(why) | LinkState::Refused(why) => {
             Some(format!("server {index}: {why}"))
         }
-        State::Connected { notice: Notice::Leaving | Notice::Departing | Notice::Expelled, .. } => {
+        LinkState::Connected { notice: Notice::Leaving | Notice::Departing | Notice::Expelled, .. } => {
             Some(format!("server {index}, which is stopping"))
         }
-        State::Connected { .. } => None,
-        State::Lost => Some(format!("server {index}, which does not know this session any more")),
+        LinkState::Connected { .. } => None,
+        LinkState::Lost => Some(format!("server {index}, which does not know this session any more")),
     }
 }
 
@@ -488,7 +491,7 @@ mod tests {
         Links { worker: WorkerId(1), ends: Vec::new(), lines }
     }
 
-    fn line_for(seconds: u64, left_over: Carried) -> JoinSet<Ended> {
+    fn line_for(seconds: u64, left_over: Unsent) -> JoinSet<Ended> {
         let mut lines = JoinSet::new();
         lines.spawn(async move {
             sleep(Duration::from_secs(seconds)).await;
@@ -554,7 +557,7 @@ mod tests {
             shapes: Arc::new(Shapes(vec![Vec::new()])),
             refusals: Refusals::default(),
         };
-        let (line, handle) = Line::new(plan, queue, mpsc::channel(1).0);
+        let (line, handle) = ServerLink::new(plan, queue, mpsc::channel(1).0);
         let mut links = links(JoinSet::new());
         links.ends.push(End::Lan(handle));
         links.lines.spawn(async move { Ended { server: 0, left_over: line.run().await } });

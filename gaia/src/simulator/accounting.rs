@@ -13,7 +13,7 @@ use super::cluster::Cluster;
 use super::recorder::copy_shards;
 use super::site::{Running, RunningServer, server_address, server_id};
 use crate::learning::application::ShardValues;
-use crate::simulator::outcome::LinkBytes;
+use crate::simulator::results::LinkBytes;
 
 impl Cluster<'_> {
     pub(super) fn link_bytes(

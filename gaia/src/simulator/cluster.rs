@@ -16,17 +16,17 @@ use super::accounting::{Totals, inspect};
 use super::recorder::{Layout, Recorder, Sample, SampleEvent, ScoredClocks, Scorer, point};
 use super::site::Running;
 use super::topology::{Site, Topology};
-use super::vigil::Vigil;
+use super::watchdog::Watchdog;
 use super::worker::{Cause, Spent};
 use super::{Observer, Progress, RunError};
 use crate::job::scenario::Simulation;
 use crate::job::strategy::Strategy;
 use crate::learning::application::{Application, Evaluation, ShardValues, initial_values};
 use crate::seeds::purpose;
-use crate::simulator::outcome::{MetricValue, Point, RegionWait, Run};
+use crate::simulator::results::{MetricValue, Point, RegionWait, Run};
 
 /// Virtual time after which a run is given up though it moves: no job that is worth simulating
-/// takes a hundred days. One that does not move is given up long before, see [`Vigil`].
+/// takes a hundred days. One that does not move is given up long before, see [`Watchdog`].
 const LIMIT: Duration = Duration::from_secs(100 * 24 * 3600);
 
 /// Runs `application` under `strategy`.
@@ -58,7 +58,7 @@ pub(super) struct Cluster<'a> {
     pub(super) network: Network,
     /// The examples of each worker, over all sites.
     pub(super) parts: Vec<Vec<u32>>,
-    pub(super) vigil: Vigil,
+    pub(super) watchdog: Watchdog,
     pub(super) scored: ScoredClocks,
     /// The model at the start, by shard and table.
     pub(super) initial: Vec<ShardValues>,
@@ -77,7 +77,7 @@ impl<'a> Cluster<'a> {
         let time = VirtualClock::new();
         let elements = specs.iter().map(|spec| u64::from(spec.rows) * u64::from(spec.width)).sum();
         Self {
-            vigil: Vigil::new(simulation, elements),
+            watchdog: Watchdog::new(simulation, elements),
             scored: ScoredClocks::new(simulation.job.evaluate_every, simulation.job.clocks),
             initial: initial_values(application, &specs, placement),
             topology: Topology::new(simulation, strategy),

@@ -12,7 +12,7 @@ use crate::human::with_causes;
 use crate::job::scenario::Simulation;
 use crate::job::strategy::Strategy;
 use crate::learning::application::Application;
-use crate::simulator::outcome::{Change, Comparison, Run, Trial};
+use crate::simulator::results::{Change, Comparison, Run, Trial};
 
 /// Adds to `comparison`, which is one of `simulation`, the trials that explain why `asp` missed its
 /// target. Where it did not, or where `lan` missed it too, so that the WAN is not to blame, there

@@ -10,7 +10,7 @@
 //!   links, `sessions` for how workers reach shards, and `accounting` for what it cost;
 //! - `lan`: what messages inside a datacenter cost;
 //! - `worker`: one worker's loop;
-//! - `vigil`: when a run that has stopped is given up, and `stalled` for why;
+//! - `watchdog`: when a run that has stopped is given up, and `stalled` for why;
 //! - `recorder`: the objective over time;
 //! - `explain`: why `asp` missed a target.
 
@@ -18,13 +18,13 @@ mod accounting;
 mod cluster;
 mod explain;
 mod lan;
-pub mod outcome;
 mod recorder;
+pub mod results;
 mod sessions;
 mod site;
 mod stalled;
 mod topology;
-mod vigil;
+mod watchdog;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ use crate::job::strategy::{Strategy, check_tables};
 use crate::job::{Job, TargetSettings};
 use crate::learning::application::{Application, Metric, Model, StepError};
 use crate::learning::data::partition::idle_workers;
-use crate::simulator::outcome::{Comparison, Failure, Run, Target};
+use crate::simulator::results::{Comparison, Failure, Run, Target};
 
 pub use self::explain::{explain, explain_application};
 pub use self::stalled::Stalled;
@@ -438,7 +438,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::simulator::outcome::{MetricValue, Point};
+    use crate::simulator::results::{MetricValue, Point};
 
     #[test]
     fn a_target_that_nothing_can_reach_is_refused() {

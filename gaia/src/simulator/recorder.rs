@@ -37,7 +37,7 @@ use wan::replica::Replica;
 
 use crate::filters::FilterStatus;
 use crate::learning::application::{Application, Evaluation, Model, ShardValues};
-use crate::simulator::outcome::{FilterPoint, Point};
+use crate::simulator::results::{FilterPoint, Point};
 
 /// Scores models.
 pub(super) struct Scorer<'a> {
@@ -436,7 +436,7 @@ fn worse(a: f64, b: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::learning::application::{Learner, Metric, Model};
-    use crate::simulator::outcome::TablePoint;
+    use crate::simulator::results::TablePoint;
 
     const CLOCKS: u32 = 40_000;
 

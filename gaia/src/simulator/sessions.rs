@@ -16,7 +16,7 @@ use wan::transport::{DialError, Path, Settings, peer_name};
 
 use super::cluster::Cluster;
 use super::site::{Running, server_address, server_id};
-use super::vigil::LONGEST_OUTAGE;
+use super::watchdog::LONGEST_OUTAGE;
 use super::worker::{Spent, Worker};
 use super::{RunError, lan};
 use crate::seeds::purpose;
@@ -90,7 +90,7 @@ impl Cluster<'_> {
                 speed: place.speed,
                 seed: self.seed(purpose::JITTER, which),
             }
-            .run(self.time.clone(), &self.vigil)
+            .run(self.time.clone(), &self.watchdog)
         });
         Ok(try_join_all(workers.collect::<Vec<_>>()).await?)
     }

@@ -17,7 +17,7 @@ impl Cluster<'_> {
     /// Ends when nothing has moved for too long.
     pub(super) async fn watch(&self) {
         loop {
-            let at = self.vigil.give_up_at();
+            let at = self.watchdog.give_up_at();
             if at <= self.time.now() {
                 return;
             }
@@ -42,7 +42,7 @@ impl Cluster<'_> {
         }
         let clocks = self.simulation.job.clocks;
         let stuck = self.topology.sites.iter().zip(waits).zip(unconfirmed).map(|((site, held), peers)| {
-            let clock = site.workers.iter().map(|worker| self.vigil.clock(worker.part)).min().unwrap_or(0);
+            let clock = site.workers.iter().map(|worker| self.watchdog.clock(worker.part)).min().unwrap_or(0);
             let waits_for = if clock == clocks {
                 peers
                     .into_iter()
@@ -56,7 +56,7 @@ impl Cluster<'_> {
             Stuck { region: site.name.clone(), clock, waits_for }
         });
         Stalled {
-            still: self.time.now().saturating_sub(self.vigil.still_since()),
+            still: self.time.now().saturating_sub(self.watchdog.still_since()),
             clocks,
             regions: stuck.filter(|stuck| !stuck.waits_for.is_empty()).collect(),
         }

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use wan::emulation::VirtualClock;
 
 use super::RunError;
-use super::vigil::Vigil;
+use super::watchdog::Watchdog;
 use crate::job::scenario::ComputeSettings;
 use crate::learning::application::{Learner, RowSet, Workspace};
 
@@ -66,7 +66,7 @@ pub(super) struct Worker<'a> {
 
 impl Worker<'_> {
     /// Trains for all clocks.
-    pub(super) async fn run(mut self, time: VirtualClock, vigil: &Vigil) -> Result<Spent, RunError> {
+    pub(super) async fn run(mut self, time: VirtualClock, watchdog: &Watchdog) -> Result<Spent, RunError> {
         let mut spent = Spent::default();
         let mut workspace = Workspace::new(self.tables);
         let mut jitter = ChaCha8Rng::seed_from_u64(self.seed);
@@ -85,10 +85,10 @@ impl Worker<'_> {
             let computing = self.compute.clock_time(work, self.speed, jitter.random());
             spent.computing = spent.computing.saturating_add(computing);
             let done_at = time.now().saturating_add(computing);
-            vigil.computes(done_at);
+            watchdog.computes(done_at);
             time.sleep_until(done_at).await;
             self.session.clock().await?;
-            vigil.completed(self.part, clock + 1, time.now());
+            watchdog.completed(self.part, clock + 1, time.now());
         }
         self.session.leave().await?;
         Ok(spent)

@@ -10,7 +10,7 @@ use gaia::job::config;
 use gaia::job::scenario::{ComputeSettings, Simulation};
 use gaia::job::strategy::Strategy;
 use gaia::learning::models;
-use gaia::program::rehearsal::{JOB, Plan, Process, Rehearsal};
+use gaia::program::local_cluster::{JOB, LocalCluster, Plan, Process};
 use gaia::service::Part;
 use gaia::service::status::fetch::{Fetched, fetch};
 use gaia::service::status::{Phase, ScoreStatus, Status};
@@ -57,14 +57,14 @@ pub fn plan(directory: &Path, set: &[(&str, &str)]) -> Plan {
     }
 }
 
-/// A rehearsal of three `gaia run`, none of which is started yet: each has all of its region in one
+/// A cluster of three `gaia run`, none of which is started yet: each has all of its region in one
 /// process.
-pub fn whole_regions(plan: &Plan) -> Rehearsal {
+pub fn whole_regions(plan: &Plan) -> LocalCluster {
     let plan = Plan { servers: 1, late: vec!["virginia", "ireland", "singapore"], ..plan.clone() };
-    let mut rehearsal = Rehearsal::start(&plan).unwrap();
-    rehearsal.processes.retain(|process| process.part == Part::Server(0));
-    rehearsal.processes.iter_mut().for_each(|process| process.part = Part::Region);
-    rehearsal
+    let mut cluster = LocalCluster::start(&plan).unwrap();
+    cluster.processes.retain(|process| process.part == Part::Server(0));
+    cluster.processes.iter_mut().for_each(|process| process.part = Part::Region);
+    cluster
 }
 
 /// By region, the clock up to which it took part, as the metadata of each written shard says.
@@ -91,26 +91,26 @@ fn by_region(directory: &Path, key: &str) -> BTreeMap<String, BTreeMap<String, u
     parts
 }
 
-pub fn logs(rehearsal: &Rehearsal) -> String {
+pub fn logs(cluster: &LocalCluster) -> String {
     let tail = |process: &Process| {
         let text = std::fs::read_to_string(&process.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         format!("--- {}\n{}\n", process.log.display(), lines[lines.len().saturating_sub(8)..].join("\n"))
     };
-    rehearsal.processes.iter().map(tail).collect()
+    cluster.processes.iter().map(tail).collect()
 }
 
 /// Asks all processes until `done` says so of what they answer.
-pub async fn until(rehearsal: &mut Rehearsal, done: impl Fn(&[Fetched]) -> bool) -> Vec<Fetched> {
+pub async fn until(cluster: &mut LocalCluster, done: impl Fn(&[Fetched]) -> bool) -> Vec<Fetched> {
     let started = Instant::now();
     loop {
-        let fetched = fetch(&rehearsal.targets(), Duration::from_secs(2)).await;
+        let fetched = fetch(&cluster.targets(), Duration::from_secs(2)).await;
         if done(&fetched) {
             return fetched;
         }
         let failed = |process: &mut Process| process.ended().unwrap().is_some_and(|status| !status.success());
-        assert!(!rehearsal.processes.iter_mut().any(failed), "a process failed:\n{}", logs(rehearsal));
-        assert!(started.elapsed() < LIMIT, "it takes too long:\n{}", logs(rehearsal));
+        assert!(!cluster.processes.iter_mut().any(failed), "a process failed:\n{}", logs(cluster));
+        assert!(started.elapsed() < LIMIT, "it takes too long:\n{}", logs(cluster));
         sleep(Duration::from_millis(100)).await;
     }
 }
@@ -190,12 +190,12 @@ struct Silent;
 impl Observer for Silent {
     fn run_started(&self, _: Strategy, _: &[String], _: u32) {}
     fn clock(&self, _: Strategy, _: &Progress) {}
-    fn run_finished(&self, _: &gaia::simulator::outcome::Run) {}
+    fn run_finished(&self, _: &gaia::simulator::results::Run) {}
 }
 
 /// The same job over the same links in virtual time, with so many servers in each region, and `set`
 /// over its settings.
-pub fn simulated(directory: &Path, servers: u16, set: &[(&str, &str)]) -> gaia::simulator::outcome::Run {
+pub fn simulated(directory: &Path, servers: u16, set: &[(&str, &str)]) -> gaia::simulator::results::Run {
     let mut overrides = Overrides::default();
     for (key, value) in set {
         overrides.flag(key, key, value);
@@ -222,13 +222,13 @@ pub fn simulated(directory: &Path, servers: u16, set: &[(&str, &str)]) -> gaia::
 }
 
 /// Waits until every process has finished, which they must be told to stay for.
-pub async fn finished(rehearsal: &mut Rehearsal) -> Vec<Fetched> {
+pub async fn finished(cluster: &mut LocalCluster) -> Vec<Fetched> {
     let is_finished = |f: &Fetched| f.status.as_ref().is_ok_and(|status| status.phase == Phase::Finished);
-    until(rehearsal, |fetched| fetched.iter().all(is_finished)).await
+    until(cluster, |fetched| fetched.iter().all(is_finished)).await
 }
 
 /// Every region has scored its copy of the model, and found what the simulation found.
-pub fn assert_learned(fetched: &[Fetched], simulated: &gaia::simulator::outcome::Run) -> Vec<ScoreStatus> {
+pub fn assert_learned(fetched: &[Fetched], simulated: &gaia::simulator::results::Run) -> Vec<ScoreStatus> {
     let scores: Vec<_> =
         statuses(fetched).flat_map(|s| &s.workers).filter_map(|worker| worker.score.clone()).collect();
     assert_eq!(scores.len(), 3, "one worker of each region scores");
@@ -237,7 +237,7 @@ pub fn assert_learned(fetched: &[Fetched], simulated: &gaia::simulator::outcome:
 }
 
 /// Whatever has happened on the way, a share of `within` at most is lost or gained by it.
-pub fn assert_near(scores: &[ScoreStatus], simulated: &gaia::simulator::outcome::Run, within: f64) {
+pub fn assert_near(scores: &[ScoreStatus], simulated: &gaia::simulator::results::Run, within: f64) {
     for score in scores {
         println!("objective {} against {}", score.objective, simulated.objective);
         let apart = (score.objective - simulated.objective).abs() / simulated.objective;
@@ -252,11 +252,11 @@ pub fn furthest<'a>(statuses: impl IntoIterator<Item = &'a Status>) -> u32 {
 }
 
 /// Stops all processes; each must have had a good end.
-pub async fn stop_all(mut rehearsal: Rehearsal) {
-    for at in 0..rehearsal.processes.len() {
-        let process = &mut rehearsal.processes[at];
+pub async fn stop_all(mut cluster: LocalCluster) {
+    for at in 0..cluster.processes.len() {
+        let process = &mut cluster.processes[at];
         process.stop();
         let (code, who) = (ended(process).await, format!("{} of {}", process.part.role(), process.region));
-        assert_eq!(code, Some(0), "{who}:\n{}", logs(&rehearsal));
+        assert_eq!(code, Some(0), "{who}:\n{}", logs(&cluster));
     }
 }

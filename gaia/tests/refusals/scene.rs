@@ -1,4 +1,4 @@
-//! A rehearsal that intruders come to: starts it, lets them try, and judges what both sides make of
+//! A cluster that intruders come to: starts it, lets them try, and judges what both sides make of
 //! it.
 
 #![allow(unreachable_pub, reason = "the tests are in another file of the same binary")]
@@ -6,13 +6,13 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener, UdpSocket};
 
 use datacenter::identity::{Credentials, Date, Dates, Identity, PeerName, Role};
-use datacenter::lan::worker::{Line, Plan as LanPlan, State};
+use datacenter::lan::worker::{LinkState, Plan as LanPlan, ServerLink};
 use datacenter::lan::{Security, Terms as LanTerms};
 use datacenter::refusals::{Refusals, Refused};
 use datacenter::{DatacenterId, WorkerId};
 use gaia::job::config;
 use gaia::learning::models;
-use gaia::program::rehearsal::{Plan, Process, Rehearsal};
+use gaia::program::local_cluster::{LocalCluster, Plan, Process};
 use gaia::service::certificates::{Authority, Directory, ProcessName, Validity};
 use gaia::service::status::LinkStatus;
 use gaia::service::{Part, Setup};
@@ -48,11 +48,11 @@ pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::
 /// The regions of the shipped job, in its order.
 const REGIONS: [&str; 3] = ["virginia", "ireland", "singapore"];
 
-/// A rehearsal, and the server that intruders come to.
+/// A cluster, and the server that intruders come to.
 pub struct Scene {
     pub directory: tempfile::TempDir,
     plan: Plan,
-    pub rehearsal: Rehearsal,
+    pub cluster: LocalCluster,
     /// What a process of virginia starts from.
     pub setup: Setup,
     pub lan: SocketAddr,
@@ -103,8 +103,8 @@ impl Scene {
         let directory = tempfile::tempdir().unwrap();
         let set = [("at_end", "stay"), ("job.clocks", clocks)];
         let plan = Plan { servers: 1, ..plan(directory.path(), &set) };
-        let rehearsal = Rehearsal::start(&plan).unwrap();
-        let server = &rehearsal.processes[0];
+        let cluster = LocalCluster::start(&plan).unwrap();
+        let server = &cluster.processes[0];
         assert_eq!((server.region, server.part), ("virginia", Part::Server(0)));
         let (lan, wan) = (address(server, "servers.addresses"), address(server, "wan.listen"));
         let mut overrides = Overrides::default();
@@ -120,8 +120,8 @@ impl Scene {
         )
         .unwrap();
         let setup = Setup::new(region, Part::Server(0)).unwrap();
-        let mut scene = Self { directory, plan, rehearsal, setup, lan, wan };
-        until(&mut scene.rehearsal, |fetched| {
+        let mut scene = Self { directory, plan, cluster, setup, lan, wan };
+        until(&mut scene.cluster, |fetched| {
             let servers = || statuses(fetched).flat_map(|s| &s.servers);
             let is_served = servers().count() > 0;
             let trains = is_served && servers().flat_map(|s| &s.shards).all(|shard| shard.clock >= 2);
@@ -137,11 +137,11 @@ impl Scene {
     }
 
     pub fn server(&self) -> &Process {
-        &self.rehearsal.processes[0]
+        &self.cluster.processes[0]
     }
 
     pub fn process(&self, region: &str, part: Part) -> &Process {
-        let mut all = self.rehearsal.processes.iter();
+        let mut all = self.cluster.processes.iter();
         all.find(|process| process.region == region && process.part == part).expect("it is in the plan")
     }
 
@@ -203,19 +203,22 @@ impl Scene {
         };
         let (_requests, queue) = mpsc::channel(1);
         let (replies, _answers) = mpsc::channel(1);
-        let (line, handle) = Line::new(plan, queue, replies);
+        let (line, handle) = ServerLink::new(plan, queue, replies);
         let running = tokio::spawn(line.run());
         let mut state = handle.state.clone();
-        let is_tried = |state: &State| match state {
-            State::Waiting(why) => why != "not tried yet",
-            State::Connected { .. } | State::Departed(_) | State::Refused(_) | State::Lost => {
+        let is_tried = |state: &LinkState| match state {
+            LinkState::Waiting(why) => why != "not tried yet",
+            LinkState::Connected { .. }
+            | LinkState::Departed(_)
+            | LinkState::Refused(_)
+            | LinkState::Lost => {
                 panic!("it was let in")
             }
         };
         let state =
             timeout(LIMIT, state.wait_for(is_tried)).await.expect("it says something").unwrap().clone();
         running.abort();
-        let State::Waiting(said) = state else { unreachable!("waited for") };
+        let LinkState::Waiting(said) = state else { unreachable!("waited for") };
         Seen { said, counted: refusals.all().into_keys().collect() }
     }
 
@@ -256,7 +259,7 @@ impl Scene {
     }
 
     /// Starts the program as `part` of `region`, with these settings over those that its process in
-    /// the rehearsal has.
+    /// the cluster has.
     pub fn intruder(&self, region: &'static str, part: Part, set: &[(&str, String)]) -> Process {
         let own = self.process(region, part);
         let mut all = own.set.clone();
@@ -269,9 +272,9 @@ impl Scene {
 
     /// Has all processes read their certificates again, and waits until they have.
     pub async fn reload(&mut self) {
-        let logged: Vec<_> = self.rehearsal.processes.iter().map(|process| log_of(process).len()).collect();
-        self.rehearsal.processes.iter_mut().for_each(Process::reload);
-        for (process, logged) in self.rehearsal.processes.iter().zip(logged) {
+        let logged: Vec<_> = self.cluster.processes.iter().map(|process| log_of(process).len()).collect();
+        self.cluster.processes.iter_mut().for_each(Process::reload);
+        for (process, logged) in self.cluster.processes.iter().zip(logged) {
             let what = format!("{} of {} reads its certificates", process.part.role(), process.region);
             eventually(&what, async || log_of(process)[logged..].contains("certificates were read again"))
                 .await;
@@ -307,10 +310,10 @@ impl Scene {
 
     /// Ends the run, and judges it.
     pub async fn ends_well(mut self, clocks: &str) {
-        let fetched = finished(&mut self.rehearsal).await;
+        let fetched = finished(&mut self.cluster).await;
         let simulated = simulated(self.directory.path(), 1, &[("job.clocks", clocks)]);
         assert_learned(&fetched, &simulated);
-        stop_all(self.rehearsal).await;
+        stop_all(self.cluster).await;
         assert_equal(&outputs(self.directory.path()));
     }
 }

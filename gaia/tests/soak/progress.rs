@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use gaia::service::status::Status;
 
-use crate::story::REGIONS;
+use crate::fault_schedule::REGIONS;
 
 const SHARDS: u16 = 4;
 

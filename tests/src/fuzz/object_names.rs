@@ -9,7 +9,7 @@ use datacenter::{ShardId, TableSpec};
 use gaia::job::region::{CheckpointSettings, CheckpointStart};
 use gaia::learning::data::{DataFile, DataRoot};
 use gaia::service::checkpoint::{Archive, Entry, Place, Subject};
-use gaia::service::trained::{self, Source, Wanted};
+use gaia::service::model_files::{self, Source, Wanted};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -169,7 +169,7 @@ fn in_directory(files: &BTreeMap<String, Vec<u8>>) {
     assert!(names.iter().eq(seen.iter().copied()), "{names:?} of {seen:?}");
     archive(place);
     let source = Source::named(&directory.path().to_string_lossy()).expect("it is a directory");
-    trained::read(&[source], &Wanted::default()).expect_err("no file has a model");
+    model_files::read(&[source], &Wanted::default()).expect_err("no file has a model");
 }
 
 /// Names of ours, names of others, and names that lead elsewhere.

@@ -23,7 +23,7 @@ use crate::learning::data::partition::idle_workers;
 use crate::learning::data::preview;
 use crate::program::report::Destination;
 use crate::service::Part;
-use crate::service::preflight::{self, Finding, Lookout};
+use crate::service::preflight::{self, Finding, PeerProbe};
 use crate::settings::Problem;
 use crate::settings::{ConfigError, Overrides};
 use crate::simulator::check_fit;
@@ -32,7 +32,7 @@ use crate::simulator::check_fit;
 struct Checked {
     findings: Vec<Finding>,
     /// For regions: whence to look at others.
-    lookout: Option<Lookout>,
+    probe: Option<PeerProbe>,
 }
 
 /// Checks all files. Regions among them are looked at together, so that they see each other.
@@ -48,17 +48,17 @@ pub(super) fn check(
     for file in &arguments.files {
         let mut checked = runtime.block_on(check_file(file, &overrides, arguments, engine, kinds));
         if arguments.offline {
-            checked.lookout = None;
+            checked.probe = None;
         }
         files.push((file, checked));
     }
     let wait = arguments.wait.unwrap_or(Duration::ZERO);
-    if !wait.is_zero() && files.iter().any(|(_, checked)| checked.lookout.is_some()) {
+    if !wait.is_zero() && files.iter().any(|(_, checked)| checked.probe.is_some()) {
         let _ = writeln!(io::stderr(), "waiting for other regions to answer, at most {wait:?}");
     }
     runtime.block_on(join_all(files.iter_mut().map(async |(_, checked)| {
-        if let Some(lookout) = &checked.lookout {
-            checked.findings.extend(lookout.look(wait).await);
+        if let Some(probe) = &checked.probe {
+            checked.findings.extend(probe.look(wait).await);
         }
     })));
     let mut all_right = true;
@@ -99,7 +99,7 @@ async fn check_file(
             Err(error) => problems(&error, file),
         },
     };
-    Checked { findings, lookout: None }
+    Checked { findings, probe: None }
 }
 
 fn problems(error: &ConfigError, file: &Path) -> Vec<Finding> {
@@ -119,12 +119,12 @@ async fn check_region(region: Region, file: &Path, arguments: &CheckArguments) -
         (None, None) => Part::Region,
     };
     if let Err(error) = part.check(&region) {
-        return Checked { findings: vec![Finding::failed("settings", error)], lookout: None };
+        return Checked { findings: vec![Finding::failed("settings", error)], probe: None };
     }
     // These name the key; whatever else is wrong with the data shows when it is read.
     let missing = missing(&region.job, file);
     let job = region.job.clone();
-    let (mut findings, lookout) = preflight::local(region, part).await;
+    let (mut findings, probe) = preflight::local(region, part).await;
     let is_data = |finding: &Finding| finding.subject == "data" && finding.found.is_ok();
     if let Some(place) = findings.iter().position(is_data) {
         findings.splice(place + 1..place + 1, rows(&job));
@@ -133,7 +133,7 @@ async fn check_region(region: Region, file: &Path, arguments: &CheckArguments) -
         findings.retain(|finding| finding.subject != "data");
         findings.splice(1..1, missing);
     }
-    Checked { findings, lookout: Some(lookout) }
+    Checked { findings, probe: Some(probe) }
 }
 
 fn check_simulation(simulation: &Simulation, file: &Path, engine: &dyn Engine) -> Vec<Finding> {

@@ -19,7 +19,7 @@ use crate::job::config;
 use crate::job::region::Member;
 use crate::learning::application::ModelKinds;
 use crate::learning::data::DataRoot;
-use crate::program::rehearsal::{DEMO_JOB, Plan, REGIONS, Rehearsal, WORKERS, three_regions};
+use crate::program::local_cluster::{DEMO_JOB, LocalCluster, Plan, REGIONS, WORKERS, three_regions};
 use crate::program::view::{self, Ended};
 use crate::service::status::fetch::{Fetched, TIME_LIMIT, fetch};
 use crate::service::status::totals::Totals;
@@ -147,12 +147,12 @@ async fn play(
         plan.servers,
         plan.directory.display()
     ));
-    let mut rehearsal = Rehearsal::start(&plan)?;
-    let targets = rehearsal.targets();
+    let mut cluster = LocalCluster::start(&plan)?;
+    let targets = cluster.targets();
     let result = {
         let mut until = Box::pin(async {
             tokio::select! {
-                ended = until_finished(&mut rehearsal) => ended.map(Ending::Finished),
+                ended = until_finished(&mut cluster) => ended.map(Ending::Finished),
                 () = signals.asked() => Ok(Ending::Interrupted),
             }
         });
@@ -167,21 +167,21 @@ async fn play(
         }
     };
     if let Ok(Ending::Finished(fetched)) = &result {
-        let _ = io::stdout().write_all(summary(fetched, &rehearsal.relay.counters()).as_bytes());
+        let _ = io::stdout().write_all(summary(fetched, &cluster.relay.counters()).as_bytes());
     }
     say("stopping the processes; Ctrl-C kills them");
     tokio::select! {
-        () = stop(&mut rehearsal) => {}
+        () = stop(&mut cluster) => {}
         () = signals.asked() => {}
     }
     result.map(|_| ())
 }
 
 /// Waits until all processes have finished; yields what they say then.
-async fn until_finished(rehearsal: &mut Rehearsal) -> Result<Vec<Fetched>, CommandError> {
-    let targets = rehearsal.targets();
+async fn until_finished(cluster: &mut LocalCluster) -> Result<Vec<Fetched>, CommandError> {
+    let targets = cluster.targets();
     loop {
-        for process in &mut rehearsal.processes {
+        for process in &mut cluster.processes {
             if let Some(status) = process.ended().map_err(CommandError::System)? {
                 let (region, role, log) = (process.region, process.part.role(), process.log.display());
                 let last = std::fs::read_to_string(&process.log).unwrap_or_default();
@@ -200,10 +200,10 @@ async fn until_finished(rehearsal: &mut Rehearsal) -> Result<Vec<Fetched>, Comma
     }
 }
 
-async fn stop(rehearsal: &mut Rehearsal) {
-    rehearsal.processes.iter_mut().for_each(|process| process.stop());
+async fn stop(cluster: &mut LocalCluster) {
+    cluster.processes.iter_mut().for_each(|process| process.stop());
     let stopped = timeout(STOP, async {
-        while rehearsal.processes.iter_mut().any(|process| matches!(process.ended(), Ok(None))) {
+        while cluster.processes.iter_mut().any(|process| matches!(process.ended(), Ok(None))) {
             sleep(LOOK).await;
         }
     });

@@ -17,8 +17,8 @@ use crate::learning::data::{DataFile, DataRoot};
 use crate::learning::data::{Name, Vocabulary};
 use crate::program::report::Destination;
 use crate::service::checkpoint::write_beside;
+use crate::service::model_files;
 use crate::service::short;
-use crate::service::trained;
 use crate::settings::{ConfigError, Problem};
 
 /// What was found; `--json` writes it as it stands.
@@ -116,7 +116,8 @@ fn known(
     about: &About,
     files: &[DataFile],
 ) -> Result<Option<Vocabulary>, CommandError> {
-    let found = trained::vocabularies(&sources(&arguments.model, Some(about))?).map_err(ModelError::Read)?;
+    let found =
+        model_files::vocabularies(&sources(&arguments.model, Some(about))?).map_err(ModelError::Read)?;
     let mut all = found.into_iter();
     let Some((digest, first)) = all.next() else { return Ok(None) };
     let Some(region) = about.region.as_ref().filter(|_| all.len() > 0) else { return Ok(Some(first)) };

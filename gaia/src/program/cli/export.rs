@@ -16,7 +16,7 @@ use crate::learning::application::ModelKinds;
 use crate::learning::data::DataRoot;
 use crate::program::report::Destination;
 use crate::service::checkpoint;
-use crate::service::trained::{self, Format, Read, Source, Wanted};
+use crate::service::model_files::{self, Format, Read, Source, Wanted};
 use crate::settings::{ConfigError, Problem};
 
 pub(super) fn export(arguments: &ExportArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
@@ -28,7 +28,7 @@ pub(super) fn export(arguments: &ExportArguments, kinds: &ModelKinds) -> Result<
     let settings =
         arguments.config.as_deref().map(|file| About::load(file, &arguments.model, kinds)).transpose()?;
     let read = read(&arguments.model, settings.as_ref(), None)?;
-    let files = trained::write(&read.model, format, &arguments.out, arguments.table.as_deref());
+    let files = model_files::write(&read.model, format, &arguments.out, arguments.table.as_deref());
     let mut text = String::new();
     let tables = read
         .model
@@ -125,7 +125,7 @@ pub(super) fn read(
         clock: arguments.clock,
         is_mixed: arguments.mixed,
     };
-    let read = trained::read(&sources, &wanted).map_err(ModelError::Read)?;
+    let read = model_files::read(&sources, &wanted).map_err(ModelError::Read)?;
     for note in &read.notes {
         super::say(&format!("note: {note}"));
     }

@@ -39,16 +39,16 @@ use crate::job::strategy::Strategy;
 use crate::learning::application::{BuildError, ModelKind, ModelKinds};
 use crate::learning::data::DataError;
 use crate::learning::models;
+use crate::program::local_cluster::LocalClusterError;
 use crate::program::progress;
-use crate::program::rehearsal::RehearsalError;
 use crate::program::report;
 use crate::program::report::{Destination, OutputError, Style};
 use crate::service::ServiceError;
 use crate::service::certificates::CertsError;
 use crate::service::logs;
-use crate::service::trained::{OtherModel, ReadError, WriteError};
+use crate::service::model_files::{OtherModel, ReadError, WriteError};
 use crate::settings::{ConfigError, Problem};
-use crate::simulator::outcome::{Comparison, Run, Target};
+use crate::simulator::results::{Comparison, Run, Target};
 use crate::simulator::{self, Observer, SimulationError};
 
 /// What does the work.
@@ -122,7 +122,7 @@ enum CommandError {
     Lacking(String),
     /// Processes of a demo that could not be started.
     #[error(transparent)]
-    Rehearsal(#[from] RehearsalError),
+    LocalCluster(#[from] LocalClusterError),
     /// A demo that did not come to its end.
     #[error("the demo ended early: {0}")]
     Demo(String),
@@ -250,7 +250,7 @@ impl CommandError {
             | Self::Incomplete(_)
             | Self::Diverged(_)
             | Self::Service(_)
-            | Self::Rehearsal(_)
+            | Self::LocalCluster(_)
             | Self::Demo(_)
             | Self::Certs(_)
             | Self::Expired(_)

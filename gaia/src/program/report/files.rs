@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::program::report::held;
-use crate::simulator::outcome::{Comparison, Run};
+use crate::simulator::results::{Comparison, Run};
 
 /// Where a result goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

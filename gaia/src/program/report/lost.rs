@@ -8,7 +8,7 @@
 use super::reading::{listed, words};
 use super::{FASTEST, run_of};
 use crate::human::{percent, seconds};
-use crate::simulator::outcome::{Comparison, RegionWait, Run};
+use crate::simulator::results::{Comparison, RegionWait, Run};
 
 /// What of the lost time is not worth a word.
 const NEGLIGIBLE: f64 = 0.01;

@@ -4,7 +4,7 @@ use super::reading::{bound, ending, listed};
 use super::{FASTEST, NAIVE, run_of};
 use crate::human::{bytes, percent, seconds};
 use crate::job::strategy::Strategy;
-use crate::simulator::outcome::{Change, Comparison, Run, Trial};
+use crate::simulator::results::{Change, Comparison, Run, Trial};
 
 /// That `asp` missed the target, and what would have to change: measured where it was, and else
 /// only what follows from the other strategies.

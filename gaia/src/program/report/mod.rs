@@ -14,7 +14,7 @@ pub use reading::reading;
 pub use table::{Style, comparison, figures, run};
 
 use crate::job::strategy::Strategy;
-use crate::simulator::outcome::{Comparison, Run};
+use crate::simulator::results::{Comparison, Run};
 
 /// The strategy that others are measured against when it comes to bytes.
 const NAIVE: Strategy = Strategy::Bsp;

@@ -6,7 +6,7 @@ use super::{FASTEST, NAIVE, missed, run_of, saving, time_ratio};
 use crate::human::{bytes, figure, percent, seconds, times};
 use crate::job::TargetSettings;
 use crate::job::strategy::Strategy;
-use crate::simulator::outcome::{Comparison, Run, Target};
+use crate::simulator::results::{Comparison, Run, Target};
 
 /// Further from the LAN than this is not "as fast as a LAN" any more.
 const LIKE_LAN: f64 = 1.2;

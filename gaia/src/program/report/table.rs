@@ -11,7 +11,7 @@ use super::{FASTEST, NAIVE, held, run_of, saving, time_ratio};
 use crate::human::{bytes, figure, percent, seconds, times};
 use crate::job::TargetSettings;
 use crate::job::strategy::Strategy;
-use crate::simulator::outcome::{Comparison, Run, Target};
+use crate::simulator::results::{Comparison, Run, Target};
 
 /// How much room there is, and whether it may be bold.
 #[derive(Clone, Copy, Debug)]

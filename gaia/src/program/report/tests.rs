@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::filters::FilterStatus;
 use crate::job::TargetSettings;
-use crate::simulator::outcome::{
+use crate::simulator::results::{
     Change, Failure, FilterPoint, LinkBytes, MetricValue, Point, RegionWait, TablePoint, Target, Trial,
 };
 

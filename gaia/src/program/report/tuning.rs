@@ -5,7 +5,7 @@ use wan::budget::NOT_RAISED;
 use super::reading::listed;
 use crate::filters::FilterStatus;
 use crate::human::{magnitude, times};
-use crate::simulator::outcome::Run;
+use crate::simulator::results::Run;
 
 /// "threshold 0.031 to 0.0007, gain 1.9 to 0.2 and a release every 1 to 16 clocks": what followed
 /// the updates in `run`, from its beginning to its end; none where settings alone decided. Of

@@ -21,9 +21,9 @@
 //! than [`CONNECTIONS`], and a further one takes the place of the oldest that has not asked yet. So
 //! a health probe is answered at once, whoever else is connected.
 
+mod connections;
 mod exposition;
 mod metrics;
-mod seats;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -51,9 +51,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use self::connections::{Connection, Connections};
 pub use self::exposition::text as metrics_text;
 pub use self::metrics::{Kind, METRICS, Metric, Unit};
-use self::seats::{Seat, Seats};
 use crate::service::status::{Phase, Status};
 
 /// Connections that are served at the same time.
@@ -119,7 +119,7 @@ pub async fn serve(listener: TcpListener, source: Arc<dyn StatusSource>) {
 
 async fn serve_within(limits: Limits, listener: TcpListener, source: Arc<dyn StatusSource>) {
     let routes = routes(Asked { source, limit: limits.status });
-    let mut seats = Seats::new(CONNECTIONS, limits.head);
+    let mut served = Connections::new(CONNECTIONS, limits.head);
     // Dropped with this future, and ends its tasks then.
     let mut connections = JoinSet::new();
     let mut failures = Throttle::rare(Instant::now());
@@ -135,13 +135,13 @@ async fn serve_within(limits: Limits, listener: TcpListener, source: Arc<dyn Sta
             }
         };
         // Whoever comes meanwhile waits in the kernel's queue.
-        while let Err(until) = seats.free(Instant::now()) {
+        while let Err(until) = served.free(Instant::now()) {
             let _ = tokio::time::timeout_at(until, connections.join_next()).await;
         }
         while connections.try_join_next().is_some() {}
         let has_asked = Arc::new(AtomicBool::new(false));
         let task = connections.spawn(answer(stream, routes.clone(), limits, Arc::clone(&has_asked)));
-        seats.take(Seat { since: Instant::now(), has_asked, task });
+        served.take(Connection { since: Instant::now(), has_asked, task });
     }
 }
 

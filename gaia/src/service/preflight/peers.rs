@@ -34,7 +34,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 const LINGER: Duration = Duration::from_secs(5);
 
 /// A region that looks at others and can be looked at, without a run.
-pub struct Lookout {
+pub struct PeerProbe {
     region: Region,
     part: Part,
     posts: Vec<Post>,
@@ -51,7 +51,7 @@ struct Post {
     terms: Terms,
 }
 
-impl Lookout {
+impl PeerProbe {
     /// Opens what is needed to look from the servers with these `identities`.
     pub(super) fn open(
         region: Region,

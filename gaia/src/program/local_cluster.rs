@@ -46,7 +46,7 @@ const DATA: [(&str, &[u8]); 2] = [
 /// Workers of each region.
 pub const WORKERS: u32 = 3;
 
-/// How long certificates are valid: longer than any rehearsal.
+/// How long certificates are valid: longer than any cluster.
 const VALID_DAYS: u32 = 60;
 
 /// What is rehearsed, and where.
@@ -73,7 +73,7 @@ pub struct Plan {
 
 impl Plan {
     /// Writes the files of the regions and the job, and the shipped data, into its directory;
-    /// [`Rehearsal::start`] does it too.
+    /// [`LocalCluster::start`] does it too.
     ///
     /// # Errors
     ///
@@ -100,9 +100,9 @@ pub fn three_regions() -> [((usize, usize), LinkConfig); 3] {
     [((0, 1), link(100, 36)), ((0, 2), link(60, 110)), ((1, 2), link(80, 88))]
 }
 
-/// Why there is no rehearsal.
+/// Why there is no cluster.
 #[derive(Debug, Error)]
-pub enum RehearsalError {
+pub enum LocalClusterError {
     /// A file, a port or a process could not be made.
     #[error("cannot set up {what}")]
     Setup {
@@ -137,7 +137,7 @@ pub struct Process {
 }
 
 /// Processes that run, and the links between them. Dropped, all are killed.
-pub struct Rehearsal {
+pub struct LocalCluster {
     /// All of them: for each region its servers, then its workers.
     pub processes: Vec<Process>,
     /// The links.
@@ -200,16 +200,16 @@ fn free_port<T>(bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     Err(last)
 }
 
-impl Rehearsal {
+impl LocalCluster {
     /// Starts everything; needs a tokio runtime.
     ///
     /// # Errors
     ///
     /// If something cannot be made.
-    pub fn start(plan: &Plan) -> Result<Self, RehearsalError> {
+    pub fn start(plan: &Plan) -> Result<Self, LocalClusterError> {
         let setup = |what: &str| {
             let what = what.to_owned();
-            move |source| RehearsalError::Setup { what, source }
+            move |source| LocalClusterError::Setup { what, source }
         };
         plan.write_files().map_err(setup("the settings"))?;
         certify(&plan.directory.join("certs"), plan.servers)?;
@@ -218,9 +218,9 @@ impl Rehearsal {
         let ports = ports.map_err(setup("ports"))?;
         drop(held);
         let relay = Relay::start(links(plan, &ports), plan.seed)?;
-        let mut rehearsal = Self { processes: Vec::new(), relay, links: plan.links.clone() };
+        let mut cluster = Self { processes: Vec::new(), relay, links: plan.links.clone() };
         for (place, (region, _)) in REGIONS.into_iter().enumerate() {
-            let overrides = rehearsal.overrides(plan, &ports, place);
+            let overrides = cluster.overrides(plan, &ports, place);
             let servers = (0..plan.servers)
                 .map(|index| (Part::Server(index), ports[place].servers[usize::from(index)]));
             let workers =
@@ -232,10 +232,10 @@ impl Rehearsal {
                 if !plan.late.contains(&region) {
                     process.start_again(plan).map_err(setup("a process"))?;
                 }
-                rehearsal.processes.push(process);
+                cluster.processes.push(process);
             }
         }
-        Ok(rehearsal)
+        Ok(cluster)
     }
 
     /// Loses all that one region sends to another from now on; what is under way arrives.
@@ -321,7 +321,7 @@ impl Rehearsal {
 
 impl Process {
     /// Starts `part` of `region` in the directory of `plan`, with the settings `set`, which should
-    /// say that it answers at `admin`. Those of the rehearsal are started by it; this is for one
+    /// say that it answers at `admin`. Those of the cluster are started by it; this is for one
     /// more, such as somebody who does not belong.
     ///
     /// # Errors
@@ -467,7 +467,7 @@ fn spawn(
         command.arg("--set").arg(format!("{key}={value}"));
     }
     let log = File::options().create(true).append(true).open(log)?;
-    // Ctrl-C is for whoever started the rehearsal, which stops its processes in order.
+    // Ctrl-C is for whoever started the cluster, which stops its processes in order.
     command.process_group(0);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
 }

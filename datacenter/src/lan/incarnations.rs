@@ -19,12 +19,12 @@ use tokio::time::Instant;
 use super::life::SILENCE;
 use crate::WorkerId;
 
-/// The lives of all workers of a datacenter, as one server sees them. Clones are the same.
+/// The incarnations of all workers of a datacenter, as one server sees them. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Lives(Arc<Mutex<BTreeMap<WorkerId, Life>>>);
+pub struct Incarnations(Arc<Mutex<BTreeMap<WorkerId, Incarnation>>>);
 
 #[derive(Debug)]
-struct Life {
+struct Incarnation {
     incarnation: u64,
     connections: usize,
     /// When it was last connected, or found to be.
@@ -33,8 +33,8 @@ struct Life {
 
 /// A connection of a worker that counts, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Stay {
-    lives: Lives,
+pub(super) struct Registration {
+    incarnations: Incarnations,
     worker: WorkerId,
     incarnation: u64,
     /// Whether it is the first connection of this life.
@@ -49,43 +49,44 @@ pub fn incarnation() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl Lives {
+impl Incarnations {
     /// Lets a connection in that this life of `worker` has made.
     ///
     /// # Errors
     ///
     /// If a later life is there, or was a moment ago.
-    pub(super) fn admit(&self, worker: WorkerId, incarnation: u64, now: Instant) -> Result<Stay, ()> {
-        let mut lives = self.lock();
-        let mut is_new = !lives.contains_key(&worker);
-        let life = lives.entry(worker).or_insert(Life { incarnation, connections: 0, seen: now });
+    pub(super) fn admit(&self, worker: WorkerId, incarnation: u64, now: Instant) -> Result<Registration, ()> {
+        let mut incarnations = self.lock();
+        let mut is_new = !incarnations.contains_key(&worker);
+        let life =
+            incarnations.entry(worker).or_insert(Incarnation { incarnation, connections: 0, seen: now });
         let is_there = life.connections > 0 || now < life.seen + SILENCE;
         if incarnation < life.incarnation && is_there {
             return Err(());
         }
         if incarnation != life.incarnation {
-            *life = Life { incarnation, connections: 0, seen: now };
+            *life = Incarnation { incarnation, connections: 0, seen: now };
             is_new = true;
         }
         (life.connections, life.seen) = (life.connections + 1, now);
-        Ok(Stay { lives: self.clone(), worker, incarnation, is_new })
+        Ok(Registration { incarnations: self.clone(), worker, incarnation, is_new })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Life>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Incarnation>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Stay {
+impl Registration {
     /// Whether another life of the worker has come meanwhile.
     pub(super) fn is_over(&self) -> bool {
-        self.lives.lock().get(&self.worker).is_some_and(|life| life.incarnation != self.incarnation)
+        self.incarnations.lock().get(&self.worker).is_some_and(|life| life.incarnation != self.incarnation)
     }
 }
 
-impl Drop for Stay {
+impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(life) = self.lives.lock().get_mut(&self.worker)
+        if let Some(life) = self.incarnations.lock().get_mut(&self.worker)
             && life.incarnation == self.incarnation
         {
             (life.connections, life.seen) = (life.connections - 1, Instant::now());
@@ -101,8 +102,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_later_start_counts_while_it_is_there_and_a_moment_longer() {
-        let (lives, worker) = (Lives::default(), WorkerId(2));
-        let admit = |incarnation| lives.admit(worker, incarnation, Instant::now());
+        let (incarnations, worker) = (Incarnations::default(), WorkerId(2));
+        let admit = |incarnation| incarnations.admit(worker, incarnation, Instant::now());
         let former = admit(5).unwrap();
         let later = admit(7).unwrap();
         assert!(former.is_over() && !later.is_over());

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use gaia::program::rehearsal::{Process, WORKERS};
+use gaia::program::local_cluster::{Process, WORKERS};
 use gaia::service::Part;
 use rand::RngExt;
 use rand::SeedableRng;

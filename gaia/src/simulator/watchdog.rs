@@ -25,7 +25,7 @@ const MODELS: f64 = 20.0;
 pub(super) const LONGEST_OUTAGE: Duration = Duration::from_secs(24 * 3600);
 
 /// What workers are doing, and since when nothing has moved.
-pub(super) struct Vigil {
+pub(super) struct Watchdog {
     patience: Duration,
     /// Those that end, by their start.
     outages: Vec<Outage>,
@@ -35,8 +35,8 @@ pub(super) struct Vigil {
     moving_until: Cell<Duration>,
 }
 
-impl Vigil {
-    /// A vigil over the workers of `simulation`, whose model has `elements` values.
+impl Watchdog {
+    /// A watchdog over the workers of `simulation`, whose model has `elements` values.
     pub(super) fn new(simulation: &Simulation, elements: u64) -> Self {
         let links = || simulation.links.iter().map(|(_, _, link)| link);
         let rates = links().map(|link| link.rate_bytes_per_sec).chain([simulation.lan.rate_bytes_per_sec]);
@@ -101,7 +101,7 @@ mod tests {
 
     const HOUR: Duration = LEAST;
 
-    fn vigil(rate_bytes_per_sec: u64, outages: &[(u64, u64)]) -> Vigil {
+    fn watchdog(rate_bytes_per_sec: u64, outages: &[(u64, u64)]) -> Watchdog {
         let compute = ComputeSettings { examples_per_second: 1.0, overhead: Duration::ZERO, jitter: 0.0 };
         let outage = |&(start, length): &(u64, u64)| Outage {
             start: Duration::from_secs(start),
@@ -112,29 +112,29 @@ mod tests {
             ..LinkConfig::clean(rate_bytes_per_sec, Duration::from_millis(80))
         };
         let simulation = Simulation::new(job(), &[("a", 1), ("b", 1)], compute, |_, _| link.clone());
-        Vigil::new(&simulation, 1000)
+        Watchdog::new(&simulation, 1000)
     }
 
     #[test]
     fn patience_follows_the_links_and_has_bounds() {
-        assert_eq!(vigil(1_000_000, &[]).give_up_at(), HOUR);
-        let thin = vigil(20, &[]).give_up_at();
+        assert_eq!(watchdog(1_000_000, &[]).give_up_at(), HOUR);
+        let thin = watchdog(20, &[]).give_up_at();
         assert_eq!(thin, Duration::from_secs_f64(20.0 * (200.0 + 0.16)));
-        assert_eq!(vigil(1, &[]).give_up_at(), Duration::from_secs_f64(20.0 * 4000.16));
+        assert_eq!(watchdog(1, &[]).give_up_at(), Duration::from_secs_f64(20.0 * 4000.16));
     }
 
     #[test]
     fn what_moves_moves_the_end() {
-        let vigil = vigil(1_000_000, &[]);
-        vigil.computes(Duration::from_secs(500));
-        vigil.completed(1, 3, Duration::from_secs(20));
-        assert_eq!((vigil.clock(0), vigil.clock(1)), (0, 3));
-        assert_eq!(vigil.give_up_at(), HOUR + Duration::from_secs(500));
+        let watchdog = watchdog(1_000_000, &[]);
+        watchdog.computes(Duration::from_secs(500));
+        watchdog.completed(1, 3, Duration::from_secs(20));
+        assert_eq!((watchdog.clock(0), watchdog.clock(1)), (0, 3));
+        assert_eq!(watchdog.give_up_at(), HOUR + Duration::from_secs(500));
     }
 
     #[test]
     fn outages_are_waited_for_if_they_end_within_a_day() {
-        let at = |outages: &[(u64, u64)]| vigil(1_000_000, outages).give_up_at();
+        let at = |outages: &[(u64, u64)]| watchdog(1_000_000, outages).give_up_at();
         let secs = Duration::from_secs;
         assert_eq!(at(&[(10, 60)]), HOUR + secs(70));
         assert_eq!(at(&[(10, 7200)]), secs(10 + 2 * 7200), "as long again to find out");

@@ -25,7 +25,7 @@ const LOOK_FOR_LOSSES: Duration = Duration::from_secs(1);
 
 /// Looks after workers that train: those of which nothing is heard for too long are not waited for
 /// any more.
-pub(super) struct Vigil {
+pub(super) struct FailureDetector {
     pub(super) events: EventSender,
     pub(super) calls: mpsc::Sender<Call>,
     pub(super) presence: watch::Receiver<Presence>,
@@ -33,7 +33,7 @@ pub(super) struct Vigil {
     pub(super) suspensions: Arc<AtomicU64>,
 }
 
-impl Vigil {
+impl FailureDetector {
     pub(super) async fn keep(self) {
         loop {
             sleep(LOOK_FOR_LOSSES).await;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// A connection that is served.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct Connection {
     pub(super) since: Instant,
     /// Whether its request has come: until then it is idle.
     pub(super) has_asked: Arc<AtomicBool>,
@@ -21,13 +21,13 @@ pub(super) struct Seat {
 
 /// The connections that are served, in the order in which they came.
 #[derive(Debug)]
-pub(super) struct Seats {
-    taken: VecDeque<Seat>,
+pub(super) struct Connections {
+    taken: VecDeque<Connection>,
     most: usize,
     patience: Duration,
 }
 
-impl Seats {
+impl Connections {
     /// At most `most`; one that has asked is safe from others for `patience`.
     pub(super) fn new(most: usize, patience: Duration) -> Self {
         Self { taken: VecDeque::new(), most, patience }
@@ -40,21 +40,21 @@ impl Seats {
     ///
     /// If there is no room, with the time when there will be.
     pub(super) fn free(&mut self, now: Instant) -> Result<(), Instant> {
-        self.taken.retain(|seat| !seat.task.is_finished());
+        self.taken.retain(|connection| !connection.task.is_finished());
         if self.taken.len() < self.most {
             return Ok(());
         }
-        let idle = self.taken.iter().position(|seat| !seat.has_asked.load(Ordering::Relaxed));
+        let idle = self.taken.iter().position(|connection| !connection.has_asked.load(Ordering::Relaxed));
         let until = self.taken.front().map_or(now, |oldest| oldest.since + self.patience);
         let surplus = idle.or((until <= now).then_some(0)).ok_or(until)?;
-        if let Some(seat) = self.taken.remove(surplus) {
-            seat.task.abort();
+        if let Some(connection) = self.taken.remove(surplus) {
+            connection.task.abort();
         }
         Ok(())
     }
 
-    pub(super) fn take(&mut self, seat: Seat) {
-        self.taken.push_back(seat);
+    pub(super) fn take(&mut self, connection: Connection) {
+        self.taken.push_back(connection);
     }
 }
 
@@ -65,25 +65,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_oldest_that_says_nothing_goes_first() {
         let patience = Duration::from_secs(1);
-        let (mut seats, start) = (Seats::new(3, patience), Instant::now());
+        let (mut connections, start) = (Connections::new(3, patience), Instant::now());
         let mut tasks = Vec::new();
-        let mut take = |seats: &mut Seats, has_asked| {
+        let mut take = |connections: &mut Connections, has_asked| {
             let task = tokio::spawn(std::future::pending::<()>());
             let has_asked = Arc::new(AtomicBool::new(has_asked));
-            seats.take(Seat { since: start, has_asked, task: task.abort_handle() });
+            connections.take(Connection { since: start, has_asked, task: task.abort_handle() });
             tasks.push(task);
         };
         for has_asked in [true, false, false] {
-            assert_eq!(seats.free(start), Ok(()));
-            take(&mut seats, has_asked);
+            assert_eq!(connections.free(start), Ok(()));
+            take(&mut connections, has_asked);
         }
         // The second and the third are idle.
         for _ in 0..2 {
-            assert_eq!(seats.free(start), Ok(()));
-            take(&mut seats, true);
+            assert_eq!(connections.free(start), Ok(()));
+            take(&mut connections, true);
         }
-        assert_eq!(seats.free(start), Err(start + patience));
-        assert_eq!(seats.free(start + patience), Ok(()));
+        assert_eq!(connections.free(start), Err(start + patience));
+        assert_eq!(connections.free(start + patience), Ok(()));
         tokio::task::yield_now().await;
         let ended: Vec<_> = tasks.iter().map(tokio::task::JoinHandle::is_finished).collect();
         assert_eq!(ended, [true, true, true, false, false]);
