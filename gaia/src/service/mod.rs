@@ -6,7 +6,7 @@
 //! - `setup`: what every process of a region starts from;
 //! - `beginning`: what a server begins with;
 //! - `orders`: what operators want of a server, above all that a region leaves for good;
-//! - `server`: one server: its shards, its WAN socket, and the door through which workers come;
+//! - `server`: one server: its shards, its WAN socket, and the listener through which workers come;
 //! - `worker`: one worker's life, and `session` for how it reaches its shards;
 //! - `process`: puts these together and stops them in order, with `part` for which of them it has,
 //!   `identities` for their certificates, and `report` for their status;

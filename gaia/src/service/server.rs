@@ -1,4 +1,4 @@
-//! One server of a region: its shards and their task, its WAN socket and links, and the door
+//! One server of a region: its shards and their task, its WAN socket and links, and the listener
 //! through which workers come.
 //!
 //! Kind: driver.
@@ -287,14 +287,14 @@ impl Server {
             departing: self.departing.clone(),
         };
         self.tasks.spawn(order_book.keep(queue).instrument(span.clone()));
-        let door = Listener {
+        let workers = Listener {
             operators: Some(Operators { identity: identity.clone(), orders }),
             terms: self.setup.terms(),
             server: self.index,
             incarnation: rand::rng().random(),
             security: self.setup.security(Some(identity)),
             shapes: self.setup.shapes.clone(),
-            // In the same process, they do not come by the door.
+            // In the same process, they do not come by the listener.
             workers: if self.has_door { self.setup.region.workers() } else { 0 },
             requests: self.requests.clone(),
             calls: self.calls.clone(),
@@ -303,7 +303,7 @@ impl Server {
             incarnations: Incarnations::default(),
             presence: self.presence.clone(),
         };
-        self.tasks.spawn(door.serve(listener).instrument(span.clone()));
+        self.tasks.spawn(workers.serve(listener).instrument(span.clone()));
         if !self.has_door {
             return;
         }

@@ -24,7 +24,7 @@ pub(in crate::service) struct Sockets {
 }
 
 impl Sockets {
-    /// Opens the sockets of server `index`. Where its workers are in the same process, its door is
+    /// Opens the sockets of server `index`. Where its workers are in the same process, its listener is
     /// for operators alone, and it does without where there can be none.
     pub(in crate::service) async fn open(
         setup: &Setup,

@@ -12,14 +12,14 @@ use crate::replica::Replica;
 const SHARD: ShardId = ShardId(0);
 const WORKERS: usize = 2;
 
-struct Desk {
+struct TestServer {
     requests: mpsc::Sender<(ShardId, Request)>,
     events: EventSender,
     /// Where answers go, kept so that sessions last.
     replies: Vec<mpsc::Receiver<ReadReply>>,
 }
 
-impl Desk {
+impl TestServer {
     async fn attach(&mut self, worker: u32, is_new: bool) {
         let (replies, kept) = mpsc::channel(1);
         let (answer, attached) = oneshot::channel();
@@ -59,7 +59,7 @@ impl Desk {
     }
 }
 
-fn open() -> Desk {
+fn open() -> TestServer {
     let policy = Policy::naive(Lead::Unlimited);
     let shape = ShardTable { slots: 1, width: 1 };
     let shard = Shard::new(SHARD, &[shape], vec![vec![0.0]], WORKERS, Some(0));
@@ -67,30 +67,30 @@ fn open() -> Desk {
     let ((requests, queue), (events, event_queue)) = (mpsc::channel(8), event_queue());
     let (server, _) = Server::new(node, Unobserved, queue, vec![None; WORKERS], event_queue);
     tokio::spawn(server.run());
-    Desk { requests, events, replies: Vec::new() }
+    TestServer { requests, events, replies: Vec::new() }
 }
 
 #[tokio::test]
 async fn a_worker_that_has_started_anew_is_waited_for_when_it_has_joined() {
-    let mut desk = open();
-    desk.attach(0, true).await;
-    desk.attach(1, true).await;
-    assert_eq!(desk.look().await, (0, vec![0, 1]), "a job waits for all to begin");
-    desk.join(0).await;
-    desk.join(1).await;
-    desk.flush(0, 1).await;
-    desk.flush(1, 1).await;
-    desk.flush(0, 2).await;
+    let mut server = open();
+    server.attach(0, true).await;
+    server.attach(1, true).await;
+    assert_eq!(server.look().await, (0, vec![0, 1]), "a job waits for all to begin");
+    server.join(0).await;
+    server.join(1).await;
+    server.flush(0, 1).await;
+    server.flush(1, 1).await;
+    server.flush(0, 2).await;
     // Its connection has broken.
-    desk.attach(1, false).await;
-    assert_eq!(desk.look().await, (1, vec![0, 1]));
+    server.attach(1, false).await;
+    assert_eq!(server.look().await, (1, vec![0, 1]));
     // It has started anew, and may have to wait for other servers; also where its connection breaks meanwhile.
     for is_new in [true, false] {
-        desk.attach(1, is_new).await;
-        assert_eq!(desk.look().await, (2, vec![0]));
+        server.attach(1, is_new).await;
+        assert_eq!(server.look().await, (2, vec![0]));
     }
-    desk.join(1).await;
-    assert_eq!(desk.look().await, (2, vec![0, 1]));
+    server.join(1).await;
+    assert_eq!(server.look().await, (2, vec![0, 1]));
 }
 
 /// Counts how often it hears that the job is done.
@@ -114,21 +114,21 @@ async fn a_job_that_is_done_stays_done_when_a_worker_joins() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let (server, mut settled) = Server::new(node, Ends(ends), queue, vec![None; WORKERS], event_queue);
     tokio::spawn(server.run());
-    let mut desk = Desk { requests, events, replies: Vec::new() };
+    let mut server = TestServer { requests, events, replies: Vec::new() };
     for worker in 0..2 {
-        desk.attach(worker, true).await;
-        desk.join(worker).await;
-        desk.flush(worker, 1).await;
-        desk.requests.send((SHARD, Request::Leave(WorkerId(worker)))).await.unwrap();
+        server.attach(worker, true).await;
+        server.join(worker).await;
+        server.flush(worker, 1).await;
+        server.requests.send((SHARD, Request::Leave(WorkerId(worker)))).await.unwrap();
     }
     settled.wait_for(|settled| *settled).await.unwrap();
     // It has been restarted, and reads the result.
-    desk.attach(0, true).await;
-    desk.join(0).await;
-    assert_eq!(desk.look().await, (1, vec![0]));
+    server.attach(0, true).await;
+    server.join(0).await;
+    assert_eq!(server.look().await, (1, vec![0]));
     assert!(*settled.borrow(), "that was decided");
-    desk.requests.send((SHARD, Request::Leave(WorkerId(0)))).await.unwrap();
-    assert_eq!(desk.look().await, (1, vec![]));
+    server.requests.send((SHARD, Request::Leave(WorkerId(0)))).await.unwrap();
+    assert_eq!(server.look().await, (1, vec![]));
     assert!(ended.recv().await.is_some() && ended.try_recv().is_err(), "once");
 }
 
