@@ -187,140 +187,219 @@ impl From<SessionError> for Failure {
     }
 }
 
+/// What a worker keeps from one session with its servers to the next.
+struct Between {
+    /// The furthest clock at which it has been.
+    seen: Clock,
+    /// What servers had not confirmed when they started anew.
+    left_over: LeftOver,
+    /// Which server has forgotten the model, in words.
+    forgotten: Option<String>,
+    /// Whether all servers have the model, as far as is known: one that has not is told nothing, or
+    /// it would take that for the beginning of one.
+    may_be_told: bool,
+}
+
+/// How the beginning of a session went.
+enum Begun {
+    /// All servers are there, and the worker may join them at this clock or later.
+    Ready(Links, Session, Clock),
+    /// It did not; the next may.
+    Again,
+    /// There is nothing more to do.
+    Ended(Ended),
+}
+
+/// What follows the end of training in a session.
+enum Next {
+    /// Another session.
+    Session,
+    /// The job is done.
+    Finish(Ended),
+    /// The process stops.
+    Stop,
+    /// The region leaves, or a server has refused what was said.
+    Depart(Together),
+}
+
 impl Worker<'_> {
+    /// One session with all servers after the other, until there is nothing more to do.
     async fn run(mut self) -> Result<Ended, ServiceError> {
-        let mut seen = Clock(0);
-        let mut left_over = LeftOver::new();
-        let mut forgotten = None;
-        // Whether all servers have the model, as far as is known: one that has not is told nothing,
-        // or it would take that for the beginning of one.
-        let mut may_be_told = true;
+        let mut between =
+            Between { seen: Clock(0), left_over: LeftOver::new(), forgotten: None, may_be_told: true };
         loop {
-            let held_back = if may_be_told { LeftOver::new() } else { std::mem::take(&mut left_over) };
-            let is_owing = !left_over.is_empty();
-            let opened = tokio::select! {
-                biased;
-                opened = self.open(std::mem::take(&mut left_over)) => Some(opened),
-                () = asked(self.stop.clone()) => None,
+            let (links, mut session, at) = match self.begin(&mut between).await? {
+                Begun::Ready(links, session, at) => (links, session, at),
+                Begun::Again => continue,
+                Begun::Ended(ended) => return Ok(ended),
             };
-            let Some((links, mut session)) = opened else {
-                // Servers of this process answer when they may be joined: before that nothing was
-                // said that they could lack.
-                self.route.leave(self.setup, WorkerId(self.index)).await;
-                return Ok(Ended::default());
-            };
-            let tell = |mut waiting: Vec<String>| {
-                waiting.extend(forgotten.clone());
-                self.notes.lock().waiting = waiting;
-            };
-            let standings = tokio::select! {
-                biased;
-                () = asked(self.stop.clone()) => {
-                    drop(session);
-                    if is_owing {
-                        self.deliver_all(links).await?;
-                    } else if !held_back.is_empty() && forgotten.is_none() {
-                        let (links, session) = self.open(held_back).await;
-                        drop(session);
-                        self.deliver_all(links).await?;
-                    }
-                    return Ok(Ended::default());
-                }
-                standings = links.ready(tell) => standings,
-                together = links.until(Together::Departing) => {
-                    drop(session);
-                    return self.depart(together, links).await;
-                }
-            };
-            let Some(standings) = standings else {
-                warn!("a server does not know this session any more; beginning again");
-                drop(session);
-                left_over = self.deliver(links).await?;
-                left_over.extend(held_back);
-                may_be_told = false;
-                continue;
-            };
-            forgotten = self.check(&standings, seen)?;
-            may_be_told = forgotten.is_none();
-            if !may_be_told || !held_back.is_empty() {
-                drop(session);
-                left_over = self.deliver(links).await?;
-                left_over.extend(held_back);
-                if !may_be_told {
-                    tokio::select! {
-                        () = sleep(AGAIN) => {}
-                        () = asked(self.stop.clone()) => {}
-                    }
-                }
-                continue;
-            }
-            let at =
-                standings.iter().map(|s| s.worker.unwrap_or_default().max(s.clock)).max().unwrap_or_default();
-            let joined = tokio::select! {
-                joined = links.join(at.max(seen), self.setup.region.grace.server) => joined.map_err(Stopped::Servers),
-                () = asked(self.stop.clone()) => Err(Stopped::Asked),
-            };
-            let stopped = match joined {
-                Ok(at) => {
-                    session.client().start_at(at);
-                    info!(clock = at.0, "training");
-                    let stopped = self.train(&mut session, &links).await;
-                    seen = session.client().clock();
-                    stopped
-                }
-                Err(stopped) => Ok(stopped),
-            };
-            {
-                let mut notes = self.notes.lock();
-                notes.is_training = false;
-                notes.turn_to(None, Instant::now());
-            }
-            match stopped {
-                Ok(Stopped::Done) => {
-                    session.leave().await.map_err(|e| self.failed(e))?;
-                    match self.result(&mut session, &links).await? {
-                        Some(ended) => return self.finish(ended, session, links).await,
-                        None => {
-                            info!(
-                                "a server did not know this session any more before it had told the result; beginning again"
-                            )
-                        }
-                    }
-                }
-                Ok(Stopped::Asked) => {
-                    info!(clock = seen.0, "stopping: leaving the servers");
-                    session.leave().await.map_err(|e| self.failed(e))?;
+            let stopped = self.join_and_train(&mut session, &links, at, &mut between.seen).await;
+            let next = self.conclude(stopped, &mut session, &links, between.seen).await?;
+            match next {
+                Next::Session => {}
+                Next::Finish(ended) => return self.finish(ended, session, links).await,
+                Next::Stop => {
                     drop(session);
                     self.deliver_all(links).await?;
                     return Ok(Ended::default());
                 }
-                // What a server has refused would be refused again.
-                Ok(_) | Err(_) if links.refusal().is_some() => {
-                    let _ = session.leave().await;
-                    return self.depart(Together::Refused, links).await;
-                }
-                Ok(Stopped::Servers(together @ (Together::Departing | Together::Expelled))) => {
-                    info!(clock = seen.0, "the region leaves the job for good: leaving the servers");
-                    let _ = session.leave().await;
+                Next::Depart(together) => {
                     drop(session);
                     return self.depart(together, links).await;
-                }
-                Ok(Stopped::Servers(together)) => {
-                    info!(clock = seen.0, ?together, "leaving the servers, to wait for one of them");
-                    let _ = session.leave().await;
-                }
-                Err(Failure::Session(SessionError::Closed(_) | SessionError::NoReply)) => {
-                    warn!("a server does not know this session any more; beginning again");
-                }
-                Err(Failure::Session(error)) => return Err(self.failed(error)),
-                Err(Failure::Step { clock, source }) => {
-                    return Err(ServiceError::Step { worker: self.index, clock: clock.0, source });
                 }
             }
             self.notes.lock().waiting = links.waiting();
             drop(session);
-            left_over = self.deliver(links).await?;
-            may_be_told = left_over.is_empty();
+            between.left_over = self.deliver(links).await?;
+            between.may_be_told = between.left_over.is_empty();
+        }
+    }
+
+    /// Opens a session with all servers, tells them what former ones had not confirmed, and waits until
+    /// all of them have the model.
+    async fn begin(&mut self, between: &mut Between) -> Result<Begun, ServiceError> {
+        let said = std::mem::take(&mut between.left_over);
+        let (said, held_back) = match between.may_be_told {
+            true => (said, LeftOver::new()),
+            false => (LeftOver::new(), said),
+        };
+        let is_owing = !said.is_empty();
+        let opened = tokio::select! {
+            biased;
+            opened = self.open(said) => Some(opened),
+            () = asked(self.stop.clone()) => None,
+        };
+        let Some((links, session)) = opened else {
+            // Servers of this process answer when they may be joined: before that nothing was said
+            // that they could lack.
+            self.route.leave(self.setup, WorkerId(self.index)).await;
+            return Ok(Begun::Ended(Ended::default()));
+        };
+        let tell = |mut waiting: Vec<String>| {
+            waiting.extend(between.forgotten.clone());
+            self.notes.lock().waiting = waiting;
+        };
+        let standings = tokio::select! {
+            biased;
+            () = asked(self.stop.clone()) => {
+                drop(session);
+                if is_owing {
+                    self.deliver_all(links).await?;
+                } else if !held_back.is_empty() && between.forgotten.is_none() {
+                    let (links, session) = self.open(held_back).await;
+                    drop(session);
+                    self.deliver_all(links).await?;
+                }
+                return Ok(Begun::Ended(Ended::default()));
+            }
+            standings = links.ready(tell) => standings,
+            together = links.until(Together::Departing) => {
+                drop(session);
+                return self.depart(together, links).await.map(Begun::Ended);
+            }
+        };
+        match &standings {
+            Some(standings) => {
+                between.forgotten = self.check(standings, between.seen)?;
+                between.may_be_told = between.forgotten.is_none();
+            }
+            None => {
+                warn!("a server does not know this session any more; beginning again");
+                between.may_be_told = false;
+            }
+        }
+        if let Some(standings) = standings.as_ref().filter(|_| between.may_be_told && held_back.is_empty()) {
+            let clock = |standing: &Standing| standing.worker.unwrap_or_default().max(standing.clock);
+            let at = standings.iter().map(clock).max().unwrap_or_default();
+            return Ok(Begun::Ready(links, session, at.max(between.seen)));
+        }
+        drop(session);
+        between.left_over = self.deliver(links).await?;
+        between.left_over.extend(held_back);
+        if between.forgotten.is_some() && standings.is_some() {
+            tokio::select! {
+                () = sleep(AGAIN) => {}
+                () = asked(self.stop.clone()) => {}
+            }
+        }
+        Ok(Begun::Again)
+    }
+
+    /// Joins the servers at `at` or later, and trains.
+    async fn join_and_train(
+        &mut self,
+        session: &mut Session,
+        links: &Links,
+        at: Clock,
+        seen: &mut Clock,
+    ) -> Result<Stopped, Failure> {
+        let joined = tokio::select! {
+            joined = links.join(at, self.setup.region.grace.server) => joined.map_err(Stopped::Servers),
+            () = asked(self.stop.clone()) => Err(Stopped::Asked),
+        };
+        let stopped = match joined {
+            Ok(at) => {
+                session.client().start_at(at);
+                info!(clock = at.0, "training");
+                let stopped = self.train(session, links).await;
+                *seen = session.client().clock();
+                stopped
+            }
+            Err(stopped) => Ok(stopped),
+        };
+        let mut notes = self.notes.lock();
+        notes.is_training = false;
+        notes.turn_to(None, Instant::now());
+        stopped
+    }
+
+    /// Leaves the servers, or hears the result, as it is due after training has stopped at `seen`.
+    async fn conclude(
+        &mut self,
+        stopped: Result<Stopped, Failure>,
+        session: &mut Session,
+        links: &Links,
+        seen: Clock,
+    ) -> Result<Next, ServiceError> {
+        match stopped {
+            Ok(Stopped::Done) => {
+                session.leave().await.map_err(|e| self.failed(e))?;
+                let result = self.result(session, links).await?;
+                if result.is_none() {
+                    info!(
+                        "a server did not know this session any more before it had told the result; beginning again"
+                    );
+                }
+                Ok(result.map_or(Next::Session, Next::Finish))
+            }
+            Ok(Stopped::Asked) => {
+                info!(clock = seen.0, "stopping: leaving the servers");
+                session.leave().await.map_err(|e| self.failed(e))?;
+                Ok(Next::Stop)
+            }
+            // What a server has refused would be refused again.
+            Ok(_) | Err(_) if links.refusal().is_some() => {
+                let _ = session.leave().await;
+                Ok(Next::Depart(Together::Refused))
+            }
+            Ok(Stopped::Servers(together @ (Together::Departing | Together::Expelled))) => {
+                info!(clock = seen.0, "the region leaves the job for good: leaving the servers");
+                let _ = session.leave().await;
+                Ok(Next::Depart(together))
+            }
+            Ok(Stopped::Servers(together)) => {
+                info!(clock = seen.0, ?together, "leaving the servers, to wait for one of them");
+                let _ = session.leave().await;
+                Ok(Next::Session)
+            }
+            Err(Failure::Session(SessionError::Closed(_) | SessionError::NoReply)) => {
+                warn!("a server does not know this session any more; beginning again");
+                Ok(Next::Session)
+            }
+            Err(Failure::Session(error)) => Err(self.failed(error)),
+            Err(Failure::Step { clock, source }) => {
+                Err(ServiceError::Step { worker: self.index, clock: clock.0, source })
+            }
         }
     }
 
@@ -346,7 +425,7 @@ impl Worker<'_> {
 
     /// Ends with the region's part in the job: its servers wait for what was said to them, unless
     /// nobody wants it any more.
-    async fn depart(mut self, together: Together, links: Links) -> Result<Ended, ServiceError> {
+    async fn depart(&mut self, together: Together, links: Links) -> Result<Ended, ServiceError> {
         if let Some(reason) = links.refusal() {
             return Err(self.failed(SessionError::Refused(reason)));
         }
