@@ -200,3 +200,24 @@ fn gradients_are_not_seen_as_changes() {
     assert_eq!(client.row(table, 0), [1.0, 2.0]);
     assert_eq!(client.flush().unwrap()[0].1.deltas[0].values, [5.0]);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_follows_the_rows_that_are_touched() {
+    // A quarter of a gigabyte of values, and as much of deltas.
+    let (rows, width) = (4_000_000, 16);
+    let resident = || {
+        let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux tells it");
+        pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number") * 4096
+    };
+    let before = resident();
+    let specs = [TableSpec::new("t", rows, width)];
+    let mut client = Client::new(WorkerId(0), &specs, Placement::new(1), Some(0));
+    for row in 0..1000 {
+        client.add(TableId(0), row, &[1.0; 16]);
+    }
+    assert_eq!(client.flush().unwrap()[0].1.deltas[0].len(), 16_000);
+    // Other tests run meanwhile.
+    let taken = resident().saturating_sub(before);
+    assert!(taken < 100 << 20, "{taken} bytes");
+}

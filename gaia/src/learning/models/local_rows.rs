@@ -9,16 +9,14 @@ use datacenter::TableId;
 
 use crate::learning::application::{RowSet, Tables};
 
-const NONE: u32 = u32::MAX;
-
 /// Rows of one table, in the order in which they were claimed: a dense matrix of shape `[slots,
 /// stride]`.
 pub(crate) struct LocalRows {
     table: TableId,
     /// At least the width of the table; what is beyond it stays zero.
     stride: usize,
-    /// The slot of each row of the table, or `NONE`; shape `[rows]`. A look-up without hashing, for
-    /// the price of one more element a row.
+    /// One more than the slot of each row of the table; zero where it has none; shape `[rows]`. A
+    /// look-up without hashing. Zeros are memory that the system gives when it is first written to.
     slot_of: Vec<u32>,
     /// The row in each slot.
     rows: Vec<u32>,
@@ -32,22 +30,22 @@ impl LocalRows {
     /// No rows yet of a table of so many.
     pub(crate) fn new(table: TableId, rows: usize, stride: usize) -> Self {
         let (before, values) = (Vec::new(), Vec::new());
-        Self { table, stride, slot_of: vec![NONE; rows], rows: Vec::new(), before, values }
+        Self { table, stride, slot_of: vec![0; rows], rows: Vec::new(), before, values }
     }
 
     /// Gives up all rows.
     pub(crate) fn clear(&mut self) {
-        self.rows.drain(..).for_each(|row| self.slot_of[row as usize] = NONE);
+        self.rows.drain(..).for_each(|row| self.slot_of[row as usize] = 0);
     }
 
     /// The slot of `row`, a new one where it has none.
     pub(crate) fn claim(&mut self, row: u32) -> u32 {
         let slot = &mut self.slot_of[row as usize];
-        if *slot == NONE {
-            *slot = self.rows.len() as u32;
+        if *slot == 0 {
             self.rows.push(row);
+            *slot = self.rows.len() as u32;
         }
-        *slot
+        *slot - 1
     }
 
     /// The rows by slot; shape `[slots]`.
