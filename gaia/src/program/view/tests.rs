@@ -21,7 +21,7 @@ fn live() -> History {
 }
 
 fn snapshot(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/status/view/snapshots").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/program/view/snapshots").join(name);
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::write(&path, text).expect("a snapshot");
     }

@@ -114,7 +114,7 @@ fn a_full_status_has_all_metrics_and_they_can_be_parsed() {
         }
     }
     // `promtool check metrics` reads it too.
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin/snapshots/metrics.txt");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/service/admin/snapshots/metrics.txt");
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         fs::write(&path, &text).expect("a snapshot");
     }
