@@ -21,8 +21,14 @@
 //! 3. Give that to [`Program`]: `Program::new().with(MyKind).main()` is the whole `gaia` program
 //!    with one more `job.model.kind`.
 //! 4. `compare` shows in virtual time what the WAN does to the model; `demo --job` trains it in
-//!    three regions of real processes on one machine; `check` looks at the files of your regions,
-//!    and `run` is one of them. `evaluate` and `export` are for what has been trained.
+//!    three regions of real processes on one machine.
+//! 5. With your program in the place of `gaia` in every command: copy `configs/regions` and adapt
+//!    the addresses, `certs init` and `certs issue --config` make certificates, `check` looks at all
+//!    of it, and `run --config virginia.toml` is one region. `docs/OPERATIONS.md` goes through it
+//!    step by step; `deploy/` has containers, Kubernetes and systemd. `evaluate` and `export` are for
+//!    what has been trained.
+//!
+//! `tests/outside` is a complete crate of this kind.
 
 pub mod filters;
 mod human;

@@ -161,7 +161,7 @@ pub enum Lead {
 /// At which clocks a shard releases ([`cadence`](crate::cadence)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleaseEvery {
-    /// Each so-many-th.
+    /// Each so-many-th; at most 32, and no more than half of a bounded lead: under `Lead::Limit(0)` each.
     Clocks(u32),
     /// Rarely where updates are alike, but at every so many at least.
     Derived {

@@ -40,12 +40,12 @@ use wan::node::Node;
 use wan::transport::{Carries, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
 use wan::wire::Shapes;
 
-use self::failure_detector::FailureDetector;
+use self::failure_detector::WorkerFailureDetector;
 pub(super) use self::sockets::{Sockets, own_address};
 use super::beginning::{self, Beginning, Keeping};
 use super::counting::Counting;
 use super::orders::OrderBook;
-use super::session::Counter;
+use super::session::InProcessServer;
 use super::setup::Setup;
 use crate::job::region::PeerRegion;
 use crate::learning::application::ShardValues;
@@ -307,7 +307,7 @@ impl Server {
         if !self.has_door {
             return;
         }
-        let failure_detector = FailureDetector {
+        let failure_detector = WorkerFailureDetector {
             events: self.events.clone(),
             calls: self.calls.clone(),
             presence: self.presence.subscribe(),
@@ -401,9 +401,9 @@ impl Server {
     }
 
     /// The way for workers in this process.
-    pub(super) fn counter(&self) -> Counter {
+    pub(super) fn in_process(&self) -> InProcessServer {
         let notice = self.notice.subscribe();
-        Counter { requests: self.requests.clone(), calls: self.calls.clone(), notice }
+        InProcessServer { requests: self.requests.clone(), calls: self.calls.clone(), notice }
     }
 
     /// Tells workers that the job is done everywhere, and what its result lacks, if anything.

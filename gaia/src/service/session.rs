@@ -27,7 +27,7 @@ const DELIVERY: Duration = Duration::from_secs(10);
 
 /// The way to a server in the same process.
 #[derive(Clone)]
-pub(super) struct Counter {
+pub(super) struct InProcessServer {
     pub(super) requests: mpsc::Sender<(ShardId, Request)>,
     pub(super) calls: mpsc::Sender<Call>,
     pub(super) notice: watch::Receiver<Notice>,
@@ -36,7 +36,7 @@ pub(super) struct Counter {
 /// How a worker gets at the servers of its region, by index.
 pub(super) enum Route {
     /// In this process.
-    Here(Vec<Counter>),
+    Here(Vec<InProcessServer>),
     /// Over the LAN.
     Lan(Vec<Plan>),
 }
@@ -72,7 +72,7 @@ struct Ended {
 }
 
 enum End {
-    Here(Counter, Vec<Standing>, Refusal),
+    Here(InProcessServer, Vec<Standing>, Refusal),
     Lan(Handle),
 }
 

@@ -6,13 +6,15 @@ use gaia::learning::application::{
     TableId, TableSpec, Tables, Work,
 };
 use gaia::settings::Section;
-use gaia::learning::data::{Classification, Epochs, normal_row};
-use gaia::learning::data::Partition;
+use gaia::learning::data::{Classification, Epochs, Partition, normal_row};
 use gaia::learning::linalg::dot;
 use gaia::ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
-const [W1, B1, W2, B2]: [TableId; 4] = [TableId(0), TableId(1), TableId(2), TableId(3)];
+const W1: TableId = TableId(0);
+const B1: TableId = TableId(1);
+const W2: TableId = TableId(2);
+const B2: TableId = TableId(3);
 
 /// `[job.model]`, beside `kind = "two-layers"`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -35,9 +37,9 @@ impl ModelKind for TwoLayersKind {
         section.deserialize()
     }
 
-    fn build(&self, settings: &Settings, input: &Input<'_>) -> Result<Box<dyn Application>, BuildError> {
-        let (settings, data) = (settings.clone(), input.classification()?);
-        Ok(Box::new(TwoLayers { settings, data, partition: input.partition(), seed: input.seed() }))
+    fn build(&self, set: &Settings, input: &Input<'_>) -> Result<Box<dyn Application>, BuildError> {
+        let (settings, data, seed) = (set.clone(), input.classification()?, input.seed());
+        Ok(Box::new(TwoLayers { settings, data, seed, partition: input.partition() }))
     }
 }
 

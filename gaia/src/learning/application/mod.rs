@@ -26,6 +26,11 @@
 //! }
 //! ```
 //!
+//! A whole model, with its `Application` and `ModelKind`, is `tests/outside/src/main.rs`. Three things are
+//! easily forgotten: initial values must depend on the seed alone; deltas are multiplied by `share` where
+//! those of several workers are meant to be averaged; and [`ModelKind::training`] says how many steps a clock
+//! is, by which thresholds are chosen.
+//!
 //! For results to be the same on every machine, arithmetic should keep to IEEE operations in a
 //! fixed order and take `exp` and `ln` from the `libm` crate, not from the platform.
 

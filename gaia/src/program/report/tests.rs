@@ -164,7 +164,8 @@ fn shown(comparison: &Comparison, width: u16) -> String {
 }
 
 fn snapshot(name: &str, text: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/program/report/snapshots").join(name);
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/program/report/snapshots").join(name);
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::write(&path, text).expect("a snapshot");
     }

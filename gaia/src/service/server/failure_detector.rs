@@ -1,4 +1,4 @@
-//! Who of the workers is gone.
+//! Which *workers* are gone; which other regions are silent is `wan::node`'s business.
 //!
 //! Kind: driver.
 
@@ -25,7 +25,7 @@ const LOOK_FOR_LOSSES: Duration = Duration::from_secs(1);
 
 /// Looks after workers that train: those of which nothing is heard for too long are not waited for
 /// any more.
-pub(super) struct FailureDetector {
+pub(super) struct WorkerFailureDetector {
     pub(super) events: EventSender,
     pub(super) calls: mpsc::Sender<Call>,
     pub(super) presence: watch::Receiver<Presence>,
@@ -33,7 +33,7 @@ pub(super) struct FailureDetector {
     pub(super) suspensions: Arc<AtomicU64>,
 }
 
-impl FailureDetector {
+impl WorkerFailureDetector {
     pub(super) async fn keep(self) {
         loop {
             sleep(LOOK_FOR_LOSSES).await;
