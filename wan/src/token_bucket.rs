@@ -83,7 +83,7 @@ mod tests {
         ] {
             assert_eq!(bucket.refill(10.0, 20.0, start + Duration::from_millis(millis)), came);
             bucket.spend(spent);
-            assert_eq!((bucket.level(), bucket.debt()), (level, (-level).max(0.0)), "{millis} ms");
+            assert_eq!((bucket.level(), bucket.debt()), (level, f64::max(-level, 0.0)), "{millis} ms");
         }
         bucket.add(1.0, 10.0);
         assert_eq!(bucket.level(), 20.0, "a smaller capacity takes nothing away");
