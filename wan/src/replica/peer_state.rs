@@ -185,7 +185,9 @@ mod tests {
     use super::*;
 
     const BACKLOG: Backlog = Backlog { due: Clock(7), lag: 3 };
-    const STEPS: [(&str, fn(&mut PeerState)); 7] = [
+    type Step = (&'static str, fn(&mut PeerState));
+
+    const STEPS: [Step; 7] = [
         ("linked", PeerState::become_linked),
         ("heard", PeerState::become_heard),
         ("behind", |state| state.become_behind(BACKLOG)),
