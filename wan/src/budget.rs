@@ -85,7 +85,7 @@ impl Account {
     /// An account that begins with nothing.
     pub fn new(limit: Limit) -> Self {
         let bucket = TokenBucket::new(0.0);
-        Self { limit, bucket, most_debt: 0.0, updated_at: None, used: Used::default() }
+        Self { limit, bucket, most_debt: f64::INFINITY, updated_at: None, used: Used::default() }
     }
 
     /// Takes in the credit of the time that has passed, where so many `links` share the budget.

@@ -145,7 +145,7 @@ async fn train(
     let mut parts: Vec<_> = setup.parts().into_iter().map(Some).collect();
     let workers = part.workers(region).into_iter().zip(notes).map(|(index, notes)| {
         let route = match part {
-            Part::Region => Route::Here(servers.iter().map(Server::counter).collect()),
+            Part::Region => Route::Here(servers.iter().map(Server::in_process).collect()),
             Part::Server(_) | Part::Worker(_) => Route::Lan(plans(&setup, index, identities, &refusals)),
         };
         let data = parts[index as usize].take().expect("each worker has one part");

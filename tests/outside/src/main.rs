@@ -1,14 +1,11 @@
 //! `gaia` with one more kind of model: a perceptron of two layers, `relu(x W1 + b1) W2 + b2`,
 //! trained by one step of SGD a clock on the mean negative log-likelihood.
 
-use gaia::learning::application::{
-    Application, BuildError, Evaluation, Input, Learner, Model, ModelKind, RowSet, StepError,
-    TableId, TableSpec, Tables, Work,
-};
-use gaia::settings::Section;
+use gaia::learning::application::*;
 use gaia::learning::data::{Classification, Epochs, Partition, normal_row};
 use gaia::learning::linalg::dot;
 use gaia::ndarray::{Array2, ArrayView2, Axis};
+use gaia::settings::Section;
 use serde::{Deserialize, Serialize};
 
 const W1: TableId = TableId(0);
@@ -16,7 +13,7 @@ const B1: TableId = TableId(1);
 const W2: TableId = TableId(2);
 const B2: TableId = TableId(3);
 
-/// `[job.model]`, beside `kind = "two-layers"`.
+/// What stands under `[job.model]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Settings {
     hidden: u32,
@@ -25,18 +22,17 @@ struct Settings {
 }
 
 struct TwoLayersKind;
-
 impl ModelKind for TwoLayersKind {
     type Settings = Settings;
-
     fn name(&self) -> &'static str {
         "two-layers"
     }
-
     fn settings(&self, section: &Section<'_>) -> Option<Settings> {
         section.deserialize()
     }
-
+    fn training(&self, set: &Settings) -> Training {
+        Training::of_mini_batches(set.batch, 1)
+    }
     fn build(&self, set: &Settings, input: &Input<'_>) -> Result<Box<dyn Application>, BuildError> {
         let (settings, data, seed) = (set.clone(), input.classification()?, input.seed());
         Ok(Box::new(TwoLayers { settings, data, seed, partition: input.partition() }))
@@ -64,7 +60,8 @@ impl Application for TwoLayers {
     fn tables(&self) -> Vec<TableSpec> {
         let (features, classes) = (self.data.features, self.data.labels.len() as u32);
         let hidden = self.settings.hidden;
-        let shapes = [("w1", features, hidden), ("b1", 1, hidden), ("w2", hidden, classes), ("b2", 1, classes)];
+        let shapes =
+            [("w1", features, hidden), ("b1", 1, hidden), ("w2", hidden, classes), ("b2", 1, classes)];
         shapes.map(|(name, rows, width)| TableSpec::new(name, rows, width)).into()
     }
 
@@ -106,9 +103,9 @@ impl Learner for Sgd<'_> {
     }
 
     fn step(&mut self, _clock: u32, tables: &mut dyn Tables) -> Result<Work, StepError> {
-        let Classification { train, features, labels, .. } = &self.model.data;
-        let (x, y) = (train.dense(&self.batch, *features), train.one_hot(&self.batch, labels.len()));
-        let step = self.model.settings.learning_rate * self.share / x.nrows().max(1) as f32;
+        let TwoLayers { settings, data, .. } = self.model;
+        let (x, y) = data.matrices(&self.batch);
+        let step = settings.learning_rate * self.share / x.nrows().max(1) as f32;
         let (hidden, p) = forward(x.view(), [W1, B1, W2, B2].map(|table| tables.rows(table)));
         let error = (y - p) * step;
         let below = dot(error.view(), tables.rows(W2).t()) * hidden.mapv(|h| f32::from(h > 0.0));

@@ -1373,6 +1373,7 @@ fn who_waits_for_a_window_and_a_budget_is_not_to_ask_again_at_once() {
     let mut at = start;
     for _ in 0..20 {
         while node.poll_update(0, at).is_some() {}
+        node.poll_control(0, at);
         let next = node.poll_timeout(0).expect("a heartbeat is due at some time");
         assert!(next > at, "asked again {:?} later", next.saturating_duration_since(at));
         at = next;

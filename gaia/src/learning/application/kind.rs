@@ -84,6 +84,12 @@ impl Default for Training {
 }
 
 impl Training {
+    /// A training of so many steps a clock, each down the gradient of so many examples, whose size does
+    /// not fall.
+    pub fn of_mini_batches(batch: u32, batches: u32) -> Self {
+        Self { clock: Some(ClockWork::MiniBatches { batch, batches }), ..Self::default() }
+    }
+
     /// How many steps a worker takes in a clock, each from the gradient of a mini-batch, where that
     /// is known.
     pub fn steps_per_clock(&self) -> Option<u32> {

@@ -157,6 +157,16 @@ pub struct Classification {
 }
 
 impl Classification {
+    /// Some of the training examples as matrices: their features, shape `[indexes, features]`, and a one
+    /// in the column of each one's class, shape `[indexes, classes]`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such example.
+    pub fn matrices(&self, indexes: &[u32]) -> (Array2<f32>, Array2<f32>) {
+        (self.train.dense(indexes, self.features), self.train.one_hot(indexes, self.labels.len()))
+    }
+
     /// What a model of these data stands for.
     pub fn vocabulary(&self) -> Vocabulary {
         Vocabulary::Classes {
