@@ -1,5 +1,4 @@
-//! `gaia` with one more kind of model: a perceptron of two layers, `relu(x W1 + b1) W2 + b2`,
-//! trained by one step of SGD a clock on the mean negative log-likelihood.
+//! `gaia` with one more kind of model: a perceptron of two layers, `relu(x W1 + b1) W2 + b2`.
 
 use gaia::learning::application::*;
 use gaia::learning::data::{Classification, Epochs, Partition, normal_row};
@@ -88,7 +87,6 @@ impl Application for TwoLayers {
     }
 }
 
-/// One worker.
 struct Sgd<'a> {
     model: &'a TwoLayers,
     epochs: Epochs,
