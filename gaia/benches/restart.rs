@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use datacenter::{Clock, DatacenterId, ShardId, ShardTable};
+use emulation::link::LinkConfig;
 use gaia::job::config;
 use gaia::job::region::{CheckpointSettings, CheckpointStart};
 use gaia::learning::data::DataRoot;
@@ -24,7 +25,6 @@ use gaia::service::status::fetch::fetch;
 use gaia::service::{Part, Setup};
 use gaia::settings::Overrides;
 use tokio::time::sleep;
-use wan::link::LinkConfig;
 use wan::state::{OriginState, ReleasedTable, ReplicaState};
 
 const REGIONS: [&str; 3] = ["virginia", "ireland", "singapore"];

@@ -13,6 +13,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use datacenter::{TableId, TableSpec};
+use emulation::link::LinkConfig;
 use gaia::job::Job;
 use gaia::job::scenario::{ComputeSettings, Simulation};
 use gaia::job::strategy::Strategy;
@@ -26,7 +27,6 @@ use gaia::simulator::results::Comparison;
 use gaia::simulator::{SimulationError, compare_application};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wan::link::LinkConfig;
 
 const STATIONS: TableId = TableId(0);
 const HOURS: TableId = TableId(1);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use emulation::link::{LinkConfig, Outage};
 use gaia::job::config::load_simulation;
 use gaia::job::scenario::{Links, Simulation};
 use gaia::job::strategy::Strategy::{self, Asp, Bsp, Isolated, Lan, Stretched};
@@ -13,7 +14,6 @@ use gaia::program::progress::Silent;
 use gaia::settings::Overrides;
 use gaia::simulator::results::{Change, RegionWait, Run};
 use gaia::simulator::{self, Observer, Progress};
-use wan::link::{LinkConfig, Outage};
 use wan::policy::Lead;
 
 /// The main job, of this many clocks.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use emulation::link::{LinkConfig, Outage};
 use gaia::job::TargetSettings;
 use gaia::job::config::load_simulation;
 use gaia::job::scenario::{Links, Simulation};
@@ -11,7 +12,6 @@ use gaia::learning::models;
 use gaia::program::progress::Silent;
 use gaia::settings::Overrides;
 use gaia::simulator;
-use wan::link::{LinkConfig, Outage};
 
 /// The main job, short, with these outages of the links to and from Singapore.
 fn interrupted(outages: &[(u64, u64)]) -> Simulation {

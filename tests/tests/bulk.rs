@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use datacenter::message::{Flush, Request};
 use datacenter::{Clock, Elements, ShardId, TableId, TableSpec, WorkerId};
+use emulation::link::LinkConfig;
+use emulation::{VirtualClock, host_address};
 use gaia_tests::site::{Model, Site, SitePlan, World, keep_links, server_name};
 use wan::driver::queue::event_queue;
 use wan::driver::server::{Event, Unobserved};
-use wan::emulation::{VirtualClock, host_address};
-use wan::link::LinkConfig;
 use wan::node::Node;
 use wan::policy::{Lead, Policy};
 use wan::transport::Path;

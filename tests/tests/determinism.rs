@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use emulation::link::{LinkConfig, Outage};
 use gaia::job::config::load_simulation;
 use gaia::job::scenario::Simulation;
 use gaia::job::strategy::Strategy;
@@ -11,7 +12,6 @@ use gaia::learning::models;
 use gaia::program::report::json;
 use gaia::settings::Overrides;
 use gaia::simulator::{self, Observer, Progress};
-use wan::link::{LinkConfig, Outage};
 
 struct Silent;
 

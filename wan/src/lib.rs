@@ -6,7 +6,7 @@
 //! are late. [`replica`] joins these for one shard, [`node`] for one server process: read that first.
 //!
 //! With the feature `net` (on by default) come the drivers: [`transport`] is QUIC with mutual TLS, [`driver`] moves a
-//! node's messages over it, and [`emulation`] is a WAN in virtual time, made of [`link`] models. [`relay`] puts the same
+//! node's messages over it. The crate [`emulation`] is a WAN in virtual time, made of models of links; [`relay`] puts the same
 //! models between real processes.
 //!
 //! What is deliberately not here: models, data and configuration files, which are the `gaia` crate's.
@@ -18,13 +18,10 @@ pub mod cadence;
 pub mod decisions;
 #[cfg(feature = "net")]
 pub mod driver;
-#[cfg(feature = "net")]
-pub mod emulation;
 pub mod filter;
 pub mod inbox;
 pub mod ledger;
 pub mod leeway;
-pub mod link;
 pub mod message;
 pub mod mirror_clock;
 pub mod node;
@@ -36,7 +33,6 @@ pub mod relay;
 pub mod replica;
 pub mod round_trip;
 mod sample;
-pub mod seed;
 pub mod state;
 mod token_bucket;
 #[cfg(feature = "net")]

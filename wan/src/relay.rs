@@ -35,13 +35,11 @@ use thiserror::Error;
 use tokio::task::JoinSet;
 
 use self::{delay_line::DelayLine, lanes::LaneId, route::Route};
-use crate::{
-    link::{Link, LinkConfig, LinkCounters},
-    seed,
-};
+use emulation::link::{Link, LinkConfig, LinkCounters};
+use emulation::seed;
 
 #[cfg(doc)]
-use crate::link::MAX_WIRE_BYTES;
+use emulation::link::MAX_WIRE_BYTES;
 
 /// The most client addresses that a route serves at a time.
 pub const MAX_SESSIONS: usize = 256;

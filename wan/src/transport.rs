@@ -33,7 +33,7 @@ pub use congestion::{Steady, SteadyConfig};
 #[doc(hidden)]
 pub use control::Arrivals;
 pub use control::{ControlError, ControlReceiver, ControlSender, MAX_CONTROL_BYTES};
-pub use counting_socket::{CountingSocket, PACKET_HEADER_BYTES, Traffic, bulk_wire_bytes, wire_bytes};
+pub use counting_socket::{CountingSocket, PACKET_HEADER_BYTES, Traffic, bulk_wire_bytes};
 pub use datacenter::identity::{Cause, Certificate, Credentials, Party, Refused, Shown};
 pub use endpoint::{DialError, Endpoint, EndpointConfig, Farewell, carries};
 pub use entropy::Entropy;

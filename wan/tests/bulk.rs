@@ -7,11 +7,9 @@ mod common;
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use common::*;
-use wan::{
-    emulation::VirtualClock,
-    link::{LinkConfig, LinkCounters, Outage},
-    transport::{Congestion, Path, Settings},
-};
+use emulation::VirtualClock;
+use emulation::link::{LinkConfig, LinkCounters, Outage};
+use wan::transport::{Congestion, Path, Settings};
 
 const MB: u64 = 1_000_000;
 

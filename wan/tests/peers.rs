@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use common::{World, long_link, long_path, name};
 use datacenter::{DatacenterId, Elements, ShardId, ShardTable, TableId};
+use emulation::link::LinkConfig;
+use emulation::{VirtualClock, host_address};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,9 +28,7 @@ use wan::driver::paths::Paths;
 use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::queue::{EventReceiver, event_queue};
 use wan::driver::server::Event;
-use wan::emulation::{VirtualClock, host_address};
 use wan::inbox::PeerError;
-use wan::link::LinkConfig;
 use wan::message::{ServerId, Update};
 use wan::node::Greeting;
 use wan::transport::{Authority, Carries, DialError, Endpoint, EndpointConfig, Entropy, Path};

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use common::{ONE_WAY, RATE_BYTES_PER_SEC, World, long_link, long_path, name};
 use datacenter::DatacenterId;
+use emulation::link::LinkConfig;
+use emulation::{VirtualClock, host_address};
 use wan::driver::address::Address;
 use wan::driver::hello::Terms;
 use wan::driver::job_settings::JobSettings;
@@ -16,8 +18,6 @@ use wan::driver::paths::Paths;
 use wan::driver::peers::{ConnectError, Peer, Peers};
 use wan::driver::probe::{Answers, MOST_BYTES, Probe, ProbeError, RUNNING_BYTES, probe};
 use wan::driver::queue::event_queue;
-use wan::emulation::{VirtualClock, host_address};
-use wan::link::LinkConfig;
 use wan::message::ServerId;
 use wan::transport::{Authority, Carries, Endpoint, EndpointConfig, Entropy, Path};
 use wan::wire::{CallBack, ProbeRequest, Shapes};

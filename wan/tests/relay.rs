@@ -2,17 +2,15 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use emulation::link::wire_bytes;
+use emulation::link::{Fate, Link, LinkConfig};
+use emulation::seed;
 use tokio::{
     net::UdpSocket,
     task::yield_now,
     time::{Instant, sleep, timeout},
 };
-use wan::{
-    link::{Fate, Link, LinkConfig},
-    relay::{Direction, DirectionCounters, Relay, RelayError, RelayLink, RelayRoute},
-    seed,
-    transport::wire_bytes,
-};
+use wan::relay::{Direction, DirectionCounters, Relay, RelayError, RelayLink, RelayRoute};
 
 const MS: Duration = Duration::from_millis(1);
 /// How much later than the model says something may happen on a busy machine.

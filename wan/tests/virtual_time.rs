@@ -6,12 +6,10 @@ mod common;
 use std::{net::UdpSocket, sync::Arc, time::Duration};
 
 use common::*;
-use wan::{
-    emulation::{OutOfTime, Trace, VirtualClock, host_address},
-    link::LinkConfig,
-    transport::{
-        Authority, Cause, DialError, Endpoint, EndpointConfig, Entropy, Party, Path, Traffic, peer_name,
-    },
+use emulation::link::LinkConfig;
+use emulation::{OutOfTime, Trace, VirtualClock, host_address};
+use wan::transport::{
+    Authority, Cause, DialError, Endpoint, EndpointConfig, Entropy, Party, Path, Traffic, peer_name,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);

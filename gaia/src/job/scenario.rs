@@ -6,7 +6,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use wan::link::LinkConfig;
+use emulation::link::LinkConfig;
 
 use crate::job::Job;
 use crate::job::strategy::Strategy;

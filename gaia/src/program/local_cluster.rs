@@ -18,10 +18,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use datacenter::identity::{Date, Dates, PeerName, Role};
+use emulation::link::LinkConfig;
 use rand::RngExt;
 use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
-use wan::link::LinkConfig;
 use wan::relay::{Direction, Relay, RelayError, RelayLink, RelayRoute};
 
 use crate::service::Part;

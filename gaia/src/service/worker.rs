@@ -16,12 +16,12 @@ use std::time::Duration;
 use datacenter::local::{Session, SessionError};
 use datacenter::message::Standing;
 use datacenter::{Clock, WorkerId};
+use emulation::seed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{Instrument, info, info_span, warn};
-use wan::seed;
 
 use super::ServiceError;
 use super::evaluation::{Evaluator, score};

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datacenter::{Placement, ShardId, TableSpec, shard_tables};
+use emulation::seed;
+use emulation::{Network, VirtualClock};
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::mpsc;
 use wan::driver::remote::ShardShapes;
-use wan::emulation::{Network, VirtualClock};
-use wan::seed;
 use wan::transport::Authority;
 
 use super::accounting::{Totals, inspect};

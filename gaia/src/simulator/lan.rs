@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use emulation::VirtualClock;
+use emulation::link::{Fate, Link, LinkConfig};
 use tokio::sync::mpsc;
-use wan::emulation::VirtualClock;
-use wan::link::{Fate, Link, LinkConfig};
 
 use crate::job::scenario::LanSettings;
 

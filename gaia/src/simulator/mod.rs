@@ -33,7 +33,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use datacenter::ShardTable;
-use wan::emulation::OutOfTime;
+use emulation::OutOfTime;
 use wan::replica::Replica;
 
 use crate::human;

@@ -11,7 +11,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use wan::link::Outage;
+use emulation::link::Outage;
 
 use crate::job::scenario::Simulation;
 
@@ -93,7 +93,7 @@ impl Watchdog {
 
 #[cfg(test)]
 mod tests {
-    use wan::link::LinkConfig;
+    use emulation::link::LinkConfig;
 
     use super::*;
     use crate::job::scenario::ComputeSettings;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use datacenter::DatacenterId;
 use datacenter::local::{Session, SessionError};
 use datacenter::message::Wait;
+use emulation::VirtualClock;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wan::emulation::VirtualClock;
 
 use super::RunError;
 use super::watchdog::Watchdog;

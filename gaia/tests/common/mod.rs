@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use emulation::link::LinkConfig;
 use gaia::job::config;
 use gaia::job::scenario::{ComputeSettings, Simulation};
 use gaia::job::strategy::Strategy;
@@ -18,7 +19,6 @@ use gaia::settings::Overrides;
 use gaia::simulator::{self, Observer, Progress};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
-use wan::link::LinkConfig;
 
 const EXAMPLES_PER_SECOND: f64 = 6400.0;
 const OVERHEAD: Duration = Duration::from_millis(100);

@@ -19,7 +19,7 @@ use socket2::SockRef;
 use tokio::{net::UdpSocket, time::Instant};
 
 use super::lanes::{LaneId, Lanes};
-use crate::link::Link;
+use emulation::link::Link;
 
 /// A datagram under way, with the socket that it will leave through.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Direction, DirectionCounters};
-use crate::link::{Fate, Link, LinkConfig, MAX_WIRE_BYTES};
+use emulation::link::{Fate, Link, LinkConfig, MAX_WIRE_BYTES};
 
 /// One direction of one link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ use super::{
     lanes::LaneId,
     target::{Resolver, Target, target},
 };
-use crate::transport::wire_bytes;
+use emulation::link::wire_bytes;
 
 /// A session without datagrams for so long is forgotten: longer than a QUIC connection lives in silence.
 const IDLE: Duration = Duration::from_secs(180);

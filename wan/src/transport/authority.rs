@@ -13,10 +13,9 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::{
-    seed,
-    transport::{Credentials, Dates, Entropy, Identity, PeerName, entropy::Purpose},
-};
+use emulation::seed;
+
+use crate::transport::{Credentials, Dates, Entropy, Identity, PeerName, entropy::Purpose};
 
 /// A certificate authority whose keys come from a seed.
 pub struct Authority {

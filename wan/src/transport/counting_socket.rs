@@ -11,21 +11,18 @@ use std::{
     collections::BTreeMap,
     future::poll_fn,
     io::{self, IoSliceMut},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, ready},
 };
 
+use emulation::link::{IPV4_HEADER_BYTES, wire_bytes};
 use quinn::{
     AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit},
 };
 
-/// IPv4 header without options, and UDP header.
-const IPV4_HEADER_BYTES: u64 = 20 + 8;
-/// IPv6 header without extensions, and UDP header.
-const IPV6_HEADER_BYTES: u64 = 40 + 8;
 /// The smallest headers that QUIC puts around data: of a packet with its tag, 26 bytes, and of a
 /// stream frame, two.
 pub const PACKET_HEADER_BYTES: u64 = 28;
@@ -35,16 +32,6 @@ pub(super) const KNOCK_BYTES: usize = 22;
 const ANSWER_BYTES: usize = KNOCK_BYTES - 1;
 /// Anyone can send us datagrams from any address: beyond this many, addresses share one count.
 const MAX_REMOTES: usize = 4096;
-
-/// The bytes that a UDP payload takes on the wire, IP and UDP headers included.
-pub fn wire_bytes(remote: IpAddr, payload_bytes: usize) -> u64 {
-    // A socket for both families shows IPv4 peers in mapped addresses.
-    let header_bytes = match remote.to_canonical() {
-        IpAddr::V4(_) => IPV4_HEADER_BYTES,
-        IpAddr::V6(_) => IPV6_HEADER_BYTES,
-    };
-    header_bytes + payload_bytes as u64
-}
 
 /// The bytes that `payload_bytes` of bulk data take on the wire in full packets over IPv4: an
 /// estimate for traffic that was not sent.

@@ -8,7 +8,7 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-use crate::seed;
+use emulation::seed;
 
 /// Where keys, connection ids and quinn's own choices come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

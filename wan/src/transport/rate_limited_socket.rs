@@ -19,7 +19,7 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::time::Sleep;
 
 use crate::token_bucket::TokenBucket;
-use crate::transport::wire_bytes;
+use emulation::link::wire_bytes;
 
 /// What may be sent at once after a pause: this long at the rate,
 const BURST: Duration = Duration::from_millis(10);

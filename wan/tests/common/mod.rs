@@ -4,13 +4,11 @@
 
 use std::{cell::Cell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
+use emulation::link::LinkConfig;
+use emulation::{EmulatedSocket, Network, Trace, VirtualClock, host_address};
 use quinn::Connection;
-use wan::{
-    emulation::{EmulatedSocket, Network, Trace, VirtualClock, host_address},
-    link::LinkConfig,
-    transport::{
-        Authority, ControlReceiver, ControlSender, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role,
-    },
+use wan::transport::{
+    Authority, ControlReceiver, ControlSender, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role,
 };
 
 /// Hosts that are all linked to each other.

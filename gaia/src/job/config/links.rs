@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use wan::link::{LinkConfig, LinkConfigError, Outage};
+use emulation::link::{LinkConfig, LinkConfigError, Outage};
 
 use crate::job::scenario::Links;
 use crate::settings::Section;

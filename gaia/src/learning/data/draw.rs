@@ -30,7 +30,7 @@ const DOMAIN: u64 = 0x6761_6961_6461_7461;
 
 /// The generator of `purpose` with a number; all of one seed are independent of each other.
 pub(crate) fn stream(seed: u64, purpose: Purpose, number: u64) -> ChaCha8Rng {
-    ChaCha8Rng::seed_from_u64(wan::seed::derive(seed, &[DOMAIN, purpose as u64, number]))
+    ChaCha8Rng::seed_from_u64(emulation::seed::derive(seed, &[DOMAIN, purpose as u64, number]))
 }
 
 /// A draw from the standard normal distribution, by Box and Muller's transform.

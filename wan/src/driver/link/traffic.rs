@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quinn::Connection;
 
 use crate::message::ServerId;
-use crate::transport::{PACKET_HEADER_BYTES, wire_bytes};
+use emulation::link::wire_bytes;
+
+use crate::transport::PACKET_HEADER_BYTES;
 
 /// What crossed to each peer for the sake of payload, over all its connections so far: payload, and
 /// what QUIC or the protocol sent again.

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::link::{Fate, Link, LinkConfig, Outage};
+use emulation::link::{Fate, Link, LinkConfig, Outage};
 
 const PACKET_BYTES: u64 = 1450;
 const MBIT: u64 = 125_000;

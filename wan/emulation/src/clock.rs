@@ -22,7 +22,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::emulation::schedule::{self, Schedule};
+use crate::schedule::{self, Schedule};
 
 /// The step of tokio's timer wheel.
 const TICK_NANOS: u64 = 1_000_000;

@@ -13,6 +13,7 @@
 //! drawn from the same number of times for each datagram: what happens to the n-th datagram of a link depends
 //! on nothing that other links carry.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rand_chacha::{
@@ -24,6 +25,21 @@ use thiserror::Error;
 /// The largest datagram that a link is asked to carry: an Ethernet frame's payload, IP and UDP headers
 /// included.
 pub const MAX_WIRE_BYTES: u64 = 1500;
+
+/// IPv4 header without options, and UDP header.
+pub const IPV4_HEADER_BYTES: u64 = 20 + 8;
+/// IPv6 header without extensions, and UDP header.
+const IPV6_HEADER_BYTES: u64 = 40 + 8;
+
+/// The bytes that a UDP payload takes on the wire, IP and UDP headers included.
+pub fn wire_bytes(remote: IpAddr, payload_bytes: usize) -> u64 {
+    // A socket for both families shows IPv4 peers in mapped addresses.
+    let header_bytes = match remote.to_canonical() {
+        IpAddr::V4(_) => IPV4_HEADER_BYTES,
+        IpAddr::V6(_) => IPV6_HEADER_BYTES,
+    };
+    header_bytes + payload_bytes as u64
+}
 
 /// What a link does to datagrams.
 #[derive(Clone, Debug, PartialEq)]

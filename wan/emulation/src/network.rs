@@ -20,12 +20,8 @@ use std::{
 use bytes::Bytes;
 use quinn::udp::{RecvMeta, Transmit};
 
-use crate::{
-    emulation::{ExactTimer, VirtualClock},
-    link::{DropCause, Fate, Link, LinkConfig, LinkCounters},
-    seed,
-    transport::wire_bytes,
-};
+use crate::link::{DropCause, Fate, Link, LinkConfig, LinkCounters, wire_bytes};
+use crate::{ExactTimer, VirtualClock, seed};
 
 /// The largest UDP payload that fits an Ethernet frame over IPv4; larger datagrams vanish, as on a path that
 /// must not fragment. It is how quinn finds the path's MTU.
