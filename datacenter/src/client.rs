@@ -5,10 +5,10 @@
 //! deltas at once. [`Client::flush`] ends the iteration: every shard gets the deltas of its rows
 //! and the worker's new clock.
 //!
-//! Memory: twice the model (values and deltas) and 17 bytes a row are set aside at the start, so that
-//! reading and adding never allocate, and all of it is zeros, which the system gives a page at a
-//! time when it is first written to: what a worker takes follows the rows that it touches. Planning
-//! and flushing allocate the messages that they make.
+//! Memory: twice the model (values and deltas) and 17 bytes a row are set aside at the start, so
+//! that reading and adding never allocate, and all of it is zeros, which the system gives a page at
+//! a time when it is first written to: what a worker takes follows the rows that it touches.
+//! Planning and flushing allocate the messages that they make.
 //!
 //! A row that is fresh enough is not asked for, so what a shard holds its reads for (barriers,
 //! mirror clocks) holds back a worker only when it asks: up to the staleness of clocks later.

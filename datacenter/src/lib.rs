@@ -2,9 +2,10 @@
 //!
 //! Read [`shard::Shard`] first: it holds tables, keeps the vector clock of its workers and decides
 //! when a read may be answered. [`client::Client`] is the worker's side: a cache of rows and a
-//! buffer of deltas. [`codec`] is how elements look on a wire. All of these are plain values
-//! without I/O; [`local`] moves their messages inside one process, and [`identity`] is who may
-//! connect to whom (feature `net`, on by default).
+//! buffer of deltas. [`rule`] is what a server makes of what workers push. [`codec`] is how elements
+//! look on a wire. All of these are plain values without I/O; [`local`] moves their messages inside
+//! one process, [`lan`] between processes, and [`identity`] is who may connect to whom (feature
+//! `net`, on by default).
 //!
 //! What is deliberately not here: anything between datacenters. The `wan` crate puts its conditions
 //! on reads through [`shard::ReadGate`], and hears of every local update from the driver that owns
