@@ -24,7 +24,7 @@ pub(super) struct Counting {
     pub(super) base: Arc<Counts>,
     /// Keeps it for the next process; none where no checkpoints are made.
     pub(super) archive: Option<Archive>,
-    pub(super) tally: LinkTraffic,
+    pub(super) traffic: LinkTraffic,
     pub(super) endpoint: Endpoint,
 }
 
@@ -61,8 +61,8 @@ impl Counting {
         let mut links: BTreeMap<String, BTreeMap<u16, LinkCounts>> = BTreeMap::new();
         for (at, id) in node.peers().enumerate() {
             let sent = node.sent(at);
-            let (sent_bytes, received_bytes) = self.tally.wire_bytes(id);
-            let crossed = self.tally.crossed(id, sent.payload_bytes);
+            let (sent_bytes, received_bytes) = self.traffic.wire_bytes(id);
+            let crossed = self.traffic.crossed(id, sent.payload_bytes);
             let link = LinkCounts {
                 sent_bytes,
                 received_bytes,

@@ -80,7 +80,7 @@ pub(super) struct Server {
     /// How often the others went on without a worker.
     pub(super) suspensions: Arc<AtomicU64>,
     /// Whether workers are processes of their own.
-    has_door: bool,
+    listens_to_workers: bool,
     /// Everything that runs for this server; dropped, it stops.
     tasks: JoinSet<()>,
 }
@@ -208,7 +208,7 @@ impl Server {
             index,
             base: Arc::new(base),
             archive,
-            tally: LinkTraffic::default(),
+            traffic: LinkTraffic::default(),
             endpoint: endpoint.clone(),
         };
         let here = setup.datacenter(&setup.region.name).expect("a region is a member");
@@ -269,17 +269,17 @@ impl Server {
             lan_refusals: Refusals::default(),
             presence: watch::channel(Presence::new(Instant::now())).0,
             suspensions: Arc::default(),
-            has_door: sockets.for_workers,
+            listens_to_workers: sockets.for_workers,
             tasks,
         };
         server.keep_links(&span);
         if let Some(listener) = sockets.lan {
-            server.open_door(listener, identity, &span);
+            server.listen_to_workers(listener, identity, &span);
         }
         server
     }
 
-    fn open_door(&mut self, listener: TcpListener, identity: &Identity, span: &Span) {
+    fn listen_to_workers(&mut self, listener: TcpListener, identity: &Identity, span: &Span) {
         let (orders, queue) = mpsc::channel(1);
         let order_book = OrderBook {
             setup: self.setup.clone(),
@@ -295,7 +295,7 @@ impl Server {
             security: self.setup.security(Some(identity)),
             shapes: self.setup.shapes.clone(),
             // In the same process, they do not come by the listener.
-            workers: if self.has_door { self.setup.region.workers() } else { 0 },
+            workers: if self.listens_to_workers { self.setup.region.workers() } else { 0 },
             requests: self.requests.clone(),
             calls: self.calls.clone(),
             notice: self.notice.subscribe(),
@@ -304,7 +304,7 @@ impl Server {
             presence: self.presence.clone(),
         };
         self.tasks.spawn(workers.serve(listener).instrument(span.clone()));
-        if !self.has_door {
+        if !self.listens_to_workers {
             return;
         }
         let failure_detector = WorkerFailureDetector {
@@ -339,7 +339,7 @@ impl Server {
             terms,
             shapes,
             self.events.clone(),
-            self.counting.tally.clone(),
+            self.counting.traffic.clone(),
             self.board.clone(),
         );
         let mut paths = Paths::default();
@@ -413,7 +413,7 @@ impl Server {
 
     /// Whether a worker can be heard of: one of this process always can.
     pub(super) fn is_connected(&self, worker: WorkerId) -> bool {
-        !self.has_door || self.presence.borrow().is_here(worker)
+        !self.listens_to_workers || self.presence.borrow().is_here(worker)
     }
 
     /// Returns once no worker of another process is connected.

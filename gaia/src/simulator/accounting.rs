@@ -34,7 +34,7 @@ impl Cluster<'_> {
                     .sum::<u64>()
             };
             let crossed = |server: &RunningServer| {
-                there().map(|i| server.tally.crossed_bytes(server_id(other, i))).sum::<u64>()
+                there().map(|i| server.traffic.crossed_bytes(server_id(other, i))).sum::<u64>()
             };
             let sent = sent.iter().filter(|(id, _)| id.datacenter.index() == other);
             let payload = sent.map(|(_, sent)| sent.payload_bytes).sum::<u64>()

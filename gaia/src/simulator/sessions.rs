@@ -48,7 +48,7 @@ impl Cluster<'_> {
                     let site = &mut sites[here];
                     let payload = site.stretched_payload[there].clone();
                     let server = &site.servers[0];
-                    server.tally.begin(server_id(there, 0), [(&connection, payload.clone())]);
+                    server.traffic.begin(server_id(there, 0), [(&connection, payload.clone())]);
                     let (shapes, requests) = (self.shapes.clone(), server.requests.clone());
                     let answers = server.answers.clone();
                     tokio::spawn(remote::serve(connection.clone(), shapes, requests, answers, payload));

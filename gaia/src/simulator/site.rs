@@ -52,7 +52,7 @@ pub(super) struct RunningServer {
     pub(super) events: EventSender,
     pub(super) settled: watch::Receiver<bool>,
     pub(super) endpoint: Endpoint,
-    pub(super) tally: LinkTraffic,
+    pub(super) traffic: LinkTraffic,
     /// Wires of the server's port: in and out.
     pub(super) ports: [lan::Wire; 2],
 }
@@ -151,9 +151,9 @@ impl Cluster<'_> {
         tokio::spawn(server.run().instrument(self.span(at, index)));
 
         let endpoint = self.endpoint(at, index, authority);
-        let tally = LinkTraffic::default();
+        let traffic = LinkTraffic::default();
         if self.topology.mirrored {
-            self.keep_links(at, index, &endpoint, &events, &tally);
+            self.keep_links(at, index, &endpoint, &events, &traffic);
         }
         let answers = (0..).map(WorkerId).zip(answers).collect();
         let port = || lan::Wire::new(self.simulation.lan, site.ports);
@@ -163,7 +163,7 @@ impl Cluster<'_> {
             events,
             settled,
             endpoint,
-            tally,
+            traffic,
             ports: [port(), port()],
         }
     }
@@ -210,7 +210,7 @@ impl Cluster<'_> {
         index: usize,
         endpoint: &Endpoint,
         events: &EventSender,
-        tally: &LinkTraffic,
+        traffic: &LinkTraffic,
     ) {
         let sites = &self.topology.sites;
         let hosted = &sites[at].servers[index];
@@ -228,7 +228,7 @@ impl Cluster<'_> {
             terms,
             shapes,
             events.clone(),
-            tally.clone(),
+            traffic.clone(),
             LinkRegistry::default(),
         );
         let mut known = Paths::default();

@@ -131,7 +131,7 @@ impl Server {
     /// it.
     pub(in crate::service) async fn tell_expelled(&self) {
         self.notice.send_replace(Notice::Expelled);
-        if self.has_door {
+        if self.listens_to_workers {
             // Also those who are not connected yet, and would wait for ever.
             sleep(LAST_NOTICE).await;
         }
