@@ -2,7 +2,7 @@
 //!
 //! Kind: driver.
 //!
-//! What a slow link does to a job is shown in virtual time by [`crate::emulation`]. But a deployment has real sockets,
+//! What a slow link does to a job is shown in virtual time by [`emulation`]. But a deployment has real sockets,
 //! clocks and kernels, and to slow a kernel's own network down takes privileges. So here the same [`Link`] stands
 //! between two UDP ports: processes dial the relay instead of each other, and each datagram arrives when its link says,
 //! or never.

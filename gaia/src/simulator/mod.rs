@@ -1,7 +1,7 @@
 //! Runs a job over simulated regions in virtual time.
 //!
 //! Shards, workers, the WAN protocol and QUIC are the real ones; only the network
-//! ([`wan::emulation`]) and the cost of computing are simulated. Every region lives in one thread,
+//! ([`emulation`]) and the cost of computing are simulated. Every region lives in one thread,
 //! so that a run is the same bytes at the same nanoseconds each time; different strategies run in
 //! threads of their own.
 //!
