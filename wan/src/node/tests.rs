@@ -1370,16 +1370,14 @@ fn who_waits_for_a_window_and_a_budget_is_not_to_ask_again_at_once() {
     let limit = Limit::BytesPerSec(100_000.0);
     let mut node = node_with_budget_and_window(limit, Selection::Everything, 1, start);
     node.handle_request(SHARD, flush(1, 20_000), start).unwrap();
-    let mut at = start;
-    for _ in 0..20 {
+    for step in 0..100 {
+        let at = start + step * Duration::from_millis(100);
         while node.poll_update(0, at).is_some() {}
         node.poll_control(0, at);
-        let next = node.poll_timeout(0).expect("a heartbeat is due at some time");
-        assert!(next > at, "asked again {:?} later", next.saturating_duration_since(at));
-        at = next;
+        let next = node.poll_timeout(0);
+        assert!(next.is_none_or(|next| next > at), "{:?} after {next:?}", at - start);
     }
     assert!(node.in_flight_bytes(0) > 0 && node.waiting_bytes(0) > 0);
-    assert!(at > start + Duration::from_secs(5), "nothing but heartbeats: {:?}", at - start);
 }
 
 #[test]
