@@ -227,7 +227,7 @@ fn what_servers_leave_and_what_is_exported_is_read_alike() {
     assert_eq!(tables.row(datacenter::TableId(1), 1)[2], value(1, 1, 2, 7));
     let mut other = specs();
     other[1].rows = 3;
-    let error = whole(7).into_tables(&other).err().expect("they do not fit").to_string();
+    let error = whole(7).into_tables(&other).expect_err("they do not fit").to_string();
     assert_eq!(
         error,
         "the files have users 7 x 2, items 2 x 3; the job's model has users 7 x 2, items 3 x 3"
