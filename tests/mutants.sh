@@ -99,6 +99,7 @@ mutants=(
   'charge-a-budget-with-payload-alone|wan/src/node.rs|units|s/replica\.charge\(link\.mirror, share\)/drop((replica, share))/'
   'release-beyond-a-budget|wan/src/filter.rs|units|s/self\.release_raised\(t, values, fit, out\)/self.release_raised(t, values, Fit::NONE, out)/'
   'spend-what-is-not-there|wan/src/budget.rs|units|s/self\.bucket\.level\(\) >= 0\.0\n/true\n/'
+  'ask-again-at-once|wan/src/node.rs|units|s/let budget_at = budget_at\.filter\(\|_\| has_window\);//; s/let may_spend = replica\.may_spend/let may_spend = may_number \&\& replica.may_spend/'
   'let-clocks-wait-for-themselves|wan/src/budget.rs|laws|s/ \|\| matches!\(self\.limit, Limit::BytesPerClock\(_\)\)//'
   'trust-what-is-not-known|wan/src/leeway.rs|units|s/likeness\.is_some_and/likeness.is_none_or/'
   'ship-what-rounding-leaves-over-twice|wan/src/filter/measure.rs|units|s/accumulated\[index\] = a - shipped/accumulated[index] = a/'
