@@ -244,8 +244,8 @@ impl<'a> Node<'a> {
         Self { source, path, ..self.clone() }
     }
 
-    /// Reads a number of `read`'s kind, or what stands in for one.
-    fn number<T>(
+    /// Reads a value of `read`'s kind (a number, a flag, a text), or what stands in for one.
+    fn scalar<T>(
         self,
         allowed: &str,
         read: impl Fn(&Raw<'_>) -> Option<T>,
@@ -254,8 +254,8 @@ impl<'a> Node<'a> {
     ) -> Result<(), Problem> {
         match self.value() {
             Some(value) => {
-                let number = read(&self.raw(value)).ok_or_else(|| self.wrong(value, allowed))?;
-                self.placed(visit(number))
+                let scalar = read(&self.raw(value)).ok_or_else(|| self.wrong(value, allowed))?;
+                self.placed(visit(scalar))
             }
             None => {
                 self.state.complete(&self.path, allowed);
@@ -277,7 +277,7 @@ macro_rules! whole_numbers {
             let read = |raw: &Raw<'_>| <$int>::try_from(raw.whole()?).ok();
             let visit = |number| visitor.$visit(number).map(|value| result = Some(value));
             let stand_in = <$int>::try_from(self.state.stand_in(&self.path)).unwrap_or(1);
-            self.number(allowed, read, visit, stand_in)?;
+            self.scalar(allowed, read, visit, stand_in)?;
             Ok(result.expect("a number was visited"))
         })*
     };
@@ -305,7 +305,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         let mut result = None;
         let visit = |number| visitor.visit_f64(number).map(|value| result = Some(value));
         let stand_in = self.state.stand_in(&self.path).into();
-        self.number("a number", |raw| raw.real(), visit, stand_in)?;
+        self.scalar("a number", |raw| raw.real(), visit, stand_in)?;
         Ok(result.expect("a number was visited"))
     }
 
@@ -314,7 +314,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         let read = |raw: &Raw<'_>| super::kind::flag().read(raw).ok();
         let visit = |flag| visitor.visit_bool(flag).map(|value| result = Some(value));
         let stand_in = self.state.stand_in(&self.path) == 2;
-        self.number("true or false", read, visit, stand_in)?;
+        self.scalar("true or false", read, visit, stand_in)?;
         Ok(result.expect("a flag was visited"))
     }
 
@@ -326,7 +326,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         let mut result = None;
         let read = |raw: &Raw<'_>| raw.text().map(str::to_owned);
         let visit = |text| visitor.visit_string(text).map(|value| result = Some(value));
-        self.number("a text", read, visit, "x".to_owned())?;
+        self.scalar("a text", read, visit, "x".to_owned())?;
         Ok(result.expect("a text was visited"))
     }
 
