@@ -15,11 +15,16 @@
 //!
 //! Kind: time-free.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use thiserror::Error;
 
 use crate::message::{Flush, Read, ReadReply, RowGroup};
-use crate::table::{all_finite, what_is};
-use crate::{Clock, Elements, NonFinite, Placement, ShardId, TableId, TableSpec, WorkerId};
+use crate::rows::{Blocks, RowBlock, Slots};
+use crate::sums::magnitude;
+use crate::table::what_is;
+use crate::{Clock, NonFinite, Placement, ShardId, TableId, TableSpec, WorkerId};
 
 /// One worker's cache and write-back buffer.
 #[derive(Debug)]
@@ -159,7 +164,7 @@ impl Client {
     pub fn plan<'a>(&mut self, wanted: impl Iterator<Item = (TableId, &'a [u32])>) -> Vec<(ShardId, Read)> {
         let shards = self.placement.shard_count() as usize;
         let mut groups: Vec<Vec<RowGroup>> = vec![Vec::new(); shards];
-        let mut by_shard: Vec<Vec<(u64, u32)>> = vec![Vec::new(); shards];
+        let mut by_shard: Vec<StaleRows> = vec![StaleRows::default(); shards];
         for (table, rows) in wanted {
             let cached = &self.tables[table.index()];
             for &row in rows {
@@ -169,19 +174,13 @@ impl Client {
                     cached.rows
                 );
                 if self.is_stale(cached.read_at[row as usize]) {
-                    let entry = (cached.version[row as usize], self.placement.slot_of(row));
-                    by_shard[self.placement.shard_of(row).index()].push(entry);
+                    let shard = self.placement.shard_of(row).index();
+                    by_shard[shard].push(cached.version[row as usize], self.placement.slot_of(row));
                 }
             }
-            for (shard, stale) in by_shard.iter_mut().enumerate() {
-                stale.sort_unstable();
-                let same_version = stale.chunk_by(|a, b| a.0 == b.0);
-                groups[shard].extend(same_version.map(|g| RowGroup {
-                    table,
-                    since: g[0].0,
-                    slots: g.iter().map(|&(_, slot)| slot).collect(),
-                }));
-                stale.clear();
+            for (groups, stale) in groups.iter_mut().zip(&mut by_shard) {
+                let of_version = stale.take().into_iter();
+                groups.extend(of_version.map(|(since, slots)| RowGroup { table, since, slots }));
             }
         }
         let mut reads = Vec::new();
@@ -202,41 +201,63 @@ impl Client {
         }
     }
 
-    /// Takes a shard's answer into the cache; the worker's own unflushed deltas stay visible on
-    /// top.
+    /// Takes a shard's answer, or a part of one, into the cache; the worker's own unflushed deltas
+    /// stay visible on top. When the last part is in, the rows count as read.
     ///
     /// # Errors
     ///
-    /// If the answer does not fit the question; the cache is then unchanged.
+    /// If the answer does not fit the question; of this part nothing is in the cache then.
     pub fn absorb(&mut self, reply: &ReadReply) -> Result<(), UnexpectedReply> {
         let wrong = |what| UnexpectedReply { shard: reply.shard, what };
         let asked = self.asked.get_mut(reply.shard.index()).ok_or(wrong("unknown shard"))?;
         let read = asked.take().ok_or(wrong("nothing"))?;
-        if reply.blocks.len() != read.groups.len() {
-            return Err(wrong("another number of blocks"));
-        }
-        for (group, block) in read.groups.iter().zip(&reply.blocks) {
-            let width = self.tables[group.table.index()].width;
-            if block.table != group.table || block.values.len() != block.slots.len() * width {
+        for block in &reply.blocks {
+            let width = self.tables.get(block.table().index()).map(|table| table.width);
+            if width != Some(block.width()) {
                 return Err(wrong("another table or width"));
             }
-            if block.slots.iter().any(|slot| group.slots.binary_search(slot).is_err()) {
+            let mut of_table = read.groups.iter().filter(|group| group.table == block.table());
+            if !of_table.any(|group| group.slots.contains_all(block.slots())) {
                 return Err(wrong("other rows"));
             }
         }
         self.ahead = self.ahead.max(reply.clock);
-        for (group, block) in read.groups.iter().zip(&reply.blocks) {
-            let table = &mut self.tables[group.table.index()];
-            for &slot in &group.slots {
-                let row = self.placement.row_at(reply.shard, slot) as usize;
-                table.read_at[row] = reply.clock.0.saturating_add(1);
-                table.version[row] = reply.version;
-            }
-            for (&slot, values) in block.slots.iter().zip(block.values.chunks_exact(table.width)) {
-                table.overwrite(self.placement.row_at(reply.shard, slot) as usize, values);
+        for block in &reply.blocks {
+            let table = &mut self.tables[block.table().index()];
+            for (slots, values) in block.runs() {
+                match self.placement.rows_at(reply.shard, slots.clone()) {
+                    Some(rows) => table.overwrite(rows.start as usize, values),
+                    None => slots.zip(values.chunks_exact(table.width)).for_each(|(slot, values)| {
+                        table.overwrite(self.placement.row_at(reply.shard, slot) as usize, values);
+                    }),
+                }
             }
         }
+        match reply.is_last {
+            true => self.note_read(reply, &read),
+            false => self.asked[reply.shard.index()] = Some(read),
+        }
         Ok(())
+    }
+
+    fn note_read(&mut self, reply: &ReadReply, read: &Read) {
+        for group in &read.groups {
+            let table = &mut self.tables[group.table.index()];
+            let read_at = reply.clock.0.saturating_add(1);
+            for slots in group.slots.runs() {
+                match self.placement.rows_at(reply.shard, slots.clone()) {
+                    Some(rows) => {
+                        let rows = rows.start as usize..rows.end as usize;
+                        table.read_at[rows.clone()].fill(read_at);
+                        table.version[rows].fill(reply.version);
+                    }
+                    None => slots.for_each(|slot| {
+                        let row = self.placement.row_at(reply.shard, slot) as usize;
+                        (table.read_at[row], table.version[row]) = (read_at, reply.version);
+                    }),
+                }
+            }
+        }
     }
 
     /// Goes on at the latest clock that a shard has told, if that is further: nobody waits for what
@@ -304,65 +325,148 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If a delta is NaN or infinite and such are refused; then the iteration has not ended, and
-    /// nothing is sent.
+    /// If a delta is NaN or infinite and such are refused; then the iteration has not ended,
+    /// nothing is sent, and what was added is [discarded](Self::discard).
     pub fn flush(&mut self) -> Result<Vec<(ShardId, Flush)>, NotFinite> {
-        self.check_finite()?;
-        self.clock = self.clock.next();
-        let shards = self.placement.shard_count();
-        let empty = |_| Flush { worker: self.worker, clock: self.clock, deltas: Vec::new() };
-        let mut flushes: Vec<Flush> = (0..shards).map(empty).collect();
-        for (i, table) in self.tables.iter_mut().enumerate() {
-            let mut parts: Vec<Elements> = (0..shards).map(|_| Elements::new(TableId(i as u16))).collect();
-            table.dirty.sort_unstable();
-            for &row in &table.dirty {
-                let range = row as usize * table.width..(row as usize + 1) * table.width;
-                let part = &mut parts[self.placement.shard_of(row).index()];
-                let first = self.placement.slot_of(row) * table.width as u32;
-                for (column, delta) in table.deltas[range].iter_mut().enumerate() {
-                    if *delta != 0.0 {
-                        part.push(first + column as u32, std::mem::take(delta));
-                    }
-                }
-                table.is_dirty[row as usize] = false;
-            }
-            table.dirty.clear();
-            for (flush, part) in flushes.iter_mut().zip(parts).filter(|(_, part)| !part.is_empty()) {
-                flush.deltas.push(part);
-            }
+        let deltas = self.take_deltas();
+        if self.non_finite == NonFinite::Refuse
+            && let Err(error) = self.check_finite(&deltas)
+        {
+            self.forget(&deltas);
+            return Err(error);
         }
-        Ok((0..shards).map(ShardId).zip(flushes).collect())
+        self.clock = self.clock.next();
+        let (worker, clock) = (self.worker, self.clock);
+        let of_shard = |deltas| Flush { worker, clock, deltas };
+        Ok((0..).map(ShardId).zip(deltas.into_iter().map(of_shard)).collect())
     }
 
-    fn check_finite(&self) -> Result<(), NotFinite> {
-        if self.non_finite == NonFinite::Pass {
-            return Ok(());
-        }
-        for table in &self.tables {
-            let mut deltas = table.dirty.iter().map(|&row| (row, &table.deltas[table.range(row as usize)]));
-            if let Some((row, deltas)) = deltas.find(|(_, deltas)| !all_finite(deltas)) {
-                let value = deltas.iter().find(|delta| !delta.is_finite()).expect("not all are finite");
-                let (table, what) = (table.name.clone(), what_is(*value));
-                return Err(NotFinite { table, row, what, clock: self.clock, worker: self.worker });
+    /// What was added since the last flush, by shard; nothing is left of it here.
+    fn take_deltas(&mut self) -> Vec<Vec<RowBlock>> {
+        let shards = self.placement.shard_count();
+        let expected: usize = self.tables.iter().map(|table| table.dirty.len() * table.width).sum();
+        let of_shard = |_| Blocks::expecting(expected.div_ceil(shards.into()));
+        let mut blocks: Vec<Blocks> = (0..shards).map(of_shard).collect();
+        for (table, cached) in (0..).map(TableId).zip(&mut self.tables) {
+            for rows in cached.take_dirty().runs() {
+                match self.placement.slots_of(rows.clone()) {
+                    Some((shard, slots)) => {
+                        cached.take_rows(&mut blocks[shard.index()], (table, rows), slots)
+                    }
+                    None => rows.for_each(|row| {
+                        let (shard, slot) = (self.placement.shard_of(row), self.placement.slot_of(row));
+                        cached.take_rows(&mut blocks[shard.index()], (table, row..row + 1), slot..slot + 1);
+                    }),
+                }
             }
         }
-        Ok(())
+        blocks.into_iter().map(Blocks::finish).collect()
+    }
+
+    fn check_finite(&self, deltas: &[Vec<RowBlock>]) -> Result<(), NotFinite> {
+        let blocks =
+            (0..).map(ShardId).zip(deltas).flat_map(|(shard, of)| of.iter().map(move |b| (shard, b)));
+        let broken = blocks.into_iter().find(|(_, block)| !block.largest().is_finite());
+        let element = broken.map(|(shard, block)| {
+            (shard, block, block.indexed().find(|(_, value)| !value.is_finite()).unwrap_or_default())
+        });
+        let Some((shard, block, (index, value))) = element else { return Ok(()) };
+        let row = self.placement.row_at(shard, index / block.width() as u32);
+        let (table, what) = (self.tables[block.table().index()].name.clone(), what_is(value));
+        Err(NotFinite { table, row, what, clock: self.clock, worker: self.worker })
+    }
+
+    /// Rows to which these were added are as if never read.
+    fn forget(&mut self, deltas: &[Vec<RowBlock>]) {
+        for (shard, blocks) in (0..).map(ShardId).zip(deltas) {
+            for block in blocks {
+                let table = &mut self.tables[block.table().index()];
+                for slot in block.slots().iter() {
+                    let row = self.placement.row_at(shard, slot) as usize;
+                    (table.read_at[row], table.version[row]) = (0, 0);
+                }
+            }
+        }
     }
 }
 
 impl CachedTable {
-    fn range(&self, row: usize) -> std::ops::Range<usize> {
+    fn range(&self, row: usize) -> Range<usize> {
         row * self.width..(row + 1) * self.width
     }
 
-    fn overwrite(&mut self, row: usize, values: &[f32]) {
-        let range = self.range(row);
-        self.values[range.clone()].copy_from_slice(values);
-        if self.is_dirty[row] && self.takes_changes {
-            for (to, d) in self.values[range.clone()].iter_mut().zip(&self.deltas[range]) {
-                *to += d;
-            }
+    /// Rows with deltas, ascending, which have none any more when these are taken.
+    fn take_dirty(&mut self) -> Slots {
+        let mut rows = std::mem::take(&mut self.dirty);
+        if !rows.is_sorted() {
+            rows.sort_unstable();
         }
+        rows.iter().for_each(|row| self.is_dirty[*row as usize] = false);
+        rows.into()
+    }
+
+    /// Moves deltas of rows that lie side by side to `blocks`.
+    fn take_rows(&mut self, blocks: &mut Blocks, (table, rows): (TableId, Range<u32>), slots: Range<u32>) {
+        let (width, first) = (self.width, slots.start);
+        let deltas = &mut self.deltas[rows.start as usize * width..rows.end as usize * width];
+        blocks.append(table, width, slots, |part, values| {
+            let from = (part.start - first) as usize * width;
+            take_values(&mut deltas[from..from + part.len() * width], values)
+        });
+    }
+
+    /// Puts rows that lie side by side in the place of those from `row` on, with the worker's own
+    /// deltas on top.
+    fn overwrite(&mut self, row: usize, values: &[f32]) {
+        let first = row * self.width;
+        self.values[first..first + values.len()].copy_from_slice(values);
+        if self.dirty.is_empty() || !self.takes_changes {
+            return;
+        }
+        for row in (row..row + values.len() / self.width.max(1)).filter(|row| self.is_dirty[*row]) {
+            let range = row * self.width..(row + 1) * self.width;
+            self.values[range.clone()].iter_mut().zip(&self.deltas[range]).for_each(|(to, d)| *to += d);
+        }
+    }
+}
+
+/// Appends `deltas` to `values` and leaves zeros; yields the largest magnitude as bits.
+fn take_values(deltas: &mut [f32], values: &mut Vec<f32>) -> u32 {
+    values.extend_from_slice(deltas);
+    let most = deltas.iter().fold(0, |most, delta| most.max(magnitude(*delta)));
+    deltas.fill(0.0);
+    most
+}
+
+/// Rows of one table on one shard that are to be read, by the version that is known of them.
+#[derive(Clone, Debug, Default)]
+struct StaleRows {
+    /// Those that came last, which mostly agree.
+    run: (u64, Slots),
+    others: BTreeMap<u64, Slots>,
+}
+
+impl StaleRows {
+    /// One more; slots ascend.
+    fn push(&mut self, version: u64, slot: u32) {
+        if self.run.0 != version {
+            self.end_run();
+            self.run.0 = version;
+        }
+        self.run.1.push(slot);
+    }
+
+    fn end_run(&mut self) {
+        let slots = std::mem::take(&mut self.run.1);
+        if !slots.is_empty() {
+            self.others.entry(self.run.0).or_default().append(&slots);
+        }
+    }
+
+    /// All of them, ascending by version; none are left.
+    fn take(&mut self) -> BTreeMap<u64, Slots> {
+        self.end_run();
+        std::mem::take(&mut self.others)
     }
 }
 

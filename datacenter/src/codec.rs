@@ -36,8 +36,10 @@ mod rice;
 mod rows;
 mod size;
 
+use prost::encoding::encoded_len_varint;
 use thiserror::Error;
 
+use crate::rows::Slots;
 use crate::{Elements, TableId};
 
 pub use indexes::IndexEncoding;
@@ -311,7 +313,41 @@ pub fn encoded_indexes_len(indexes: &[u32]) -> usize {
     IndexSizer::of(indexes).indexes_len()
 }
 
+/// The same as [`encode_indexes`], where a range is never written out.
+pub fn encode_slots(slots: &Slots, out: &mut Vec<u8>) {
+    match slots {
+        Slots::Range(range) => {
+            let head = (IndexEncoding::Dense, ValueEncoding::Absent);
+            indexes::write_head_of(head, range.len(), Some(range.start), out);
+        }
+        Slots::List(list) => encode_indexes(list, out),
+    }
+}
+
+/// The length in bytes of what [`encode_slots`] appends.
+pub fn encoded_slots_len(slots: &Slots) -> usize {
+    match slots {
+        Slots::Range(range) => {
+            let first = if range.is_empty() { 0 } else { encoded_len_varint(range.start.into()) };
+            1 + encoded_len_varint(range.len() as u64) + first
+        }
+        Slots::List(list) => encoded_indexes_len(list),
+    }
+}
+
 /// Reads a set of at most `most` indexes below `capacity`, strictly ascending.
+///
+/// # Errors
+///
+/// As [`decode_slots`].
+pub fn decode_indexes(bytes: &[u8], capacity: u32, most: usize) -> Result<Vec<u32>, CodecError> {
+    Ok(match decode_slots(bytes, capacity, most)? {
+        Slots::Range(range) => range.collect(),
+        Slots::List(list) => list,
+    })
+}
+
+/// The same, where a range is never written out.
 ///
 /// A few bytes can name a whole table, and a message hold many sets: `most` is what the caller has
 /// room for.
@@ -320,7 +356,7 @@ pub fn encoded_indexes_len(indexes: &[u32]) -> usize {
 ///
 /// Whatever `bytes` are: where they are not exactly one payload of at most `most` ascending indexes
 /// below `capacity`.
-pub fn decode_indexes(bytes: &[u8], capacity: u32, most: usize) -> Result<Vec<u32>, CodecError> {
+pub fn decode_slots(bytes: &[u8], capacity: u32, most: usize) -> Result<Slots, CodecError> {
     let (header, mut reader) = Header::read(bytes, capacity)?;
     let Header { count, values: found, .. } = header;
     if found != ValueEncoding::Absent {
@@ -329,9 +365,12 @@ pub fn decode_indexes(bytes: &[u8], capacity: u32, most: usize) -> Result<Vec<u3
     if count as usize > most {
         return Err(CodecError::NoRoom { count, most });
     }
-    let indexes = indexes::read(header.indexes, count, capacity, &mut reader)?;
+    let slots = match header.indexes {
+        IndexEncoding::Dense => indexes::read_range(count, capacity, &mut reader)?.into(),
+        encoding => indexes::read(encoding, count, capacity, &mut reader)?.into(),
+    };
     reader.finish()?;
-    Ok(indexes)
+    Ok(slots)
 }
 
 /// What stands before the indexes.

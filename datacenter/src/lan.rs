@@ -11,7 +11,8 @@
 //! revocation list comes that names the other's certificate.
 //!
 //! Frames are preceded by their length, four bytes, big-endian; what is in them is
-//! [`wire`](crate::wire)'s.
+//! [`wire`](crate::wire)'s. Many rows take many frames of about 256 KiB, so that one is coded while
+//! the other is on its way.
 //!
 //! Kind: driver.
 
@@ -31,14 +32,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
 
 use self::life::Heard;
 pub use self::life::SILENCE;
@@ -46,7 +47,7 @@ use crate::causes::of_connection;
 use crate::identity::handshake::{HandshakeError, LINGER, linger};
 use crate::identity::{self, Certificate, Identity, Shown};
 use crate::refusals::Refused;
-use crate::wire::WireError;
+use crate::wire::{Frame, WireError};
 use crate::{Clock, WorkerId};
 
 /// How long a connection may take for its handshakes.
@@ -154,7 +155,37 @@ enum Way {
 }
 
 /// A connection as frames.
-type Frames = Framed<Stream, LengthDelimitedCodec>;
+type Frames = Framed<Stream, FrameCodec>;
+
+/// Frames with their lengths before them.
+struct FrameCodec(LengthDelimitedCodec);
+
+impl FrameCodec {
+    fn set_max_frame_length(&mut self, bytes: usize) {
+        self.0.set_max_frame_length(bytes);
+    }
+}
+
+impl Decoder for FrameCodec {
+    type Item = BytesMut;
+    type Error = io::Error;
+
+    fn decode(&mut self, source: &mut BytesMut) -> io::Result<Option<BytesMut>> {
+        self.0.decode(source)
+    }
+}
+
+impl Encoder<Frame> for FrameCodec {
+    type Error = io::Error;
+
+    fn encode(&mut self, frame: Frame, out: &mut BytesMut) -> io::Result<()> {
+        let length = u32::try_from(frame.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        out.reserve(size_of::<u32>() + frame.len());
+        out.put_u32(length);
+        frame.write(out);
+        Ok(())
+    }
+}
 
 /// The longest frame before both sides know each other: whoever comes may claim as much.
 const MAX_HELLO_BYTES: usize = 64 * 1024;
@@ -162,12 +193,12 @@ const MAX_HELLO_BYTES: usize = 64 * 1024;
 fn framed(way: Way) -> Frames {
     let stream = Stream { way, heard: Heard::now() };
     let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_HELLO_BYTES).new_codec();
-    Framed::new(stream, codec)
+    Framed::new(stream, FrameCodec(codec))
 }
 
 /// Says why the other side is refused, and hangs up once it has. If we did so with bytes of its own
 /// unread, TCP would reset the connection, and a reset overtakes what was said.
-async fn dismiss(frames: &mut Frames, told: Bytes) {
+async fn dismiss(frames: &mut Frames, told: Frame) {
     // It is refused already; how it takes that changes nothing.
     if let Ok(Ok(())) = timeout(LINGER, frames.send(told)).await {
         linger(frames.get_mut()).await;

@@ -2,7 +2,8 @@
 //!
 //! Read [`shard::Shard`] first: it holds tables, keeps the vector clock of its workers and decides
 //! when a read may be answered. [`client::Client`] is the worker's side: a cache of rows and a
-//! buffer of deltas. [`rule`] is what a server makes of what workers push. [`codec`] is how elements
+//! buffer of deltas. [`rows`] are what they say to each other. [`rule`] is what a server makes of what
+//! workers push. [`codec`] is how elements
 //! look on a wire. All of these are plain values without I/O; [`local`] moves their messages inside
 //! one process, [`lan`] between processes, and [`identity`] is who may connect to whom (feature
 //! `net`, on by default).
@@ -11,6 +12,7 @@
 //! on reads through [`shard::ReadGate`], and hears of every local update from the driver that owns
 //! both.
 
+pub mod buffer;
 pub mod causes;
 pub mod client;
 pub mod clock;
@@ -27,6 +29,7 @@ pub mod prefix;
 pub mod printable;
 #[cfg(feature = "net")]
 pub mod refusals;
+pub mod rows;
 pub mod rule;
 pub mod shard;
 pub mod sums;

@@ -141,14 +141,15 @@ impl Session {
         wanted: impl Iterator<Item = (TableId, &'a [u32])>,
     ) -> Result<Vec<(Wait, Duration)>, SessionError> {
         let reads = self.client.plan(wanted);
-        let count = reads.len();
+        let mut unanswered = reads.len();
         for (shard, read) in reads {
             self.send(shard, Request::Read(read)).await?;
         }
         let mut held: Vec<(Wait, Duration)> = Vec::new();
-        for _ in 0..count {
+        while unanswered > 0 {
             let reply = self.port.replies.recv().await.ok_or(SessionError::NoReply)?;
             self.client.absorb(&reply)?;
+            unanswered -= usize::from(reply.is_last);
             for (why, time) in reply.held {
                 match held.iter_mut().find(|(known, _)| *known == why) {
                     Some((_, longest)) => *longest = time.max(*longest),

@@ -6,7 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Clock, DatacenterId, Elements, ShardId, TableId, WorkerId};
+use crate::rows::{self, RowBlock, Slots};
+use crate::{Clock, DatacenterId, Elements, ShardId, ShardTable, TableId, WorkerId};
 
 /// From a worker to a shard.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,8 +38,34 @@ pub struct Flush {
     pub worker: WorkerId,
     /// The clock that the worker has reached: deltas carry the stamp `clock - 1`.
     pub clock: Clock,
-    /// At most one entry for each table.
-    pub deltas: Vec<Elements>,
+    /// Rows that have deltas, each once, ascending by table and slot. What is zero in them counts
+    /// as not named.
+    pub deltas: Vec<RowBlock>,
+}
+
+impl Flush {
+    /// One with these deltas, at most one entry for each table, ascending, to a shard with tables
+    /// of these shapes.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such table.
+    pub fn of_elements(worker: WorkerId, clock: Clock, deltas: &[Elements], shapes: &[ShardTable]) -> Self {
+        let rows =
+            deltas.iter().filter_map(|delta| rows::of_elements(delta, shapes[delta.table.index()].width));
+        Self { worker, clock, deltas: rows.collect() }
+    }
+
+    /// The deltas that are not zero, one entry for each table that has any.
+    pub fn elements(&self) -> Vec<Elements> {
+        let tables = self.deltas.chunk_by(|a, b| a.table() == b.table());
+        let elements = tables.map(|blocks| {
+            let mut elements = Elements::new(blocks[0].table());
+            blocks.iter().for_each(|block| block.non_zero(&mut elements));
+            elements
+        });
+        elements.filter(|elements| !elements.is_empty()).collect()
+    }
 }
 
 /// Rows that a worker wants at its clock.
@@ -60,11 +87,11 @@ pub struct RowGroup {
     /// The shard's version when the worker last had these rows; zero for never. Rows unchanged
     /// since are left out.
     pub since: u64,
-    /// Slots on the shard, strictly ascending.
-    pub slots: Vec<u32>,
+    /// Slots on the shard.
+    pub slots: Slots,
 }
 
-/// A shard's answer to a [`Read`].
+/// A shard's answer to a [`Read`], or a part of one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadReply {
     /// Who answers.
@@ -76,21 +103,13 @@ pub struct ReadReply {
     pub clock: Clock,
     /// The shard's version, for the next request's `since`.
     pub version: u64,
-    /// The rows that changed, one block for each group of the request.
+    /// The rows that changed, group by group.
     pub blocks: Vec<RowBlock>,
     /// For how long the read was held, by reason.
     pub held: Vec<(Wait, Duration)>,
-}
-
-/// Values of some rows of one table.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RowBlock {
-    /// The table.
-    pub table: TableId,
-    /// Slots on the shard, strictly ascending.
-    pub slots: Vec<u32>,
-    /// Values, shape `[slots, width]`.
-    pub values: Vec<f32>,
+    /// Whether this is all, or the last part of what comes in several. A shard answers at once;
+    /// it is connections that take answers apart.
+    pub is_last: bool,
 }
 
 /// How far a shard is, for a worker that comes to it.

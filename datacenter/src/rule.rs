@@ -139,7 +139,7 @@ impl RuleState {
     }
 
     /// `worker` is told these rows, which have `width` elements each.
-    pub(crate) fn read(&mut self, worker: WorkerId, width: usize, slots: &[u32]) {
+    pub(crate) fn read(&mut self, worker: WorkerId, width: usize, slots: impl IntoIterator<Item = u32>) {
         let (Some(seen), [gradients, ..]) = (self.seen.get_mut(worker.index()), self.memory.as_slice())
         else {
             return;
@@ -147,7 +147,7 @@ impl RuleState {
         if seen.is_empty() {
             seen.resize(gradients.len(), 0.0);
         }
-        for &slot in slots {
+        for slot in slots {
             let row = slot as usize * width..(slot as usize + 1) * width;
             seen[row.clone()].copy_from_slice(&gradients[row]);
         }
@@ -237,7 +237,7 @@ mod tests {
         let change = |gradient: &f32| {
             let mut elements = pushed(&[*gradient]);
             state.apply(WorkerId(0), &mut elements);
-            state.read(WorkerId(0), 1, &[0]);
+            state.read(WorkerId(0), 1, [0]);
             elements.values[0]
         };
         gradients.iter().map(change).collect()
@@ -268,7 +268,7 @@ mod tests {
         let rule = Rule::Adarevision { rate: 1.0 };
         let mut state = RuleState::new(rule, 1, 2);
         let [one, two] = [WorkerId(0), WorkerId(1)];
-        [one, two].iter().for_each(|worker| state.read(*worker, 1, &[0]));
+        [one, two].iter().for_each(|worker| state.read(*worker, 1, [0]));
         let mut first = pushed(&[2.0]);
         state.apply(one, &mut first);
         let mut second = pushed(&[2.0]);
@@ -284,7 +284,7 @@ mod tests {
         // A worker knows its own: after a read of nobody else's it misses nothing.
         let missed = |state: &RuleState, worker: WorkerId| state.memory[0][0] - state.seen[worker.index()][0];
         assert_eq!((missed(&state, one), missed(&state, two)), (2.0, 2.0));
-        state.read(one, 1, &[0]);
+        state.read(one, 1, [0]);
         assert_eq!(missed(&state, one), 0.0);
     }
 

@@ -6,16 +6,16 @@
 //!
 //! Kind: time-passed (only to account how long reads were held).
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use crate::clock::VectorClock;
-use crate::message::{Flush, Read, ReadReply, RowBlock, RowGroup, Standing, Wait};
+use crate::message::{Flush, Read, ReadReply, RowGroup, Standing, Wait};
+use crate::rows::{Blocks, RowBlock, Slots};
 use crate::rule::RuleState;
-use crate::sums::{MAX_SUM, Reach, Rounding, largest, largest_of, may_add};
+use crate::sums::{MAX_SUM, Reach, Rounding, larger, largest, magnitude, may_add};
 use crate::table::what_is;
 use crate::usual::UsualDelta;
 use crate::{Clock, Elements, NonFinite, Rule, ShardId, ShardTable, TableId, WorkerId};
@@ -25,8 +25,8 @@ pub trait ReadGate {
     /// Why a worker at clock `reader` may read no row at all now.
     fn why_all_held(&self, reader: Clock) -> Option<Wait>;
 
-    /// Why one of these rows may not be read now; `slots` ascend.
-    fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait>;
+    /// Why one of these rows may not be read now.
+    fn why_rows_held(&self, table: TableId, slots: &Slots) -> Option<Wait>;
 
     /// Makes of a row's values what a worker is to read; by default they are that. Whoever answers
     /// otherwise [tells the shard](Shard::touch) when the answer changes.
@@ -44,7 +44,7 @@ impl ReadGate for Open {
         None
     }
 
-    fn why_rows_held(&self, _: TableId, _: &[u32]) -> Option<Wait> {
+    fn why_rows_held(&self, _: TableId, _: &Slots) -> Option<Wait> {
         None
     }
 }
@@ -82,6 +82,22 @@ pub enum RequestError {
         found: u32,
         /// How many there are.
         allowed: usize,
+    },
+    /// Rows of another width than the table's.
+    #[error("{table} has rows of {allowed} elements, found rows of {found}")]
+    Width {
+        /// The table.
+        table: TableId,
+        /// How wide they are.
+        found: usize,
+        /// How wide they should be.
+        allowed: u32,
+    },
+    /// Rows come twice, or not in order.
+    #[error("rows of {table} do not ascend")]
+    Disordered {
+        /// The table.
+        table: TableId,
     },
     /// A delta is NaN or infinite. A correct worker finds that itself, and says nothing of it.
     #[error("{worker} flushed a delta that is {what} at {clock}: {table}, row in slot {slot} of this shard")]
@@ -438,7 +454,7 @@ impl Shard {
     /// If the flush makes no sense; then nothing has changed.
     pub fn handle_flush(&mut self, flush: &Flush) -> Result<Flushed, RequestError> {
         let Some(most) = self.check_flush(flush)? else { return Ok(Flushed::Before) };
-        Ok(Flushed::Now(self.add_flush(&mut flush.clone(), most)))
+        Ok(Flushed::Now(self.add_flush(flush, most, None)))
     }
 
     /// The largest magnitude of a flush that is to be added: it makes sense, and has not come
@@ -452,8 +468,9 @@ impl Shard {
         if flush.clock <= last {
             return Ok(None);
         }
-        flush.deltas.iter().try_for_each(|d| self.check_elements(d))?;
-        let most = largest_of(&flush.deltas);
+        flush.deltas.iter().try_for_each(|block| self.check_block(block))?;
+        check_order(&flush.deltas)?;
+        let most = flush.deltas.iter().map(RowBlock::largest).fold(0.0, larger);
         if self.non_finite == NonFinite::Refuse {
             if !most.is_finite() {
                 self.check_finite(flush)?;
@@ -467,45 +484,60 @@ impl Shard {
     }
 
     /// Adds a flush that is [to be added](Self::check_flush), in which no delta is larger than
-    /// `most`, by the rules of its tables, and makes each delta what its value has changed by: a
-    /// value has steps, and what somebody else is to add must be what was added here. Yields the
+    /// `most`, by the rules of its tables. Appends to `changes` what values have changed by, for
+    /// somebody else to add: a value has steps, so that this is not what was pushed. Yields the
     /// shard's clock if it moved.
-    pub fn add_flush(&mut self, flush: &mut Flush, most: f32) -> Option<Clock> {
+    pub fn add_flush(
+        &mut self,
+        flush: &Flush,
+        most: f32,
+        mut changes: Option<&mut Vec<Elements>>,
+    ) -> Option<Clock> {
         self.reach.extend(most);
         self.flushes += 1;
         let rounding = Rounding::of(self.flushes);
-        for delta in &mut flush.deltas {
-            if let Some(Some(usual)) = self.usual.get_mut(delta.table.index()) {
-                usual.observe(&delta.values);
+        for blocks in flush.deltas.chunk_by(|a, b| a.table() == b.table()) {
+            let table = blocks[0].table();
+            if let Some(Some(usual)) = self.usual.get_mut(table.index()) {
+                usual.observe(blocks.iter().map(|block| &block.values()[..]));
             }
-            self.apply_rule(flush.worker, delta);
-            let values = Cell::from_mut(delta.values.as_mut_slice()).as_slice_of_cells();
-            let elements = delta.indexes.iter().copied().zip(values.iter().map(Cell::get));
-            let mut places = values.iter();
-            self.add(delta.table, elements, rounding, |change| {
-                places.next().into_iter().for_each(|place| place.set(change));
-            });
+            let takes_changes = self.rules.get(table.index()).is_none_or(|rule| rule.rule().takes_changes());
+            match &mut changes {
+                None if takes_changes => self.add_blocks(table, blocks, rounding),
+                changes => {
+                    let mut step = self.step_of(flush.worker, table, blocks);
+                    self.add(table, &mut step, rounding);
+                    if let Some(changes) = changes
+                        && !step.is_empty()
+                    {
+                        changes.push(step);
+                    }
+                }
+            }
         }
         self.workers.tick(flush.worker, flush.clock)
     }
 
-    /// Makes changes of what a worker has pushed, where the table has a rule for that.
-    fn apply_rule(&mut self, worker: WorkerId, pushed: &mut Elements) {
-        let Some(rule) = self.rules.get_mut(pushed.table.index()) else { return };
+    /// The changes that a worker has pushed, or that the table's rule makes of what it has.
+    fn step_of(&mut self, worker: WorkerId, table: TableId, blocks: &[RowBlock]) -> Elements {
+        let mut step = Elements::new(table);
+        blocks.iter().for_each(|block| block.non_zero(&mut step));
+        let Some(rule) = self.rules.get_mut(table.index()) else { return step };
         if rule.rule().takes_changes() {
-            return;
+            return step;
         }
-        rule.apply(worker, pushed);
+        rule.apply(worker, &mut step);
         if self.non_finite == NonFinite::Refuse {
             // What was pushed was looked at; a step from it that would go too far is not made.
-            let values = &self.tables[pushed.table.index()].values;
-            for (index, change) in pushed.indexes.iter().zip(&mut pushed.values) {
+            let values = &self.tables[table.index()].values;
+            for (index, change) in step.indexes.iter().zip(&mut step.values) {
                 if !may_add(values[*index as usize], *change, MAX_SUM) {
                     *change = 0.0;
                 }
             }
         }
-        self.reach.extend(largest(&pushed.values));
+        self.reach.extend(largest(&step.values));
+        step
     }
 
     /// Tells rules what a worker is about to know.
@@ -513,7 +545,7 @@ impl Shard {
         for group in &read.groups {
             if let Some(rule) = self.rules.get_mut(group.table.index()) {
                 let width = self.tables[group.table.index()].shape.width as usize;
-                rule.read(read.worker, width, &group.slots);
+                rule.read(read.worker, width, group.slots.iter());
             }
         }
     }
@@ -600,38 +632,51 @@ impl Shard {
         }
         self.reach.extend(largest(&delta.values));
         self.additions += 1;
-        let elements = delta.indexes.iter().copied().zip(delta.values.iter().copied());
-        self.add(delta.table, elements, Rounding::of(self.additions), |_| {});
+        let rounding = Rounding::of(self.additions);
+        let (table, version) = self.changing(delta.table);
+        let mut rows = ChangedRows::new(table.shape.width, version);
+        for (&index, &value) in delta.indexes.iter().zip(&delta.values) {
+            let place = &mut table.values[index as usize];
+            *place = rounding.add(*place, value, index);
+            rows.note(index, &mut table.changed);
+        }
     }
 
-    /// Adds deltas, and tells by how much each value has changed, in their order.
-    fn add(
-        &mut self,
-        table: TableId,
-        elements: impl Iterator<Item = (u32, f32)>,
-        rounding: Rounding,
-        mut tell: impl FnMut(f32),
-    ) {
-        self.version += 1;
-        let version = self.version;
-        let table = &mut self.tables[table.index()];
-        let width = table.shape.width;
-        // Indexes ascend, so the row's end is found by comparison; dividing for each element would
-        // cost more.
-        let mut row_end = 0;
-        for (index, value) in elements {
+    /// Adds deltas, and makes each what its value has changed by.
+    fn add(&mut self, table: TableId, deltas: &mut Elements, rounding: Rounding) {
+        let (table, version) = self.changing(table);
+        let mut rows = ChangedRows::new(table.shape.width, version);
+        for (&index, value) in deltas.indexes.iter().zip(&mut deltas.values) {
             let place = &mut table.values[index as usize];
-            let sum = rounding.add(*place, value, index);
+            let sum = rounding.add(*place, *value, index);
             let change = sum - *place;
             // Of what is infinite already there is no change that could be told.
-            tell(if change.is_finite() { change } else { value });
+            *value = if change.is_finite() { change } else { *value };
             *place = sum;
-            if index >= row_end {
-                let slot = index / width;
-                table.changed[slot as usize] = version;
-                row_end = (slot + 1).saturating_mul(width);
+            rows.note(index, &mut table.changed);
+        }
+    }
+
+    /// Adds whole rows, those elements that are not zero.
+    fn add_blocks(&mut self, table: TableId, blocks: &[RowBlock], rounding: Rounding) {
+        let (table, version) = self.changing(table);
+        let width = table.shape.width as usize;
+        for (slots, deltas) in blocks.iter().flat_map(RowBlock::runs) {
+            let first = slots.start as usize * width;
+            let values = &mut table.values[first..first + deltas.len()];
+            rounding.add_to(values, deltas, first as u32);
+            let changed = &mut table.changed[slots.start as usize..slots.end as usize];
+            for (changed, deltas) in changed.iter_mut().zip(deltas.chunks_exact(width)) {
+                let is_some = deltas.iter().fold(0, |bits, delta| bits | magnitude(*delta)) != 0;
+                *changed = if is_some { version } else { *changed };
             }
         }
+    }
+
+    /// A table that is about to change, and the version that it is then.
+    fn changing(&mut self, table: TableId) -> (&mut TableState, u64) {
+        self.version += 1;
+        (&mut self.tables[table.index()], self.version)
     }
 
     /// Answers a read if it may be answered now; otherwise keeps it until
@@ -705,23 +750,58 @@ impl Shard {
             worker: read.worker,
             clock: self.clock(),
             version: self.version,
-            blocks: read.groups.iter().map(|g| self.block(g, gate)).collect(),
+            blocks: self.blocks(&read.groups, gate),
             held,
+            is_last: true,
         }
     }
 
-    fn block(&self, group: &RowGroup, gate: &impl ReadGate) -> RowBlock {
-        let table = &self.tables[group.table.index()];
-        let width = table.shape.width as usize;
-        let news = group.slots.iter().filter(|&&s| table.changed[s as usize] > group.since);
-        let slots: Vec<u32> = news.copied().collect();
-        let mut values = Vec::with_capacity(slots.len() * width);
-        for &slot in &slots {
-            let (start, first) = (slot as usize * width, values.len());
-            values.extend_from_slice(&table.values[start..start + width]);
-            gate.adjust(group.table, slot, &mut values[first..]);
+    /// What is new of these rows.
+    fn blocks(&self, groups: &[RowGroup], gate: &impl ReadGate) -> Vec<RowBlock> {
+        let news: Vec<Slots> = groups.iter().map(|group| self.news(group)).collect();
+        let width = |group: &RowGroup| self.tables[group.table.index()].shape.width as usize;
+        let expected = groups.iter().zip(&news).map(|(group, news)| news.len() * width(group)).sum();
+        let mut blocks = Blocks::expecting(expected);
+        for (group, news) in groups.iter().zip(&news) {
+            blocks.end_block();
+            let (table, width) = (&self.tables[group.table.index()], width(group));
+            for slots in news.runs() {
+                blocks.append(group.table, width, slots, |part, values| {
+                    let before = values.len();
+                    let elements = part.start as usize * width..part.end as usize * width;
+                    values.extend_from_slice(&table.values[elements]);
+                    for (slot, row) in part.zip(values[before..].chunks_exact_mut(width.max(1))) {
+                        gate.adjust(group.table, slot, row);
+                    }
+                    values[before..].iter().fold(0, |most, value| most.max(magnitude(*value)))
+                });
+            }
         }
-        RowBlock { table: group.table, slots, values }
+        blocks.finish()
+    }
+
+    /// Which of these rows have changed since.
+    fn news(&self, group: &RowGroup) -> Slots {
+        let changed = &self.tables[group.table.index()].changed;
+        if group.since == 0 {
+            // Whoever has nothing wants everything.
+            return group.slots.clone();
+        }
+        let mut news = Slots::default();
+        for run in group.slots.runs() {
+            let mut rest = run;
+            while !rest.is_empty() {
+                let of_run = &changed[rest.start as usize..rest.end as usize];
+                let is_new = of_run[0] > group.since;
+                let alike = of_run.iter().take_while(|version| (**version > group.since) == is_new).count();
+                let end = rest.start + alike as u32;
+                if is_new {
+                    news.extend(rest.start..end);
+                }
+                rest.start = end;
+            }
+        }
+        news
     }
 
     fn check_read(&self, read: &Read) -> Result<(), RequestError> {
@@ -731,7 +811,7 @@ impl Shard {
         }
         for group in &read.groups {
             let shape = self.shape(group.table)?;
-            if let Some(&found) = group.slots.iter().find(|&&s| s >= shape.slots) {
+            if let Some(found) = group.slots.last().filter(|slot| *slot >= shape.slots) {
                 let allowed = shape.slots as usize;
                 return Err(RequestError::OutOfRange { table: group.table, what: "rows", found, allowed });
             }
@@ -739,22 +819,25 @@ impl Shard {
         Ok(())
     }
 
-    fn check_elements(&self, delta: &Elements) -> Result<(), RequestError> {
-        let allowed = self.shape(delta.table)?.elements();
-        match delta.indexes.last() {
-            Some(&found) if found as usize >= allowed => {
-                Err(RequestError::OutOfRange { table: delta.table, what: "elements", found, allowed })
-            }
-            _ => Ok(()),
+    fn check_block(&self, block: &RowBlock) -> Result<(), RequestError> {
+        let (table, shape) = (block.table(), self.shape(block.table())?);
+        if let Some(found) = block.slots().last().filter(|slot| *slot >= shape.slots) {
+            let allowed = shape.slots as usize;
+            return Err(RequestError::OutOfRange { table, what: "rows", found, allowed });
+        }
+        match block.slots().is_empty() || block.width() == shape.width as usize {
+            true => Ok(()),
+            false => Err(RequestError::Width { table, found: block.width(), allowed: shape.width }),
         }
     }
 
     /// Never trusts a worker to have looked: what is in the table once goes to every other
     /// datacenter.
     fn check_finite(&self, flush: &Flush) -> Result<(), RequestError> {
-        let found =
-            flush.deltas.iter().find_map(|d| d.non_finite().map(|(index, value)| (d.table, index, value)));
-        let Some((table, index, value)) = found else { return Ok(()) };
+        let broken = flush.deltas.iter().find(|block| !block.largest().is_finite());
+        let element =
+            broken.and_then(|b| Some((b.table(), b.indexed().find(|(_, value)| !value.is_finite())?)));
+        let Some((table, (index, value))) = element else { return Ok(()) };
         let slot = index / self.shape(table)?.width;
         Err(RequestError::NotFinite {
             worker: flush.worker,
@@ -767,20 +850,20 @@ impl Shard {
 
     /// By the job's own bounds, where it has some.
     fn check_size(&self, flush: &Flush) -> Result<(), RequestError> {
-        for delta in &flush.deltas {
-            let fixed = self.max_delta.get(delta.table.index()).copied().flatten();
-            let usual = self.usual(delta.table).and_then(UsualDelta::allowed);
+        for block in &flush.deltas {
+            let table = block.table();
+            let fixed = self.max_delta.get(table.index()).copied().flatten();
+            let usual = self.usual(table).and_then(UsualDelta::allowed);
             let Some(allowed) = fixed.into_iter().chain(usual).reduce(f32::min) else { continue };
-            if largest(&delta.values) <= allowed {
+            if block.largest() <= allowed {
                 continue;
             }
-            let mut deltas = delta.indexes.iter().zip(&delta.values);
-            if let Some((index, value)) = deltas.find(|(_, value)| value.abs() > allowed) {
+            if let Some((index, value)) = block.indexed().find(|(_, value)| value.abs() > allowed) {
                 return Err(RequestError::TooLarge {
                     worker: flush.worker,
                     clock: flush.clock,
-                    table: delta.table,
-                    slot: index / self.shape(delta.table)?.width,
+                    table,
+                    slot: index / self.shape(table)?.width,
                     found: format!("{value:e}"),
                     allowed: format!("{allowed:e}"),
                 });
@@ -790,16 +873,14 @@ impl Shard {
     }
 
     fn check_sums(&self, flush: &Flush) -> Result<(), RequestError> {
-        for delta in &flush.deltas {
-            let TableState { shape, values, .. } = &self.tables[delta.table.index()];
-            let mut deltas = delta.indexes.iter().zip(&delta.values);
-            let is_beyond =
-                |(index, value): &(&u32, &f32)| !may_add(values[**index as usize], **value, MAX_SUM);
-            if let Some((&index, &value)) = deltas.find(is_beyond) {
+        for block in &flush.deltas {
+            let TableState { shape, values, .. } = &self.tables[block.table().index()];
+            let is_beyond = |(index, value): &(u32, f32)| !may_add(values[*index as usize], *value, MAX_SUM);
+            if let Some((index, value)) = block.indexed().find(is_beyond) {
                 let sum = values[index as usize];
                 return Err(RequestError::sum_too_large(
                     flush,
-                    (delta.table, shape.width),
+                    (block.table(), shape.width),
                     (index, value, sum),
                 ));
             }
@@ -814,6 +895,41 @@ impl Shard {
     /// If there is no such table.
     pub fn shape(&self, table: TableId) -> Result<ShardTable, RequestError> {
         self.tables.get(table.index()).map(|t| t.shape).ok_or(RequestError::UnknownTable(table))
+    }
+}
+
+/// That rows come each once and in order, by table and slot.
+fn check_order(deltas: &[RowBlock]) -> Result<(), RequestError> {
+    let mut last = None;
+    for block in deltas {
+        let (Some(first), Some(end)) = (block.slots().get(0), block.slots().last()) else { continue };
+        if last.is_some_and(|last| last >= (block.table(), first)) {
+            return Err(RequestError::Disordered { table: block.table() });
+        }
+        last = Some((block.table(), end));
+    }
+    Ok(())
+}
+
+/// Notes at which version rows change, by the indexes of elements, which ascend: a row's end is
+/// found by comparison, as dividing for each element would cost more.
+struct ChangedRows {
+    width: u32,
+    version: u64,
+    row_end: u32,
+}
+
+impl ChangedRows {
+    fn new(width: u32, version: u64) -> Self {
+        Self { width, version, row_end: 0 }
+    }
+
+    fn note(&mut self, index: u32, changed: &mut [u64]) {
+        if index >= self.row_end {
+            let slot = index / self.width;
+            changed[slot as usize] = self.version;
+            self.row_end = (slot + 1).saturating_mul(self.width);
+        }
     }
 }
 

@@ -35,6 +35,17 @@ pub fn largest_of(deltas: &[Elements]) -> f32 {
     f32::from_bits(deltas.iter().map(|delta| largest_bits(&delta.values)).max().unwrap_or(0))
 }
 
+/// The larger of two magnitudes; infinite or NaN if one is.
+pub(crate) fn larger(one: f32, other: f32) -> f32 {
+    f32::from_bits(magnitude(one).max(magnitude(other)))
+}
+
+/// The magnitude of a value as bits, which order like the numbers, infinity and then NaN above all.
+#[inline]
+pub(crate) fn magnitude(value: f32) -> u32 {
+    value.to_bits() & !SIGN
+}
+
 /// Magnitudes as bits order like the numbers, with infinity and then NaN above them all. A maximum
 /// of integers has no branches and no order, so that the compiler makes vectors of it.
 fn largest_bits(values: &[f32]) -> u32 {
@@ -80,9 +91,19 @@ impl Rounding {
         Self((count as u32).wrapping_mul(0x9e37_79b9))
     }
 
+    /// Adds `deltas` to values that lie side by side, of which the first is element `first`. Where
+    /// a delta is zero, the value stays what it is.
+    pub fn add_to(self, values: &mut [f32], deltas: &[f32], first: u32) {
+        for ((value, delta), index) in values.iter_mut().zip(deltas).zip(first..) {
+            let sum = self.add(*value, *delta, index);
+            *value = if *delta == 0.0 { *value } else { sum };
+        }
+    }
+
     /// `value + delta`, of element `index`, rounded up or down.
     ///
     /// What is below 2^-52 of the sum, or 2^-29 of a step, is lost.
+    #[inline]
     pub fn add(self, value: f32, delta: f32, index: u32) -> f32 {
         // Another multiple, so that elements do not go in step with additions.
         let threshold = self.0.wrapping_add(index.wrapping_mul(0x85eb_ca6b));

@@ -5,6 +5,8 @@
 //! many data sets) land on different shards. Inside a shard an element is named by its flat index
 //! `slot * width + column`.
 
+use std::ops::Range;
+
 use crate::sums::largest;
 use crate::{Rule, ShardId, TableId};
 
@@ -73,6 +75,22 @@ impl Placement {
     /// The row in `slot` of `shard`.
     pub fn row_at(self, shard: ShardId, slot: u32) -> u32 {
         slot * u32::from(self.shards) + u32::from(shard.0)
+    }
+
+    /// The rows in `slots` of `shard`, if they lie side by side.
+    pub(crate) fn rows_at(self, shard: ShardId, slots: Range<u32>) -> Option<Range<u32>> {
+        (self.shards == 1 || slots.len() == 1).then(|| {
+            let first = self.row_at(shard, slots.start);
+            first..first + slots.len() as u32
+        })
+    }
+
+    /// The shard of `rows` and their slots there, if they lie side by side on one.
+    pub(crate) fn slots_of(self, rows: Range<u32>) -> Option<(ShardId, Range<u32>)> {
+        (self.shards == 1 || rows.len() == 1).then(|| {
+            let first = self.slot_of(rows.start);
+            (self.shard_of(rows.start), first..first + rows.len() as u32)
+        })
     }
 
     /// How many of `rows` rows `shard` holds.

@@ -1,10 +1,13 @@
 //! Messages between workers and shards, as bytes.
 //!
-//! A frame is one protocol buffer (`proto/datacenter.proto`), preceded by its length as a varint
-//! where the transport does not keep frames apart. Index sets and elements inside are the payload
-//! [`codec`]'s. Decoding checks everything against the shapes of the tables before it allocates for
-//! it.
+//! A frame is one protocol buffer (`proto/datacenter.proto`). Between processes of a datacenter a
+//! [frame](Frame) ends with the values of whole rows, which are written from where they lie, and
+//! long messages take several frames. Where workers and shards are a WAN apart, as those of a
+//! stretched parameter server are, a message is one compact frame: index sets and elements inside
+//! are the payload [`codec`]'s. Decoding checks everything against the shapes of the tables before
+//! it allocates for it.
 
+mod frame;
 mod session;
 
 use std::time::Duration;
@@ -14,7 +17,8 @@ use prost::Message;
 use thiserror::Error;
 
 use crate::codec::{self, CodecError};
-use crate::message::{Flush, Read, ReadReply, Request, RowBlock, RowGroup, Wait};
+use crate::message::{Flush, Read, ReadReply, Request, RowGroup, Wait};
+use crate::rows::{RowBlock, Slots};
 use crate::{Clock, DatacenterId, Elements, ShardId, ShardTable, TableId, WorkerId};
 
 #[allow(missing_docs, unreachable_pub, reason = "generated from the schema, which has the documentation")]
@@ -22,6 +26,7 @@ mod proto {
     include!(concat!(env!("OUT_DIR"), "/gaia.datacenter.v1.rs"));
 }
 
+pub use self::frame::Frame;
 pub use self::session::{OperatorHello, Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
 
 /// What an envelope takes, roughly: ids, clocks and lengths.
@@ -64,15 +69,15 @@ pub fn encode_request(request: &Request) -> Bytes {
 
 fn request_message(request: &Request) -> proto::Request {
     let (worker, clock, kind) = match request {
-        Request::Flush(Flush { worker, clock, deltas }) => {
-            let deltas = deltas.iter().map(block).collect();
-            (*worker, *clock, proto::request::Kind::Flush(proto::Flush { deltas }))
+        Request::Flush(flush) => {
+            let deltas = flush.elements().iter().map(block).collect();
+            (flush.worker, flush.clock, proto::request::Kind::Flush(proto::Flush { deltas }))
         }
         Request::Read(Read { worker, clock, groups }) => {
             let groups = groups.iter().map(|g| proto::RowGroup {
                 table: g.table.0.into(),
                 since: g.since,
-                slots: index_set(&g.slots),
+                slots: slots_bytes(&g.slots),
             });
             (*worker, *clock, proto::request::Kind::Read(proto::Read { groups: groups.collect() }))
         }
@@ -84,15 +89,15 @@ fn request_message(request: &Request) -> proto::Request {
 /// The size of a request's payload: indexes, slots and values.
 pub fn request_payload_len(request: &Request) -> usize {
     match request {
-        Request::Flush(flush) => flush.deltas.iter().map(codec::encoded_len).sum(),
-        Request::Read(read) => read.groups.iter().map(|g| codec::encoded_indexes_len(&g.slots)).sum(),
+        Request::Flush(flush) => flush.elements().iter().map(codec::encoded_len).sum(),
+        Request::Read(read) => read.groups.iter().map(|g| codec::encoded_slots_len(&g.slots)).sum(),
         Request::Leave(_) => 0,
     }
 }
 
 /// The size of an answer's payload, likewise.
 pub fn reply_payload_len(reply: &ReadReply) -> usize {
-    reply.blocks.iter().map(|b| codec::encoded_indexes_len(&b.slots) + 4 * b.values.len()).sum()
+    reply.blocks.iter().map(|b| codec::encoded_slots_len(b.slots()) + 4 * b.values().len()).sum()
 }
 
 /// About how many bytes [`encode_request`] makes, without making them.
@@ -118,8 +123,8 @@ fn request_of(request: proto::Request, shapes: &[ShardTable]) -> Result<Request,
     let (worker, clock) = (WorkerId(request.worker), Clock(request.clock));
     Ok(match request.kind.ok_or(WireError::Invalid { field: "kind" })? {
         proto::request::Kind::Flush(flush) => {
-            let deltas = flush.deltas.iter().map(|b| elements(b, shapes)).collect::<Result<_, _>>()?;
-            Request::Flush(Flush { worker, clock, deltas })
+            let deltas = flush.deltas.iter().map(|b| elements(b, shapes)).collect::<Result<Vec<_>, _>>()?;
+            Request::Flush(Flush::of_elements(worker, clock, &deltas, shapes))
         }
         proto::request::Kind::Read(read) => {
             let mut room = Room::new(shapes);
@@ -140,18 +145,9 @@ pub fn encode_reply(reply: &ReadReply) -> Bytes {
 
 fn reply_message(reply: &ReadReply) -> proto::ReadReply {
     let blocks = reply.blocks.iter().map(|b| proto::RowBlock {
-        table: b.table.0.into(),
-        slots: index_set(&b.slots),
-        values: b.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into(),
-    });
-    let held = reply.held.iter().map(|&(why, time)| {
-        let (reason, peer) = match why {
-            Wait::Stale => (proto::Reason::Stale, 0),
-            Wait::Barrier(peer) => (proto::Reason::Barrier, peer.0),
-            Wait::MirrorClock(peer) => (proto::Reason::MirrorClock, peer.0),
-            Wait::Fetching => (proto::Reason::Fetching, 0),
-        };
-        proto::Held { reason: reason.into(), peer: peer.into(), nanos: time.as_nanos() as u64 }
+        table: b.table().0.into(),
+        slots: slots_bytes(b.slots()),
+        values: Bytes::from_owner(b.values().clone()),
     });
     proto::ReadReply {
         shard: reply.shard.0.into(),
@@ -159,8 +155,36 @@ fn reply_message(reply: &ReadReply) -> proto::ReadReply {
         clock: reply.clock.0,
         version: reply.version,
         blocks: blocks.collect(),
-        held: held.collect(),
+        held: held_message(&reply.held),
     }
+}
+
+fn held_message(held: &[(Wait, Duration)]) -> Vec<proto::Held> {
+    let of = |&(why, time): &(Wait, Duration)| {
+        let (reason, peer) = match why {
+            Wait::Stale => (proto::Reason::Stale, 0),
+            Wait::Barrier(peer) => (proto::Reason::Barrier, peer.0),
+            Wait::MirrorClock(peer) => (proto::Reason::MirrorClock, peer.0),
+            Wait::Fetching => (proto::Reason::Fetching, 0),
+        };
+        proto::Held { reason: reason.into(), peer: peer.into(), nanos: time.as_nanos() as u64 }
+    };
+    held.iter().map(of).collect()
+}
+
+fn held_of(held: &[proto::Held]) -> Result<Vec<(Wait, Duration)>, WireError> {
+    let of = |h: &proto::Held| {
+        let peer = DatacenterId(u16::try_from(h.peer).map_err(|_| WireError::Invalid { field: "peer" })?);
+        let why = match h.reason() {
+            proto::Reason::Unspecified => return Err(WireError::Invalid { field: "reason" }),
+            proto::Reason::Stale => Wait::Stale,
+            proto::Reason::Barrier => Wait::Barrier(peer),
+            proto::Reason::MirrorClock => Wait::MirrorClock(peer),
+            proto::Reason::Fetching => Wait::Fetching,
+        };
+        Ok((why, Duration::from_nanos(h.nanos)))
+    };
+    held.iter().map(of).collect()
 }
 
 /// Decodes an answer of one of the shards whose tables have these shapes, by shard.
@@ -181,27 +205,16 @@ fn reply_of(reply: &proto::ReadReply, shapes: &[Vec<ShardTable>]) -> Result<Read
         if b.values.len() as u64 != slots.len() as u64 * u64::from(shape.width) * 4 {
             return Err(WireError::Invalid { field: "values" });
         }
-        let values = b.values.chunks_exact(4).map(|v| f32::from_le_bytes([v[0], v[1], v[2], v[3]])).collect();
-        Ok(RowBlock { table, slots, values })
-    });
-    let held = reply.held.iter().map(|h| {
-        let peer = DatacenterId(u16::try_from(h.peer).map_err(|_| WireError::Invalid { field: "peer" })?);
-        let why = match h.reason() {
-            proto::Reason::Unspecified => return Err(WireError::Invalid { field: "reason" }),
-            proto::Reason::Stale => Wait::Stale,
-            proto::Reason::Barrier => Wait::Barrier(peer),
-            proto::Reason::MirrorClock => Wait::MirrorClock(peer),
-            proto::Reason::Fetching => Wait::Fetching,
-        };
-        Ok((why, Duration::from_nanos(h.nanos)))
+        Ok(RowBlock::new(table, slots, frame::values_of(&b.values)))
     });
     Ok(ReadReply {
         shard: ShardId(u16::try_from(reply.shard).map_err(|_| WireError::Invalid { field: "shard" })?),
         worker: WorkerId(reply.worker),
         clock: Clock(reply.clock),
         version: reply.version,
-        held: held.collect::<Result<_, _>>()?,
+        held: held_of(&reply.held)?,
         blocks: blocks.collect::<Result<_, WireError>>()?,
+        is_last: true,
     })
 }
 
@@ -211,9 +224,9 @@ fn block(elements: &Elements) -> proto::Block {
     proto::Block { table: elements.table.0.into(), elements: bytes.into() }
 }
 
-fn index_set(slots: &[u32]) -> Bytes {
-    let mut bytes = Vec::with_capacity(codec::encoded_indexes_len(slots));
-    codec::encode_indexes(slots, &mut bytes);
+fn slots_bytes(slots: &Slots) -> Bytes {
+    let mut bytes = Vec::new();
+    codec::encode_slots(slots, &mut bytes);
     bytes.into()
 }
 
@@ -231,9 +244,9 @@ impl Room {
         Self(shapes.iter().map(|shape| shape.slots as usize).collect())
     }
 
-    fn slots(&mut self, bytes: &[u8], table: TableId, shape: ShardTable) -> Result<Vec<u32>, WireError> {
+    fn slots(&mut self, bytes: &[u8], table: TableId, shape: ShardTable) -> Result<Slots, WireError> {
         let left = &mut self.0[table.index()];
-        let slots = codec::decode_indexes(bytes, shape.slots, *left)
+        let slots = codec::decode_slots(bytes, shape.slots, *left)
             .map_err(|source| WireError::Payload { table, source })?;
         *left -= slots.len();
         Ok(slots)
@@ -256,10 +269,10 @@ mod tests {
         let mut delta = Elements::new(TableId(0));
         delta.push(4, 1.5);
         delta.push(29, -2.0);
-        let flush = Request::Flush(Flush { worker: WorkerId(3), clock: Clock(7), deltas: vec![delta] });
+        let flush = Request::Flush(Flush::of_elements(WorkerId(3), Clock(7), &[delta], &SHAPES));
         let groups = vec![
-            RowGroup { table: TableId(0), since: 5, slots: vec![0, 1, 9] },
-            RowGroup { table: TableId(1), since: 0, slots: vec![2] },
+            RowGroup { table: TableId(0), since: 5, slots: [0, 1, 9].into() },
+            RowGroup { table: TableId(1), since: 0, slots: [2].into() },
         ];
         let read = Request::Read(Read { worker: WorkerId(0), clock: Clock(0), groups });
         for request in [flush, read, Request::Leave(WorkerId(3))] {
@@ -270,8 +283,9 @@ mod tests {
             worker: WorkerId(1),
             clock: Clock(9),
             version: 77,
-            blocks: vec![RowBlock { table: TableId(0), slots: vec![9], values: vec![1.0, 2.0, 3.0] }],
+            blocks: vec![RowBlock::new(TableId(0), [9], vec![1.0, 2.0, 3.0])],
             held: vec![(Wait::MirrorClock(DatacenterId(2)), Duration::from_millis(30))],
+            is_last: true,
         };
         let shards = vec![vec![], vec![], SHAPES.to_vec()];
         assert_eq!(decode_reply(encode_reply(&reply), &shards).unwrap(), reply);
@@ -280,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_message_that_names_rows_again_and_again_is_refused() {
-        let group = RowGroup { table: TableId(0), since: 0, slots: (0..10).collect() };
+        let group = RowGroup { table: TableId(0), since: 0, slots: (0..10).into() };
         let read = |groups| {
             let read = Read { worker: WorkerId(0), clock: Clock(0), groups };
             decode_request(encode_request(&Request::Read(read)), &SHAPES)
@@ -291,7 +305,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_the_tables_is_refused() {
-        let slots = vec![4];
+        let slots = [4].into();
         let groups = vec![RowGroup { table: TableId(1), since: 0, slots }];
         let read = encode_request(&Request::Read(Read { worker: WorkerId(0), clock: Clock(0), groups }));
         assert!(matches!(decode_request(read.clone(), &SHAPES), Err(WireError::Payload { .. })));

@@ -391,7 +391,7 @@ async fn worker_of_version(scene: &Scene, version: u32) -> Seen {
         let hello = WorkerHello { version, datacenter, job_digest, worker: WorkerId(0), incarnation: 0 };
         let frame = ToServer::Hello(hello).encode();
         stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
-        stream.write_all(&frame).await.unwrap();
+        stream.write_all(&frame.to_bytes()).await.unwrap();
         let length = stream.read_u32().await.unwrap();
         let mut answer = vec![0; length as usize];
         stream.read_exact(&mut answer).await.unwrap();

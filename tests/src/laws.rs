@@ -125,7 +125,7 @@ impl InvariantChecker {
             awaited.is_some_and(|a| !self.has_come((table, slot), a.from_seq))
         };
         for group in &read.groups {
-            if let Some(slot) = group.slots.iter().find(|slot| is_awaited(group.table.0, **slot)) {
+            if let Some(slot) = group.slots.iter().find(|slot| is_awaited(group.table.0, *slot)) {
                 return Err(format!(
                     "{} row slot {slot} was read while announced and not arrived",
                     group.table

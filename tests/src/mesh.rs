@@ -383,13 +383,13 @@ impl Mesh {
                 let worker = &mut self.sites[to].workers[0];
                 worker.clock += 1;
                 let clock = Clock(worker.clock);
-                let flush = |deltas| Flush { worker: WorkerId(0), clock, deltas };
                 for s in 0..self.config.shards {
                     // The table gets it once, as it should, and so does the filter, which it should
                     // not.
                     let own = s as usize == shard;
-                    let deltas = if own { update.deltas.clone() } else { vec![] };
-                    let request = Request::Flush(flush(deltas));
+                    let deltas = if own { &update.deltas[..] } else { &[] };
+                    let shapes = &self.shapes[s as usize];
+                    let request = Request::Flush(Flush::of_elements(WorkerId(0), clock, deltas, shapes));
                     let node = &mut self.sites[to].node;
                     node.handle_request(ShardId(s), request, now).map_err(|e| e.to_string())?;
                 }
@@ -412,7 +412,8 @@ impl Mesh {
         let id = WorkerId(worker as u32);
         for shard in 0..self.config.shards {
             let deltas = self.random_deltas(shard as usize);
-            let request = Request::Flush(Flush { worker: id, clock, deltas });
+            let shapes = &self.shapes[shard as usize];
+            let request = Request::Flush(Flush::of_elements(id, clock, &deltas, shapes));
             self.sites[site].node.handle_request(ShardId(shard), request, now).map_err(|e| e.to_string())?;
         }
         if clock.0 == self.config.clocks {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use datacenter::message::{Flush, Request};
-use datacenter::{Clock, Elements, ShardId, TableId, TableSpec, WorkerId};
+use datacenter::{Clock, Elements, ShardId, ShardTable, TableId, TableSpec, WorkerId};
 use emulation::link::LinkConfig;
 use emulation::{VirtualClock, host_address};
 use gaia_tests::site::{Model, Site, SitePlan, World, keep_links, server_name};
@@ -132,7 +132,8 @@ async fn send(clock: VirtualClock, seed: u64, loss: f64, queue_bdp: f64, element
     let start = clock.now();
     let mut deltas = Elements::new(TableId(0));
     (0..elements / WIDTH * WIDTH).for_each(|index| deltas.push(index, delta(index)));
-    let mut flush = Flush { worker: WorkerId(0), clock: Clock(1), deltas: vec![deltas] };
+    let shapes = [ShardTable { slots: elements / WIDTH, width: WIDTH }];
+    let mut flush = Flush::of_elements(WorkerId(0), Clock(1), &[deltas], &shapes);
     let (from, endpoint) = &sites[0];
     let sent_bytes = || endpoint.meter().traffic(host_address(1)).sent_bytes;
     let sent_before = sent_bytes();
@@ -141,7 +142,7 @@ async fn send(clock: VirtualClock, seed: u64, loss: f64, queue_bdp: f64, element
         if next.clock.0 <= DIRTY_CLOCKS {
             let mut row = Elements::new(TableId(0));
             row.push(next.clock.0 * WIDTH, 1.0);
-            next.deltas.push(row);
+            next = Flush::of_elements(next.worker, next.clock, &[row], &shapes);
         }
         from.requests.send((ShardId(0), Request::Flush(flush))).await.expect("the server runs");
         flush = next;

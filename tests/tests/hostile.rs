@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use datacenter::local::{Call, Refusal};
 use datacenter::message::{Flush, Request};
-use datacenter::{Clock, Elements, ShardId, TableId, TableSpec, WorkerId};
+use datacenter::{Clock, Elements, ShardId, ShardTable, TableId, TableSpec, WorkerId};
 use emulation::link::LinkConfig;
 use emulation::{VirtualClock, host_address};
 use gaia_tests::site::{Model, Site, SitePlan, World, copy_values, keep_links, server_name, site_name};
@@ -19,6 +19,9 @@ use wan::message::{Origin, Resume, Update, WholeRows};
 use wan::policy::{Lead, Policy};
 use wan::transport::{Authority, Endpoint, Path, PeerName, Role};
 use wan::wire::{self, Channel, Hello, VERSION};
+
+/// Of each of the two shards.
+const SHAPE: ShardTable = ShardTable { slots: 5, width: 3 };
 
 const DIGEST: [u8; 32] = [7; 32];
 /// A datacenter of the job that never comes; a stranger may have its certificate.
@@ -80,7 +83,7 @@ impl Scene {
         for shard in 0..2 {
             let mut delta = Elements::new(TableId(0));
             delta.push(0, 1.0);
-            let flush = Flush { worker: WorkerId(0), clock: self.clock, deltas: vec![delta] };
+            let flush = Flush::of_elements(WorkerId(0), self.clock, &[delta], &[SHAPE]);
             let request = (ShardId(shard), Request::Flush(flush));
             self.sites[0].0.requests.send(request).await.expect("the server runs");
         }
@@ -365,8 +368,8 @@ fn a_worker_that_makes_sums_overflow_costs_itself_alone() {
             scene.sites[1].0.events.send(Event::Worker(attach)).await.expect("the server runs");
             attached.await.expect("it is attached");
             for (clock, value) in (1..).zip([3e28, 3e28, 3e28, f32::MAX, -3e38]) {
-                let deltas = vec![Elements { table: TableId(0), indexes: vec![4], values: vec![value] }];
-                let flush = Flush { worker, clock: Clock(10 * round + clock), deltas };
+                let deltas = [Elements { table: TableId(0), indexes: vec![4], values: vec![value] }];
+                let flush = Flush::of_elements(worker, Clock(10 * round + clock), &deltas, &[SHAPE]);
                 let request = (ShardId(1), Request::Flush(flush));
                 scene.sites[1].0.requests.send(request).await.expect("the server runs");
             }

@@ -154,8 +154,9 @@ mod small_updates {
     fn clock(replica: &mut Replica, clock: u32, deltas: impl Iterator<Item = f32>) {
         let mut elements = Elements::new(TABLE);
         (0..).zip(deltas).filter(|(_, delta)| *delta != 0.0).for_each(|(i, delta)| elements.push(i, delta));
-        let flush = Flush { worker: WorkerId(0), clock: Clock(clock), deltas: vec![elements] };
-        let moved = replica.handle_flush(flush).expect("it makes sense").expect("there is one worker");
+        let shape = replica.shard().shape(TABLE).expect("it exists");
+        let flush = Flush::of_elements(WorkerId(0), Clock(clock), &[elements], &[shape]);
+        let moved = replica.handle_flush(&flush).expect("it makes sense").expect("there is one worker");
         replica.complete(moved, [], now());
     }
 

@@ -10,6 +10,7 @@ mod awaited;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use datacenter::rows::Slots;
 use datacenter::{Clock, DatacenterId, ShardId, ShardTable, TableId};
 use thiserror::Error;
 
@@ -451,7 +452,7 @@ impl Inbox {
     }
 
     /// Whether one of these rows is held.
-    pub fn holds_any(&self, table: TableId, slots: &[u32]) -> bool {
+    pub fn holds_any(&self, table: TableId, slots: &Slots) -> bool {
         self.awaited.holds_any(table, slots)
     }
 

@@ -129,15 +129,17 @@ impl Replica {
     /// # Errors
     ///
     /// If the flush makes no sense; then nothing has changed.
-    pub fn handle_flush(&mut self, mut flush: Flush) -> Result<Option<Clock>, RequestError> {
-        let Some(most) = self.shard.check_flush(&flush)? else { return Ok(None) };
-        self.check_flushed_sums(&flush, most)?;
+    pub fn handle_flush(&mut self, flush: &Flush) -> Result<Option<Clock>, RequestError> {
+        let Some(most) = self.shard.check_flush(flush)? else { return Ok(None) };
+        self.check_flushed_sums(flush, most)?;
         self.bounds.reach.extend(most);
         self.left_out.train(flush.clock, self.shard.clock());
-        let moved = self.shard.add_flush(&mut flush, most);
-        if !self.mirrors.is_empty() {
-            flush.deltas.iter().for_each(|delta| self.filter.offer(delta));
+        if self.mirrors.is_empty() {
+            return Ok(self.shard.add_flush(flush, most, None));
         }
+        let mut changes = Vec::new();
+        let moved = self.shard.add_flush(flush, most, Some(&mut changes));
+        changes.iter().for_each(|change| self.filter.offer(change));
         Ok(moved)
     }
 

@@ -134,8 +134,8 @@ impl Sites {
     fn train_on(&mut self, at: usize, deltas: impl Iterator<Item = (u32, f32)>) {
         self.clocks[at] += 1;
         let (indexes, values) = deltas.unzip();
-        let deltas = vec![Elements { table: TABLE, indexes, values }];
-        let flush = Flush { worker: WorkerId(0), clock: Clock(self.clocks[at]), deltas };
+        let deltas = [Elements { table: TABLE, indexes, values }];
+        let flush = Flush::of_elements(WorkerId(0), Clock(self.clocks[at]), &deltas, &[SHAPE]);
         self.nodes[at].handle_request(SHARD, Request::Flush(flush), self.now).expect("it makes sense");
     }
 
@@ -146,7 +146,7 @@ impl Sites {
     /// Whether a read at the shard's clock is answered.
     fn reads(&mut self, at: usize) -> bool {
         let clock = self.nodes[at].replicas()[0].shard().clock();
-        let groups = vec![RowGroup { table: TABLE, since: 0, slots: vec![0] }];
+        let groups = vec![RowGroup { table: TABLE, since: 0, slots: [0].into() }];
         let read = Read { worker: WorkerId(0), clock, groups };
         if self.nodes[at]
             .handle_request(SHARD, Request::Read(read), self.now)

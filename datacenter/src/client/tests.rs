@@ -1,7 +1,6 @@
 use std::time::Instant;
 
 use super::*;
-use crate::message::RowBlock;
 use crate::shard::{Open, Shard};
 use crate::{Rule, shard_tables};
 
@@ -89,7 +88,7 @@ fn a_flush_goes_to_every_shard_and_carries_each_delta_once() {
     a.add(TABLE, 4, &[1.0, 2.0]);
     a.add(TABLE, 2, &[0.0, 7.0]);
     let flushes = a.flush().unwrap();
-    let even = &flushes[0].1.deltas[0];
+    let even = &flushes[0].1.elements()[0];
     assert_eq!((even.indexes.as_slice(), even.values.as_slice()), (&[3, 4, 5][..], &[7.0, 1.0, 2.0][..]));
     assert!(flushes[1].1.deltas.is_empty());
     assert!(a.flush().unwrap().iter().all(|(_, f)| f.deltas.is_empty() && f.clock == Clock(2)));
@@ -101,7 +100,8 @@ fn an_answer_to_another_question_is_refused() {
     let a = &mut clients[0];
     let (shard, read) = a.plan([(TABLE, &[0, 2][..])].into_iter()).remove(0);
     let mut reply = shards[shard.index()].handle_read(read, Instant::now(), &Open).unwrap().unwrap();
-    reply.blocks[0].slots[0] = 2;
+    let values = reply.blocks[0].values().clone();
+    reply.blocks[0] = RowBlock::new(TABLE, [1, 2], values);
     assert!(a.absorb(&reply).is_err());
     assert!(a.absorb(&reply).is_err(), "nothing is asked any more");
 }
@@ -121,9 +121,10 @@ fn deltas_that_are_no_numbers_are_told_by_name_and_not_sent() {
         );
         assert_eq!(error.to_string(), said);
         assert_eq!(a.clock(), Clock(1), "the clock has not ended");
+        assert!(a.flush().unwrap().iter().all(|(_, flush)| flush.deltas.is_empty()), "nothing is left of it");
         let mut b = client().with_non_finite(NonFinite::Pass);
         b.add(TABLE, 3, &[0.0, bad]);
-        assert_eq!(b.flush().unwrap()[1].1.deltas[0].indexes, [3]);
+        assert_eq!(b.flush().unwrap()[1].1.elements()[0].indexes, [3]);
     }
 }
 
@@ -163,7 +164,7 @@ fn what_is_discarded_was_never_added_and_is_read_anew() {
     };
     assert_eq!(read(&mut client), 4);
     let values = vec![1.0; 8];
-    let block = RowBlock { table, slots: all.to_vec(), values };
+    let block = RowBlock::new(table, all, values);
     let reply = ReadReply {
         shard: ShardId(0),
         worker: WorkerId(0),
@@ -171,6 +172,7 @@ fn what_is_discarded_was_never_added_and_is_read_anew() {
         version: 1,
         blocks: vec![block],
         held: Vec::new(),
+        is_last: true,
     };
     client.absorb(&reply).unwrap();
     assert_eq!(read(&mut client), 0, "all is fresh");
@@ -192,13 +194,14 @@ fn gradients_are_not_seen_as_changes() {
         worker: WorkerId(0),
         clock: Clock(0),
         version: 1,
-        blocks: vec![RowBlock { table, slots: vec![0], values: vec![1.0, 2.0] }],
+        blocks: vec![RowBlock::new(table, [0], vec![1.0, 2.0])],
         held: Vec::new(),
+        is_last: true,
     };
     client.absorb(&reply).unwrap();
     client.add(table, 0, &[5.0, 0.0]);
     assert_eq!(client.row(table, 0), [1.0, 2.0]);
-    assert_eq!(client.flush().unwrap()[0].1.deltas[0].values, [5.0]);
+    assert_eq!(client.flush().unwrap()[0].1.elements()[0].values, [5.0]);
 }
 
 #[test]
@@ -216,7 +219,7 @@ fn memory_follows_the_rows_that_are_touched() {
     for row in 0..1000 {
         client.add(TableId(0), row, &[1.0; 16]);
     }
-    assert_eq!(client.flush().unwrap()[0].1.deltas[0].len(), 16_000);
+    assert_eq!(client.flush().unwrap()[0].1.deltas[0].values().len(), 16_000);
     // Other tests run meanwhile.
     let taken = resident().saturating_sub(before);
     assert!(taken < 100 << 20, "{taken} bytes");

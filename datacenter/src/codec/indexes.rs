@@ -1,5 +1,7 @@
 //! The encodings of an index set, written and read (time-free).
 
+use std::ops::Range;
+
 use prost::encoding::{decode_varint, encode_varint};
 
 use super::size::{BLOCK, write_gaps};
@@ -36,9 +38,19 @@ impl IndexEncoding {
 
 /// Appends what stands before the body.
 pub(super) fn write_head(encoding: IndexEncoding, values: ValueEncoding, indexes: &[u32], out: &mut Vec<u8>) {
+    write_head_of((encoding, values), indexes.len(), indexes.first().copied(), out);
+}
+
+/// The same, of as many indexes.
+pub(super) fn write_head_of(
+    (encoding, values): (IndexEncoding, ValueEncoding),
+    count: usize,
+    first: Option<u32>,
+    out: &mut Vec<u8>,
+) {
     out.push(encoding as u8 | (values as u8) << 4);
-    encode_varint(indexes.len() as u64, out);
-    if let Some(&first) = indexes.first() {
+    encode_varint(count as u64, out);
+    if let Some(first) = first.filter(|_| count > 0) {
         encode_varint(first.into(), out);
     }
 }
@@ -60,6 +72,22 @@ pub(super) fn write_body(encoding: IndexEncoding, indexes: &[u32], out: &mut Vec
         IndexEncoding::Delta => write_delta(indexes, out),
         IndexEncoding::Rice => rice::write(indexes, out),
         IndexEncoding::Rows => rows::write(indexes, 1, out),
+    }
+}
+
+/// Reads the first of `count` indexes without gaps, all below `capacity`.
+pub(super) fn read_range(
+    count: u32,
+    capacity: u32,
+    reader: &mut Reader<'_>,
+) -> Result<Range<u32>, CodecError> {
+    if count == 0 {
+        return Ok(0..0);
+    }
+    let first = reader.varint()?;
+    match first.saturating_add(u64::from(count) - 1) {
+        last if last < capacity.into() => Ok(first as u32..last as u32 + 1),
+        index => Err(CodecError::OutOfRange { index, capacity }),
     }
 }
 

@@ -7,11 +7,10 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info, info_span, warn};
 
@@ -22,13 +21,14 @@ use super::presence::Presence;
 use super::{
     DEPARTED, Frames, HANDSHAKE, LEFT, LanError, SENSELESS, Security, Terms, Way, dismiss, framed, next,
 };
+use crate::buffer::Guard;
 use crate::causes::with_causes;
 use crate::identity::{self, Identity, PeerName, Role, handshake};
 use crate::local::{Call, Refusal};
-use crate::message::{Notice, ReadReply, Request, Standing};
+use crate::message::{Flush, Notice, ReadReply, Request, Standing};
 use crate::refusals::Refusals;
 use crate::throttle::Throttle;
-use crate::wire::{OperatorHello, Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
+use crate::wire::{Frame, OperatorHello, Shapes, ToServer, ToWorker, VERSION, Welcome, WorkerHello};
 use crate::{ShardId, WorkerId};
 
 /// Frames other than answers that may wait for a connection: more than a worker has flushes
@@ -195,6 +195,7 @@ impl Listener {
             }
             ToServer::Join(_)
             | ToServer::Request(..)
+            | ToServer::Flush { .. }
             | ToServer::Refused { .. }
             | ToServer::Alive
             | ToServer::Confirm => {
@@ -381,7 +382,7 @@ impl Listener {
 
     async fn tell(
         &self,
-        mut sink: SplitSink<&mut Frames, Bytes>,
+        mut sink: SplitSink<&mut Frames, Frame>,
         mut answers: mpsc::Receiver<ReadReply>,
         mut queue: mpsc::Receiver<ToWorker>,
     ) -> Result<Infallible, LanError> {
@@ -389,7 +390,12 @@ impl Listener {
         notice.mark_changed();
         loop {
             let message = tokio::select! {
-                reply = answers.recv() => ToWorker::Reply(reply.ok_or(LanError::Replaced)?),
+                reply = answers.recv() => {
+                    for part in ToWorker::of_reply(reply.ok_or(LanError::Replaced)?) {
+                        sink.send(part.encode()).await?;
+                    }
+                    continue;
+                }
                 Some(message) = queue.recv() => message,
                 Ok(()) = notice.changed() => match notice.borrow_and_update().clone() {
                     Notice::Serving => continue,
@@ -408,6 +414,7 @@ impl Listener {
         heard: &Heard,
         out: mpsc::Sender<ToWorker>,
     ) -> Result<Infallible, LanError> {
+        let mut arriving = Arriving::new(&self.shapes);
         loop {
             let frame = tokio::select! {
                 // First, as what has come while the shards were busy was not read.
@@ -415,15 +422,25 @@ impl Listener {
                 frame = next(&mut stream) => frame?,
                 () = heard.silence() => return Err(LanError::Gone),
             };
-            let message = ToServer::decode(frame, &self.shapes)?;
-            if let Some(answer) = self.take(worker, message).await? {
+            let room = tokio::select! {
+                room = arriving.room_for(&frame) => room,
+                // What waits is its own, and what is missing of it never comes.
+                () = heard.silence() => return Err(LanError::Gone),
+            };
+            let message = ToServer::decode_holding(frame, &self.shapes, Some(room))?;
+            if let Some(answer) = self.take(worker, message, &mut arriving).await? {
                 out.send(answer).await.map_err(|_| LanError::Closed)?;
             }
         }
     }
 
     /// Takes a worker's message; yields what to tell it.
-    async fn take(&self, worker: WorkerId, message: ToServer) -> Result<Option<ToWorker>, LanError> {
+    async fn take(
+        &self,
+        worker: WorkerId,
+        message: ToServer,
+        arriving: &mut Arriving,
+    ) -> Result<Option<ToWorker>, LanError> {
         let (shard, request) = match message {
             ToServer::Operator(_) | ToServer::Confirm => {
                 return Err(LanError::OutOfTurn("a worker is no operator"));
@@ -439,6 +456,13 @@ impl Listener {
                 debug!(?joined, "joined");
                 return Ok(Some(ToWorker::Joined(joined)));
             }
+            ToServer::Flush { shard, clock, deltas, is_last } => {
+                arriving.add(shard, Flush { worker, clock, deltas })?;
+                match arriving.flush.take_if(|_| is_last) {
+                    Some((shard, flush)) => (shard, Request::Flush(flush)),
+                    None => return Ok(None),
+                }
+            }
             ToServer::Request(shard, request) => (shard, request),
         };
         if request.worker() != worker {
@@ -451,6 +475,56 @@ impl Listener {
         };
         self.requests.send((shard, request)).await.map_err(|_| LanError::Stopping)?;
         Ok(accepted)
+    }
+}
+
+/// What a worker has said of a flush that is not complete, and how much may wait for the shards of
+/// what it has said before.
+struct Arriving {
+    flush: Option<(ShardId, Flush)>,
+    /// Of values, as bytes: no flush has more.
+    most: usize,
+    /// In KiB.
+    room: Arc<Semaphore>,
+    all_room: u32,
+}
+
+/// What may wait beside the largest flush that there is.
+const ROOM: usize = 16 << 20;
+
+impl Arriving {
+    fn new(shapes: &Shapes) -> Self {
+        let most = shapes.max_values_bytes();
+        let frames = most.saturating_add(shapes.max_frame_bytes());
+        let all_room = u32::try_from(frames.saturating_add(ROOM) / 1024).unwrap_or(u32::MAX);
+        let room = Arc::new(Semaphore::new((all_room as usize).min(Semaphore::MAX_PERMITS)));
+        Self { flush: None, most, room, all_room }
+    }
+
+    /// Room for what is in `frame`, once there is.
+    async fn room_for(&self, frame: &[u8]) -> Guard {
+        let wanted = u32::try_from(frame.len().div_ceil(1024)).unwrap_or(u32::MAX).min(self.all_room);
+        match Arc::clone(&self.room).acquire_many_owned(wanted).await {
+            Ok(permit) => Box::new(permit),
+            Err(closed) => Box::new(closed),
+        }
+    }
+
+    /// One more part.
+    fn add(&mut self, shard: ShardId, part: Flush) -> Result<(), LanError> {
+        let Some((of, flush)) = &mut self.flush else {
+            self.flush = Some((shard, part));
+            return Ok(());
+        };
+        if *of != shard || flush.clock != part.clock {
+            return Err(LanError::OutOfTurn("a flush comes in one go"));
+        }
+        flush.deltas.extend(part.deltas);
+        let bytes: usize = flush.deltas.iter().map(|block| size_of_val(&block.values()[..])).sum();
+        match bytes <= self.most {
+            true => Ok(()),
+            false => Err(LanError::OutOfTurn("a flush has each row once")),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::client::Client;
 use crate::local::{Call, Port, Refusal, Session};
 use crate::message::{Notice, ReadReply, Request};
 use crate::refusals::{Refusals, Refused};
+use crate::rows::RowBlock;
 use crate::shard::{Open, Shard};
 use crate::wire::{Shapes, ToServer, ToWorker, VERSION, Welcome};
 use crate::{Clock, Placement, ShardId, TableId, TableSpec, WorkerId, shard_tables};
@@ -459,7 +460,7 @@ async fn a_worker_that_vanishes_is_let_go_and_one_that_only_waits_is_kept() {
         // It hears of the server as often as the server of it.
         let frame = timeout(HEARTBEAT * 2, frames.next()).await.unwrap().unwrap().unwrap();
         assert_eq!(ToWorker::decode(frame.freeze(), &shapes()).unwrap(), ToWorker::Alive);
-        frames.send(ToServer::Alive.encode()).await.unwrap();
+        frames.send(ToServer::Alive.encode().to_bytes()).await.unwrap();
     }
     assert!(!serving.is_finished());
 }
@@ -471,7 +472,7 @@ async fn a_frame_that_takes_minutes_is_a_sign_of_life() {
     let request = Request::Leave(WorkerId(0));
     let frame = ToServer::Request(ShardId(0), request.clone()).encode();
     let mut bytes = (frame.len() as u32).to_be_bytes().to_vec();
-    bytes.extend_from_slice(&frame);
+    bytes.extend_from_slice(&frame.to_bytes());
     for byte in bytes {
         sleep(SILENCE - Duration::from_secs(1)).await;
         slow.write_all(&[byte]).await.unwrap();
@@ -502,7 +503,7 @@ async fn a_server_that_vanishes_is_noticed_also_while_it_is_written_to() {
         assert_eq!(start.elapsed(), SILENCE);
         let mut said = Vec::new();
         theirs.read_to_end(&mut said).await.unwrap();
-        assert!(is_writing || said.ends_with(&ToServer::Alive.encode()), "{said:?}");
+        assert!(is_writing || said.ends_with(&ToServer::Alive.encode().to_bytes()), "{said:?}");
     }
 }
 
@@ -517,7 +518,7 @@ async fn what_a_worker_says_again_does_not_keep_it_from_listening() {
         let frames = framed(Way::Memory(ours));
         let server = async {
             let mut frames = Framed::new(theirs, LengthDelimitedCodec::new());
-            frames.send(ToWorker::Notice(Notice::Leaving).encode()).await.unwrap();
+            frames.send(ToWorker::Notice(Notice::Leaving).encode().to_bytes()).await.unwrap();
             let frame = frames.next().await.unwrap().unwrap().freeze();
             let leave = ToServer::Request(ShardId(0), Request::Leave(WorkerId(0)));
             assert_eq!(ToServer::decode(frame, &shapes()).unwrap(), leave, "life {life}");
@@ -766,7 +767,7 @@ async fn what_a_new_life_has_already_is_not_said_to_it_again() {
 #[tokio::test]
 async fn a_server_that_dies_again_while_it_is_told_loses_nothing() {
     let flush = |clock| {
-        let deltas = vec![crate::Elements { table: TableId(0), indexes: vec![2], values: vec![1.0] }];
+        let deltas = vec![RowBlock::new(TableId(0), [1], vec![1.0, 0.0])];
         let flush = crate::message::Flush { worker: WorkerId(0), clock: Clock(clock), deltas };
         (ShardId(0), Request::Flush(flush))
     };

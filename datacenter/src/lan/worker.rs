@@ -50,6 +50,9 @@ const REPLACED_PAUSE: Duration = Duration::from_secs(60);
 /// Flushes that may wait for the server's word; a session that is further ahead waits.
 pub(super) const MAX_UNCONFIRMED: usize = 256;
 
+/// And how many bytes they may have, if there are several.
+const MAX_UNCONFIRMED_BYTES: usize = 64 << 20;
+
 /// Who dials whom, and how.
 #[derive(Clone)]
 pub struct Plan {
@@ -102,6 +105,7 @@ pub enum LinkState {
 pub struct Handle {
     /// How the link is.
     pub state: watch::Receiver<LinkState>,
+    accepted: watch::Receiver<BTreeMap<ShardId, Clock>>,
     joins: mpsc::Sender<Joining>,
 }
 
@@ -112,6 +116,14 @@ impl Handle {
         let (answer, joined) = oneshot::channel();
         self.joins.send((clock, answer)).await.ok()?;
         joined.await.ok()
+    }
+
+    /// Returns once the server has the worker's flush of `clock` to `shard`, which needs not be
+    /// kept any longer; false if the link ends before.
+    pub async fn flushed(&self, shard: ShardId, clock: Clock) -> bool {
+        let has_it =
+            |accepted: &BTreeMap<ShardId, Clock>| accepted.get(&shard).is_some_and(|at| *at >= clock);
+        self.accepted.clone().wait_for(has_it).await.is_ok()
     }
 }
 
@@ -135,6 +147,7 @@ pub struct ServerLink {
     replies: mpsc::Sender<ReadReply>,
     joins: mpsc::Receiver<Joining>,
     state: watch::Sender<LinkState>,
+    accepted: watch::Sender<BTreeMap<ShardId, Clock>>,
     unconfirmed: Unconfirmed,
     incarnation: Option<u64>,
 }
@@ -155,9 +168,10 @@ impl ServerLink {
     ) -> (Self, Handle) {
         let (state, watched) = watch::channel(LinkState::Waiting("not tried yet".into()));
         let (join, joins) = mpsc::channel(1);
+        let (accepted, has_accepted) = watch::channel(BTreeMap::new());
         let unconfirmed = Unconfirmed::default();
-        let link = Self { plan, requests, replies, joins, state, unconfirmed, incarnation: None };
-        (link, Handle { state: watched, joins: join })
+        let link = Self { plan, requests, replies, joins, state, accepted, unconfirmed, incarnation: None };
+        (link, Handle { state: watched, accepted: has_accepted, joins: join })
     }
 
     /// The same, saying first what a former link to this server was left with.
@@ -332,7 +346,9 @@ impl ServerLink {
         let heard = frames.get_ref().heard.clone();
         let (mut sink, mut stream) = frames.split();
         self.unconfirmed.forget_known(&welcome.standings);
-        let mut again = VecDeque::from(self.unconfirmed.to_repeat());
+        let mut unsaid: VecDeque<ToServer> = self.unconfirmed.to_repeat().collect();
+        // An answer that the session has yet to take.
+        let mut arrived = None;
         let Welcome { standings, incarnation, .. } = welcome;
         self.state.send_replace(LinkState::Connected { standings, incarnation, notice: Notice::Serving });
         let mut joining: Option<oneshot::Sender<Vec<(ShardId, Clock)>>> = None;
@@ -341,29 +357,30 @@ impl ServerLink {
         loop {
             // One frame at a time is under way, and it is read meanwhile: the other side may wait
             // for that, and it is also how we know that it is there.
-            if is_flushed && let Some((shard, request)) = again.pop_front() {
-                sink.feed(ToServer::Request(shard, request).encode()).await?;
+            if is_flushed && let Some(message) = unsaid.pop_front() {
+                sink.feed(message.encode()).await?;
                 is_flushed = false;
             }
-            let may_take = is_open && is_flushed && self.unconfirmed.flushes.len() < MAX_UNCONFIRMED;
+            let may_take = is_open && unsaid.is_empty() && self.unconfirmed.has_room();
             tokio::select! {
                 flushed = sink.flush(), if !is_flushed => {
                     flushed?;
                     (is_flushed, said) = (true, Instant::now());
                 }
-                frame = stream.next() => {
+                room = self.replies.reserve(), if arrived.is_some() => {
+                    // A session that is gone wants no answers.
+                    if let (Ok(room), Some(reply)) = (room, arrived.take()) {
+                        room.send(reply);
+                    }
+                }
+                frame = stream.next(), if arrived.is_none() => {
                     let frame = frame.ok_or(LanError::Closed)??.freeze();
                     match ToWorker::decode(frame, &self.plan.shapes)? {
-                        ToWorker::Reply(reply) => {
-                            let shard = reply.shard;
-                            // An answer may come twice, as the question was said again.
-                            if self.unconfirmed.reads.contains_key(&shard) {
-                                // A session that is gone wants no answers.
-                                let _ = self.replies.send(reply).await;
-                                self.unconfirmed.reads.remove(&shard);
-                            }
+                        ToWorker::Reply(reply) => arrived = self.unconfirmed.answered(reply),
+                        ToWorker::Accepted(shard, clock) => {
+                            self.unconfirmed.confirm(shard, clock);
+                            self.accepted.send_modify(|accepted| _ = accepted.insert(shard, clock));
                         }
-                        ToWorker::Accepted(shard, clock) => self.unconfirmed.confirm(shard, clock),
                         ToWorker::Joined(joined) => {
                             if let Some(answer) = joining.take() {
                                 let _ = answer.send(joined);
@@ -384,11 +401,8 @@ impl ServerLink {
                 }
                 request = self.requests.recv(), if may_take => match request {
                     Some((shard, request)) => {
-                        let frame = ToServer::Request(shard, request.clone()).encode();
-                        // First, or a connection that breaks over it would take it along.
+                        unsaid.extend(ToServer::of_request(shard, request.clone()));
                         self.unconfirmed.note(shard, request);
-                        sink.feed(frame).await?;
-                        is_flushed = false;
                     }
                     None => is_open = false,
                 },
@@ -405,7 +419,7 @@ impl ServerLink {
                     sink.feed(ToServer::Alive.encode()).await?;
                     is_flushed = false;
                 }
-                () = heard.silence() => return Err(LanError::Gone),
+                () = heard.silence(), if arrived.is_none() => return Err(LanError::Gone),
             }
             if !is_open && self.unconfirmed.is_empty() {
                 // All is delivered, so that whether the server hears the last word does not matter.
@@ -426,6 +440,25 @@ async fn dismiss_for(frames: &mut Frames, error: &LanError) {
 impl Unconfirmed {
     fn is_empty(&self) -> bool {
         self.flushes.is_empty() && self.leaves.is_empty()
+    }
+
+    /// Whether the session may say more.
+    fn has_room(&self) -> bool {
+        let bytes = |(_, request): &(ShardId, Request)| match request {
+            Request::Flush(flush) => flush.deltas.iter().map(|block| size_of_val(&block.values()[..])).sum(),
+            Request::Read(_) | Request::Leave(_) => 0,
+        };
+        self.flushes.len() < MAX_UNCONFIRMED
+            && self.flushes.iter().map(bytes).sum::<usize>() < MAX_UNCONFIRMED_BYTES
+    }
+
+    /// An answer, if it was asked for: one may come twice, as the question was said again.
+    fn answered(&mut self, reply: ReadReply) -> Option<ReadReply> {
+        let is_wanted = self.reads.contains_key(&reply.shard);
+        if reply.is_last {
+            self.reads.remove(&reply.shard);
+        }
+        is_wanted.then_some(reply)
     }
 
     fn note(&mut self, shard: ShardId, request: Request) {
@@ -457,8 +490,9 @@ impl Unconfirmed {
     }
 
     /// What is to be said again on a new connection, in order.
-    fn to_repeat(&self) -> Vec<(ShardId, Request)> {
+    fn to_repeat(&self) -> impl Iterator<Item = ToServer> {
         let reads = self.reads.iter().map(|(shard, read)| (*shard, Request::Read(read.clone())));
-        self.flushes.iter().cloned().chain(reads).chain(self.leaves.iter().cloned()).collect()
+        let all = self.flushes.iter().cloned().chain(reads).chain(self.leaves.iter().cloned());
+        all.flat_map(|(shard, request)| ToServer::of_request(shard, request))
     }
 }

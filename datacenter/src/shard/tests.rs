@@ -13,15 +13,13 @@ fn shard(workers: usize, staleness: Option<u32>) -> Shard {
 
 fn flush(worker: u32, clock: u32, elements: &[(u32, f32)]) -> Flush {
     let (indexes, values) = elements.iter().copied().unzip();
-    Flush {
-        worker: WorkerId(worker),
-        clock: Clock(clock),
-        deltas: vec![Elements { table: TABLE, indexes, values }],
-    }
+    let deltas = [Elements { table: TABLE, indexes, values }];
+    // Also rows that the shard has not.
+    Flush::of_elements(WorkerId(worker), Clock(clock), &deltas, &[ShardTable { slots: 9, width: 2 }])
 }
 
 fn read(worker: u32, clock: u32, since: u64, slots: &[u32]) -> Read {
-    let groups = vec![RowGroup { table: TABLE, since, slots: slots.to_vec() }];
+    let groups = vec![RowGroup { table: TABLE, since, slots: slots.to_vec().into() }];
     Read { worker: WorkerId(worker), clock: Clock(clock), groups }
 }
 
@@ -36,7 +34,7 @@ fn bsp_answers_when_every_worker_has_flushed() {
     let later = now + Duration::from_secs(3);
     assert_eq!(shard.handle_flush(&flush(1, 1, &[(2, 1.0), (3, 4.0)])), Ok(Flushed::Now(Some(Clock(1)))));
     let reply = shard.poll_reply(later, &Open).expect("both workers are at clock 1");
-    assert_eq!(reply.blocks, [RowBlock { table: TABLE, slots: vec![1], values: vec![2.5, 4.0] }]);
+    assert_eq!(reply.blocks, [RowBlock::new(TABLE, [1], vec![2.5, 4.0])]);
     assert_eq!(reply.held, [(Wait::Stale, Duration::from_secs(3))]);
     assert_eq!(shard.poll_reply(later, &Open), None, "answered once");
 }
@@ -60,11 +58,11 @@ fn staleness_is_how_far_a_reader_may_lead() {
 fn only_rows_that_changed_are_sent_again() {
     let (mut shard, now) = (shard(1, Some(0)), Instant::now());
     let first = shard.handle_read(read(0, 0, 0, &[0, 1, 3]), now, &Open).unwrap().unwrap();
-    assert_eq!(first.blocks[0].slots, [0, 1, 3], "a reader without anything gets every row");
+    assert_eq!(*first.blocks[0].slots(), [0, 1, 3].into(), "a reader without anything gets every row");
     shard.handle_flush(&flush(0, 1, &[(7, 1.0)])).unwrap();
     let second = shard.handle_read(read(0, 1, first.version, &[0, 1, 3]), now, &Open).unwrap().unwrap();
-    assert_eq!(second.blocks[0].slots, [3]);
-    assert_eq!(second.blocks[0].values, [0.0, 1.0]);
+    assert_eq!(*second.blocks[0].slots(), [3].into());
+    assert_eq!(second.blocks[0].values()[..], [0.0, 1.0]);
 }
 
 struct Gate(Option<Wait>, Vec<u32>);
@@ -73,9 +71,9 @@ impl ReadGate for Gate {
     fn why_all_held(&self, _: Clock) -> Option<Wait> {
         self.0
     }
-    fn why_rows_held(&self, _: TableId, slots: &[u32]) -> Option<Wait> {
+    fn why_rows_held(&self, _: TableId, slots: &Slots) -> Option<Wait> {
         let peer = crate::DatacenterId(1);
-        slots.iter().any(|s| self.1.contains(s)).then_some(Wait::Barrier(peer))
+        slots.iter().any(|s| self.1.contains(&s)).then_some(Wait::Barrier(peer))
     }
 }
 
@@ -108,7 +106,7 @@ fn requests_that_make_no_sense_are_refused_and_change_nothing() {
     let (mut shard, now) = (shard(2, Some(0)), Instant::now());
     assert_eq!(shard.handle_flush(&flush(9, 1, &[])), Err(RequestError::UnknownWorker(WorkerId(9))));
     let far = shard.handle_flush(&flush(0, 1, &[(0, 1.0), (8, 1.0)]));
-    assert_eq!(far, Err(RequestError::OutOfRange { table: TABLE, what: "elements", found: 8, allowed: 8 }));
+    assert_eq!(far, Err(RequestError::OutOfRange { table: TABLE, what: "rows", found: 4, allowed: 4 }));
     let row = shard.handle_read(read(0, 0, 0, &[4]), now, &Open);
     assert_eq!(row, Err(RequestError::OutOfRange { table: TABLE, what: "rows", found: 4, allowed: 4 }));
     shard.handle_flush(&flush(0, 1, &[])).unwrap();
@@ -129,7 +127,7 @@ fn what_a_worker_says_again_counts_once() {
     assert_eq!(shard.handle_read(read(0, 1, 0, &[1]), now, &Open), Ok(None));
     assert_eq!(shard.handle_flush(&flush(1, 1, &[])), Ok(Flushed::Now(Some(Clock(1)))));
     let reply = shard.poll_reply(now, &Open).expect("both are at clock 1");
-    assert_eq!(reply.blocks[0].slots, [1]);
+    assert_eq!(*reply.blocks[0].slots(), [1].into());
     assert_eq!(shard.poll_reply(now, &Open), None, "one read, one answer");
 }
 
@@ -248,10 +246,11 @@ fn a_flush_becomes_what_it_has_changed() {
     // The first is as coarse as its value, 1e8, is; the second is exact.
     let mut values = [0.0f32; 2];
     for clock in 1..=1000 {
-        let mut flush = flush(0, clock, &[(0, if clock == 1 { 1e8 } else { 0.3 }), (1, 0.25)]);
+        let flush = flush(0, clock, &[(0, if clock == 1 { 1e8 } else { 0.3 }), (1, 0.25)]);
         let most = shard.check_flush(&flush).unwrap().expect("it has not come before");
-        shard.add_flush(&mut flush, most);
-        values.iter_mut().zip(&flush.deltas[0].values).for_each(|(value, change)| *value += change);
+        let mut changes = Vec::new();
+        shard.add_flush(&flush, most, Some(&mut changes));
+        values.iter_mut().zip(&changes[0].values).for_each(|(value, change)| *value += change);
         assert_eq!(shard.values(TABLE)[..2], values, "what is told is what was added");
     }
     assert_eq!(values[1], 250.0);
@@ -299,7 +298,7 @@ fn values_that_are_replaced_are_new_to_everybody() {
     let first = shard.handle_read(read(0, 0, 0, &[0, 1, 3]), now, &Open).unwrap().unwrap();
     shard.overwrite(TABLE, vec![2.0; 8]);
     let second = shard.handle_read(read(0, 0, first.version, &[0, 1, 3]), now, &Open).unwrap().unwrap();
-    assert_eq!(second.blocks, [RowBlock { table: TABLE, slots: vec![0, 1, 3], values: vec![2.0; 6] }]);
+    assert_eq!(second.blocks, [RowBlock::new(TABLE, [0, 1, 3], vec![2.0; 6])]);
 }
 
 /// What may happen to a shard of three workers.
@@ -376,7 +375,7 @@ proptest! {
                     prop_assert_eq!(reply.is_some(), shard.clock().0 >= least || shard.is_idle());
                     if let Some(reply) = reply {
                         prop_assert_eq!(reply.clock, shard.clock());
-                        prop_assert_eq!(reply.blocks[0].values[0], sum);
+                        prop_assert_eq!(reply.blocks[0].values()[0], sum);
                         // Who was live all along has flushed its clocks up to then, unless the
                         // shard has jumped past it.
                         for live in workers.iter().filter(|worker| worker.live_since.is_some()) {
@@ -433,10 +432,11 @@ proptest! {
 fn a_rule_makes_changes_of_gradients_and_tells_them() {
     let rule = Rule::Adagrad { rate: 0.5 };
     let mut shard = shard(2, None).with_rules(&[rule]);
-    let mut pushed = flush(0, 1, &[(2, 3.0)]);
+    let pushed = flush(0, 1, &[(2, 3.0)]);
     let most = shard.check_flush(&pushed).unwrap().expect("it is new");
-    shard.add_flush(&mut pushed, most);
-    assert_eq!(pushed.deltas[0].values, [-0.5], "what others are to add");
+    let mut changes = Vec::new();
+    shard.add_flush(&pushed, most, Some(&mut changes));
+    assert_eq!(changes[0].values, [-0.5], "what others are to add");
     shard.handle_flush(&flush(1, 1, &[(2, 4.0), (3, -1.0)])).unwrap();
     assert_eq!(shard.values(TABLE), [0.0, 0.0, -0.9, 0.5, 0.0, 0.0, 0.0, 0.0]);
     // What comes from elsewhere are changes already.
@@ -479,4 +479,49 @@ fn a_worker_that_reads_is_known_to_have_read() {
         "{} of {alone}",
         shard.values(TABLE)[0]
     );
+}
+
+#[test]
+fn a_flush_has_each_row_once_and_as_wide_as_its_table() {
+    let mut shard = shard(1, None);
+    let row = |slots: std::ops::Range<u32>, width: usize| {
+        let values = vec![1.0; slots.len() * width];
+        RowBlock::new(TABLE, slots, values)
+    };
+    let mut flush = |deltas| shard.handle_flush(&Flush { worker: WorkerId(0), clock: Clock(1), deltas });
+    assert_eq!(flush(vec![row(0..2, 3)]), Err(RequestError::Width { table: TABLE, found: 3, allowed: 2 }));
+    for again in [row(0..1, 2), row(1..3, 2)] {
+        let refused = flush(vec![row(0..2, 2), again]);
+        assert_eq!(refused, Err(RequestError::Disordered { table: TABLE }));
+    }
+    assert_eq!(flush(vec![row(0..2, 2), row(3..4, 2)]), Ok(Flushed::Now(Some(Clock(1)))));
+    assert_eq!(shard.values(TABLE), [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
+}
+
+#[test]
+fn rows_are_new_only_where_something_was_added() {
+    let (mut shard, now) = (shard(1, None), Instant::now());
+    let first = shard.handle_read(read(0, 0, 0, &[0, 1, 2, 3]), now, &Open).unwrap().unwrap();
+    let deltas = vec![RowBlock::new(TABLE, 0..4, vec![0.0, 0.0, 0.0, 1.0, -0.0, 0.0, 2.0, 0.0])];
+    shard.handle_flush(&Flush { worker: WorkerId(0), clock: Clock(1), deltas }).unwrap();
+    let second = shard.handle_read(read(0, 1, first.version, &[0, 1, 2, 3]), now, &Open).unwrap().unwrap();
+    assert_eq!(second.blocks, [RowBlock::new(TABLE, [1, 3], vec![0.0, 1.0, 2.0, 0.0])]);
+}
+
+proptest! {
+    /// What nobody else is told of is added in the same way as what somebody is.
+    #[test]
+    fn values_do_not_depend_on_whether_changes_are_told(
+        flushes in prop::collection::vec(prop::collection::vec((0u32..8, -1e3f32..1e3), 0..8), 1..30),
+    ) {
+        let (mut told, mut untold) = (shard(1, None), shard(1, None));
+        for (elements, clock) in flushes.into_iter().zip(1..) {
+            let elements: BTreeMap<u32, f32> = elements.into_iter().collect();
+            let flush = flush(0, clock, &elements.into_iter().collect::<Vec<_>>());
+            let most = told.check_flush(&flush).unwrap().expect("it is new");
+            told.add_flush(&flush, most, Some(&mut Vec::new()));
+            untold.add_flush(&flush, most, None);
+            prop_assert_eq!(told.values(TABLE), untold.values(TABLE));
+        }
+    }
 }

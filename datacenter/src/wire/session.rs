@@ -5,27 +5,45 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::{WireError, proto, reply_message, reply_of, request_message, request_of};
+use super::frame::{self, Frame};
+use super::{WireError, held_message, held_of, proto, request_message, request_of};
+use crate::buffer::{Buffer, Guard, PIECE};
 use crate::message::{Notice, ReadReply, Request, Standing};
 use crate::printable::line_of;
+use crate::rows::RowBlock;
 use crate::{Clock, ShardId, ShardTable, WorkerId};
 
 /// The version of the protocol inside a datacenter; the hello refuses any other.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
-/// What a frame takes besides elements.
+/// What a frame takes besides rows.
 const ENVELOPE_BYTES: usize = 64 * 1024;
+
+/// What a row takes at most besides its values: its slot, and that there is another group or block
+/// for it.
+const SLOT_BYTES: usize = 24;
 
 /// Shapes of the tables of every shard, by shard: what decoding checks against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shapes(pub Vec<Vec<ShardTable>>);
 
 impl Shapes {
-    /// The longest frame that a correct side could send: every element of the largest shard with
-    /// its index.
+    /// The longest frame that a correct side could send: a piece of rows, or one that is longer,
+    /// with the slot of each; or a question after every row.
     pub fn max_frame_bytes(&self) -> usize {
+        let tables = || self.0.iter().flatten();
+        let widest = tables().map(|table| table.width as usize).max().unwrap_or(0);
+        let rows = |tables: &Vec<ShardTable>| tables.iter().map(|table| table.slots as usize).sum::<usize>();
+        let most_rows = self.0.iter().map(rows).max().unwrap_or(0);
+        let values = PIECE.max(widest).saturating_mul(size_of::<f32>());
+        let slots = most_rows.saturating_mul(SLOT_BYTES);
+        values.saturating_add(slots).saturating_add(ENVELOPE_BYTES)
+    }
+
+    /// How many bytes the values of the largest shard have.
+    pub(crate) fn max_values_bytes(&self) -> usize {
         let elements = |tables: &Vec<ShardTable>| tables.iter().map(|t| t.elements()).sum::<usize>();
-        self.0.iter().map(elements).max().unwrap_or(0).saturating_mul(9).saturating_add(ENVELOPE_BYTES)
+        self.0.iter().map(elements).max().unwrap_or(0).saturating_mul(size_of::<f32>())
     }
 
     fn of(&self, shard: u32) -> Result<(ShardId, &[ShardTable]), WireError> {
@@ -95,8 +113,19 @@ pub enum ToServer {
     Hello(WorkerHello),
     /// The worker trains from now on, and is at this clock.
     Join(Clock),
-    /// To one of the shards.
+    /// To one of the shards; no flush.
     Request(ShardId, Request),
+    /// Some rows of a flush to one of the shards, and whether they are the last.
+    Flush {
+        /// The shard.
+        shard: ShardId,
+        /// The clock that the worker has reached with the flush.
+        clock: Clock,
+        /// The rows.
+        deltas: Vec<RowBlock>,
+        /// Whether the flush is complete with them.
+        is_last: bool,
+    },
     /// The server is not who it should be; the connection is closed behind this.
     Refused {
         /// As metrics name it.
@@ -126,7 +155,7 @@ pub enum ToWorker {
     },
     /// The worker's clock on each shard of this server.
     Joined(Vec<(ShardId, Clock)>),
-    /// Rows.
+    /// Rows, some or the last of an answer.
     Reply(ReadReply),
     /// A flush has reached its shard and need not be kept any longer.
     Accepted(ShardId, Clock),
@@ -144,9 +173,36 @@ pub enum ToWorker {
 }
 
 impl ToServer {
+    /// What says `request` to `shard`, in order.
+    pub fn of_request(shard: ShardId, request: Request) -> Vec<Self> {
+        let flush = match request {
+            Request::Flush(flush) => flush,
+            request => return vec![Self::Request(shard, request)],
+        };
+        let clock = flush.clock;
+        let mut parts: Vec<Self> = in_parts(flush.deltas)
+            .map(|deltas| Self::Flush { shard, clock, deltas, is_last: false })
+            .collect();
+        if let Some(Self::Flush { is_last, .. }) = parts.last_mut() {
+            *is_last = true;
+        }
+        parts
+    }
+
     /// As bytes.
-    pub fn encode(&self) -> Bytes {
+    pub fn encode(&self) -> Frame {
+        let mut values = None;
         let kind = match self {
+            Self::Flush { shard, clock, deltas, is_last } => {
+                let (rows, of_rows) = frame::rows(deltas);
+                values = of_rows;
+                proto::to_server::Kind::Flush(proto::FlushPart {
+                    shard: shard.0.into(),
+                    clock: clock.0,
+                    rows,
+                    is_last: *is_last,
+                })
+            }
             Self::Hello(hello) => proto::to_server::Kind::Hello(proto::WorkerHello {
                 version: hello.version,
                 datacenter: hello.datacenter.clone(),
@@ -172,7 +228,7 @@ impl ToServer {
             }),
             Self::Confirm => proto::to_server::Kind::Confirm(proto::Confirm {}),
         };
-        proto::ToServer { kind: Some(kind) }.encode_to_vec().into()
+        Frame::new(&proto::ToServer { kind: Some(kind), values: Bytes::new() }, values)
     }
 
     /// From bytes.
@@ -181,7 +237,24 @@ impl ToServer {
     ///
     /// If it is not what [`encode`](Self::encode) makes for shards of these shapes.
     pub fn decode(frame: Bytes, shapes: &Shapes) -> Result<Self, WireError> {
+        Self::decode_holding(frame, shapes, None)
+    }
+
+    /// The same; `guard` is dropped with the rows in it, or at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    pub(crate) fn decode_holding(
+        frame: Bytes,
+        shapes: &Shapes,
+        guard: Option<Guard>,
+    ) -> Result<Self, WireError> {
         let message = proto::ToServer::decode(frame)?;
+        let of_rows = matches!(message.kind, Some(proto::to_server::Kind::Flush(_)));
+        if !of_rows && !message.values.is_empty() {
+            return Err(WireError::Invalid { field: "values" });
+        }
         Ok(match message.kind.ok_or(WireError::Invalid { field: "kind" })? {
             proto::to_server::Kind::Hello(hello) => Self::Hello(WorkerHello {
                 version: hello.version,
@@ -194,7 +267,15 @@ impl ToServer {
             proto::to_server::Kind::Request(request) => {
                 let (shard, tables) = shapes.of(request.shard)?;
                 let request = request.request.ok_or(WireError::Invalid { field: "request" })?;
-                Self::Request(shard, request_of(request, tables)?)
+                match request_of(request, tables)? {
+                    Request::Flush(_) => return Err(WireError::Invalid { field: "request" }),
+                    request => Self::Request(shard, request),
+                }
+            }
+            proto::to_server::Kind::Flush(flush) => {
+                let (shard, tables) = shapes.of(flush.shard)?;
+                let deltas = frame::blocks(&flush.rows, &message.values, tables, guard)?;
+                Self::Flush { shard, clock: Clock(flush.clock), deltas, is_last: flush.is_last }
             }
             proto::to_server::Kind::Refused(refused) => {
                 Self::Refused { cause: line_of(refused.cause), reason: line_of(refused.reason) }
@@ -212,9 +293,24 @@ impl ToServer {
 }
 
 impl ToWorker {
+    /// What gives an answer, in order.
+    pub fn of_reply(reply: ReadReply) -> Vec<Self> {
+        let ReadReply { shard, worker, clock, version, blocks, held, .. } = reply;
+        let part = |blocks| {
+            let held = Vec::new();
+            Self::Reply(ReadReply { shard, worker, clock, version, blocks, held, is_last: false })
+        };
+        let mut parts: Vec<Self> = in_parts(blocks).map(part).collect();
+        if let Some(Self::Reply(last)) = parts.last_mut() {
+            (last.held, last.is_last) = (held, true);
+        }
+        parts
+    }
+
     /// As bytes.
-    pub fn encode(&self) -> Bytes {
+    pub fn encode(&self) -> Frame {
         use proto::to_worker::Kind;
+        let mut values = None;
         let kind = match self {
             Self::Welcome(welcome) => Kind::Welcome(proto::Welcome {
                 version: welcome.version,
@@ -231,7 +327,19 @@ impl ToWorker {
                 };
                 Kind::Joined(proto::Joined { standings: clocks.iter().map(of).collect() })
             }
-            Self::Reply(reply) => Kind::Reply(reply_message(reply)),
+            Self::Reply(reply) => {
+                let (rows, of_rows) = frame::rows(&reply.blocks);
+                values = of_rows;
+                Kind::Reply(proto::ReplyPart {
+                    shard: reply.shard.0.into(),
+                    worker: reply.worker.0,
+                    clock: reply.clock.0,
+                    version: reply.version,
+                    rows,
+                    held: held_message(&reply.held),
+                    is_last: reply.is_last,
+                })
+            }
             Self::Accepted(shard, clock) => {
                 Kind::Accepted(proto::Accepted { shard: shard.0.into(), clock: clock.0 })
             }
@@ -251,7 +359,7 @@ impl ToWorker {
             Self::Notice(Notice::Settled { lacks }) => lacks.clone().unwrap_or_default(),
             _ => String::new(),
         };
-        proto::ToWorker { kind: Some(kind), lacks }.encode_to_vec().into()
+        Frame::new(&proto::ToWorker { kind: Some(kind), lacks, values: Bytes::new() }, values)
     }
 
     /// From bytes.
@@ -263,6 +371,9 @@ impl ToWorker {
         use proto::to_worker::Kind;
         let invalid = |field| WireError::Invalid { field };
         let message = proto::ToWorker::decode(frame)?;
+        if !matches!(message.kind, Some(Kind::Reply(_))) && !message.values.is_empty() {
+            return Err(invalid("values"));
+        }
         Ok(match message.kind.ok_or(invalid("kind"))? {
             Kind::Welcome(welcome) => Self::Welcome(Welcome {
                 version: welcome.version,
@@ -277,7 +388,18 @@ impl ToWorker {
                 let standings = standings(&joined.standings, shapes)?;
                 Self::Joined(standings.into_iter().map(|s| (s.shard, s.clock)).collect())
             }
-            Kind::Reply(reply) => Self::Reply(reply_of(&reply, &shapes.0)?),
+            Kind::Reply(reply) => {
+                let (shard, tables) = shapes.of(reply.shard)?;
+                Self::Reply(ReadReply {
+                    shard,
+                    worker: WorkerId(reply.worker),
+                    clock: Clock(reply.clock),
+                    version: reply.version,
+                    blocks: frame::blocks(&reply.rows, &message.values, tables, None)?,
+                    held: held_of(&reply.held)?,
+                    is_last: reply.is_last,
+                })
+            }
             Kind::Accepted(accepted) => Self::Accepted(shapes.of(accepted.shard)?.0, Clock(accepted.clock)),
             Kind::Notice(notice) => Self::Notice(match proto::Notice::try_from(notice) {
                 Ok(proto::Notice::Unspecified) => Notice::Serving,
@@ -295,6 +417,27 @@ impl ToWorker {
             }
         })
     }
+}
+
+/// Blocks whose values lie side by side together, so that each part is a frame; at least one part.
+fn in_parts(blocks: Vec<RowBlock>) -> impl Iterator<Item = Vec<RowBlock>> {
+    let mut parts: Vec<(Option<Buffer>, Vec<RowBlock>)> = Vec::new();
+    for block in blocks {
+        let last = parts.last_mut();
+        let joined =
+            last.and_then(|(values, of)| Some((values.as_ref()?.joined(block.values())?, values, of)));
+        match joined {
+            Some((joined, values, of)) => {
+                *values = Some(joined);
+                of.push(block);
+            }
+            None => parts.push((Some(block.values().clone()), vec![block])),
+        }
+    }
+    if parts.is_empty() {
+        parts.push((None, Vec::new()));
+    }
+    parts.into_iter().map(|(_, blocks)| blocks)
 }
 
 fn standing(standing: &Standing) -> proto::Standing {
@@ -340,11 +483,11 @@ mod tests {
             (ToServer::Confirm, "3a00"),
         ];
         for (message, bytes) in table {
-            assert_eq!(hex(&message.encode()), bytes, "{message:?}");
-            assert_eq!(ToServer::decode(message.encode(), &shapes()).unwrap(), message);
+            assert_eq!(hex(&message.encode().to_bytes()), bytes, "{message:?}");
+            assert_eq!(ToServer::decode(message.encode().to_bytes(), &shapes()).unwrap(), message);
         }
         let elsewhere = ToServer::Request(ShardId(2), Request::Leave(WorkerId(2)));
-        let refused = ToServer::decode(elsewhere.encode(), &shapes());
+        let refused = ToServer::decode(elsewhere.encode().to_bytes(), &shapes());
         assert!(matches!(refused, Err(WireError::Invalid { field: "shard" })));
     }
 
@@ -365,9 +508,9 @@ mod tests {
             ToServer::Operator(OperatorHello { version: 1, datacenter, leaving, job_digest }),
             ToServer::Refused { cause: evil.clone(), reason: evil.clone() },
         ] {
-            let read = ToServer::decode(message.encode(), &shapes()).unwrap();
+            let read = ToServer::decode(message.encode().to_bytes(), &shapes()).unwrap();
             // `Debug` would escape it by itself.
-            let bytes = read.encode();
+            let bytes = read.encode().to_bytes();
             assert!(!bytes.contains(&b'\n') || !bytes.windows(5).any(|at| at == b"\nvirg"), "{read:?}");
             assert!(!bytes.contains(&0x1b), "{read:?}");
         }
@@ -375,7 +518,7 @@ mod tests {
             ToWorker::Refused { cause: evil.clone(), reason: evil.clone() },
             ToWorker::Answer { problem: evil, is_known: false },
         ] {
-            let bytes = ToWorker::decode(message.encode(), &shapes()).unwrap().encode();
+            let bytes = ToWorker::decode(message.encode().to_bytes(), &shapes()).unwrap().encode().to_bytes();
             assert!(!bytes.contains(&0x1b) && !bytes.windows(5).any(|at| at == b"\nvirg"), "{bytes:?}");
         }
     }
@@ -410,8 +553,8 @@ mod tests {
             (ToWorker::Answer { problem: "no".into(), is_known: true }, "42060a026e6f1001"),
         ];
         for (message, bytes) in table {
-            assert_eq!(hex(&message.encode()), bytes, "{message:?}");
-            assert_eq!(ToWorker::decode(message.encode(), &shapes()).unwrap(), message);
+            assert_eq!(hex(&message.encode().to_bytes()), bytes, "{message:?}");
+            assert_eq!(ToWorker::decode(message.encode().to_bytes(), &shapes()).unwrap(), message);
         }
         for broken in [&b""[..], b"\xff", b"\x30\x09"] {
             assert!(ToWorker::decode(Bytes::from_static(broken), &shapes()).is_err());

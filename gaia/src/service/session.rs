@@ -540,7 +540,7 @@ mod tests {
         let welcome = Welcome { version: VERSION, server: 0, incarnation, standings };
         let frame = ToWorker::Welcome(welcome).encode();
         stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
-        stream.write_all(&frame).await.unwrap();
+        stream.write_all(&frame.to_bytes()).await.unwrap();
         let _ = stream.read(&mut said).await.unwrap();
     }
 
@@ -604,7 +604,7 @@ mod tests {
             let refused = ToWorker::Refused { cause: "request".into(), reason: "it is too large".into() };
             for frame in [ToWorker::Welcome(welcome).encode(), refused.encode()] {
                 stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
-                stream.write_all(&frame).await.unwrap();
+                stream.write_all(&frame.to_bytes()).await.unwrap();
             }
             // It does not come back.
             assert!(timeout(Duration::from_secs(60), listener.accept()).await.is_err());

@@ -42,8 +42,8 @@ impl Account {
 
     /// A server has taken a flush.
     pub fn take(&mut self, site: usize, shard: ShardId, flush: &Flush) {
-        add(&mut self.least[site][shard.index()], &flush.deltas);
-        add(&mut self.most[site][shard.index()], &flush.deltas);
+        add(&mut self.least[site][shard.index()], &flush.elements());
+        add(&mut self.most[site][shard.index()], &flush.elements());
     }
 
     /// The server of a shard has died. `saved` is its checkpoint, `mirrors` what others have of its

@@ -2,6 +2,7 @@
 
 use datacenter::ShardTable;
 use datacenter::message::{ReadReply, Request};
+use datacenter::rows::RowBlock;
 use datacenter::wire::{
     Shapes, ToServer, ToWorker, decode_reply, decode_request, encode_reply, encode_request,
     reply_payload_len, request_payload_len,
@@ -19,11 +20,18 @@ fn shapes() -> Shapes {
 /// Bytes as a server, a worker and either end of a stretched parameter server would read them.
 pub fn lan_frames(data: &[u8]) {
     let shapes = shapes();
-    let server = reread(data, |frame| ToServer::decode(frame, &shapes), ToServer::encode);
-    if let Some(ToServer::Request(shard, request)) = server {
-        check_request(&request, &shapes.0[shard.index()], data);
+    let server =
+        reread(data, |frame| ToServer::decode(frame, &shapes), |message| message.encode().to_bytes());
+    match server {
+        Some(ToServer::Request(shard, request)) => {
+            assert!(!matches!(request, Request::Flush(_)), "it comes in parts");
+            check_request(&request, &shapes.0[shard.index()], data);
+        }
+        Some(ToServer::Flush { shard, deltas, .. }) => check_rows(&deltas, &shapes.0[shard.index()], data),
+        _ => {}
     }
-    let worker = reread(data, |frame| ToWorker::decode(frame, &shapes), ToWorker::encode);
+    let worker =
+        reread(data, |frame| ToWorker::decode(frame, &shapes), |message| message.encode().to_bytes());
     if let Some(ToWorker::Reply(reply)) = worker {
         check_reply(&reply, &shapes, data);
     }
@@ -41,8 +49,9 @@ pub fn lan_frames(data: &[u8]) {
 fn check_request(request: &Request, tables: &[ShardTable], frame: &[u8]) {
     match request {
         Request::Flush(flush) => {
-            assert!(flush.deltas.iter().map(|delta| delta.len()).sum::<usize>() <= frame.len() / 4);
-            for delta in &flush.deltas {
+            let deltas = flush.elements();
+            assert!(deltas.iter().map(|delta| delta.len()).sum::<usize>() <= frame.len() / 4);
+            for delta in &deltas {
                 let elements = tables[delta.table.index()].elements();
                 assert!(delta.indexes.last().is_none_or(|last| (*last as usize) < elements));
             }
@@ -58,9 +67,15 @@ fn check_request(request: &Request, tables: &[ShardTable], frame: &[u8]) {
 
 fn check_reply(reply: &ReadReply, shapes: &Shapes, frame: &[u8]) {
     let tables = &shapes.0[reply.shard.index()];
-    assert!(reply.blocks.iter().map(|block| block.values.len()).sum::<usize>() <= frame.len() / 4);
-    for block in &reply.blocks {
-        assert_eq!(block.values.len(), block.slots.len() * tables[block.table.index()].width as usize);
-    }
+    check_rows(&reply.blocks, tables, frame);
     assert!(reply_payload_len(reply) <= encode_reply(reply).len());
+}
+
+fn check_rows(blocks: &[RowBlock], tables: &[ShardTable], frame: &[u8]) {
+    assert!(blocks.iter().map(|block| block.values().len()).sum::<usize>() <= frame.len() / 4);
+    for block in blocks {
+        let shape = tables[block.table().index()];
+        assert_eq!(block.values().len(), block.slots().len() * shape.width as usize);
+        assert!(block.slots().last().is_none_or(|last| last < shape.slots));
+    }
 }

@@ -240,7 +240,7 @@ impl Link {
         for (row, from_seq) in &self.announced {
             let mut brings = self.rows.range(from_seq..).filter(|(_, rows)| rows.contains(row));
             let has_come = brings.next().is_some_and(|(seq, _)| *seq <= through);
-            let is_held = self.inbox.holds_any(TableId(row.0), &[row.1]);
+            let is_held = self.inbox.holds_any(TableId(row.0), &[row.1].into());
             assert!(has_come || is_held, "row {row:?}, announced from {from_seq} on, can be read");
         }
         assert!(self.inbox.arrived_clock() <= self.inbox.reported_clock());

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use datacenter::message::{Flush, Notice, Read, ReadReply, Request, RowBlock, RowGroup, Standing, Wait};
+use datacenter::message::{Flush, Notice, Read, ReadReply, Request, RowGroup, Standing, Wait};
+use datacenter::rows::RowBlock;
 use datacenter::wire::{self as lan, OperatorHello, ToServer, ToWorker, Welcome, WorkerHello};
 use datacenter::{Clock, DatacenterId, Elements, ShardId, TableId, WorkerId, codec};
 use flate2::{Compression, write::GzEncoder};
@@ -43,19 +44,19 @@ fn elements(table: u16, indexes: impl IntoIterator<Item = u32>) -> Elements {
 }
 
 fn lan_frames() -> Vec<Vec<u8>> {
-    let flush = Request::Flush(Flush {
-        worker: WorkerId(3),
-        clock: Clock(7),
-        deltas: vec![elements(0, [4, 5, 29]), elements(1, 0..4)],
-    });
-    let group = |table, since, slots| RowGroup { table: TableId(table), since, slots };
+    let shapes = [(10, 3), (4, 1)].map(|(slots, width)| datacenter::ShardTable { slots, width });
+    let deltas = [elements(0, [4, 5, 29]), elements(1, 0..4)];
+    let flush = Request::Flush(Flush::of_elements(WorkerId(3), Clock(7), &deltas, &shapes));
+    let group =
+        |table, since, slots: Vec<u32>| RowGroup { table: TableId(table), since, slots: slots.into() };
     let groups = vec![group(0, 5, vec![0, 1, 9]), group(0, 0, vec![2, 4]), group(1, 300, vec![2])];
     let read = Request::Read(Read { worker: WorkerId(0), clock: Clock(1), groups });
     let rows = group(0, 0, (0..1 << 14).collect());
     let whole = |times| {
         Request::Read(Read { worker: WorkerId(1), clock: Clock(900), groups: vec![rows.clone(); times] })
     };
-    let block = |table, slots, values| RowBlock { table: TableId(table), slots, values };
+    let block =
+        |table, slots: Vec<u32>, values: &[f32]| RowBlock::new(TableId(table), slots, Vec::from(values));
     let held =
         [Wait::Stale, Wait::Barrier(DatacenterId(3)), Wait::MirrorClock(DatacenterId(2)), Wait::Fetching];
     let reply = ReadReply {
@@ -63,8 +64,9 @@ fn lan_frames() -> Vec<Vec<u8>> {
         worker: WorkerId(1),
         clock: Clock(9),
         version: 77,
-        blocks: vec![block(0, vec![3, 9], vec![0.5; 6]), block(1, vec![], vec![])],
+        blocks: vec![block(0, vec![3, 9], &[0.5; 6]), block(1, vec![2], &[1.0])],
         held: held.into_iter().map(|why| (why, Duration::from_millis(30))).collect(),
+        is_last: true,
     };
     let standing = |worker| Standing { shard: ShardId(1), clock: Clock(8), worker, is_new: false };
     let hello = WorkerHello {
@@ -90,7 +92,6 @@ fn lan_frames() -> Vec<Vec<u8>> {
     let to_server = [
         ToServer::Hello(hello),
         ToServer::Join(Clock(9)),
-        ToServer::Request(ShardId(0), flush.clone()),
         ToServer::Request(ShardId(0), read.clone()),
         ToServer::Request(ShardId(1), whole(1)),
         // Must be refused.
@@ -115,8 +116,10 @@ fn lan_frames() -> Vec<Vec<u8>> {
         ToWorker::Answer { problem: "it is the last region".into(), is_known: false },
     ];
     let stretched = [lan::encode_request(&flush), lan::encode_request(&read), lan::encode_reply(&reply)];
-    let frames = to_server.iter().map(ToServer::encode).chain(to_worker.iter().map(ToWorker::encode));
-    frames.chain(stretched).map(Vec::from).collect()
+    let flushed = ToServer::of_request(ShardId(0), flush.clone());
+    let frames =
+        to_server.iter().chain(&flushed).map(ToServer::encode).chain(to_worker.iter().map(ToWorker::encode));
+    frames.map(|frame| frame.to_bytes()).chain(stretched).map(Vec::from).collect()
 }
 
 fn wan_frames() -> Vec<Vec<u8>> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arbitrary::{Arbitrary, Unstructured};
 use datacenter::client::Client;
 use datacenter::message::{Flush, Read, ReadReply, Request, Wait};
+use datacenter::rows::Slots;
 use datacenter::shard::{Flushed, ReadGate, RequestError, Shard};
 use datacenter::{Clock, DatacenterId, Placement, ShardId, TableId, TableSpec, WorkerId, shard_tables};
 
@@ -117,7 +118,7 @@ impl ReadGate for Gate {
         self.all.then_some(Wait::Fetching)
     }
 
-    fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait> {
+    fn why_rows_held(&self, table: TableId, slots: &Slots) -> Option<Wait> {
         let is_held = slots.iter().any(|slot| self.rows[table.index()] >> slot & 1 == 1);
         is_held.then_some(Wait::Barrier(DatacenterId(4)))
     }

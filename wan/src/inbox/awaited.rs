@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use datacenter::rows::Slots;
 use datacenter::{Elements, ShardTable, TableId};
 
 use crate::message::Barrier;
@@ -85,8 +86,8 @@ impl AwaitedRows {
     }
 
     /// Whether one of these rows is held.
-    pub(super) fn holds_any(&self, table: TableId, slots: &[u32]) -> bool {
-        self.held > 0 && slots.iter().any(|&slot| !self.tables[table.index()].hold[slot as usize].is_free())
+    pub(super) fn holds_any(&self, table: TableId, slots: &Slots) -> bool {
+        self.held > 0 && slots.iter().any(|slot| !self.tables[table.index()].hold[slot as usize].is_free())
     }
 
     /// How many entries wait for lower numbers.

@@ -43,14 +43,14 @@ fn each_number_is_new_once_in_any_order() {
 fn a_barrier_holds_its_rows_until_they_come() {
     let mut inbox = inbox();
     inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1, 4], from_seq: 3 }).unwrap();
-    assert!(inbox.holds_any(TABLE, &[0, 4]));
-    assert!(!inbox.holds_any(TABLE, &[0, 2, 3]), "other rows stay readable");
+    assert!(inbox.holds_any(TABLE, &[0, 4].into()));
+    assert!(!inbox.holds_any(TABLE, &[0, 2, 3].into()), "other rows stay readable");
     inbox.handle_update(&update(1, vec![])).unwrap();
     inbox.handle_update(&update(2, delta(&[2, 8]))).unwrap();
     assert_eq!(inbox.held_rows(), 2, "an older update does not free them");
     inbox.handle_update(&update(3, delta(&[3]))).unwrap();
-    assert!(!inbox.holds_any(TABLE, &[1]));
-    assert!(inbox.holds_any(TABLE, &[4]));
+    assert!(!inbox.holds_any(TABLE, &[1].into()));
+    assert!(inbox.holds_any(TABLE, &[4].into()));
     inbox.handle_update(&update(4, delta(&[8, 9]))).unwrap();
     assert_eq!(inbox.held_rows(), 0);
 }
@@ -62,7 +62,7 @@ fn a_later_update_does_not_free_a_row_whose_announced_values_are_still_missing()
     inbox.handle_update(&update(1, vec![])).unwrap();
     // The row's announced values are in 2, on a stream that lost a packet; 3 has the row as well.
     inbox.handle_update(&update(3, delta(&[2]))).unwrap();
-    assert!(inbox.holds_any(TABLE, &[1]));
+    assert!(inbox.holds_any(TABLE, &[1].into()));
     inbox.handle_update(&update(2, delta(&[3]))).unwrap();
     assert_eq!(inbox.held_rows(), 0);
 }
@@ -73,9 +73,9 @@ fn a_row_that_ripens_frees_with_the_numbers_before_it() {
     // 3 is the first to have the row, and comes first; whether 1 or 2 have it too cannot be known before they come.
     inbox.handle_update(&update(3, delta(&[2]))).unwrap();
     inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1], from_seq: 2 }).unwrap();
-    assert!(inbox.holds_any(TABLE, &[1]));
+    assert!(inbox.holds_any(TABLE, &[1].into()));
     inbox.handle_update(&update(2, vec![])).unwrap();
-    assert!(inbox.holds_any(TABLE, &[1]));
+    assert!(inbox.holds_any(TABLE, &[1].into()));
     inbox.handle_update(&update(1, vec![])).unwrap();
     assert_eq!(inbox.held_rows(), 0);
     // A newer barrier is not freed by what ripened for the older one.
@@ -83,7 +83,7 @@ fn a_row_that_ripens_frees_with_the_numbers_before_it() {
     inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1], from_seq: 4 }).unwrap();
     inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1], from_seq: 6 }).unwrap();
     inbox.handle_update(&update(4, vec![])).unwrap();
-    assert!(inbox.holds_any(TABLE, &[1]));
+    assert!(inbox.holds_any(TABLE, &[1].into()));
     inbox.handle_update(&update(6, delta(&[2]))).unwrap();
     assert_eq!(inbox.held_rows(), 0);
 }
@@ -109,8 +109,8 @@ fn values_that_overtake_their_barrier_leave_nothing_held() {
         inbox.handle_update(&update(seq, delta(&[2]))).unwrap();
     }
     inbox.handle_barrier(&Barrier { table: TABLE, slots: vec![1, 2], from_seq: 3 }).unwrap();
-    assert!(!inbox.holds_any(TABLE, &[1]));
-    assert!(inbox.holds_any(TABLE, &[2]));
+    assert!(!inbox.holds_any(TABLE, &[1].into()));
+    assert!(inbox.holds_any(TABLE, &[2].into()));
 }
 
 #[test]

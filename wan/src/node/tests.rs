@@ -44,12 +44,17 @@ fn flush(clock: u32, elements: u32) -> Request {
     // Round values would be sent in a bit or two each.
     let value = |index: &u32| 1.0 + (index.wrapping_mul(0x9e37_79b9) >> 9) as f32 / 8_388_608.0;
     let values = indexes.iter().map(value).collect();
-    let deltas = vec![Elements { table: TABLE, indexes, values }];
-    Request::Flush(Flush { worker: WorkerId(0), clock: Clock(clock), deltas })
+    let deltas = [Elements { table: TABLE, indexes, values }];
+    Request::Flush(Flush::of_elements(
+        WorkerId(0),
+        Clock(clock),
+        &deltas,
+        &[ShardTable { slots: 20_000, width: 1 }],
+    ))
 }
 
 fn read(clock: u32) -> Request {
-    let groups = vec![RowGroup { table: TABLE, since: 0, slots: vec![0] }];
+    let groups = vec![RowGroup { table: TABLE, since: 0, slots: [0].into() }];
     Request::Read(Read { worker: WorkerId(0), clock: Clock(clock), groups })
 }
 

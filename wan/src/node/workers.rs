@@ -34,7 +34,7 @@ impl Node {
             }
             Request::Flush(flush) => {
                 // It may be late, of one who is not waited for any more: then nothing follows that would ship it.
-                self.change_workers(at, now, |replica| replica.handle_flush(flush)).map(|_| None)
+                self.change_workers(at, now, |replica| replica.handle_flush(&flush)).map(|_| None)
             }
             Request::Leave(worker) => {
                 self.change_workers(at, now, |replica| replica.leave(worker));

@@ -231,13 +231,13 @@ mod tests {
     fn flush(clock: u32, gradient: f32) -> Flush {
         let mut delta = Elements::new(TableId(0));
         delta.push(1, gradient);
-        Flush { worker: WorkerId(0), clock: Clock(clock), deltas: vec![delta] }
+        Flush::of_elements(WorkerId(0), Clock(clock), &[delta], &[SHAPE])
     }
 
     #[test]
     fn a_rule_goes_on_where_it_was_and_mirrors_are_told_its_changes() {
         let mut first = replica();
-        first.handle_flush(flush(1, 3.0)).expect("it makes sense");
+        first.handle_flush(&flush(1, 3.0)).expect("it makes sense");
         let state = first.state(HERE);
         let held: Vec<f32> = state.remainders.iter().flat_map(|held| held.values.clone()).collect();
         assert_eq!(
@@ -246,7 +246,7 @@ mod tests {
             "the change, and not the gradient"
         );
         let mut again = replica().restored(state.clone(), HERE).expect("it is of such a shard");
-        again.handle_flush(flush(2, 4.0)).expect("it makes sense");
+        again.handle_flush(&flush(2, 4.0)).expect("it makes sense");
         assert!((again.shard().values(TableId(0))[1] + 0.9).abs() < 1e-6);
         let mut other = state;
         other.remembered[0].what = "velocity".to_owned();

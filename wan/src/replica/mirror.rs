@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use datacenter::message::Wait;
+use datacenter::rows::Slots;
 use datacenter::shard::ReadGate;
 use datacenter::{Clock, DatacenterId, TableId};
 
@@ -219,7 +220,7 @@ impl ReadGate for MirrorGate<'_> {
         slowest.map(|m| Wait::MirrorClock(m.peer))
     }
 
-    fn why_rows_held(&self, table: TableId, slots: &[u32]) -> Option<Wait> {
+    fn why_rows_held(&self, table: TableId, slots: &Slots) -> Option<Wait> {
         let holds = |m: &&Mirror| m.state.is_waited_for() && m.inbox.holds_any(table, slots);
         self.mirrors.iter().find(holds).map(|m| Wait::Barrier(m.peer))
     }

@@ -83,14 +83,13 @@ impl Replica {
         if may_be_anything || self.bounds.reach.has_room(most) {
             return Ok(());
         }
-        for delta in &flush.deltas {
-            let (held, released) = (self.filter.accumulated(delta.table), self.ledgers.own.sums(delta.table));
+        for block in &flush.deltas {
+            let table = block.table();
+            let (held, released) = (self.filter.accumulated(table), self.ledgers.own.sums(table));
             let contributed = |index: u32| held[index as usize] + released[index as usize];
-            let mut elements = delta.indexes.iter().zip(&delta.values);
-            if let Some((&index, &value)) =
-                elements.find(|(index, value)| !may_add(contributed(**index), **value, MAX_SUM))
-            {
-                let place = (delta.table, self.shard.shape(delta.table)?.width);
+            let is_beyond = |(index, value): &(u32, f32)| !may_add(contributed(*index), *value, MAX_SUM);
+            if let Some((index, value)) = block.indexed().find(is_beyond) {
+                let place = (table, self.shard.shape(table)?.width);
                 return Err(RequestError::sum_too_large(flush, place, (index, value, contributed(index))));
             }
         }
@@ -183,7 +182,7 @@ mod tests {
     }
 
     fn flush(worker: u32, clock: u32, index: u32, value: f32) -> Flush {
-        Flush { worker: WorkerId(worker), clock: Clock(clock), deltas: elements(index, value) }
+        Flush::of_elements(WorkerId(worker), Clock(clock), &elements(index, value), &[SHAPE])
     }
 
     fn update(seq: u64, index: u32, value: f32) -> Update {
@@ -257,7 +256,7 @@ mod tests {
                 match step {
                     Step::Flush(index, value) => {
                         hostile_clock += 1;
-                        let _ = replica.handle_flush(flush(1, hostile_clock, index, value));
+                        let _ = replica.handle_flush(&flush(1, hostile_clock, index, value));
                     }
                     Step::Update { early, index, value } => {
                         let seq = hostile_seq + 1 + u64::from(early);
@@ -275,7 +274,7 @@ mod tests {
                     let seq = replica.inbox(HONEST).applied_through() + 1;
                     prop_assert_eq!(replica.handle_update(HONEST, &update(seq, index, -0.25), 1), Ok(true));
                 }
-                prop_assert!(replica.handle_flush(flush(0, clock, clock % 4, 0.5)).is_ok());
+                prop_assert!(replica.handle_flush(&flush(0, clock, clock % 4, 0.5)).is_ok());
                 let all = all_values(&mut replica);
                 prop_assert!(all.iter().all(|value| value.is_finite()), "{all:?}");
             }
@@ -304,12 +303,12 @@ mod tests {
     fn a_worker_is_refused_for_more_than_its_datacenter_can_have_contributed() {
         let mut replica = replica();
         let most = 0.75 * MAX_SUM;
-        assert!(replica.handle_flush(flush(1, 1, 3, most)).is_ok());
+        assert!(replica.handle_flush(&flush(1, 1, 3, most)).is_ok());
         assert_eq!(replica.handle_update(HONEST, &update(1, 3, -most), 1), Ok(true));
-        let refused = replica.handle_flush(flush(1, 2, 3, most)).unwrap_err();
+        let refused = replica.handle_flush(&flush(1, 2, 3, most)).unwrap_err();
         assert!(matches!(refused, RequestError::SumTooLarge { .. }), "{refused}");
         assert_eq!(replica.shard().values(TABLE), [1.0, 1.0, 1.0, 0.0]);
-        assert!(replica.handle_flush(flush(1, 2, 3, -most)).is_ok());
+        assert!(replica.handle_flush(&flush(1, 2, 3, -most)).is_ok());
     }
 
     #[test]
@@ -324,7 +323,7 @@ mod tests {
         assert_eq!(replica.handle_update(HONEST, &update(1, 3, 1e6), 1), Ok(true));
         for clock in 1..=8 {
             for worker in 0..2 {
-                assert!(replica.handle_flush(flush(worker, clock, 0, 1.0)).is_ok());
+                assert!(replica.handle_flush(&flush(worker, clock, 0, 1.0)).is_ok());
             }
         }
         assert_eq!(replica.handle_update(HOSTILE, &update(1, 3, 1999.0), 1), Ok(true));
@@ -337,7 +336,7 @@ mod tests {
         assert_eq!(replica.shard().values(TABLE), [16.0, 0.0, 0.0, 1_001_999.0]);
         // Deltas become smaller, and what has been contributed stays what it is.
         for clock in 9..=2000 {
-            assert!(replica.handle_flush(flush(clock % 2, clock, 0, 1e-3)).is_ok());
+            assert!(replica.handle_flush(&flush(clock % 2, clock, 0, 1e-3)).is_ok());
         }
         assert_eq!(replica.handle_update(HOSTILE, &update(2, 3, 0.5), 1), Ok(true));
     }
@@ -367,7 +366,7 @@ mod tests {
             for clock in 1..=clocks {
                 let falls = 1.0 / (clock as f32).sqrt();
                 for worker in 0..2 {
-                    prop_assert!(replica.handle_flush(flush(worker, clock, clock % 4, draw() * falls)).is_ok());
+                    prop_assert!(replica.handle_flush(&flush(worker, clock, clock % 4, draw() * falls)).is_ok());
                 }
                 waiting += 2.0 * draw() * falls;
                 if clock < cut && clock != clocks {

@@ -68,11 +68,13 @@ async fn what_a_server_has_taken_is_elsewhere_when_it_has_drained() {
 
     // Whole numbers add up to the same in any order.
     let worker = WorkerId(0);
+    let shape = |node: &Node| node.replicas()[0].shard().shape(TableId(0)).expect("it exists");
+    let shapes = [a.look(shape).await.unwrap()];
     for clock in 1..=3 {
         for shard in [ShardId(0), ShardId(1)] {
             let mut delta = Elements::new(TableId(0));
             (0..20).for_each(|index| delta.push(index, (index + clock) as f32));
-            let flush = Flush { worker, clock: Clock(clock), deltas: vec![delta] };
+            let flush = Flush::of_elements(worker, Clock(clock), &[delta], &shapes);
             a.requests.send((shard, Request::Flush(flush))).await.unwrap();
         }
     }

@@ -186,7 +186,7 @@ impl Cluster {
         for shard in (0..SHARDS).map(ShardId) {
             let deltas = self.random_deltas(shard);
             self.account.make(site, shard, &deltas);
-            let flush = Flush { worker: id, clock, deltas };
+            let flush = Flush::of_elements(id, clock, &deltas, &self.shapes[shard.index()]);
             self.sites[site].workers[worker].last.insert(shard.0, (self.now, flush.clone()));
             self.send(site, worker, shard, Request::Flush(flush))?;
             if is_done {
