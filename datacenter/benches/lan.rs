@@ -3,6 +3,8 @@
 //!
 //! `cargo bench -p datacenter --bench lan`
 
+#![expect(clippy::disallowed_methods, reason = "a bench measures the time of day")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
