@@ -40,6 +40,9 @@ struct Arguments {
     /// Only commands that contain this
     #[arg(long)]
     only: Option<String>,
+    /// The program, if it is not to be built
+    #[arg(long)]
+    gaia: Option<PathBuf>,
 }
 
 /// What stands in a command for the directory of data sets.
@@ -48,6 +51,7 @@ const DATA: &str = "DATA/";
 fn main() -> Result<ExitCode, Failure> {
     let mut arguments = Arguments::parse();
     arguments.data = arguments.data.map(fs::canonicalize).transpose()?;
+    arguments.gaia = arguments.gaia.map(fs::canonicalize).transpose()?;
     env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
     let mut printed = BTreeMap::new();
     let mut is_stale = false;
@@ -57,7 +61,7 @@ fn main() -> Result<ExitCode, Failure> {
         for block in blocks.iter().filter(|block| is_wanted(block, &arguments)) {
             if !printed.contains_key(&block.command) {
                 eprintln!("{}", block.command);
-                printed.insert(block.command.clone(), run(&block.command, arguments.data.as_deref())?);
+                printed.insert(block.command.clone(), run(&block.command, &arguments)?);
             }
             let now = &printed[&block.command];
             if *now != block.text {
@@ -109,22 +113,28 @@ fn is_wanted(block: &Block, arguments: &Arguments) -> bool {
 }
 
 /// What `command` prints.
-fn run(command: &str, data: Option<&Path>) -> Result<String, Failure> {
-    let data = data.map(|data| format!("{}/", data.display()));
+fn run(command: &str, arguments: &Arguments) -> Result<String, Failure> {
+    let data = arguments.data.as_ref().map(|data| format!("{}/", data.display()));
     let words: Vec<String> =
         command.split(' ').map(|word| word.replace(DATA, data.as_deref().unwrap_or(DATA))).collect();
     match words.first().map(String::as_str) {
         Some("sweep") => grid::table(&grid::Arguments::try_parse_from(&words)?, &Overrides::default()),
-        Some("gaia") => gaia(&words[1..]),
+        Some("gaia") => gaia(&words[1..], arguments.gaia.as_deref()),
         _ => Err(format!("`{command}` is neither sweep nor gaia").into()),
     }
 }
 
 /// What the program prints, as it is now and as it looks where there is no terminal.
-fn gaia(words: &[String]) -> Result<String, Failure> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "--release", "--bin", "gaia", "--"]).args(words).stderr(Stdio::inherit());
+fn gaia(words: &[String], program: Option<&Path>) -> Result<String, Failure> {
+    let mut command = match program {
+        Some(program) => Command::new(program),
+        None => {
+            let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            command.args(["run", "--quiet", "--release", "--bin", "gaia", "--"]);
+            command
+        }
+    };
+    command.args(words).stderr(Stdio::inherit());
     for (key, _) in env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("GAIA__")) {
         command.env_remove(key);
     }
