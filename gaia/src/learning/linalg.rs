@@ -3,26 +3,18 @@
 //! A library of linear algebra picks its kernel by what the processor offers: one that fuses
 //! multiply and add, or cuts its sums into other blocks, rounds differently, and the same job would
 //! train another model on another machine (see `lanes`). Here every element of the result is summed
-//! in one stated order, that of the inner dimension, whatever the blocks are: vectors run over
-//! *different* elements, so a compiler may take any width and changes nothing. The price: with what
-//! every x86-64 processor has, a core does about 12 GFLOP/s; a library with AVX-512 does four times
-//! that.
-//!
-//! The blocks: four rows of the result by eight columns stay in registers while the inner dimension
-//! goes by. For that both factors are packed, so that the loop reads them in order, without strides
-//! and without checks of bounds.
+//! in one stated order, that of the inner dimension, and multiplied and added in two roundings,
+//! whatever the blocks are: vectors run over *different* elements, so they may be of any width and
+//! change nothing. `blocks` chooses the width that the processor has. The price, where a processor
+//! has as many units for fused as for other operations, is half of its peak; where adders and
+//! multipliers are units of their own there is none.
 
+mod blocks;
+
+use std::cell::RefCell;
+
+use fearless_simd::Level;
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
-
-/// Rows of a block of the result.
-const ROWS: usize = 4;
-
-/// Columns of a block of the result.
-const COLUMNS: usize = 8;
-
-/// How much of the inner dimension is packed at a time: 256 steps of both factors' blocks are 12
-/// KiB, a part of any first-level cache.
-const DEPTH: usize = 256;
 
 /// A matrix that lies in a slice, or its transpose.
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +90,13 @@ pub fn dot(left: ArrayView2<'_, f32>, right: ArrayView2<'_, f32>) -> Array2<f32>
     let mut product = Array2::zeros([left.nrows(), right.ncols()]);
     let (left, right) = (left.to_contiguous(), right.to_contiguous());
     let out = product.as_slice_mut().expect("a new matrix is in standard layout");
-    Products::default().add(left.view().into(), right.view().into(), out);
+    PRODUCTS.with_borrow_mut(|products| products.add(left.view().into(), right.view().into(), out));
     product
+}
+
+thread_local! {
+    /// The memory of [`dot`]: a quarter of a mebibyte at most.
+    static PRODUCTS: RefCell<Products> = RefCell::default();
 }
 
 /// A view whose rows or columns follow each other in memory.
@@ -119,10 +116,10 @@ impl<'a> ToContiguous<'a> for ArrayView2<'a, f32> {
 /// Multiplies matrices; keeps memory between products.
 #[derive(Debug, Default)]
 pub(crate) struct Products {
-    /// Blocks of `ROWS` rows of the left factor, each with `DEPTH` columns at most.
-    left: Vec<[f32; ROWS]>,
-    /// `COLUMNS` columns of the right factor.
-    right: Vec<[f32; COLUMNS]>,
+    /// What is packed of the left factor.
+    left: Vec<f32>,
+    /// What is packed of the right factor.
+    right: Vec<f32>,
 }
 
 impl Products {
@@ -135,66 +132,23 @@ impl Products {
     ///
     /// If the shapes do not match.
     pub(crate) fn add(&mut self, left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32]) {
+        self.add_with(Level::new(), left, right, out);
+    }
+
+    /// The same with the instructions of `level`.
+    fn add_with(&mut self, level: Level, left: Matrix<'_>, right: Matrix<'_>, out: &mut [f32]) {
         assert_eq!(left.columns, right.rows, "the inner dimension of both factors");
         assert_eq!(out.len(), left.rows * right.columns, "the shape of the result");
-        for start in (0..left.columns).step_by(DEPTH) {
-            let depth = start..left.columns.min(start + DEPTH);
-            self.left.clear();
-            for first in (0..left.rows).step_by(ROWS) {
-                let row = |offset, column| match first + offset {
-                    row if row < left.rows => left.at(row, column),
-                    _ => 0.0,
-                };
-                self.left.extend(depth.clone().map(|k| std::array::from_fn(|offset| row(offset, k))));
-            }
-            for first in (0..right.columns).step_by(COLUMNS) {
-                let width = COLUMNS.min(right.columns - first);
-                self.right.clear();
-                self.right.extend(depth.clone().map(|k| {
-                    let mut columns = [0.0; COLUMNS];
-                    (0..width).for_each(|offset| columns[offset] = right.at(k, first + offset));
-                    columns
-                }));
-                self.add_columns(first, width, out, right.columns);
-            }
+        if !out.is_empty() {
+            blocks::add(level, self, left, right, out);
         }
     }
-
-    /// Adds what is packed to the `width` columns of `out`, shape `[m, n]`, that begin at `first`.
-    fn add_columns(&self, first: usize, width: usize, out: &mut [f32], n: usize) {
-        let blocks = self.left.chunks_exact(self.right.len());
-        for (left, out) in blocks.zip(out.chunks_mut(ROWS * n)) {
-            let mut sums = [[0.0; COLUMNS]; ROWS];
-            for (sums, row) in sums.iter_mut().zip(out.chunks_exact(n)) {
-                sums[..width].copy_from_slice(&row[first..][..width]);
-            }
-            let sums = block(left, &self.right, sums);
-            for (sums, row) in sums.iter().zip(out.chunks_exact_mut(n)) {
-                row[first..][..width].copy_from_slice(&sums[..width]);
-            }
-        }
-    }
-}
-
-/// One block of the result, to which the outer products of `left` and `right` are added one after
-/// the other.
-fn block(
-    left: &[[f32; ROWS]],
-    right: &[[f32; COLUMNS]],
-    mut sums: [[f32; COLUMNS]; ROWS],
-) -> [[f32; COLUMNS]; ROWS] {
-    for (left, right) in left.iter().zip(right) {
-        for row in 0..ROWS {
-            for column in 0..COLUMNS {
-                sums[row][column] += left[row] * right[column];
-            }
-        }
-    }
-    sums
 }
 
 #[cfg(test)]
 mod tests {
+    use fearless_simd::Simd;
+    use proptest::prelude::*;
     use rand::RngExt;
 
     use super::*;
@@ -206,32 +160,84 @@ mod tests {
         (0..count).map(|_| random.random::<f32>() - 0.5).collect()
     }
 
-    #[test]
-    fn products_have_the_bits_of_a_plain_loop_at_every_shape() {
-        let mut products = Products::default();
-        for (m, k, n) in
-            [(1, 1, 1), (4, 8, 8), (5, 3, 9), (3, 300, 17), (13, 513, 7), (8, 0, 8), (0, 4, 4), (4, 4, 0)]
-        {
-            let (left, right, start) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
-            let mut expected = start.clone();
-            for i in 0..m {
-                for j in 0..n {
-                    (0..k).for_each(|l| expected[i * n + j] += left[i * k + l] * right[l * n + j]);
-                }
-            }
-            let transposed = |values: &[f32], rows: usize, columns: usize| -> Vec<f32> {
-                (0..rows * columns).map(|at| values[at % rows * columns + at / rows]).collect()
-            };
-            let (left_t, right_t) = (transposed(&left, m, k), transposed(&right, k, n));
-            for (left, right) in [
-                (Matrix::new(&left, m, k), Matrix::new(&right, k, n)),
-                (Matrix::new(&left_t, k, m).transposed(), Matrix::new(&right, k, n)),
-                (Matrix::new(&left, m, k), Matrix::new(&right_t, n, k).transposed()),
-            ] {
-                let mut out = start.clone();
-                products.add(left, right, &mut out);
-                assert!(out.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{m} {k} {n}");
+    fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+        (0..rows * columns).map(|at| values[at % rows * columns + at / rows]).collect()
+    }
+
+    /// All sets of instructions that this processor has and that a product may be computed with.
+    fn levels() -> Vec<Level> {
+        let mut levels = vec![Level::baseline(), Level::new()];
+        #[cfg(target_arch = "x86_64")]
+        levels.extend(
+            [
+                Level::new().as_sse4_2().map(|simd| simd.level()),
+                Level::new().as_avx2().map(|simd| simd.level()),
+            ]
+            .into_iter()
+            .flatten(),
+        );
+        levels
+    }
+
+    /// Compares products of this shape, of factors in rows or in columns, with a plain loop.
+    fn compare(m: usize, k: usize, n: usize) {
+        let (left, right, start) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
+        let mut expected = start.clone();
+        for i in 0..m {
+            for j in 0..n {
+                (0..k).for_each(|l| expected[i * n + j] += left[i * k + l] * right[l * n + j]);
             }
         }
+        let (left_t, right_t) = (transposed(&left, m, k), transposed(&right, k, n));
+        let lefts = [Matrix::new(&left, m, k), Matrix::new(&left_t, k, m).transposed()];
+        let rights = [Matrix::new(&right, k, n), Matrix::new(&right_t, n, k).transposed()];
+        let mut products = Products::default();
+        for level in levels() {
+            for (left, right) in lefts.iter().flat_map(|left| rights.iter().map(move |right| (left, right))) {
+                let mut out = start.clone();
+                products.add_with(level, *left, *right, &mut out);
+                let are_same = out.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(are_same, "{m} {k} {n} with {level:?}: {left:?} {right:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_have_the_bits_of_a_plain_loop_where_blocks_end() {
+        for (m, k, n) in [
+            (1, 1, 1),
+            (1, 1, 2),
+            (6, 8, 16),
+            (5, 3, 9),
+            (3, 300, 17),
+            (13, 513, 7),
+            (8, 257, 40),
+            (7, 20, 289),
+        ] {
+            compare(m, k, n);
+        }
+        for (m, k, n) in [(8, 0, 8), (0, 4, 4), (4, 4, 0), (0, 0, 0)] {
+            compare(m, k, n);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn products_have_the_bits_of_a_plain_loop_at_every_shape(
+            m in 0usize..20, k in 0usize..40, n in 0usize..80,
+        ) {
+            compare(m, k, n);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_in_its_row_and_column() {
+        let (mut left, right) = (numbers(7 * 5, 1), numbers(5 * 19, 2));
+        left[5 * 2] = f32::NAN;
+        let mut out = vec![0.0; 7 * 19];
+        Products::default().add(Matrix::new(&left, 7, 5), Matrix::new(&right, 5, 19), &mut out);
+        assert!(out.iter().enumerate().all(|(at, value)| value.is_nan() == (at / 19 == 2)));
     }
 }
