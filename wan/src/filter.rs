@@ -36,6 +36,7 @@
 
 mod bits;
 mod census;
+mod dense;
 mod measure;
 mod soft;
 mod table;

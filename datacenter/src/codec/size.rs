@@ -114,6 +114,11 @@ impl IndexSizer {
         self.push(start);
         let mut gaps = count as usize - 1;
         while gaps > 0 {
+            if self.pending == 0 && gaps >= BLOCK {
+                self.add_contiguous(BLOCK as u32);
+                gaps -= BLOCK;
+                continue;
+            }
             let filled = gaps.min(BLOCK - self.pending);
             self.gaps[self.pending..][..filled].fill(0);
             self.pending += filled;

@@ -10,6 +10,7 @@ use datacenter::Elements;
 
 use super::bits::positions;
 use super::census::{Census, Turns};
+use super::dense;
 use crate::policy::{FilterConfig, Significance, ValueFormat};
 
 /// A significance function of one's own.
@@ -234,6 +235,9 @@ impl<'a> Measure<'a> {
         out: &mut Elements,
         turns: &mut Turns,
     ) -> Kept {
+        if let Some(kept) = self.release_dense(waiting, base, accumulated, out, turns) {
+            return kept;
+        }
         let block = Block { waiting, base, turns };
         match self {
             Self::Everything => block.release(accumulated, out, Rounding::None, |_, _, _| false),
@@ -264,6 +268,49 @@ impl<'a> Measure<'a> {
             }
         }
     }
+}
+
+/// How many elements of a block have to wait for all 64 to be looked at at once.
+const DENSE: u32 = 16;
+
+impl Measure<'_> {
+    /// The same where one bound serves the whole block, most of the block waits and nothing has to take turns. What does not
+    /// wait is zero, and left alone as such.
+    fn release_dense(
+        &self,
+        waiting: u64,
+        base: usize,
+        accumulated: &mut [f32],
+        out: &mut Elements,
+        turns: &mut Turns,
+    ) -> Option<Kept> {
+        if waiting.count_ones() < DENSE || turns.are_needed() {
+            return None;
+        }
+        let (limit, rounding) = match *self {
+            Self::Everything => (-1.0, Rounding::None),
+            Self::Uniform { threshold, scale, rounding } => (largest_held(threshold, scale), rounding),
+            Self::Relative { .. } | Self::RowRms { .. } | Self::Custom { .. } => return None,
+        };
+        let values = accumulated[base..].first_chunk_mut()?;
+        if rounding == Rounding::None {
+            return Some(dense::ship(values, base as u32, limit, out));
+        }
+        let dense::Compared { passes, held } = dense::compare(values, limit);
+        let block = Block { waiting: passes, base, turns };
+        let rest = block.release(accumulated, out, rounding, |_, a, _| a.abs() <= limit);
+        Some(Kept { bits: held.bits | rest.bits, largest: held.largest.max(rest.largest) })
+    }
+}
+
+/// The largest magnitude that [`is_held`], so that comparing two f32 decides the same; negative where none is.
+fn largest_held(threshold: f64, scale: f64) -> f32 {
+    let bound = threshold * scale;
+    if !(bound >= 0.0 && scale <= f64::MAX) {
+        return -1.0;
+    }
+    let nearest = bound.min(f64::from(f32::MAX)) as f32;
+    if f64::from(nearest) > bound { nearest.next_down() } else { nearest }
 }
 
 /// Counts what `times` puts above one: how many times its threshold an element is.
@@ -377,4 +424,28 @@ pub(super) fn root_mean_square(values: &[f32]) -> f64 {
         *sum += f64::from(*x) * f64::from(*x);
     }
     (sums.iter().sum::<f64>() / values.len() as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_largest_that_is_held_decides_as_the_product_does(
+            threshold in prop_oneof![-1.0..4.0f64, 0.0..1e-44f64, any::<f64>()],
+            scale in prop_oneof![Just(1.0), 0.0..4.0f64, any::<f64>()],
+            a in any::<f32>(),
+        ) {
+            let limit = largest_held(threshold, scale);
+            for a in [a, limit, limit.next_up(), limit.next_down(), f32::MAX, f32::INFINITY, f32::NAN] {
+                if a != 0.0 {
+                    let expected = is_held(a, threshold, scale);
+                    prop_assert_eq!(a.abs() <= limit, expected, "{} {} {}", a, threshold, scale);
+                }
+            }
+        }
+    }
 }

@@ -1,10 +1,13 @@
 //! What has accumulated in one table of one shard (time-free).
 
+use std::ops::Range;
+
 use datacenter::codec::IndexSizer;
 use datacenter::{Elements, ShardTable, TableId};
 
 use super::bits::{SparseBits, positions};
 use super::census::{Census, Turns};
+use super::dense;
 use super::measure::{Decided, Measure};
 use super::usual::UsualUpdate;
 use super::{FilterCounters, TableFigures};
@@ -27,6 +30,8 @@ pub(super) struct TableFilter {
     usual: Option<UsualUpdate>,
     /// By what the last release decided that held anything back.
     decided: Decided,
+    /// How many elements the last release shipped: about as many as the next will.
+    shipped: usize,
     counters: FilterCounters,
 }
 
@@ -43,6 +48,7 @@ impl TableFilter {
             largest: vec![0.0; elements.div_ceil(64)],
             usual: follows_updates.then(|| UsualUpdate::new(elements)),
             decided: Decided::default(),
+            shipped: 0,
             counters: FilterCounters::default(),
         }
     }
@@ -113,30 +119,32 @@ impl TableFilter {
 
     /// Holds back all that was updated, and counts what the baseline would send.
     pub(super) fn hold(&mut self) {
-        let mut naive = IndexSizer::new();
+        let mut naive = Naive::default();
         for i in 0..self.touched.summary_count() {
             for block in positions(self.touched.summary(i)).map(|p| i * 64 + p) {
                 let touched = self.touched.replace(block, 0);
-                count_bits(touched, block, &mut naive);
+                naive.add(touched, block);
                 self.held.add(block, touched);
                 self.largest[block] = f32::INFINITY;
             }
         }
-        count_naive(&naive, &mut self.counters);
+        naive.count(&mut self.counters);
     }
 
     /// Appends what `measure` does not hold back and whose turn it is to `out`, and counts it and what the baseline would send.
     pub(super) fn release(&mut self, mut measure: Measure<'_>, mut turns: Turns, out: &mut Vec<Elements>) {
         self.decided = measure.decided().unwrap_or(self.decided);
         let mut shipped = Elements::new(self.id);
-        let mut naive = IndexSizer::new();
+        shipped.indexes.reserve(self.shipped);
+        shipped.values.reserve(self.shipped);
+        let mut naive = Naive::default();
         for i in 0..self.touched.summary_count() {
             for block in positions(self.touched.summary(i) | self.held.summary(i)).map(|p| i * 64 + p) {
                 let touched = self.touched.replace(block, 0);
                 if touched == 0 && measure.holds_up_to(self.largest[block]) {
                     continue;
                 }
-                count_bits(touched, block, &mut naive);
+                naive.add(touched, block);
                 let waiting = touched | self.held.word(block);
                 let kept = measure.release_block(
                     waiting,
@@ -152,7 +160,8 @@ impl TableFilter {
                 }
             }
         }
-        count_naive(&naive, &mut self.counters);
+        naive.count(&mut self.counters);
+        self.shipped = shipped.len();
         self.counters.elements_shipped += shipped.len() as u64;
         if !shipped.is_empty() {
             out.push(shipped);
@@ -192,37 +201,70 @@ impl TableFilter {
 
 /// Adds `deltas[i]` to `accumulated[indexes[i]]`, and the indexes of deltas other than zero to `set`.
 ///
-/// Bits are collected in a register for as long as indexes stay in one word. Any order of indexes is right, ascending
-/// ones are fast.
+/// Bits are collected in a register for as long as indexes stay in one word, and whole words are added at once. Any order of
+/// indexes is right, ascending ones are fast.
 fn add(accumulated: &mut [f32], set: &mut SparseBits, indexes: &[u32], deltas: &[f32]) {
     let Some(&first) = indexes.first() else { return };
     let (mut block, mut bits) = (first as usize / 64, 0);
-    for (&index, &delta) in indexes.iter().zip(deltas) {
-        let index = index as usize;
-        accumulated[index] += delta;
+    let mut at = 0;
+    while at < indexes.len() {
+        let (index, delta) = (indexes[at] as usize, deltas[at]);
         if index / 64 != block {
             set.add(block, bits);
             (block, bits) = (index / 64, 0);
         }
-        bits |= u64::from(delta != 0.0) << (index % 64);
+        if let Some(touched) = add_block(accumulated, &indexes[at..], &deltas[at..]) {
+            bits |= touched;
+            at += dense::BLOCK;
+        } else {
+            accumulated[index] += delta;
+            bits |= u64::from(delta != 0.0) << (index % 64);
+            at += 1;
+        }
     }
     set.add(block, bits);
 }
 
-/// Counts what the baseline would send in a clock.
-fn count_naive(naive: &IndexSizer, counters: &mut FilterCounters) {
-    counters.elements_updated += naive.count() as u64;
-    if naive.count() > 0 {
-        counters.naive_payload_bytes += naive.elements_len() as u64;
-    }
+/// Adds the first 64 deltas where they are those of a word, and answers which are other than zero.
+fn add_block(accumulated: &mut [f32], indexes: &[u32], deltas: &[f32]) -> Option<u64> {
+    let indexes: &[u32; dense::BLOCK] = indexes.first_chunk()?;
+    let is_likely = indexes[0].is_multiple_of(64) && indexes[63] == indexes[0] + 63;
+    let start = is_likely.then_some(indexes[0] as usize)?;
+    dense::add(indexes, deltas.first_chunk()?, accumulated.get_mut(start..)?.first_chunk_mut()?)
 }
 
-/// Adds the elements of a word of `touched` to the size of what the baseline would send.
-fn count_bits(touched: u64, block: usize, naive: &mut IndexSizer) {
-    let base = (block * 64) as u32;
-    if touched == u64::MAX {
-        naive.push_run(base, 64);
-    } else {
-        positions(touched).for_each(|p| naive.push(base + p as u32));
+/// What the baseline would send in a clock.
+#[derive(Default)]
+struct Naive {
+    sizer: IndexSizer,
+    /// The last run of indexes, which may go on.
+    run: Range<u32>,
+}
+
+impl Naive {
+    /// Adds the elements of a word of `touched`.
+    fn add(&mut self, touched: u64, block: usize) {
+        let base = (block * 64) as u32;
+        let mut rest = touched;
+        while rest != 0 {
+            let start = rest.trailing_zeros();
+            let end = start + (rest >> start).trailing_ones();
+            if self.run.end == base + start {
+                self.run.end = base + end;
+            } else {
+                self.sizer.push_run(self.run.start, self.run.len() as u32);
+                self.run = base + start..base + end;
+            }
+            rest &= u64::MAX.checked_shl(end).unwrap_or(0);
+        }
+    }
+
+    /// Counts them.
+    fn count(mut self, counters: &mut FilterCounters) {
+        self.sizer.push_run(self.run.start, self.run.len() as u32);
+        counters.elements_updated += self.sizer.count() as u64;
+        if self.sizer.count() > 0 {
+            counters.naive_payload_bytes += self.sizer.elements_len() as u64;
+        }
     }
 }
