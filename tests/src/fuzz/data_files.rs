@@ -5,7 +5,9 @@ use gaia::learning::data::{
     Classification, Examples, Vocabulary, load_classification, load_classification_slice, load_ratings,
     preview,
 };
-use gaia::learning::data::{Column, DataSettings, DataSource, Delimiter, Layout, RatingColumns, Scale};
+use gaia::learning::data::{
+    Column, DataSettings, DataSource, Delimiter, Layout, Outcome, RatingColumns, Scale,
+};
 
 use super::files::{directory, parts};
 
@@ -73,9 +75,9 @@ pub fn data_files(data: &[u8]) {
 }
 
 fn ratings(data: &DataSettings) {
-    _ = preview(data);
+    _ = preview(data, Outcome::Class);
     let Ok(ratings) = load_ratings(data, None, 1) else { return };
-    preview(data).expect("the whole could be read");
+    preview(data, Outcome::Class).expect("the whole could be read");
     let vocabulary = ratings.vocabulary.as_deref().expect("files have names");
     let again = load_ratings(data, Some(vocabulary), 1).expect("all names are known");
     assert_eq!(again, ratings);
@@ -90,9 +92,9 @@ fn ratings(data: &DataSettings) {
 }
 
 fn classes(data: &DataSettings) {
-    _ = preview(data);
+    _ = preview(data, Outcome::Class);
     let Ok(whole) = load_classification(data, None) else { return };
-    preview(data).expect("the whole could be read");
+    preview(data, Outcome::Class).expect("the whole could be read");
     assert!(whole.features <= MAX_FEATURES);
     assert!((2..=MAX_CLASSES).contains(&whole.labels.len()));
     assert!(whole.labels.all().is_sorted_by(|a, b| a < b));

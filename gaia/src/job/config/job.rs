@@ -9,7 +9,7 @@ use super::kinds::{column, data_root, delta_bound, labels};
 use crate::job::{AspGoal, AspSettings, Filter, FilterSchedule, Job, MaxDelta, TargetSettings};
 use crate::learning::application::{ModelKinds, ModelSettings};
 use crate::learning::data::{
-    Column, DataScope, DataSettings, DataSource, Declared, Delimiter, HashedIds, Layout, Partition,
+    Column, DataScope, DataSettings, DataSource, Declared, Delimiter, HashedIds, Layout, Outcome, Partition,
     RatingColumns, Scale,
 };
 use crate::learning::models::MOST_RANK;
@@ -26,6 +26,7 @@ pub(super) const KEY: &str = "job";
 /// of memory.
 const MOST_ROWS: u32 = 10_000_000;
 const MOST_RATINGS: u32 = 100_000_000;
+const MOST_FEATURES: u32 = 100_000;
 /// Clocks of a run: thresholds that follow the learning rate and points of the curve are kept for
 /// all of them.
 const MOST_CLOCKS: u32 = 1_000_000;
@@ -63,6 +64,13 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>, kinds: &ModelKinds) -> 
     let steps_per_clock = model.as_ref().and_then(|model| model.training().steps_per_clock());
     let asp = s.section("asp", |s| asp(s, steps_per_clock));
     let (data, data_scope) = data?;
+    if data_scope == DataScope::Own && model.as_ref().is_some_and(|model| model.outcome() == Outcome::Ignored)
+    {
+        let message = "found \"own\" for a model whose first values follow from a sample of the data, which every region would \
+                       draw of its own; allowed: \"shared\"";
+        s.problem("data.scope", message.to_owned());
+        return None;
+    }
     if data.source.has_ratings() && partition == Some(Partition::LabelSkewed) {
         let message = "found \"label-skewed\" for ratings, which have no labels; allowed: \"by-key\", which keeps the ratings of \
                        a user together, \"random\", \"contiguous\" or \"dirichlet\"";
@@ -130,6 +138,7 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
         Csv,
         MovieLens,
         Planted,
+        PlantedLinear,
         Own,
     }
     const FORMATS: &[(&str, Format)] = &[
@@ -138,13 +147,16 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
         ("csv", Format::Csv),
         ("movielens", Format::MovieLens),
         ("planted", Format::Planted),
+        ("planted-linear", Format::PlantedLinear),
         ("own", Format::Own),
     ];
     let format = s.required("format", choice(FORMATS));
     let root = match format {
         // Nothing is read: a path does no harm, so that --data-path may stand in a script for all
         // files.
-        Some(Format::Planted | Format::Own) => Some(s.or("path", PathBuf::from(".").into(), data_root())),
+        Some(Format::Planted | Format::PlantedLinear | Format::Own) => {
+            Some(s.or("path", PathBuf::from(".").into(), data_root()))
+        }
         Some(_) | None => s.required("path", data_root()),
     };
     let Some(format) = format else {
@@ -163,7 +175,8 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
             let train = s.required("train", file());
             let test = s.optional("test", file());
             let layout = layout(s);
-            let label = s.or("label", Column::Last, column().or_word("last", Column::Last));
+            let label = column().or_word("last", Column::Last).or_word("none", Column::Absent);
+            let label = s.or("label", Column::Last, label);
             let scale = positive().map(Scale::Times).or_word("standard", Scale::Standard);
             let scale = s.or("scale", Scale::default(), scale);
             Some(DataSource::Csv { train: train?, test, layout, label, scale })
@@ -186,13 +199,24 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
             let noise = s.or("noise", 0.1, real(0.0..=f64::INFINITY));
             Some(DataSource::Planted { users: users?, items: items?, rank: rank?, ratings: ratings?, noise })
         }
+        Format::PlantedLinear => {
+            let examples = s.required("examples", whole(1..=MOST_ROWS));
+            let features = s.required("features", whole(1..=MOST_FEATURES));
+            let noise = s.or("noise", 0.1, real(0.0..=f64::INFINITY));
+            Some(DataSource::PlantedLinear { examples: examples?, features: features?, noise })
+        }
         Format::Own => Some(DataSource::Own),
     };
-    let has_names = !matches!(format, Format::Planted | Format::Own);
+    let has_names = !matches!(format, Format::Planted | Format::PlantedLinear | Format::Own);
     let mut declared = declared(s, !matches!(format, Format::MovieLens), has_names);
     match format {
         Format::MovieLens => declared.hashed = hashed(s)?,
-        Format::Idx | Format::Libsvm | Format::Csv | Format::Planted | Format::Own => {
+        Format::Idx
+        | Format::Libsvm
+        | Format::Csv
+        | Format::Planted
+        | Format::PlantedLinear
+        | Format::Own => {
             s.only_with("format = \"movielens\"", &["ids", "range", "mean"]);
         }
     }
@@ -253,7 +277,7 @@ fn hashed(s: &Section<'_>) -> Option<Option<HashedIds>> {
 }
 
 /// The keys that some format of data has, and not all have.
-const DATA_KEYS: [&str; 24] = [
+const DATA_KEYS: [&str; 25] = [
     "train",
     "test",
     "train_images",
@@ -273,6 +297,7 @@ const DATA_KEYS: [&str; 24] = [
     "items",
     "rank",
     "ratings",
+    "examples",
     "noise",
     "path",
     "ids",

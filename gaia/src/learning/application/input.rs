@@ -5,8 +5,10 @@ use std::cell::Cell;
 use super::{Application, BuildError, ModelSettings};
 use crate::learning::data::partition::{Attributes, partition};
 use crate::learning::data::{
-    Classification, DataError, DataFile, DataSettings, Partition, Ratings, Vocabulary, check_size,
-    classification_to_judge, load_classification, load_classification_slice, load_ratings, ratings_to_judge,
+    Classification, DataError, DataFile, DataSettings, Observations, Outcome, Partition, Ratings, Vocabulary,
+    check_size, classification_to_judge, draw_sample, load_classification, load_classification_slice,
+    load_observations, load_observations_slice, load_ratings, observations_to_judge, ratings_to_judge,
+    tenths,
 };
 
 /// The data of a job, as far as a process needs them, for a [`ModelKind`](super::ModelKind) to make
@@ -121,6 +123,41 @@ impl<'a> Input<'a> {
                 let found = found.map(|data| data.vocabulary());
                 let known = found.as_ref().or(known).expect("one of them is there");
                 classification_to_judge(known, data, files)
+            }
+        }
+    }
+
+    /// The data as examples without classes, whose labels are `outcome`; also draws a sample of
+    /// `sample` training examples, or of all where there are no more, which is the same in every
+    /// process and has its features in memory.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be used, are of another kind, or have changed since they were looked at.
+    pub fn observations(&self, outcome: Outcome, sample: usize) -> Result<Observations, DataError> {
+        let (data, seed) = (self.data, self.seed);
+        let with_sample = |mut data: Observations| {
+            data.sample = draw_sample(data.train.len(), sample, seed);
+            data
+        };
+        match self.needs {
+            Needs::All => load_observations(data, None, outcome, seed).map(with_sample),
+            Needs::Known(known) => load_observations(data, Some(known), outcome, seed).map(with_sample),
+            Needs::Parts { of, mine } => {
+                load_observations_slice(data, None, outcome, seed, |count, quantities| {
+                    let keys = if quantities.is_empty() { vec![0; count] } else { tenths(quantities) };
+                    let attributes = Attributes { keys: &keys, labels: &keys };
+                    let mut all = partition(self.partition, attributes, of, seed);
+                    let kept = mine.iter().flat_map(|&part| std::mem::take(&mut all[part])).collect();
+                    (kept, draw_sample(count, sample, seed))
+                })
+            }
+            Needs::Judging { known, files } => {
+                let found =
+                    known.is_none().then(|| load_observations(data, None, outcome, seed)).transpose()?;
+                let found = found.map(|data| data.vocabulary());
+                let known = found.as_ref().or(known).expect("one of them is there");
+                observations_to_judge(known, data, outcome, files)
             }
         }
     }

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 use super::{Application, Input};
-use crate::learning::data::DataError;
+use crate::learning::data::{DataError, Outcome};
 use crate::learning::{Decay, LearningRate};
 use crate::settings::Section;
 
@@ -38,6 +38,12 @@ pub trait ModelKind: Send + Sync + 'static {
     /// What is known of the training from the settings alone.
     fn training(&self, _settings: &Self::Settings) -> Training {
         Training::default()
+    }
+
+    /// What labels of examples are to it: what `gaia check` and `gaia names` read of a file. Default
+    /// classes.
+    fn outcome(&self) -> Outcome {
+        Outcome::Class
     }
 
     /// Loads the data and makes the application.
@@ -145,6 +151,7 @@ trait Configured: Send + Sync {
     fn written(&self) -> &dyn erased_serde::Serialize;
     fn shown(&self) -> &dyn fmt::Debug;
     fn training(&self) -> &Training;
+    fn outcome(&self) -> Outcome;
     fn build(&self, input: &Input<'_>) -> Result<Box<dyn Application>, BuildError>;
 }
 
@@ -179,6 +186,10 @@ impl<K: ModelKind> Configured for Chosen<K> {
         &self.training
     }
 
+    fn outcome(&self) -> Outcome {
+        self.kind.outcome()
+    }
+
     fn build(&self, input: &Input<'_>) -> Result<Box<dyn Application>, BuildError> {
         self.kind.build(&self.settings, input)
     }
@@ -208,6 +219,11 @@ impl ModelSettings {
     /// What is known of the training.
     pub fn training(&self) -> &Training {
         self.0.training()
+    }
+
+    /// What labels of examples are to it.
+    pub fn outcome(&self) -> Outcome {
+        self.0.outcome()
     }
 
     pub(super) fn build(&self, input: &Input<'_>) -> Result<Box<dyn Application>, BuildError> {

@@ -74,6 +74,15 @@ impl SparseRows {
         SparseRow { features: &self.features[range.clone()], values: &self.values[range] }
     }
 
+    /// Divides each row by its Euclidean norm; one without non-zeros stays as it is.
+    pub fn normalise(&mut self) {
+        for range in self.offsets.windows(2) {
+            let row = &mut self.values[range[0]..range[1]];
+            let norm = row.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt();
+            row.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
+        }
+    }
+
     /// In how many rows each of `features` features is non-zero.
     pub fn occurrences(&self, features: u32) -> Vec<u32> {
         let mut counts = vec![0; features as usize];
@@ -214,8 +223,10 @@ pub(crate) enum Keep<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Labelled {
     pub(crate) rows: SparseRows,
-    /// One for each row.
+    /// One for each row, where they are classes.
     pub(crate) labels: NameColumn,
+    /// One for each row, where they are quantities.
+    pub(crate) quantities: Vec<f32>,
     /// How many features the file shows or declares.
     pub(crate) features: u32,
     /// In how many rows each feature is non-zero, where not all are kept.

@@ -10,7 +10,7 @@ use super::classification::{Keep, Labelled};
 use super::lines::{FINITE, excerpt, parse_finite};
 use super::names::{NotAName, Scaling};
 use super::table::{Header, MAX_COLUMNS, Table, TableError, quoted};
-use crate::learning::data::{Column, Layout};
+use crate::learning::data::{Column, Layout, Outcome};
 
 /// Why a file is not usable CSV.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,18 @@ pub enum CsvError {
         first: String,
         /// Where it is.
         first_line: u64,
+    },
+    /// The column of quantities.
+    #[error(
+        "line {line}, column {column}: quantity `{found}`, {FINITE}; job.data.label says which column it is"
+    )]
+    Quantity {
+        /// Counted from one.
+        line: u64,
+        /// Counted from one.
+        column: usize,
+        /// The field.
+        found: String,
     },
     /// A feature of the model that has no column.
     #[error("line {line}: no column of the feature `{wanted}` in the header {found}")]
@@ -86,6 +98,8 @@ pub enum CsvError {
 pub(crate) struct Form<'a> {
     pub(crate) layout: Layout,
     pub(crate) label: &'a Column,
+    /// What the label is.
+    pub(crate) outcome: Outcome,
     pub(crate) features: Features<'a>,
     /// What the model calls its features, in order.
     pub(crate) names: Option<&'a [String]>,
@@ -129,8 +143,14 @@ pub(crate) fn preview(input: impl BufRead, form: Form<'_>, count: usize) -> Resu
         Some(header) => format!("header {}", quoted(header.names.iter().map(String::as_str))),
         None => "no header".to_owned(),
     };
-    let (delimiter, column) = (records.table.delimiter(), records.label + 1);
-    let mut shown = vec![format!("columns between {delimiter}, {header}, the class in column {column}")];
+    let delimiter = records.table.delimiter();
+    let label = match (records.label, form.outcome) {
+        (Some(label), Outcome::Class) => format!("the class in column {}", label + 1),
+        (Some(label), Outcome::Quantity) => format!("the quantity in column {}", label + 1),
+        (Some(label), Outcome::Ignored) => format!("without column {}", label + 1),
+        (None, _) => "all of them features".to_owned(),
+    };
+    let mut shown = vec![format!("columns between {delimiter}, {header}, {label}")];
     for _ in 0..count {
         let Some(line) = records.next_example(&mut file)? else { break };
         const SHOWN: usize = 5;
@@ -139,7 +159,12 @@ pub(crate) fn preview(input: impl BufRead, form: Form<'_>, count: usize) -> Resu
         if let Some(more @ 1..) = records.entries.len().checked_sub(SHOWN) {
             values.push(format!("{more} more"));
         }
-        shown.push(format!("line {line}: class {} of {}", excerpt(&records.found), values.join(", ")));
+        let label = match form.outcome {
+            Outcome::Class => format!("class {} of ", excerpt(&records.found)),
+            Outcome::Quantity => format!("{} of ", excerpt(&records.found)),
+            Outcome::Ignored => String::new(),
+        };
+        shown.push(format!("line {line}: {label}{}", values.join(", ")));
     }
     Ok(shown)
 }
@@ -147,8 +172,8 @@ pub(crate) fn preview(input: impl BufRead, form: Form<'_>, count: usize) -> Resu
 struct Records<'a, R> {
     table: Table<R>,
     form: Form<'a>,
-    /// The place of the label.
-    label: usize,
+    /// The place of the label, where there is one.
+    label: Option<usize>,
     /// The place of each feature.
     places: Vec<usize>,
     /// The features of the record that was read last, and its label.
@@ -162,14 +187,19 @@ impl<'a, R: BufRead> Records<'a, R> {
     fn open(input: R, form: Form<'a>) -> Result<Self, CsvError> {
         let named = matches!(form.label, Column::Named(_));
         let table = Table::open(input, form.layout, named)?;
-        if table.columns() == 1 {
+        let has_label = !matches!((form.label, form.outcome), (Column::Absent, Outcome::Ignored));
+        if table.columns() == 1 && has_label {
             let allowed = format!("2 to {MAX_COLUMNS} are allowed: features and a class");
             return Err(table.wrong_columns(table.first_line(), 1, allowed).into());
         }
-        let label = if table.columns() == 0 { 0 } else { table.place(form.label)? };
+        let label = match table.columns() {
+            0 => Some(0),
+            _ if has_label => Some(table.place(form.label)?),
+            _ => None,
+        };
         let places = match table.header().zip(form.names) {
             Some((header, names)) => places_by_name(header, label, names)?,
-            None => (0..table.columns()).filter(|place| *place != label).collect(),
+            None => (0..table.columns()).filter(|place| Some(*place) != label).collect(),
         };
         Ok(Self { table, form, label, places, entries: Vec::new(), found: String::new(), first: None })
     }
@@ -193,8 +223,19 @@ impl<'a, R: BufRead> Records<'a, R> {
             })?;
             self.entries.push((feature as u32, value));
         }
-        let text = &record[self.label];
-        let wrong = |why| CsvError::Label { line, column: self.label + 1, found: excerpt(text), why };
+        let Some(label) = self.label else { return Ok(Some(line)) };
+        let text = &record[label];
+        match self.form.outcome {
+            Outcome::Class => {}
+            Outcome::Quantity => {
+                let wrong = || CsvError::Quantity { line, column: label + 1, found: excerpt(text) };
+                file.quantities.push(parse_finite(text).ok_or_else(wrong)?);
+                text.clone_into(&mut self.found);
+                return Ok(Some(line));
+            }
+            Outcome::Ignored => return Ok(Some(line)),
+        }
+        let wrong = |why| CsvError::Label { line, column: label + 1, found: excerpt(text), why };
         let is_text = file.labels.push_label(text).map_err(wrong)?;
         let (first_line, first, first_is_text) =
             self.first.get_or_insert_with(|| (line, excerpt(text), is_text));
@@ -210,11 +251,11 @@ impl<'a, R: BufRead> Records<'a, R> {
 
 /// The columns of the features that are called `names`. Of several features that are called the
 /// same, each has a column in the order of both.
-fn places_by_name(header: &Header, label: usize, names: &[String]) -> Result<Vec<usize>, CsvError> {
+fn places_by_name(header: &Header, label: Option<usize>, names: &[String]) -> Result<Vec<usize>, CsvError> {
     let Header { line, names: found } = header;
     let line = *line;
     let mut by_name: BTreeMap<&str, VecDeque<usize>> = BTreeMap::new();
-    for (place, name) in found.iter().enumerate().filter(|(place, _)| *place != label) {
+    for (place, name) in found.iter().enumerate().filter(|(place, _)| Some(*place) != label) {
         by_name.entry(name).or_default().push_back(place);
     }
     let mut places = Vec::with_capacity(names.len());
@@ -291,7 +332,8 @@ mod tests {
     use super::*;
 
     fn form(features: Features<'_>) -> Form<'_> {
-        Form { layout: Layout::default(), label: &Column::Last, features, names: None }
+        let outcome = Outcome::Class;
+        Form { layout: Layout::default(), label: &Column::Last, outcome, features, names: None }
     }
 
     fn labels(file: &Labelled) -> Vec<String> {

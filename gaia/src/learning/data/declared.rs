@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::DataError;
 use super::classification::{Keep, MAX_CLASSES, MAX_FEATURES};
 use super::lines::excerpt;
-use super::load::{Known, Loaded, Reading, load_ratings};
+use super::load::{Known, Loaded, Reading, load_observations, load_ratings};
 use super::names::{Name, Names, NotAName, Vocabulary};
+use super::observations::Observations;
 use super::source::Source;
-use crate::learning::data::{DataFile, DataSettings, Declared};
+use crate::learning::data::{DataFile, DataSettings, DataSource, Declared, Outcome};
 
 /// The most bytes of a file of names, unpacked: at ten bytes a name, that is 25 million.
 const MAX_BYTES: u64 = 256 << 20;
@@ -92,6 +93,14 @@ impl NamesFile {
                 scaling: None,
             },
             (
+                Vocabulary::Features { features, feature_names, .. },
+                Vocabulary::Features { features: their_features, feature_names: their_names, .. },
+            ) => Vocabulary::Features {
+                features: features.max(their_features),
+                feature_names: one_order((feature_names, features), (their_names, their_features))?,
+                scaling: None,
+            },
+            (
                 Vocabulary::Ratings { users, items, mean, range },
                 Vocabulary::Ratings { users: more_users, items: more_items, mean: their_mean, range: theirs },
             ) => Vocabulary::Ratings {
@@ -144,6 +153,12 @@ fn check(vocabulary: &Vocabulary) -> Result<(), String> {
             }
             ([("labels", labels), ("labels", labels)], Name::read_label)
         }
+        Vocabulary::Features { features, .. } => {
+            return match features {
+                1..=MAX_FEATURES => Ok(()),
+                _ => Err(format!("{features} features, 1 to {MAX_FEATURES} are allowed")),
+            };
+        }
         Vocabulary::Ratings { users, items, .. } => ([("users", users), ("items", items)], Name::read),
         Vocabulary::Hashed(_) => return Err("ids that are hashed have no names".to_owned()),
     };
@@ -186,17 +201,20 @@ pub(super) fn read(data: &DataSettings, known: Known<'_>) -> Result<Option<Vocab
             file: DataFile::Path(path.clone()),
             what: format!("{} label, at least two are needed", labels.len()),
         }),
-        Vocabulary::Classes { .. } | Vocabulary::Ratings { .. } | Vocabulary::Hashed(_) => Ok(Some(found)),
+        Vocabulary::Classes { .. }
+        | Vocabulary::Features { .. }
+        | Vocabulary::Ratings { .. }
+        | Vocabulary::Hashed(_) => Ok(Some(found)),
     }
 }
 
 /// The names that the files of `data` have, training and test data alike, whatever the job
-/// declares.
+/// declares; `outcome` is what labels are.
 ///
 /// # Errors
 ///
 /// If a file cannot be used, or if the data has no names.
-pub fn find(data: &DataSettings) -> Result<NamesFile, DataError> {
+pub fn find(data: &DataSettings, outcome: Outcome) -> Result<NamesFile, DataError> {
     let data = DataSettings { declared: Declared::default(), ..data.clone() };
     if data.source.has_ratings() {
         let ratings = load_ratings(&data, None, 0)?;
@@ -205,7 +223,16 @@ pub fn find(data: &DataSettings) -> Result<NamesFile, DataError> {
         let vocabulary = ratings.vocabulary.ok_or(DataError::Files { found: 0, expected })?;
         return Ok(NamesFile { vocabulary: (*vocabulary).clone(), examples });
     }
-    let reading = Reading::new(&data, None, None)?;
+    if outcome != Outcome::Class {
+        if matches!(data.source, DataSource::PlantedLinear { .. }) {
+            return Err(DataError::Files { found: 0, expected: "examples that are drawn have no names" });
+        }
+        let found = load_observations(&data, None, outcome, 0)?;
+        let Observations { features, feature_names, train, .. } = found;
+        let vocabulary = Vocabulary::Features { features, feature_names, scaling: None };
+        return Ok(NamesFile { vocabulary, examples: train.len() as u64 });
+    }
+    let reading = Reading::new(&data, None, None, outcome)?;
     let train = reading.training(Keep::Those(&[]))?;
     let test = reading.test(&train)?;
     let examples = train.examples.labels.len() as u64;

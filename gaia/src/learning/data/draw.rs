@@ -23,6 +23,14 @@ pub(crate) enum Purpose {
     InitialRow,
     /// The order of examples, by epoch.
     Order,
+    /// Weights of planted quantities.
+    PlantedWeights,
+    /// Planted examples: to train on, and to test with.
+    PlantedExamples,
+    /// Examples that every process has.
+    Sample,
+    /// First centers of clusters.
+    Centers,
 }
 
 /// Tells these generators from those that the simulation derives of the same seed.

@@ -6,10 +6,11 @@
 
 use super::classification::{Classification, Examples, Keep};
 use super::load::{DataError, Loaded, csv_form, features_of, idx_pair, read_file};
-use super::names::Vocabulary;
+use super::names::{Scaling, Vocabulary};
+use super::observations::{Observations, Samples};
 use super::ratings::{RatingList, Ratings};
 use super::{csv, libsvm, movielens};
-use crate::learning::data::{DataFile, DataSettings, DataSource};
+use crate::learning::data::{DataFile, DataSettings, DataSource, Outcome};
 
 /// A data set without training data, whose test data are the examples of `files`, which have the
 /// format of `settings`.
@@ -23,37 +24,10 @@ pub(crate) fn classification_to_judge(
     files: &[DataFile],
 ) -> Result<Classification, DataError> {
     let Vocabulary::Classes { labels, features, feature_names, scaling } = vocabulary else {
-        return Err(DataError::OtherNames { known: "users and items", found: "classes" });
+        return Err(DataError::OtherNames { known: vocabulary.subject(), found: "classes" });
     };
-    let loaded = match (&settings.source, files) {
-        (DataSource::Idx { .. }, [first, second]) => idx_pair(first.clone(), second.clone(), Keep::All)?,
-        (DataSource::Idx { .. }, _) => {
-            let expected = "two are needed: images, then labels";
-            return Err(DataError::Files { found: files.len(), expected });
-        }
-        (DataSource::Libsvm { .. }, [file]) => {
-            Loaded::read(file.clone(), |source| libsvm::read(source, Some(*features), Keep::All))?
-        }
-        (DataSource::Csv { scale, .. }, [file]) => {
-            let features = features_of(*scale, scaling.as_ref());
-            let form = csv_form(&settings.source, features, feature_names.as_deref());
-            Loaded::read(file.clone(), |source| csv::read(source, form, Keep::All))?
-        }
-        (DataSource::Libsvm { .. } | DataSource::Csv { .. }, _) => {
-            return Err(DataError::Files { found: files.len(), expected: "one is needed" });
-        }
-        (DataSource::Own | DataSource::MovieLens { .. } | DataSource::Planted { .. }, _) => {
-            return Err(DataError::Kind {
-                application: "softmax regression",
-                needs: "classes",
-                source_kind: "ratings",
-            });
-        }
-    };
-    if loaded.examples.features != *features && !loaded.examples.labels.is_empty() {
-        let (found, allowed) = (loaded.examples.features.into(), (*features).into());
-        return Err(DataError::Features { file: loaded.features_file, found, allowed });
-    }
+    let loaded =
+        examples((*features, feature_names.as_deref(), scaling.as_ref()), settings, Outcome::Class, files)?;
     Ok(Classification {
         train: Examples::default(),
         test: Some(loaded.classify(labels)?),
@@ -63,6 +37,77 @@ pub(crate) fn classification_to_judge(
         scaling: scaling.clone(),
         slice: None,
     })
+}
+
+/// The same of examples without classes, whose labels are `outcome`.
+///
+/// # Errors
+///
+/// If a file cannot be used, or has features that the model has not.
+pub(crate) fn observations_to_judge(
+    vocabulary: &Vocabulary,
+    settings: &DataSettings,
+    outcome: Outcome,
+    files: &[DataFile],
+) -> Result<Observations, DataError> {
+    let Vocabulary::Features { features, feature_names, scaling } = vocabulary else {
+        return Err(DataError::OtherNames { known: vocabulary.subject(), found: "features alone" });
+    };
+    let loaded = examples((*features, feature_names.as_deref(), scaling.as_ref()), settings, outcome, files)?;
+    Ok(Observations {
+        train: Samples::default(),
+        test: Some(loaded.samples()?),
+        features: *features,
+        feature_names: feature_names.clone(),
+        scaling: scaling.clone(),
+        slice: None,
+        sample: Vec::new(),
+    })
+}
+
+/// Reads the examples of `files` by the features of a model: how many, what they are called, how they
+/// are standardised.
+fn examples(
+    (features, names, scaling): (u32, Option<&[String]>, Option<&Scaling>),
+    settings: &DataSettings,
+    outcome: Outcome,
+    files: &[DataFile],
+) -> Result<Loaded, DataError> {
+    let loaded = match (&settings.source, files) {
+        (DataSource::Idx { .. }, [first, second]) => {
+            idx_pair(first.clone(), second.clone(), outcome, Keep::All)?
+        }
+        (DataSource::Idx { .. }, _) => {
+            let expected = "two are needed: images, then labels";
+            return Err(DataError::Files { found: files.len(), expected });
+        }
+        (DataSource::Libsvm { .. }, [file]) => {
+            Loaded::read(file.clone(), |source| libsvm::read(source, Some(features), outcome, Keep::All))?
+        }
+        (DataSource::Csv { scale, .. }, [file]) => {
+            let form = csv_form(&settings.source, outcome, features_of(*scale, scaling), names);
+            Loaded::read(file.clone(), |source| csv::read(source, form, Keep::All))?
+        }
+        (DataSource::Libsvm { .. } | DataSource::Csv { .. }, _) => {
+            return Err(DataError::Files { found: files.len(), expected: "one is needed" });
+        }
+        (DataSource::PlantedLinear { .. }, _) => {
+            let expected = "examples that are drawn have no files";
+            return Err(DataError::Files { found: files.len(), expected });
+        }
+        (DataSource::Own | DataSource::MovieLens { .. } | DataSource::Planted { .. }, _) => {
+            return Err(DataError::Kind {
+                application: "this kind of model",
+                needs: "classes",
+                source_kind: "ratings",
+            });
+        }
+    };
+    if loaded.examples.features != features && !loaded.examples.rows.is_empty() {
+        let (found, allowed) = (loaded.examples.features.into(), features.into());
+        return Err(DataError::Features { file: loaded.features_file, found, allowed });
+    }
+    Ok(loaded)
 }
 
 /// A data set without training data, whose test data are the ratings of `files`; also tells how
@@ -89,8 +134,8 @@ pub(crate) fn ratings_to_judge(
             (list, left_out, [users.len() as u32, items.len() as u32])
         }
         Vocabulary::Hashed(ids) => (movielens::index_hashed(&raw, ids), 0, [ids.users, ids.items]),
-        Vocabulary::Classes { .. } => {
-            return Err(DataError::OtherNames { known: "classes", found: "ratings" });
+        Vocabulary::Classes { .. } | Vocabulary::Features { .. } => {
+            return Err(DataError::OtherNames { known: vocabulary.subject(), found: "ratings" });
         }
     };
     let ratings = Ratings {

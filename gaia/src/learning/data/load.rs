@@ -4,14 +4,15 @@ use std::io;
 use std::path::PathBuf;
 
 use super::classification::{
-    ClassesError, Classification, Examples, Keep, Labelled, Slice, classes_of, classify,
+    ClassesError, Classification, Examples, Keep, Labelled, MAX_EXAMPLES, Slice, classes_of, classify,
 };
 use super::csv::{Features, Form};
 use super::names::{Names, Scaling, Vocabulary};
+use super::observations::{LinearPlan, Observations, Samples, draw_linear};
 use super::source::Source;
 use super::{CsvError, IdxError, LibsvmError, MovieLensError, Ratings};
 use super::{csv, declared, idx, libsvm, movielens, planted};
-use crate::learning::data::{Column, DataFile, DataSettings, DataSource, Layout, Scale};
+use crate::learning::data::{Column, DataFile, DataSettings, DataSource, Layout, Outcome, Scale};
 
 /// Why there is no data set.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +153,7 @@ pub type Known<'a> = Option<&'a Vocabulary>;
 /// source has ratings instead.
 pub fn load_classification(data: &DataSettings, known: Known<'_>) -> Result<Classification, DataError> {
     let declared = declared::read(data, known)?;
-    let reading = Reading::new(data, known, declared.as_ref())?;
+    let reading = Reading::new(data, known, declared.as_ref(), Outcome::Class)?;
     let train = reading.training(Keep::All)?;
     reading.classification(train)
 }
@@ -172,7 +173,7 @@ pub fn load_classification_slice(
     choose: impl FnOnce(&[u32]) -> Vec<u32>,
 ) -> Result<Classification, DataError> {
     let declared = declared::read(data, known)?;
-    let reading = Reading::new(data, known, declared.as_ref())?;
+    let reading = Reading::new(data, known, declared.as_ref(), Outcome::Class)?;
     let whole = reading.training(Keep::Those(&[]))?;
     let labels = reading.labels(&whole)?;
     let (names, occurrences) = (whole.examples.labels.clone(), whole.examples.occurrences.clone());
@@ -189,7 +190,89 @@ pub fn load_classification_slice(
     Ok(data)
 }
 
-/// How the files of a data set of classes are read: once its scaling is found, all of them alike.
+/// Loads examples without classes; `outcome` is what their labels are instead, and `seed` matters
+/// for drawn ones alone.
+///
+/// # Errors
+///
+/// If a file cannot be used, if files do not fit together or do not fit what is known, or if the
+/// source has ratings instead.
+pub fn load_observations(
+    data: &DataSettings,
+    known: Known<'_>,
+    outcome: Outcome,
+    seed: u64,
+) -> Result<Observations, DataError> {
+    if let DataSource::PlantedLinear { examples, features, noise } = data.source {
+        return planted_linear(LinearPlan { examples, features, noise }, seed);
+    }
+    let declared = declared::read(data, known)?;
+    let reading = Reading::new(data, known, declared.as_ref(), outcome)?;
+    let train = reading.training(Keep::All)?;
+    reading.observations(train)
+}
+
+/// Loads examples without classes, and keeps the features of those training examples that `choose`
+/// names when it is told how many there are and their quantities: those of a part, and those of a
+/// sample.
+///
+/// # Errors
+///
+/// As [`load_observations`], and if the file is not the same when it is read again.
+pub fn load_observations_slice(
+    data: &DataSettings,
+    known: Known<'_>,
+    outcome: Outcome,
+    seed: u64,
+    choose: impl FnOnce(usize, &[f32]) -> (Vec<u32>, Vec<u32>),
+) -> Result<Observations, DataError> {
+    if let DataSource::PlantedLinear { .. } = data.source {
+        let mut data = load_observations(data, known, outcome, seed)?;
+        let (mut kept, sample) = choose(data.train.len(), &data.train.quantities);
+        kept.sort_unstable();
+        let occurrences = data.train.rows.occurrences(data.features);
+        (data.slice, data.sample) = (Some(Slice { kept, occurrences }), sample);
+        return Ok(data);
+    }
+    let declared = declared::read(data, known)?;
+    let reading = Reading::new(data, known, declared.as_ref(), outcome)?;
+    let whole = reading.training(Keep::Those(&[]))?.examples;
+    let (mut kept, sample) = choose(whole.rows.len(), &whole.quantities);
+    kept.sort_unstable();
+    let mut keep = vec![false; whole.rows.len()];
+    kept.iter().chain(&sample).for_each(|&example| keep[example as usize] = true);
+    let train = reading.training(Keep::Those(&keep))?;
+    let again = &train.examples;
+    if (&again.quantities, &again.occurrences) != (&whole.quantities, &whole.occurrences)
+        || again.rows.len() != whole.rows.len()
+    {
+        return Err(DataError::Changed { file: train.features_file });
+    }
+    let mut data = reading.observations(train)?;
+    (data.slice, data.sample) = (Some(Slice { kept, occurrences: whole.occurrences }), sample);
+    Ok(data)
+}
+
+fn planted_linear(plan: LinearPlan, seed: u64) -> Result<Observations, DataError> {
+    for (what, count) in [("examples", plan.examples), ("features", plan.features)] {
+        if count == 0 {
+            return Err(DataError::Nothing { what });
+        }
+    }
+    check_size(u64::from(plan.examples), u64::from(plan.features))?;
+    let (train, test) = draw_linear(plan, seed);
+    Ok(Observations {
+        train,
+        test: Some(test),
+        features: plan.features,
+        feature_names: None,
+        scaling: None,
+        slice: None,
+        sample: Vec::new(),
+    })
+}
+
+/// How the files of a data set of examples are read: once its scaling is found, all of them alike.
 pub(super) struct Reading<'a> {
     data: &'a DataSettings,
     labels: Option<&'a Names>,
@@ -198,6 +281,8 @@ pub(super) struct Reading<'a> {
     /// Whether a model is there already, whose features are what they are.
     is_trained: bool,
     scaling: Option<Scaling>,
+    /// What labels are.
+    outcome: Outcome,
 }
 
 impl<'a> Reading<'a> {
@@ -206,6 +291,7 @@ impl<'a> Reading<'a> {
         data: &'a DataSettings,
         known: Known<'a>,
         declared: Known<'a>,
+        outcome: Outcome,
     ) -> Result<Self, DataError> {
         let labels = data.declared.labels.as_ref();
         let mut reading = Self {
@@ -215,24 +301,41 @@ impl<'a> Reading<'a> {
             feature_names: None,
             is_trained: known.is_some(),
             scaling: None,
+            outcome,
         };
+        let found = match outcome {
+            Outcome::Class => "classes",
+            Outcome::Quantity => "quantities",
+            Outcome::Ignored => "features alone",
+        };
+        if labels.is_some() && outcome != Outcome::Class {
+            return Err(DataError::OtherNames { known: "classes", found });
+        }
         match known.or(declared) {
-            Some(Vocabulary::Classes { labels, features, feature_names, scaling }) => {
+            Some(Vocabulary::Classes { labels, features, feature_names, scaling })
+                if outcome == Outcome::Class =>
+            {
                 reading.labels = Some(labels);
                 reading.features = Some(*features);
                 reading.feature_names = feature_names.as_deref();
                 reading.scaling.clone_from(scaling);
             }
-            Some(Vocabulary::Ratings { .. } | Vocabulary::Hashed(_)) => {
-                return Err(DataError::OtherNames { known: "users and items", found: "classes" });
+            Some(Vocabulary::Features { features, feature_names, scaling }) if outcome != Outcome::Class => {
+                reading.features = Some(*features);
+                reading.feature_names = feature_names.as_deref();
+                reading.scaling.clone_from(scaling);
             }
+            Some(Vocabulary::Ratings { .. } | Vocabulary::Hashed(_)) => {
+                return Err(DataError::OtherNames { known: "users and items", found });
+            }
+            Some(other) => return Err(DataError::OtherNames { known: other.subject(), found }),
             None => {}
         }
         if let DataSource::Csv { train, scale: Scale::Standard, .. } = &data.source
             && reading.scaling.is_none()
         {
             let file = data.root.file(train);
-            let form = csv_form(&data.source, Features::Measured, reading.feature_names);
+            let form = csv_form(&data.source, outcome, Features::Measured, reading.feature_names);
             let measured = read_file(&file, |source| csv::read(source, form, Keep::Those(&[])))?;
             reading.scaling = measured.scaling;
         }
@@ -253,20 +356,31 @@ impl<'a> Reading<'a> {
     ) -> Result<Loaded, DataError> {
         let at = |path: &PathBuf| self.data.root.file(path);
         match source {
-            DataSource::Idx { train: [images, labels], .. } => idx_pair(at(images), at(labels), keep),
+            DataSource::Idx { train: [images, labels], .. } => {
+                idx_pair(at(images), at(labels), self.outcome, keep)
+            }
             DataSource::Libsvm { train, features, .. } => {
                 let features = self.features.or(*features);
-                Loaded::read(at(train), |source| libsvm::read(source, features, keep))
+                Loaded::read(at(train), |source| libsvm::read(source, features, self.outcome, keep))
             }
             DataSource::Csv { train, scale, .. } => {
-                let form = csv_form(source, features_of(*scale, self.scaling.as_ref()), names);
+                let form = csv_form(source, self.outcome, features_of(*scale, self.scaling.as_ref()), names);
                 Loaded::read(at(train), |source| csv::read(source, form, keep))
             }
             DataSource::Own => Err(DataError::Own),
             DataSource::MovieLens { .. } | DataSource::Planted { .. } => Err(DataError::Kind {
                 application: "this kind of model",
-                needs: "classes",
+                needs: match self.outcome {
+                    Outcome::Class => "classes",
+                    Outcome::Quantity => "quantities",
+                    Outcome::Ignored => "features",
+                },
                 source_kind: "ratings",
+            }),
+            DataSource::PlantedLinear { .. } => Err(DataError::Kind {
+                application: "this kind of model",
+                needs: "classes",
+                source_kind: "quantities",
             }),
         }
     }
@@ -280,7 +394,10 @@ impl<'a> Reading<'a> {
             DataSource::Libsvm { train, test, .. } | DataSource::Csv { train, test, .. } => {
                 test.take().map(|test| *train = test)
             }
-            DataSource::Own | DataSource::MovieLens { .. } | DataSource::Planted { .. } => None,
+            DataSource::Own
+            | DataSource::MovieLens { .. }
+            | DataSource::Planted { .. }
+            | DataSource::PlantedLinear { .. } => None,
         };
         let names = self.feature_names.or(train.examples.header.as_deref());
         is_there.map(|()| self.examples(&source, names, Keep::All)).transpose()
@@ -294,8 +411,26 @@ impl<'a> Reading<'a> {
     }
 
     /// Maps labels to classes, and puts the test examples beside the training examples.
-    fn classification(self, mut train: Loaded) -> Result<Classification, DataError> {
+    fn classification(self, train: Loaded) -> Result<Classification, DataError> {
         let labels = self.labels(&train)?;
+        let Fitted { train, test, features, feature_names } = self.fit(train)?;
+        let test = test.map(|test| test.classify(&labels)).transpose()?;
+        let train = train.classify(&labels)?;
+        let scaling = self.scaling;
+        Ok(Classification { train, test, features, labels, feature_names, scaling, slice: None })
+    }
+
+    /// Puts the test examples beside the training examples.
+    fn observations(self, train: Loaded) -> Result<Observations, DataError> {
+        let Fitted { train, test, features, feature_names } = self.fit(train)?;
+        let test = test.map(Loaded::samples).transpose()?;
+        let train = train.samples()?;
+        let (scaling, sample) = (self.scaling, Vec::new());
+        Ok(Observations { train, test, features, feature_names, scaling, slice: None, sample })
+    }
+
+    /// Reads the test examples, and compares features.
+    fn fit(&self, mut train: Loaded) -> Result<Fitted, DataError> {
         let mut features = train.examples.features;
         if let Some(known) = self.features.filter(|known| *known != features) {
             let found = u64::from(features);
@@ -306,7 +441,7 @@ impl<'a> Reading<'a> {
         let feature_names = named.or(train.examples.header.take().filter(|_| !self.is_trained));
         if let Some(test) = &test {
             let found = test.examples.features;
-            if has_same_features(&self.data.source) && found != features && !test.examples.labels.is_empty() {
+            if has_same_features(&self.data.source) && found != features && !test.examples.rows.is_empty() {
                 return Err(DataError::Fit {
                     file: test.features_file.clone(),
                     what: "features",
@@ -317,22 +452,28 @@ impl<'a> Reading<'a> {
             }
             features = features.max(found);
         }
-        let test = test.map(|test| test.classify(&labels)).transpose()?;
-        let train = train.classify(&labels)?;
-        let scaling = self.scaling;
-        Ok(Classification { train, test, features, labels, feature_names, scaling, slice: None })
+        Ok(Fitted { train, test, features, feature_names })
     }
+}
+
+/// Files whose features go together.
+struct Fitted {
+    train: Loaded,
+    test: Option<Loaded>,
+    features: u32,
+    feature_names: Option<Vec<String>>,
 }
 
 /// How `source`, which is CSV, is read.
 pub(super) fn csv_form<'a>(
     source: &'a DataSource,
+    outcome: Outcome,
     features: Features<'a>,
     names: Option<&'a [String]>,
 ) -> Form<'a> {
     match source {
-        DataSource::Csv { layout, label, .. } => Form { layout: *layout, label, features, names },
-        _ => Form { layout: Layout::default(), label: &Column::Last, features, names },
+        DataSource::Csv { layout, label, .. } => Form { layout: *layout, label, outcome, features, names },
+        _ => Form { layout: Layout::default(), label: &Column::Last, outcome, features, names },
     }
 }
 
@@ -362,8 +503,8 @@ pub fn load_ratings(data: &DataSettings, known: Known<'_>, seed: u64) -> Result<
         DataSource::MovieLens { train, test, layout, columns } => {
             let declared = declared::read(data, known)?;
             let known = known.or(declared.as_ref());
-            if let Some(Vocabulary::Classes { .. }) = known {
-                return Err(DataError::OtherNames { known: "classes", found: "ratings" });
+            if let Some(known @ (Vocabulary::Classes { .. } | Vocabulary::Features { .. })) = known {
+                return Err(DataError::OtherNames { known: known.subject(), found: "ratings" });
             }
             let file = data.root.file(train);
             let load = |path: &PathBuf| -> Result<_, DataError> {
@@ -384,6 +525,9 @@ pub fn load_ratings(data: &DataSettings, known: Known<'_>, seed: u64) -> Result<
         DataSource::Own => Err(DataError::Own),
         DataSource::Idx { .. } | DataSource::Libsvm { .. } | DataSource::Csv { .. } => {
             Err(DataError::Kind { application: "factorisation", needs: "ratings", source_kind: "classes" })
+        }
+        DataSource::PlantedLinear { .. } => {
+            Err(DataError::Kind { application: "factorisation", needs: "ratings", source_kind: "quantities" })
         }
     }
 }
@@ -435,9 +579,26 @@ impl Loaded {
     pub(super) fn classify(self, labels: &Names) -> Result<Examples, DataError> {
         classify(self.examples, labels).map_err(|e| wrong(&self.labels_file, e))
     }
+
+    /// The same without classes.
+    pub(super) fn samples(self) -> Result<Samples, DataError> {
+        let Labelled { rows, quantities, .. } = self.examples;
+        match rows.len() {
+            0 => Err(wrong(&self.features_file, ClassesError::Empty)),
+            found if found > MAX_EXAMPLES => {
+                Err(wrong(&self.features_file, ClassesError::TooManyExamples { found }))
+            }
+            _ => Ok(Samples { rows, quantities }),
+        }
+    }
 }
 
-pub(super) fn idx_pair(images: DataFile, labels: DataFile, keep: Keep<'_>) -> Result<Loaded, DataError> {
+pub(super) fn idx_pair(
+    images: DataFile,
+    labels: DataFile,
+    outcome: Outcome,
+    keep: Keep<'_>,
+) -> Result<Loaded, DataError> {
     let mut examples = read_file(&images, |source| idx::read_images(source, keep))?;
     let values = read_file(&labels, |source| idx::read_labels(source))?;
     if values.len() != examples.rows.len() {
@@ -449,7 +610,11 @@ pub(super) fn idx_pair(images: DataFile, labels: DataFile, keep: Keep<'_>) -> Re
             allowed: examples.rows.len() as u64,
         });
     }
-    examples.labels = values;
+    match outcome {
+        Outcome::Class => examples.labels = values,
+        Outcome::Quantity => examples.quantities = values.numbers(),
+        Outcome::Ignored => {}
+    }
     Ok(Loaded { examples, features_file: images, labels_file: labels })
 }
 

@@ -334,7 +334,7 @@ pub(crate) fn index(
     }
     let (users, items) = match known {
         Some(Vocabulary::Ratings { users, items, .. }) => (users.clone(), items.clone()),
-        Some(Vocabulary::Classes { .. } | Vocabulary::Hashed(_)) | None => {
+        Some(Vocabulary::Classes { .. } | Vocabulary::Features { .. } | Vocabulary::Hashed(_)) | None => {
             (all(|raw| &raw.users), all(|raw| &raw.items))
         }
     };
@@ -346,7 +346,7 @@ pub(crate) fn index(
     });
     let (mean, range) = match known {
         Some(Vocabulary::Ratings { mean, range, .. }) => (*mean, *range),
-        Some(Vocabulary::Classes { .. } | Vocabulary::Hashed(_)) | None => {
+        Some(Vocabulary::Classes { .. } | Vocabulary::Features { .. } | Vocabulary::Hashed(_)) | None => {
             (train.mean() as f32, train.range())
         }
     };

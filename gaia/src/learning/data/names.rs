@@ -279,6 +279,36 @@ pub(super) fn differing_feature(here: Option<&[String]>, there: Option<&[String]
     }
 }
 
+/// What is said of the features of a vocabulary.
+fn summary_of_features(
+    features: u32,
+    names: Option<&[String]>,
+    scaling: Option<&Scaling>,
+) -> Vec<(&'static str, String)> {
+    let shown = match names {
+        Some(names) => format!("{features} {}", identified_in_order(names)),
+        None => features.to_string(),
+    };
+    let mut all = vec![("features", shown)];
+    all.extend(scaling.map(|scaling| {
+        ("standardisation", beginning(&serde_json::to_vec(scaling).expect("it is plain data")))
+    }));
+    all
+}
+
+/// How many features there are, what they are called, and how they are standardised.
+type OfFeatures<'a> = (u32, Option<&'a [String]>, Option<&'a Scaling>);
+
+/// In what the features of two vocabularies differ.
+fn differing_features(ours: OfFeatures<'_>, theirs: OfFeatures<'_>) -> Option<String> {
+    if ours.0 != theirs.0 {
+        return Some(format!("it has {} features, we have {}", theirs.0, ours.0));
+    }
+    differing_feature(ours.1, theirs.1).or_else(|| {
+        (ours.2 != theirs.2).then(|| "its features are standardised by other figures than ours".to_owned())
+    })
+}
+
 /// The beginning of the SHA-256 of `bytes`, for people.
 fn beginning(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
@@ -361,8 +391,16 @@ impl NameColumn {
         self.codes.len()
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.codes.is_empty()
+    }
+
+    /// The numbers of all rows; texts are NaN.
+    pub(crate) fn numbers(&self) -> Vec<f32> {
+        let mut by_code = vec![f32::NAN; self.numbers.len() + self.texts.len()];
+        self.numbers.iter().for_each(|(number, code)| by_code[*code as usize] = *number as f32);
+        self.codes.iter().map(|code| by_code[*code as usize]).collect()
     }
 
     /// All different names, in order.
@@ -422,6 +460,18 @@ pub enum Vocabulary {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         scaling: Option<Scaling>,
     },
+    /// Of a model of examples without classes: a row or a column for each feature.
+    Features {
+        /// How many features an example has.
+        features: u32,
+        /// What they are called, in order, where the training file has a header; as many as there
+        /// are features.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        feature_names: Option<Vec<String>>,
+        /// How features are standardised, if they are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scaling: Option<Scaling>,
+    },
     /// Of a factorisation: a row for each user and each item.
     Ratings {
         /// The user of each row.
@@ -449,15 +499,12 @@ impl Vocabulary {
     pub fn summary(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Classes { labels, features, feature_names, scaling } => {
-                let features = match feature_names {
-                    Some(names) => format!("{features} {}", identified_in_order(names)),
-                    None => features.to_string(),
-                };
-                let mut all = vec![("labels", labels.identified()), ("features", features)];
-                all.extend(scaling.as_ref().map(|scaling| {
-                    ("standardisation", beginning(&serde_json::to_vec(scaling).expect("it is plain data")))
-                }));
+                let mut all = vec![("labels", labels.identified())];
+                all.extend(summary_of_features(*features, feature_names.as_deref(), scaling.as_ref()));
                 all
+            }
+            Self::Features { features, feature_names, scaling } => {
+                summary_of_features(*features, feature_names.as_deref(), scaling.as_ref())
             }
             Self::Ratings { users, items, mean, range: (low, high) } => vec![
                 ("users", users.identified()),
@@ -477,7 +524,9 @@ impl Vocabulary {
     /// What the features are called, in order.
     pub fn feature_names(&self) -> Option<&[String]> {
         match self {
-            Self::Classes { feature_names, .. } => feature_names.as_deref(),
+            Self::Classes { feature_names, .. } | Self::Features { feature_names, .. } => {
+                feature_names.as_deref()
+            }
             Self::Ratings { .. } | Self::Hashed(_) => None,
         }
     }
@@ -502,11 +551,13 @@ impl Vocabulary {
         let read: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         match &read {
             Self::Classes { features, feature_names: Some(names), .. }
+            | Self::Features { features, feature_names: Some(names), .. }
                 if names.len() != *features as usize =>
             {
                 return Err(format!("it has {} names of {features} features", names.len()));
             }
-            Self::Classes { features, scaling: Some(scaling), .. } => {
+            Self::Classes { features, scaling: Some(scaling), .. }
+            | Self::Features { features, scaling: Some(scaling), .. } => {
                 let lengths = [scaling.means.len(), scaling.deviations.len()];
                 let is_sound = scaling.means.iter().all(|mean| mean.is_finite())
                     && scaling.deviations.iter().all(|deviation| deviation.is_finite() && *deviation > 0.0);
@@ -522,7 +573,7 @@ impl Vocabulary {
                     return Err("its rows, mean and range are none of ratings".to_owned());
                 }
             }
-            Self::Classes { .. } | Self::Ratings { .. } => {}
+            Self::Classes { .. } | Self::Features { .. } | Self::Ratings { .. } => {}
         }
         Ok(read)
     }
@@ -547,16 +598,23 @@ impl Vocabulary {
                     feature_names: feature_names_there,
                     scaling: scaling_there,
                 },
-            ) => names("labels", labels, labels_there)
-                .or_else(|| {
-                    (features != features_there)
-                        .then(|| format!("it has {features_there} features, we have {features}"))
-                })
-                .or_else(|| differing_feature(feature_names.as_deref(), feature_names_there.as_deref()))
-                .or_else(|| {
-                    (scaling != scaling_there)
-                        .then(|| "its features are standardised by other figures than ours".to_owned())
-                }),
+            ) => names("labels", labels, labels_there).or_else(|| {
+                let ours = (*features, feature_names.as_deref(), scaling.as_ref());
+                let theirs = (*features_there, feature_names_there.as_deref(), scaling_there.as_ref());
+                differing_features(ours, theirs)
+            }),
+            (
+                Self::Features { features, feature_names, scaling },
+                Self::Features {
+                    features: features_there,
+                    feature_names: feature_names_there,
+                    scaling: scaling_there,
+                },
+            ) => {
+                let ours = (*features, feature_names.as_deref(), scaling.as_ref());
+                let theirs = (*features_there, feature_names_there.as_deref(), scaling_there.as_ref());
+                differing_features(ours, theirs)
+            }
             (
                 Self::Ratings { users, items, mean, range },
                 Self::Ratings {
@@ -582,12 +640,16 @@ impl Vocabulary {
             }),
             (Self::Hashed(_), Self::Ratings { .. }) => Some("its ids have names, ours are hashed".to_owned()),
             (Self::Ratings { .. }, Self::Hashed(_)) => Some("its ids are hashed, ours have names".to_owned()),
-            (Self::Classes { .. }, Self::Ratings { .. } | Self::Hashed(_)) => {
-                Some("it has ratings, we have classes".to_owned())
-            }
-            (Self::Ratings { .. } | Self::Hashed(_), Self::Classes { .. }) => {
-                Some("it has classes, we have ratings".to_owned())
-            }
+            (ours, theirs) => Some(format!("it has {}, we have {}", theirs.subject(), ours.subject())),
+        }
+    }
+
+    /// What it has names of, in a word or two.
+    pub fn subject(&self) -> &'static str {
+        match self {
+            Self::Classes { .. } => "classes",
+            Self::Features { .. } => "features alone",
+            Self::Ratings { .. } | Self::Hashed(_) => "ratings",
         }
     }
 }

@@ -4,28 +4,32 @@
 use super::csv::{self, Features};
 use super::load::{DataError, csv_form, read_file};
 use super::{libsvm, movielens};
-use crate::learning::data::{DataSettings, DataSource};
+use crate::learning::data::{DataSettings, DataSource, Outcome};
 
 /// How many rows.
 const ROWS: usize = 3;
 
-/// How the training file is read, then its first rows; nothing for data that is not text.
+/// How the training file is read, whose labels are `outcome`, then its first rows; nothing for data
+/// that is not text.
 ///
 /// # Errors
 ///
 /// If the file cannot be used.
-pub fn preview(data: &DataSettings) -> Result<Vec<String>, DataError> {
+pub fn preview(data: &DataSettings, outcome: Outcome) -> Result<Vec<String>, DataError> {
     match &data.source {
         source @ DataSource::Csv { train, .. } => {
-            let form = csv_form(source, Features::Times(1.0), None);
+            let form = csv_form(source, outcome, Features::Times(1.0), None);
             read_file(&data.root.file(train), |source| csv::preview(source, form, ROWS))
         }
         DataSource::Libsvm { train, features, .. } => {
-            read_file(&data.root.file(train), |source| libsvm::preview(source, *features, ROWS))
+            read_file(&data.root.file(train), |source| libsvm::preview(source, *features, outcome, ROWS))
         }
         DataSource::MovieLens { train, layout, columns, .. } => {
             read_file(&data.root.file(train), |source| movielens::preview(source, *layout, columns, ROWS))
         }
-        DataSource::Own | DataSource::Idx { .. } | DataSource::Planted { .. } => Ok(Vec::new()),
+        DataSource::Own
+        | DataSource::Idx { .. }
+        | DataSource::Planted { .. }
+        | DataSource::PlantedLinear { .. } => Ok(Vec::new()),
     }
 }

@@ -119,6 +119,16 @@ pub enum DataSource {
         /// Standard deviation of the noise on each rating.
         noise: f64,
     },
+    /// Quantities drawn as a planted linear function of features, with noise; every count is at
+    /// least one.
+    PlantedLinear {
+        /// How many training examples; a tenth of that many test examples come on top.
+        examples: u32,
+        /// How many features.
+        features: u32,
+        /// Standard deviation of the noise on each quantity.
+        noise: f64,
+    },
 }
 
 impl DataSource {
@@ -209,6 +219,8 @@ pub enum Column {
     Number(u32),
     /// As the header calls it.
     Named(String),
+    /// There is none.
+    Absent,
 }
 
 /// The columns of a table of ratings; none where the header says it, or the order of columns.

@@ -230,6 +230,7 @@ impl<R: BufRead> Table<R> {
             allowed,
         };
         match (column, &self.header) {
+            (Column::Absent, _) => Err(missing("`none`".to_owned(), "one of labels is needed".to_owned())),
             (Column::Last, _) => Ok(self.columns.saturating_sub(1)),
             (Column::Number(number), _) => {
                 let place = (*number as usize).checked_sub(1).filter(|place| *place < self.columns);

@@ -1,5 +1,6 @@
-//! The built-in applications: [`Softmax`] regression, a multi-layer [`Perceptron`] and matrix
-//! [`Factorisation`].
+//! The built-in applications: [`Softmax`] regression, a multi-layer [`Perceptron`], matrix
+//! [`Factorisation`], [linear](LinearKind) and [logistic](LogisticKind) regression, and
+//! [k-means](KMeansKind).
 //!
 //! Their arithmetic gives the same bits on every machine: sums run in a stated order (see `lanes`
 //! and [`linalg`](crate::learning::linalg)), `exp` and `ln` come from the `libm` crate, and every
@@ -7,7 +8,9 @@
 
 mod batches;
 mod classes;
+mod clusters;
 mod factorisation;
+mod generalised;
 mod lanes;
 mod local_rows;
 mod perceptron;
@@ -15,8 +18,12 @@ mod softmax;
 #[cfg(test)]
 mod tests;
 
+pub use self::clusters::{KMeansKind, KMeansSettings};
 pub(crate) use self::factorisation::MOST_RANK;
 pub use self::factorisation::{Factorisation, FactorisationKind, FactorisationSettings};
+pub use self::generalised::{
+    ClassMetric, LinearKind, LinearSettings, LogisticKind, LogisticSettings, Optimiser, QuantityMetric,
+};
 pub use self::perceptron::{Perceptron, PerceptronKind, PerceptronSettings};
 pub use self::softmax::{Softmax, SoftmaxKind, SoftmaxSettings};
 
@@ -24,5 +31,11 @@ use crate::learning::application::ModelKinds;
 
 /// The built-in kinds.
 pub fn kinds() -> ModelKinds {
-    ModelKinds::none().with(SoftmaxKind).with(PerceptronKind).with(FactorisationKind)
+    ModelKinds::none()
+        .with(SoftmaxKind)
+        .with(PerceptronKind)
+        .with(FactorisationKind)
+        .with(LinearKind)
+        .with(LogisticKind)
+        .with(KMeansKind)
 }

@@ -198,7 +198,7 @@ fn model(file: &config::JobFile) -> Result<(String, Vec<String>), String> {
 /// The first rows of the training data as they are understood; the data itself has been found
 /// sound.
 fn rows(job: &Job) -> Vec<Finding> {
-    let rows = preview(&job.data).unwrap_or_default();
+    let rows = preview(&job.data, job.model.outcome()).unwrap_or_default();
     rows.iter().map(|row| Finding::ok("rows", row)).collect()
 }
 

@@ -55,6 +55,6 @@ fn files(source: &DataSource) -> Vec<(&'static str, &Path)> {
         | DataSource::MovieLens { train, test, .. } => {
             some("train", Some(train.as_path())).chain(some("test", test.as_deref())).collect()
         }
-        DataSource::Own | DataSource::Planted { .. } => Vec::new(),
+        DataSource::Own | DataSource::Planted { .. } | DataSource::PlantedLinear { .. } => Vec::new(),
     }
 }

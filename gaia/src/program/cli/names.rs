@@ -49,5 +49,5 @@ fn found(file: &Path, overrides: &Overrides, kinds: &ModelKinds) -> Result<Names
     if !problems.is_empty() {
         return Err(ConfigError { problems }.into());
     }
-    Ok(find(&job.data).map_err(ModelError::Data)?)
+    Ok(find(&job.data, job.model.outcome()).map_err(ModelError::Data)?)
 }

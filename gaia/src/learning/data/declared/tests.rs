@@ -48,7 +48,7 @@ fn the_names_of_all_regions_make_one_model_of_ratings() {
     let source = || DataSource::ratings("train", None);
     let parts =
         ["1,100,2\n2,101,4\n", "7,1000,5\n7,100,5\n8,1001,5\n9,1000,5\n"].map(|text| data(text, source()));
-    let [here, there] = [0, 1].map(|at: usize| find(&parts[at].1).expect("it is sound"));
+    let [here, there] = [0, 1].map(|at: usize| find(&parts[at].1, Outcome::Class).expect("it is sound"));
     let merged = here.clone().merge(there.clone()).expect("both are ratings");
     let expected = Vocabulary::Ratings {
         users: labels([1, 2, 7, 8, 9]),
@@ -87,7 +87,7 @@ fn the_names_of_all_regions_make_one_model_of_ratings() {
 fn labels_and_widths_of_all_regions_make_one_model_of_classes() {
     let source = || DataSource::Libsvm { train: "train".into(), test: None, features: None };
     let parts = ["4 1:1 3:1\n", "8 2:1 7:1\n9 1:1\n"].map(|text| data(text, source()));
-    let found = parts.each_ref().map(|(_, data)| find(data).expect("a single label will do"));
+    let found = parts.each_ref().map(|(_, data)| find(data, Outcome::Class).expect("a single label will do"));
     let [here, there] = found;
     let merged = there.merge(here).expect("both are classes");
     for (folder, data) in parts {
@@ -192,7 +192,7 @@ fn ratings_beyond_what_is_said_are_refused() {
 fn the_features_of_all_regions_have_one_order() {
     let parts = ["height,weight,class\n1,2,0\n", "weight,height,class\n2,1,1\n", "1,2,1\n"]
         .map(|text| data(text, DataSource::csv("train", None)));
-    let found = parts.each_ref().map(|(_, data)| find(data).expect("a single label will do"));
+    let found = parts.each_ref().map(|(_, data)| find(data, Outcome::Class).expect("a single label will do"));
     assert_ne!(found[0].vocabulary, found[1].vocabulary);
     let [here, there, bare] = found;
     let merged =
@@ -214,7 +214,7 @@ fn the_features_of_all_regions_have_one_order() {
         ("height,class\n1,0\n", "it has 1 features, those before have 2"),
     ] {
         let (_folder, other) = data(text, DataSource::csv("train", None));
-        let other = find(&other).expect("it is sound");
+        let other = find(&other, Outcome::Class).expect("it is sound");
         assert_eq!(here.clone().merge(other), Err(message.to_owned()));
     }
 }

@@ -237,7 +237,7 @@ fn a_test_file_is_standardised_by_the_training_files_figures() {
 fn the_first_rows_are_shown_as_they_are_understood() {
     let shown = |text: &str, source: DataSource| {
         let (_folder, data) = settings(&[("train", text.as_bytes())], source);
-        crate::learning::data::preview(&data).expect("it is sound")
+        crate::learning::data::preview(&data, Outcome::Class).expect("it is sound")
     };
     assert_eq!(
         shown("x;y;class\n1;2;setosa\n3;4;virginica\n", DataSource::csv("train", None)),
@@ -289,11 +289,17 @@ proptest::proptest! {
             let bytes = &bytes[..bytes.len().min(cut)];
             _ = idx::read_images(bytes, Keep::All);
             _ = idx::read_labels(bytes);
-            _ = libsvm::read(bytes, None, Keep::All);
+            _ = libsvm::read(bytes, None, Outcome::Class, Keep::All);
             let [header, quotes] = [cut, cut / 3].map(|choice| [None, Some(true), Some(false)][choice % 3]);
             let layout = Layout { delimiter: None, header, quotes };
             let label = Column::Number(1 + cut as u32 % 3);
-            let form = Form { layout, label: &label, features: Features::Measured, names: None };
+            let form = Form {
+                layout,
+                label: &label,
+                outcome: Outcome::Class,
+                features: Features::Measured,
+                names: None,
+            };
             _ = csv::read(bytes, form, Keep::All);
             _ = movielens::read(bytes, layout, &RatingColumns::default());
         }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::job::Job;
 use crate::learning::application::{Application, BuildError, Evaluation, ModelSettings};
-use crate::learning::data::{DataSettings, DataSource, Partition};
+use crate::learning::data::{DataSettings, DataSource, Names, Partition};
 use crate::learning::data::{load_classification, load_ratings};
 use crate::learning::sequential::Sequential;
 use crate::learning::{Decay, LearningRate};
@@ -16,6 +16,9 @@ use crate::learning::{Decay, LearningRate};
 mod build;
 mod factorisation;
 mod gradients;
+mod k_means;
+mod linear;
+mod logistic;
 mod perceptron;
 mod predictions;
 mod softmax;
@@ -54,4 +57,26 @@ fn digits(settings: SoftmaxSettings, partition: Partition) -> Softmax {
     let data =
         load_classification(&DataSettings::new(shipped(), source), None).expect("the shipped data is sound");
     Softmax::new(settings, data, partition, 1)
+}
+
+/// `x` such that `matrix x = right`, by elimination with row pivots; shapes `[n, n]` and `[n]`.
+fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
+    let size = right.len();
+    for column in 0..size {
+        let largest = |a: &usize, b: &usize| matrix[*a][column].abs().total_cmp(&matrix[*b][column].abs());
+        let pivot = (column..size).max_by(largest).expect("there are rows left");
+        matrix.swap(column, pivot);
+        right.swap(column, pivot);
+        for row in column + 1..size {
+            let factor = matrix[row][column] / matrix[column][column];
+            let (above, below) = matrix.split_at_mut(row);
+            below[0].iter_mut().zip(&above[column]).for_each(|(value, above)| *value -= factor * above);
+            right[row] -= factor * right[column];
+        }
+    }
+    for row in (0..size).rev() {
+        let known: f64 = (row + 1..size).map(|column| matrix[row][column] * right[column]).sum();
+        right[row] = (right[row] - known) / matrix[row][row];
+    }
+    right
 }

@@ -16,7 +16,7 @@ fn digits_settings() -> SoftmaxSettings {
     settings(1e-3, 32, 8, 4.0, 20)
 }
 
-fn assert_close(found: f64, optimum: f64, share: f64) {
+pub(super) fn assert_close(found: f64, optimum: f64, share: f64) {
     // Even an optimum may be undercut by rounding, not by more.
     let ratio = found / optimum;
     assert!((1.0 - 1e-5..1.0 + share).contains(&ratio), "{found} is {ratio} of the optimum {optimum}");
