@@ -194,10 +194,10 @@ fn what_cannot_be_told_apart_is_refused() {
 fn a9a_reaches_the_optimum() {
     let Some(root) = collected("libsvm") else { return };
     let source = DataSource::Libsvm { train: "a9a".into(), test: Some("a9a.t".into()), features: Some(123) };
-    let decay = Decay::Inverse { every: 10 };
-    let plain = LogisticSettings { intercept: false, ..settings(1e-4, 64, 128, 0.5, decay) };
+    let decay = Decay::Exponential { factor: 0.965, every: 1 };
+    let plain = LogisticSettings { intercept: false, ..settings(1e-4, 64, 128, 2.0, decay) };
     let application = build(&job(plain, root, source), 1).expect("the data are there");
-    let evaluation = trained(&*application, 4, 150);
+    let evaluation = trained(&*application, 4, 200);
     assert!((evaluation.objective - 0.324_506_92).abs() < 1e-4, "{evaluation:?}");
     assert!((evaluation.metric.value - 0.8499).abs() < 2e-3, "{evaluation:?}");
 }
