@@ -25,6 +25,8 @@ pub mod lan;
 #[cfg(feature = "net")]
 pub mod local;
 pub mod message;
+#[cfg(feature = "net")]
+pub mod metrics;
 pub mod prefix;
 pub mod printable;
 #[cfg(feature = "net")]

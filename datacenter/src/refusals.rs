@@ -1,11 +1,32 @@
 //! Counts of connections that were refused, by cause.
 //!
-//! Kind: time-free.
+//! Kind: driver.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::identity::{self, Party};
+use crate::metrics;
+
+/// Which connections are refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Those inside a datacenter.
+    #[default]
+    Lan,
+    /// Those between datacenters.
+    Wan,
+}
+
+impl Scope {
+    /// Its name, as metrics and status write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lan => "lan",
+            Self::Wan => "wan",
+        }
+    }
+}
 
 /// A kind of refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,14 +68,29 @@ impl Refused {
     }
 }
 
-/// How often each kind has occurred. Cheap to clone; clones count together.
+/// How often each kind has occurred; each is [recorded](metrics::refusals) too. Cheap to clone;
+/// clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Refusals(Arc<Mutex<BTreeMap<Refused, u64>>>);
+pub struct Refusals {
+    scope: Scope,
+    counts: Arc<Mutex<BTreeMap<Refused, u64>>>,
+}
 
 impl Refusals {
+    /// None so far.
+    pub fn new(scope: Scope) -> Self {
+        Self { scope, counts: Arc::default() }
+    }
+
+    /// Of which connections.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
     /// One more.
     pub fn count(&self, refused: Refused) {
         *self.counts().entry(refused).or_default() += 1;
+        metrics::refusals(self.scope, refused).increment(1);
     }
 
     /// All so far.
@@ -63,6 +99,6 @@ impl Refusals {
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<Refused, u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -15,7 +15,7 @@ ALWAYS = {"datacenter", "role", "job", "instance"}
 # What Grafana puts in.
 VARIABLES = {"$__rate_interval": "5m", "$datacenter": ".*"}
 
-ROW = re.compile(r"^\| `(gaia_\w+)` \| (?:gauge|counter) \| (.*?) \|", re.M)
+ROW = re.compile(r"^\| `(gaia_\w+)` \| (gauge|counter|histogram) \| (.*?) \|", re.M)
 METRIC = re.compile(r"\bgaia_\w+")
 # The labels of a selector, of a grouping, and of a legend or an annotation.
 SELECTED = re.compile(r"(gaia_\w+)\s*\{([^}]*)\}")
@@ -57,7 +57,13 @@ def alerts(text):
 
 def main():
     operations = (HERE / "../../docs/OPERATIONS.md").read_text()
-    metrics = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in ROW.findall(operations)}
+    metrics = {}
+    for name, kind, labels in ROW.findall(operations):
+        labels = set(re.findall(r"`(\w+)`", labels))
+        if kind == "histogram":
+            metrics |= {f"{name}_sum": labels, f"{name}_count": labels, f"{name}_bucket": labels | {"le"}}
+        else:
+            metrics[name] = labels
     assert len(metrics) > 30, "the tables of docs/OPERATIONS.md were not found"
 
     dashboard = json.loads((HERE / "dashboard.json").read_text())

@@ -20,6 +20,8 @@ use gaia::program::local_cluster::{LocalCluster, Plan, Process};
 use gaia::service::Part;
 use gaia::service::status::fetch::{Fetched, fetch};
 use gaia::service::status::{Absence, MissingWorker, Phase, ServerStatus, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use wan::relay::RelayCounters;
 
 /// Runs the job to its end; judges what was learned and what it cost.
@@ -45,7 +47,67 @@ async fn run_to_the_end(servers: u16) {
     assert!(apart < 0.02, "sent {sent}, relayed {relayed}");
     let apart = (sent as f64 / simulated.wan_bytes as f64 - 1.0).abs();
     assert!(apart < 0.15, "sent {sent}, simulated {}", simulated.wan_bytes);
+    for (process, fetched) in cluster.processes.iter().zip(&fetched) {
+        let status = fetched.status.as_ref().unwrap();
+        assert_eq!(
+            (process.region.to_owned(), process.part.role()),
+            (status.datacenter.clone(), status.role.clone())
+        );
+        assert_recorded(status, &scraped(process).await);
+    }
     assert_equal(&outputs(directory.path()));
+}
+
+/// What `process` answers at `/metrics`.
+async fn scraped(process: &Process) -> String {
+    let mut stream = TcpStream::connect(process.admin).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+/// What was recorded as it happened, added up over all series of `name` that have this label.
+fn sum(metrics: &str, name: &str, label: &str) -> f64 {
+    let of_name =
+        metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+    let values = of_name.filter(|line| line.contains(label)).filter_map(|line| line.rsplit(' ').next());
+    values.map(|value| value.parse::<f64>().unwrap()).sum()
+}
+
+/// What was recorded while a job ran is what the status of its process says in the end.
+fn assert_recorded(status: &Status, metrics: &str) {
+    let sum = |name: &str, label: &str| sum(metrics, name, label);
+    let is_near = |told: f64, recorded: f64| (told - recorded).abs() < 1e-6 * (1.0 + told);
+    assert_eq!(sum("gaia_uptime_seconds", &format!("role=\"{}\"", status.role)).signum(), 1.0, "{metrics}");
+    for worker in &status.workers {
+        let label = format!("worker=\"{}\"", worker.index);
+        let recorded = |name: &str| sum(name, &label);
+        assert!(is_near(worker.compute_seconds, recorded("gaia_worker_compute_seconds_sum")), "{metrics}");
+        assert!(is_near(worker.wait_seconds, recorded("gaia_worker_wait_seconds_sum")), "{metrics}");
+        assert!(recorded("gaia_worker_wait_seconds_count") >= f64::from(worker.clock), "{metrics}");
+        assert_eq!(recorded("gaia_worker_processed_examples_total"), worker.processed_examples as f64);
+    }
+    for server in &status.servers {
+        let label = format!("server=\"{}\"", server.index);
+        let flushes = server.shards.len() as u32 * server.workers.len() as u32 * server.shards[0].clock;
+        // Workers have left by the end, and then they are not counted.
+        assert!(sum("gaia_flush_bytes_count", &label) >= f64::from(flushes).max(1.0), "{metrics}");
+        for link in &server.links {
+            let label = format!("peer=\"{}\",peer_server=\"{}\"", link.datacenter, link.server);
+            assert_eq!(sum("gaia_link_connects_total", &label), link.connects as f64, "{metrics}");
+            let (sent, received) =
+                (sum("gaia_link_sent_update_bytes_sum", &label), "gaia_link_received_update_bytes_count");
+            assert!(sent >= link.sent_payload_bytes as f64 && sum(received, &label) > 0.0, "{metrics}");
+        }
+        for shard in &server.shards {
+            let told: f64 = shard.held_seconds.values().sum();
+            assert!(
+                is_near(told, sum("gaia_hold_seconds_sum", &format!("shard=\"{}\"", shard.shard))),
+                "{metrics}"
+            );
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,8 @@ pub mod inbox;
 pub mod ledger;
 pub mod leeway;
 pub mod message;
+#[cfg(feature = "net")]
+pub mod metrics;
 pub mod mirror_clock;
 pub mod node;
 pub mod outbox;

@@ -415,6 +415,7 @@ impl Listener {
         out: mpsc::Sender<ToWorker>,
     ) -> Result<Infallible, LanError> {
         let mut arriving = Arriving::new(&self.shapes);
+        let (flush_bytes, mut arrived_bytes) = (crate::metrics::flush_bytes(self.server), 0);
         loop {
             let frame = tokio::select! {
                 // First, as what has come while the shards were busy was not read.
@@ -427,7 +428,14 @@ impl Listener {
                 // What waits is its own, and what is missing of it never comes.
                 () = heard.silence() => return Err(LanError::Gone),
             };
+            let bytes = frame.len();
             let message = ToServer::decode_holding(frame, &self.shapes, Some(room))?;
+            if let ToServer::Flush { is_last, .. } = message {
+                arrived_bytes += bytes;
+                if is_last {
+                    flush_bytes.record(std::mem::take(&mut arrived_bytes) as f64);
+                }
+            }
             if let Some(answer) = self.take(worker, message, &mut arriving).await? {
                 out.send(answer).await.map_err(|_| LanError::Closed)?;
             }

@@ -63,6 +63,7 @@ pub(super) fn read(setup: &Setup, index: u16) -> Result<Beginning, ServiceError>
         checkpoints = begins.into_iter().filter_map(|begun| begun.checkpoint).collect();
         let counts = archive.begin_counts(index, region.servers);
         let keeper = Keeper::start(archive.clone()).map_err(ServiceError::Thread)?;
+        setup.shards_of(index).for_each(|shard| keeper.expect(shard));
         for checkpoint in &checkpoints {
             schedule.begin(checkpoint.state.shard, checkpoint.state.clock);
             keeper.begin(checkpoint);

@@ -31,7 +31,7 @@ use super::setup::Setup;
 use super::worker::{self, Ended, Notes};
 use super::{ServiceError, beginning, output};
 use crate::job::region::{AtEnd, Region};
-use crate::service::admin;
+use crate::service::admin::{self, Recorded};
 use crate::service::logs;
 use crate::service::participation::Participation;
 use crate::service::status::{Phase, ScoreStatus};
@@ -81,7 +81,10 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
     if let Some(checkpoint) = region.checkpoint.as_ref().filter(|_| !part.servers(&region).is_empty()) {
         super::checkpoint::prepare(checkpoint)?;
     }
-    let reporter = Arc::new(StatusReporter::new(&region, part, started));
+    // Where nobody can ask, nothing is recorded.
+    let recorded = listener.as_ref().and_then(|_| Recorded::install(&region.name, &part.role()));
+    let adding_up = recorded.clone().map(|recorded| tokio::spawn(recorded.add_up()));
+    let reporter = Arc::new(StatusReporter::new(&region, part, started, recorded));
     let serving = listener.map(|listener| tokio::spawn(admin::serve(listener, reporter.clone())));
     let outcome = train(region, part, &identities, &stop, &reporter).await;
     if let Some(serving) = serving {
@@ -91,6 +94,7 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
         serving.abort();
         let _ = serving.await;
     }
+    adding_up.into_iter().for_each(|task| task.abort());
     outcome
 }
 

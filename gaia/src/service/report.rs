@@ -3,7 +3,6 @@
 //! Kind: driver.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use super::setup::Setup;
 use super::worker::Notes;
 use crate::filters::FilterStatus;
 use crate::job::region::Region;
-use crate::service::admin::StatusSource;
+use crate::service::admin::{Recorded, StatusSource};
 use crate::service::participation::Participation;
 use crate::service::status::{
     Absence, CertificateStatus, HoldStatus, JobStatus, LinkStatus, MirrorPresence, MirrorStatus,
@@ -50,6 +49,7 @@ pub(super) struct StatusReporter {
     starting: Status,
     started: Instant,
     answers: OnceLock<Arc<Answers>>,
+    recorded: Option<Recorded>,
     /// When the status was last asked for, and the phase that was told.
     told: watch::Sender<Told>,
 }
@@ -58,14 +58,14 @@ pub(super) struct StatusReporter {
 pub(super) type Told = Option<(Instant, Phase)>;
 
 impl StatusReporter {
-    pub(super) fn new(region: &Region, part: Part, started: Instant) -> Self {
+    pub(super) fn new(region: &Region, part: Part, started: Instant, recorded: Option<Recorded>) -> Self {
         let starting = Status {
             version: env!("CARGO_PKG_VERSION").into(),
             datacenter: region.name.clone(),
             role: part.role(),
             ..Status::default()
         };
-        Self { starting, started, answers: OnceLock::new(), told: watch::channel(None).0 }
+        Self { starting, started, answers: OnceLock::new(), recorded, told: watch::channel(None).0 }
     }
 
     pub(super) fn started(&self) -> Instant {
@@ -96,6 +96,10 @@ impl StatusSource for StatusReporter {
             self.told.send_replace(Some((Instant::now(), status.phase)));
             status
         })
+    }
+
+    fn recorded(&self) -> Option<&Recorded> {
+        self.recorded.as_ref()
     }
 }
 
@@ -220,16 +224,17 @@ impl Answers {
 
     fn refusals(&self) -> Vec<crate::service::status::Refusals> {
         let mut all = BTreeMap::new();
-        let mut add = |scope: &str, refusals: &Refusals| {
+        let mut add = |refusals: &Refusals| {
+            let scope = refusals.scope().name();
             for (refused, count) in refusals.all() {
                 let by = if refused.by_us { "us" } else { "them" };
                 *all.entry((scope.to_owned(), refused.cause, by)).or_insert(0) += count;
             }
         };
-        add("lan", &self.refusals);
+        add(&self.refusals);
         for server in self.servers.iter() {
-            add("lan", &server.lan_refusals);
-            add("wan", server.board.refusals());
+            add(&server.lan_refusals);
+            add(server.board.refusals());
         }
         let refusals = all.into_iter().map(|((scope, cause, by), count)| crate::service::status::Refusals {
             scope,
@@ -341,7 +346,7 @@ impl Server {
             shards: seen.shards,
             workers: workers.into_iter().map(|worker| worker.0).collect(),
             missing_workers: missing.collect(),
-            suspensions: self.suspensions.load(Ordering::Relaxed),
+            suspensions: self.suspensions.so_far(),
             links: seen.links.into_values().collect(),
             wan_sent_bytes: total.sent_bytes,
             wan_received_bytes: total.received_bytes,

@@ -8,7 +8,6 @@ mod failure_detector;
 mod sockets;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use datacenter::identity::Identity;
@@ -36,11 +35,12 @@ use wan::driver::peers::{Peer, Peers, Turn};
 use wan::driver::queue::{EventSender, event_queue};
 use wan::driver::server::{Event, Observer, Server as NodeTask};
 use wan::message::ServerId;
+use wan::metrics::LinkLabels;
 use wan::node::Node;
 use wan::transport::{Carries, Endpoint, EndpointConfig, Entropy, Path, PeerName, Role};
 use wan::wire::Shapes;
 
-use self::failure_detector::WorkerFailureDetector;
+use self::failure_detector::{Suspensions, WorkerFailureDetector};
 pub(super) use self::sockets::{Sockets, own_address};
 use super::beginning::{self, Beginning, Keeping};
 use super::counting::Counting;
@@ -78,7 +78,7 @@ pub(super) struct Server {
     pub(super) lan_refusals: Refusals,
     pub(super) presence: watch::Sender<Presence>,
     /// How often the others went on without a worker.
-    pub(super) suspensions: Arc<AtomicU64>,
+    pub(super) suspensions: Suspensions,
     /// Whether workers are processes of their own.
     listens_to_workers: bool,
     /// Everything that runs for this server; dropped, it stops.
@@ -203,12 +203,13 @@ impl Server {
             }
             None => (None, None, Counts::default()),
         };
+        let names = setup.region.members.iter().map(|member| member.name.clone());
         let counting = Counting {
             setup: setup.clone(),
             index,
             base: Arc::new(base),
             archive,
-            traffic: LinkTraffic::default(),
+            traffic: LinkTraffic::new(LinkLabels::new(index, names)),
             endpoint: endpoint.clone(),
         };
         let here = setup.datacenter(&setup.region.name).expect("a region is a member");
@@ -268,7 +269,7 @@ impl Server {
             board: LinkRegistry::default(),
             lan_refusals: Refusals::default(),
             presence: watch::channel(Presence::new(Instant::now())).0,
-            suspensions: Arc::default(),
+            suspensions: Suspensions::new(index),
             listens_to_workers: sockets.for_workers,
             tasks,
         };
@@ -351,6 +352,8 @@ impl Server {
             let looking = peers.clone().look_for(siblings, heartbeat, rng);
             self.tasks.spawn(looking.instrument(span.clone()));
             for peer in linked {
+                // There before the link is, so that a rate sees it come up.
+                drop(self.counting.traffic.metrics(peer.id));
                 // It dials from the socket on which it listens, unless something on the way
                 // translates addresses.
                 let numbers = peer.addresses.iter().filter_map(|address| match address {

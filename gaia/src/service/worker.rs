@@ -30,6 +30,7 @@ use super::setup::Setup;
 use crate::human::with_causes;
 use crate::learning::application::{Learner, RowSet, StepError, Work, Workspace};
 use crate::seeds::purpose;
+use crate::service::admin::WorkerMetrics;
 use crate::service::status::{ScoreStatus, WorkerStatus};
 
 /// Until a server that has forgotten the model is asked again.
@@ -64,16 +65,17 @@ enum Doing {
 }
 
 impl Noted {
-    /// Does something else from `now` on, and counts what the time until then went into.
-    fn turn_to(&mut self, doing: Option<Doing>, now: Instant) {
+    /// Does something else from `now` on, and counts what the time until then went into; yields
+    /// both.
+    fn turn_to(&mut self, doing: Option<Doing>, now: Instant) -> Option<(Doing, Duration)> {
         let doing = doing.map(|doing| (doing, now));
-        if let Some((done, since)) = std::mem::replace(&mut self.doing, doing) {
-            let sum = match done {
-                Doing::Computing => &mut self.status.compute_seconds,
-                Doing::Waiting => &mut self.status.wait_seconds,
-            };
-            *sum += (now - since).as_secs_f64();
-        }
+        let (done, since) = std::mem::replace(&mut self.doing, doing)?;
+        let sum = match done {
+            Doing::Computing => &mut self.status.compute_seconds,
+            Doing::Waiting => &mut self.status.wait_seconds,
+        };
+        *sum += (now - since).as_secs_f64();
+        Some((done, now - since))
     }
 }
 
@@ -131,6 +133,7 @@ pub(super) fn start(
                 route,
                 stop,
                 notes,
+                metrics: WorkerMetrics::new(index),
             };
             // Nobody is there any more only if the process is ending.
             let _ = ended.send(runtime.block_on(worker.run().instrument(span)));
@@ -149,6 +152,7 @@ struct Worker<'a> {
     route: Route,
     stop: watch::Receiver<bool>,
     notes: Notes,
+    metrics: WorkerMetrics,
 }
 
 /// Why training stopped.
@@ -347,10 +351,18 @@ impl Worker<'_> {
             }
             Err(stopped) => Ok(stopped),
         };
-        let mut notes = self.notes.lock();
-        notes.is_training = false;
-        notes.turn_to(None, Instant::now());
+        self.notes.lock().is_training = false;
+        self.turn_to(None);
         stopped
+    }
+
+    /// Does something else from now on.
+    fn turn_to(&self, doing: Option<Doing>) {
+        match self.notes.lock().turn_to(doing, Instant::now()) {
+            Some((Doing::Computing, time)) => self.metrics.compute_seconds.record(time),
+            Some((Doing::Waiting, time)) => self.metrics.wait_seconds.record(time),
+            None => {}
+        }
     }
 
     /// Leaves the servers, or hears the result, as it is due after training has stopped at `seen`.
@@ -513,7 +525,7 @@ impl Worker<'_> {
             if let Some(compute) = self.setup.region.compute {
                 sleep_until(fetched + compute.clock_time(work, 1.0, self.jitter.random())).await;
             }
-            self.notes.lock().turn_to(None, Instant::now());
+            self.turn_to(None);
             session.clock().await?;
             self.note(clock.0 + 1, work);
         }
@@ -528,7 +540,7 @@ impl Worker<'_> {
         session: &mut Session,
         links: &Links,
     ) -> Result<Option<Stopped>, SessionError> {
-        self.notes.lock().turn_to(Some(Doing::Waiting), Instant::now());
+        self.turn_to(Some(Doing::Waiting));
         tokio::select! {
             biased;
             () = asked(self.stop.clone()) => return Ok(Some(Stopped::Asked)),
@@ -540,9 +552,8 @@ impl Worker<'_> {
             }
             never = links.keep_telling(|waiting| self.notes.lock().waiting = waiting) => match never {},
         }
-        let mut notes = self.notes.lock();
-        notes.waiting.clear();
-        notes.turn_to(Some(Doing::Computing), Instant::now());
+        self.notes.lock().waiting.clear();
+        self.turn_to(Some(Doing::Computing));
         Ok(None)
     }
 
@@ -579,11 +590,9 @@ impl Worker<'_> {
         source: StepError,
     ) -> Result<(), Failure> {
         let allowed = self.setup.region.step_retries;
-        {
-            let mut notes = self.notes.lock();
-            notes.turn_to(None, Instant::now());
-            notes.status.failed_steps += 1;
-        }
+        self.turn_to(None);
+        self.notes.lock().status.failed_steps += 1;
+        self.metrics.failed_steps.increment(1);
         if *failures == allowed {
             return Err(Failure::Step { clock, source });
         }
@@ -606,6 +615,7 @@ impl Worker<'_> {
         let mut notes = self.notes.lock();
         notes.status.clock = clock;
         notes.status.processed_examples += work.examples;
+        self.metrics.processed_examples.increment(work.examples);
         if let Some(evaluator) = &self.evaluator {
             notes.status.score = evaluator.score().or(notes.status.score.take());
         }

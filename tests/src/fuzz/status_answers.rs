@@ -41,7 +41,7 @@ fn say_again(status: &Status) {
         (&again.role, &again.datacenter, again.phase),
         (&status.role, &status.datacenter, status.phase)
     );
-    _ = metrics_text(status);
+    drop(metrics_text(status));
 }
 
 fn show(history: &History) {

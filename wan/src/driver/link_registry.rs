@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use datacenter::refusals::Refusals;
+use datacenter::refusals::{Refusals, Scope};
 use datacenter::{DatacenterId, printable};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -80,7 +80,7 @@ impl Default for LinkRegistry {
         Self(Arc::new(Registry {
             notes: Mutex::default(),
             changed: watch::channel(0).0,
-            refusals: Refusals::default(),
+            refusals: Refusals::new(Scope::Wan),
         }))
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use datacenter::local::{Call, Refusal};
 use datacenter::message::{ReadReply, Request, Standing};
+use datacenter::metrics::Holds;
 use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,6 +21,7 @@ use crate::driver::link::{Goodbye, LinkHandle, UpdateFrame};
 use crate::driver::queue::{EVENT_QUEUE, EventReceiver};
 use crate::inbox::PeerError;
 use crate::message::{ServerId, ShardControl, Update};
+use crate::metrics::LinkMetrics;
 use crate::node::{GivenUp, Greeting, Node};
 use crate::wire;
 
@@ -173,6 +175,7 @@ pub struct Server<O> {
     refusals: BTreeMap<WorkerId, Refusal>,
     events: EventReceiver,
     links: Vec<Option<ActiveLink>>,
+    holds: Holds,
     clock: Clock,
     output_delay: OutputDelay,
     settled: watch::Sender<bool>,
@@ -225,6 +228,7 @@ impl OutputDelay {
 struct ActiveLink {
     handle: LinkHandle,
     frames: VecDeque<Bytes>,
+    metrics: LinkMetrics,
 }
 
 impl<O: Observer> Server<O> {
@@ -240,6 +244,7 @@ impl<O: Observer> Server<O> {
         let (settled, receiver) = watch::channel(false);
         // Those that its checkpoints know of are no news.
         let departed = node.departed().collect();
+        let holds = Holds::new(node.replicas().iter().map(|replica| replica.shard().id()));
         let server = Self {
             node,
             observer,
@@ -248,6 +253,7 @@ impl<O: Observer> Server<O> {
             refusals: BTreeMap::new(),
             events,
             links: Vec::new(),
+            holds,
             clock: Clock(0),
             output_delay: OutputDelay::Aligned,
             settled,
@@ -330,6 +336,7 @@ impl<O: Observer> Server<O> {
             }
             Event::Update { peer, session, update, bytes } => {
                 if let Some(at) = self.index_of_link(peer, session) {
+                    self.links[at].iter().for_each(|l| l.metrics.received_update_bytes.record(bytes as f64));
                     let outcome = self.node.handle_update(at, &update, bytes, now());
                     self.heed(at, outcome);
                 }
@@ -380,10 +387,13 @@ impl<O: Observer> Server<O> {
         self.links.resize_with(self.node.peers().len(), || None);
         self.node.handle_down(at);
         self.node.handle_rtt(at, rtt, now());
-        self.links[at] = Some(ActiveLink { handle, frames: VecDeque::new() });
+        let metrics = handle.traffic.metrics(peer);
+        let connects = metrics.connects.clone();
+        self.links[at] = Some(ActiveLink { handle, frames: VecDeque::new(), metrics });
         debug!(%peer, ?rtt, "link up");
         let outcome = self.node.handle_up(at, greeting, now());
         if outcome.is_ok() {
+            connects.increment(1);
             // The link may have ended meanwhile.
             let _ = taken.send(());
             self.part_with_replaced();
@@ -521,6 +531,7 @@ impl<O: Observer> Server<O> {
         while let Some(outgoing) = self.node.poll_update(at, now) {
             // A send fails only when the link is ending; then the hello of the next one sorts it out.
             let frame = wire::encode_outgoing(&outgoing);
+            link.metrics.sent_update_bytes.record(outgoing.bytes as f64);
             let _ = link.handle.updates.send(UpdateFrame { frame, payload_bytes: outgoing.bytes });
         }
         // While the link is busy, what is to be said stays in the node, where newer statements replace older ones.
@@ -540,6 +551,7 @@ impl<O: Observer> Server<O> {
 
     fn answer(&mut self, reply: ReadReply) {
         let worker = reply.worker;
+        self.holds.record(&reply);
         let Some(Some(replies)) = self.replies.get(worker.index()) else { return };
         match replies.try_send(reply) {
             Ok(()) => {}

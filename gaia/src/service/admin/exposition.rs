@@ -1,67 +1,95 @@
-//! From a [`Status`] to Prometheus' text format.
+//! What Prometheus is answered: its text format, as `metrics-exporter-prometheus` writes it.
 //!
-//! Kind: time-free. The metrics of each scrape are made anew, from one value: nothing is global, no
-//! series outlives what it tells of, and a metric cannot disagree with `/status`.
+//! Two recorders make a page. What happens goes into one that lives as long as the process
+//! ([`Recorded`]). What is so goes into one that is made anew for each scrape, from one [`Status`]:
+//! in a recorder that lives, the round trip of a link that is down, or a region that has gone,
+//! would be told for ever. No metric is in both.
 //!
-//! The crate `metrics` with its Prometheus exporter was the first thought, but its counters are
-//! whole numbers, and held, computed and waited seconds are not. `prometheus-client` has such
-//! counters, but writes OpenMetrics, which `promtool check metrics` does not read.
+//! The recorder of what happens is the process's own, since drivers are tasks and threads that
+//! have nothing else in common; a process runs one part of one region. What it says carries the
+//! names of both, like all the rest.
+//!
+//! Kind: driver.
 
+use std::time::Duration;
+
+use datacenter::metrics::Kind;
 use datacenter::printable;
-use prometheus::{CounterVec, Encoder, GaugeVec, Opts, Registry, TextEncoder};
+use metrics::with_local_recorder;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tracing::warn;
 
-use super::metrics::{Kind, METRICS, Metric};
-use super::sources::Sample;
+use super::metrics::{STATE, begin_refusals, events};
 use crate::service::status::Status;
 
 /// The content type of [`text`].
-pub(super) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All metrics of a process.
-///
-/// # Errors
-///
-/// If a label or name is none that Prometheus allows, which is our own mistake; the listener
-/// answers with it.
-pub fn text(status: &Status) -> Result<String, prometheus::Error> {
-    let registry = Registry::new();
-    for metric in METRICS {
-        let samples = (metric.read)(status);
-        if !samples.is_empty() {
-            register(&registry, metric, status, &samples)?;
+/// How often what was recorded is added up: until then each value of a histogram is kept, also
+/// where nobody scrapes.
+const ADD_UP: Duration = Duration::from_secs(5);
+
+/// What the drivers of all crates record while this process lives.
+#[derive(Clone)]
+pub struct Recorded(PrometheusHandle);
+
+impl Recorded {
+    /// Takes it from now on, for the part `role` of a region: what was not begun before is not
+    /// missed. None if the process has a recorder already, into which it goes then.
+    pub fn install(region: &str, role: &str) -> Option<Self> {
+        let (recorder, recorded) = Self::recorder(region, role);
+        if metrics::set_global_recorder(recorder).is_err() {
+            warn!("this process has a recorder of metrics already: /metrics lacks what it has");
+            return None;
+        }
+        begin_refusals();
+        Some(recorded)
+    }
+
+    /// A recorder, and what it will have.
+    pub(super) fn recorder(region: &str, role: &str) -> (PrometheusRecorder, Self) {
+        let builder = events().fold(builder(region, role), |builder, metric| match metric.kind {
+            Kind::Histogram(bounds) => builder
+                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), bounds)
+                .expect("bounds are constants, and there are some"),
+            Kind::Counter | Kind::Gauge => builder,
+        });
+        let recorder = builder.build_recorder();
+        with_local_recorder(&recorder, || events().for_each(|metric| metric.describe()));
+        let recorded = Self(recorder.handle());
+        (recorder, recorded)
+    }
+
+    /// Adds up what was recorded, for ever.
+    pub async fn add_up(self) {
+        loop {
+            tokio::time::sleep(ADD_UP).await;
+            self.0.run_upkeep();
         }
     }
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
-    String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
 }
 
-fn register(
-    registry: &Registry,
-    metric: &Metric,
-    status: &Status,
-    samples: &[Sample],
-) -> Result<(), prometheus::Error> {
-    let shown = |text: &String| printable::line(text).into_owned();
-    let options = Opts::new(metric.name, metric.help)
-        .const_label("datacenter", shown(&status.datacenter))
-        .const_label("role", shown(&status.role));
-    let labels = |sample: &Sample| sample.labels.iter().map(shown).collect::<Vec<_>>();
-    match metric.kind {
-        Kind::Counter => {
-            let family = CounterVec::new(options, metric.labels)?;
-            for sample in samples {
-                // Were it negative or not a number, the counter would be broken for good.
-                family.get_metric_with_label_values(&labels(sample))?.inc_by(sample.value.max(0.0));
-            }
-            registry.register(Box::new(family))
+/// All metrics of a process: what is so, and what was recorded.
+pub(super) fn page(status: &Status, recorded: Option<&Recorded>) -> String {
+    let mut page = text(status);
+    page.extend(recorded.map(|recorded| recorded.0.render()));
+    page
+}
+
+/// What is so.
+pub fn text(status: &Status) -> String {
+    let recorder = builder(&status.datacenter, &status.role).build_recorder();
+    with_local_recorder(&recorder, || {
+        for state in STATE {
+            state.metric.describe();
+            state.tell(status);
         }
-        Kind::Gauge => {
-            let family = GaugeVec::new(options, metric.labels)?;
-            for sample in samples {
-                family.get_metric_with_label_values(&labels(sample))?.set(sample.value);
-            }
-            registry.register(Box::new(family))
-        }
-    }
+    });
+    recorder.handle().render()
+}
+
+fn builder(region: &str, role: &str) -> PrometheusBuilder {
+    PrometheusBuilder::new()
+        .add_global_label("datacenter", printable::line(region))
+        .add_global_label("role", printable::line(role))
 }

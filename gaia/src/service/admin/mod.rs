@@ -1,12 +1,13 @@
 //! The admin listener: what a process tells of itself over HTTP, to Prometheus, to whoever restarts
 //! it, to people.
 //!
-//! Kind: driver. Every answer is made from one [`Status`], asked for when the request comes. The
-//! listener has no other access to the process, and changes nothing in it.
+//! Kind: driver. Every answer is made from one [`Status`], asked for when the request comes;
+//! `/metrics` has besides what was [`Recorded`]. The listener has no other access to the process,
+//! and changes nothing in it.
 //!
 //! | path | answer |
 //! | --- | --- |
-//! | `/metrics` | Prometheus' text format; see [`METRICS`] |
+//! | `/metrics` | Prometheus' text format; see [`all_metrics`] |
 //! | `/healthz` | 200 while the process's tasks answer, else 503 |
 //! | `/readyz` | 200 when it trains or has finished, else 503 and what it waits for |
 //! | `/status` | the [`Status`], as JSON |
@@ -52,8 +53,9 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use self::connections::{Connection, Connections};
-pub use self::exposition::text as metrics_text;
-pub use self::metrics::{Kind, METRICS, Metric, Unit};
+pub use self::exposition::{Recorded, text as metrics_text};
+pub use self::metrics::all as all_metrics;
+pub(super) use self::metrics::{CheckpointMetrics, WorkerMetrics, suspensions};
 use crate::service::status::{Phase, Status};
 
 /// Connections that are served at the same time.
@@ -100,6 +102,11 @@ const INDEX: &str = "\
 pub trait StatusSource: Send + Sync + 'static {
     /// The status now.
     fn status(&self) -> BoxFuture<'_, Status>;
+
+    /// What was recorded beside it, if anything is.
+    fn recorded(&self) -> Option<&Recorded> {
+        None
+    }
 }
 
 impl<F, S> StatusSource for F
@@ -206,10 +213,8 @@ async fn metrics(State(asked): State<Asked>) -> Response<Body> {
         Ok(status) => status,
         Err(stuck) => return stuck,
     };
-    match exposition::text(&status) {
-        Ok(text) => reply(StatusCode::OK, exposition::CONTENT_TYPE, text),
-        Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-    }
+    let page = exposition::page(&status, asked.source.recorded());
+    reply(StatusCode::OK, exposition::CONTENT_TYPE, page)
 }
 
 async fn healthz(State(asked): State<Asked>) -> Response<Body> {

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use datacenter::metrics::REASONS;
+
 use crate::filters::FilterStatus;
 use crate::filters::by_table;
 use crate::service::status::{
-    Absence, CheckpointStatus, HoldStatus, JobStatus, KeptStatus, LinkStatus, MirrorStatus, Phase,
-    ScoreStatus, ServerStatus, ShardStatus, Status, WorkerStatus,
+    Absence, HoldStatus, JobStatus, KeptStatus, LinkStatus, MirrorStatus, Phase, ScoreStatus, ServerStatus,
+    ShardStatus, Status, WorkerStatus,
 };
 
 /// One series' value now.
@@ -26,32 +28,6 @@ impl Sample {
     }
 }
 
-/// Why a read is held; the names of `datacenter::message::Wait`.
-pub(super) const REASONS: [&str; 4] = ["stale", "barrier", "mirror_clock", "fetching"];
-/// Who a connection is to.
-pub(super) const SCOPES: [&str; 2] = ["lan", "wan"];
-/// Why a connection is refused.
-pub(super) const CAUSES: [&str; 17] = [
-    "unknown_authority",
-    "expired",
-    "not_yet_valid",
-    "revoked",
-    "name",
-    "role",
-    "no_certificate",
-    "plaintext",
-    "version",
-    "job",
-    "unknown_datacenter",
-    "own_name",
-    "unknown_worker",
-    "replaced",
-    "left",
-    "request",
-    "protocol",
-];
-/// Who refused it.
-pub(super) const SIDES: [&str; 2] = ["us", "them"];
 /// Stands for whatever is not known here, so that no peer can make series.
 pub(super) const OTHER: &str = "other";
 
@@ -110,14 +86,9 @@ pub(super) fn filters(status: &Status, value: impl Fn(&FilterStatus) -> Option<f
     tables.iter().filter_map(|filter| Some(Sample::new([filter.table.clone()], value(filter)?))).collect()
 }
 
-/// Of shards whose checkpoints are kept.
-pub(super) fn checkpoints(status: &Status, value: impl Fn(&CheckpointStatus) -> Option<f64>) -> Vec<Sample> {
-    shards(status, |shard| value(shard.checkpoint.as_ref()?))
-}
-
-/// Of those of which there is one that is safely there.
+/// Of shards of which there is a checkpoint that is safely there.
 pub(super) fn kept(status: &Status, value: impl Fn(&KeptStatus) -> Option<f64>) -> Vec<Sample> {
-    checkpoints(status, |checkpoint| checkpoint.kept.as_ref().and_then(&value))
+    shards(status, |shard| shard.checkpoint.as_ref()?.kept.as_ref().and_then(&value))
 }
 
 pub(super) fn mirrors(status: &Status, value: impl Fn(&MirrorStatus) -> Option<f64>) -> Vec<Sample> {
@@ -131,20 +102,16 @@ pub(super) fn mirrors(status: &Status, value: impl Fn(&MirrorStatus) -> Option<f
     samples
 }
 
-/// For each shard and reason: from the reads that are held for it now, and the seconds of all that
-/// ever were. Reasons that never occurred have series too, so that a rate sees the first one.
-pub(super) fn holds(status: &Status, value: impl Fn(&[&HoldStatus], f64) -> f64) -> Vec<Sample> {
+/// For each shard and reason, from the reads that are held for it now; also where there are none.
+pub(super) fn holds(status: &Status, value: impl Fn(&[&HoldStatus]) -> f64) -> Vec<Sample> {
     let mut samples = Vec::new();
     for shard in status.servers.iter().flat_map(|server| &server.shards) {
         for reason in REASONS.into_iter().chain([OTHER]) {
-            let is_it = |name: &str| known(&REASONS, name) == reason;
-            let now: Vec<_> = shard.holds.iter().filter(|hold| is_it(&hold.reason)).collect();
-            let totals = || shard.held_seconds.iter().filter(|(name, _)| is_it(name));
-            if reason == OTHER && now.is_empty() && totals().count() == 0 {
-                continue;
+            let is_it = |hold: &&HoldStatus| known(&REASONS, &hold.reason) == reason;
+            let now: Vec<_> = shard.holds.iter().filter(is_it).collect();
+            if reason != OTHER || !now.is_empty() {
+                samples.push(Sample::new([shard.shard.to_string(), reason.to_owned()], value(&now)));
             }
-            let total = totals().map(|(_, seconds)| seconds).sum();
-            samples.push(Sample::new([shard.shard.to_string(), reason.to_owned()], value(&now, total)));
         }
     }
     samples
@@ -188,29 +155,6 @@ pub(super) fn certificates(status: &Status) -> Vec<Sample> {
         *seconds = seconds.min(own.seconds_to_expiry);
     }
     first.into_iter().map(|(name, seconds)| Sample::new([name.clone()], seconds)).collect()
-}
-
-/// Every known scope, cause and side, refused or not: an alert on the first refusal needs the zero
-/// before it.
-pub(super) fn refusals(status: &Status) -> Vec<Sample> {
-    let mut samples: Vec<Sample> = Vec::new();
-    for scope in SCOPES {
-        for cause in CAUSES {
-            for by in SIDES {
-                samples.push(Sample::new([scope, cause, by].map(str::to_owned), 0.0));
-            }
-        }
-    }
-    for refused in &status.refusals {
-        let labels =
-            [known(&SCOPES, &refused.scope), known(&CAUSES, &refused.cause), known(&SIDES, &refused.by)];
-        let count = refused.count as f64;
-        match samples.iter_mut().find(|sample| sample.labels == labels) {
-            Some(sample) => sample.value += count,
-            None => samples.push(Sample::new(labels.map(str::to_owned), count)),
-        }
-    }
-    samples
 }
 
 /// `name` if it is one of `names`, else [`OTHER`].

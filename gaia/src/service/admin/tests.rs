@@ -2,9 +2,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use ::metrics::with_local_recorder;
+use datacenter::message::{ReadReply, Wait};
+use datacenter::metrics::{Holds, Kind, Metric, REASONS, Unit, flush_bytes};
+use datacenter::refusals::{Refusals, Refused, Scope};
+use datacenter::{Clock, DatacenterId, ShardId, WorkerId};
+use metrics_exporter_prometheus::PrometheusRecorder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use wan::message::ServerId;
+use wan::metrics::LinkLabels;
 
+use super::metrics::{CAUSES, STATE, begin_refusals};
 use super::*;
 use crate::service::status::fetch::{FetchError, Target, fetch};
 use crate::service::status::made_up;
@@ -21,12 +30,13 @@ struct Family {
 
 /// Reads Prometheus' text format, version 0.0.4, and is strict about it: help and type of a family
 /// come once and before its series, which stand together; names, labels and values have the form
-/// that the format gives them; no series comes twice.
+/// that the format gives them; no series comes twice. Of histograms the series have their part of
+/// the name as the label `part`; buckets ascend to all that there is.
 fn parse(text: &str) -> BTreeMap<String, Family> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut current = String::new();
     assert!(text.ends_with('\n'), "the last line ends");
-    for line in text.lines() {
+    for line in text.lines().filter(|line| !line.is_empty()) {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             let (name, help) = rest.split_once(' ').expect("a help text");
             assert!(!help.is_empty() && is_name(name), "{line}");
@@ -36,25 +46,57 @@ fn parse(text: &str) -> BTreeMap<String, Family> {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').expect("a type");
             assert_eq!(name, current, "{line}");
-            assert!(["counter", "gauge"].contains(&kind), "{line}");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
             families.get_mut(name).expect("help comes first").kind = kind.to_owned();
         } else {
             let name_ends = line.find(['{', ' ']).expect("a value");
             let (name, rest) = line.split_at(name_ends);
-            assert_eq!(name, current, "{line}");
-            let family = families.get_mut(name).expect("help comes first");
+            let family = families.get_mut(&current).expect("help comes first");
             assert!(!family.kind.is_empty(), "{line}");
-            let (labels, value) = match rest.strip_prefix('{') {
+            let part = match family.kind.as_str() {
+                "histogram" => name.strip_prefix(&format!("{current}_")).unwrap_or_else(|| panic!("{line}")),
+                _ => "",
+            };
+            assert!(
+                part.is_empty() && name == current || ["bucket", "sum", "count"].contains(&part),
+                "{line}"
+            );
+            let (mut labels, value) = match rest.strip_prefix('{') {
                 Some(rest) => labels(rest),
                 None => (BTreeMap::new(), rest),
             };
             let value = value.strip_prefix(' ').expect("a space before the value");
             let value: f64 = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
+            assert_eq!(labels.contains_key("le"), part == "bucket", "{line}");
+            if !part.is_empty() {
+                labels.insert("part".to_owned(), part.to_owned());
+            }
             assert!(family.series.iter().all(|(other, _)| *other != labels), "twice: {line}");
             family.series.push((labels, value));
         }
     }
+    families.values().filter(|family| family.kind == "histogram").for_each(check_histogram);
     families
+}
+
+/// Buckets of each series stand together, with their bounds and counts ascending up to all.
+fn check_histogram(family: &Family) {
+    let of_part = |part: &'static str| family.series.iter().filter(move |(labels, _)| labels["part"] == part);
+    let without = |labels: &BTreeMap<String, String>| {
+        let mut labels = labels.clone();
+        labels.retain(|name, _| !["part", "le"].contains(&name.as_str()));
+        labels
+    };
+    for (labels, count) in of_part("count") {
+        let is_its = |other: &&Series| without(&other.0) == without(labels);
+        let buckets: Vec<(f64, f64)> = of_part("bucket")
+            .filter(is_its)
+            .map(|(labels, count)| (labels["le"].parse().expect("a bound"), *count))
+            .collect();
+        assert!(buckets.is_sorted_by(|one, next| one.0 < next.0 && one.1 <= next.1), "{buckets:?}");
+        assert_eq!(buckets.last(), Some(&(f64::INFINITY, *count)), "{labels:?}");
+        assert_eq!(of_part("sum").filter(is_its).count(), 1, "{labels:?}");
+    }
 }
 
 /// What is between braces, and what comes behind them.
@@ -97,34 +139,98 @@ fn value(families: &BTreeMap<String, Family>, name: &str, labels: &[(&str, &str)
     families.get(name)?.series.iter().find(wanted).map(|(_, value)| *value)
 }
 
+/// What a process has recorded in which one of everything has happened.
+fn recorded() -> (PrometheusRecorder, Recorded) {
+    let (recorder, recorded) = Recorded::recorder("virginia", "region");
+    with_local_recorder(&recorder, || {
+        begin_refusals();
+        let (lan, wan) = (Refusals::default(), Refusals::new(Scope::Wan));
+        lan.count(Refused::by_them("a new cause"));
+        (0..3).for_each(|_| wan.count(Refused { cause: "expired", by_us: true }));
+        let held = vec![(Wait::Stale, Duration::from_millis(20)), (Wait::Fetching, Duration::from_secs(200))];
+        let (shard, worker) = (ShardId(1), WorkerId(0));
+        Holds::new([shard]).record(&ReadReply {
+            shard,
+            worker,
+            clock: Clock(1),
+            version: 1,
+            blocks: vec![],
+            held,
+        });
+        flush_bytes(0).record(1024.0);
+        let link = LinkLabels::new(1, ["virginia", "ireland"].map(str::to_owned));
+        let link = link.link(ServerId { datacenter: DatacenterId(1), index: 1 });
+        link.connects.increment(2);
+        [90.0, 5e6, 1e9].into_iter().for_each(|bytes| link.sent_update_bytes.record(bytes));
+        let worker = WorkerMetrics::new(2);
+        worker.compute_seconds.record(Duration::from_millis(2));
+        worker.processed_examples.increment(64);
+        CheckpointMetrics::new(shard).failures.increment(1);
+        suspensions(1).increment(1);
+    });
+    (recorder, recorded)
+}
+
+/// A page whose families, and the series of each, are in the order of their names: the exporter's
+/// is another one each time.
+fn sorted(page: &str) -> String {
+    // What comes behind the labels that a histogram's series have in common.
+    let series =
+        |line: &&str| line.split_once(",le=").map_or(line.to_string(), |(series, _)| series.to_owned());
+    let without_part = |line: &&str| {
+        let of_series = series(line).replacen("_bucket{", "{", 1).replacen("_sum{", "{", 1);
+        let of_series = of_series.replacen("_count{", "{", 1);
+        (!line.starts_with('#'), of_series.split('}').next().unwrap_or_default().to_owned())
+    };
+    let mut families: Vec<Vec<&str>> = page.split("\n\n").map(|family| family.lines().collect()).collect();
+    families.retain(|family| !family.is_empty());
+    families.iter_mut().for_each(|family| family.sort_by_key(without_part));
+    families.sort();
+    families.iter().map(|family| format!("{}\n\n", family.join("\n"))).collect()
+}
+
 #[test]
-fn a_full_status_has_all_metrics_and_they_can_be_parsed() {
-    let text = metrics_text(&made_up::whole_region()).expect("names and labels are allowed");
-    let families = parse(&text);
+fn a_full_page_has_all_metrics_and_can_be_parsed() {
+    let (_recorder, recorded) = recorded();
+    let page = exposition::page(&made_up::whole_region(), Some(&recorded));
+    let families = parse(&page);
     let found: Vec<_> = families.keys().map(String::as_str).collect();
-    let known: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+    let known: BTreeSet<_> = all_metrics().map(|metric| metric.name).collect();
     assert_eq!(found, Vec::from_iter(known), "every metric, and no other");
-    for metric in METRICS {
+    for metric in all_metrics() {
         let family = &families[metric.name];
         assert_eq!((family.kind.as_str(), family.help.as_str()), (metric.kind.name(), metric.help));
         let labels: BTreeSet<_> = metric.labels.iter().chain(&["datacenter", "role"]).copied().collect();
         for (found, _) in &family.series {
-            assert_eq!(found.keys().map(String::as_str).collect::<BTreeSet<_>>(), labels, "{}", metric.name);
+            let of_histograms = ["part", "le"];
+            let found_names = found.keys().map(String::as_str).filter(|name| !of_histograms.contains(name));
+            assert_eq!(found_names.collect::<BTreeSet<_>>(), labels, "{}", metric.name);
             assert_eq!((found["datacenter"].as_str(), found["role"].as_str()), ("virginia", "region"));
+        }
+        if let Kind::Histogram(bounds) = metric.kind {
+            let first = family.series[0].0.clone();
+            let of_first = |series: &&Series| {
+                let is_other = |name: &str| series.0.get(name) != first.get(name);
+                series.0["part"] == "bucket" && !metric.labels.iter().any(|name| is_other(name))
+            };
+            let buckets = family.series.iter().filter(of_first);
+            let found: Vec<f64> = buckets.map(|(labels, _)| labels["le"].parse().expect("a bound")).collect();
+            assert_eq!(found, [bounds, &[f64::INFINITY]].concat(), "{}", metric.name);
         }
     }
     // `promtool check metrics` reads it too.
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/service/admin/snapshots/metrics.txt");
+    let page = sorted(&page);
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        fs::write(&path, &text).expect("a snapshot");
+        fs::write(&path, &page).expect("a snapshot");
     }
-    assert_eq!(text, fs::read_to_string(path).unwrap_or_default(), "UPDATE_SNAPSHOTS=1 accepts it");
+    assert_eq!(page, fs::read_to_string(path).unwrap_or_default(), "UPDATE_SNAPSHOTS=1 accepts it");
 }
 
 #[test]
 fn names_follow_prometheus_conventions() {
     let mut names = BTreeSet::new();
-    for metric in METRICS {
+    for metric in all_metrics() {
         let Metric { name, kind, unit, help, .. } = metric;
         assert!(names.insert(name), "{name} twice");
         assert!(name.starts_with("gaia_") && is_name(name), "{name}");
@@ -137,8 +243,39 @@ fn names_follow_prometheus_conventions() {
 }
 
 #[test]
+fn what_happens_is_counted() {
+    let (_recorder, recorded) = recorded();
+    let families = parse(&exposition::page(&made_up::whole_region(), Some(&recorded)));
+    let value = |name: &str, labels: &[(&str, &str)]| value(&families, name, labels);
+    let held = |reason: &str, part: &str, le: Option<&str>| {
+        let mut labels = vec![("shard", "1"), ("reason", reason), ("part", part)];
+        labels.extend(le.map(|le| ("le", le)));
+        value("gaia_hold_seconds", &labels)
+    };
+    assert_eq!(held("stale", "sum", None), Some(0.02));
+    assert_eq!(
+        (held("stale", "bucket", Some("0.01")), held("stale", "bucket", Some("0.03"))),
+        (Some(0.0), Some(1.0))
+    );
+    assert_eq!(
+        (held("fetching", "bucket", Some("100")), held("fetching", "count", None)),
+        (Some(0.0), Some(1.0))
+    );
+    assert_eq!(held("barrier", "count", None), Some(0.0), "so that a rate sees the first");
+    let sent = |part: &str| value("gaia_link_sent_update_bytes", &[("peer", "ireland"), ("part", part)]);
+    assert_eq!((sent("count"), sent("sum")), (Some(3.0), Some(90.0 + 5e6 + 1e9)));
+    assert_eq!(value("gaia_worker_processed_examples_total", &[("worker", "2")]), Some(64.0));
+    let refused = |scope: &str, cause: &str, by: &str| {
+        value("gaia_refusals_total", &[("scope", scope), ("cause", cause), ("by", by)])
+    };
+    assert_eq!(refused("wan", "expired", "us"), Some(3.0));
+    assert_eq!(refused("wan", "revoked", "us"), Some(0.0));
+    assert_eq!(refused("lan", "other", "them"), Some(1.0), "what is not known has no name");
+}
+
+#[test]
 fn values_are_those_of_the_status() {
-    let families = parse(&metrics_text(&made_up::whole_region()).expect("text"));
+    let families = parse(&metrics_text(&made_up::whole_region()));
     let value = |name: &str, labels: &[(&str, &str)]| value(&families, name, labels);
     assert_eq!(value("gaia_phase", &[("phase", "training")]), Some(1.0));
     assert_eq!(value("gaia_phase", &[("phase", "waiting")]), Some(0.0));
@@ -148,17 +285,9 @@ fn values_are_those_of_the_status() {
     assert_eq!(value("gaia_holds", &[("shard", "0"), ("reason", "barrier")]), Some(0.0));
     let longest = value("gaia_hold_longest_seconds", &[("shard", "1"), ("reason", "mirror_clock")]);
     assert_eq!(longest, Some(0.31));
-    let held = value("gaia_hold_seconds_total", &[("shard", "0"), ("reason", "barrier")]);
-    assert!((held.expect("a value") - 123.0 / 16.0).abs() < 1e-9, "fractions of seconds count: {held:?}");
     let link = [("server", "1"), ("peer", "ireland"), ("peer_server", "1")];
     assert_eq!(value("gaia_link_up", &link), Some(1.0));
     assert_eq!(value("gaia_link_naive_bytes_total", &link), Some(90_500.0 * 123.0));
-    let refused = |scope: &str, cause: &str, by: &str| {
-        value("gaia_refusals_total", &[("scope", scope), ("cause", cause), ("by", by)])
-    };
-    assert_eq!(refused("wan", "expired", "us"), Some(3.0));
-    assert_eq!(refused("wan", "revoked", "us"), Some(0.0));
-    assert_eq!(refused("lan", "other", "them"), Some(1.0), "what is not known has no name");
     assert_eq!(value("gaia_model_metric", &[("metric", "accuracy"), ("worker", "1")]), None);
 }
 
@@ -168,19 +297,19 @@ fn whatever_a_status_says_can_be_scraped() {
     status.datacenter = "a \"quoted\"\\\nname".to_owned();
     status.servers[0].links[0].datacenter = "}".to_owned();
     status.servers[0].links[0].backlog_seconds = f64::INFINITY;
-    status.workers[0].compute_seconds = f64::NAN;
-    status.workers[1].compute_seconds = -1.0;
+    status.servers[0].links[0].rate_bytes_per_sec = Some(f64::NAN);
     // The same thing twice.
     status.workers.extend(status.workers.clone());
     status.servers.extend(status.servers.clone());
-    let families = parse(&metrics_text(&status).expect("text"));
+    let families = parse(&metrics_text(&status));
     assert_eq!(
         value(&families, "gaia_uptime_seconds", &[("datacenter", &printable::line(&status.datacenter))]),
         Some(status.uptime_seconds)
     );
-    let worker = |index| value(&families, "gaia_worker_compute_seconds_total", &[("worker", index)]);
-    assert_eq!((worker("0"), worker("1")), (Some(0.0), Some(0.0)));
-    let families = parse(&metrics_text(&Status::default()).expect("text"));
+    let odd = |name: &str| value(&families, name, &[("server", "0"), ("peer", "}")]);
+    assert_eq!(odd("gaia_link_backlog_seconds"), Some(f64::INFINITY));
+    assert!(odd("gaia_link_rate_bytes_per_second").is_some_and(f64::is_nan));
+    let families = parse(&metrics_text(&Status::default()));
     assert_eq!(value(&families, "gaia_phase", &[("phase", "starting")]), Some(1.0));
     assert_eq!(value(&families, "gaia_job_clocks", &[]), None, "no job is known yet");
 }
@@ -203,8 +332,7 @@ fn the_documentation_lists_the_metrics_that_there_are() {
             (cells[1].trim_matches('`').to_owned(), cells[2].to_owned(), labels)
         })
         .collect();
-    let known: Vec<_> = METRICS
-        .iter()
+    let known: Vec<_> = all_metrics()
         .map(|metric| {
             let labels = metric.labels.iter().map(|label| (*label).to_owned()).collect();
             (metric.name.to_owned(), metric.kind.name().to_owned(), labels)
@@ -217,10 +345,10 @@ fn the_documentation_lists_the_metrics_that_there_are() {
         "missing there: {missing:#?}\nno such metric: {stale:#?}"
     );
     assert_eq!(listed.len(), known.len(), "each once");
-    for reason in sources::REASONS {
+    for reason in REASONS {
         assert!(text.contains(&format!("### `{reason}`")), "what to do about {reason}");
     }
-    for cause in sources::CAUSES {
+    for cause in CAUSES {
         assert!(text.contains(&format!("| `{cause}` |")), "what to do about {cause}");
     }
 }
@@ -296,7 +424,7 @@ async fn every_path_answers() {
     let (code, index) = admin.get("/").await;
     assert_eq!((code, index.as_str()), (200, INDEX));
     let (code, metrics) = admin.get("/metrics").await;
-    assert_eq!((code, parse(&metrics).len()), (200, METRICS.len()));
+    assert_eq!((code, parse(&metrics).len()), (200, STATE.len()), "nothing is recorded here");
     let (code, json) = admin.get("/status?pretty").await;
     assert_eq!(code, 200);
     assert_eq!(serde_json::from_str::<Status>(&json).expect("JSON"), made_up::whole_region());
@@ -420,7 +548,7 @@ fn urls_are_read_and_written() {
 fn labels_move_no_cursor() {
     let mut status = made_up::whole_region();
     status.servers[0].links[0].datacenter = "x\n\u{1b}[2J\u{202e}y".to_owned();
-    let text = metrics_text(&status).expect("all labels are allowed");
+    let text = metrics_text(&status);
     assert!(text.contains("peer=\"x\\\\n\\\\u{1b}[2J\\\\u{202e}y\""), "{text}");
     assert!(!text.contains(|character| character != '\n' && printable::is_hidden(character)), "{text}");
 }

@@ -23,6 +23,7 @@ use wan::state::ReplicaState;
 
 use super::archive::Archive;
 use super::format::Checkpoint;
+use crate::service::admin::CheckpointMetrics;
 use crate::service::status::{CheckpointStatus, KeptStatus};
 
 /// Takes states, and keeps them.
@@ -52,8 +53,9 @@ struct Queue {
 }
 
 /// How the checkpoints of a shard are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Note {
+    metrics: CheckpointMetrics,
     kept: Option<Kept>,
     failures: u64,
     problem: Option<String>,
@@ -68,6 +70,12 @@ struct Kept {
     age: Duration,
     /// None for one of a former process.
     took: Option<Duration>,
+}
+
+impl Note {
+    fn new(shard: ShardId) -> Self {
+        Self { metrics: CheckpointMetrics::new(shard), kept: None, failures: 0, problem: None }
+    }
 }
 
 impl Keeper {
@@ -90,6 +98,11 @@ impl Keeper {
         let age = date().duration_since(*written_at).unwrap_or_default();
         let kept = Kept { clock: state.clock, bytes: *bytes, at: Instant::now(), age, took: None };
         self.shared.keep(state.shard, kept);
+    }
+
+    /// States of `shard` will be offered.
+    pub fn expect(&self, shard: ShardId) {
+        self.shared.notes().entry(shard).or_insert_with(|| Note::new(shard));
     }
 
     /// Takes a state to be written, in the place of an older one of the same shard that waits.
@@ -128,14 +141,15 @@ impl Keeper {
 
     /// How the checkpoints of `shard` are.
     pub fn status(&self, shard: ShardId) -> CheckpointStatus {
-        let note = self.shared.notes().get(&shard).cloned().unwrap_or_default();
+        let notes = self.shared.notes();
+        let Some(note) = notes.get(&shard) else { return CheckpointStatus::default() };
         let kept = note.kept.map(|kept| KeptStatus {
             clock: kept.clock.0,
             age_seconds: (kept.at.elapsed() + kept.age).as_secs_f64(),
             bytes: kept.bytes,
             write_seconds: kept.took.map(|took| took.as_secs_f64()),
         });
-        CheckpointStatus { kept, failures: note.failures, problem: note.problem }
+        CheckpointStatus { kept, failures: note.failures, problem: note.problem.clone() }
     }
 }
 
@@ -160,8 +174,9 @@ impl Shared {
     /// Notes that a checkpoint is safely there; yields whether the one before could not be written.
     fn keep(&self, shard: ShardId, kept: Kept) -> bool {
         let mut notes = self.notes();
-        let note = notes.entry(shard).or_default();
+        let note = notes.entry(shard).or_insert_with(|| Note::new(shard));
         note.kept = Some(kept);
+        kept.took.into_iter().for_each(|took| note.metrics.write_seconds.record(took));
         let had_problem = note.problem.take().is_some();
         drop(notes);
         self.durable.send_modify(|durable| {
@@ -173,7 +188,8 @@ impl Shared {
     /// Notes that one could not be written; yields how many those are by now.
     fn fail(&self, shard: ShardId, problem: &io::Error) -> u64 {
         let mut notes = self.notes();
-        let note = notes.entry(shard).or_default();
+        let note = notes.entry(shard).or_insert_with(|| Note::new(shard));
+        note.metrics.failures.increment(1);
         note.failures += 1;
         note.problem = Some(problem.to_string());
         note.failures

@@ -11,6 +11,7 @@ use datacenter::lan::Presence;
 use datacenter::local::Call;
 use datacenter::shard::Shard;
 use datacenter::{Clock, WorkerId};
+use metrics::Counter;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
@@ -19,9 +20,35 @@ use wan::node::Node;
 use wan::replica::Replica;
 
 use super::look;
+use crate::service::admin;
 
 /// How often it is looked for workers that are gone.
 const LOOK_FOR_LOSSES: Duration = Duration::from_secs(1);
+
+/// How often the others went on without a worker: for the status, and recorded. Clones count
+/// together.
+#[derive(Clone)]
+pub(in crate::service) struct Suspensions {
+    count: Arc<AtomicU64>,
+    recorded: Counter,
+}
+
+impl Suspensions {
+    /// Of the workers of this server.
+    pub(super) fn new(server: u16) -> Self {
+        Self { count: Arc::default(), recorded: admin::suspensions(server) }
+    }
+
+    fn count(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.recorded.increment(1);
+    }
+
+    /// How many so far.
+    pub(in crate::service) fn so_far(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
 
 /// Looks after workers that train: those of which nothing is heard for too long are not waited for
 /// any more.
@@ -30,7 +57,7 @@ pub(super) struct WorkerFailureDetector {
     pub(super) calls: mpsc::Sender<Call>,
     pub(super) presence: watch::Receiver<Presence>,
     pub(super) grace: Duration,
-    pub(super) suspensions: Arc<AtomicU64>,
+    pub(super) suspensions: Suspensions,
 }
 
 impl WorkerFailureDetector {
@@ -48,7 +75,7 @@ impl WorkerFailureDetector {
                     return;
                 }
                 if is_suspended.await == Ok(true) {
-                    self.suspensions.fetch_add(1, Ordering::Relaxed);
+                    self.suspensions.count();
                     let (unheard, reason) = (loss.since.elapsed(), loss.why.unwrap_or_default());
                     warn!(
                         worker = worker.0,

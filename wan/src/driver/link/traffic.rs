@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quinn::Connection;
 
 use crate::message::ServerId;
+use crate::metrics::{LinkLabels, LinkMetrics};
 use emulation::link::wire_bytes;
 
 use crate::transport::PACKET_HEADER_BYTES;
@@ -23,7 +24,10 @@ use crate::transport::PACKET_HEADER_BYTES;
 /// written to it and the bytes of its lost packets, or all that it sent but for the headers of
 /// packets.
 #[derive(Clone, Debug, Default)]
-pub struct LinkTraffic(Arc<Mutex<BTreeMap<ServerId, PeerTraffic>>>);
+pub struct LinkTraffic {
+    peers: Arc<Mutex<BTreeMap<ServerId, PeerTraffic>>>,
+    labels: LinkLabels,
+}
 
 #[derive(Debug, Default)]
 struct PeerTraffic {
@@ -81,13 +85,23 @@ impl Counted {
 }
 
 impl LinkTraffic {
+    /// Of the links that metrics call so.
+    pub fn new(labels: LinkLabels) -> Self {
+        Self { peers: Arc::default(), labels }
+    }
+
+    /// Metrics of the link to `peer`, which are there from now on.
+    pub fn metrics(&self, peer: ServerId) -> LinkMetrics {
+        self.labels.link(peer)
+    }
+
     /// Counts these connections to `peer` too, each with the payload that is written to it.
     pub fn begin<'a>(
         &self,
         peer: ServerId,
         connections: impl IntoIterator<Item = (&'a Connection, Arc<AtomicU64>)>,
     ) {
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let traffic = peers.entry(peer).or_default();
         let (closed, open): (Vec<_>, Vec<_>) = std::mem::take(&mut traffic.open)
             .into_iter()
@@ -106,7 +120,7 @@ impl LinkTraffic {
     /// Bytes on the wire to `peer` and from it, over all its connections so far, headers of IP and
     /// UDP included.
     pub fn wire_bytes(&self, peer: ServerId) -> (u64, u64) {
-        let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(traffic) = peers.get(&peer) else { return (0, 0) };
         let open = traffic.open.iter().map(Counted::wire_bytes);
         open.fold(traffic.wire_bytes, |(sent, received), (more, back)| (sent + more, received + back))
@@ -115,7 +129,7 @@ impl LinkTraffic {
     /// What crossed to `peer`, where `payload_bytes` of payload were handed to its link, each
     /// counted once. Neither number ever falls.
     pub fn crossed(&self, peer: ServerId, payload_bytes: u64) -> Crossed {
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(traffic) = peers.get_mut(&peer) else { return Crossed::default() };
         traffic.told = traffic.told.then(traffic.crossed_bytes(), payload_bytes);
         traffic.told
@@ -124,7 +138,7 @@ impl LinkTraffic {
     /// Bytes of payload that crossed to `peer`, with what crossed again. No less than the payload
     /// that `peer` has confirmed, and less than what the socket sent to it.
     pub fn crossed_bytes(&self, peer: ServerId) -> u64 {
-        let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         peers.get(&peer).map_or(0, PeerTraffic::crossed_bytes)
     }
 }

@@ -1,10 +1,14 @@
-use datacenter::message::Flush;
+use datacenter::message::{Flush, Read, RowGroup};
 use datacenter::shard::Shard;
 use datacenter::{Elements, ShardTable, TableId};
+use metrics::set_default_local_recorder;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 use super::*;
+use crate::driver::link::LinkTraffic;
 use crate::driver::queue::{EventSender, event_queue};
 use crate::message::{Progress, Resume};
+use crate::metrics::LinkLabels;
 use crate::node::PeerConfig;
 use crate::policy::{Lead, Policy};
 use crate::replica::Replica;
@@ -147,7 +151,8 @@ async fn linked() -> (EventSender, LinkHandleEnds) {
     tokio::spawn(server.run());
     let ((control, controls), (updates, sent)) = (mpsc::channel(16), mpsc::unbounded_channel());
     let ((refuse, refused), (taken, is_taken)) = (oneshot::channel(), oneshot::channel());
-    let traffic = crate::driver::link::LinkTraffic::default();
+    let names = ["virginia", "ireland"].map(str::to_owned);
+    let traffic = LinkTraffic::new(LinkLabels::new(1, names));
     let handle = Box::new(LinkHandle { session: 1, control, updates, refuse, traffic });
     let resume = Resume { shard: SHARD, ..Resume::default() };
     let greeting = Greeting { life: 1, resumes: vec![resume], departed: Vec::new() };
@@ -207,4 +212,66 @@ async fn what_came_before_the_end_of_a_link_counts() {
     let peer = ServerId::first(DatacenterId(1));
     events.send(Event::Down { peer, session: 1, goodbye: Some(Goodbye::Stopped) }).await.unwrap();
     assert_eq!(heard(&events).await.0, 200);
+}
+
+/// What was recorded since it was asked last, by name and the values of labels.
+fn all_recorded(recorder: &Snapshotter) -> BTreeMap<(String, Vec<String>), DebugValue> {
+    let labels = |key: &metrics::Key| key.labels().map(|label| label.value().to_owned()).collect();
+    let all = recorder.snapshot().into_vec().into_iter();
+    all.map(|(key, .., value)| ((key.key().name().to_owned(), labels(key.key())), value)).collect()
+}
+
+fn values<const N: usize>(values: [f64; N]) -> DebugValue {
+    DebugValue::Histogram(values.map(Into::into).into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn for_how_long_a_read_was_held_is_recorded_when_it_is_answered() {
+    let recorder = DebuggingRecorder::new();
+    let (_guard, recorded_so_far) = (set_default_local_recorder(&recorder), recorder.snapshotter());
+    let held = |reason: &str| {
+        let series = ("gaia_hold_seconds".to_owned(), vec!["0".to_owned(), reason.to_owned()]);
+        all_recorded(&recorded_so_far).remove(&series)
+    };
+    let mut server = open();
+    for worker in 0..2 {
+        server.attach(worker, true).await;
+        server.join(worker).await;
+    }
+    server.flush(0, 1).await;
+    let groups = vec![RowGroup { table: TableId(0), since: 0, slots: vec![0] }];
+    let read = Read { worker: WorkerId(0), clock: Clock(1), groups };
+    server.requests.send((SHARD, Request::Read(read))).await.unwrap();
+    server.look().await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(held("stale"), Some(values([])), "it is held still");
+    server.flush(1, 1).await;
+    assert!(server.replies[0].recv().await.is_some());
+    // Tokio's clock goes by milliseconds.
+    match held("stale") {
+        Some(DebugValue::Histogram(stale)) => {
+            assert!(matches!(stale[..], [held] if (2.5..2.6).contains(&held.0)), "{stale:?}")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn links_and_their_updates_are_recorded_by_the_names_of_their_peers() {
+    let recorder = DebuggingRecorder::new();
+    let (_guard, recorded_so_far) = (set_default_local_recorder(&recorder), recorder.snapshotter());
+    let (events, _ends) = linked().await;
+    for seq in 1..=3 {
+        events.send(update(seq)).await.unwrap();
+    }
+    while heard(&events).await.0 < 3 {
+        tokio::task::yield_now().await;
+    }
+    // A look takes what there was, so this is one.
+    let all = all_recorded(&recorded_so_far);
+    let link = ["1", "ireland", "0"].map(str::to_owned).to_vec();
+    let found = |name: &str| all.get(&(name.to_owned(), link.clone()));
+    assert_eq!(found("gaia_link_connects_total"), Some(&DebugValue::Counter(1)));
+    assert_eq!(found("gaia_link_received_update_bytes"), Some(&values([8.0; 3])));
+    assert_eq!(found("gaia_link_sent_update_bytes"), Some(&values([])), "it has nothing to ship");
 }
