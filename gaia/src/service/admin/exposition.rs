@@ -14,12 +14,11 @@
 use std::time::Duration;
 
 use datacenter::metrics::Kind;
-use datacenter::printable;
 use metrics::with_local_recorder;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tracing::warn;
 
-use super::metrics::{STATE, begin_refusals, events};
+use super::metrics::{STATE, begin_refusals, events, label_value};
 use crate::service::status::Status;
 
 /// The content type of [`text`].
@@ -34,12 +33,15 @@ const ADD_UP: Duration = Duration::from_secs(5);
 pub struct Recorded(PrometheusHandle);
 
 impl Recorded {
-    /// Takes it from now on, for the part `role` of a region: what was not begun before is not
-    /// missed. None if the process has a recorder already, into which it goes then.
+    /// Has the whole process record into it from now on, as the part `role` of a region. Drivers
+    /// take their handles when they start, so it comes before them. None if the process has a
+    /// recorder already, as a program around this crate may: what happens goes there then.
     pub fn install(region: &str, role: &str) -> Option<Self> {
         let (recorder, recorded) = Self::recorder(region, role);
         if metrics::set_global_recorder(recorder).is_err() {
-            warn!("this process has a recorder of metrics already: /metrics lacks what it has");
+            warn!(
+                "this process records metrics elsewhere already: /metrics has no waits, sizes and refusals"
+            );
             return None;
         }
         begin_refusals();
@@ -90,6 +92,6 @@ pub fn text(status: &Status) -> String {
 
 fn builder(region: &str, role: &str) -> PrometheusBuilder {
     PrometheusBuilder::new()
-        .add_global_label("datacenter", printable::line(region))
-        .add_global_label("role", printable::line(role))
+        .add_global_label("datacenter", label_value(region))
+        .add_global_label("role", label_value(role))
 }

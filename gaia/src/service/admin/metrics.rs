@@ -40,7 +40,7 @@ impl StateMetric {
     /// Tells the current recorder what `status` says of it.
     pub(super) fn tell(&self, status: &Status) {
         for sample in (self.read)(status) {
-            let values = sample.labels.into_iter().map(printable::line_of);
+            let values = sample.labels.iter().map(|text| label_value(text));
             let labels: Vec<Label> =
                 self.metric.labels.iter().zip(values).map(|(name, value)| Label::new(*name, value)).collect();
             match self.metric.kind {
@@ -51,6 +51,14 @@ impl StateMetric {
             }
         }
     }
+}
+
+/// A text from outside, as the value of a label: one line of bounded length.
+///
+/// The exporter escapes it, but takes two backslashes for one that is escaped already; so they are
+/// doubled here, and what is scraped is what was meant.
+pub(super) fn label_value(text: &str) -> String {
+    printable::line(text).replace('\\', "\\\\")
 }
 
 /// All metrics of a process: what is so, and what happens.
