@@ -47,10 +47,6 @@ impl<'a> Matrix<'a> {
             ..self
         }
     }
-
-    fn at(&self, row: usize, column: usize) -> f32 {
-        self.values[row * self.row_stride + column * self.column_stride]
-    }
 }
 
 impl<'a> From<ArrayView2<'a, f32>> for Matrix<'a> {
