@@ -167,7 +167,11 @@ pub static METRICS: [Metric; 3] = [
         &["shard", "reason"],
         "For how long reads were held that have been answered, each counted once for each reason",
     ),
-    Metric::sizes(FLUSH_BYTES, &["server"], "What came from a worker with the deltas of a clock for one shard"),
+    Metric::sizes(
+        FLUSH_BYTES,
+        &["server"],
+        "What came from a worker with the deltas of a clock for one shard",
+    ),
     Metric::counter(
         REFUSALS,
         Unit::None,
@@ -258,6 +262,7 @@ mod tests {
             version: 1,
             blocks: vec![],
             held: vec![(Wait::Stale, half), (Wait::Barrier(peer), two)],
+            is_last: true,
         };
         let recorded = recorded(|| {
             let holds = Holds::new([ShardId(3), ShardId(4)]);

@@ -156,6 +156,7 @@ fn recorded() -> (PrometheusRecorder, Recorded) {
             version: 1,
             blocks: vec![],
             held,
+            is_last: true,
         });
         flush_bytes(0).record(1024.0);
         let link = LinkLabels::new(1, ["virginia", "ireland"].map(str::to_owned));

@@ -239,7 +239,7 @@ async fn for_how_long_a_read_was_held_is_recorded_when_it_is_answered() {
         server.join(worker).await;
     }
     server.flush(0, 1).await;
-    let groups = vec![RowGroup { table: TableId(0), since: 0, slots: vec![0] }];
+    let groups = vec![RowGroup { table: TableId(0), since: 0, slots: [0].into() }];
     let read = Read { worker: WorkerId(0), clock: Clock(1), groups };
     server.requests.send((SHARD, Request::Read(read))).await.unwrap();
     server.look().await;
