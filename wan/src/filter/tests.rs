@@ -514,4 +514,49 @@ proptest! {
         prop_assert_eq!(&shipped, &local, "after the last flush everything is shipped");
         prop_assert_eq!(filter.remainders(), vec![]);
     }
+
+    /// Neighbours are looked at together. Elements that lie in blocks of their own are not, and come to the same.
+    #[test]
+    fn neighbours_are_filtered_as_elements_on_their_own(
+        clocks in vec(vec(update(), 200), 1..4),
+        selects in any::<bool>(),
+        threshold in prop_oneof![Just(0.0), Just(0.3), Just(1.0), Just(1e-45), Just(f64::INFINITY)],
+        values in prop_oneof![
+            Just(ValueFormat::F32), Just(ValueFormat::Auto), Just(ValueFormat::Int8), Just(ValueFormat::Bf16)
+        ],
+    ) {
+        let config = FilterConfig { values, ..constant(Significance::Absolute, threshold) };
+        let filter = |shape| match selects {
+            true => filter_of(config.clone(), Goal::Cheapest, shape),
+            false => Filter::new(&Selection::Everything, vec![shape], 1),
+        };
+        let (mut together, mut apart) = (filter(shape(1, 200)), filter(shape(200, 64)));
+        let bits = |values: &mut dyn Iterator<Item = f32>| values.map(f32::to_bits).collect::<Vec<_>>();
+        for deltas in clocks {
+            let [near, far] = [1, 64].map(|apart| elements((0..).step_by(apart).zip(deltas.iter().copied())));
+            let mut out = [Vec::new(), Vec::new()];
+            together.offer(&near);
+            together.release(Clock(1), &[&[1.0; 200]], &mut out[0]);
+            apart.offer(&far);
+            apart.release(Clock(1), &[&vec![1.0; 200 * 64]], &mut out[1]);
+            let [near, far] = out.map(|mut out| out.pop().unwrap_or_default());
+            prop_assert_eq!(&near.indexes, &far.indexes.iter().map(|index| index / 64).collect::<Vec<_>>());
+            prop_assert_eq!(bits(&mut near.values.into_iter()), bits(&mut far.values.into_iter()));
+            prop_assert_eq!(
+                bits(&mut together.accumulated(TableId(0)).iter().copied()),
+                bits(&mut apart.accumulated(TableId(0)).iter().step_by(64).copied())
+            );
+            let [near, far] = [&together, &apart].map(Filter::counters);
+            prop_assert_eq!(
+                (near.elements_updated, near.elements_shipped),
+                (far.elements_updated, far.elements_shipped)
+            );
+        }
+    }
+}
+
+/// What blocks are to agree about: numbers around thresholds, zeros of both signs, and what is no number.
+fn update() -> impl Strategy<Value = f32> {
+    let odd = [0.0, -0.0, 1.0, 0.3, f32::MIN_POSITIVE / 8.0, f32::NAN, f32::INFINITY, f32::MIN];
+    prop_oneof![8 => -1.5f32..1.5, 1 => proptest::sample::select(odd.to_vec())]
 }
