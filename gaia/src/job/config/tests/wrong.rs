@@ -66,7 +66,7 @@ fn one_wrong_value_gives_one_problem() {
         ),
         (
             SMALLEST.replace("\"softmax\"", "\"mpl\""),
-            "job.model.kind: found \"mpl\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\"; did you mean \"mlp\"?",
+            "job.model.kind: found \"mpl\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"linear\", \"logistic\", \"k-means\"; did you mean \"mlp\"?",
         ),
         (
             SMALLEST.replace("[[regions]]\nname = \"here\"", ""),
@@ -222,7 +222,7 @@ fn one_wrong_value_gives_one_problem() {
         ),
         (
             in_data("format = \"csv\"\nlabel = 0"),
-            "x.toml:11: job.data.label: found 0; allowed: the name of a column, or its number counted from 1, or \"last\"",
+            "x.toml:11: job.data.label: found 0; allowed: the name of a column, or its number counted from 1, or \"last\", or \"none\"",
         ),
         (
             in_data("format = \"csv\"\nheader = \"yes\""),
@@ -265,8 +265,8 @@ fn one_wrong_value_gives_one_problem() {
         ),
         // What a choice decides on is not blamed when the choice is wrong.
         (
-            SMALLEST.replace("\"softmax\"", "\"logistic\""),
-            "job.model.kind: found \"logistic\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\"",
+            SMALLEST.replace("\"softmax\"", "\"forest\""),
+            "job.model.kind: found \"forest\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"linear\", \"logistic\", \"k-means\"",
         ),
         (
             in_job("partition = \"dirichle\"\ndirichlet_alpha = 1"),
