@@ -307,6 +307,24 @@ impl Client {
         }
     }
 
+    /// Whether a row is there to be [read](Self::row).
+    ///
+    /// # Panics
+    ///
+    /// If it does not exist.
+    pub fn has_read(&self, table: TableId, row: u32) -> bool {
+        self.tables[table.index()].read_at[row as usize] > 0
+    }
+
+    /// What was added since the last flush: the rows in the order of their first touch, and for each
+    /// the sum, shape `[width]`.
+    pub fn added(&self) -> impl Iterator<Item = (TableId, u32, &[f32])> {
+        let tables = (0..).map(TableId).zip(&self.tables);
+        tables.flat_map(|(id, table)| {
+            table.dirty.iter().map(move |&row| (id, row, &table.deltas[table.range(row as usize)]))
+        })
+    }
+
     /// Takes back what was added since the last flush. The rows that it was added to are as if
     /// never read.
     pub fn discard(&mut self) {

@@ -127,6 +127,11 @@ impl Session {
         &mut self.client
     }
 
+    /// The cache, to read.
+    pub fn cache(&self) -> &Client {
+        &self.client
+    }
+
     /// Makes `wanted` rows (ascending) fresh enough. Yields for how long reads were held, by
     /// reason; shards hold at the same time, so that of each reason the longest counts.
     ///

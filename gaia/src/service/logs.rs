@@ -45,10 +45,16 @@ const PROCESS_LEVELS: &str = "info,quinn=warn,quinn_proto=warn,rustls=warn,hyper
 ///
 /// If logs were set up before.
 pub fn init_process(format: LogFormat, process: &Process) {
+    assert!(try_init_process(format, process), "logs are set up once");
+}
+
+/// The same for a program that may have set up logs of its own, which stay then; yields whether it
+/// had not.
+pub fn try_init_process(format: LogFormat, process: &Process) -> bool {
     let levels = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|levels| !levels.is_empty());
     let filter = EnvFilter::builder().parse_lossy(levels.as_deref().unwrap_or(PROCESS_LEVELS));
     let subscriber = process_subscriber(format, process, filter, is_styled(), io::stderr);
-    tracing::subscriber::set_global_default(subscriber).expect("logs are set up once");
+    tracing::subscriber::set_global_default(subscriber).is_ok()
 }
 
 /// Sets up the logs of commands that show something else: only errors, unless `RUST_LOG` asks for

@@ -7,7 +7,9 @@
 //! - `beginning`: what a server begins with;
 //! - `orders`: what operators want of a server, above all that a region leaves for good;
 //! - `server`: one server: its shards, its WAN socket, and the listener through which workers come;
-//! - `worker`: one worker's life, and `session` for how it reaches its shards;
+//! - [`Connection`]: one worker at its tables, from joining its servers to leaving them, with
+//!   `session` for how it reaches its shards and `notes` for what it tells of itself; `worker` is a
+//!   learner that trains over one;
 //! - `process`: puts these together and stops them in order, with `part` for which of them it has,
 //!   `identities` for their certificates, and `report` for their status;
 //! - `evaluation`: the region's copy of the model, scored while it is trained, and `output`:
@@ -19,11 +21,13 @@ pub mod admin;
 mod beginning;
 pub mod certificates;
 pub mod checkpoint;
+mod connection;
 mod counting;
 mod evaluation;
 mod identities;
 pub mod logs;
 pub mod model_files;
+mod notes;
 mod orders;
 mod output;
 mod part;
@@ -40,11 +44,13 @@ mod worker;
 use std::io;
 use std::net::SocketAddr;
 
+use datacenter::TableId;
 use datacenter::lan::LanError;
 use datacenter::local::SessionError;
 use thiserror::Error;
 use wan::replica::Misfit;
 
+pub use self::connection::{CONFIG_VARIABLE, ConnectError, Connection, Held, WORKER_VARIABLE, Who};
 pub(crate) use self::output::prepare as prepare_output;
 pub use self::part::Part;
 pub use self::process::{Outcome, run};
@@ -129,6 +135,69 @@ pub enum ServiceError {
         clock: u32,
         /// What the model says.
         source: StepError,
+    },
+    /// A connection that its worker asks something of has ended, in order.
+    #[error(
+        "worker {worker} has left the servers of {region}: it was asked to stop, or the region leaves the job for good"
+    )]
+    Ended {
+        /// Which one.
+        worker: u32,
+        /// Whose servers.
+        region: String,
+    },
+    /// A table that does not exist was asked for.
+    #[error("there is no {found}: the job has {tables} tables")]
+    NoTable {
+        /// Which one.
+        found: TableId,
+        /// How many there are.
+        tables: usize,
+    },
+    /// A row that does not exist was asked for.
+    #[error("table `{table}` has no row {row}; allowed: 0 to {}", rows - 1)]
+    NoRow {
+        /// The table's name.
+        table: String,
+        /// Which one.
+        row: u32,
+        /// How many there are.
+        rows: u32,
+    },
+    /// The values of a row were asked for that was never read.
+    #[error("row {row} of table `{table}` was never read")]
+    Unread {
+        /// The table's name.
+        table: String,
+        /// Which one.
+        row: u32,
+    },
+    /// What is added does not have the shape of the rows that it is added to.
+    #[error(
+        "what is added to {} rows of table `{table}` has shape {found:?}; allowed: {expected:?}, [rows, width]",
+        expected[0]
+    )]
+    DeltaShape {
+        /// The table's name.
+        table: String,
+        /// What it has.
+        found: [usize; 2],
+        /// What it should have.
+        expected: [usize; 2],
+    },
+    /// All clocks of the job are completed.
+    #[error("the job has {clocks} clocks (job.clocks), and all are completed")]
+    NoMoreClocks {
+        /// How many there are.
+        clocks: u32,
+    },
+    /// The result was asked for before the last clock.
+    #[error("{clock} of the job's {clocks} clocks are completed; the result is there after the last one")]
+    ClocksLeft {
+        /// How many are completed.
+        clock: u32,
+        /// How many there are.
+        clocks: u32,
     },
     /// A server has forgotten what it had.
     #[error("worker {worker}: {reason}")]
@@ -220,6 +289,11 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
+    /// Whether a model has diverged: what was to be added is NaN or infinite.
+    pub fn is_divergence(&self) -> bool {
+        matches!(self, Self::Session { source: SessionError::NotFinite(_), .. })
+    }
+
     /// Whether it has to be put right in the input: settings, data, certificates, ports.
     pub fn is_input(&self) -> bool {
         match self {
@@ -234,10 +308,17 @@ impl ServiceError {
             | Self::Location(_)
             | Self::Misfit { .. }
             | Self::Refused { .. }
-            | Self::Index { .. } => true,
+            | Self::Index { .. }
+            | Self::NoTable { .. }
+            | Self::NoRow { .. }
+            | Self::Unread { .. }
+            | Self::DeltaShape { .. }
+            | Self::NoMoreClocks { .. }
+            | Self::ClocksLeft { .. } => true,
             Self::Signals(_)
             | Self::Session { .. }
             | Self::Step { .. }
+            | Self::Ended { .. }
             | Self::Forgotten { .. }
             | Self::Lan(_)
             | Self::Thread(_)

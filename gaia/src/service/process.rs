@@ -22,13 +22,15 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, info, warn};
 use wan::driver::address::Address;
 
+use super::connection::{Ended, asked};
 use super::identities::Identities;
+use super::notes::Notes;
 use super::part::Part;
 use super::report::{Answers, Reported, StatusReporter, Told};
 use super::server::{Server, Sockets, own_address};
 use super::session::Route;
 use super::setup::Setup;
-use super::worker::{self, Ended, Notes};
+use super::worker;
 use super::{ServiceError, beginning, output};
 use crate::job::region::{AtEnd, Region};
 use crate::service::admin::{self, Recorded};
@@ -72,45 +74,97 @@ pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
     let started = Instant::now();
     let stop = stop_on_signals()?;
 
-    // Ports that are taken, and certificates that cannot be used, show before the data is read.
-    let identities = Identities::load(&region, part)?;
-    let listener = admin_listener(&region, part).await?;
+    let mut front = Front::open(&region, part, started).await?;
     if let Some(directory) = region.output.as_ref().filter(|_| !part.servers(&region).is_empty()) {
         output::prepare(directory)?;
     }
     if let Some(checkpoint) = region.checkpoint.as_ref().filter(|_| !part.servers(&region).is_empty()) {
         super::checkpoint::prepare(checkpoint)?;
     }
-    // Where nobody can ask, nothing is recorded.
-    let recorded = listener.as_ref().and_then(|_| Recorded::install(&region.name, &part.role()));
-    let adding_up = recorded.clone().map(|recorded| tokio::spawn(recorded.add_up()));
-    let reporter = Arc::new(StatusReporter::new(&region, part, started, recorded));
-    let serving = listener.map(|listener| tokio::spawn(admin::serve(listener, reporter.clone())));
-    let outcome = train(region, part, &identities, &stop, &reporter).await;
-    if let Some(serving) = serving {
-        if outcome.is_ok() {
-            tell_of_the_end(reporter.told()).await;
-        }
-        serving.abort();
-        let _ = serving.await;
+    let outcome = train(region, part, &mut front, &stop).await;
+    match outcome.is_ok() {
+        true => front.close().await,
+        false => front.shut().await,
     }
-    adding_up.into_iter().for_each(|task| task.abort());
     outcome
+}
+
+/// What a process has from its start, whatever its parts: its certificates, and where it tells how
+/// it is.
+pub(super) struct Front {
+    pub(super) identities: Identities,
+    reporter: Arc<StatusReporter>,
+    tasks: JoinSet<()>,
+    state: watch::Sender<Reported>,
+}
+
+impl Front {
+    /// Ports that are taken, and certificates that cannot be used, show here, before the data is
+    /// read.
+    pub(super) async fn open(region: &Region, part: Part, started: Instant) -> Result<Self, ServiceError> {
+        let identities = Identities::load(region, part)?;
+        let listener = admin_listener(region, part).await?;
+        // Where nobody can ask, nothing is recorded.
+        let recorded = listener.as_ref().and_then(|_| Recorded::install(&region.name, &part.role()));
+        let mut tasks = JoinSet::new();
+        if let Some(recorded) = recorded.clone() {
+            tasks.spawn(recorded.add_up());
+        }
+        let reporter = Arc::new(StatusReporter::new(region, part, started, recorded));
+        if let Some(listener) = listener {
+            tasks.spawn(admin::serve(listener, reporter.clone()));
+        }
+        Ok(Self { identities, reporter, tasks, state: watch::channel(Reported::default()).0 })
+    }
+
+    /// Answers from now on for these parts, and logs for whom they wait. Yields where refusals are to
+    /// be counted.
+    pub(super) fn answer(
+        &mut self,
+        setup: &Arc<Setup>,
+        part: Part,
+        servers: Arc<Vec<Server>>,
+        workers: Vec<Notes>,
+    ) -> Refusals {
+        let refusals = Refusals::default();
+        let answers = Arc::new(Answers {
+            setup: setup.clone(),
+            part,
+            started: self.reporter.started(),
+            servers,
+            workers,
+            refusals: refusals.clone(),
+            identities: self.identities.all(),
+            state: self.state.subscribe(),
+        });
+        self.reporter.open(answers.clone());
+        self.tasks.spawn(async move { answers.log_waits().await }.in_current_span());
+        refusals
+    }
+
+    /// Ends, once whoever watches knows.
+    pub(super) async fn close(self) {
+        tell_of_the_end(self.reporter.told()).await;
+        self.shut().await;
+    }
+
+    async fn shut(mut self) {
+        self.tasks.shutdown().await;
+    }
 }
 
 /// Reads the data, and trains.
 async fn train(
     region: Region,
     part: Part,
-    identities: &Identities,
+    front: &mut Front,
     stop: &watch::Receiver<bool>,
-    reporter: &StatusReporter,
 ) -> Result<Outcome, ServiceError> {
     #[expect(clippy::disallowed_methods, reason = "this is real time, in which reading takes long")]
     let reading = tokio::task::spawn_blocking(move || Setup::new(region, part));
     let setup = tokio::select! {
         read = reading => Arc::new(read.unwrap_or_else(|failed| resume_unwind(failed.into_panic()))?),
-        () = asked(stop) => return Ok(Outcome::Stopped),
+        () = asked(stop.clone()) => return Ok(Outcome::Stopped),
     };
     let region = &setup.region;
     info!(job = region.job.name, digest = super::report::short(&setup.digest), "starting");
@@ -118,39 +172,27 @@ async fn train(
     let mut servers = Vec::new();
     for index in part.servers(region) {
         let sockets = Sockets::open(&setup, index, for_workers).await?;
-        let identity = identities.server(index).expect("loaded for every server of this process");
+        let identity = front.identities.server(index).expect("loaded for every server of this process");
         let of_server = setup.clone();
         #[expect(clippy::disallowed_methods, reason = "this is real time, in which reading takes long")]
         let reading = tokio::task::spawn_blocking(move || beginning::read(&of_server, index));
         let beginning = tokio::select! {
             read = reading => read.unwrap_or_else(|failed| resume_unwind(failed.into_panic()))?,
-            () = asked(stop) => return Ok(Outcome::Stopped),
+            () = asked(stop.clone()) => return Ok(Outcome::Stopped),
         };
         servers.push(Server::start(&setup, index, identity, sockets, beginning));
     }
     let servers = Arc::new(servers);
-    let refusals = Refusals::default();
-    let notes: Vec<Notes> = part.workers(region).iter().map(|_| Notes::default()).collect();
-    let state = watch::channel(Reported::default()).0;
-    let answers = Arc::new(Answers {
-        setup: setup.clone(),
-        part,
-        started: reporter.started(),
-        servers: servers.clone(),
-        workers: notes.clone(),
-        refusals: refusals.clone(),
-        identities: identities.all(),
-        state: state.subscribe(),
-    });
-    reporter.open(answers.clone());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { answers.log_waits().await }.in_current_span());
+    let notes: Vec<Notes> = part.workers(region).iter().copied().map(Notes::new).collect();
+    let refusals = front.answer(&setup, part, servers.clone(), notes.clone());
+    let front: &Front = front;
+    let state = &front.state;
 
     let mut parts: Vec<_> = setup.parts().into_iter().map(Some).collect();
     let workers = part.workers(region).into_iter().zip(notes).map(|(index, notes)| {
         let route = match part {
             Part::Region => Route::Here(servers.iter().map(Server::in_process).collect()),
-            Part::Server(_) | Part::Worker(_) => Route::Lan(plans(&setup, index, identities, &refusals)),
+            Part::Server(_) | Part::Worker(_) => worker_route(&setup, index, &front.identities, &refusals),
         };
         let data = parts[index as usize].take().expect("each worker has one part");
         worker::start(setup.clone(), index, data, route, stop.clone(), notes)
@@ -164,10 +206,10 @@ async fn train(
         });
         // Servers say when the job is done, and workers read the result then: neither can wait for
         // the other.
-        tokio::try_join!(try_join_all(ended), serve_to_end(&servers, stop, &state, part))
+        tokio::try_join!(try_join_all(ended), serve_to_end(&servers, stop, state, part))
     };
     let outcome = match working.await {
-        Ok((ended, served)) => conclude(&setup, &servers, ended, served, stop, &state).await,
+        Ok((ended, served)) => conclude(&setup, &servers, ended, served, stop, state).await,
         Err(error) => Err(error),
     };
     // Also of one that failed: nobody should wait for it.
@@ -203,7 +245,7 @@ async fn conclude(
     }
     if setup.region.at_end == AtEnd::Stay {
         info!("answering until this process is stopped");
-        asked(stop).await;
+        asked(stop.clone()).await;
     }
     let lacks = match &participation {
         Some(participation) => participation.lacking().next().map(|_| participation.lacks()),
@@ -212,14 +254,6 @@ async fn conclude(
     };
     let score = workers.into_iter().find_map(|worker| worker.score);
     Ok(Outcome::Finished { score, lacks })
-}
-
-/// Returns once the process is asked to stop.
-async fn asked(stop: &watch::Receiver<bool>) {
-    if stop.clone().wait_for(|stop| *stop).await.is_err() {
-        // Nobody can ask any more.
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Waits a little for whoever watches, if anybody does, to be told that this process comes to its
@@ -281,7 +315,7 @@ async fn serve_to_end(
             }
             Ok(Served::Done(participation))
         }
-        () = asked(stop) => drain(servers, state).await.map(|()| Served::Stopped),
+        () = asked(stop.clone()) => drain(servers, state).await.map(|()| Served::Stopped),
         _ = select_all(servers.iter().map(|server| Box::pin(server.departing()))) => {
             info!("an operator has asked the region to leave this job for good");
             servers.iter().for_each(Server::set_departing);
@@ -353,7 +387,12 @@ fn stop_on_signals() -> Result<watch::Receiver<bool>, ServiceError> {
 }
 
 /// Lines to all servers of the region.
-fn plans(setup: &Setup, worker: u32, identities: &Identities, refusals: &Refusals) -> Vec<Plan> {
+pub(super) fn worker_route(
+    setup: &Setup,
+    worker: u32,
+    identities: &Identities,
+    refusals: &Refusals,
+) -> Route {
     let addresses = setup.region.server_addresses.iter().enumerate();
     let incarnation = datacenter::lan::incarnation();
     let plan = |(server, address): (usize, &Address)| Plan {
@@ -366,7 +405,7 @@ fn plans(setup: &Setup, worker: u32, identities: &Identities, refusals: &Refusal
         shapes: setup.shapes.clone(),
         refusals: refusals.clone(),
     };
-    addresses.map(plan).collect()
+    Route::Lan(addresses.map(plan).collect())
 }
 
 async fn admin_listener(region: &Region, part: Part) -> Result<Option<TcpListener>, ServiceError> {

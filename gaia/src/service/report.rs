@@ -19,10 +19,10 @@ use wan::message::ServerId;
 use wan::node::{Node, Presence};
 use wan::replica::Replica;
 
+use super::notes::Notes;
 use super::part::Part;
 use super::server::Server;
 use super::setup::Setup;
-use super::worker::Notes;
 use crate::filters::FilterStatus;
 use crate::job::region::Region;
 use crate::service::admin::{Recorded, StatusSource};
