@@ -71,6 +71,7 @@ fn plan(directory: &Path) -> Plan {
         program: env!("CARGO_BIN_EXE_gaia").into(),
         directory: directory.to_owned(),
         job: JOB.to_owned(),
+        worker_command: Vec::new(),
         servers: 1,
         set: set.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec(),
         links: [((0, 1), link()), ((0, 2), link()), ((1, 2), link())],

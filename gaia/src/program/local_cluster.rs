@@ -8,6 +8,7 @@
 //!
 //! Kind: driver.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -58,6 +59,8 @@ pub struct Plan {
     pub directory: PathBuf,
     /// The job's file: [`JOB`], or another of the same regions.
     pub job: String,
+    /// What trains, and its arguments, where the job's model is external; else empty.
+    pub worker_command: Vec<OsString>,
     /// Servers of each region.
     pub servers: u16,
     /// Settings over the shipped ones, for all regions.
@@ -465,6 +468,11 @@ fn spawn(
     command.arg("--data-path").arg(plan.directory.join("data"));
     for (key, value) in overrides {
         command.arg("--set").arg(format!("{key}={value}"));
+    }
+    if let Part::Worker(_) = part
+        && !plan.worker_command.is_empty()
+    {
+        command.arg("--").args(&plan.worker_command);
     }
     let log = File::options().create(true).append(true).open(log)?;
     // Ctrl-C is for whoever started the cluster, which stops its processes in order.

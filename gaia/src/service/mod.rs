@@ -59,6 +59,7 @@ pub use self::setup::Setup;
 
 use crate::job::strategy::TableError;
 use crate::learning::application::{BuildError, StepError};
+use crate::learning::models::EXTERNAL;
 use crate::service::certificates::FilesError;
 use crate::service::checkpoint::{LocationError, RestoreError};
 use crate::service::preflight::why_not_listening;
@@ -83,6 +84,9 @@ pub enum ServiceError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Certificates(#[from] FilesError),
+    /// The model is trained by a program of its user's.
+    #[error("{EXTERNAL}")]
+    External,
     /// The system does not deliver signals.
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
@@ -298,6 +302,7 @@ impl ServiceError {
     pub fn is_input(&self) -> bool {
         match self {
             Self::Build(_)
+            | Self::External
             | Self::Table(_)
             | Self::Shards { .. }
             | Self::Certificates(_)

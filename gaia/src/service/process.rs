@@ -33,6 +33,7 @@ use super::setup::Setup;
 use super::worker;
 use super::{ServiceError, beginning, output};
 use crate::job::region::{AtEnd, Region};
+use crate::learning::models::is_external;
 use crate::service::admin::{self, Recorded};
 use crate::service::logs;
 use crate::service::participation::Participation;
@@ -69,6 +70,9 @@ pub enum Outcome {
 /// If it cannot start, or cannot do its work.
 pub async fn run(region: Region, part: Part) -> Result<Outcome, ServiceError> {
     part.check(&region)?;
+    if !matches!(part, Part::Server(_)) && is_external(&region.job.model) {
+        return Err(ServiceError::External);
+    }
     let log = logs::Process { region: region.name.clone(), role: part.role() };
     logs::init_process(region.log, &log);
     let started = Instant::now();

@@ -124,27 +124,12 @@ impl Worker<'_> {
             if *self.stop.borrow() {
                 return self.connection.stop().await.map(Some);
             }
-            let rows = workspace.begin(&mut *self.learner, clock.0);
-            let is_due =
-                self.evaluator.is_some() && clock.0 > 0 && clock.0.is_multiple_of(job.evaluate_every);
-            let fetched = match is_due {
-                true => self.connection.fetch_once(&mut with_all(self.setup, rows)).await?,
-                false => self.connection.fetch_once(rows).await?,
-            };
-            match fetched {
+            match self.fetch(&mut workspace, clock).await? {
                 Fetched::Ready => {}
                 Fetched::Moved => continue,
                 Fetched::Ended(ended) => return Ok(Some(ended)),
             }
-            let now_at = self.connection.at();
-            if now_at > clock {
-                warn!(clock = now_at.0, left = clock.0, "others went on without this worker: going on there");
-                continue;
-            }
             let fetched = Instant::now();
-            if let Some(evaluator) = self.evaluator.as_ref().filter(|_| is_due) {
-                evaluator.offer(self.setup, self.connection.client(), clock);
-            }
             let work = match self.step(&mut workspace, clock).await? {
                 Step::Done(work) => work,
                 Step::Moved => continue,
@@ -163,6 +148,30 @@ impl Worker<'_> {
             }
             self.note(work);
         }
+    }
+
+    /// Reads what the learner declares for a clock, and scores the model where that is due.
+    async fn fetch(&mut self, workspace: &mut Workspace, clock: Clock) -> Result<Fetched, ServiceError> {
+        let rows = workspace.begin(&mut *self.learner, clock.0);
+        let evaluator = self.evaluator.as_ref().filter(|_| clock.0 > 0);
+        let every = self.setup.region.job.evaluate_every;
+        let evaluator = evaluator.filter(|_| clock.0.is_multiple_of(every));
+        let fetched = match evaluator {
+            Some(_) => self.connection.fetch_once(&mut with_all(self.setup, rows)).await?,
+            None => self.connection.fetch_once(rows).await?,
+        };
+        if !matches!(fetched, Fetched::Ready) {
+            return Ok(fetched);
+        }
+        let now_at = self.connection.at();
+        if now_at > clock {
+            warn!(clock = now_at.0, left = clock.0, "others went on without this worker: going on there");
+            return Ok(Fetched::Moved);
+        }
+        if let Some(evaluator) = evaluator {
+            evaluator.offer(self.setup, self.connection.client(), clock);
+        }
+        Ok(Fetched::Ready)
     }
 
     /// Has the learner train for one clock, whose rows are there.

@@ -18,7 +18,7 @@ use config::{Config, Environment, Map, Source, Value, ValueKind};
 /// The prefix of environment variables that are settings; levels are separated by two underscores
 /// too.
 pub const ENVIRONMENT_PREFIX: &str = "GAIA";
-const SEPARATOR: &str = "__";
+pub(crate) const SEPARATOR: &str = "__";
 
 /// Settings from outside the file.
 #[derive(Clone, Debug, Default)]

@@ -17,6 +17,7 @@ pub mod suggest;
 pub mod units;
 
 pub(crate) use self::layers::Layers;
+pub(crate) use self::layers::SEPARATOR;
 pub use self::layers::{ENVIRONMENT_PREFIX, Overrides};
 pub use self::problem::{ConfigError, Problem};
 pub(crate) use self::reader::Reader;

@@ -42,6 +42,7 @@ use crate::job::strategy::{Strategy, check_tables};
 use crate::job::{Job, TargetSettings};
 use crate::learning::application::{Application, Metric, Model, StepError};
 use crate::learning::data::partition::idle_workers;
+use crate::learning::models::{EXTERNAL, is_external};
 use crate::simulator::results::{Comparison, Failure, Run, Target};
 
 pub use self::explain::{explain, explain_application};
@@ -264,6 +265,9 @@ pub fn check(simulation: &Simulation) -> Result<Found, SimulationError> {
 ///
 /// If the data cannot be used, or settings do not fit it.
 pub fn load(simulation: &Simulation) -> Result<Box<dyn Application>, SimulationError> {
+    if is_external(&simulation.job.model) {
+        return Err(SimulationError::Input(Unfit::External.into()));
+    }
     let application = simulation
         .job
         .input(simulation.seed)
@@ -278,6 +282,8 @@ pub fn load(simulation: &Simulation) -> Result<Box<dyn Application>, SimulationE
 /// Settings of a job that do not fit its application.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Unfit {
+    #[error("{EXTERNAL}")]
+    External,
     #[error(
         "job.target.metric: found \"{found}\"; allowed: \"objective\" or \"{metric}\", which is what this model is judged by"
     )]

@@ -49,6 +49,7 @@ pub fn plan(directory: &Path, set: &[(&str, &str)]) -> Plan {
         program: env!("CARGO_BIN_EXE_gaia").into(),
         directory: directory.to_owned(),
         job: JOB.to_owned(),
+        worker_command: Vec::new(),
         servers: 2,
         set: compute.into_iter().chain(set).map(|(key, value)| (key.to_owned(), value)).collect(),
         links: links(),

@@ -2,6 +2,8 @@
 //! [`Factorisation`], [linear](LinearKind) and [logistic](LogisticKind) regression, and
 //! [k-means](KMeansKind).
 //!
+//! A further kind, `external`, is trained by programs of its users.
+//!
 //! Their arithmetic gives the same bits on every machine: sums run in a stated order (see `lanes`
 //! and [`linalg`](crate::learning::linalg)), `exp` and `ln` come from the `libm` crate, and every
 //! random choice has a seed.
@@ -9,6 +11,7 @@
 mod batches;
 mod classes;
 mod clusters;
+mod external;
 mod factorisation;
 mod generalised;
 mod lanes;
@@ -19,6 +22,9 @@ mod softmax;
 mod tests;
 
 pub use self::clusters::{KMeansKind, KMeansSettings};
+pub use self::external::{
+    EXTERNAL, ExternalKind, ExternalSettings, ExternalTable, InitialValues, is_external,
+};
 pub(crate) use self::factorisation::MOST_RANK;
 pub use self::factorisation::{Factorisation, FactorisationKind, FactorisationSettings};
 pub use self::generalised::{
@@ -38,4 +44,5 @@ pub fn kinds() -> ModelKinds {
         .with(LinearKind)
         .with(LogisticKind)
         .with(KMeansKind)
+        .with(ExternalKind)
 }

@@ -1,5 +1,6 @@
 //! The arguments, and the help that goes with them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -82,6 +83,7 @@ Examples:
   gaia run --config configs/regions/virginia.toml
   gaia server --config configs/regions/virginia.toml --index 0
   gaia worker --config configs/regions/virginia.toml --index 2
+  gaia worker --config virginia.toml --index 2 -- python train.py
 
 There is no order to start in: whoever is not there yet is waited for. SIGTERM or
 Ctrl-C ends a process in order: it finishes its clock and hands over what it has
@@ -333,6 +335,13 @@ pub(super) struct WorkerArguments {
     /// Which one, from 0 [default: the number at the end of the host's name]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(super) index: Option<String>,
+    /// Start so many workers in this one's place, from its index on
+    #[arg(long, value_name = "N", requires = "command", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) spawn: Option<u32>,
+    /// What trains a model of the kind "external", with its arguments: it learns from GAIA_CONFIG,
+    /// GAIA_WORKER, RANK, WORLD_SIZE and the like who it is
+    #[arg(last = true, value_name = "PROGRAM")]
+    pub(super) command: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]
@@ -408,6 +417,9 @@ pub(super) struct DemoArguments {
     /// Do not show how it goes, only what came of it
     #[arg(long)]
     pub(super) no_view: bool,
+    /// What trains a job's model of the kind "external", as for `gaia worker`
+    #[arg(last = true, value_name = "PROGRAM")]
+    pub(super) command: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]

@@ -21,6 +21,7 @@ use crate::learning::application::ModelKinds;
 use crate::learning::data::DataScope;
 use crate::learning::data::partition::idle_workers;
 use crate::learning::data::preview;
+use crate::learning::models::is_external;
 use crate::program::report::Destination;
 use crate::service::Part;
 use crate::service::preflight::{self, Finding, PeerProbe};
@@ -188,7 +189,8 @@ fn model(file: &config::JobFile) -> Result<(String, Vec<String>), String> {
     let tables = application.tables();
     let shapes = tables.iter().map(|t| format!("{} {} x {}", t.name, t.rows, t.width));
     let workers = file.members.iter().map(|member| member.workers as usize).sum::<usize>();
-    let is_shared = file.job.data_scope == DataScope::Shared;
+    // Of a model that another program trains, nobody here knows the data.
+    let is_shared = file.job.data_scope == DataScope::Shared && !is_external(&file.job.model);
     let parts = if is_shared && workers > 0 { application.partition(workers) } else { Vec::new() };
     let idle = idle_workers(&parts.iter().map(Vec::len).collect::<Vec<_>>());
     let remarks = application.remarks().into_iter().chain(idle).collect();

@@ -21,6 +21,7 @@ use crate::learning::application::ModelKinds;
 use crate::learning::data::DataRoot;
 use crate::program::local_cluster::{DEMO_JOB, LocalCluster, Plan, REGIONS, WORKERS, three_regions};
 use crate::program::view::{self, Ended};
+use crate::service::Part;
 use crate::service::status::fetch::{Fetched, TIME_LIMIT, fetch};
 use crate::service::status::totals::Totals;
 use crate::service::status::{Phase, Status};
@@ -141,18 +142,21 @@ async fn play(
     set.extend(arguments.set.iter().cloned());
     let program = std::env::current_exe().map_err(CommandError::System)?;
     let (job, links) = (job.text, three_regions());
-    let plan = Plan { program, directory, job, servers: 2, set, links, seed: 1, late: Vec::new() };
+    let worker_command = arguments.command.clone();
+    let plan =
+        Plan { program, directory, job, worker_command, servers: 2, set, links, seed: 1, late: Vec::new() };
     say(&format!(
         "three regions, each with {} servers and {WORKERS} workers; settings and logs in {}",
         plan.servers,
         plan.directory.display()
     ));
+    let is_own = !plan.worker_command.is_empty();
     let mut cluster = LocalCluster::start(&plan)?;
     let targets = cluster.targets();
     let result = {
         let mut until = Box::pin(async {
             tokio::select! {
-                ended = until_finished(&mut cluster) => ended.map(Ending::Finished),
+                ended = until_finished(&mut cluster, is_own) => ended.map(Ending::Finished),
                 () = signals.asked() => Ok(Ending::Interrupted),
             }
         });
@@ -177,12 +181,16 @@ async fn play(
     result.map(|_| ())
 }
 
-/// Waits until all processes have finished; yields what they say then.
-async fn until_finished(cluster: &mut LocalCluster) -> Result<Vec<Fetched>, CommandError> {
+/// Waits until all processes have finished; yields what they say then. A program that trains ends
+/// when it is done, if it is the user's own.
+async fn until_finished(cluster: &mut LocalCluster, is_own: bool) -> Result<Vec<Fetched>, CommandError> {
     let targets = cluster.targets();
     loop {
         for process in &mut cluster.processes {
             if let Some(status) = process.ended().map_err(CommandError::System)? {
+                if status.success() && is_own && matches!(process.part, Part::Worker(_)) {
+                    continue;
+                }
                 let (region, role, log) = (process.region, process.part.role(), process.log.display());
                 let last = std::fs::read_to_string(&process.log).unwrap_or_default();
                 let last = last.lines().last().unwrap_or_default().to_owned();
@@ -193,7 +201,8 @@ async fn until_finished(cluster: &mut LocalCluster) -> Result<Vec<Fetched>, Comm
         }
         let fetched = fetch(&targets, TIME_LIMIT).await;
         let is_finished = |f: &Fetched| f.status.as_ref().is_ok_and(|status| status.phase == Phase::Finished);
-        if fetched.iter().all(is_finished) {
+        let mut all = cluster.processes.iter_mut().zip(&fetched);
+        if all.all(|(process, fetched)| is_finished(fetched) || matches!(process.ended(), Ok(Some(_)))) {
             return Ok(fetched);
         }
         sleep(LOOK).await;

@@ -15,6 +15,7 @@ use crate::human::figure;
 use crate::learning::application::{Application, Evaluation, Model, ModelKinds};
 use crate::learning::data::{DataFile, DataRoot};
 use crate::learning::data::{Name, Vocabulary};
+use crate::learning::models::is_external;
 use crate::program::report::Destination;
 use crate::service::checkpoint::write_beside;
 use crate::service::model_files;
@@ -62,6 +63,9 @@ pub(super) fn evaluate(arguments: &EvaluateArguments, kinds: &ModelKinds) -> Res
         return Err(problem("--predictions", "goes where --json goes; allowed: two different places").into());
     }
     let about = About::load(&arguments.config, &arguments.model, kinds)?;
+    if is_external(&about.job.model) {
+        return Err(ModelError::External.into());
+    }
     let files = arguments.data.iter().map(|text| data_file(text)).collect::<Result<Vec<_>, _>>()?;
     let known = known(arguments, &about, &files)?;
     if files.is_empty() || known.is_none() {

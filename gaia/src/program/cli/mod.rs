@@ -12,6 +12,7 @@ mod demo;
 mod evaluate;
 mod export;
 mod handbook;
+mod launch;
 mod leave;
 mod link;
 mod models_arguments;
@@ -117,6 +118,9 @@ enum CommandError {
     /// A process of a region that could not start, or do its work.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// A program that trains, or should have.
+    #[error(transparent)]
+    Launch(#[from] launch::LaunchError),
     /// A job that has ended, with a result that is not what its file says.
     #[error("the job has ended without all updates of {_0}")]
     Lacking(String),
@@ -218,6 +222,11 @@ enum ModelError {
     Other(OtherModel),
     #[error("the model knows nothing of whom the data is about: there is nothing to judge it by")]
     NothingToJudge,
+    #[error(
+        "job.model.kind: found \"external\": only the program that trains such a model can score it; gaia export writes it \
+         for that one"
+    )]
+    External,
     #[error("this model predicts nothing")]
     NoPredictions,
     #[error("cannot write the predictions")]
@@ -231,6 +240,7 @@ impl CommandError {
     fn code(&self) -> u8 {
         match self {
             Self::Logged(code) => *code,
+            Self::Launch(error) => error.code(),
             Self::Lacking(_) => LACKING,
             Self::Config(_)
             | Self::Simulation(SimulationError::Input(_))

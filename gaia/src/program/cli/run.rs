@@ -6,12 +6,14 @@ use std::io::{self, Write};
 use std::str::FromStr;
 
 use super::arguments::{RegionArguments, ServerArguments, WorkerArguments};
+use super::launch::Launch;
 use super::{CommandError, data};
 use crate::human::with_causes;
 use crate::job::config;
 use crate::job::region::LogFormat;
 use crate::job::region::Region;
 use crate::learning::application::ModelKinds;
+use crate::learning::models::is_external;
 use crate::service::logs;
 use crate::service::{self, Outcome, Part};
 use crate::settings::{ConfigError, Problem};
@@ -29,9 +31,41 @@ pub(super) fn server(arguments: &ServerArguments, kinds: &ModelKinds) -> Result<
 }
 
 pub(super) fn worker(arguments: &WorkerArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
+    if !arguments.command.is_empty() {
+        return launch(arguments, kinds);
+    }
     process(&arguments.region, kinds, "worker".to_owned(), |region| {
         index(arguments.index.as_deref(), "worker", &region.name, region.workers()).map(Part::Worker)
     })
+}
+
+/// Starts the program that trains in the place of a worker.
+fn launch(arguments: &WorkerArguments, kinds: &ModelKinds) -> Result<(), CommandError> {
+    let RegionArguments { config, over } = &arguments.region;
+    let region = config::load_region(config, &over.overrides()?, kinds)?;
+    if !is_external(&region.job.model) {
+        let kind = region.job.model.kind();
+        let message = format!(
+            "found {kind:?}, which gaia worker trains by itself; allowed beside a program: \"external\""
+        );
+        let place = config.display().to_string();
+        return Err(
+            ConfigError::from(Problem { place, key: Some("job.model.kind".to_owned()), message }).into()
+        );
+    }
+    let workers = region.workers();
+    let first = index(arguments.index.as_deref(), "worker", &region.name, workers)?;
+    let count = arguments.spawn.unwrap_or(1);
+    if count > workers - first {
+        let message = format!(
+            "found {count}; allowed: at most {}, as {} has {workers} workers and the first of these is {first}",
+            workers - first,
+            region.name
+        );
+        return Err(ConfigError::from(Problem { place: "--spawn".to_owned(), key: None, message }).into());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CommandError::Runtime)?.block_on(Launch::new(&region, arguments, first).run())
 }
 
 /// Runs a part of a region. From where the settings are known, an error is told as they ask for it.

@@ -365,11 +365,12 @@ impl Connection {
     ///
     /// If the servers cannot be told in time.
     pub async fn leave(mut self) -> Result<(), ServiceError> {
+        self.notes.lock().is_finished = self.is_done();
+        let parted = self.part_for_good().await;
         if let Some(front) = self.front.take() {
-            self.notes.lock().is_finished = self.is_done();
             front.close().await;
         }
-        self.part_for_good().await
+        parted
     }
 
     fn check_rows(&self, table: TableId, rows: &[u32]) -> Result<(), ServiceError> {

@@ -63,6 +63,8 @@ pub(in crate::service) enum Completion {
 pub(super) struct Joined {
     pub(super) links: Links,
     pub(super) session: Session,
+    /// Whether the servers know that the worker trains no more.
+    has_left: bool,
 }
 
 /// Why a session came to its end, if not by an error.
@@ -130,7 +132,7 @@ impl Connection {
                 joined = links.join(at, self.setup.region.grace.server) => joined.map_err(Stopped::Servers),
                 () = asked(self.stop.clone()) => Err(Stopped::Asked),
             };
-            self.joined = Some(Joined { links, session });
+            self.joined = Some(Joined { links, session, has_left: false });
             match joined {
                 Ok(at) => self.begin_to_train(at),
                 Err(stopped) => {
@@ -231,7 +233,7 @@ impl Connection {
         rows: &mut RowSet,
     ) -> Result<Fetched, ServiceError> {
         self.notes.turn_to(Some(Doing::Waiting), Instant::now());
-        let Joined { links, session } = self.joined.as_mut().expect("joined before");
+        let Joined { links, session, .. } = self.joined.as_mut().expect("joined before");
         let notes = &self.notes;
         self.is_reading = true;
         let stopped = tokio::select! {
@@ -292,7 +294,7 @@ impl Connection {
     /// Ends the session, as is due after it has stopped. Yields how the worker has ended if there is
     /// to be no other one.
     async fn part(&mut self, stopped: Result<Stopped, SessionError>) -> Result<Option<Ended>, ServiceError> {
-        let Joined { links, mut session } = self.joined.take().expect("only who has joined can part");
+        let Joined { links, mut session, .. } = self.joined.take().expect("only who has joined can part");
         let client = session.client();
         let clock = self.between.seen.max(client.clock());
         self.between.seen = clock;
@@ -346,8 +348,9 @@ impl Connection {
         if let Some(ended) = self.join().await? {
             return Ok(Completion::Ended(ended));
         }
-        let Joined { links, session } = self.joined.as_mut().expect("joined just now");
+        let Joined { links, session, has_left } = self.joined.as_mut().expect("joined just now");
         session.leave().await.map_err(|source| ServiceError::Session { worker: self.index, source })?;
+        *has_left = true;
         {
             self.notes.turn_to(None, Instant::now());
             let mut notes = self.notes.lock();
@@ -382,7 +385,7 @@ impl Connection {
     pub(in crate::service) async fn fetch_result(&mut self) -> Result<Option<bool>, ServiceError> {
         let mut rows = RowSet::new(self.setup.specs.len());
         rows.insert_tables(&self.setup.specs);
-        let Joined { links, session } = self.joined.as_mut().expect("it has completed the job");
+        let Joined { links, session, .. } = self.joined.as_mut().expect("it has completed the job");
         let fetched = tokio::select! {
             fetched = session.fetch(rows.sorted()) => fetched,
             together = links.until(Together::Lost) => {
@@ -401,13 +404,13 @@ impl Connection {
 
     async fn begin_again(&mut self) -> Result<(), ServiceError> {
         info!("a server did not know this session any more before it had told the result; beginning again");
-        let Joined { links, session } = self.joined.take().expect("it has completed the job");
+        let Joined { links, session, .. } = self.joined.take().expect("it has completed the job");
         self.close(links, session).await
     }
 
     /// Says all that there is to say, and ends.
     pub(in crate::service) async fn deliver_last(&mut self) -> Result<(), ServiceError> {
-        let Some(Joined { links, session }) = self.joined.take() else { return Ok(()) };
+        let Some(Joined { links, session, .. }) = self.joined.take() else { return Ok(()) };
         {
             let mut notes = self.notes.lock();
             (notes.waiting, notes.is_finished) = (Vec::new(), true);
@@ -420,15 +423,14 @@ impl Connection {
 
     /// Leaves the servers, whatever is left to do.
     pub(super) async fn part_for_good(&mut self) -> Result<(), ServiceError> {
-        if let Some(Joined { session, .. }) = &mut self.joined {
-            // Who has told the servers already that it is done tells them again, which changes
-            // nothing; one that is gone does not wait for it.
+        let Some(Joined { links, mut session, has_left }) = self.joined.take() else { return Ok(()) };
+        if !has_left {
+            // A server that is gone does not wait for this worker.
             let _ = session.leave().await;
         }
+        drop(session);
         // They are given as long as somebody who is asked to stop gives them.
         self.stop = watch::channel(true).1;
-        let Some(Joined { links, session }) = self.joined.take() else { return Ok(()) };
-        drop(session);
         self.deliver_all(links).await
     }
 

@@ -7,8 +7,10 @@ use wan::policy::Schedule;
 use super::*;
 use crate::job::{DeltaBound, FilterSchedule};
 use crate::learning::Decay;
+use crate::learning::application::Rule;
 use crate::learning::data::{Column, DataSource, Delimiter, HashedIds, Layout, Partition, Scale};
 use crate::learning::data::{Name, Names};
+use crate::learning::models::{ExternalSettings, InitialValues, is_external};
 
 /// Settings of the choices that [`SMALLEST`] leaves out.
 const CHOICES: [&str; 8] = [
@@ -31,6 +33,49 @@ fn with_choice(choice: &str) -> String {
         SMALLEST[head.len()..].replace(model, "").replace("[job.model]", "")
     };
     format!("{head}{choice}\n{data}\n[job.model]{model}")
+}
+
+const EXTERNAL: &str = "kind = \"external\"\n[[job.model.tables]]\nname = \"conv1.weight\"\nrows = 6\nwidth = 25\n\
+                        rule = \"momentum\"\nrate = 0.5\nmomentum = 0.9\ninitial = \"normal\"\nscale = 0.1\nseed = 7\n\
+                        [[job.model.tables]]\nname = \"conv1.bias\"\nrows = 6\ninitial = \"constant\"\nvalue = 1\n";
+
+fn with_model(model: &str) -> String {
+    let (head, old) = SMALLEST.split_once("[job.model]").expect("there is a model");
+    let rest = old.find("\n[").map_or("", |end| &old[end..]);
+    format!("{head}[job.model]\n{model}\n{rest}")
+}
+
+#[test]
+fn an_external_model_has_its_tables_in_the_file() {
+    let job = load(&with_model(EXTERNAL)).unwrap_or_else(|error| panic!("{error}")).job;
+    let tables = &job.model.get::<ExternalSettings>().expect("it is external").tables;
+    let [weight, bias] = &tables[..] else { panic!("{tables:?}") };
+    assert_eq!((&weight.name[..], weight.rows, weight.width), ("conv1.weight", 6, 25));
+    assert_eq!(weight.rule, Rule::Momentum { rate: 0.5, momentum: 0.9 });
+    assert_eq!(weight.initial, InitialValues::Normal { scale: 0.1, seed: Some(7) });
+    assert_eq!((bias.width, bias.rule, bias.initial), (1, Rule::Add, InitialValues::Constant { value: 1.0 }));
+    assert!(is_external(&job.model));
+    // Regions whose shapes differ refuse each other.
+    for other in [
+        ("rows = 6\nwidth", "rows = 7\nwidth"),
+        ("scale = 0.1", "scale = 0.2"),
+        ("rate = 0.5", "rate = 0.25"),
+    ] {
+        let changed =
+            load(&with_model(&EXTERNAL.replace(other.0, other.1))).unwrap_or_else(|error| panic!("{error}"));
+        assert_ne!(changed.job.digest(1, "asp"), job.digest(1, "asp"), "{other:?}");
+    }
+    for (from, to, expected) in [
+        ("conv1.bias", "conv1.weight", "there are two called \"conv1.weight\""),
+        ("value = 1\n", "", "tables[1].value: missing"),
+        ("rate = 0.5\n", "", "tables[0].rate: missing"),
+        ("rows = 6\nwidth", "rows = 0\nwidth", "tables[0].rows: found 0"),
+        ("value = 1", "scale = 1", "tables[1].scale: is used with initial = \"normal\" only"),
+        ("momentum = 0.9", "momentum = 1", "tables[0].momentum: found 1"),
+    ] {
+        let error = load(&with_model(&EXTERNAL.replacen(from, to, 1))).expect_err(to);
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]
@@ -110,6 +155,8 @@ fn the_documentation_lists_the_keys_that_there_are() {
         fs::write(&path, text).expect("a file");
         read(&path);
     }
+    fs::write(&path, format!("{}{TRIANGLE}", with_model(EXTERNAL))).expect("a file");
+    read(&path);
     compare(&asked, &[listed("The simulation"), listed("The job")].concat());
 }
 
