@@ -66,7 +66,7 @@ class Region:
         self.config.write_text(
             f"datacenter = 'here'\njob = 'job.toml'\n[servers]\naddresses = ['127.0.0.1:{lan}']\n"
             f"[wan]\nlisten = '127.0.0.1:{wan}'\n[tls]\ndirectory = 'certs'\n"
-            f"[output]\ndirectory = 'out'\n[grace]\nworker = '15 s'\n"
+            f"[output]\ndirectory = 'out'\n[checkpoint]\nlocation = 'kept'\n[grace]\nworker = '15 s'\n"
         )
         certs = ("--directory", str(directory / "certs"))
         self.run("certs", "init", *certs)

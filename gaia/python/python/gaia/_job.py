@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gaia import _gaia
-from gaia.errors import RowError
+from gaia.errors import Error, RowError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -192,8 +192,14 @@ class Job:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A read that an interrupt has left behind may wait for ever.
-        self._inner.leave(kind is not None)
+        if error is None:
+            self._inner.leave(False)
+            return
+        try:
+            # A read that an interrupt has left behind may wait for ever.
+            self._inner.leave(True)
+        except Error as other:
+            error.add_note(f"nor could the worker leave its servers in order: {other}")
 
     def __repr__(self) -> str:
         return f"<gaia.Job {self.name}: rank {self.rank} of {self.world_size}, in {self.region}>"
