@@ -54,8 +54,7 @@ impl Noted {
 impl Notes {
     /// Those of worker `index` of the region.
     pub(super) fn new(index: u32) -> Self {
-        let noted =
-            Noted { status: WorkerStatus { index, ..WorkerStatus::default() }, ..Noted::default() };
+        let noted = Noted { status: WorkerStatus { index, ..WorkerStatus::default() }, ..Noted::default() };
         Self { noted: Arc::new(Mutex::new(noted)), metrics: Arc::new(WorkerMetrics::new(index)) }
     }
 
