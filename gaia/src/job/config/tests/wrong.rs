@@ -66,7 +66,7 @@ fn one_wrong_value_gives_one_problem() {
         ),
         (
             SMALLEST.replace("\"softmax\"", "\"mpl\""),
-            "job.model.kind: found \"mpl\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"external\"; did you mean \"mlp\"?",
+            "job.model.kind: found \"mpl\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"linear\", \"logistic\", \"k-means\", \"external\"; did you mean \"mlp\"?",
         ),
         (
             SMALLEST.replace("[[regions]]\nname = \"here\"", ""),
@@ -265,8 +265,8 @@ fn one_wrong_value_gives_one_problem() {
         ),
         // What a choice decides on is not blamed when the choice is wrong.
         (
-            SMALLEST.replace("\"softmax\"", "\"logistic\""),
-            "job.model.kind: found \"logistic\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"external\"",
+            SMALLEST.replace("\"softmax\"", "\"forest\""),
+            "job.model.kind: found \"forest\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"linear\", \"logistic\", \"k-means\", \"external\"",
         ),
         (
             in_job("partition = \"dirichle\"\ndirichlet_alpha = 1"),
