@@ -43,4 +43,4 @@ pub mod wire;
 
 pub use ids::{Clock, DatacenterId, ShardId, TableId, WorkerId};
 pub use rule::Rule;
-pub use table::{Elements, NonFinite, Placement, ShardTable, TableSpec, all_finite, shard_tables};
+pub use table::{Elements, NonFinite, Numbers, Placement, ShardTable, TableSpec, all_finite, shard_tables};

@@ -18,7 +18,9 @@ use crate::rule::RuleState;
 use crate::sums::{MAX_SUM, Reach, Rounding, larger, largest, magnitude, may_add};
 use crate::table::what_is;
 use crate::usual::UsualDelta;
-use crate::{Clock, Elements, NonFinite, Rule, ShardId, ShardTable, TableId, WorkerId};
+use crate::{Clock, Elements, NonFinite, Numbers, Rule, ShardId, ShardTable, TableId, WorkerId};
+
+mod whole;
 
 /// Conditions on reads from outside the shard.
 pub trait ReadGate {
@@ -152,6 +154,42 @@ pub enum RequestError {
         /// The sum before it.
         sum: String,
     },
+    /// A delta to a table of whole numbers is none.
+    #[error(
+        "{worker} flushed a delta of {found} at {clock}: {table}, row in slot {slot} of this shard; only whole numbers up \
+         to 16777216 may be added to this table"
+    )]
+    NotWhole {
+        /// The worker.
+        worker: WorkerId,
+        /// The flush's clock.
+        clock: Clock,
+        /// The table.
+        table: TableId,
+        /// The slot of the row.
+        slot: u32,
+        /// The delta.
+        found: String,
+    },
+    /// A delta would bring a whole number beyond those that are exact.
+    #[error(
+        "{worker} flushed a delta of {found} at {clock}, which would bring {sum} beyond 16777216, up to which whole numbers are \
+         exact: {table}, row in slot {slot} of this shard"
+    )]
+    WholeTooLarge {
+        /// The worker.
+        worker: WorkerId,
+        /// The flush's clock.
+        clock: Clock,
+        /// The table.
+        table: TableId,
+        /// The slot of the row.
+        slot: u32,
+        /// The delta.
+        found: String,
+        /// The sum before it.
+        sum: String,
+    },
 }
 
 impl RequestError {
@@ -193,6 +231,8 @@ pub struct Shard {
     usual: Vec<Option<UsualDelta>>,
     /// By table; empty where workers push changes to all.
     rules: Vec<RuleState>,
+    /// By table: which numbers it holds. Empty where all hold any.
+    numbers: Vec<Numbers>,
     /// Of all values.
     reach: Reach,
     /// How many flushes and how many other additions there have been, by which values are rounded:
@@ -258,6 +298,7 @@ impl Shard {
             max_delta: Vec::new(),
             usual: Vec::new(),
             rules: Vec::new(),
+            numbers: Vec::new(),
             reach,
             flushes: 0,
             additions: 0,
@@ -470,6 +511,7 @@ impl Shard {
         }
         flush.deltas.iter().try_for_each(|block| self.check_block(block))?;
         check_order(&flush.deltas)?;
+        self.check_whole(flush)?;
         let most = flush.deltas.iter().map(RowBlock::largest).fold(0.0, larger);
         if self.non_finite == NonFinite::Refuse {
             if !most.is_finite() {

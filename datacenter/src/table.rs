@@ -14,6 +14,33 @@ use crate::{Rule, ShardId, TableId};
 /// wire.
 pub const MAX_SHARD_ELEMENTS: u64 = u32::MAX as u64;
 
+/// Which numbers a table holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numbers {
+    /// Any finite f32.
+    #[default]
+    Real,
+    /// Whole numbers of at most [`MAX_WHOLE`] in magnitude, which are exact: counts. A worker's
+    /// delta that is no whole number is refused, and so is one that would bring a value further;
+    /// what crosses the WAN is whole too. Nothing is rounded, so whatever way deltas take, each
+    /// value is the sum of what has arrived of them.
+    Whole,
+}
+
+/// The largest magnitude of a whole number in a table, 2^24 or 16,777,216: values are kept as f32,
+/// which has every whole number up to there, and not the next one.
+///
+/// A datacenter refuses its own workers' deltas by it, and not what others have added meanwhile. So
+/// what all of them together add to an element has to stay within it, which counts of up to 2^24
+/// things do by themselves.
+pub const MAX_WHOLE: f32 = 16_777_216.0;
+
+/// Whether `value` is a whole number of at most [`MAX_WHOLE`] in magnitude.
+pub fn is_whole(value: f32) -> bool {
+    // Anything else, NaN too, compares as false.
+    value.abs() <= MAX_WHOLE && value.trunc() == value
+}
+
 /// A dense table of `rows x width` f32 values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableSpec {
@@ -25,18 +52,31 @@ pub struct TableSpec {
     pub width: u32,
     /// What a server makes of what workers push. Default [`Rule::Add`].
     pub rule: Rule,
+    /// Which numbers it holds. Default [`Numbers::Real`].
+    pub numbers: Numbers,
 }
 
 impl TableSpec {
     /// A table of that name and shape, to which workers push changes.
     pub fn new(name: impl Into<String>, rows: u32, width: u32) -> Self {
-        Self { name: name.into(), rows, width, rule: Rule::Add }
+        Self { name: name.into(), rows, width, rule: Rule::Add, numbers: Numbers::Real }
     }
 
     /// The same with another rule.
     #[must_use]
     pub fn with_rule(self, rule: Rule) -> Self {
         Self { rule, ..self }
+    }
+
+    /// The same with whole numbers alone: counts, which are exact.
+    #[must_use]
+    pub fn whole(self) -> Self {
+        Self { numbers: Numbers::Whole, ..self }
+    }
+
+    /// Whether it holds whole numbers alone.
+    pub fn is_whole(&self) -> bool {
+        self.numbers == Numbers::Whole
     }
 }
 
@@ -180,6 +220,13 @@ impl Elements {
         self.indexes.iter().copied().zip(self.values.iter().copied()).find(|(_, value)| !value.is_finite())
     }
 
+    /// The first element that is no whole number of any size, if one is.
+    pub fn fractional(&self) -> Option<(u32, f32)> {
+        let mut elements = self.indexes.iter().copied().zip(self.values.iter().copied());
+        // What is infinite or NaN has a fraction that is NaN.
+        elements.find(|(_, value)| value.fract() != 0.0 || !value.is_finite())
+    }
+
     /// Appends an element; indexes must come in ascending order.
     pub fn push(&mut self, index: u32, value: f32) {
         debug_assert!(self.indexes.last().is_none_or(|last| *last < index), "indexes ascend");
@@ -191,6 +238,18 @@ impl Elements {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers_are_those_that_are_exact() {
+        for value in [0.0, -0.0, 1.0, -3.0, MAX_WHOLE, -MAX_WHOLE] {
+            assert!(is_whole(value), "{value}");
+        }
+        for value in [0.5, -1e-9, 8_388_607.5, 16_777_218.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(!is_whole(value), "{value}");
+        }
+        assert_eq!(MAX_WHOLE + 1.0, MAX_WHOLE, "the next one is no f32");
+        assert!(TableSpec::new("counts", 1, 1).whole().is_whole() && !TableSpec::new("w", 1, 1).is_whole());
+    }
 
     #[test]
     fn values_that_are_no_numbers_are_found_wherever_they_stand() {

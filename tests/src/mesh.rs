@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use datacenter::message::{Flush, Read, ReadReply, Request, RowGroup};
 use datacenter::shard::Shard;
+use datacenter::table::is_whole;
 use datacenter::{
-    Clock, DatacenterId, Elements, Placement, ShardId, ShardTable, TableId, TableSpec, WorkerId, shard_tables,
+    Clock, DatacenterId, Elements, Numbers, Placement, ShardId, ShardTable, TableId, TableSpec, WorkerId,
+    shard_tables,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -113,6 +115,7 @@ pub fn random_policy(rng: &mut impl RngExt, tables: usize) -> Policy {
         schedule: [Schedule::Constant, Schedule::InverseSqrt][rng.random_range(0..2)].clone(),
         values: [ValueFormat::F32, ValueFormat::Auto, ValueFormat::Int8, ValueFormat::Bf16]
             [rng.random_range(0..4)],
+        numbers: [Numbers::Real, Numbers::Whole][rng.random_range(0..2)],
     };
     let filters = vec![filter; tables];
     let selection = match rng.random_range(0..3) {
@@ -140,6 +143,15 @@ fn random_budget(rng: &mut impl RngExt) -> Budget {
     let limits = [Limit::BytesPerSec(rate), Limit::BytesPerClock(of_clock)];
     let scopes = [BudgetScope::Link, BudgetScope::Region];
     Budget { limit: limits[rng.random_range(0..2)], scope: scopes[rng.random_range(0..2)] }
+}
+
+/// Which numbers the tables of a mesh hold: those for which its policy has filters. Deltas are whole
+/// in any case.
+fn numbers(policy: &Policy) -> Vec<Numbers> {
+    match &policy.selection {
+        Selection::Everything => vec![Numbers::Whole; table_specs().len()],
+        Selection::Significant { filters, .. } => filters.iter().map(|filter| filter.numbers).collect(),
+    }
 }
 
 /// The tables of every mesh.
@@ -223,7 +235,7 @@ impl Mesh {
             let replicas = ids().map(|id| {
                 let tables = &shapes[id.index()];
                 let shard = Shard::new(id, tables, zeros(tables), config.workers as usize, config.staleness);
-                Replica::new(shard, &policy, ids_of_peers())
+                Replica::new(shard.with_numbers(&numbers(&policy)), &policy, ids_of_peers())
             });
             let peer_configs: Vec<_> = ids_of_peers()
                 .map(|id| {
@@ -445,6 +457,12 @@ impl Mesh {
             Lead::Derived | Lead::Unlimited => None,
         };
         let here = &mut self.sites[site];
+        let numbers = numbers(&self.config.policy);
+        for block in reply.blocks.iter().filter(|block| numbers[block.table().index()] == Numbers::Whole) {
+            if let Some(value) = block.values().iter().find(|value| !is_whole(**value)) {
+                return Err(format!("law 1: a table of whole numbers was read as {value}"));
+            }
+        }
         let worker = &mut here.workers[reply.worker.index()];
         let read = worker.asked.remove(&reply.shard.0).ok_or("law 5: a read was answered twice")?;
         for checker in &here.witnesses {

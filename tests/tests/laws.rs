@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use datacenter::message::Flush;
 use datacenter::shard::Shard;
-use datacenter::{Clock, DatacenterId, Elements, ShardId, ShardTable, TableId, WorkerId};
+use datacenter::{Clock, DatacenterId, Elements, Numbers, ShardId, ShardTable, TableId, WorkerId};
 use gaia_tests::mesh::{Mesh, MeshConfig, Sabotage};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -132,8 +132,13 @@ mod small_updates {
 
     fn selections() -> [Selection; 3] {
         let significant = |function, threshold| {
-            let config =
-                FilterConfig { function, threshold, schedule: Schedule::Constant, values: ValueFormat::F32 };
+            let config = FilterConfig {
+                function,
+                threshold,
+                schedule: Schedule::Constant,
+                values: ValueFormat::F32,
+                numbers: Numbers::Real,
+            };
             Selection::Significant { filters: vec![config], goal: Goal::Cheapest, leeway: Leeway::default() }
         };
         [

@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use datacenter::{Clock, Elements, ShardTable, TableId};
+use datacenter::{Clock, Elements, Numbers, ShardTable, TableId};
 use wan::filter::Filter;
 use wan::leeway::Leeway;
 use wan::policy::{FilterConfig, Goal, Schedule, Selection, Significance, ValueFormat};
@@ -33,8 +33,13 @@ fn filter(selection: &Selection, shape: ShardTable) -> Filter {
 }
 
 fn significant(function: Significance) -> Selection {
-    let config =
-        FilterConfig { function, threshold: 1.0, schedule: Schedule::Constant, values: ValueFormat::F32 };
+    let config = FilterConfig {
+        function,
+        threshold: 1.0,
+        schedule: Schedule::Constant,
+        values: ValueFormat::F32,
+        numbers: Numbers::Real,
+    };
     Selection::Significant { filters: vec![config], goal: Goal::Cheapest, leeway: Leeway::default() }
 }
 

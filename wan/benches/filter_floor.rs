@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use datacenter::{Clock, Elements, ShardTable, TableId};
+use datacenter::{Clock, Elements, Numbers, ShardTable, TableId};
 use wan::filter::Filter;
 use wan::leeway::Leeway;
 use wan::policy::{FilterConfig, Goal, Schedule, Selection, Significance, ValueFormat};
@@ -40,6 +40,7 @@ fn measure(shape: ShardTable, largest: f32) {
         threshold: 1.0,
         schedule: Schedule::Constant,
         values: ValueFormat::F32,
+        numbers: Numbers::Real,
     };
     let selection =
         Selection::Significant { filters: vec![config], goal: Goal::Cheapest, leeway: Leeway::default() };

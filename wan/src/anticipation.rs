@@ -28,6 +28,8 @@
 //! `e` is clearly positive, and zero near zero. Where it is clearly negative in any table `g = -1` in all: then a worker reads what everybody
 //! has, without its own part that nobody has answered, and no region runs off alone.
 //!
+//! Tables of whole numbers are read as they are.
+//!
 //! It is wrong where the counterpart is no function of one's own: rows that only one region touches (the estimate finds that
 //! for the table as a whole, not by row), and for some clocks after data, learning rate or the set of peers have changed at once.
 
@@ -83,6 +85,8 @@ struct Release {
 #[derive(Debug)]
 struct Table {
     width: usize,
+    /// Whether its values are whole numbers, which a part of somebody's count is not: they are read as they are.
+    is_whole: bool,
     /// By element: what was released, once for each peer that has yet to answer.
     unanswered: Vec<f32>,
     gain: f32,
@@ -111,6 +115,7 @@ impl Anticipation {
             let likeness = || Likeness { own: vec![0.0; sample.len()], products: 0.0, squares: 0.0 };
             Table {
                 width: shape.width as usize,
+                is_whole: false,
                 unanswered: vec![0.0; shape.elements()],
                 gain: 0.0,
                 likeness: (0..peers).map(|_| likeness()).collect(),
@@ -127,6 +132,13 @@ impl Anticipation {
             answered: vec![Some(Clock(0)); peers],
             is_opposed: false,
         }
+    }
+
+    /// The same that leaves tables as they are, by table: those of whole numbers. How alike their updates are is found all the same.
+    #[must_use]
+    pub fn leaving_whole(mut self, whole: impl IntoIterator<Item = bool>) -> Self {
+        self.tables.iter_mut().zip(whole).for_each(|(table, is_whole)| table.is_whole = is_whole);
+        self
     }
 
     /// `g` of a table.
@@ -234,7 +246,7 @@ impl Anticipation {
                 likeness.products *= MEMORY;
                 likeness.squares *= MEMORY;
             }
-            if table.releases < MIN_RELEASES {
+            if table.releases < MIN_RELEASES || table.is_whole {
                 return false;
             }
             let gain = match is_opposed {
@@ -317,7 +329,7 @@ fn take_out(tables: &mut [Table], release: &Release, times: f32, changed: &mut i
                 *part = 0.0;
             }
             let slot = index / table.width as u32;
-            if last.replace(slot) != Some(slot) {
+            if last.replace(slot) != Some(slot) && !table.is_whole {
                 changed(delta.table, slot);
             }
         }

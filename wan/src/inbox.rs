@@ -158,6 +158,18 @@ pub enum PeerError {
         /// What it is.
         found: String,
     },
+    /// A number that is none of those that count things, for a table of whole numbers.
+    #[error(
+        "its update of {table} has {found} for element {index}, and this table holds whole numbers alone"
+    )]
+    NotWhole {
+        /// The table.
+        table: TableId,
+        /// Its flat index on the shard.
+        index: u32,
+        /// What it is.
+        found: String,
+    },
     /// More than one datacenter can have contributed.
     #[error(
         "its update of {table} has {found} for element {index}, to which {origin} would have contributed \

@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datacenter::Numbers;
+
 use crate::cadence::MOST_CLOCKS;
 use crate::filter::CustomSignificance;
 use crate::leeway::Leeway;
@@ -135,6 +137,9 @@ pub struct FilterConfig {
     pub schedule: Schedule,
     /// How precisely values are shipped.
     pub values: ValueFormat,
+    /// Which numbers the table holds. Of [`Numbers::Whole`] whole ones are shipped, whatever `values` says: steps are one or more,
+    /// and below one a threshold holds nothing back; reads do not anticipate.
+    pub numbers: Numbers,
 }
 
 /// What idle bandwidth is used for.
@@ -242,6 +247,18 @@ pub struct Policy {
     pub release_every: ReleaseEvery,
     /// What each shard may send; `None` for as much as its filter lets pass.
     pub budget: Option<Budget>,
+}
+
+impl Selection {
+    /// Whether table `index` holds whole numbers alone; where everything is shipped it does not matter.
+    pub(crate) fn is_whole(&self, index: usize) -> bool {
+        match self {
+            Self::Everything => false,
+            Self::Significant { filters, .. } => {
+                filters.get(index).is_some_and(|filter| filter.numbers == Numbers::Whole)
+            }
+        }
+    }
 }
 
 impl Policy {

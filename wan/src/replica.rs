@@ -88,7 +88,10 @@ impl Replica {
         let filter = Filter::new(&policy.selection, shapes.clone(), mirrors.len());
         let spender = policy.budget.map(|budget| Spender::new(budget, mirrors.len()));
         let anticipates = policy.anticipates && !mirrors.is_empty();
-        let anticipation = anticipates.then(|| Anticipation::new(&shapes, mirrors.len()));
+        let anticipation = anticipates.then(|| {
+            let whole = (0..shapes.len()).map(|table| policy.selection.is_whole(table));
+            Anticipation::new(&shapes, mirrors.len()).leaving_whole(whole)
+        });
         let ledgers = mirrors.iter().map(|mirror| (mirror.peer, Ledger::new(&shapes))).collect();
         Self {
             mirrors,

@@ -207,7 +207,7 @@ impl Region {
                     "{} x {}{}",
                     t.rows,
                     t.width,
-                    rule(t).map(|rule| format!(", {rule}")).unwrap_or_default()
+                    kind(t).map(|kind| format!(", {kind}")).unwrap_or_default()
                 ),
             )
         });
@@ -233,7 +233,7 @@ impl Region {
     /// its members, the seed, the strategy, the tables that each makes of its data, and what their
     /// rows and columns stand for.
     pub fn digest(&self, tables: &[TableSpec], vocabulary: Option<&Vocabulary>) -> [u8; 32] {
-        let tables: Vec<_> = tables.iter().map(|t| (&t.name, t.rows, t.width, rule(t))).collect();
+        let tables: Vec<_> = tables.iter().map(|t| (&t.name, t.rows, t.width, kind(t))).collect();
         let names = vocabulary.map(Vocabulary::digest);
         let agreed = (&self.job, &self.members, self.seed, self.strategy.name(), tables, names);
         let agreed = serde_json::to_vec(&agreed).expect("settings are plain data");
@@ -242,9 +242,11 @@ impl Region {
     }
 }
 
-/// By which rule what workers push to a table becomes changes, where it is not simply added.
-fn rule(table: &TableSpec) -> Option<String> {
-    (!table.rule.takes_changes()).then(|| format!("{:?}", table.rule).to_lowercase())
+/// By which rule what workers push to a table becomes changes, where it is not simply added; and
+/// that it holds whole numbers, where it does.
+fn kind(table: &TableSpec) -> Option<String> {
+    let rule = (!table.rule.takes_changes()).then(|| format!("{:?}", table.rule).to_lowercase());
+    rule.or_else(|| table.is_whole().then(|| "whole".to_owned()))
 }
 
 /// What each feature is called, so that regions can say which is the first that differs; of many

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use datacenter::TableSpec;
+use datacenter::{Numbers, TableSpec};
 use wan::leeway::Leeway;
 use wan::policy::{
     Budget, CustomSchedule, FilterConfig, Goal, Lead, Limit, Policy, Schedule, ScheduleFunction, Selection,
@@ -242,7 +242,8 @@ fn of_a_shard(budget: Budget, shards: u16) -> Budget {
 fn filters(job: &Job, tables: &[TableSpec]) -> Vec<FilterConfig> {
     let of = |table: &TableSpec| {
         let named = job.asp.tables.iter().find(|(name, _)| *name == table.name);
-        resolve(named.map_or(&job.asp.filter, |(_, filter)| filter), job)
+        let filter = resolve(named.map_or(&job.asp.filter, |(_, filter)| filter), job);
+        FilterConfig { numbers: table.numbers, ..filter }
     };
     tables.iter().map(of).collect()
 }
@@ -259,6 +260,7 @@ fn resolve(filter: &Filter, job: &Job) -> FilterConfig {
         threshold: filter.threshold,
         schedule,
         values: filter.values,
+        numbers: Numbers::Real,
     }
 }
 
@@ -325,6 +327,14 @@ mod tests {
         assert_eq!(schedule.name(), format!("{rate:?}"));
         assert_eq!(policy.barrier_max_delay, Some(Duration::from_millis(200)));
         assert_eq!(policy.lead, Lead::Derived);
+    }
+
+    #[test]
+    fn filters_know_which_tables_hold_whole_numbers() {
+        let tables = [table("counts").whole(), table("weights")];
+        let policy = Strategy::Asp.policy(&job(), &tables).expect("asp mirrors");
+        let Selection::Significant { filters, .. } = policy.selection else { panic!("asp filters") };
+        assert_eq!([filters[0].numbers, filters[1].numbers], [Numbers::Whole, Numbers::Real]);
     }
 
     #[test]

@@ -141,6 +141,7 @@ fn node(setup: &Setup, index: u16, mut checkpoints: Vec<Checkpoint>) -> Result<N
         let shard = Shard::new(id, shapes, zeros, workers, region.job.staleness)
             .with_non_finite(region.job.non_finite)
             .with_rules(&setup.specs.iter().map(|spec| spec.rule).collect::<Vec<_>>())
+            .with_numbers(&setup.specs.iter().map(|spec| spec.numbers).collect::<Vec<_>>())
             .with_max_delta(max_deltas().map(magnitude).collect())
             .with_max_times_usual(max_deltas().map(times_usual).collect());
         let replica = Replica::new(shard, &policy, peers.iter().map(|peer| peer.id))

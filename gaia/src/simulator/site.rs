@@ -123,10 +123,11 @@ impl Cluster<'_> {
             .collect();
         let workers = self.topology.workers_served(at);
         let rules: Vec<_> = self.specs.iter().map(|spec| spec.rule).collect();
+        let numbers: Vec<_> = self.specs.iter().map(|spec| spec.numbers).collect();
         let replicas = site.servers[index].iter().map(|&id| {
             let values = self.initial[id.index()].clone();
             let shard = Shard::new(id, &self.shapes[id.index()], values, workers, job.staleness);
-            let shard = shard.with_non_finite(NonFinite::Pass).with_rules(&rules);
+            let shard = shard.with_non_finite(NonFinite::Pass).with_rules(&rules).with_numbers(&numbers);
             Replica::new(shard, &policy, peer_configs.iter().map(|p| p.id))
         });
         let node = Node::new(replicas.collect(), &peer_configs, &policy).ending_at(Clock(job.clocks));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
-use datacenter::{Clock, Elements, ShardTable, TableId};
+use datacenter::{Clock, Elements, Numbers, ShardTable, TableId};
 use wan::filter::{Filter, Reachability};
 use wan::leeway::Leeway;
 use wan::policy::{FilterConfig, Goal, Schedule, Selection, Significance, ValueFormat};
@@ -75,6 +75,7 @@ impl Choice {
             schedule,
             values: [ValueFormat::F32, ValueFormat::Auto, ValueFormat::Int8, ValueFormat::Bf16]
                 [usize::from(self.schedule / 4 % 4)],
+            numbers: Numbers::Real,
         }
     }
 }

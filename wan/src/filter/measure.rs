@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datacenter::Elements;
+use datacenter::{Elements, Numbers};
 
 use super::bits::positions;
 use super::census::{Census, Turns};
@@ -141,7 +141,10 @@ impl<'a> Measure<'a> {
         width: u32,
     ) -> Self {
         let uniform = |scale: f64| {
-            let steps = |part: f32| step_of(threshold * scale).map(|step| Rounding::Steps(step / part));
+            // Of whole numbers a whole part is shipped. Without the low bits of a bf16 one is still whole.
+            let least = if config.numbers == Numbers::Whole { 1.0 } else { 0.0 };
+            let steps =
+                |part: f32| step_of(threshold * scale).map(|step| Rounding::Steps((step / part).max(least)));
             let rounding = match config.values {
                 ValueFormat::Auto => steps(1.0).unwrap_or(Rounding::None),
                 ValueFormat::Int8 => steps(INT8_STEPS).unwrap_or(Rounding::None),

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use datacenter::codec;
+use datacenter::{Numbers, codec};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -17,7 +17,13 @@ fn elements(pairs: impl IntoIterator<Item = (u32, f32)>) -> Elements {
 }
 
 fn constant(function: Significance, threshold: f64) -> FilterConfig {
-    FilterConfig { function, threshold, schedule: Schedule::Constant, values: ValueFormat::F32 }
+    FilterConfig {
+        function,
+        threshold,
+        schedule: Schedule::Constant,
+        values: ValueFormat::F32,
+        numbers: Numbers::Real,
+    }
 }
 
 fn filter_of(config: FilterConfig, goal: Goal, shape: ShardTable) -> Filter {
@@ -102,6 +108,7 @@ fn schedules_move_the_threshold() {
             threshold: 0.5,
             schedule: (*schedule).clone(),
             values: ValueFormat::F32,
+            numbers: Numbers::Real,
         };
         let found = config.threshold_at(Clock(*t));
         assert!((found - expected).abs() < 1e-12, "{schedule:?} at {t}: {found}, not {expected}");
@@ -115,6 +122,7 @@ fn what_is_held_back_ships_when_it_has_grown_or_the_threshold_has_fallen() {
         threshold: 1.0,
         schedule: Schedule::InverseSqrt,
         values: ValueFormat::F32,
+        numbers: Numbers::Real,
     };
     let mut filter = filter_of(config, Goal::Cheapest, shape(2, 2));
     let values = [0.0; 4];
@@ -439,7 +447,7 @@ proptest! {
     ) {
         let schedule = if decreasing { Schedule::Factors([1.0, 0.5, 0.25].into()) } else { Schedule::Constant };
         let (v0, scale) = (v0 * f64::from(scale), f32::from(scale));
-        let config = FilterConfig { function: function.clone(), threshold: v0, schedule, values };
+        let config = FilterConfig { function: function.clone(), threshold: v0, schedule, values, numbers: Numbers::Real };
         let goal = if fastest { Goal::Fastest } else { Goal::Cheapest };
         let mut filter = filter_of(config.clone(), goal, shape);
         let n = shape.elements();

@@ -1011,6 +1011,7 @@ fn factors(clocks: u32, is_reached: impl Fn(u32) -> bool) -> Vec<f64> {
         threshold: 0.5,
         schedule: crate::policy::Schedule::Constant,
         values: crate::policy::ValueFormat::F32,
+        numbers: datacenter::Numbers::Real,
     };
     let selection =
         Selection::Significant { filters: vec![filter], goal: Goal::Fastest, leeway: Leeway::default() };
@@ -1424,6 +1425,7 @@ fn releases_are_fitted_to_a_budget_as_sizes_before_have_shown() {
         threshold: 0.5,
         schedule: Schedule::Constant,
         values: ValueFormat::F32,
+        numbers: datacenter::Numbers::Real,
     };
     let selection =
         Selection::Significant { filters: vec![filter], goal: Goal::Cheapest, leeway: Leeway::default() };

@@ -79,6 +79,10 @@ impl Replica {
 
     /// Refuses a flush that makes sense, but would bring this datacenter's contribution to an element too far.
     pub(super) fn check_flushed_sums(&self, flush: &Flush, most: f32) -> Result<(), RequestError> {
+        self.shard.check_whole_sums(flush, |table, index| {
+            let (held, released) = (self.filter.accumulated(table), self.ledgers.own.sums(table));
+            held[index as usize] + released.get(index as usize).copied().unwrap_or(0.0)
+        })?;
         let may_be_anything = self.mirrors.is_empty() || self.shard.non_finite() == NonFinite::Pass;
         if may_be_anything || self.bounds.reach.has_room(most) {
             return Ok(());
@@ -100,6 +104,12 @@ impl Replica {
     /// tables is left to the inbox. Yields the largest magnitude in it.
     pub(super) fn check_updated_sums(&self, peer: usize, update: &Update) -> Result<f32, PeerError> {
         let most = largest_of(&update.deltas);
+        let mut of_whole = update.deltas.iter().filter(|delta| self.shard.is_whole(delta.table));
+        if let Some((table, (index, found))) =
+            of_whole.find_map(|delta| delta.fractional().map(|found| (delta.table, found)))
+        {
+            return Err(PeerError::NotWhole { table, index, found: found.to_string() });
+        }
         if self.shard.non_finite() == NonFinite::Pass {
             return Ok(most);
         }

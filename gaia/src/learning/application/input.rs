@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use datacenter::TableSpec;
+
 use super::{Application, BuildError, ModelSettings};
 use crate::learning::data::partition::{Attributes, partition};
 use crate::learning::data::{
@@ -83,6 +85,7 @@ impl<'a> Input<'a> {
                     format!("table `{}` has a rule that makes no sense: {:?}", table.name, table.rule);
                 return Err(BuildError::of_model(reason));
             }
+            check_numbers(&table).map_err(BuildError::of_model)?;
         }
         Ok(application)
     }
@@ -190,5 +193,36 @@ impl<'a> Input<'a> {
     /// about.
     pub fn left_out(&self) -> u64 {
         self.left_out.get()
+    }
+}
+
+/// Refuses a rule that would make fractions of whole numbers.
+fn check_numbers(table: &TableSpec) -> Result<(), String> {
+    if table.is_whole() && !table.rule.takes_changes() {
+        return Err(format!(
+            "table `{}` holds whole numbers, of which the rule \"{}\" would make fractions; allowed: \"add\"",
+            table.name,
+            table.rule.name()
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use datacenter::Rule;
+
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_added_and_nothing_else() {
+        let table = TableSpec::new("counts", 2, 3).whole();
+        assert_eq!(check_numbers(&table), Ok(()));
+        let error = check_numbers(&table.with_rule(Rule::Sgd { rate: 0.5 })).unwrap_err();
+        assert_eq!(
+            error,
+            "table `counts` holds whole numbers, of which the rule \"sgd\" would make fractions; allowed: \"add\""
+        );
+        assert_eq!(check_numbers(&TableSpec::new("w", 2, 3).with_rule(Rule::Sgd { rate: 0.5 })), Ok(()));
     }
 }

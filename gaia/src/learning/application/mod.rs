@@ -47,7 +47,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use datacenter::{Rule, TableId, TableSpec};
+pub use datacenter::{Numbers, Rule, TableId, TableSpec};
 
 pub use self::access::Tables;
 pub(crate) use self::access::{RowStore, Workspace};
