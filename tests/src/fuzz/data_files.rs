@@ -2,11 +2,11 @@
 
 use gaia::learning::data::classification::{MAX_CLASSES, MAX_FEATURES};
 use gaia::learning::data::{
-    Classification, Examples, Vocabulary, load_classification, load_classification_slice, load_ratings,
-    preview,
+    BagFormat, Column, DataSettings, DataSource, Delimiter, Layout, Outcome, RatingColumns, Scale,
 };
 use gaia::learning::data::{
-    Column, DataSettings, DataSource, Delimiter, Layout, Outcome, RatingColumns, Scale,
+    Classification, Examples, Vocabulary, load_classification, load_classification_slice, load_documents,
+    load_ratings, preview,
 };
 
 use super::files::{directory, parts};
@@ -42,6 +42,26 @@ fn column(choice: u8) -> Column {
     }
 }
 
+/// The first bytes of documents.
+const UCI_BAG: u8 = 255;
+const LDA_C: u8 = 254;
+
+fn documents(data: &DataSettings) {
+    let Ok(corpus) = load_documents(data, None, 1) else { return };
+    let vocabulary = corpus.vocabulary.as_deref().expect("files have words");
+    reread(vocabulary);
+    assert_eq!(load_documents(data, Some(vocabulary), 1).expect("all words are known"), corpus);
+    for documents in [Some(&corpus.train), corpus.test.as_ref()].into_iter().flatten() {
+        assert!(!documents.is_empty());
+        let lengths: u64 = (0..documents.len()).map(|at| documents.length(at)).sum();
+        assert_eq!(lengths, documents.tokens());
+        for at in 0..documents.len() {
+            assert!((1..=u64::from(u16::MAX)).contains(&documents.length(at)));
+            assert!(documents.document(at).all(|(word, count)| word < corpus.words && count > 0));
+        }
+    }
+}
+
 /// The first byte chooses the format and its dialect, the others are the files.
 pub fn data_files(data: &[u8]) {
     let Some((format, files)) = data.split_first() else { return };
@@ -49,6 +69,16 @@ pub fn data_files(data: &[u8]) {
     let has_test = files.len() > 1;
     let (train, test) = ("train".into(), has_test.then(|| "test".into()));
     let (layout, choice) = (layout(format / 6), format / 6);
+    let bag = match format {
+        UCI_BAG => Some(BagFormat::Uci),
+        LDA_C => Some(BagFormat::LdaC),
+        _ => None,
+    };
+    if let Some(format) = bag {
+        let directory = directory(NAMES.into_iter().zip(files));
+        let source = DataSource::Bags { format, train, test, vocabulary: "train-labels".into() };
+        return documents(&DataSettings::new(directory.path().to_owned(), source));
+    }
     let source = match format % 6 {
         0 => DataSource::Csv { train, test, layout, label: column(choice), scale: Scale::Standard },
         1 => DataSource::Csv { train, test, layout, label: column(choice), scale: Scale::Times(1e30) },

@@ -271,6 +271,11 @@ fn data_files() -> Vec<Vec<u8>> {
     entries.push([&[5], idx.as_slice(), b"\n%%\n", idx.as_slice()].concat());
     entries.push([&[0], packed(csv).as_slice()].concat());
     entries.push([&[2], packed("1 1:1\n").as_slice(), packed("2 1:1\n").as_slice()].concat());
+    let bags: [(u8, &str); 2] = [
+        (255, "3\n5\n3\n1 2 1\n1 5 3\n3 1 2\n\n%%\n1\n5\n1\n1 1 1\n\n%%\na\nb\nc\nd\ne\n"),
+        (254, "2 1:1 4:3\n0\n1 0:2\n\n%%\n1 0:1\n\n%%\na\nb\nc\nd\ne\n"),
+    ];
+    entries.extend(bags.map(|(format, text)| [&[format], text.as_bytes()].concat()));
     // Other dialects: what is found in the file, and what the settings say.
     let dialects = [
         "\x04\"UserID\";MovieID;Rating\n\"1\";31;2.5\n1;31;4\n2.0;AX;4\n\n%%\nitem_id:token;user_id:token;rating:float\n31;1;2\n",

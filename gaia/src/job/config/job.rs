@@ -8,11 +8,12 @@ use wan::policy::{Budget, BudgetScope, Lead, Limit, ReleaseEvery, Schedule, Sign
 use super::kinds::{column, data_root, delta_bound, labels};
 use crate::job::{AspGoal, AspSettings, Filter, FilterSchedule, Job, MaxDelta, TargetSettings};
 use crate::learning::application::{ModelKinds, ModelSettings};
+use crate::learning::data::documents::MAX_DOCUMENT_TOKENS;
 use crate::learning::data::{
-    Column, DataScope, DataSettings, DataSource, Declared, Delimiter, HashedIds, Layout, Outcome, Partition,
-    RatingColumns, Scale,
+    BagFormat, Column, DataScope, DataSettings, DataSource, Declared, Delimiter, HashedIds, Layout, Outcome,
+    Partition, RatingColumns, Scale,
 };
-use crate::learning::models::MOST_RANK;
+use crate::learning::models::{MOST_RANK, MOST_TOPICS};
 use crate::settings::Section;
 use crate::settings::kind::{
     self, choice, duration, file, flag, list, name, one_of, path, positive, real, share, whole, word,
@@ -69,6 +70,14 @@ pub(super) fn job(s: &Section<'_>, called: Option<&str>, kinds: &ModelKinds) -> 
         let message = "found \"own\" for a model whose first values follow from a sample of the data, which every region would \
                        draw of its own; allowed: \"shared\"";
         s.problem("data.scope", message.to_owned());
+        return None;
+    }
+    if data.source.has_documents()
+        && matches!(partition, Some(Partition::LabelSkewed | Partition::Dirichlet(_)))
+    {
+        let message =
+            "goes by labels, which documents have not; allowed: \"random\", \"contiguous\" or \"by-key\"";
+        s.problem("partition", message.to_owned());
         return None;
     }
     if data.source.has_ratings() && partition == Some(Partition::LabelSkewed) {
@@ -139,6 +148,8 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
         MovieLens,
         Planted,
         PlantedLinear,
+        Bags(BagFormat),
+        PlantedTopics,
         Own,
     }
     const FORMATS: &[(&str, Format)] = &[
@@ -148,13 +159,16 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
         ("movielens", Format::MovieLens),
         ("planted", Format::Planted),
         ("planted-linear", Format::PlantedLinear),
+        ("uci-bag", Format::Bags(BagFormat::Uci)),
+        ("lda-c", Format::Bags(BagFormat::LdaC)),
+        ("planted-topics", Format::PlantedTopics),
         ("own", Format::Own),
     ];
     let format = s.required("format", choice(FORMATS));
     let root = match format {
         // Nothing is read: a path does no harm, so that --data-path may stand in a script for all
         // files.
-        Some(Format::Planted | Format::PlantedLinear | Format::Own) => {
+        Some(Format::Planted | Format::PlantedLinear | Format::PlantedTopics | Format::Own) => {
             Some(s.or("path", PathBuf::from(".").into(), data_root()))
         }
         Some(_) | None => s.required("path", data_root()),
@@ -205,9 +219,30 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
             let noise = s.or("noise", 0.1, real(0.0..=f64::INFINITY));
             Some(DataSource::PlantedLinear { examples: examples?, features: features?, noise })
         }
+        Format::Bags(format) => {
+            let train = s.required("train", file());
+            let test = s.optional("test", file());
+            let vocabulary = s.required("vocabulary", file());
+            Some(DataSource::Bags { format, train: train?, test, vocabulary: vocabulary? })
+        }
+        Format::PlantedTopics => {
+            let documents = s.required("documents", whole(1..=MOST_ROWS));
+            let words = s.required("words", whole(1..=MOST_ROWS));
+            let topics = s.required("topics", whole(1..=MOST_TOPICS));
+            let length = s.required("length", whole(1..=MAX_DOCUMENT_TOKENS));
+            Some(DataSource::PlantedTopics {
+                documents: documents?,
+                words: words?,
+                topics: topics?,
+                length: length?,
+            })
+        }
         Format::Own => Some(DataSource::Own),
     };
-    let has_names = !matches!(format, Format::Planted | Format::PlantedLinear | Format::Own);
+    let has_names = !matches!(
+        format,
+        Format::Planted | Format::PlantedLinear | Format::Bags(_) | Format::PlantedTopics | Format::Own
+    );
     let mut declared = declared(s, !matches!(format, Format::MovieLens), has_names);
     match format {
         Format::MovieLens => declared.hashed = hashed(s)?,
@@ -216,6 +251,8 @@ fn data(s: &Section<'_>) -> Option<DataSettings> {
         | Format::Csv
         | Format::Planted
         | Format::PlantedLinear
+        | Format::Bags(_)
+        | Format::PlantedTopics
         | Format::Own => {
             s.only_with("format = \"movielens\"", &["ids", "range", "mean"]);
         }
@@ -277,7 +314,12 @@ fn hashed(s: &Section<'_>) -> Option<Option<HashedIds>> {
 }
 
 /// The keys that some format of data has, and not all have.
-const DATA_KEYS: [&str; 25] = [
+const DATA_KEYS: [&str; 30] = [
+    "vocabulary",
+    "documents",
+    "words",
+    "topics",
+    "length",
     "train",
     "test",
     "train_images",

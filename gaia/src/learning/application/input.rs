@@ -7,10 +7,10 @@ use datacenter::TableSpec;
 use super::{Application, BuildError, ModelSettings};
 use crate::learning::data::partition::{Attributes, partition};
 use crate::learning::data::{
-    Classification, DataError, DataFile, DataSettings, Observations, Outcome, Partition, Ratings, Vocabulary,
-    check_size, classification_to_judge, draw_sample, load_classification, load_classification_slice,
-    load_observations, load_observations_slice, load_ratings, observations_to_judge, ratings_to_judge,
-    tenths,
+    Classification, Corpus, DataError, DataFile, DataSettings, Observations, Outcome, Partition, Ratings,
+    Vocabulary, check_size, classification_to_judge, documents_to_judge, draw_sample, load_classification,
+    load_classification_slice, load_documents, load_observations, load_observations_slice, load_ratings,
+    observations_to_judge, ratings_to_judge, tenths,
 };
 
 /// The data of a job, as far as a process needs them, for a [`ModelKind`](super::ModelKind) to make
@@ -185,6 +185,28 @@ impl<'a> Input<'a> {
                 let (data, count) = ratings_to_judge(vocabulary, data, files)?;
                 self.left_out.set(count);
                 Ok(data)
+            }
+        }
+    }
+
+    /// The data as documents.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be used, or are of another kind.
+    pub fn documents(&self) -> Result<Corpus, DataError> {
+        let data = self.data;
+        match self.needs {
+            Needs::All | Needs::Parts { .. } => load_documents(data, None, self.seed),
+            Needs::Known(known) => load_documents(data, Some(known), self.seed),
+            Needs::Judging { known, files } => {
+                let found = known.is_none().then(|| load_documents(data, None, self.seed)).transpose()?;
+                let found = found.and_then(|data| data.vocabulary);
+                let Some(vocabulary) = found.as_deref().or(known) else {
+                    let expected = "planted documents have no files";
+                    return Err(DataError::Files { found: files.len(), expected });
+                };
+                documents_to_judge(vocabulary, data, files)
             }
         }
     }

@@ -160,6 +160,8 @@ fn check(vocabulary: &Vocabulary) -> Result<(), String> {
             };
         }
         Vocabulary::Ratings { users, items, .. } => ([("users", users), ("items", items)], Name::read),
+        // A file of its own says them.
+        Vocabulary::Words { .. } => return Err("words stand in job.data.vocabulary".to_owned()),
         Vocabulary::Hashed(_) => return Err("ids that are hashed have no names".to_owned()),
     };
     for (what, names) in lists {
@@ -204,7 +206,8 @@ pub(super) fn read(data: &DataSettings, known: Known<'_>) -> Result<Option<Vocab
         Vocabulary::Classes { .. }
         | Vocabulary::Features { .. }
         | Vocabulary::Ratings { .. }
-        | Vocabulary::Hashed(_) => Ok(Some(found)),
+        | Vocabulary::Hashed(_)
+        | Vocabulary::Words { .. } => Ok(Some(found)),
     }
 }
 
@@ -216,6 +219,10 @@ pub(super) fn read(data: &DataSettings, known: Known<'_>) -> Result<Option<Vocab
 /// If a file cannot be used, or if the data has no names.
 pub fn find(data: &DataSettings, outcome: Outcome) -> Result<NamesFile, DataError> {
     let data = DataSettings { declared: Declared::default(), ..data.clone() };
+    if data.source.has_documents() {
+        let expected = "documents have no names but their words, which job.data.vocabulary has";
+        return Err(DataError::Files { found: 0, expected });
+    }
     if data.source.has_ratings() {
         let ratings = load_ratings(&data, None, 0)?;
         let examples = ratings.train.len() as u64;

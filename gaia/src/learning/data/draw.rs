@@ -31,6 +31,8 @@ pub(crate) enum Purpose {
     Sample,
     /// First centers of clusters.
     Centers,
+    /// The words of planted topics, by topic.
+    PlantedTopics,
 }
 
 /// Tells these generators from those that the simulation derives of the same seed.

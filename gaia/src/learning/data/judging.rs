@@ -5,7 +5,8 @@
 //! trained on is not needed.
 
 use super::classification::{Classification, Examples, Keep};
-use super::load::{DataError, Loaded, csv_form, features_of, idx_pair, read_file};
+use super::documents::{Corpus, Documents};
+use super::load::{DataError, Loaded, csv_form, features_of, idx_pair, read_bags, read_file, words_of};
 use super::names::{Scaling, Vocabulary};
 use super::observations::{Observations, Samples};
 use super::ratings::{RatingList, Ratings};
@@ -95,11 +96,11 @@ fn examples(
             let expected = "examples that are drawn have no files";
             return Err(DataError::Files { found: files.len(), expected });
         }
-        (DataSource::Own | DataSource::MovieLens { .. } | DataSource::Planted { .. }, _) => {
+        (source, _) => {
             return Err(DataError::Kind {
                 application: "this kind of model",
                 needs: "classes",
-                source_kind: "ratings",
+                source_kind: source.kind(),
             });
         }
     };
@@ -134,7 +135,7 @@ pub(crate) fn ratings_to_judge(
             (list, left_out, [users.len() as u32, items.len() as u32])
         }
         Vocabulary::Hashed(ids) => (movielens::index_hashed(&raw, ids), 0, [ids.users, ids.items]),
-        Vocabulary::Classes { .. } | Vocabulary::Features { .. } => {
+        Vocabulary::Classes { .. } | Vocabulary::Features { .. } | Vocabulary::Words { .. } => {
             return Err(DataError::OtherNames { known: vocabulary.subject(), found: "ratings" });
         }
     };
@@ -148,4 +149,25 @@ pub(crate) fn ratings_to_judge(
         shared_rows: None,
     };
     Ok((ratings, left_out))
+}
+
+/// A data set without training data, whose test data are the documents of `files`.
+///
+/// # Errors
+///
+/// If a file cannot be used, or has words that the model has not, or if documents are drawn.
+pub(crate) fn documents_to_judge(
+    vocabulary: &Vocabulary,
+    settings: &DataSettings,
+    files: &[DataFile],
+) -> Result<Corpus, DataError> {
+    let DataSource::Bags { format, .. } = &settings.source else {
+        return Err(DataError::Files { found: files.len(), expected: "planted documents have no files" });
+    };
+    let [file] = files else {
+        return Err(DataError::Files { found: files.len(), expected: "one is needed" });
+    };
+    let words = words_of(vocabulary)?;
+    let test = Some(read_bags(file, *format, words)?);
+    Ok(Corpus { train: Documents::default(), test, words, vocabulary: Some(vocabulary.clone().into()) })
 }

@@ -10,9 +10,9 @@ use super::csv::{Features, Form};
 use super::names::{Names, Scaling, Vocabulary};
 use super::observations::{LinearPlan, Observations, Samples, draw_linear};
 use super::source::Source;
-use super::{CsvError, IdxError, LibsvmError, MovieLensError, Ratings};
-use super::{csv, declared, idx, libsvm, movielens, planted};
-use crate::learning::data::{Column, DataFile, DataSettings, DataSource, Layout, Outcome, Scale};
+use super::{BagError, Corpus, CsvError, Documents, IdxError, LibsvmError, MovieLensError, Ratings};
+use super::{bags, csv, declared, idx, libsvm, movielens, planted, planted_topics};
+use crate::learning::data::{BagFormat, Column, DataFile, DataSettings, DataSource, Layout, Outcome, Scale};
 
 /// Why there is no data set.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +136,9 @@ pub enum FileError {
     /// As MovieLens ratings.
     #[error(transparent)]
     MovieLens(#[from] MovieLensError),
+    /// As bags of words.
+    #[error(transparent)]
+    Bags(#[from] BagError),
     /// Its labels.
     #[error(transparent)]
     Classes(#[from] ClassesError),
@@ -368,19 +371,18 @@ impl<'a> Reading<'a> {
                 Loaded::read(at(train), |source| csv::read(source, form, keep))
             }
             DataSource::Own => Err(DataError::Own),
-            DataSource::MovieLens { .. } | DataSource::Planted { .. } => Err(DataError::Kind {
+            DataSource::MovieLens { .. }
+            | DataSource::Planted { .. }
+            | DataSource::PlantedLinear { .. }
+            | DataSource::Bags { .. }
+            | DataSource::PlantedTopics { .. } => Err(DataError::Kind {
                 application: "this kind of model",
                 needs: match self.outcome {
                     Outcome::Class => "classes",
                     Outcome::Quantity => "quantities",
                     Outcome::Ignored => "features",
                 },
-                source_kind: "ratings",
-            }),
-            DataSource::PlantedLinear { .. } => Err(DataError::Kind {
-                application: "this kind of model",
-                needs: "classes",
-                source_kind: "quantities",
+                source_kind: source.kind(),
             }),
         }
     }
@@ -397,7 +399,9 @@ impl<'a> Reading<'a> {
             DataSource::Own
             | DataSource::MovieLens { .. }
             | DataSource::Planted { .. }
-            | DataSource::PlantedLinear { .. } => None,
+            | DataSource::PlantedLinear { .. }
+            | DataSource::Bags { .. }
+            | DataSource::PlantedTopics { .. } => None,
         };
         let names = self.feature_names.or(train.examples.header.as_deref());
         is_there.map(|()| self.examples(&source, names, Keep::All)).transpose()
@@ -503,7 +507,10 @@ pub fn load_ratings(data: &DataSettings, known: Known<'_>, seed: u64) -> Result<
         DataSource::MovieLens { train, test, layout, columns } => {
             let declared = declared::read(data, known)?;
             let known = known.or(declared.as_ref());
-            if let Some(known @ (Vocabulary::Classes { .. } | Vocabulary::Features { .. })) = known {
+            if let Some(
+                known @ (Vocabulary::Classes { .. } | Vocabulary::Features { .. } | Vocabulary::Words { .. }),
+            ) = known
+            {
                 return Err(DataError::OtherNames { known: known.subject(), found: "ratings" });
             }
             let file = data.root.file(train);
@@ -523,13 +530,69 @@ pub fn load_ratings(data: &DataSettings, known: Known<'_>, seed: u64) -> Result<
             Ok(planted::draw(planted::Plan { users, items, rank, ratings, noise }, seed))
         }
         DataSource::Own => Err(DataError::Own),
-        DataSource::Idx { .. } | DataSource::Libsvm { .. } | DataSource::Csv { .. } => {
-            Err(DataError::Kind { application: "factorisation", needs: "ratings", source_kind: "classes" })
-        }
-        DataSource::PlantedLinear { .. } => {
-            Err(DataError::Kind { application: "factorisation", needs: "ratings", source_kind: "quantities" })
+        source => {
+            let source_kind = source.kind();
+            Err(DataError::Kind { application: "factorisation", needs: "ratings", source_kind })
         }
     }
+}
+
+/// Loads or draws documents; `seed` matters for drawn ones alone. Where words are `known`, those of
+/// the job's own file are not read.
+///
+/// # Errors
+///
+/// If a file cannot be used, or if the source has no documents.
+pub fn load_documents(data: &DataSettings, known: Known<'_>, seed: u64) -> Result<Corpus, DataError> {
+    match &data.source {
+        DataSource::Bags { format, train, test, vocabulary } => {
+            let vocabulary = match known {
+                Some(known) => known.clone(),
+                None => {
+                    let words = read_file(&data.root.file(vocabulary), |source| bags::read_words(source))?;
+                    Vocabulary::Words { words }
+                }
+            };
+            let words = words_of(&vocabulary)?;
+            let load = |path: &PathBuf| read_bags(&data.root.file(path), *format, words);
+            let (train, test) = (load(train)?, test.as_ref().map(load).transpose()?);
+            Ok(Corpus { train, test, words, vocabulary: Some(vocabulary.into()) })
+        }
+        &DataSource::PlantedTopics { documents, words, topics, length } => {
+            let counts = [("documents", documents), ("words", words), ("topics", topics), ("tokens", length)];
+            if let Some((what, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+                return Err(DataError::Nothing { what });
+            }
+            check_size(u64::from(words), u64::from(topics))?;
+            Ok(planted_topics::draw(planted_topics::Plan { documents, words, topics, length }, seed))
+        }
+        DataSource::Own => Err(DataError::Own),
+        source => {
+            let source_kind = source.kind();
+            Err(DataError::Kind { application: "a topic model", needs: "documents", source_kind })
+        }
+    }
+}
+
+/// How many words a vocabulary of documents has.
+pub(super) fn words_of(vocabulary: &Vocabulary) -> Result<u32, DataError> {
+    match vocabulary {
+        Vocabulary::Words { words } => Ok(words.len() as u32),
+        Vocabulary::Classes { .. }
+        | Vocabulary::Features { .. }
+        | Vocabulary::Ratings { .. }
+        | Vocabulary::Hashed(_) => {
+            Err(DataError::OtherNames { known: vocabulary.subject(), found: "documents" })
+        }
+    }
+}
+
+/// Reads documents over `words` words.
+pub(super) fn read_bags(file: &DataFile, format: BagFormat, words: u32) -> Result<Documents, DataError> {
+    read_file(file, |source| match format {
+        BagFormat::Uci => bags::read_uci(source, words),
+        BagFormat::LdaC => bags::read_ldac(source, words),
+    })
 }
 
 /// The most elements of a table, of a model or a planted truth: 2^30, four gigabytes of f32.

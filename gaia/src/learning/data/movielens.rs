@@ -334,9 +334,13 @@ pub(crate) fn index(
     }
     let (users, items) = match known {
         Some(Vocabulary::Ratings { users, items, .. }) => (users.clone(), items.clone()),
-        Some(Vocabulary::Classes { .. } | Vocabulary::Features { .. } | Vocabulary::Hashed(_)) | None => {
-            (all(|raw| &raw.users), all(|raw| &raw.items))
-        }
+        Some(
+            Vocabulary::Classes { .. }
+            | Vocabulary::Features { .. }
+            | Vocabulary::Hashed(_)
+            | Vocabulary::Words { .. },
+        )
+        | None => (all(|raw| &raw.users), all(|raw| &raw.items)),
     };
     let (train, mut repeated) = indexed(&train, &users, &items)?.without_repetitions();
     let test = test.map(|test| indexed(&test, &users, &items)).transpose()?.map(|test| {
@@ -346,9 +350,13 @@ pub(crate) fn index(
     });
     let (mean, range) = match known {
         Some(Vocabulary::Ratings { mean, range, .. }) => (*mean, *range),
-        Some(Vocabulary::Classes { .. } | Vocabulary::Features { .. } | Vocabulary::Hashed(_)) | None => {
-            (train.mean() as f32, train.range())
-        }
+        Some(
+            Vocabulary::Classes { .. }
+            | Vocabulary::Features { .. }
+            | Vocabulary::Hashed(_)
+            | Vocabulary::Words { .. },
+        )
+        | None => (train.mean() as f32, train.range()),
     };
     let (user_count, item_count) = (users.len() as u32, items.len() as u32);
     let vocabulary = Some(Arc::new(Vocabulary::Ratings { users, items, mean, range }));

@@ -486,6 +486,11 @@ pub enum Vocabulary {
     /// Of a factorisation whose rows follow from the [hashes](hashed_row) of ids: any id has a row,
     /// and may share it.
     Hashed(HashedIds),
+    /// Of a topic model: a row for each word.
+    Words {
+        /// The word of each row; at least one.
+        words: Vec<String>,
+    },
 }
 
 impl Vocabulary {
@@ -518,6 +523,9 @@ impl Vocabulary {
                 ("mean of ratings", mean.to_string()),
                 ("range of ratings", format!("{low} to {high}")),
             ],
+            Self::Words { words } => {
+                vec![("words", format!("{} {}", words.len(), identified_in_order(words)))]
+            }
         }
     }
 
@@ -527,7 +535,7 @@ impl Vocabulary {
             Self::Classes { feature_names, .. } | Self::Features { feature_names, .. } => {
                 feature_names.as_deref()
             }
-            Self::Ratings { .. } | Self::Hashed(_) => None,
+            Self::Ratings { .. } | Self::Hashed(_) | Self::Words { .. } => None,
         }
     }
 
@@ -573,7 +581,8 @@ impl Vocabulary {
                     return Err("its rows, mean and range are none of ratings".to_owned());
                 }
             }
-            Self::Classes { .. } | Self::Features { .. } | Self::Ratings { .. } => {}
+            Self::Words { words } if words.is_empty() => return Err("it has no words".to_owned()),
+            Self::Classes { .. } | Self::Features { .. } | Self::Ratings { .. } | Self::Words { .. } => {}
         }
         Ok(read)
     }
@@ -640,6 +649,15 @@ impl Vocabulary {
             }),
             (Self::Hashed(_), Self::Ratings { .. }) => Some("its ids have names, ours are hashed".to_owned()),
             (Self::Ratings { .. }, Self::Hashed(_)) => Some("its ids are hashed, ours have names".to_owned()),
+            (Self::Words { words }, Self::Words { words: theirs }) => {
+                let at = words.iter().zip(theirs).position(|(ours, theirs)| ours != theirs);
+                let lengths = (words.len() != theirs.len())
+                    .then(|| format!("it has {} words, we have {}", theirs.len(), words.len()));
+                lengths.or_else(|| {
+                    let (ours, theirs) = (excerpt(&words[at?]), excerpt(&theirs[at?]));
+                    Some(format!("its word {} is `{theirs}`, ours `{ours}`", at? + 1))
+                })
+            }
             (ours, theirs) => Some(format!("it has {}, we have {}", theirs.subject(), ours.subject())),
         }
     }
@@ -650,6 +668,7 @@ impl Vocabulary {
             Self::Classes { .. } => "classes",
             Self::Features { .. } => "features alone",
             Self::Ratings { .. } | Self::Hashed(_) => "ratings",
+            Self::Words { .. } => "documents",
         }
     }
 }

@@ -30,6 +30,8 @@ pub fn preview(data: &DataSettings, outcome: Outcome) -> Result<Vec<String>, Dat
         DataSource::Own
         | DataSource::Idx { .. }
         | DataSource::Planted { .. }
-        | DataSource::PlantedLinear { .. } => Ok(Vec::new()),
+        | DataSource::PlantedLinear { .. }
+        | DataSource::Bags { .. }
+        | DataSource::PlantedTopics { .. } => Ok(Vec::new()),
     }
 }

@@ -129,6 +129,37 @@ pub enum DataSource {
         /// Standard deviation of the noise on each quantity.
         noise: f64,
     },
+    /// Documents as bags of words.
+    Bags {
+        /// Which.
+        format: BagFormat,
+        /// Training file.
+        train: PathBuf,
+        /// Test file.
+        test: Option<PathBuf>,
+        /// The words, one in a line.
+        vocabulary: PathBuf,
+    },
+    /// Documents drawn from planted topics; every count is at least one.
+    PlantedTopics {
+        /// How many training documents; a tenth of that many test documents come on top.
+        documents: u32,
+        /// How many words there are.
+        words: u32,
+        /// How many topics.
+        topics: u32,
+        /// How many tokens each document has; at most 65,535.
+        length: u32,
+    },
+}
+
+/// How documents are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum BagFormat {
+    /// `document word count` in a line each, after three lines of sizes; ids from one.
+    Uci,
+    /// `words word:count ...`, a document in a line; ids from zero.
+    LdaC,
 }
 
 impl DataSource {
@@ -163,7 +194,12 @@ impl DataSource {
         }
     }
 
-    /// Whether it has ratings, and not classes.
+    /// Whether it has documents, which have neither classes nor ratings.
+    pub fn has_documents(&self) -> bool {
+        matches!(self, Self::Bags { .. } | Self::PlantedTopics { .. })
+    }
+
+    /// Whether it has ratings.
     pub fn has_ratings(&self) -> bool {
         matches!(self, Self::MovieLens { .. } | Self::Planted { .. })
     }
@@ -276,4 +312,17 @@ pub enum Partition {
     /// For each label, shares drawn from a Dirichlet distribution with this concentration; above
     /// zero.
     Dirichlet(f64),
+}
+
+impl DataSource {
+    /// What it has: examples with classes, ratings or documents.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Own => "data of its own",
+            Self::Idx { .. } | Self::Libsvm { .. } | Self::Csv { .. } => "classes",
+            Self::MovieLens { .. } | Self::Planted { .. } => "ratings",
+            Self::PlantedLinear { .. } => "quantities",
+            Self::Bags { .. } | Self::PlantedTopics { .. } => "documents",
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The built-in applications: [`Softmax`] regression, a multi-layer [`Perceptron`], matrix
-//! [`Factorisation`], [linear](LinearKind) and [logistic](LogisticKind) regression, and
-//! [k-means](KMeansKind).
+//! [`Factorisation`], [linear](LinearKind) and [logistic](LogisticKind) regression,
+//! [k-means](KMeansKind) and topic models ([`Lda`]).
 //!
 //! A further kind, `external`, is trained by programs of its users.
 //!
@@ -15,6 +15,7 @@ mod external;
 mod factorisation;
 mod generalised;
 mod lanes;
+pub mod lda;
 mod local_rows;
 mod perceptron;
 mod softmax;
@@ -30,6 +31,8 @@ pub use self::factorisation::{Factorisation, FactorisationKind, FactorisationSet
 pub use self::generalised::{
     ClassMetric, LinearKind, LinearSettings, LogisticKind, LogisticSettings, Optimiser, QuantityMetric,
 };
+pub(crate) use self::lda::MOST_TOPICS;
+pub use self::lda::{Lda, LdaKind, LdaSettings};
 pub use self::perceptron::{Perceptron, PerceptronKind, PerceptronSettings};
 pub use self::softmax::{Softmax, SoftmaxKind, SoftmaxSettings};
 
@@ -44,5 +47,6 @@ pub fn kinds() -> ModelKinds {
         .with(LinearKind)
         .with(LogisticKind)
         .with(KMeansKind)
+        .with(LdaKind)
         .with(ExternalKind)
 }

@@ -55,6 +55,13 @@ fn files(source: &DataSource) -> Vec<(&'static str, &Path)> {
         | DataSource::MovieLens { train, test, .. } => {
             some("train", Some(train.as_path())).chain(some("test", test.as_deref())).collect()
         }
-        DataSource::Own | DataSource::Planted { .. } | DataSource::PlantedLinear { .. } => Vec::new(),
+        DataSource::Bags { train, test, vocabulary, .. } => some("train", Some(train.as_path()))
+            .chain(some("test", test.as_deref()))
+            .chain(some("vocabulary", Some(vocabulary.as_path())))
+            .collect(),
+        DataSource::Own
+        | DataSource::Planted { .. }
+        | DataSource::PlantedLinear { .. }
+        | DataSource::PlantedTopics { .. } => Vec::new(),
     }
 }

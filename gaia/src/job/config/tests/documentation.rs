@@ -13,7 +13,7 @@ use crate::learning::data::{Name, Names};
 use crate::learning::models::{ExternalSettings, InitialValues, is_external};
 
 /// Settings of the choices that [`SMALLEST`] leaves out.
-const CHOICES: [&str; 8] = [
+const CHOICES: [&str; 10] = [
     "[job.data]\nformat = \"idx\"\npath = \".\"\ntrain_images = \"a\"\ntrain_labels = \"b\"\ntest_images = \"c\"\ntest_labels = \"d\"",
     "[job.data]\nformat = \"libsvm\"\npath = \".\"\ntrain = \"a\"\nfeatures = 3",
     "[job.data]\nformat = \"movielens\"\npath = \".\"\ntrain = \"a\"\ndelimiter = \"tab\"\ncolumns = { user = 2, item = \"what\" }",
@@ -22,6 +22,8 @@ const CHOICES: [&str; 8] = [
     "[job.asp]\nschedule = \"linear\"\nto = 0.1\nover = 4\n[job.asp.tables.w]\nschedule = \"linear\"\nto = 1\nover = 2\n[job.tables.w]\nmax_delta = \"off\"",
     "regions = [{ name = \"a\", workers = 1 }]",
     "[job.data]\nformat = \"movielens\"\npath = \".\"\ntrain = \"a\"\nids = \"hashed\"\nusers = 1000\nitems = 100\nrange = [1, 5]",
+    "[job.data]\nformat = \"planted-topics\"\ndocuments = 1\nwords = 2\ntopics = 1\nlength = 3",
+    "[job.data]\nformat = \"uci-bag\"\npath = \".\"\ntrain = \"a\"\ntest = \"b\"\nvocabulary = \"c\"",
 ];
 
 fn with_choice(choice: &str) -> String {
@@ -105,6 +107,8 @@ fn every_choice_can_be_made() {
         assert_eq!((label, scale, layout.header), expected, "{text}");
     }
     assert!(matches!(job(CHOICES[3]).data.source, DataSource::Planted { users: 1, .. }));
+    assert!(matches!(job(CHOICES[8]).data.source, DataSource::PlantedTopics { length: 3, .. }));
+    assert!(matches!(job(CHOICES[9]).data.source, DataSource::Bags { test: Some(_), .. }));
     let listed = job(CHOICES[4]);
     assert_eq!(listed.partition, Partition::Dirichlet(0.5));
     assert_eq!(listed.asp.filter.schedule, FilterSchedule::Plain(Schedule::Factors([1.0, 0.5].into())));

@@ -53,9 +53,8 @@ impl Factorisation {
         let (mean, range) = match data.vocabulary.as_deref() {
             Some(Vocabulary::Ratings { mean, range, .. }) => (*mean, *range),
             Some(Vocabulary::Hashed(ids)) => (ids.mean, ids.range),
-            Some(Vocabulary::Classes { .. } | Vocabulary::Features { .. }) | None => {
-                (data.train.mean() as f32, data.train.range())
-            }
+            Some(Vocabulary::Classes { .. } | Vocabulary::Features { .. } | Vocabulary::Words { .. })
+            | None => (data.train.mean() as f32, data.train.range()),
         };
         let counts = [count(&data.train.users, data.users), count(&data.train.items, data.items)];
         Self { mean, range, counts, settings, data, partition, seed }
