@@ -7,17 +7,17 @@ use super::sampler::MOST_TOPICS;
 use crate::learning::application::{Application, BuildError, ClockWork, Input, ModelKind, Training};
 use crate::learning::data::check_size;
 use crate::settings::Section;
-use crate::settings::kind::{positive, whole};
+use crate::settings::kind::{real, whole};
 
 /// A topic model: latent Dirichlet allocation with symmetric priors.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LdaSettings {
     /// How many topics; at least one, at most 65,535.
     pub topics: u32,
-    /// The concentration of each topic in a document; above zero. Default 0.1: a document has few
+    /// The concentration of each topic in a document; from 1e-6 to 1e6. Default 0.1: a document has few
     /// topics.
     pub alpha: f64,
-    /// The concentration of each word in a topic; above zero. Default 0.01: a topic has few words.
+    /// The concentration of each word in a topic; from 1e-6 to 1e6. Default 0.01: a topic has few words.
     pub beta: f64,
     /// In how many clocks a worker goes through its documents once; at least one. Default one.
     pub clocks_per_epoch: u32,
@@ -51,8 +51,10 @@ impl ModelKind for LdaKind {
     fn settings(&self, s: &Section<'_>) -> Option<LdaSettings> {
         let topics = s.required("topics", whole(1..=MOST_TOPICS));
         let defaults = LdaSettings::new(1);
-        let alpha = s.or("alpha", defaults.alpha, positive());
-        let beta = s.or("beta", defaults.beta, positive());
+        // Products of four of them, and of counts, are to be numbers of 32 bits.
+        let concentration = || real(1e-6..=1e6);
+        let alpha = s.or("alpha", defaults.alpha, concentration());
+        let beta = s.or("beta", defaults.beta, concentration());
         let clocks_per_epoch = s.or("clocks_per_epoch", defaults.clocks_per_epoch, whole(1..=u32::MAX));
         let proposals = s.or("proposals", defaults.proposals, whole(1..=MOST_PROPOSALS));
         Some(LdaSettings { topics: topics?, alpha, beta, clocks_per_epoch, proposals })

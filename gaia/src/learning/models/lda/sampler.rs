@@ -246,12 +246,11 @@ fn propose_by_document(topics: &[u16], itself: usize, priors: Priors, random: &m
 /// Draws topics by their counts in constant time (Walker 1977, as Vose, IEEE TSE 17(9), 1991, builds
 /// its table), over those that are not zero.
 #[derive(Debug, Default)]
-struct Alias {
+pub(super) struct Alias {
     /// By place: the topic, the part of the place that is its own, and whose the rest is.
     places: Vec<Place>,
     /// The sum of the counts.
     total: f32,
-    places_per_count: f32,
     /// Places with less than their share, and with more.
     small: Vec<u32>,
     large: Vec<u32>,
@@ -265,7 +264,7 @@ struct Place {
 }
 
 impl Alias {
-    fn build(&mut self, counts: &[f32]) {
+    pub(super) fn build(&mut self, counts: &[f32]) {
         let Self { places, small, large, .. } = self;
         (places.clear(), small.clear(), large.clear());
         let mut total = 0.0;
@@ -277,7 +276,6 @@ impl Alias {
         }
         self.total = total;
         let scale = places.len() as f32 / total;
-        self.places_per_count = scale;
         for (at, place) in (0..).zip(places.iter_mut()) {
             place.own *= scale;
             if place.own < 1.0 { small.push(at) } else { large.push(at) }
@@ -297,22 +295,32 @@ impl Alias {
     }
 
     /// A topic by its count and `beta`, where one token of topic `without` is left out.
-    fn propose(&self, without: Option<u16>, counts: &[f32], priors: Priors, random: &mut Random) -> u16 {
-        let mass = self.total + priors.topics as f32 * priors.beta;
+    pub(super) fn propose(
+        &self,
+        without: Option<u16>,
+        counts: &[f32],
+        priors: Priors,
+        random: &mut Random,
+    ) -> u16 {
+        let without = without.filter(|topic| counts[usize::from(*topic)] >= 1.0);
+        let total = self.total - f32::from(u8::from(without.is_some()));
+        let mut draw = random.unit() * (total + priors.topics as f32 * priors.beta);
+        // Where nothing is counted but the token itself, this is so for every draw.
+        if draw >= total {
+            return random.below(priors.topics as u32) as u16;
+        }
+        let mut places_per_count = self.places.len() as f32 / total;
         loop {
-            let draw = random.unit() * mass;
-            if draw >= self.total {
-                return random.below(priors.topics as u32) as u16;
-            }
-            let place = draw * self.places_per_count;
+            let place = draw * places_per_count;
             let at = (place as usize).min(self.places.len() - 1);
             let Place { own, topic, other } = self.places[at];
             let topic = if place - (at as f32) < own { topic } else { other };
-            // One in as many as there are of its topic is the token itself.
+            // One in as many as there are of its topic is the token itself. There are others.
             let is_itself = without == Some(topic) && random.unit() * counts[usize::from(topic)] < 1.0;
             if !is_itself {
                 return topic;
             }
+            (draw, places_per_count) = (random.unit(), self.places.len() as f32);
         }
     }
 }

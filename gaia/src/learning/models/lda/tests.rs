@@ -130,6 +130,29 @@ fn every_second_token_is_predicted_by_the_others() {
     assert_eq!(odd.tokens, 1, "the second of three");
 }
 
+/// Draws by counts and `beta`, one token left out, have the shares that they should; where nothing
+/// else is counted any topic may come.
+#[test]
+fn proposals_leave_out_the_token_itself() {
+    let priors = Priors { topics: 4, alpha: 0.1, beta: 0.5, beta_sum: 2.0, proposals: 1 };
+    let mut random = super::random::Random::new(1);
+    let mut shares = |counts: [f32; 4], without, priors: Priors| {
+        let (mut alias, mut drawn) = (super::sampler::Alias::default(), [0.0; 4]);
+        alias.build(&counts);
+        (0..100_000).for_each(|_| {
+            drawn[usize::from(alias.propose(without, &counts, priors, &mut random))] += 1e-5;
+        });
+        drawn
+    };
+    // Of 3 - 1 + 0.5, 1 + 0.5, 0.5 and 5 + 0.5 the sum is 10.
+    let found = shares([3.0, 1.0, 0.0, 5.0], Some(0), priors);
+    for (found, expected) in found.iter().zip([0.25, 0.15, 0.05, 0.55]) {
+        assert!((found - expected).abs() < 0.01, "{found}, not {expected}");
+    }
+    let alone = shares([0.0, 1.0, 0.0, 0.0], Some(1), Priors { beta: 1e-6, ..priors });
+    assert!(alone.iter().all(|share: &f64| (share - 0.25).abs() < 0.01), "{alone:?}");
+}
+
 /// A folder of data sets that cannot ship; tests that need one pass without it, and say so.
 fn collected(name: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
