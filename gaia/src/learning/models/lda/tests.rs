@@ -81,8 +81,9 @@ fn planted_topics_are_found() {
     let before = lda.evaluate(sequential.model()).metric.value;
     assert!((before - 120.0).abs() < 1e-6, "all words are alike at first");
     let after = sequential.train(100).expect("it trains");
-    // The entropy of where tokens come from is about 60 words.
-    assert!(after.metric.value < 85.0, "{after:?}");
+    // Without topics, by the frequencies of words alone, it would be 60; with those that were planted it
+    // is 36, of which half a document leaves some in doubt.
+    assert!(after.metric.value < 50.0, "{after:?}");
     let found = lda.top_words(sequential.model(), 10);
     for topic in planted_topics::topics(PLAN, 1) {
         let hits = |found: &Vec<u32>| topic[..10].iter().filter(|word| found.contains(word)).count();
