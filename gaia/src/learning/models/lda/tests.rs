@@ -138,7 +138,7 @@ fn proposals_leave_out_the_token_itself() {
     let priors = Priors { topics: 4, alpha: 0.1, beta: 0.5, beta_sum: 2.0, proposals: 1 };
     let mut random = super::random::Random::new(1);
     let mut shares = |counts: [f32; 4], without, priors: Priors| {
-        let (mut alias, mut drawn) = (super::sampler::Alias::default(), [0.0; 4]);
+        let (mut alias, mut drawn) = (super::sampler::Alias::default(), [0.0f64; 4]);
         alias.build(&counts);
         (0..100_000).for_each(|_| {
             drawn[usize::from(alias.propose(without, &counts, priors, &mut random))] += 1e-5;
