@@ -69,7 +69,7 @@ pub fn data_files(data: &[u8]) {
     let has_test = files.len() > 1;
     let (train, test) = ("train".into(), has_test.then(|| "test".into()));
     let (layout, choice) = (layout(format / 6), format / 6);
-    let bag = match format {
+    let bag = match *format {
         UCI_BAG => Some(BagFormat::Uci),
         LDA_C => Some(BagFormat::LdaC),
         _ => None,
