@@ -166,7 +166,7 @@ momentun = 0.9
     assert_eq!(
         unknown,
         [
-            "job.model.kind: found \"onw\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"linear\", \"logistic\", \"k-means\", \"external\", \"own\"; did you mean \"own\"?"
+            "job.model.kind: found \"onw\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"linear\", \"logistic\", \"k-means\", \"lda\", \"external\", \"own\"; did you mean \"own\"?"
         ]
     );
 }

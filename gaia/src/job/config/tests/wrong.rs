@@ -66,7 +66,7 @@ fn one_wrong_value_gives_one_problem() {
         ),
         (
             SMALLEST.replace("\"softmax\"", "\"mpl\""),
-            "job.model.kind: found \"mpl\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"linear\", \"logistic\", \"k-means\", \"external\"; did you mean \"mlp\"?",
+            "job.model.kind: found \"mpl\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"linear\", \"logistic\", \"k-means\", \"lda\", \"external\"; did you mean \"mlp\"?",
         ),
         (
             SMALLEST.replace("[[regions]]\nname = \"here\"", ""),
@@ -266,7 +266,7 @@ fn one_wrong_value_gives_one_problem() {
         // What a choice decides on is not blamed when the choice is wrong.
         (
             SMALLEST.replace("\"softmax\"", "\"forest\""),
-            "job.model.kind: found \"forest\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"linear\", \"logistic\", \"k-means\", \"external\"",
+            "job.model.kind: found \"forest\"; allowed: one of \"softmax\", \"mlp\", \"factorisation\", \"linear\", \"logistic\", \"k-means\", \"lda\", \"external\"",
         ),
         (
             in_job("partition = \"dirichle\"\ndirichlet_alpha = 1"),
