@@ -22,9 +22,9 @@
 //! own topic most of the time where the word is rare.
 //!
 //! WarpLDA (Chen et al., VLDB 2016) would do without the counts of documents, in two passes of which
-//! each sees one factor, and the other as it stood in the pass before. It was tried and is as fast;
-//! on the KOS corpus it comes to -8.10 of joint log-likelihood a token in 500 passes, this one to
-//! -8.05, and a Gibbs sampler that computes all topics to -8.03.
+//! each sees one factor, and the other as it stood in the pass before. It was tried: on the KOS
+//! corpus it came to -8.10 of joint log-likelihood a token in 500 passes, a sampler with these counts
+//! to -8.06, and a Gibbs sampler that computes all topics to -8.03.
 //!
 //! Kind: time-free.
 
