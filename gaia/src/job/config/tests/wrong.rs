@@ -222,7 +222,7 @@ fn one_wrong_value_gives_one_problem() {
         ),
         (
             in_data("format = \"csv\"\nlabel = 0"),
-            "x.toml:11: job.data.label: found 0; allowed: the name of a column, or its number counted from 1, or \"last\"",
+            "x.toml:11: job.data.label: found 0; allowed: the name of a column, or its number counted from 1, or \"last\", or \"none\"",
         ),
         (
             in_data("format = \"csv\"\nheader = \"yes\""),

@@ -21,6 +21,6 @@ impl Random {
     /// A whole number below `end`: of `n` numbers none is more than `n` in 2^32 likelier than
     /// another.
     pub(super) fn below(&mut self, end: u32) -> u32 {
-        ((self.0.next_u64() >> 32) * u64::from(end) >> 32) as u32
+        (((self.0.next_u64() >> 32) * u64::from(end)) >> 32) as u32
     }
 }

@@ -266,7 +266,9 @@ struct Place {
 impl Alias {
     pub(super) fn build(&mut self, counts: &[f32]) {
         let Self { places, small, large, .. } = self;
-        (places.clear(), small.clear(), large.clear());
+        places.clear();
+        small.clear();
+        large.clear();
         let mut total = 0.0;
         for (topic, &count) in counts.iter().enumerate() {
             if count > 0.0 {
