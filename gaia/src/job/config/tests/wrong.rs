@@ -285,7 +285,7 @@ fn one_wrong_value_gives_one_problem() {
         ),
         (
             in_data("format = \"cvs\""),
-            "x.toml:10: job.data.format: found \"cvs\"; allowed: one of \"idx\", \"libsvm\", \"csv\", \"movielens\", \"planted\", \"own\"; did you mean \"csv\"?",
+            "x.toml:10: job.data.format: found \"cvs\"; allowed: one of \"idx\", \"libsvm\", \"csv\", \"movielens\", \"planted\", \"planted-linear\", \"own\"; did you mean \"csv\"?",
         ),
     ] {
         let found = problems(&text);
