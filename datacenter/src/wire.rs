@@ -124,6 +124,9 @@ fn request_of(request: proto::Request, shapes: &[ShardTable]) -> Result<Request,
     Ok(match request.kind.ok_or(WireError::Invalid { field: "kind" })? {
         proto::request::Kind::Flush(flush) => {
             let deltas = flush.deltas.iter().map(|b| elements(b, shapes)).collect::<Result<Vec<_>, _>>()?;
+            if !deltas.is_sorted_by(|a, b| a.table < b.table) {
+                return Err(WireError::Invalid { field: "deltas" });
+            }
             Request::Flush(Flush::of_elements(worker, clock, &deltas, shapes))
         }
         proto::request::Kind::Read(read) => {
