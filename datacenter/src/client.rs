@@ -211,13 +211,17 @@ impl Client {
         let wrong = |what| UnexpectedReply { shard: reply.shard, what };
         let asked = self.asked.get_mut(reply.shard.index()).ok_or(wrong("unknown shard"))?;
         let read = asked.take().ok_or(wrong("nothing"))?;
+        // Blocks come in the order of the groups that they answer, none or several for each.
+        let mut groups = read.groups.iter().peekable();
         for block in &reply.blocks {
             let width = self.tables.get(block.table().index()).map(|table| table.width);
             if width != Some(block.width()) {
                 return Err(wrong("another table or width"));
             }
-            let mut of_table = read.groups.iter().filter(|group| group.table == block.table());
-            if !of_table.any(|group| group.slots.contains_all(block.slots())) {
+            let answers =
+                |group: &RowGroup| group.table == block.table() && group.slots.contains_all(block.slots());
+            while groups.next_if(|group| !answers(group)).is_some() {}
+            if groups.peek().is_none() {
                 return Err(wrong("other rows"));
             }
         }

@@ -56,6 +56,11 @@ impl Flush {
         Self { worker, clock, deltas: rows.collect() }
     }
 
+    /// How many bytes its values have.
+    pub(crate) fn value_bytes(&self) -> usize {
+        self.deltas.iter().map(|block| size_of_val(&block.values()[..])).sum()
+    }
+
     /// The deltas that are not zero, one entry for each table that has any.
     pub fn elements(&self) -> Vec<Elements> {
         let tables = self.deltas.chunk_by(|a, b| a.table() == b.table());

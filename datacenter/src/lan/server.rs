@@ -490,7 +490,9 @@ impl Listener {
 /// what it has said before.
 struct Arriving {
     flush: Option<(ShardId, Flush)>,
-    /// Of values, as bytes: no flush has more.
+    /// What it has so far, of values.
+    bytes: usize,
+    /// No flush has more.
     most: usize,
     /// In KiB.
     room: Arc<Semaphore>,
@@ -506,7 +508,7 @@ impl Arriving {
         let frames = most.saturating_add(shapes.max_frame_bytes());
         let all_room = u32::try_from(frames.saturating_add(ROOM) / 1024).unwrap_or(u32::MAX);
         let room = Arc::new(Semaphore::new((all_room as usize).min(Semaphore::MAX_PERMITS)));
-        Self { flush: None, most, room, all_room }
+        Self { flush: None, bytes: 0, most, room, all_room }
     }
 
     /// Room for what is in `frame`, once there is.
@@ -520,16 +522,19 @@ impl Arriving {
 
     /// One more part.
     fn add(&mut self, shard: ShardId, part: Flush) -> Result<(), LanError> {
-        let Some((of, flush)) = &mut self.flush else {
-            self.flush = Some((shard, part));
-            return Ok(());
-        };
-        if *of != shard || flush.clock != part.clock {
-            return Err(LanError::OutOfTurn("a flush comes in one go"));
+        let bytes = part.value_bytes();
+        match &mut self.flush {
+            None => {
+                self.flush = Some((shard, part));
+                self.bytes = bytes;
+            }
+            Some((of, flush)) if *of == shard && flush.clock == part.clock => {
+                flush.deltas.extend(part.deltas);
+                self.bytes += bytes;
+            }
+            Some(_) => return Err(LanError::OutOfTurn("a flush comes in one go")),
         }
-        flush.deltas.extend(part.deltas);
-        let bytes: usize = flush.deltas.iter().map(|block| size_of_val(&block.values()[..])).sum();
-        match bytes <= self.most {
+        match self.bytes <= self.most {
             true => Ok(()),
             false => Err(LanError::OutOfTurn("a flush has each row once")),
         }

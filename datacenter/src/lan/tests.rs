@@ -78,6 +78,11 @@ async fn host(workers: u32) -> Host {
 
 /// One life of a server, which hosts one of so many shards and has its number.
 async fn life(address: &str, incarnation: u64, shard: Shard, shards: u16) -> Host {
+    life_of(address, incarnation, shard, shapes_of(shards)).await
+}
+
+/// The same, with tables of these shapes.
+async fn life_of(address: &str, incarnation: u64, shard: Shard, shapes: Arc<Shapes>) -> Host {
     let binding = async {
         loop {
             match TcpListener::bind(address).await {
@@ -100,7 +105,7 @@ async fn life(address: &str, incarnation: u64, shard: Shard, shards: u16) -> Hos
         server: shard.id().0,
         incarnation,
         security: Security::Plaintext,
-        shapes: shapes_of(shards),
+        shapes,
         workers: workers as u32,
         requests,
         calls,
@@ -884,4 +889,77 @@ async fn a_server_knows_who_is_there_and_how_the_others_went() {
     assert!(loss.why.is_some() && loss.since.elapsed() < LIMIT, "{loss:?}");
     assert_eq!(host.presence.borrow().loss(WorkerId(0)).unwrap().why, None, "it has never come");
     drop(session);
+}
+
+/// A part of worker 0's flush of `clock`: these rows, all of ones.
+fn part_of(clock: u32, rows: std::ops::Range<u32>, is_last: bool) -> ToServer {
+    let values = vec![1.0; 2 * rows.len()];
+    let deltas = vec![RowBlock::new(TableId(0), rows, values)];
+    ToServer::Flush { shard: ShardId(0), clock: Clock(clock), deltas, is_last }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_counts_when_its_last_part_is_in() {
+    let (listener, _notice, mut queue) = bare_listener();
+    let (serving, theirs) = served(listener);
+    let mut frames = framed(Way::Memory(theirs));
+    for part in [part_of(1, 0..1, false), part_of(1, 1..3, false)] {
+        frames.send(part.encode()).await.unwrap();
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert!(queue.try_recv().is_err(), "it is not complete");
+    frames.send(part_of(1, 3..4, true).encode()).await.unwrap();
+    let Some((_, Request::Flush(flush))) = queue.recv().await else { panic!("a flush is complete") };
+    assert_eq!((flush.clock, flush.elements()[0].len()), (Clock(1), 8));
+    let told = super::next(&mut frames).await.unwrap();
+    assert_eq!(ToWorker::decode(told, &shapes()).unwrap(), ToWorker::Accepted(ShardId(0), Clock(1)));
+    assert!(!serving.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_that_make_no_flush_end_the_connection() {
+    for (parts, why) in [
+        ([part_of(1, 0..1, false), part_of(2, 1..2, true)], "a flush comes in one go"),
+        ([part_of(1, 0..4, false), part_of(1, 0..1, true)], "a flush has each row once"),
+    ] {
+        let (listener, _notice, mut queue) = bare_listener();
+        let (serving, theirs) = served(listener);
+        let mut frames = framed(Way::Memory(theirs));
+        for part in parts {
+            frames.send(part.encode()).await.unwrap();
+        }
+        let told = timeout(LIMIT, frames.next()).await.unwrap().unwrap().unwrap();
+        let told = ToWorker::decode(told.freeze(), &shapes()).unwrap();
+        assert!(matches!(&told, ToWorker::Refused { reason, .. } if reason.contains(why)), "{told:?}");
+        drop(frames);
+        assert!(matches!(serving.await.unwrap().0, LanError::OutOfTurn(found) if found == why));
+        assert!(queue.try_recv().is_err(), "nothing of it is taken");
+    }
+}
+
+#[tokio::test]
+async fn a_model_of_many_pieces_goes_there_and_back() {
+    let (rows, width) = (1000, 300);
+    let spec = [TableSpec::new("w", rows, width)];
+    let shapes = Arc::new(Shapes(vec![shard_tables(&spec, Placement::new(1), ShardId(0))]));
+    let shard = Shard::new(ShardId(0), &shapes.0[0], vec![vec![0.0; 300_000]], 1, Some(0));
+    let host = life_of("127.0.0.1:0", 1, shard, Arc::clone(&shapes)).await;
+    let (requests, queue) = mpsc::channel(16);
+    let (replies, answers) = mpsc::channel(1);
+    let client = Client::new(WorkerId(0), &spec, Placement::new(1), Some(0));
+    let (link, handle) = ServerLink::new(Plan { shapes, ..plan(&host.address, 0) }, queue, replies);
+    let _running = tokio::spawn(link.run());
+    let mut session = Session::new(client, Port { shards: vec![requests], replies: answers });
+    connected(&handle).await;
+    handle.join(Clock(0)).await.expect("the server is there");
+    let all: Vec<u32> = (0..rows).collect();
+    for clock in 1..=2u8 {
+        timeout(LIMIT, session.fetch([(TableId(0), &all[..])].into_iter())).await.unwrap().unwrap();
+        for row in &all {
+            assert_eq!(session.client().row(TableId(0), *row), vec![f32::from(clock - 1) * *row as f32; 300]);
+            session.client().add(TableId(0), *row, &vec![*row as f32; 300]);
+        }
+        session.clock().await.unwrap();
+        assert!(timeout(LIMIT, handle.flushed(ShardId(0), Clock(clock.into()))).await.unwrap());
+    }
 }

@@ -135,6 +135,8 @@ pub type Unsent = Vec<(ShardId, Request)>;
 struct Unconfirmed {
     /// In order.
     flushes: VecDeque<(ShardId, Request)>,
+    /// Of the values of these.
+    bytes: usize,
     reads: BTreeMap<ShardId, Read>,
     leaves: Vec<(ShardId, Request)>,
 }
@@ -177,7 +179,7 @@ impl ServerLink {
     /// The same, saying first what a former link to this server was left with.
     #[must_use]
     pub fn carrying(mut self, carried: Unsent) -> Self {
-        self.unconfirmed.flushes.extend(carried);
+        carried.into_iter().for_each(|(shard, request)| self.unconfirmed.note(shard, request));
         self
     }
 
@@ -444,12 +446,7 @@ impl Unconfirmed {
 
     /// Whether the session may say more.
     fn has_room(&self) -> bool {
-        let bytes = |(_, request): &(ShardId, Request)| match request {
-            Request::Flush(flush) => flush.deltas.iter().map(|block| size_of_val(&block.values()[..])).sum(),
-            Request::Read(_) | Request::Leave(_) => 0,
-        };
-        self.flushes.len() < MAX_UNCONFIRMED
-            && self.flushes.iter().map(bytes).sum::<usize>() < MAX_UNCONFIRMED_BYTES
+        self.flushes.len() < MAX_UNCONFIRMED && self.bytes < MAX_UNCONFIRMED_BYTES
     }
 
     /// An answer, if it was asked for: one may come twice, as the question was said again.
@@ -463,18 +460,24 @@ impl Unconfirmed {
 
     fn note(&mut self, shard: ShardId, request: Request) {
         match request {
-            Request::Flush(_) => self.flushes.push_back((shard, request)),
+            Request::Flush(ref flush) => {
+                self.bytes += flush.value_bytes();
+                self.flushes.push_back((shard, request));
+            }
             Request::Read(read) => drop(self.reads.insert(shard, read)),
             Request::Leave(_) => self.leaves.push((shard, request)),
         }
     }
 
     fn confirm(&mut self, shard: ShardId, clock: Clock) {
-        let is_done = |(of, request): &(ShardId, Request)| match request {
-            Request::Flush(flush) => *of == shard && flush.clock <= clock,
-            Request::Read(_) | Request::Leave(_) => false,
-        };
-        self.flushes.retain(|entry| !is_done(entry));
+        let bytes = &mut self.bytes;
+        self.flushes.retain(|(of, request)| match request {
+            Request::Flush(flush) if *of == shard && flush.clock <= clock => {
+                *bytes -= flush.value_bytes();
+                false
+            }
+            Request::Flush(_) | Request::Read(_) | Request::Leave(_) => true,
+        });
         if clock == LEFT {
             self.leaves.retain(|(of, _)| *of != shard);
         }
