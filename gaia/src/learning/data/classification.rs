@@ -189,14 +189,19 @@ impl Classification {
     /// In how many training examples each feature is non-zero, whether they were kept or not; shape
     /// `[features]`.
     pub fn occurrences(&self) -> Vec<u32> {
-        let mut occurrences = match &self.slice {
-            Some(slice) => slice.occurrences.clone(),
-            None => self.train.rows.occurrences(self.features),
-        };
-        // The test data may have features that training never sees.
-        occurrences.resize(self.features as usize, 0);
-        occurrences
+        occurrences(&self.train.rows, self.slice.as_ref(), self.features)
     }
+}
+
+/// In how many examples of the whole training data each feature is non-zero; shape `[features]`.
+pub(super) fn occurrences(rows: &SparseRows, slice: Option<&Slice>, features: u32) -> Vec<u32> {
+    let mut occurrences = match slice {
+        Some(slice) => slice.occurrences.clone(),
+        None => rows.occurrences(features),
+    };
+    // The test data may have features that training never sees.
+    occurrences.resize(features as usize, 0);
+    occurrences
 }
 
 /// A part of the training data that has its features in memory. All other examples have their

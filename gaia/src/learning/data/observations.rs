@@ -2,7 +2,7 @@
 
 use rand::seq::index;
 
-use super::classification::{Slice, SparseRows};
+use super::classification::{Slice, SparseRows, occurrences};
 use super::draw::{Purpose, gaussian, stream};
 use super::names::{Scaling, Vocabulary};
 
@@ -72,13 +72,7 @@ impl Observations {
     /// In how many training examples each feature is non-zero, whether they were kept or not; shape
     /// `[features]`.
     pub fn occurrences(&self) -> Vec<u32> {
-        let mut occurrences = match &self.slice {
-            Some(slice) => slice.occurrences.clone(),
-            None => self.train.rows.occurrences(self.features),
-        };
-        // The test data may have features that training never sees.
-        occurrences.resize(self.features as usize, 0);
-        occurrences
+        occurrences(&self.train.rows, self.slice.as_ref(), self.features)
     }
 }
 
