@@ -6,17 +6,19 @@
 //!
 //! Kind: time-passed (only to account how long reads were held).
 
+mod checks;
+mod request_error;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
-
+use self::checks::check_order;
+pub use self::request_error::RequestError;
 use crate::clock::VectorClock;
 use crate::message::{Flush, Read, ReadReply, RowGroup, Standing, Wait};
 use crate::rows::{Blocks, RowBlock, Slots};
 use crate::rule::RuleState;
 use crate::sums::{MAX_SUM, Reach, Rounding, larger, largest, magnitude, may_add};
-use crate::table::what_is;
 use crate::usual::UsualDelta;
 use crate::{Clock, Elements, NonFinite, Rule, ShardId, ShardTable, TableId, WorkerId};
 
@@ -46,125 +48,6 @@ impl ReadGate for Open {
 
     fn why_rows_held(&self, _: TableId, _: &Slots) -> Option<Wait> {
         None
-    }
-}
-
-/// A worker's request makes no sense: it costs the worker its session, never the shard.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum RequestError {
-    /// The worker is not one of this datacenter's.
-    #[error("{0} is not a worker of this datacenter")]
-    UnknownWorker(WorkerId),
-    /// The shard is hosted elsewhere.
-    #[error("{0} is not hosted here")]
-    UnknownShard(ShardId),
-    /// There is no such table.
-    #[error("{0} does not exist")]
-    UnknownTable(TableId),
-    /// A clock that the job does not have.
-    #[error("{worker} is at {found}, and the job ends with {end}")]
-    BeyondEnd {
-        /// The worker.
-        worker: WorkerId,
-        /// Its clock.
-        found: Clock,
-        /// The last one.
-        end: Clock,
-    },
-    /// An index is outside the shard's part of the table.
-    #[error("{table} has {allowed} {what} on this shard, found index {found}")]
-    OutOfRange {
-        /// The table.
-        table: TableId,
-        /// `elements` or `rows`.
-        what: &'static str,
-        /// The index.
-        found: u32,
-        /// How many there are.
-        allowed: usize,
-    },
-    /// Rows of another width than the table's.
-    #[error("{table} has rows of {allowed} elements, found rows of {found}")]
-    Width {
-        /// The table.
-        table: TableId,
-        /// How wide they are.
-        found: usize,
-        /// How wide they should be.
-        allowed: u32,
-    },
-    /// Rows come twice, or not in order.
-    #[error("rows of {table} do not ascend")]
-    Disordered {
-        /// The table.
-        table: TableId,
-    },
-    /// A delta is NaN or infinite. A correct worker finds that itself, and says nothing of it.
-    #[error("{worker} flushed a delta that is {what} at {clock}: {table}, row in slot {slot} of this shard")]
-    NotFinite {
-        /// The worker.
-        worker: WorkerId,
-        /// The flush's clock.
-        clock: Clock,
-        /// The table.
-        table: TableId,
-        /// The slot of the row.
-        slot: u32,
-        /// `NaN` or `infinite`.
-        what: &'static str,
-    },
-    /// A delta is larger than the job allows.
-    #[error(
-        "{worker} flushed a delta of {found} at {clock}: {table}, row in slot {slot} of this shard; \
-         job.max_delta allows {allowed}"
-    )]
-    TooLarge {
-        /// The worker.
-        worker: WorkerId,
-        /// The flush's clock.
-        clock: Clock,
-        /// The table.
-        table: TableId,
-        /// The slot of the row.
-        slot: u32,
-        /// The delta.
-        found: String,
-        /// The largest that may be.
-        allowed: String,
-    },
-    /// A delta would make a sum larger than any may be: the model has diverged, or the worker is
-    /// hostile.
-    #[error(
-        "{worker} flushed a delta of {found} at {clock}, which would bring {sum} beyond {MAX_SUM:e}: {table}, row in \
-         slot {slot} of this shard; the model has diverged"
-    )]
-    SumTooLarge {
-        /// The worker.
-        worker: WorkerId,
-        /// The flush's clock.
-        clock: Clock,
-        /// The table.
-        table: TableId,
-        /// The slot of the row.
-        slot: u32,
-        /// The delta.
-        found: String,
-        /// The sum before it.
-        sum: String,
-    },
-}
-
-impl RequestError {
-    /// That a delta of `flush` would bring `sum` too far: element `index` of `table`, whose rows
-    /// have `width` elements.
-    pub fn sum_too_large(
-        flush: &Flush,
-        (table, width): (TableId, u32),
-        (index, delta, sum): (u32, f32, f32),
-    ) -> Self {
-        let (worker, clock, slot) = (flush.worker, flush.clock, index / width);
-        let (found, sum) = (format!("{delta:e}"), format!("{sum:e}"));
-        Self::SumTooLarge { worker, clock, table, slot, found, sum }
     }
 }
 
@@ -804,90 +687,6 @@ impl Shard {
         news
     }
 
-    fn check_read(&self, read: &Read) -> Result<(), RequestError> {
-        // One that has left may look on.
-        if read.worker.index() >= self.workers.worker_count() {
-            return Err(RequestError::UnknownWorker(read.worker));
-        }
-        for group in &read.groups {
-            let shape = self.shape(group.table)?;
-            if let Some(found) = group.slots.last().filter(|slot| *slot >= shape.slots) {
-                let allowed = shape.slots as usize;
-                return Err(RequestError::OutOfRange { table: group.table, what: "rows", found, allowed });
-            }
-        }
-        Ok(())
-    }
-
-    fn check_block(&self, block: &RowBlock) -> Result<(), RequestError> {
-        let (table, shape) = (block.table(), self.shape(block.table())?);
-        if let Some(found) = block.slots().last().filter(|slot| *slot >= shape.slots) {
-            let allowed = shape.slots as usize;
-            return Err(RequestError::OutOfRange { table, what: "rows", found, allowed });
-        }
-        match block.slots().is_empty() || block.width() == shape.width as usize {
-            true => Ok(()),
-            false => Err(RequestError::Width { table, found: block.width(), allowed: shape.width }),
-        }
-    }
-
-    /// Never trusts a worker to have looked: what is in the table once goes to every other
-    /// datacenter.
-    fn check_finite(&self, flush: &Flush) -> Result<(), RequestError> {
-        let broken = flush.deltas.iter().find(|block| !block.largest().is_finite());
-        let element =
-            broken.and_then(|b| Some((b.table(), b.indexed().find(|(_, value)| !value.is_finite())?)));
-        let Some((table, (index, value))) = element else { return Ok(()) };
-        let slot = index / self.shape(table)?.width;
-        Err(RequestError::NotFinite {
-            worker: flush.worker,
-            clock: flush.clock,
-            table,
-            slot,
-            what: what_is(value),
-        })
-    }
-
-    /// By the job's own bounds, where it has some.
-    fn check_size(&self, flush: &Flush) -> Result<(), RequestError> {
-        for block in &flush.deltas {
-            let table = block.table();
-            let fixed = self.max_delta.get(table.index()).copied().flatten();
-            let usual = self.usual(table).and_then(UsualDelta::allowed);
-            let Some(allowed) = fixed.into_iter().chain(usual).reduce(f32::min) else { continue };
-            if block.largest() <= allowed {
-                continue;
-            }
-            if let Some((index, value)) = block.indexed().find(|(_, value)| value.abs() > allowed) {
-                return Err(RequestError::TooLarge {
-                    worker: flush.worker,
-                    clock: flush.clock,
-                    table,
-                    slot: index / self.shape(table)?.width,
-                    found: format!("{value:e}"),
-                    allowed: format!("{allowed:e}"),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn check_sums(&self, flush: &Flush) -> Result<(), RequestError> {
-        for block in &flush.deltas {
-            let TableState { shape, values, .. } = &self.tables[block.table().index()];
-            let is_beyond = |(index, value): &(u32, f32)| !may_add(values[*index as usize], *value, MAX_SUM);
-            if let Some((index, value)) = block.indexed().find(is_beyond) {
-                let sum = values[index as usize];
-                return Err(RequestError::sum_too_large(
-                    flush,
-                    (block.table(), shape.width),
-                    (index, value, sum),
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// The shape of this shard's part of `table`.
     ///
     /// # Errors
@@ -896,19 +695,6 @@ impl Shard {
     pub fn shape(&self, table: TableId) -> Result<ShardTable, RequestError> {
         self.tables.get(table.index()).map(|t| t.shape).ok_or(RequestError::UnknownTable(table))
     }
-}
-
-/// That rows come each once and in order, by table and slot.
-fn check_order(deltas: &[RowBlock]) -> Result<(), RequestError> {
-    let mut last = None;
-    for block in deltas {
-        let (Some(first), Some(end)) = (block.slots().get(0), block.slots().last()) else { continue };
-        if last.is_some_and(|last| last >= (block.table(), first)) {
-            return Err(RequestError::Disordered { table: block.table() });
-        }
-        last = Some((block.table(), end));
-    }
-    Ok(())
 }
 
 /// Notes at which version rows change, by the indexes of elements, which ascend: a row's end is
